@@ -1,0 +1,1 @@
+"""Turns a file of LLM requests into a file of replies."""
