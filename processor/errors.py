@@ -45,7 +45,9 @@ class InputError(ProcessorError):
     ``duplicate_custom_id``.
     """
 
-    def __init__(self, path: str, line: int, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
+    def __init__(
+        self, path: str, line: int, message: str, *, code: str = "invalid_job", custom_id: str | None = None
+    ) -> None:
         super().__init__(f"{path}:{line}: {message}")
         self.path = path
         self.line = line

@@ -153,5 +153,7 @@ class Stopping:
     why: str
 
 
-Event = RunStarted | JobSkipped | AttemptStarted | AttemptEnded | JobFinished | LimitsKnown | BoundBy | Notice | Stopping
+Event = (
+    RunStarted | JobSkipped | AttemptStarted | AttemptEnded | JobFinished | LimitsKnown | BoundBy | Notice | Stopping
+)
 Listen = Callable[[Event], None]
