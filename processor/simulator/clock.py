@@ -1,4 +1,4 @@
-"""A virtual clock: an event loop that jumps to its next timer instead of sleeping, so that hours pass in milliseconds."""
+"""A virtual clock: an event loop that jumps to its next timer instead of sleeping: hours in milliseconds."""
 
 from __future__ import annotations
 
