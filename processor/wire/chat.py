@@ -1,0 +1,36 @@
+"""Chat completions, streamed: https://platform.openai.com/docs/api-reference/chat-streaming"""
+
+from __future__ import annotations
+
+from processor.errors import ProtocolError
+from processor.models import JSON
+from processor.wire.choices import ChoicesFold, choices_per_prompt
+
+_INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
+
+
+class ChatFold(ChoicesFold):
+    """`choices[].delta` add up to `choices[].message`."""
+
+    object_name = "chat.completion"
+    text_field = "content"
+
+    def _piece(self, choice: JSON) -> JSON:
+        delta = choice.pop("delta", None)
+        if delta is None:
+            return {}
+        if not isinstance(delta, dict):
+            raise ProtocolError("a delta is no object")
+        if not isinstance(delta.get("content"), str | None):
+            raise ProtocolError("a delta's content is no text")
+        return delta
+
+    def _content(self, content: JSON) -> JSON:
+        message = {"role": "assistant", "content": None} | content
+        instead = any(message.get(name) for name in _INSTEAD_OF_CONTENT)
+        message["content"] = message["content"] or (None if instead else "")
+        return {"message": message}
+
+
+def open_chat(request: JSON) -> ChatFold:
+    return ChatFold(choices_per_prompt(request))

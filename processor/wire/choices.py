@@ -1,0 +1,175 @@
+"""The fold of every endpoint that streams `choices`: what chat completions and completions have in common.
+
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from processor.errors import ProtocolError, StreamTruncated
+from processor.models import JSON
+from processor.wire.fold import parse
+from processor.wire.merge import Pieces, index_of, merge, settled
+from processor.wire.refusal import in_band
+
+_NOT_CARRIED = ("choices", "error", "object", "obfuscation")
+_FIRST_STANDS = frozenset({"id", "created", "model"})
+"""Some servers make new ones for every chunk."""
+_FIRST_IN_BODY = ("id", "object", "created", "model", "choices")
+
+
+class Choice:
+    """One choice in the making."""
+
+    __slots__ = ("content", "fields", "finish_reason")
+
+    def __init__(self) -> None:
+        self.content: JSON = {}
+        """What its deltas add up to."""
+        self.fields: JSON = {}
+        """What stands beside its deltas: log probabilities, a vendor's fields."""
+        self.finish_reason: str | None = None
+
+
+class ChoicesFold(ABC):
+    """A subclass says where a choice's content stands, streamed and assembled."""
+
+    object_name: ClassVar[str]
+    text_field: ClassVar[str]
+    """The field of `Choice.content` that holds the text."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._choices: dict[int, Choice] = {}
+        self._open = expected
+        """Choices that have no finish reason yet."""
+        self._top: JSON = {}
+        self._last_top: JSON = {}
+        self._taken = 0
+        self.started = False
+        self.ended = False
+
+    @property
+    def complete(self) -> bool:
+        return self.ended or self._open == 0
+
+    def feed(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            if self.ended:
+                return
+            if payload.startswith(b"{"):
+                self._take(parse(payload))
+            else:
+                self._take_marker(payload)
+
+    def take_text(self) -> str:
+        first = self._choices.get(0)
+        pieces = first.content.get(self.text_field) if first else None
+        if not isinstance(pieces, Pieces):
+            return ""
+        new = pieces[self._taken :]
+        self._taken = len(pieces)
+        return "".join(new)
+
+    def body(self) -> JSON:
+        if not self.complete:
+            raise StreamTruncated(f"the stream ended with {self._open} of {self._expected} choices unfinished")
+        if not self._choices:
+            raise ProtocolError("the stream ended without a single choice")
+        choices = [self._assembled(index, choice) for index, choice in sorted(self._choices.items())]
+        fields = {**self._top, "object": self.object_name, "choices": choices}
+        first = {name: fields.pop(name) for name in _FIRST_IN_BODY if name in fields}
+        return first | fields
+
+    @abstractmethod
+    def _piece(self, choice: JSON) -> JSON:
+        """Take the piece of content out of a streamed choice. Raises ProtocolError."""
+
+    @abstractmethod
+    def _content(self, content: JSON) -> JSON:
+        """The content of an assembled choice, as it stands there."""
+
+    def _assembled(self, index: int, choice: Choice) -> JSON:
+        content = self._content(settled(choice.content))
+        return {"index": index, **content, **settled(choice.fields), "finish_reason": choice.finish_reason}
+
+    def _take_marker(self, payload: bytes) -> None:
+        payload = payload.strip()
+        if payload == b"[DONE]":
+            self.ended = True
+        elif payload:
+            self._take(parse(payload))
+
+    def _take(self, chunk: JSON) -> None:
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise in_band(chunk)
+        choices = chunk.get("choices")
+        self._take_top(chunk)
+        if not isinstance(choices, list | None):
+            raise ProtocolError("choices is no list")
+        for choice in choices or ():
+            self._take_choice(choice)
+
+    def _take_top(self, chunk: JSON) -> None:
+        for name in _NOT_CARRIED:
+            chunk.pop(name, None)
+        if chunk == self._last_top:
+            return
+        self._last_top = chunk
+        for name, value in chunk.items():
+            known = self._top.get(name)
+            if value is None:
+                self._top.setdefault(name, None)
+            elif not (known and name in _FIRST_STANDS):
+                self._top[name] = value
+
+    def _take_choice(self, choice: Any) -> None:
+        if not isinstance(choice, dict):
+            raise ProtocolError("a choice is no object")
+        if choice.get("error"):
+            raise in_band(choice)
+        state = self._choice(index_of(choice, 0))
+        piece = self._piece(choice)
+        if not self.started:
+            self.started = any(value for name, value in piece.items() if name != "role")
+        merge(state.content, piece)
+        self._take_finish(state, choice.pop("finish_reason", None))
+        _take_fields(state.fields, choice)
+
+    def _choice(self, index: int) -> Choice:
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = Choice()
+            self._open += len(self._choices) > self._expected
+        return choice
+
+    def _take_finish(self, choice: Choice, reason: Any) -> None:
+        if not isinstance(reason, str | None):
+            raise ProtocolError(f"a finish reason is {reason!r:.40}")
+        if reason:
+            self._open -= choice.finish_reason is None
+            choice.finish_reason = reason
+
+
+def _take_fields(into: JSON, fields: JSON) -> None:
+    """What stands beside the deltas: lists grow, and those in `logprobs` too; of anything else the last one stands."""
+    fields.pop("index", None)
+    for name, value in fields.items():
+        known = into.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif name == "logprobs" and isinstance(value, dict):
+            into[name] = known if isinstance(known, dict) else {}
+            merge(into[name], value)
+        elif isinstance(value, list) and isinstance(known, list):
+            known.extend(value)
+        else:
+            into[name] = value
+
+
+def choices_per_prompt(request: JSON) -> int:
+    n = request.get("n")
+    return n if type(n) is int and n > 0 else 1
