@@ -1,0 +1,223 @@
+"""The simulated provider: a request and the time of its arrival → an Answer. No I/O, no clock of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import orjson
+
+from processor.models import JSON
+from processor.simulator import refusals, requests
+from processor.simulator.books import Books
+from processor.simulator.faults import NOTHING, Drawn
+from processor.simulator.limits import Referee
+from processor.simulator.replies import Count, Said, expected_body, say
+from processor.simulator.requests import Ask, BadRequest
+from processor.simulator.script import Answer, Step, reply
+from processor.simulator.settings import Outage, SimulatorSettings
+
+Log = Callable[[dict[str, Any]], None]
+
+_BURST_S = 0.5
+_CHARS_PER_TOKEN = 4
+_DEFAULT_MODELS = ("simulated-model",)
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
+
+
+class Provider:
+    """`count` counts a prompt's tokens for the reported usage; `log` gets one dict for every request.
+
+    Times (`at`) are seconds on one clock that does not go back.
+    """
+
+    def __init__(
+        self,
+        settings: SimulatorSettings | None = None,
+        *,
+        count: Count | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.settings = settings or SimulatorSettings()
+        self.books = Books(keeps_identities=self.settings.books)
+        self.referee = Referee(
+            self.settings.rpm,
+            self.settings.tpm,
+            kind=self.settings.kind,
+            count_refused=self.settings.count_refused,
+        )
+        self._count = count
+        self._log = log
+        self._rng = Random(self.settings.seed)
+        self._tries: Counter[bytes] = Counter()
+        """How often a request met the faults. What limits and outages refuse does not: so the draws replay."""
+        self._burst_until = 0.0
+        self._admitted = 0
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> Answer:
+        """Judge a request that arrives now. Header names are lower case; `path` has no query."""
+        answer, ask = self._judge(method, path, headers, body, at)
+        self._note(answer, ask, method, path, at)
+        return answer
+
+    def reachable(self, at: float) -> bool:
+        """Whether a connection can be made."""
+        outage = self._outage(at)
+        return outage is None or outage.how != "refuse"
+
+    def delivered(self, answer: Answer) -> None:
+        """To be told by the face that has sent an answer to its end."""
+        if answer.identity is not None:
+            self.books.complete(answer.identity)
+
+    def expected_body(self, path: str, request: JSON) -> JSON:
+        """What the request is answered with, unstreamed, when nothing goes wrong."""
+        return expected_body(path, request, self.settings, self._count)
+
+    def _judge(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float
+    ) -> tuple[Answer, Ask | None]:
+        outage = self._outage(at)
+        if outage:
+            return refusals.outage(outage.how), None
+        refusal = self._refuse_key(headers)
+        if refusal:
+            return refusal, None
+        protocol = requests.protocol_of(path)
+        if protocol is None:
+            return self._elsewhere(method, path), None
+        if method != "POST":
+            return refusals.wrong_method(method, path), None
+        try:
+            ask = requests.parse(path, protocol, body)
+        except BadRequest as error:
+            return refusals.invalid(str(error), error.param), None
+        self.books.see(ask.identity)
+        return self._refuse(ask, at) or self._serve(ask, at), ask
+
+    def _outage(self, at: float) -> Outage | None:
+        return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)
+
+    def _refuse_key(self, headers: Mapping[str, str]) -> Answer | None:
+        if self.settings.auth == "open":
+            return None
+        if not any(headers.get(name) for name in _KEY_HEADERS):
+            return refusals.no_key()
+        return refusals.bad_key() if self.settings.auth == "refused" else None
+
+    def _elsewhere(self, method: str, path: str) -> Answer:
+        if not path.endswith("/models"):
+            return refusals.unknown_path(method, path)
+        if method != "GET":
+            return refusals.wrong_method(method, path)
+        models = [
+            {"id": model, "object": "model", "created": 0, "owned_by": "simulator"}
+            for model in self.settings.models or _DEFAULT_MODELS
+        ]
+        return _json(orjson.dumps({"object": "list", "data": models}))
+
+    def _refuse(self, ask: Ask, at: float) -> Answer | None:
+        """What is wrong with the request, the account or the moment, in the order in which a provider looks."""
+        if "stream_options" in ask.body and not self.settings.knows_stream_options:
+            message = "Unrecognized request argument supplied: stream_options"
+            return refusals.invalid(message, "stream_options", "unknown_parameter")
+        if self.settings.models is not None and ask.model not in self.settings.models:
+            return refusals.unknown_model(ask.model)
+        if self.settings.quota is not None and self._admitted >= self.settings.quota:
+            return refusals.no_quota()
+        if at < self._burst_until:
+            return refusals.burst(self._burst_until - at)
+        verdict = self.referee.admit(at, self.charge(ask))
+        if verdict.ok:
+            self._admitted += 1
+            return None
+        headers = self._rate_headers(at)
+        return refusals.over_limit(ask.model, verdict, headers, tells_wait=bool(headers))
+
+    def charge(self, ask: Ask) -> int:
+        """The tokens a request counts for at arrival."""
+        estimate = -(-sum(map(len, ask.prompts)) // _CHARS_PER_TOKEN) * (ask.choices // len(ask.prompts))
+        allowed = (ask.max_tokens or 0) * ask.choices
+        return max(estimate, allowed) if self.settings.charging == "larger" else estimate + allowed
+
+    def _rate_headers(self, at: float) -> dict[str, str]:
+        return self.referee.headers(at, self.settings.dialect, epoch_s=self.settings.epoch_s)
+
+    def _serve(self, ask: Ask, at: float) -> Answer:
+        drawn = self._draw(ask)
+        headers = {**self._rate_headers(at), "x-request-id": f"req_{self._rng.getrandbits(96):024x}"}
+        if drawn.failure == "error_500":
+            answer = refusals.some_5xx(drawn.rng)
+            return replace(answer, headers={**answer.headers, **headers})
+        if drawn.failure == "burst_429":
+            self._burst_until = at + _BURST_S
+            return refusals.burst(_BURST_S)
+        said = say(ask, self.settings, self._count)
+        self.books.bill(ask.identity, said.usage["completion_tokens"])
+        if drawn.failure == "reset_before":
+            return replace(refusals.NO_RESPONSE, start_s=self._first_token_s())
+        return self._reply(ask, said, drawn, headers)
+
+    def _draw(self, ask: Ask) -> Drawn:
+        if not self.settings.faults.rates:
+            return NOTHING
+        drawn = self.settings.faults.draw(self.settings.seed, ask.identity, self._tries[ask.identity])
+        self._tries[ask.identity] += 1
+        self.books.faults.update(drawn.manners)
+        if drawn.failure:
+            self.books.faults[drawn.failure] += 1
+        return drawn
+
+    def _reply(self, ask: Ask, said: Said, drawn: Drawn, headers: Mapping[str, str]) -> Answer:
+        token_s = 1 / self.settings.speed_tps
+        steps, ending = reply(
+            said,
+            drawn,
+            streamed=ask.streamed,
+            include_usage=ask.include_usage,
+            token_s=token_s,
+            gather_s=self.settings.gather_s,
+        )
+        start_s = self._first_token_s()
+        if not ask.streamed:
+            start_s += token_s * max(choice.tokens for choice in said.choices)
+        return Answer(
+            headers={
+                "content-type": "text/event-stream; charset=utf-8" if ask.streamed else "application/json",
+                **headers,
+            },
+            start_s=start_s,
+            steps=steps,
+            ending=ending,
+            identity=ask.identity if drawn.failure is None else None,
+        )
+
+    def _first_token_s(self) -> float:
+        share = self.settings.first_token_jitter
+        return self.settings.first_token_s * (self._rng.uniform(1 - share, 1 + share) if share else 1.0)
+
+    def _note(self, answer: Answer, ask: Ask | None, method: str, path: str, at: float) -> None:
+        self.books.requests += 1
+        self.books.statuses[answer.status or 0] += 1
+        if self._log is None:
+            return
+        self._log(
+            {
+                "at": round(at, 6),
+                "method": method,
+                "path": path,
+                "model": ask and ask.model,
+                "identity": ask and ask.identity.hex(),
+                "charged_tokens": ask and self.charge(ask),
+                "status": answer.status,
+                "ending": answer.ending,
+                "whole": answer.identity is not None,
+            }
+        )
+
+
+def _json(data: bytes) -> Answer:
+    return Answer(headers={"content-type": "application/json"}, steps=(Step(0.0, data),))
