@@ -8,24 +8,21 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import orjson
-
 from processor.models import JSON
-from processor.simulator import refusals, requests
+from processor.simulator import refusals
 from processor.simulator.books import Books
 from processor.simulator.faults import NOTHING, Drawn
+from processor.simulator.front import receive
 from processor.simulator.limits import Referee
 from processor.simulator.replies import Count, Said, expected_body, say
-from processor.simulator.requests import Ask, BadRequest
-from processor.simulator.script import Answer, Step, reply
+from processor.simulator.requests import Ask
+from processor.simulator.script import Answer, reply
 from processor.simulator.settings import Outage, SimulatorSettings
 
 Log = Callable[[dict[str, Any]], None]
 
 _BURST_S = 0.5
 _CHARS_PER_TOKEN = 4
-_DEFAULT_MODELS = ("simulated-model",)
-_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 
 
 class Provider:
@@ -83,49 +80,16 @@ class Provider:
         outage = self._outage(at)
         if outage:
             return refusals.outage(outage.how), None
-        refusal = self._refuse_key(headers)
-        if refusal:
-            return refusal, None
-        protocol = requests.protocol_of(path)
-        if protocol is None:
-            return self._elsewhere(method, path), None
-        if method != "POST":
-            return refusals.wrong_method(method, path), None
-        try:
-            ask = requests.parse(path, protocol, body)
-        except BadRequest as error:
-            return refusals.invalid(str(error), error.param), None
-        self.books.see(ask.identity)
-        return self._refuse(ask, at) or self._serve(ask, at), ask
+        received = receive(self.settings, method, path, headers, body)
+        if isinstance(received, Answer):
+            return received, None
+        self.books.see(received.identity)
+        return self._refuse(received, at) or self._serve(received, at), received
 
     def _outage(self, at: float) -> Outage | None:
         return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)
 
-    def _refuse_key(self, headers: Mapping[str, str]) -> Answer | None:
-        if self.settings.auth == "open":
-            return None
-        if not any(headers.get(name) for name in _KEY_HEADERS):
-            return refusals.no_key()
-        return refusals.bad_key() if self.settings.auth == "refused" else None
-
-    def _elsewhere(self, method: str, path: str) -> Answer:
-        if not path.endswith("/models"):
-            return refusals.unknown_path(method, path)
-        if method != "GET":
-            return refusals.wrong_method(method, path)
-        models = [
-            {"id": model, "object": "model", "created": 0, "owned_by": "simulator"}
-            for model in self.settings.models or _DEFAULT_MODELS
-        ]
-        return _json(orjson.dumps({"object": "list", "data": models}))
-
     def _refuse(self, ask: Ask, at: float) -> Answer | None:
-        """What is wrong with the request, the account or the moment, in the order in which a provider looks."""
-        if "stream_options" in ask.body and not self.settings.knows_stream_options:
-            message = "Unrecognized request argument supplied: stream_options"
-            return refusals.invalid(message, "stream_options", "unknown_parameter")
-        if self.settings.models is not None and ask.model not in self.settings.models:
-            return refusals.unknown_model(ask.model)
         if self.settings.quota is not None and self._admitted >= self.settings.quota:
             return refusals.no_quota()
         if at < self._burst_until:
@@ -134,8 +98,7 @@ class Provider:
         if verdict.ok:
             self._admitted += 1
             return None
-        headers = self._rate_headers(at)
-        return refusals.over_limit(ask.model, verdict, headers, tells_wait=bool(headers))
+        return refusals.over_limit(ask.model, verdict, self._rate_headers(at))
 
     def charge(self, ask: Ask) -> int:
         """The tokens a request counts for at arrival."""
@@ -204,20 +167,7 @@ class Provider:
         self.books.statuses[answer.status or 0] += 1
         if self._log is None:
             return
-        self._log(
-            {
-                "at": round(at, 6),
-                "method": method,
-                "path": path,
-                "model": ask and ask.model,
-                "identity": ask and ask.identity.hex(),
-                "charged_tokens": ask and self.charge(ask),
-                "status": answer.status,
-                "ending": answer.ending,
-                "whole": answer.identity is not None,
-            }
-        )
-
-
-def _json(data: bytes) -> Answer:
-    return Answer(headers={"content-type": "application/json"}, steps=(Step(0.0, data),))
+        entry = {"at": round(at, 6), "method": method, "path": path, "status": answer.status, "ending": answer.ending}
+        if ask:
+            entry |= {"model": ask.model, "identity": ask.identity.hex(), "charged_tokens": self.charge(ask)}
+        self._log(entry)

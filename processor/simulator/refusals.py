@@ -52,16 +52,17 @@ def no_quota() -> Answer:
     return _error(429, message, "insufficient_quota", code="insufficient_quota")
 
 
-def over_limit(model: str, verdict: Verdict, headers: Mapping[str, str], *, tells_wait: bool) -> Answer:
-    """The wait stands in headers only where `tells_wait`; the message names it always."""
+def over_limit(model: str, verdict: Verdict, headers: Mapping[str, str]) -> Answer:
+    """The wait stands in the message, and in headers where there are rate headers at all."""
     which = verdict.which or "requests"
-    for_what = f"for {model} in organization org-simulated on {_UNITS[which]}: Limit {verdict.limit}"
+    limit = f"for {model} in organization org-simulated on {_UNITS[which]}: Limit {verdict.limit}"
     if verdict.retry_after_s is None:
-        message = f"Request too large {for_what}, Requested {verdict.requested}. The input or output tokens must be reduced in order to run successfully."
+        message = f"Request too large {limit}, Requested {verdict.requested}. It must be reduced in order to run."
         return _error(429, message, which, code="rate_limit_exceeded", headers=headers)
     again = go_duration(round(verdict.retry_after_s * SECOND_NS))
-    message = f"Rate limit reached {for_what}, Used {verdict.used}, Requested {verdict.requested}. Please try again in {again}."
-    waits = _waits(verdict.retry_after_s) if tells_wait else {}
+    used = f"Used {verdict.used}, Requested {verdict.requested}"
+    message = f"Rate limit reached {limit}, {used}. Please try again in {again}."
+    waits = _waits(verdict.retry_after_s) if headers else {}
     return _error(429, message, which, code="rate_limit_exceeded", headers={**headers, **waits})
 
 

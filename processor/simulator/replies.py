@@ -57,9 +57,11 @@ class Said:
 
 def say(ask: Ask, settings: SimulatorSettings, count: Count | None = None) -> Said:
     """`count` counts the prompt's tokens; without it, four characters are one."""
-    rng = Random(b"%d:%b" % (settings.seed, ask.identity))
-    choose = _canned if settings.canned else _choice
-    choices = tuple(choose(index, ask, settings, rng) for index in range(ask.choices))
+    if settings.canned:
+        choices = tuple(_text(index, list(phrases.CANNED), ask.max_tokens) for index in range(ask.choices))
+    else:
+        rng = Random(b"%d:%b" % (settings.seed, ask.identity))
+        choices = tuple(_choice(index, ask, settings, rng) for index in range(ask.choices))
     name = ask.identity.hex()
     chat = ask.protocol == "chat"
     top = {
@@ -109,10 +111,6 @@ def _called(call: Call) -> JSON:
 def _text_choice(choice: Choice) -> JSON:
     text = "".join(choice.content)
     return {"index": choice.index, "text": text, "logprobs": None, "finish_reason": choice.finish_reason}
-
-
-def _canned(index: int, ask: Ask, settings: SimulatorSettings, rng: Random) -> Choice:
-    return _text(index, list(phrases.CANNED), ask.max_tokens)
 
 
 def _choice(index: int, ask: Ask, settings: SimulatorSettings, rng: Random) -> Choice:
