@@ -1,0 +1,1 @@
+"""The journal: what is on disk decides what is done."""

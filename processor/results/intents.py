@@ -1,0 +1,74 @@
+"""What is in flight, in the state file: so that the next run can tell what may have been billed without a reply.
+
+One small record a job being worked on, overwritten in place; nothing here is needed to be right, and the file
+can be deleted while no run holds its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from zlib import crc32
+
+from processor.results.disk import File
+from processor.results.table import KEY_BYTES
+
+_BODY = Struct(f"<{KEY_BYTES}sIB")
+"""key, attempts in all runs, whether one of them is in flight."""
+_CHECKSUM = Struct("<I")
+_WIDTH = _BODY.size + _CHECKSUM.size
+_EMPTY = bytes(_WIDTH)
+
+
+class Intents:
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._slots: dict[bytes, tuple[int, int]] = {}
+        """Key to (slot, attempts): the jobs being worked on, and those an earlier run left behind."""
+        self._free: list[int] = []
+        self._end = 0
+
+    def load(self) -> Iterator[tuple[bytes, int, bool]]:
+        """What the last run left: (key, attempts, was in flight). Records that make no sense are passed over."""
+        data = self._file.read(0, self._file.size())
+        self._end = len(data) // _WIDTH
+        for slot in range(self._end):
+            body, checksum = data[slot * _WIDTH :][: _BODY.size], data[slot * _WIDTH + _BODY.size :][: _CHECKSUM.size]
+            key, attempts, in_flight = _BODY.unpack(body)
+            if body.strip(b"\0") and _CHECKSUM.pack(crc32(body)) == checksum and key not in self._slots:
+                self._slots[key] = (slot, attempts)
+                yield key, attempts, bool(in_flight)
+            else:
+                self._free.append(slot)
+
+    def put(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
+        """Remember ``attempts`` for a job. Raises OSError."""
+        slot = self._slots[key][0] if key in self._slots else self._take()
+        self._slots[key] = (slot, attempts)
+        body = _BODY.pack(key, attempts, in_flight)
+        self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
+
+    def rest(self, key: bytes) -> None:
+        """The attempt in flight has ended without a row: only their number is worth remembering."""
+        if key in self._slots:
+            self.put(key, self._slots[key][1], in_flight=False)
+
+    def clear(self, key: bytes) -> None:
+        """The job has its row. Raises OSError."""
+        if key in self._slots:
+            slot, _ = self._slots.pop(key)
+            self._free.append(slot)
+            self._file.write_at(slot * _WIDTH, _EMPTY)
+
+    def tidy(self) -> None:
+        """Empty the file, if nothing is remembered."""
+        if not self._slots and self._file.size():
+            self._file.truncate(0)
+            self._free.clear()
+            self._end = 0
+
+    def _take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._end += 1
+        return self._end - 1

@@ -1,0 +1,235 @@
+"""The results file is the journal: rows are appended whole, and a later run reads in them what is done.
+
+Beside RESULTS stand ``<stem>.errors.jsonl`` with the failures, ``<RESULTS>.state`` with the lock and the intents,
+and, only where something was found broken, ``<stem>.damaged.jsonl`` with the lines that were no rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from processor.errors import ConfigError, OutputError
+from processor.models import Result
+from processor.results.appender import Appender, Pending
+from processor.results.disk import Disk, File, RealDisk
+from processor.results.intents import Intents
+from processor.results.ledger import FAILED, REPLIED, Ledger, job_key
+from processor.results.rows import encode, row_of
+from processor.results.sink import FsyncMode, Offload
+from processor.results.syncer import Syncer
+from processor.results.upkeep import Paths, Upkeep
+
+
+class Journal:
+    """Making one takes the lock, reads what is done, and repairs what a crash left; it blocks while it reads.
+
+    Raises OutputError where the output is locked or cannot be written, ConfigError where it holds something else.
+
+    ``replied`` and ``failed`` count the jobs with such a row at the start, ``found`` tells by file of torn and
+    damaged lines, ``maybe_billed`` how many requests of the last run may have been billed without a reply.
+
+    A failed row never replaces a reply: when a changed job is sent again and fails, its old reply stays, and the
+    failure leaves no row.
+    """
+
+    def __init__(
+        self,
+        results: Path,
+        *,
+        simulated: bool = False,
+        fsync: FsyncMode = "interval",
+        fsync_interval_s: float = 1.0,
+        offload: Offload = asyncio.to_thread,
+        disk: Disk | None = None,
+    ) -> None:
+        self.paths = Paths.of(results)
+        self.ledger = Ledger()
+        self._disk = disk or RealDisk()
+        self._upkeep = Upkeep(self._disk, self.paths, self.ledger, simulated=simulated)
+        self._replies = Appender(self._disk, self.paths.replies)
+        self._failures = Appender(self._disk, self.paths.failures)
+        delay_s = {"always": 0.0, "interval": fsync_interval_s, "never": None}[fsync]
+        self._syncer = Syncer(delay_s, offload, self._break)
+        self._offload = offload
+        self._flushing = False
+        self._closed = False
+        self._broken: str | None = None
+        self._state = self._lock()
+        self._intents = Intents(self._state)
+        try:
+            self._start()
+        except (OutputError, ConfigError):
+            self._release()
+            raise
+
+    # ------------------------------------------------------------ opening
+
+    def _lock(self) -> File:
+        with _blaming(self.paths.state):
+            state = self._disk.open(self.paths.state, "update")
+            if state.lock():
+                return state
+            state.close()
+        raise OutputError(f"another run is writing to {self.paths.replies}: wait for it, or give another --out")
+
+    def _start(self) -> None:
+        with _blaming(self.paths.replies):
+            self.found = self._upkeep.start()
+            self._replies.open()
+        self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
+        with _blaming(self.paths.state):
+            self.maybe_billed = self._take_over()
+
+    def _take_over(self) -> int:
+        """Learn what the last run left in flight, and forget what has its row after all."""
+        unanswered = 0
+        for key, attempts, in_flight in list(self._intents.load()):
+            if not self.ledger.tried(key, attempts):
+                self._intents.clear(key)
+            elif in_flight:
+                unanswered += 1
+                self._intents.rest(key)
+        return unanswered
+
+    # ------------------------------------------------------------ the run
+
+    async def append(self, result: Result) -> None:
+        """Return when the row is written, or with ``fsync="always"`` when it is synced. Raises OutputError.
+
+        The row is on its way before the first wait: cancelling the caller does not undo it.
+        """
+        self._check()
+        raw, row = encode(result), row_of(result)
+        if not row.is_job:
+            if not self.ledger.meet_line(raw[:-1]):
+                return
+        elif not row.replied and self.ledger.has_reply(row.custom_id):
+            self._forget(row.custom_id)
+            return
+        loop = asyncio.get_running_loop()
+        item = Pending(raw, row, loop.create_future())
+        (self._replies if row.replied else self._failures).pending.append(item)
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush)
+        await item.written
+
+    def intend(self, custom_id: str, attempts: int) -> None:
+        """See ``Sink``."""
+        self._check()
+        try:
+            self._intents.put(job_key(custom_id), attempts, in_flight=True)
+        except OSError as error:
+            self._break(self.paths.state, error)
+            self._check()
+
+    def rest(self, custom_id: str) -> None:
+        """See ``Sink``."""
+        try:
+            self._intents.rest(job_key(custom_id))
+        except OSError as error:
+            self._break(self.paths.state, error)
+
+    def _forget(self, custom_id: str) -> None:
+        try:
+            self._intents.clear(job_key(custom_id))
+        except OSError as error:
+            self._break(self.paths.state, error)
+
+    def free_bytes(self) -> int:
+        """Room for what is still to come. Raises OutputError."""
+        with _blaming(self.paths.replies):
+            return self._disk.free_bytes(self.paths.replies)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        for appender in (self._replies, self._failures):
+            if not appender.pending or self._broken:
+                continue
+            written, error = appender.flush()
+            for item in written:
+                if item.row.is_job:
+                    self.ledger.settle(item.row)
+                    self._forget(item.row.custom_id)
+            self._syncer.wrote(appender, written)
+            if error:
+                self._break(appender.path, error)
+
+    def _break(self, path: Path, error: OSError) -> None:
+        """Nothing more is written: what the disk holds now is what the next run goes on from."""
+        if self._broken is None:
+            self._broken = _cannot_write(path, error)
+        waiting = self._replies.pending + self._failures.pending + self._syncer.abandon()
+        self._replies.pending, self._failures.pending = [], []
+        for item in waiting:
+            if not item.written.done():
+                item.written.set_exception(OutputError(self._broken))
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise OutputError(self._broken)
+        if self._closed:
+            raise OutputError(f"{self.paths.replies} is closed")
+
+    # ------------------------------------------------------------ closing
+
+    async def close(self, read_to: int | None = None) -> None:
+        """See ``Sink``. Raises OutputError also for what went wrong after the last ``append``."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._finish(read_to)
+        except OutputError:
+            self._release()
+            raise
+        # Not where this is cancelled: a thread may still be at work, and the lock holds until the process ends.
+        self._release()
+
+    async def _finish(self, read_to: int | None) -> None:
+        self._flush()
+        if self.replied:
+            # A killed run may have left rows that were never synced, and this one counted them as done.
+            self._syncer.touch(self._replies)
+        await self._syncer.finish()
+        if self._broken is not None:
+            raise OutputError(self._broken)
+        with _blaming(self.paths.replies):
+            if read_to is not None:
+                await self._offload(lambda: self._upkeep.end(read_to))
+        with _blaming(self.paths.state):
+            self._intents.tidy()
+
+    def _release(self) -> None:
+        self._replies.close()
+        self._failures.close()
+        self._state.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.close()
+        except OutputError:
+            if error is None:
+                raise
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {error.filename or path}: {error.strerror}"

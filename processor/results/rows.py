@@ -1,0 +1,170 @@
+"""Result to line, and back to what a later run needs of it. Pure.
+
+The shape is an OpenAI Batch output row with more beside it, keys in a fixed order; additions stand between
+``line`` and ``metadata``: ``simulated``, ``usage_estimated`` and ``own_fault``, each only where it says something.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import orjson
+
+from processor.models import JSON, Failure, Reply, Result
+
+LINE_CODES = frozenset(
+    {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
+)
+"""What is wrong with a line that is no job. Such rows are found anew in each run."""
+
+MAX_DEPTH = 500
+"""Deeper than this a body is cut: what no reader can parse again would be paid for again in every run."""
+
+
+class Row(NamedTuple):
+    """What a later run needs to know of a row."""
+
+    fingerprint: str
+    custom_id: str
+    replied: bool
+    attempts: int
+    own_fault: bool
+    simulated: bool
+    line: int
+    is_job: bool
+
+
+def row_of(result: Result) -> Row:
+    """What a later run will read in the result's row."""
+    failure = result.failure
+    return Row(
+        result.fingerprint,
+        result.custom_id or "",
+        failure is None,
+        result.attempts,
+        failure is not None and failure.own_fault,
+        result.simulated,
+        result.line,
+        result.timing is not None or failure is None or failure.code not in LINE_CODES,
+    )
+
+
+def encode(result: Result) -> bytes:
+    """The row as one line, with its line feed."""
+    row = as_row(result)
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Integers above 64 bits, halves of surrogate pairs, deep nesting: rare, slow and never lost.
+        return json.dumps(_plain(row, 0), separators=(",", ":")).encode() + b"\n"
+
+
+def as_row(result: Result) -> JSON:
+    row: JSON = {
+        "id": result.fingerprint,
+        "custom_id": result.custom_id,
+        "response": _response(result),
+        "error": _error(result.failure),
+        "usage": result.usage.as_json() if result.usage else None,
+        "usage_source": result.usage_source,
+        "attempts": result.attempts,
+        "timing": _timing(result),
+        "cost_usd": result.cost_usd,
+        "line": result.line,
+    }
+    if result.simulated:
+        row["simulated"] = True
+    if result.usage_estimated:
+        row["usage_estimated"] = list(result.usage_estimated)
+    if result.failure and result.failure.own_fault:
+        row["own_fault"] = True
+    if result.has_metadata:
+        row["metadata"] = result.metadata
+    return row
+
+
+def _response(result: Result) -> JSON | None:
+    reply = result.reply
+    if reply is None:
+        return None
+    return {"status_code": reply.status_code, "request_id": reply.request_id, "body": _body(result, reply)}
+
+
+def _body(result: Result, reply: Reply) -> Any:
+    if result.failure is None and result.usage_source == "computed" and result.usage:
+        return {**reply.body, "usage": result.usage.as_json()}
+    return reply.body
+
+
+def _error(failure: Failure | None) -> JSON | None:
+    return {"code": failure.code, "message": failure.message} if failure else None
+
+
+def _timing(result: Result) -> JSON | None:
+    timing = result.timing
+    if timing is None:
+        return None
+    return {
+        "started_at": timing.started_at,
+        "queued_s": timing.queued_s,
+        "first_token_s": timing.first_token_s,
+        "total_s": timing.total_s,
+    }
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """What every JSON reader can read: no NaN, no infinity, no nesting beyond MAX_DEPTH."""
+    if depth > MAX_DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def decode(line: bytes) -> Row:
+    """Read a line back. Raises ValueError where it is not a row that ``encode`` could have written."""
+    row = _loads(line)
+    try:
+        error, response = row["error"], row["response"]
+        fingerprint, custom_id, attempts = row["id"], row["custom_id"], row["attempts"]
+        if error is None:
+            # The lengths are asked for their TypeError.
+            len(response["body"])
+            code = None
+        else:
+            code = error["code"]
+        if type(fingerprint) is not str or type(attempts) is not int:
+            raise TypeError
+        job = code not in LINE_CODES or row["timing"] is not None
+        if job and type(custom_id) is not str:
+            raise TypeError
+    except (TypeError, KeyError) as wrong:
+        raise ValueError("not a result row") from wrong
+    line_number = row.get("line")
+    return Row(
+        fingerprint,
+        custom_id,
+        error is None,
+        attempts,
+        row.get("own_fault") is True,
+        row.get("simulated") is True,
+        line_number if type(line_number) is int else 0,
+        job,
+    )
+
+
+def _loads(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        pass
+    try:
+        return json.loads(line)  # halves of surrogate pairs
+    except RecursionError as wrong:
+        raise ValueError("nested too deeply") from wrong
