@@ -15,19 +15,21 @@ class ChatFold(ChoicesFold):
     object_name = "chat.completion"
     text_field = "content"
 
-    def _piece(self, choice: JSON) -> JSON:
-        delta = choice.pop("delta", None)
+    def _holder(self, choice: JSON) -> JSON:
+        delta = choice.get("delta")
         if delta is None:
             return {}
         if not isinstance(delta, dict):
             raise ProtocolError("a delta is no object")
-        if not isinstance(delta.get("content"), str | None):
+        content = delta.get("content")
+        if content is not None and not isinstance(content, str):
             raise ProtocolError("a delta's content is no text")
         return delta
 
     def _content(self, content: JSON) -> JSON:
         message = {"role": "assistant", "content": None} | content
         instead = any(message.get(name) for name in _INSTEAD_OF_CONTENT)
+        message["role"] = message["role"] or "assistant"
         message["content"] = message["content"] or (None if instead else "")
         return {"message": message}
 

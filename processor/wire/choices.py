@@ -14,23 +14,25 @@ from processor.models import JSON
 from processor.wire.fold import parse
 from processor.wire.merge import Pieces, index_of, merge, settled
 from processor.wire.refusal import in_band
+from processor.wire.template import Shortcut
 
 _NOT_CARRIED = ("choices", "error", "object", "obfuscation")
 _FIRST_STANDS = frozenset({"id", "created", "model"})
 """Some servers make new ones for every chunk."""
 _FIRST_IN_BODY = ("id", "object", "created", "model", "choices")
+_NOT_BESIDE = frozenset({"index", "delta", "text", "finish_reason", "error"})
 
 
 class Choice:
     """One choice in the making."""
 
-    __slots__ = ("content", "fields", "finish_reason")
+    __slots__ = ("beside", "content", "finish_reason")
 
     def __init__(self) -> None:
         self.content: JSON = {}
         """What its deltas add up to."""
-        self.fields: JSON = {}
-        """What stands beside its deltas: log probabilities, a vendor's fields."""
+        self.beside: JSON = {}
+        """What stands beside them: log probabilities, a vendor's fields."""
         self.finish_reason: str | None = None
 
 
@@ -39,15 +41,15 @@ class ChoicesFold(ABC):
 
     object_name: ClassVar[str]
     text_field: ClassVar[str]
-    """The field of `Choice.content` that holds the text."""
 
     def __init__(self, expected: int) -> None:
         self._expected = expected
         self._choices: dict[int, Choice] = {}
         self._open = expected
-        """Choices that have no finish reason yet."""
+        """Choices without a finish reason so far."""
         self._top: JSON = {}
         self._last_top: JSON = {}
+        self._shortcut = Shortcut()
         self._taken = 0
         self.started = False
         self.ended = False
@@ -57,13 +59,10 @@ class ChoicesFold(ABC):
         return self.ended or self._open == 0
 
     def feed(self, payloads: Sequence[bytes]) -> None:
-        for payload in payloads:
-            if self.ended:
-                return
-            if payload.startswith(b"{"):
-                self._take(parse(payload))
-            else:
-                self._take_marker(payload)
+        index = 0
+        while not self.ended and (index := self._shortcut.take(payloads, index)) < len(payloads):
+            self._take(payloads[index].strip())
+            index += 1
 
     def take_text(self) -> str:
         first = self._choices.get(0)
@@ -85,8 +84,12 @@ class ChoicesFold(ABC):
         return first | fields
 
     @abstractmethod
-    def _piece(self, choice: JSON) -> JSON:
-        """Take the piece of content out of a streamed choice. Raises ProtocolError."""
+    def _holder(self, choice: JSON) -> JSON:
+        """The part of a streamed choice that holds its piece of content. Raises ProtocolError."""
+
+    def _piece(self, holder: JSON) -> JSON:
+        """What of it is content."""
+        return holder
 
     @abstractmethod
     def _content(self, content: JSON) -> JSON:
@@ -94,50 +97,43 @@ class ChoicesFold(ABC):
 
     def _assembled(self, index: int, choice: Choice) -> JSON:
         content = self._content(settled(choice.content))
-        return {"index": index, **content, **settled(choice.fields), "finish_reason": choice.finish_reason}
+        return {"index": index, **content, **settled(choice.beside), "finish_reason": choice.finish_reason}
 
-    def _take_marker(self, payload: bytes) -> None:
-        payload = payload.strip()
+    def _take(self, payload: bytes) -> None:
+        self._shortcut.forget()
         if payload == b"[DONE]":
             self.ended = True
         elif payload:
-            self._take(parse(payload))
+            chunk = parse(payload)
+            self._take_choices(chunk, payload)
+            self._take_top(chunk)
 
-    def _take(self, chunk: JSON) -> None:
+    def _take_choices(self, chunk: JSON, payload: bytes) -> None:
         if chunk.get("error") or chunk.get("object") == "error":
             raise in_band(chunk)
         choices = chunk.get("choices")
-        self._take_top(chunk)
-        if not isinstance(choices, list | None):
-            raise ProtocolError("choices is no list")
-        for choice in choices or ():
-            self._take_choice(choice)
-
-    def _take_top(self, chunk: JSON) -> None:
-        for name in _NOT_CARRIED:
-            chunk.pop(name, None)
-        if chunk == self._last_top:
+        if choices is None:
             return
-        self._last_top = chunk
-        for name, value in chunk.items():
-            known = self._top.get(name)
-            if value is None:
-                self._top.setdefault(name, None)
-            elif not (known and name in _FIRST_STANDS):
-                self._top[name] = value
+        if not isinstance(choices, list):
+            raise ProtocolError("choices is no list")
+        for choice in choices:
+            state, holder = self._take_choice(choice)
+            if not self._shortcut.hopeless and len(choices) == 1 and _adds_only_content(choice):
+                self._shortcut.learn(payload, chunk, holder, state.content)
 
-    def _take_choice(self, choice: Any) -> None:
+    def _take_choice(self, choice: Any) -> tuple[Choice, JSON]:
         if not isinstance(choice, dict):
             raise ProtocolError("a choice is no object")
         if choice.get("error"):
             raise in_band(choice)
-        state = self._choice(index_of(choice, 0))
-        piece = self._piece(choice)
+        state, holder = self._choice(index_of(choice, 0)), self._holder(choice)
+        piece = self._piece(holder)
         if not self.started:
             self.started = any(value for name, value in piece.items() if name != "role")
         merge(state.content, piece)
-        self._take_finish(state, choice.pop("finish_reason", None))
-        _take_fields(state.fields, choice)
+        self._take_finish(state, choice.get("finish_reason"))
+        _take_beside(state.beside, choice)
+        return state, holder
 
     def _choice(self, index: int) -> Choice:
         choice = self._choices.get(index)
@@ -147,17 +143,33 @@ class ChoicesFold(ABC):
         return choice
 
     def _take_finish(self, choice: Choice, reason: Any) -> None:
-        if not isinstance(reason, str | None):
+        if reason is None:
+            return
+        if not isinstance(reason, str):
             raise ProtocolError(f"a finish reason is {reason!r:.40}")
         if reason:
             self._open -= choice.finish_reason is None
             choice.finish_reason = reason
 
+    def _take_top(self, chunk: JSON) -> None:
+        for name in _NOT_CARRIED:
+            chunk.pop(name, None)
+        if chunk == self._last_top:
+            return
+        self._last_top = chunk
+        for name, value in chunk.items():
+            known = self._top.get(name)
+            if value is None and name != "usage":
+                self._top.setdefault(name, None)
+            elif value is not None and not (known and name in _FIRST_STANDS):
+                self._top[name] = value
 
-def _take_fields(into: JSON, fields: JSON) -> None:
-    """What stands beside the deltas: lists grow, and those in `logprobs` too; of anything else the last one stands."""
-    fields.pop("index", None)
-    for name, value in fields.items():
+
+def _take_beside(into: JSON, choice: JSON) -> None:
+    """Lists grow, and those in `logprobs` too; of anything else the last one stands."""
+    for name, value in choice.items():
+        if name in _NOT_BESIDE:
+            continue
         known = into.get(name)
         if value is None:
             into.setdefault(name, None)
@@ -168,6 +180,11 @@ def _take_fields(into: JSON, fields: JSON) -> None:
             known.extend(value)
         else:
             into[name] = value
+
+
+def _adds_only_content(choice: JSON) -> bool:
+    """Whether the same choice again would change nothing beside its content."""
+    return choice.get("logprobs") is None and not any(isinstance(value, list) for value in choice.values())
 
 
 def choices_per_prompt(request: JSON) -> int:

@@ -13,11 +13,13 @@ class CompletionsFold(ChoicesFold):
     object_name = "text_completion"
     text_field = "text"
 
-    def _piece(self, choice: JSON) -> JSON:
-        text = choice.pop("text", None)
-        if not isinstance(text, str | None):
+    def _holder(self, choice: JSON) -> JSON:
+        if not isinstance(choice.get("text"), str | None):
             raise ProtocolError("a choice's text is no text")
-        return {"text": text}
+        return choice
+
+    def _piece(self, holder: JSON) -> JSON:
+        return {"text": holder.get("text")}
 
     def _content(self, content: JSON) -> JSON:
         return {"text": content["text"] or ""}

@@ -9,7 +9,7 @@ from processor.models import JSON
 
 MAX_INDEX = 65_535
 """More choices or tool calls than any server makes."""
-_SAID_ONCE = frozenset({"id", "index", "role", "type"})
+SAID_ONCE = frozenset({"id", "index", "role", "type"})
 """Not pieces: some servers repeat them in every delta, or send them empty after the first."""
 
 
@@ -32,7 +32,7 @@ def merge(into: JSON, delta: JSON) -> None:
             into.setdefault(name, None)
         elif name == "tool_calls":
             into[name] = _merge_calls(known if isinstance(known, Calls) else Calls(), value)
-        elif name in _SAID_ONCE:
+        elif name in SAID_ONCE:
             into[name] = known or value
         elif isinstance(value, str):
             if isinstance(known, Pieces):

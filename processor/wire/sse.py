@@ -30,13 +30,14 @@ class Decoder:
         if b"\n" not in data:
             self._rest.append(data)
             return []
-        text = self._whole(data)
+        text = self._whole(data) if self._rest or self._at_start else data
         end = text.rfind(b"\n\n")
-        if not self._data and end > 0 and text.startswith(b"data: "):
+        if end > 0 and not self._data and text.startswith(b"data: "):
             payloads = text[6:end].split(b"\n\ndata: ")
             # No line end but those between the events: each event is one plain data line.
             if text.count(b"\n", 0, end) == 2 * len(payloads) - 2:
-                self._keep(text[end + 2 :])
+                if end + 2 < len(text):
+                    self._keep(text[end + 2 :])
                 return payloads
         return self._any_events(text)
 
@@ -76,13 +77,12 @@ class Decoder:
                 self._data.append(value.removeprefix(b" "))
 
     def _whole(self, data: bytes) -> bytes:
-        if self._rest:
-            data = b"".join((*self._rest, data))
-            self._rest.clear()
+        text = b"".join((*self._rest, data))
+        self._rest.clear()
         if self._at_start:
             self._at_start = False
-            data = data.removeprefix(_BOM)
-        return data
+            text = text.removeprefix(_BOM)
+        return text
 
     def _with_lf_only(self, data: bytes) -> bytes:
         """CRLF, LF and CR are the same line end; a CRLF may be cut in two by a read."""

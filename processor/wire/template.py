@@ -1,0 +1,93 @@
+"""A shortcut for chunks that differ from the one before in nothing but their piece of text, as nearly all do.
+
+Parsing a whole chunk for a word of text is most of the work of reading a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orjson import JSONDecodeError, loads
+
+from processor.models import JSON
+from processor.wire.merge import SAID_ONCE, Pieces
+
+_MAX_MISSES = 4
+"""Templates in a row that fitted no further chunk, after which a stream is taken as it comes."""
+
+
+class Shortcut:
+    """Remembers what stands before and after the text of the last chunk, and where that text went."""
+
+    __slots__ = ("_head", "_misses", "_pieces", "_tail")
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+        self._pieces: Pieces | None = None
+        self._misses = 0
+
+    def take(self, payloads: Sequence[bytes], start: int) -> int:
+        """Take the texts of chunks that are otherwise as the last one was; return the index of the first other chunk.
+
+        Exact: a string in the place of the string is what parsing the whole chunk would give.
+        """
+        pieces, head, tail = self._pieces, self._head, self._tail
+        if pieces is None:
+            return start
+        skip, least = len(head), len(head) + len(tail)
+        for index in range(start, len(payloads)):
+            payload = payloads[index]
+            if not (payload.startswith(head) and payload.endswith(tail) and len(payload) > least):
+                return index
+            try:
+                text = loads(payload[skip : -len(tail)])
+            except JSONDecodeError:
+                return index
+            if type(text) is not str:
+                return index
+            pieces.append(text)
+            self._misses = 0
+        return len(payloads)
+
+    def forget(self) -> None:
+        self._pieces = None
+
+    @property
+    def hopeless(self) -> bool:
+        return self._misses >= _MAX_MISSES
+
+    def learn(self, payload: bytes, chunk: JSON, holder: JSON, content: JSON) -> None:
+        """Look for the template of a parsed ``chunk``. Its text stands in its part ``holder``, and is in ``content``.
+
+        There may be none: more than a text is said, or the text is escaped, or its place is not plain to see.
+        """
+        field = _only_text(holder)
+        if field is None:
+            return
+        self._misses += 1
+        raw = b'"%b"' % holder[field].encode()
+        start = payload.find(raw, payload.find(b'"%b"' % field.encode()) + len(field) + 2)
+        end = start + len(raw)
+        if start > 0 and _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field):
+            self._head, self._tail, self._pieces = payload[:start], payload[end:], content[field]
+
+
+def _only_text(holder: JSON) -> str | None:
+    """The field whose text is all that is said here."""
+    said = [name for name, value in holder.items() if value and name not in SAID_ONCE]
+    return said[0] if len(said) == 1 and isinstance(holder[said[0]], str) else None
+
+
+def _is_field(before: bytes, after: bytes, chunk: JSON, holder: JSON, field: str) -> bool:
+    """One letter more at this place is one letter more in this field, and changes nothing else.
+
+    So the place is inside the field's string, and the quotes around it are the string's own.
+    """
+    text = holder[field]
+    holder[field] = text + "?"
+    try:
+        return bool(loads(b"%b?%b" % (before, after)) == chunk)
+    except JSONDecodeError:
+        return False
+    finally:
+        holder[field] = text
