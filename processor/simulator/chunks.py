@@ -6,16 +6,15 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 from processor.models import JSON
 from processor.simulator.calling import Call
 from processor.simulator.replies import Choice, Said
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     delay_s: float
     data: JSON
 

@@ -14,9 +14,10 @@ from processor.simulator.books import Books
 from processor.simulator.faults import NOTHING, Drawn
 from processor.simulator.front import receive
 from processor.simulator.limits import Referee
-from processor.simulator.replies import Count, Said, expected_body, say
+from processor.simulator.model import Model
+from processor.simulator.replies import Count, expected_body
 from processor.simulator.requests import Ask
-from processor.simulator.script import Answer, reply
+from processor.simulator.script import Answer
 from processor.simulator.settings import Outage, SimulatorSettings
 
 Log = Callable[[dict[str, Any]], None]
@@ -47,6 +48,7 @@ class Provider:
             count_refused=self.settings.count_refused,
         )
         self._count = count
+        self._model = Model(self.settings, count)
         self._log = log
         self._rng = Random(self.settings.seed)
         self._tries: Counter[bytes] = Counter()
@@ -118,11 +120,19 @@ class Provider:
         if drawn.failure == "burst_429":
             self._burst_until = at + _BURST_S
             return refusals.burst(_BURST_S)
-        said = say(ask, self.settings, self._count)
-        self.books.bill(ask.identity, said.usage["completion_tokens"])
         if drawn.failure == "reset_before":
+            self.books.bill(ask.identity, 0)
             return replace(refusals.NO_RESPONSE, start_s=self._first_token_s())
-        return self._reply(ask, said, drawn, headers)
+        made = self._model.generate(ask, drawn)
+        self.books.bill(ask.identity, made.tokens)
+        headers["content-type"] = "text/event-stream; charset=utf-8" if ask.streamed else "application/json"
+        return Answer(
+            headers=headers,
+            start_s=self._first_token_s() + made.before_s,
+            steps=made.steps,
+            ending=made.ending,
+            identity=ask.identity if drawn.failure is None else None,
+        )
 
     def _draw(self, ask: Ask) -> Drawn:
         if not self.settings.faults.rates:
@@ -133,30 +143,6 @@ class Provider:
         if drawn.failure:
             self.books.faults[drawn.failure] += 1
         return drawn
-
-    def _reply(self, ask: Ask, said: Said, drawn: Drawn, headers: Mapping[str, str]) -> Answer:
-        token_s = 1 / self.settings.speed_tps
-        steps, ending = reply(
-            said,
-            drawn,
-            streamed=ask.streamed,
-            include_usage=ask.include_usage,
-            token_s=token_s,
-            gather_s=self.settings.gather_s,
-        )
-        start_s = self._first_token_s()
-        if not ask.streamed:
-            start_s += token_s * max(choice.tokens for choice in said.choices)
-        return Answer(
-            headers={
-                "content-type": "text/event-stream; charset=utf-8" if ask.streamed else "application/json",
-                **headers,
-            },
-            start_s=start_s,
-            steps=steps,
-            ending=ending,
-            identity=ask.identity if drawn.failure is None else None,
-        )
 
     def _first_token_s(self) -> float:
         share = self.settings.first_token_jitter

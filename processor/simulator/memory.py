@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -37,7 +36,8 @@ class Patience:
 class MemoryTransport:
     """`latency_s`: the shortest and the longest way between client and server; each way is drawn, by seed.
 
-    Raises what the transport over HTTP raises for the same misbehaviour, as late. `echo`: tells Delta, too.
+    Raises what the transport over HTTP raises for the same misbehaviour, as late. `offset_s`: the provider's time
+    when the loop's is 0; for a provider that has seen other loops. `echo`: tells Delta, too.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class MemoryTransport:
         latency_s: tuple[float, float] = (0.010, 0.060),
         seed: int = 0,
         patience: Patience | None = None,
+        offset_s: float = 0.0,
         echo: bool = False,
     ) -> None:
         self._provider = provider
         self._latency_s = latency_s
         self._rng = Random(seed)
         self._patience = patience or Patience()
+        self._offset_s = offset_s
         self._echo = echo
         self._idle = 0
         """Connections in the pool."""
@@ -63,7 +65,8 @@ class MemoryTransport:
         time = _Time(loop, self._patience)
         tell(Sent(loop.time()))
         await time.wait(self._latency(), inf, RequestTimeout)
-        answer = self._provider.answer("POST", job.path, _headers(target), payload(job), loop.time())
+        at = loop.time() + self._offset_s
+        answer = self._provider.answer("POST", job.path, _headers(target), payload(job), at)
         await time.wait(answer.start_s + self._latency(), self._patience.first_byte_s, RequestTimeout)
         if answer.status is None:
             raise ConnectionLost("the connection was reset before a response", reused=reused)
@@ -73,12 +76,11 @@ class MemoryTransport:
         except RequestError as error:
             error.request_id = error.request_id or request_id(answer.headers)
             raise
-        self._idle += 1
         return Reply(status_code=answer.status, request_id=request_id(answer.headers), body=body)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Take a connection; whether it comes from the pool. Lets other tasks run, as any network does."""
-        if not self._provider.reachable(loop.time()):
+        if not self._provider.reachable(loop.time() + self._offset_s):
             await asyncio.sleep(self._latency())
             raise ConnectError("the connection was refused")
         await asyncio.sleep(0)
@@ -91,41 +93,42 @@ class MemoryTransport:
         return self._rng.uniform(shortest, longest) if longest else 0.0
 
     async def _body(self, answer: Answer, status: int, job: Job, time: _Time, tell: Tell) -> JSON:
-        async with aclosing(self._reads(answer, time)) as reads:
-            if status == 200 and answer.headers["content-type"].startswith("text/event-stream"):
-                return await self._streamed(reads, job, time, tell)
-            data = b"".join([read async for read in reads])
+        if status == 200 and answer.headers["content-type"].startswith("text/event-stream"):
+            return await self._streamed(answer, job, time, tell)
+        reads: list[bytes] = []
+        await self._read(answer, time, reads.append)
         if status != 200:
-            raise refusal(status, answer.headers, data)
-        return whole_body(data)
+            raise refusal(status, answer.headers, b"".join(reads))
+        return whole_body(b"".join(reads))
 
-    async def _streamed(self, reads: AsyncGenerator[bytes, None], job: Job, time: _Time, tell: Tell) -> JSON:
+    async def _streamed(self, answer: Answer, job: Job, time: _Time, tell: Tell) -> JSON:
         decoder, fold = Decoder(), open_fold(job.path, job.body)
         started = False
-        async for read in reads:
+
+        def take(read: bytes) -> None:
+            nonlocal started
             fold.feed(decoder.feed(read))
             if fold.started and not started:
                 started = True
                 tell(FirstToken(time.now()))
-            if self._echo:
-                self._tell_text(fold.take_text(), tell)
+            text = fold.take_text() if self._echo else ""
+            if text:
+                tell(Delta(text))
+
+        await self._read(answer, time, take)
         fold.feed(decoder.finish())
         return fold.body()
 
-    def _tell_text(self, text: str, tell: Tell) -> None:
-        if text:
-            tell(Delta(text))
-
-    async def _reads(self, answer: Answer, time: _Time) -> AsyncGenerator[bytes, None]:
-        """What arrives, when it does, until the response ends in its way."""
+    async def _read(self, answer: Answer, time: _Time, take: Callable[[bytes], None]) -> None:
+        """Hand on what arrives, when it does, until the response ends in its way."""
         for step in answer.steps:
             await time.wait(step.delay_s, self._patience.stall_s, StreamStalled)
-            if step.data:
-                yield step.data
+            take(step.data)
         if answer.ending == "reset":
             raise StreamTruncated("the connection was reset in the middle of the reply")
         if answer.ending == "stall":
             await time.wait(inf, self._patience.stall_s, StreamStalled)
+        self._idle += 1
         self._provider.delivered(answer)
 
 

@@ -34,7 +34,7 @@ Both flags flew that day 🇳🇴🇯🇵, side by side, in a light wind.
 """
 SENTENCES = tuple(tuple(_PIECE.findall(" " + line.replace("\\n", "\n"))) for line in _SENTENCES.splitlines())
 REFUSAL = tuple(_PIECE.findall("I’m sorry, but I can’t help with that."))
-CANNED = ("Of course", ".")
+CANNED = ("Of course.",)
 
 
 def sentences(opening: str, length: int, rng: Random) -> list[str]:

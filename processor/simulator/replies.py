@@ -58,19 +58,34 @@ class Said:
 def say(ask: Ask, settings: SimulatorSettings, count: Count | None = None) -> Said:
     """`count` counts the prompt's tokens; without it, four characters are one."""
     if settings.canned:
-        choices = tuple(_text(index, list(phrases.CANNED), ask.max_tokens) for index in range(ask.choices))
-    else:
-        rng = Random(b"%d:%b" % (settings.seed, ask.identity))
-        choices = tuple(_choice(index, ask, settings, rng) for index in range(ask.choices))
-    name = ask.identity.hex()
+        return _canned(ask, settings)
+    rng = Random(b"%d:%b" % (settings.seed, ask.identity))
+    choices = tuple(_choice(index, ask, settings, rng) for index in range(ask.choices))
+    prompt_tokens = sum(count(prompt) if count else -(-len(prompt) // 4) for prompt in ask.prompts)
+    return _said(ask, settings, ask.identity.hex(), choices, prompt_tokens)
+
+
+def _canned(ask: Ask, settings: SimulatorSettings) -> Said:
+    choices = tuple(_text(index, list(phrases.CANNED), ask.max_tokens) for index in range(ask.choices))
+    return _said(ask, settings, "0" * 32, choices, prompt_tokens=1)
+
+
+def _said(ask: Ask, settings: SimulatorSettings, name: str, choices: tuple[Choice, ...], prompt_tokens: int) -> Said:
+    """`name`: 32 hex digits."""
     chat = ask.protocol == "chat"
+    completion_tokens = sum(choice.tokens for choice in choices)
     top = {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{name[:24]}",
         "created": _CREATED + int(name[24:28], 16),
         "model": ask.model,
         "system_fingerprint": f"fp_{settings.seed:08x}",
     }
-    return Said(chat=chat, top=top, choices=choices, usage=_usage(ask, choices, count))
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+    return Said(chat=chat, top=top, choices=choices, usage=usage)
 
 
 def expected_body(path: str, request: JSON, settings: SimulatorSettings, count: Count | None = None) -> JSON:
@@ -165,13 +180,3 @@ def _calling(index: int, ask: Ask, rng: Random) -> Choice | None:
     if function_call:
         return Choice(index=index, finish_reason="function_call", function_call=function_call)
     return None
-
-
-def _usage(ask: Ask, choices: tuple[Choice, ...], count: Count | None) -> JSON:
-    prompt_tokens = sum(count(prompt) if count else -(-len(prompt) // 4) for prompt in ask.prompts)
-    completion_tokens = sum(choice.tokens for choice in choices)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -25,8 +25,7 @@ _IN_BAND: tuple[JSON, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     delay_s: float
     """Since the step before, or since the response began."""
     data: bytes

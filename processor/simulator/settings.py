@@ -57,7 +57,7 @@ class SimulatorSettings:
     reply_tokens: tuple[int, int] = (20, 400)
     """The shortest and the longest reply; most are nearer the shortest."""
     canned: bool = False
-    """Every reply is the same few words: for measuring everything else."""
+    """Every reply is the same few words, with the same id and usage: for measuring everything else."""
 
     faults: Faults = field(default_factory=Faults)
     outages: tuple[Outage, ...] = ()
@@ -74,5 +74,5 @@ class SimulatorSettings:
     """Remember every request by its identity (about 150 bytes each), to see what was asked or paid twice."""
 
 
-INSTANT = SimulatorSettings(first_token_s=0.0, speed_tps=inf, canned=True)
+INSTANT = SimulatorSettings(first_token_s=0.0, first_token_jitter=0.0, speed_tps=inf, canned=True)
 """Answers at once: the cheapest provider there is."""
