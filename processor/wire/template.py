@@ -34,13 +34,13 @@ class Shortcut:
         pieces, head, tail = self._pieces, self._head, self._tail
         if pieces is None:
             return start
-        skip, least = len(head), len(head) + len(tail)
+        skip, drop = len(head), -len(tail)
         for index in range(start, len(payloads)):
             payload = payloads[index]
-            if not (payload.startswith(head) and payload.endswith(tail) and len(payload) > least):
+            if not (payload.startswith(head) and payload.endswith(tail)):
                 return index
             try:
-                text = loads(payload[skip : -len(tail)])
+                text = loads(payload[skip:drop])
             except JSONDecodeError:
                 return index
             if type(text) is not str:
@@ -62,14 +62,15 @@ class Shortcut:
         There may be none: more than a text is said, or the text is escaped, or its place is not plain to see.
         """
         field = _only_text(holder)
-        if field is None:
+        pieces = content.get(field) if field else None
+        if field is None or not isinstance(pieces, Pieces):
             return
         self._misses += 1
         raw = b'"%b"' % holder[field].encode()
         start = payload.find(raw, payload.find(b'"%b"' % field.encode()) + len(field) + 2)
         end = start + len(raw)
         if start > 0 and _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field):
-            self._head, self._tail, self._pieces = payload[:start], payload[end:], content[field]
+            self._head, self._tail, self._pieces = payload[:start], payload[end:], pieces
 
 
 def _only_text(holder: JSON) -> str | None:
