@@ -135,9 +135,10 @@ def _fragments(steps: Sequence[Step], rng: Random) -> list[Step]:
     """The same bytes at about the same times, cut elsewhere: where there are such, half the cuts inside a character."""
     data = b"".join(step.data for step in steps)
     inside = [place for place, byte in enumerate(data) if byte & 0xC0 == 0x80]
-    cuts = max(len(steps), min(_FEWEST_FRAGMENTS, len(data))) - 1
+    cuts = max(0, min(max(len(steps), _FEWEST_FRAGMENTS), len(data)) - 1)
     places = set(rng.sample(inside, min(len(inside), cuts // 2)))
-    places |= {rng.randint(0, len(data)) for _ in range(cuts - len(places))}
+    while len(places) < cuts:
+        places.add(rng.randrange(1, len(data)))
     ends = [*sorted(places), len(data)]
     delays = [step.delay_s for step in steps] + [0.0] * len(ends)
     return [Step(delay, data[start:end]) for delay, start, end in zip(delays, [0, *ends], ends, strict=False)]

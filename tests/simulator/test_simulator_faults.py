@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from processor.simulator.faults import FAILURES, MANNERS, NOTHING, Faults
+
+
+def drawn(faults: Faults, seed: int, requests: int, tries: int = 0) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for number in range(requests):
+        one = faults.draw(seed, b"request %d" % number, tries)
+        counts.update(one.manners)
+        counts[one.failure or "none"] += 1
+    return counts
+
+
+def test_each_fault_happens_at_its_rate() -> None:
+    counts = drawn(Faults.parse("all=0.05, cut=0.2"), 1, 20_000)
+    for name in (*FAILURES, *MANNERS):
+        expected = 4000 if name == "cut" else 1000
+        assert counts[name] == pytest.approx(expected, rel=0.15), name
+    assert counts["none"] == pytest.approx(20_000 * 0.45, rel=0.05)
+
+
+def test_the_same_try_of_the_same_request_draws_the_same() -> None:
+    faults = Faults.parse("all=0.1")
+    first, again = (faults.draw(3, b"request", 2) for _ in range(2))
+    assert (first.failure, first.manners, first.rng.random()) == (again.failure, again.manners, again.rng.random())
+
+
+def test_another_try_and_another_seed_draw_anew() -> None:
+    faults = Faults.parse("all=0.1")
+    assert len({drawn(faults, seed, 50, tries)["none"] for seed in range(4) for tries in range(4)}) > 3
+
+
+def test_without_rates_nothing_is_drawn() -> None:
+    assert Faults().draw(1, b"request", 0) is NOTHING
+    assert Faults.parse("").rates == {}
+
+
+def test_a_rate_of_one_always_happens() -> None:
+    assert drawn(Faults.parse("cut=1,crlf=1"), 0, 50) == {"cut": 50, "crlf": 50}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("cuts=0.1", "no fault is called 'cuts'"),
+        ("cut", "name=rate"),
+        ("cut=often", "name=rate"),
+        ("cut=1.5", "between 0 and 1"),
+        ("cut=-0.1", "between 0 and 1"),
+        ("cut=nan", "between 0 and 1"),
+        ("all=0.2", "add up to more than 1"),
+    ],
+)
+def test_rates_that_make_no_sense_are_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Faults.parse(text)
