@@ -14,6 +14,7 @@
         StatusError                   the server said no
           RateLimited                 429: wait
           ServerError                 408, 409, 5xx: the server's fault
+            StreamOptionsUnknown      it does not know `stream_options`: again at once, without them
           Rejected                    400, 404, 413, 422, ...: the job's own fault
           Refused                     401, 402, 403, quota and spend: the key's fault
         ProtocolError                 the server's events made no sense
@@ -135,6 +136,15 @@ class RateLimited(StatusError):
 
 class ServerError(StatusError):
     code = "server_error"
+
+
+class StreamOptionsUnknown(ServerError):
+    """The server refused `stream_options`, which this program had added. It is sent none from now on.
+
+    No failure of the job: it is sent again at once, under a new permit.
+    """
+
+    code = "stream_options_unknown"
 
 
 class Rejected(StatusError):
