@@ -1,0 +1,82 @@
+"""Replies as they stream, one job at a time: for trying a prompt."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from processor.events import Delta, Sent, Signal
+from processor.models import Job, Result
+from processor.terminal import screen
+from processor.terminal.rows import COLOURS, Style
+from processor.terminal.words import duration, listed, one_line, printable
+
+
+class Echo:
+    """``begin`` a job, ``tell`` its signals, ``end`` it with its result; then the next."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = screen.stderr(stream)
+        self._last = ""
+        """The text written since the last line of our own."""
+
+    def begin(self, job: Job) -> None:
+        self._line(f"── {one_line(job.custom_id)}")
+
+    def tell(self, signal: Signal) -> None:
+        if isinstance(signal, Delta):
+            self._write(signal.text)
+        elif isinstance(signal, Sent) and self._last:
+            self._line("broke off, sent again", "warning")
+
+    def end(self, result: Result) -> None:
+        if result.failure is not None:
+            self._line(f"failed: {result.failure.code}: {one_line(result.failure.message)}", "bad")
+        else:
+            if not self._last and result.reply is not None:
+                self._write(said(result.reply.body))
+            self._line(_ending(result))
+        self._stream.write("\n")
+        self._stream.flush()
+
+    def _write(self, text: str) -> None:
+        self._last = text or self._last
+        self._stream.write(printable(text))
+        self._stream.flush()
+
+    def _line(self, text: str, style: Style = "") -> None:
+        """A line of our own, told apart from the reply by its colour."""
+        if self._last:
+            self._stream.write("" if self._last.endswith("\n") else "\n")
+            self._last = ""
+        if screen.is_terminal(self._stream):
+            from rich.text import Text
+
+            screen.console(self._stream).print(Text(text, style=COLOURS[style] or "dim"))
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+def said(body: dict[str, Any]) -> str:
+    """The first choice's text, for a reply that did not stream, or said nothing but a tool call."""
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return str(choice.get("text") or "")
+    if message.get("content") or message.get("refusal"):
+        return str(message.get("content") or message.get("refusal"))
+    calls = message.get("tool_calls")
+    functions = [call.get("function") or {} for call in calls or () if isinstance(call, dict)]
+    return "\n".join(f"{function.get('name')}({function.get('arguments')})" for function in functions)
+
+
+def _ending(result: Result) -> str:
+    parts = []
+    if result.timing is not None:
+        if result.timing.first_token_s is not None:
+            parts.append(f"{duration(result.timing.first_token_s)} to the first token")
+        parts.append(f"{duration(result.timing.total_s)} in all")
+    if result.usage is not None:
+        parts.append(f"{result.usage.completion_tokens:,} tokens")
+    return f"── {listed(parts)}"

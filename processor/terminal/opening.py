@@ -1,0 +1,93 @@
+"""The first lines: what is about to happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processor.terminal.rows import BLANK, Row
+from processor.terminal.words import plural
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    source: str
+    """The job file as it was named; ``-`` is stdin."""
+    jobs: int | None
+    """Jobs in it, within ``--limit``; None where it cannot be known."""
+    done: int
+    """Of these, how many have their reply already."""
+    results: str
+    """``-`` is stdout."""
+    endpoint: str
+    key_from: str | None
+    """The variable the key came from."""
+    concurrency: int
+    rpm: float | None = None
+    tpm: float | None = None
+    """The limits configured for jobs in general."""
+    own_limits: tuple[str, ...] = ()
+    """Models with limits of their own."""
+    simulated: bool = False
+    damaged_lines: int = 0
+    """Lines of the results file that were no rows."""
+    kept_aside: str | None = None
+    """Where they are now."""
+    maybe_billed: int = 0
+    """Requests that were in flight when an earlier run ended without a word."""
+    warnings: tuple[str, ...] = ()
+
+
+def rows(opening: Opening) -> list[Row]:
+    return [
+        Row("jobs", _jobs(opening)),
+        Row("to", _endpoint(opening)),
+        Row("limits", _limits(opening)),
+        _results(opening),
+        *(Row("warning", text, "warning") for text in _warnings(opening)),
+        BLANK,
+    ]
+
+
+def _jobs(opening: Opening) -> str:
+    source = "stdin" if opening.source == "-" else opening.source
+    if opening.jobs is None:
+        return source + (f", {opening.done:,} done already" if opening.done else "")
+    counted = f"{source}: {plural(opening.jobs, 'job')}"
+    if not opening.done:
+        return counted
+    left = opening.jobs - opening.done
+    return f"{counted}, {opening.done:,} done already, {f'{left:,}' if left else 'nothing'} to do"
+
+
+def _endpoint(opening: Opening) -> str:
+    if opening.simulated:
+        return "the simulator: nothing leaves this machine, nobody is billed"
+    key = f"key from {opening.key_from}" if opening.key_from else "without a key"
+    return f"{opening.endpoint}, {key}"
+
+
+def _limits(opening: Opening) -> str:
+    limits = [
+        f"{limit:,.0f} {of}" for limit, of in ((opening.rpm, "requests"), (opening.tpm, "tokens")) if limit is not None
+    ]
+    minute = " and ".join(limits) + " a minute" if limits else "none configured, the server's are found out"
+    own = f", apart from {', '.join(opening.own_limits)}" if opening.own_limits else ""
+    return f"{minute}{own}; at most {opening.concurrency:,} in flight"
+
+
+def _results(opening: Opening) -> Row:
+    if opening.results == "-":
+        return Row("results", "stdout, without a journal: a run that stops cannot go on", "warning")
+    return Row("results", opening.results)
+
+
+def _warnings(opening: Opening) -> list[str]:
+    warnings = list(opening.warnings)
+    if opening.damaged_lines:
+        aside = f", kept in {opening.kept_aside}" if opening.kept_aside else ""
+        lines = plural(opening.damaged_lines, "damaged line")
+        warnings.append(f"{lines} in {opening.results}{aside}: their jobs are done again")
+    if opening.maybe_billed:
+        requests = plural(opening.maybe_billed, "request")
+        warnings.append(f"{requests} of an earlier run may have been billed without a reply")
+    return warnings

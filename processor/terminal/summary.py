@@ -1,0 +1,187 @@
+"""What the run has come to: for a person as rows, for a script as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from processor.models import JSON
+from processor.terminal.histogram import Histogram
+from processor.terminal.replies import Replies, Tokens
+from processor.terminal.rows import BLANK, Row
+from processor.terminal.status import BOUND_WORDS
+from processor.terminal.tally import Tally
+from processor.terminal.words import duration, listed, one_line, percent, plural
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """What the events do not tell."""
+
+    results: str
+    errors: str | None
+    """The errors file, where there is one now."""
+    command: str | None
+    """The command of this run, to be given again; None where that would start from nothing."""
+
+
+def rows(tally: Tally, closing: Closing) -> list[Row]:
+    """Only what there is to say: a run without failures has no row for them."""
+    return [
+        BLANK,
+        _done(tally),
+        *_failed(tally),
+        *_not_done(tally),
+        *_attempts(tally),
+        *_replies(tally.replies),
+        *_bound(tally),
+        *_files(closing),
+        *_go_on(tally, closing),
+    ]
+
+
+def summary_json(tally: Tally, closing: Closing) -> JSON:
+    """The same for scripts. Counts are of this run unless they say otherwise; durations are in seconds."""
+    replies = tally.replies
+    return {
+        "jobs": tally.jobs,
+        "done": tally.done,
+        "done_before": tally.done_before,
+        "failed": {
+            code: {"count": failed.count, "example": failed.example, "message": failed.message}
+            for code, failed in tally.failed.items()
+        },
+        "unsettled": tally.unsettled,
+        "skipped": dict(tally.skipped),
+        "stopped": tally.stopping,
+        "elapsed_s": tally.elapsed_s(tally.last_at),
+        "attempts": tally.attempts,
+        "retried": dict(tally.retried),
+        "maybe_billed": tally.maybe_billed,
+        "tokens": {
+            "used": _tokens_json(replies.used),
+            "reported": _tokens_json(replies.reported),
+            "computed_beside_reported": _tokens_json(replies.computed),
+        },
+        "cost_usd": replies.cost_usd,
+        "first_token_s": _quantiles_json(replies.first_token),
+        "total_s": _quantiles_json(replies.total),
+        "finish_reasons": dict(replies.finish_reasons),
+        "bound_by": {bound or "nothing": share for bound, share in tally.pace.bound_shares(tally.last_at)},
+        "results": closing.results,
+        "errors": closing.errors,
+        "command": closing.command,
+    }
+
+
+def _tokens_json(tokens: Tokens) -> JSON:
+    return {"replies": tokens.replies, "prompt": tokens.prompt, "completion": tokens.completion}
+
+
+def _quantiles_json(histogram: Histogram) -> JSON:
+    return {"median": histogram.quantile(0.5), "p95": histogram.quantile(0.95)}
+
+
+def _done(tally: Tally) -> Row:
+    of = f" of {plural(tally.jobs, 'job')}" if tally.jobs is not None else ""
+    complete = tally.unsettled == 0 and not tally.failures
+    return Row("done", f"{tally.done + tally.done_before:,}{of}{_when(tally)}", "good" if complete else "")
+
+
+def _when(tally: Tally) -> str:
+    before = f", {tally.done_before:,} before" if tally.done_before else ""
+    if not tally.done:
+        return f": none in this run{before}"
+    took = f"in {duration(tally.elapsed_s(tally.last_at))}"
+    return f": {tally.done:,} {took}{before}" if before else f" {took}"
+
+
+def _failed(tally: Tally) -> Iterator[Row]:
+    label = "failed"
+    for code, failed in sorted(tally.failed.items(), key=lambda item: -item[1].count):
+        first = f"e.g. {one_line(failed.example, limit=60)}" if failed.count > 1 else one_line(failed.example, limit=60)
+        yield Row(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message)}", "bad")
+        label = ""
+    if tally.skipped["own_fault"]:
+        jobs = plural(tally.skipped["own_fault"], "job")
+        yield Row(label, f"{jobs} before, by their own fault: not sent again", "bad")
+
+
+def _not_done(tally: Tally) -> Iterator[Row]:
+    if tally.unsettled or tally.stopping:
+        jobs = plural(tally.unsettled, "job") + " to go" if tally.unsettled else "before the end"
+        why = f": {one_line(tally.stopping)}" if tally.stopping else ""
+        yield Row("stopped", f"{jobs}{why}", "warning")
+    if tally.skipped["changed"]:
+        jobs = plural(tally.skipped["changed"], "job")
+        yield Row("changed", f"{jobs} since the reply came: kept as answered (--changed resend asks anew)", "warning")
+
+
+def _attempts(tally: Tally) -> Iterator[Row]:
+    if tally.attempts:
+        again = f", {tally.retried.total():,} failed and tried again: {_counts(tally.retried)}" if tally.retried else ""
+        yield Row("attempts", f"{tally.attempts:,}{again}")
+    if tally.maybe_billed:
+        yield Row("maybe billed", f"{plural(tally.maybe_billed, 'attempt')} that broke off without a reply", "warning")
+
+
+def _replies(replies: Replies) -> Iterator[Row]:
+    if replies.used.replies:
+        yield Row(
+            "tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {_source(replies)}"
+        )
+    if replies.cost_usd is not None:
+        yield Row("cost", f"${replies.cost_usd:,.2f}")
+    for label, histogram in (("first token", replies.first_token), ("whole reply", replies.total)):
+        median, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
+        if median is not None and p95 is not None:
+            yield Row(label, f"{duration(median)} median, {duration(p95)} p95")
+    if replies.finish_reasons["length"]:
+        cut = plural(replies.finish_reasons["length"], "reply", "replies")
+        yield Row("cut short", f"{cut} ended by the token limit (finish reason length)", "warning")
+
+
+def _source(replies: Replies) -> str:
+    if not replies.reported.replies:
+        return "computed with tiktoken"
+    computed = replies.computed.prompt + replies.computed.completion
+    reported = replies.reported.prompt + replies.reported.completion
+    compared = f"tiktoken counts {_difference(computed, reported)}"
+    if replies.reported.replies == replies.used.replies:
+        return f"as reported ({compared})"
+    return f"as reported for {plural(replies.reported.replies, 'reply', 'replies')} ({compared}), else computed"
+
+
+def _difference(computed: int, reported: int) -> str:
+    if computed == reported:
+        return "the same"
+    off = abs(computed - reported) / max(reported, 1)
+    return f"{max(off, 0.001):.1%} {'more' if computed > reported else 'less'}"
+
+
+def _bound(tally: Tally) -> Iterator[Row]:
+    shares = tally.pace.bound_shares(tally.last_at)
+    if shares:
+        yield Row("bound by", listed([f"{BOUND_WORDS[bound]} {percent(share)}" for bound, share in shares]))
+
+
+def _files(closing: Closing) -> Iterator[Row]:
+    yield Row("results", "stdout" if closing.results == "-" else closing.results)
+    if closing.errors is not None:
+        yield Row("errors", closing.errors)
+
+
+def _go_on(tally: Tally, closing: Closing) -> Iterator[Row]:
+    """The same command again, where that would do something."""
+    if closing.command is None:
+        return
+    own_fault = tally.own_fault + tally.skipped["own_fault"]
+    if tally.unsettled or tally.stopping or tally.failures > own_fault:
+        yield Row("to go on", closing.command, "command")
+    elif own_fault:
+        yield Row("once fixed", f"{closing.command} --retry-failed", "command")
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())

@@ -1,0 +1,65 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+
+_UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """``1 job``, ``2,000 jobs``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def short(number: float) -> str:
+    """``9,999``, ``12k``, ``181k``, ``1.2M``: five characters at most."""
+    if number < 9_999.5:
+        return f"{number:,.0f}"
+    unit = next((unit for unit in _UNITS if number < 999.5 * _UNITS[unit]), "G")
+    number /= _UNITS[unit]
+    return f"{number:.1f}{unit}" if number < 9.95 else f"{number:.0f}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """``0.42 s``, ``3.1 s``, ``42 s``, ``3m 20s``, ``1h 05m``, ``2d 03h``."""
+    if seconds < 59.5:
+        digits = 2 if seconds < 0.995 else 1 if seconds < 9.95 else 0
+        return f"{seconds:.{digits}f} s"
+    whole = round(seconds)
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S}m {whole % MINUTE_S:02}s"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S}h {whole % HOUR_S // MINUTE_S:02}m"
+    return f"{whole // DAY_S}d {whole % DAY_S // HOUR_S:02}h"
+
+
+def percent(share: float) -> str:
+    """``82%``; ``<1%`` and ``>99%`` rather than a rounded lie."""
+    if 0 < share < 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def listed(parts: list[str]) -> str:
+    return " · ".join(parts)
+
+
+def printable(text: str) -> str:
+    """Without what could move the cursor or change colours: servers and models write what they like."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(char) else char for char in text)
+
+
+def _is_control(char: str) -> bool:
+    """Control characters, and halves of surrogate pairs, which cannot be written at all."""
+    return unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"
+
+
+def one_line(text: str, limit: int = 160) -> str:
+    """A stranger's text, fit to stand in a line of ours."""
+    words = " ".join(printable(text[: 4 * limit]).split())
+    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
