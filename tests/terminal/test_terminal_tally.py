@@ -236,6 +236,8 @@ def test_a_change_of_pace_is_followed() -> None:
 def test_shares_of_time_go_to_what_the_run_waited_for() -> None:
     tally = told(BoundBy(at=10.0, bound="in_flight"), BoundBy(at=12.0, bound="tokens"), BoundBy(at=19.0, bound=None))
     assert tally.pace.bound_shares(20.0) == [("tokens", 0.7), ("in_flight", 0.2), (None, 0.1)]
+    tally(BoundBy(at=20.0, bound="in_flight"))
+    assert tally.pace.bound_shares(30.0) == [("in_flight", 0.6), ("tokens", 0.35), (None, 0.05)]
     assert Tally().pace.bound_shares(20.0) == []
     assert told(BoundBy(at=10.0, bound="input")).pace.bound_shares(10.0) == []
 

@@ -54,6 +54,10 @@ def test_pieces_are_bounded_and_join_to_the_whole(text: str, size: int, within: 
     assert all(0 < len(piece) <= size for piece in cut) or text == ""
 
 
+def test_a_run_of_spaces_is_cut_before_its_first() -> None:
+    assert list(pieces("12345   90", 8, 8)) == ["12345", "   90"]
+
+
 @pytest.mark.parametrize("encoding", RANK_FILES)
 @settings(max_examples=60, deadline=None)
 @given(
