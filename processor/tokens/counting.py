@@ -76,10 +76,12 @@ def prompt(path: str, body: JSON, text: Text, overhead: Overhead = OVERHEAD) -> 
 
 def reply(path: str, body: JSON, text: Text) -> Count:
     """The tokens generated, over all choices, from an assembled body."""
+    if path.endswith(("/embeddings", "/moderations")):
+        return Count(0)
+    if not path.endswith("/completions"):
+        return Count(0, ("endpoint",))
     why: set[str] = set()
     choices = body.get("choices")
-    if not path.endswith("/completions"):
-        return Count(0) if path.endswith(("/embeddings", "/moderations")) else Count(0, ("endpoint",))
     tokens = 0
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
