@@ -29,6 +29,8 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
+    """Raises ValueError for values that make no sense."""
+
     seed: int = 0
     """Another seed says other things, and misbehaves at other requests."""
 
@@ -72,6 +74,20 @@ class SimulatorSettings:
 
     books: bool = False
     """Remember every request by its identity (about 150 bytes each), to see what was asked or paid twice."""
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.reply_tokens
+        for wrong, complaint in (
+            (any(limit is not None and limit < 1 for limit in (self.rpm, self.tpm)), "a limit is at least 1 a minute"),
+            (self.speed_tps <= 0, "the speed must be more than 0 tokens a second"),
+            (self.first_token_s < 0 or not 0 <= self.first_token_jitter <= 1, "the first token cannot come before 0 s"),
+            (
+                not 1 <= shortest <= longest,
+                "replies are at least 1 token long, the longest not shorter than the shortest",
+            ),
+        ):
+            if wrong:
+                raise ValueError(complaint)
 
 
 INSTANT = SimulatorSettings(first_token_s=0.0, first_token_jitter=0.0, speed_tps=inf, canned=True)

@@ -257,6 +257,12 @@ def test_every_request_is_logged_once() -> None:
     }
 
 
+def test_a_request_that_is_tried_again_meets_another_fault() -> None:
+    provider = Provider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
+    outcomes = {(answer.status, answer.ending) for answer in (ask(provider, stream=True) for _ in range(30))}
+    assert len(outcomes) > 3
+
+
 def test_another_order_of_requests_meets_the_same_faults() -> None:
     def outcomes(order: list[int]) -> dict[int, list[tuple[int | None, str, bytes]]]:
         provider = Provider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
@@ -267,3 +273,20 @@ def test_another_order_of_requests_meets_the_same_faults() -> None:
         return found
 
     assert outcomes([*range(30), *range(30)]) == outcomes([number // 2 for number in reversed(range(60))])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rpm": 0},
+        {"tpm": -1},
+        {"speed_tps": 0},
+        {"first_token_s": -1},
+        {"first_token_jitter": 1.1},
+        {"reply_tokens": (0, 5)},
+        {"reply_tokens": (6, 5)},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: JSON) -> None:
+    with pytest.raises(ValueError, match=r"at least|more than|before"):
+        SimulatorSettings(**wrong)

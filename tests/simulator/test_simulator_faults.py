@@ -30,9 +30,15 @@ def test_the_same_try_of_the_same_request_draws_the_same() -> None:
     assert (first.failure, first.manners, first.rng.random()) == (again.failure, again.manners, again.rng.random())
 
 
-def test_another_try_and_another_seed_draw_anew() -> None:
+def test_another_try_another_request_and_another_seed_draw_anew() -> None:
     faults = Faults.parse("all=0.1")
-    assert len({drawn(faults, seed, 50, tries)["none"] for seed in range(4) for tries in range(4)}) > 3
+
+    def failures(seed: int = 1, name: bytes = b"request", tries: int = 1) -> list[str | None]:
+        return [faults.draw(seed + n * 7, name, tries).failure for n in range(20)]
+
+    assert failures() != failures(tries=2)
+    assert failures() != failures(name=b"another")
+    assert failures() != failures(seed=2)
 
 
 def test_without_rates_nothing_is_drawn() -> None:

@@ -55,6 +55,12 @@ def test_a_reply_that_breaks_off_lacks_its_end_and_is_never_called_whole(fault: 
     assert len(lengths) > 10
 
 
+def test_even_the_shortest_reply_breaks_off_before_its_finish_reason() -> None:
+    for fault in ("cut", "in_band_error", "reset_mid"):
+        for seed in SEEDS:
+            assert finished(data(play(f"{fault}=1", seed, max_tokens=1))) == 0
+
+
 def test_some_replies_break_off_inside_an_event() -> None:
     ends = {data(play("cut=1", seed)).endswith(b"\n\n") for seed in SEEDS}
     assert ends == {True, False}
