@@ -98,9 +98,9 @@ class Referee:
         """Judge one request as it arrives. `ours` = False: another client of the same key; kept out of the log."""
         now = _ns(at)
         costs: dict[Resource, int] = {"requests": 1, "tokens": tokens}
-        for resource, meter in self._enforced.items():
-            if meter.wait_ns(now, costs[resource]) != 0:
-                return self._refuse(resource, now, costs, ours)
+        full: list[Resource] = [name for name, meter in self._enforced.items() if meter.wait_ns(now, costs[name]) != 0]
+        if full:
+            return self._refuse(full, now, costs, ours)
         for meters in self._meter_sets():
             for resource, meter in meters.items():
                 meter.take(now, costs[resource])
@@ -137,14 +137,16 @@ class Referee:
     def _meter_sets(self) -> tuple[dict[Resource, Meter], ...]:
         return (self._enforced,) if self._shown is self._enforced else (self._enforced, self._shown)
 
-    def _refuse(self, which: Resource, now: int, costs: dict[Resource, int], ours: bool) -> Verdict:
-        if ours:
-            self.log.refused[which] += 1
+    def _refuse(self, full: list[Resource], now: int, costs: dict[Resource, int], ours: bool) -> Verdict:
         if self.count_refused:
             for meters in self._meter_sets():
                 if "requests" in meters:
                     meters["requests"].waste(now)
-        waits = [meter.wait_ns(now, costs[resource]) for resource, meter in self._enforced.items()]
+        waits = {name: meter.wait_ns(now, costs[name]) for name, meter in self._enforced.items()}
+        # What can never be admitted is told first; else what is counted first.
+        which = next((name for name in full if waits[name] is None), full[0])
+        if ours:
+            self.log.refused[which] += 1
         meter = self._enforced[which]
         return Verdict(
             ok=False,
@@ -152,7 +154,7 @@ class Referee:
             limit=meter.limit,
             used=meter.limit - meter.remaining(now),
             requested=costs[which],
-            retry_after_s=None if None in waits else max(wait for wait in waits if wait is not None) / SECOND_NS,
+            retry_after_s=None if waits[which] is None else max(wait or 0 for wait in waits.values()) / SECOND_NS,
         )
 
 

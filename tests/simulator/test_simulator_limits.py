@@ -157,6 +157,13 @@ def test_a_request_larger_than_a_minute_is_never_admitted(kind: Kind) -> None:
     assert (verdict.limit, verdict.requested) == (600, 601)
 
 
+def test_what_can_never_be_admitted_is_said_even_while_the_requests_are_used_up() -> None:
+    referee = Referee(1, 100)
+    referee.admit(0.0, 1)
+    verdict = referee.admit(0.0, 101)
+    assert (verdict.which, verdict.retry_after_s) == ("tokens", None)
+
+
 def test_a_bucket_holds_at_least_one_request() -> None:
     referee = Referee(6, None, kind="second")
     assert referee.admit(0.0).ok
@@ -178,6 +185,13 @@ def test_a_request_refused_for_its_tokens_counts_against_the_requests() -> None:
     assert referee.admit(0.0, 90).ok
     assert [referee.admit(1.0, 50).which for _ in range(3)] == ["tokens", "tokens", "requests"]
     assert not Referee(None, 100).admit(0.0, 101).ok
+
+
+def test_the_wait_is_for_the_request_that_the_refusal_itself_has_used_up() -> None:
+    referee = Referee(2, 100, kind="minute")
+    assert referee.admit(0.0, 100).ok
+    refused = referee.admit(0.0, 10)
+    assert (refused.which, refused.retry_after_s) == ("tokens", 30.0)
 
 
 def test_another_client_takes_its_share_and_stands_in_no_log() -> None:
