@@ -1,0 +1,146 @@
+"""One request on the wire, from sending to its reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from weakref import WeakSet
+
+from aiohttp import ClientError, ClientSession
+from aiohttp.base_protocol import BaseProtocol
+
+from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
+from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
+from processor.models import Job, Reply
+from processor.transport.body import OutgoingBody
+from processor.transport.failures import before_response, inside_response
+from processor.transport.gather import gather
+from processor.transport.intakes import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
+from processor.transport.patience import Patience
+from processor.transport.routes import Route
+from processor.transport.settings import TransportSettings
+from processor.wire import Fold, open_fold, payload, refusal, request_id
+
+_ERROR_BODY_WITHIN_S = 10.0
+_EVENT_STREAM = "text/event-stream"
+
+
+class Exchange:
+    """Serves one request: tells what happens to it, and makes a reply or an error of what comes back.
+
+    ``used`` are the connections that have served a request before.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        route: Route,
+        tell: Tell,
+        settings: TransportSettings,
+        *,
+        used: WeakSet[BaseProtocol],
+        wall: Callable[[], float],
+    ) -> None:
+        self._job = job
+        self._route = route
+        self._tell = tell
+        self._settings = settings
+        self._used = used
+        self._wall = wall
+        self._loop = asyncio.get_running_loop()
+        self._asks_usage = job.streamed and route.knows_stream_options
+        self._reused = False
+        self._has_token = False
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._intake: Intake | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        return request_id(self._headers)
+
+    async def reply(self, session: ClientSession) -> Reply:
+        """Raises RequestError."""
+        failure = await self._run(session)
+        intake = self._intake
+        if failure is not None and (intake is None or not intake.complete):
+            raise failure
+        assert intake is not None
+        return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+
+    async def _run(self, session: ClientSession) -> RequestError | None:
+        """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
+        try:
+            async with asyncio.timeout(None) as scope:
+                patience = Patience(self._settings, scope)
+                try:
+                    await self._exchange(session, patience)
+                finally:
+                    patience.stop()
+        except (ClientError, OSError) as error:
+            return patience.lost() if scope.expired() else self._failure(error)
+        return None
+
+    async def _exchange(self, session: ClientSession, patience: Patience) -> None:
+        data = payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
+
+        def leaving(connection: BaseProtocol) -> None:
+            at = self._loop.time()
+            self._reused = connection in self._used
+            self._used.add(connection)
+            patience.start(at)
+            self._tell(Sent(at))
+
+        response = await session.post(
+            self._route.url,
+            data=OutgoingBody(data, leaving),
+            headers=self._route.headers,
+            proxy=self._route.proxy,
+            allow_redirects=False,
+        )
+        try:
+            self._status = response.status
+            self._headers = {name.lower(): value for name, value in response.headers.items()}
+            self._tell(ResponseStarted(self._status, self._headers, self._loop.time()))
+            self._intake = self._open_intake()
+            if isinstance(self._intake, ScrapIntake):
+                patience.within(_ERROR_BODY_WITHIN_S)
+            await gather(response.content, self._intake, patience)
+        finally:
+            response.close()
+
+    def _open_intake(self) -> Intake:
+        content_type = self._headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not 200 <= self._status < 300:
+            return ScrapIntake(self._refused)
+        if content_type in ("text/html", "application/xhtml+xml"):
+            return ScrapIntake(page_error(content_type))
+        in_one_piece = not self._job.streamed and content_type != _EVENT_STREAM
+        if in_one_piece or content_type == "application/json" or content_type.endswith("+json"):
+            return WholeIntake(max_bytes=self._settings.max_reply_bytes)
+        return StreamIntake(
+            open_fold(self._job.path, self._job.body),
+            self._grown,
+            max_bytes=self._settings.max_reply_bytes,
+            content_type=content_type,
+        )
+
+    def _grown(self, fold: Fold) -> None:
+        if not self._has_token and fold.started:
+            self._has_token = True
+            self._tell(FirstToken(self._loop.time()))
+        if self._settings.echo and (text := fold.take_text()):
+            self._tell(Delta(text))
+
+    def _refused(self, data: bytes) -> StatusError:
+        error = refusal(self._status, self._headers, data, now_wall=self._wall())
+        if not (self._asks_usage and isinstance(error, Rejected) and "stream_options" in str(error)):
+            return error
+        self._route.knows_stream_options = False
+        return StreamOptionsUnknown(str(error), status=error.status, body=error.body, kind=error.kind)
+
+    def _failure(self, error: Exception) -> RequestError:
+        if self._intake is not None:
+            return inside_response(error, self._route.where)
+        connect_timeout_s = self._settings.connect_timeout_s
+        return before_response(error, self._route.where, reused=self._reused, connect_timeout_s=connect_timeout_s)

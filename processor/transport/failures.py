@@ -1,0 +1,73 @@
+"""What aiohttp raises → this program's errors, in one place."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientHttpProxyError,
+    ClientProxyConnectionError,
+    ClientResponseError,
+    ConnectionTimeoutError,
+    InvalidURL,
+    ServerDisconnectedError,
+)
+
+from processor.errors import (
+    ConnectError,
+    ConnectionLost,
+    ProtocolError,
+    RequestError,
+    StatusError,
+    StreamTruncated,
+)
+from processor.wire.saying import one_line
+
+
+def before_response(error: Exception, where: str, *, reused: bool, connect_timeout_s: float) -> RequestError:
+    """``where`` is host:port. ``reused``: the connection had served a request before."""
+    if isinstance(error, ConnectionTimeoutError):
+        return ConnectError(f"no connection to {where} within {connect_timeout_s:g} s")
+    if isinstance(error, ClientHttpProxyError):
+        return ConnectError(f"the proxy does not connect to {where}: HTTP {error.status} {one_line(error.message)}")
+    if isinstance(error, ClientConnectorError):
+        return ConnectError(_not_connected(error, where))
+    if isinstance(error, ClientConnectorCertificateError):
+        return ConnectError(f"the certificate of {where} is not trusted: {_reason(error.certificate_error)}")
+    if isinstance(error, InvalidURL):
+        return ConnectError(f"{where} is no address")
+    if isinstance(error, ClientResponseError):
+        return ProtocolError(f"{where} does not speak HTTP as it should: {one_line(error.message)}")
+    begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)
+    return ConnectionLost(f"{where} closed the connection without an answer", reused=reused and not begun)
+
+
+def inside_response(error: Exception, where: str) -> StreamTruncated:
+    return StreamTruncated(f"the connection to {where} broke in the middle of the reply: {_reason(error)}")
+
+
+def without_key(error: RequestError, key: str) -> None:
+    """Take the key out of what a server said: some repeat the one they refuse."""
+    error.args = tuple(arg.replace(key, "•••") if isinstance(arg, str) else arg for arg in error.args)
+    if isinstance(error, StatusError) and error.body is not None:
+        error.body = orjson.loads(orjson.dumps(error.body).replace(key.encode(), "•••".encode()))
+
+
+def _not_connected(error: ClientConnectorError, where: str) -> str:
+    reason = _reason(error.os_error)
+    if isinstance(error, ClientConnectorDNSError):
+        return f"the host of {where} is not found: {reason}"
+    if isinstance(error, ClientProxyConnectionError):
+        return f"cannot connect to the proxy for {where}: {reason}"
+    if isinstance(error, ClientConnectorSSLError):
+        return f"no TLS connection to {where}: {reason}"
+    return f"cannot connect to {where}: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    """One line that says why; an OSError's own text without its number."""
+    said = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
+    return one_line(said) or type(error).__name__

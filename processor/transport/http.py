@@ -1,0 +1,79 @@
+"""The real thing behind the seam: requests over HTTP."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.base_protocol import BaseProtocol
+
+from processor.errors import ConfigError, RequestError
+from processor.events import Tell
+from processor.models import Job, Reply, Target
+from processor.transport.exchange import Exchange
+from processor.transport.failures import without_key
+from processor.transport.routes import Route
+from processor.transport.settings import TransportSettings
+
+
+class HttpTransport:
+    """A Stream (see `processor.events`), for use as an async context manager.
+
+    ``wall``: Unix seconds, for a `Retry-After` date from a server that does not tell its own time.
+    """
+
+    def __init__(self, settings: TransportSettings | None = None, *, wall: Callable[[], float] = time.time) -> None:
+        self._settings = settings or TransportSettings()
+        self._wall = wall
+        self._routes: dict[tuple[Target, str], Route] = {}
+        self._used: WeakSet[BaseProtocol] = WeakSet()
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises ConfigError where the CA file is of no use."""
+        # The limits are the gate's business, the timeouts (but for connecting) are `patience`'s.
+        self._session = ClientSession(
+            connector=TCPConnector(limit=0, limit_per_host=0, ssl=_trust(self._settings.ca_file)),
+            timeout=ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+            cookie_jar=DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
+        """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
+        assert self._session is not None, "used outside of its context"
+        route = self._route(target, job.path)
+        exchange = Exchange(job, route, tell, self._settings, used=self._used, wall=self._wall)
+        try:
+            return await exchange.reply(self._session)
+        except RequestError as error:
+            error.request_id = error.request_id or exchange.request_id
+            if route.key:
+                without_key(error, route.key)
+            raise
+
+    def _route(self, target: Target, path: str) -> Route:
+        route = self._routes.get((target, path))
+        if route is None:
+            route = self._routes[target, path] = Route(target, path, trust_env=self._settings.trust_env)
+        return route
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from None

@@ -1,0 +1,139 @@
+"""What becomes of a response's bytes. No I/O: bytes in, the reply's body or an error out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from processor.errors import ProtocolError, ReplyTooLarge
+from processor.models import JSON
+from processor.wire import Decoder, Fold, whole_body
+from processor.wire.fold import scrap
+
+MAX_SCRAP_BYTES = 64 * 1024
+
+
+class Intake(Protocol):
+    @property
+    def enough(self) -> bool:
+        """Nothing that may follow matters."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that matters is missing, should the response break off here."""
+
+    def take(self, data: bytes) -> None:
+        """Raises RequestError."""
+
+    def finish(self) -> None:
+        """The response has ended as it should. Raises RequestError."""
+
+    def body(self) -> JSON:
+        """The reply's body. Raises RequestError."""
+
+
+class StreamIntake:
+    """An event stream. ``grown`` is called with the fold whenever events have come."""
+
+    def __init__(self, fold: Fold, grown: Callable[[Fold], None], *, max_bytes: int, content_type: str) -> None:
+        self._fold = fold
+        self._grown = grown
+        self._decoder = Decoder()
+        self._max_bytes = self._left = max_bytes
+        self._content_type = content_type
+        self._first = b""
+        self._has_events = False
+
+    @property
+    def enough(self) -> bool:
+        return self._fold.ended
+
+    @property
+    def complete(self) -> bool:
+        return self._fold.complete
+
+    def take(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._max_bytes)
+        payloads = self._decoder.feed(data)
+        if payloads:
+            self._fold_in(payloads)
+        elif not self._first:
+            self._first = data
+
+    def finish(self) -> None:
+        self._fold_in(self._decoder.finish())
+
+    def body(self) -> JSON:
+        if self._left == self._max_bytes:
+            raise ProtocolError("the reply is empty")
+        if not self._has_events and self._content_type != "text/event-stream":
+            raise _wrong_type(self._content_type, self._first)
+        return self._fold.body()
+
+    def _fold_in(self, payloads: list[bytes]) -> None:
+        self._has_events = self._has_events or bool(payloads)
+        self._fold.feed(payloads)
+        self._grown(self._fold)
+
+
+class WholeIntake:
+    """A reply in one JSON body."""
+
+    enough = False
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = self._left = max_bytes
+        self._parts: list[bytes] = []
+        self.complete = False
+
+    def take(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._max_bytes)
+        self._parts.append(data)
+
+    def finish(self) -> None:
+        self.complete = True
+
+    def body(self) -> JSON:
+        if not self._parts:
+            raise ProtocolError("the reply is empty")
+        return whole_body(b"".join(self._parts))
+
+
+class ScrapIntake:
+    """An answer that is no reply: its beginning suffices to say what it is. ``error`` makes the error of it."""
+
+    complete = True
+
+    def __init__(self, error: Callable[[bytes], Exception]) -> None:
+        self._error = error
+        self._data = b""
+
+    @property
+    def enough(self) -> bool:
+        return len(self._data) >= MAX_SCRAP_BYTES
+
+    def take(self, data: bytes) -> None:
+        self._data += data[:MAX_SCRAP_BYTES]
+
+    def finish(self) -> None:
+        """There is nothing to wait for."""
+
+    def body(self) -> JSON:
+        raise self._error(self._data)
+
+
+def page_error(content_type: str) -> Callable[[bytes], ProtocolError]:
+    """For a page where a reply should be: a proxy's, or a login's."""
+    return lambda data: _wrong_type(content_type, data)
+
+
+def _too_large(max_bytes: int) -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply is larger than {max_bytes / 2**20:g} MiB")
+
+
+def _wrong_type(content_type: str, data: bytes) -> ProtocolError:
+    return ProtocolError(f"the reply is no event stream but {content_type or 'of no type'}: {scrap(data)}")

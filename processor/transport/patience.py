@@ -1,0 +1,70 @@
+"""How long one request is waited for: one timer, however many bytes come."""
+
+from __future__ import annotations
+
+import asyncio
+
+from processor.errors import RequestTimeout, StreamStalled, TransportError
+from processor.transport.settings import TransportSettings
+
+
+class Patience:
+    """Ends a timeout scope when a request has been silent, or under way, for too long.
+
+    Bytes only note when they came. The timer goes off when silence would be too long if none had come since it was
+    set; when some have, it is set anew.
+    """
+
+    def __init__(self, settings: TransportSettings, scope: asyncio.Timeout) -> None:
+        self._settings = settings
+        self._scope = scope
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._silence_s = settings.first_byte_timeout_s
+        self._heard_at = 0.0
+        self._end_at = 0.0
+        self._began = False
+
+    def start(self, at: float) -> None:
+        """The request has gone: the first byte is waited for."""
+        self._heard_at = at
+        self._end_at = at + self._settings.request_timeout_s
+        self._set()
+
+    def heard(self) -> None:
+        """Bytes of the reply's body have come."""
+        self._heard_at = self._loop.time()
+        if not self._began:
+            self._began = True
+            self._silence_s = self._settings.stall_timeout_s
+            self._set()
+
+    def within(self, seconds: float) -> None:
+        """What remains must come soon."""
+        self._end_at = min(self._end_at, self._loop.time() + seconds)
+        self._set()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def lost(self) -> TransportError:
+        """Why the scope has ended."""
+        if self._end_at <= self._heard_at + self._silence_s:
+            return RequestTimeout(f"no whole reply within {self._settings.request_timeout_s:g} s")
+        if self._began:
+            return StreamStalled(f"silence for {self._silence_s:g} s in the middle of the reply")
+        return RequestTimeout(f"no first byte within {self._silence_s:g} s")
+
+    def _due(self) -> float:
+        return min(self._heard_at + self._silence_s, self._end_at)
+
+    def _set(self) -> None:
+        self.stop()
+        self._timer = self._loop.call_at(self._due(), self._look)
+
+    def _look(self) -> None:
+        if self._loop.time() < self._due():
+            self._set()
+        else:
+            self._scope.reschedule(self._loop.time())

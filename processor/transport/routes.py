@@ -1,0 +1,57 @@
+"""What is the same for all requests to one endpoint, made once."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from processor.errors import ConfigError
+from processor.models import Target
+from processor.transport.proxies import proxy_for
+from processor.transport.urls import request_url
+
+_OPENAI = "api.openai.com"
+
+
+def _user_agent() -> str:
+    try:
+        return f"processor/{version('processor')}"
+    except PackageNotFoundError:
+        return "processor"
+
+
+class Route:
+    """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
+
+    __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "url", "where")
+
+    def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
+        url = request_url(target, path)
+        proxy = proxy_for(url) if trust_env else None
+        try:
+            self.url = URL(url)
+            self.proxy = None if proxy is None else URL(proxy)
+        except ValueError as error:
+            raise ConfigError(f"{target.base_url} is no address: {error}") from None
+        if self.url.scheme not in ("http", "https") or not self.url.host:
+            raise ConfigError(f"{target.base_url} is no http address")
+        self.where = f"{self.url.host}:{self.url.port}"
+        """For messages."""
+        self.key = target.key.value if target.key else None
+        self.headers = _headers(target)
+        self.knows_stream_options = True
+        """Until the server refuses them."""
+        self.declines_padding = self.url.host == _OPENAI
+
+
+def _headers(target: Target) -> CIMultiDict[str]:
+    headers = CIMultiDict({"Accept": "text/event-stream, application/json", "User-Agent": _user_agent()})
+    headers.update(target.headers)
+    if target.key is not None:
+        headers[target.auth_header] = target.auth_scheme + target.key.value
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigError(f"the {name} header cannot be sent: it holds more than printable ASCII")
+    return headers
