@@ -1,0 +1,176 @@
+"""One line of the job file → Draft. Three shapes, in any mix, told apart by the key they have:
+
+``body``      OpenAI Batch: ``{"custom_id", "method", "url", "body"}``
+``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``
+``prompt``    short: ``{"id"?, "prompt", "system"?, "metadata"?, ...request parameters}``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from processor.models import JSON, Job
+from processor.reading.fingerprints import fingerprint
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+ENDPOINTS = (CHAT, COMPLETIONS)
+
+_ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
+"""Keys about the job; everything else in a bare or short job is part of the request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What holds for jobs that do not say it themselves."""
+
+    endpoint: str = CHAT
+    model: str | None = None
+
+
+class Draft(NamedTuple):
+    """A job that may still lack a name. ``custom_id`` is None where the file gives none."""
+
+    line: int
+    custom_id: str | None
+    fingerprint: str
+    path: str
+    model: str
+    body: JSON
+    metadata: Any
+    has_metadata: bool
+
+    def named(self, custom_id: str) -> Job:
+        """The job under the name it goes by."""
+        return Job(
+            line=self.line,
+            custom_id=custom_id,
+            fingerprint=self.fingerprint,
+            path=self.path,
+            model=self.model,
+            body=self.body if "model" in self.body else {"model": self.model, **self.body},
+            metadata=self.metadata,
+            has_metadata=self.has_metadata,
+        )
+
+
+class NoJob(ValueError):
+    """This line is no job. ``code`` and message go into its failed row, with the ``custom_id`` as far as found."""
+
+    def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.custom_id = custom_id
+
+
+def parse(data: bytes, line: int, defaults: Defaults) -> Draft:
+    """Raises NoJob."""
+    entry = _decode(data)
+    custom_id = _custom_id(entry)
+    try:
+        return _draft(entry, custom_id, line, defaults)
+    except NoJob as error:
+        error.custom_id = custom_id
+        raise
+
+
+def _decode(data: bytes) -> JSON:
+    try:
+        entry = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _undecodable(data, error) from None
+    if not isinstance(entry, dict):
+        raise NoJob(f"not a JSON object but {_kind(entry)}", code="not_an_object")
+    return entry
+
+
+def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> NoJob:
+    try:
+        data.decode()
+    except UnicodeDecodeError as bad:
+        return NoJob(f"not UTF-8: byte 0x{data[bad.start]:02x} at column {bad.start + 1}", code="not_utf8")
+    return NoJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
+
+
+def _custom_id(entry: JSON) -> str | None:
+    given = [entry[key] for key in ("custom_id", "id") if entry.get(key) is not None]
+    if not given:
+        return None
+    name = given[0]
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
+    if not isinstance(name, str) or not name:
+        raise NoJob(f"custom_id must be a non-empty string, not {_kind(name)}")
+    return name
+
+
+def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults) -> Draft:
+    path = _path(entry, defaults.endpoint)
+    body = _body(entry, path)
+    _check(body, path)
+    model = body.get("model", defaults.model)
+    if not isinstance(model, str) or not model:
+        raise NoJob("names no model: give it one, or set --model" if model is None else "model must be a string")
+    metadata = entry.get("metadata")
+    more = (metadata,) if custom_id is None and metadata is not None else ()
+    return Draft(line, custom_id, fingerprint(path, body, *more), path, model, body, metadata, "metadata" in entry)
+
+
+def _path(entry: JSON, default: str) -> str:
+    method = entry.get("method", "POST")
+    if method != "POST":
+        raise NoJob(f"method must be POST, not {method!r}")
+    path = entry.get("url", default)
+    if path in ENDPOINTS:
+        return str(path)
+    raise NoJob(f"url {path!r} is not supported; it can be {' or '.join(ENDPOINTS)}")
+
+
+def _body(entry: JSON, path: str) -> JSON:
+    if "body" in entry:
+        body = entry["body"]
+        if not isinstance(body, dict):
+            raise NoJob(f"body must be an object, not {_kind(body)}")
+        return body
+    if "messages" in entry:
+        return {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    if "prompt" in entry:
+        return _short(entry, path)
+    raise NoJob("has neither body, messages nor prompt")
+
+
+def _short(entry: JSON, path: str) -> JSON:
+    body = {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    if path != CHAT:
+        if "system" in body:
+            raise NoJob("system has no place in a text completion: put it into the prompt")
+        return body
+    prompt, system = body.pop("prompt"), body.pop("system", None)
+    if not isinstance(prompt, str | list) or not prompt:
+        raise NoJob(f"prompt must be text, not {_kind(prompt)}")
+    messages = [{"role": "user", "content": prompt}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    return {**body, "messages": messages}
+
+
+def _check(body: JSON, path: str) -> None:
+    if path == CHAT:
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise NoJob("has no messages")
+        if not all(isinstance(message, dict) for message in messages):
+            raise NoJob("every message must be an object")
+    elif not body.get("prompt"):
+        raise NoJob("has no prompt")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds = ((bool, "a boolean"), (str, "a string"), (list, "an array"), (dict, "an object"))
+    what = next((name for kind, name in kinds if isinstance(value, kind)), "a number")
+    return f"an empty {what.split()[-1]}" if value in ("", [], {}) else what

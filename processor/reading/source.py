@@ -1,0 +1,112 @@
+"""Where the jobs come from: a file, or a pipe that must not block the loop. Always in chunks, never whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from processor.errors import ConfigError
+from processor.reading.fingerprints import digest
+from processor.reading.formats import Defaults, Draft, NoJob, parse
+from processor.reading.lines import Line, LineSplitter
+
+CHUNK_BYTES = 256 * 1024
+MAX_LINE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadLine:
+    """A line that is no job, as its failed row will say. ``fingerprint`` is that of the raw line."""
+
+    line: int
+    fingerprint: str
+    code: str
+    message: str
+    custom_id: str | None = None
+
+
+class Source:
+    """A job file, opened. Raises ConfigError where it cannot be read. ``-`` is standard input."""
+
+    def __init__(self, path: str, defaults: Defaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self.path = path
+        self._defaults = defaults
+        self._max_line_bytes = max_line_bytes
+        self._file = _open(path)
+        self._is_regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+
+    def count(self) -> int | None:
+        """How many lines hold something; None for a pipe, which can be read only once."""
+        if not self._is_regular:
+            return None
+        with open(self._file.fileno(), "rb", closefd=False) as file:
+            return _count_lines(file)
+
+    def close(self) -> None:
+        self._file.close()
+
+    async def __aiter__(self) -> AsyncIterator[Draft | BadLine]:
+        splitter = LineSplitter(self._max_line_bytes)
+        async for chunk in self._chunks():
+            for line in splitter.feed(chunk):
+                yield self._read(line)
+        if last := splitter.finish():
+            yield self._read(last)
+
+    def _read(self, line: Line) -> Draft | BadLine:
+        if line.data is None:
+            size = f"{line.size / 2**20:.0f} MiB, over the {self._max_line_bytes / 2**20:.0f} MiB that a line may have"
+            return BadLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=size)
+        try:
+            return parse(line.data, line.number, self._defaults)
+        except NoJob as error:
+            return BadLine(
+                line=line.number,
+                fingerprint=digest(line.data),
+                code=error.code,
+                message=str(error),
+                custom_id=error.custom_id,
+            )
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        if not self._is_regular:
+            async for chunk in _pipe(self._file):
+                yield chunk
+            return
+        self._file.seek(0)
+        while chunk := self._file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _open(path: str) -> BinaryIO:
+    if path == "-":
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _count_lines(file: BinaryIO) -> int:
+    file.seek(0)
+    lines, tail = 0, b"\n"
+    while chunk := file.read(4 * CHUNK_BYTES):
+        lines += chunk.count(b"\n") - chunk.count(b"\n\n") - (tail.endswith(b"\n") and chunk.startswith(b"\n"))
+        tail = chunk
+    return lines + (not tail.endswith(b"\n"))
+
+
+async def _pipe(file: BinaryIO) -> AsyncIterator[bytes]:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    try:
+        while chunk := await reader.read(CHUNK_BYTES):
+            yield chunk
+    finally:
+        transport.close()
