@@ -9,13 +9,13 @@ from pathlib import Path
 
 from processor.results.compact import write_all
 from processor.results.disk import Disk, File
-from processor.results.rows import Row
+from processor.results.entries import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     raw: bytes
-    row: Row
+    entry: Entry
     written: Future[None]
 
 

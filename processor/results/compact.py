@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from processor.results.disk import Disk, File
-from processor.results.rows import Row
-from processor.results.scan import CHUNK_BYTES, read_rows
+from processor.results.blocks import entry_in, lines
+from processor.results.disk import Disk, File, Mode
+from processor.results.entries import Entry
 
-Keeps = Callable[[Row, bytes], bool]
+Keeps = Callable[[Entry], bool]
 
 
 def compact(disk: Disk, path: Path, *, replies: bool, keeps: Keeps) -> int:
     """Write the rows that stay to a new file and put it in the place of the old one. Returns how many they are."""
-    fresh = beside(path)
-    old = disk.open(path, "read")
-    try:
-        stay = (line.raw for line in read_rows(old, replies=replies) if line.row and keeps(line.row, line.raw))
-        count = _write(disk.open(fresh, "new"), stay)
-    finally:
-        old.close()
-    disk.replace(fresh, path)
+
+    def stays(raw: bytes, _: bool) -> bool:
+        entry = entry_in(raw, replies=replies)
+        return entry is not None and keeps(entry)
+
+    count = _copy(disk, path, beside(path), "new", stays)
+    disk.replace(beside(path), path)
     return count
 
 
 def keep_aside(disk: Disk, path: Path, damaged: Path, *, replies: bool) -> None:
     """Append the lines that are no rows to another file, so that ``compact`` loses none."""
-    old = disk.open(path, "read")
-    try:
-        aside = (line.raw for line in read_rows(old, replies=replies) if line.ended and not line.row)
-        _write(disk.open(damaged, "append"), aside)
-    finally:
-        old.close()
+
+    def broken(raw: bytes, ended: bool) -> bool:
+        return ended and bool(raw.strip()) and entry_in(raw, replies=replies) is None
+
+    _copy(disk, path, damaged, "append", broken)
     disk.sync_folder(damaged)
 
 
@@ -48,18 +47,12 @@ def write_all(file: File, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _write(file: File, rows: Iterable[bytes]) -> int:
-    count = 0
-    buffer = bytearray()
-    try:
-        for count, row in enumerate(rows, 1):  # noqa: B007
-            buffer += row
-            buffer += b"\n"
-            if len(buffer) >= CHUNK_BYTES:
-                write_all(file, bytes(buffer))
-                buffer.clear()
-        write_all(file, bytes(buffer))
-        file.sync()
-    finally:
-        file.close()
-    return count
+def _copy(disk: Disk, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes, bool], bool]) -> int:
+    with closing(disk.open(source, "read")) as old, closing(disk.open(target, mode)) as new:
+        count = 0
+        for raws, ended in lines(old, 0, old.size()):
+            chosen = [raw + b"\n" for raw in raws if wanted(raw, ended)]
+            count += len(chosen)
+            write_all(new, b"".join(chosen))
+        new.sync()
+        return count

@@ -38,6 +38,11 @@ class File(Protocol):
 
 
 class Disk(Protocol):
+    @property
+    def shared(self) -> bool:
+        """Whether another process finds the same files."""
+        ...
+
     def open(self, path: Path, mode: Mode) -> File: ...
     def exists(self, path: Path) -> bool: ...
     def replace(self, source: Path, target: Path) -> None:
@@ -103,6 +108,8 @@ class RealFile:
 
 
 class RealDisk:
+    shared = True
+
     def open(self, path: Path, mode: Mode) -> File:
         return RealFile(path, mode)
 

@@ -17,9 +17,10 @@ from processor.errors import ConfigError, OutputError
 from processor.models import Result
 from processor.results.appender import Appender, Pending
 from processor.results.disk import Disk, File, RealDisk
+from processor.results.entries import FAILED, LINE, REPLIED, entry_of, job_key
 from processor.results.intents import Intents
-from processor.results.ledger import FAILED, REPLIED, Ledger, job_key
-from processor.results.rows import encode, row_of
+from processor.results.ledger import Ledger
+from processor.results.rows import encode
 from processor.results.sink import FsyncMode, Offload
 from processor.results.syncer import Syncer
 from processor.results.upkeep import Paths, Upkeep
@@ -104,16 +105,17 @@ class Journal:
         The row is on its way before the first wait: cancelling the caller does not undo it.
         """
         self._check()
-        raw, row = encode(result), row_of(result)
-        if not row.is_job:
-            if not self.ledger.meet_line(raw[:-1]):
+        raw = encode(result)
+        entry = entry_of(result, raw[:-1])
+        if entry.flags & LINE:
+            if not self.ledger.meet_line(entry.key):
                 return
-        elif not row.replied and self.ledger.has_reply(row.custom_id):
-            self._forget(row.custom_id)
+        elif entry.flags & FAILED and self.ledger.has_reply(entry.key):
+            self._forget(entry.key)
             return
         loop = asyncio.get_running_loop()
-        item = Pending(raw, row, loop.create_future())
-        (self._replies if row.replied else self._failures).pending.append(item)
+        item = Pending(raw, entry, loop.create_future())
+        (self._replies if entry.flags & REPLIED else self._failures).pending.append(item)
         if not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush)
@@ -135,9 +137,9 @@ class Journal:
         except OSError as error:
             self._break(self.paths.state, error)
 
-    def _forget(self, custom_id: str) -> None:
+    def _forget(self, key: bytes) -> None:
         try:
-            self._intents.clear(job_key(custom_id))
+            self._intents.clear(key)
         except OSError as error:
             self._break(self.paths.state, error)
 
@@ -153,9 +155,9 @@ class Journal:
                 continue
             written, error = appender.flush()
             for item in written:
-                if item.row.is_job:
-                    self.ledger.settle(item.row)
-                    self._forget(item.row.custom_id)
+                if not item.entry.flags & LINE:
+                    self.ledger.settle(item.entry)
+                    self._forget(item.entry.key)
             self._syncer.wrote(appender, written)
             if error:
                 self._break(appender.path, error)

@@ -1,4 +1,4 @@
-"""Result to line, and back to what a later run needs of it. Pure.
+"""A result as one line of JSON. Pure.
 
 The shape is an OpenAI Batch output row with more beside it, keys in a fixed order; additions stand between
 ``line`` and ``metadata``: ``simulated``, ``usage_estimated`` and ``own_fault``, each only where it says something.
@@ -8,47 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from processor.models import JSON, Failure, Reply, Result
 
-LINE_CODES = frozenset(
-    {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
-)
-"""What is wrong with a line that is no job. Such rows are found anew in each run."""
-
 MAX_DEPTH = 500
 """Deeper than this a body is cut: what no reader can parse again would be paid for again in every run."""
-
-
-class Row(NamedTuple):
-    """What a later run needs to know of a row."""
-
-    fingerprint: str
-    custom_id: str
-    replied: bool
-    attempts: int
-    own_fault: bool
-    simulated: bool
-    line: int
-    is_job: bool
-
-
-def row_of(result: Result) -> Row:
-    """What a later run will read in the result's row."""
-    failure = result.failure
-    return Row(
-        result.fingerprint,
-        result.custom_id or "",
-        failure is None,
-        result.attempts,
-        failure is not None and failure.own_fault,
-        result.simulated,
-        result.line,
-        result.timing is not None or failure is None or failure.code not in LINE_CODES,
-    )
 
 
 def encode(result: Result) -> bytes:
@@ -125,46 +92,3 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def decode(line: bytes) -> Row:
-    """Read a line back. Raises ValueError where it is not a row that ``encode`` could have written."""
-    row = _loads(line)
-    try:
-        error, response = row["error"], row["response"]
-        fingerprint, custom_id, attempts = row["id"], row["custom_id"], row["attempts"]
-        if error is None:
-            # The lengths are asked for their TypeError.
-            len(response["body"])
-            code = None
-        else:
-            code = error["code"]
-        if type(fingerprint) is not str or type(attempts) is not int:
-            raise TypeError
-        job = code not in LINE_CODES or row["timing"] is not None
-        if job and type(custom_id) is not str:
-            raise TypeError
-    except (TypeError, KeyError) as wrong:
-        raise ValueError("not a result row") from wrong
-    line_number = row.get("line")
-    return Row(
-        fingerprint,
-        custom_id,
-        error is None,
-        attempts,
-        row.get("own_fault") is True,
-        row.get("simulated") is True,
-        line_number if type(line_number) is int else 0,
-        job,
-    )
-
-
-def _loads(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except ValueError:
-        pass
-    try:
-        return json.loads(line)  # halves of surrogate pairs
-    except RecursionError as wrong:
-        raise ValueError("nested too deeply") from wrong

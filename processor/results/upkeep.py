@@ -10,7 +10,8 @@ from pathlib import Path
 
 from processor.results.compact import beside, compact, keep_aside, write_all
 from processor.results.disk import Disk
-from processor.results.ledger import FAILED, LINE, OWN_FAULT, REPLIED, SEEN, Ledger
+from processor.results.entries import FAILED, LINE, OWN_FAULT, REPLIED
+from processor.results.ledger import SEEN, Ledger
 from processor.results.scan import Findings, scan
 
 

@@ -104,6 +104,8 @@ class Platter:
 class MemoryDisk:
     """A platter as one process sees it. Once killed, it does nothing any more but kill again."""
 
+    shared = False
+
     def __init__(self, platter: Platter, plan: Plan | None = None) -> None:
         self.platter = platter
         self.steps = 0

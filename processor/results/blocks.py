@@ -1,0 +1,112 @@
+"""Reading the journal's files in blocks: any size, in constant memory (but for the longest line)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from processor.results.disk import File
+from processor.results.entries import PACKED, REPLIED, Entry, read_entry
+
+CHUNK_BYTES = 1 << 19
+REST_BYTES = 1 << 14
+"""Read at a time to reach the end of the last line."""
+MAX_NAMED = 100
+"""So many damaged lines are named; more are only counted."""
+
+_HEAD = re.compile(rb'\{"id":"[0-9a-f]{32}"')
+_TEMPLATE = b'{"id":"' + b"0" * 32 + b'"'
+
+
+@dataclass(slots=True)
+class Block:
+    """What the lines that begin in one part of a file say."""
+
+    entries: bytes = b""
+    """Packed, in the order of the lines."""
+    lines: int = 0
+    damaged: int = 0
+    damaged_lines: list[int] = field(default_factory=list)
+    """The first MAX_NAMED of them, counted from 1 in this block."""
+    foreign: int = 0
+    """Damaged lines that do not even begin as a row does."""
+    torn_bytes: int = 0
+    """The length of a last line that is broken off."""
+    unended: bool = False
+    """The last row is whole, only its line feed is missing."""
+
+
+def lines(file: File, start: int, end: int) -> Iterator[tuple[list[bytes], bool]]:
+    """The lines whose first byte is in ``start <= at < end``, without their line feeds, many at a time.
+
+    Whether they had one comes with them: only the last line of a file may have none. Raises OSError.
+    """
+    at = begin = max(start - 1, 0)
+    skipping = start > 0
+    parts: list[bytes] = []
+    while chunk := file.read(at, min(CHUNK_BYTES, max(end - at, REST_BYTES))):
+        at += len(chunk)
+        parts.append(chunk)
+        if b"\n" in chunk:
+            whole = b"".join(parts).split(b"\n")
+            parts = [whole.pop()]
+            if skipping:
+                begin += len(whole.pop(0)) + 1
+                skipping = False
+            if at - len(parts[0]) >= end:
+                yield _beginning_before(end - begin, whole), True
+                return
+            begin = at - len(parts[0])
+            yield whole, True
+        elif skipping and at >= end:
+            return
+    if begin < end and not skipping and parts and parts[0]:
+        yield [b"".join(parts)], False
+
+
+def _beginning_before(end: int, whole: list[bytes]) -> list[bytes]:
+    begins = accumulate((len(raw) + 1 for raw in whole), initial=0)
+    return [raw for raw, begin in zip(whole, begins, strict=False) if begin < end]
+
+
+def entry_in(raw: bytes, *, replies: bool) -> Entry | None:
+    """The row that a line is, or None where it does not belong in a file of replies, or of failures."""
+    try:
+        entry = read_entry(raw)
+    except ValueError:
+        return None
+    return entry if bool(entry.flags & REPLIED) is replies else None
+
+
+def read_block(file: File, start: int, end: int, *, replies: bool) -> Block:
+    """Raises OSError."""
+    block = Block()
+    packed = []
+    for raws, ended in lines(file, start, end):
+        for raw in raws:
+            block.lines += 1
+            entry = entry_in(raw, replies=replies)
+            if entry is not None:
+                packed.append(PACKED.pack(*entry))
+                block.unended = not ended
+            elif raw.strip():
+                _note_damage(block, raw, ended)
+    block.entries = b"".join(packed)
+    return block
+
+
+def _note_damage(block: Block, raw: bytes, ended: bool) -> None:
+    block.foreign += not _begins_as_a_row(raw)
+    if not ended:
+        block.torn_bytes = len(raw)
+        return
+    block.damaged += 1
+    if block.damaged <= MAX_NAMED:
+        block.damaged_lines.append(block.lines)
+
+
+def _begins_as_a_row(raw: bytes) -> bool:
+    # After a loss of power some file systems leave zeros where the data should be.
+    return bool(_HEAD.match(raw[: len(_TEMPLATE)] + _TEMPLATE[len(raw) :])) or not raw.strip(b"\0")

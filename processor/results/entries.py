@@ -1,0 +1,111 @@
+"""What a later run needs of a row, in 20 bytes. Pure."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, NamedTuple
+
+import orjson
+
+from processor.models import Result
+from processor.results.table import KEY_BYTES
+
+REPLIED, FAILED, OWN_FAULT, LINE, SIMULATED = 1, 2, 4, 8, 16
+"""Flags. LINE: the row of a line that is no job."""
+
+LINE_CODES = frozenset(
+    {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
+)
+"""What is wrong with a line that is no job. Such rows are found anew in each run."""
+
+MAX_ATTEMPTS = 0xFFFF
+MAX_LINE = 0xFFFFFFFF
+
+
+class Entry(NamedTuple):
+    key: bytes
+    """Of the job's id; of the whole row, where it is of a line that is no job."""
+    check: bytes
+    """Tells whether the request is still the same."""
+    attempts: int
+    flags: int
+    line: int
+
+
+PACKED = Struct(f"<{KEY_BYTES}s4sHBI")
+
+
+def job_key(custom_id: str) -> bytes:
+    return blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+
+
+def line_key(raw: bytes) -> bytes:
+    """``raw``: the row without its line feed."""
+    return blake2b(raw, digest_size=KEY_BYTES, person=b"line").digest()
+
+
+def check_of(fingerprint: str) -> bytes:
+    try:
+        return bytes.fromhex(fingerprint[:8]).ljust(4, b"\0")
+    except ValueError:
+        return blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+
+
+def entry_of(result: Result, raw: bytes) -> Entry:
+    """The same that ``read_entry`` gives for the result's row."""
+    failure = result.failure
+    flags = _failed(failure.code, failure.own_fault, result.timing) if failure else REPLIED
+    if result.simulated:
+        flags |= SIMULATED
+    key = line_key(raw) if flags & LINE else job_key(result.custom_id or "")
+    return Entry(
+        key, check_of(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
+    )
+
+
+def read_entry(raw: bytes) -> Entry:
+    """``raw`` is without its line feed. Raises ValueError where it is no row of ours.
+
+    The whole line is parsed, and most of the time a resume takes is this.
+    """
+    try:
+        row = orjson.loads(raw)
+    except ValueError:
+        row = _loads_what_orjson_refuses(raw)
+    try:
+        error = row["error"]
+        if error is None:
+            flags = REPLIED
+            row["response"]["body"]
+        else:
+            flags = _failed(error["code"], row.get("own_fault"), row["timing"])
+        if "simulated" in row:
+            flags |= SIMULATED
+        key = line_key(raw) if flags & LINE else job_key(row["custom_id"])
+        return Entry(
+            key, check_of(row["id"]), _count(row["attempts"], MAX_ATTEMPTS), flags, _count(row["line"], MAX_LINE)
+        )
+    except (AttributeError, KeyError, TypeError) as wrong:
+        raise ValueError("no row of results") from wrong
+
+
+def _count(value: Any, most: int) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError
+    return value if value < most else most
+
+
+def _failed(code: Any, own_fault: Any, timing: object) -> int:
+    if timing is None and code in LINE_CODES:
+        return LINE
+    return FAILED | OWN_FAULT if own_fault is True else FAILED
+
+
+def _loads_what_orjson_refuses(raw: bytes) -> Any:
+    """Halves of surrogate pairs, which ``rows.encode`` may have to write. Raises ValueError."""
+    try:
+        return json.loads(raw)
+    except RecursionError as wrong:
+        raise ValueError("nested too deeply") from wrong
