@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from weakref import WeakSet
 
 from aiohttp import ClientError, ClientSession
 from aiohttp.base_protocol import BaseProtocol
@@ -13,6 +12,7 @@ from processor.errors import Rejected, RequestError, StatusError, StreamOptionsU
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
 from processor.models import Job, Reply
 from processor.transport.body import OutgoingBody
+from processor.transport.connections import Connections
 from processor.transport.failures import before_response, inside_response
 from processor.transport.gather import gather
 from processor.transport.intakes import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
@@ -26,10 +26,7 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class Exchange:
-    """Serves one request: tells what happens to it, and makes a reply or an error of what comes back.
-
-    ``used`` are the connections that have served a request before.
-    """
+    """Serves one request: tells what happens to it, and makes a reply or an error of what comes back."""
 
     def __init__(
         self,
@@ -38,17 +35,18 @@ class Exchange:
         tell: Tell,
         settings: TransportSettings,
         *,
-        used: WeakSet[BaseProtocol],
+        connections: Connections,
         wall: Callable[[], float],
     ) -> None:
         self._job = job
         self._route = route
         self._tell = tell
         self._settings = settings
-        self._used = used
+        self._connections = connections
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._asks_usage = job.streamed and route.knows_stream_options
+        self._connection: BaseProtocol | None = None
         self._reused = False
         self._has_token = False
         self._status = 0
@@ -86,8 +84,8 @@ class Exchange:
 
         def leaving(connection: BaseProtocol) -> None:
             at = self._loop.time()
-            self._reused = connection in self._used
-            self._used.add(connection)
+            self._connection = connection
+            self._reused = self._connections.begin(connection)
             patience.start(at)
             self._tell(Sent(at))
 
@@ -105,6 +103,8 @@ class Exchange:
             self._intake = self._open_intake()
             if isinstance(self._intake, ScrapIntake):
                 patience.within(_ERROR_BODY_WITHIN_S)
+            if self._connection is not None:
+                self._connections.carry(self._connection, response.content)
             await gather(response.content, self._intake, patience)
         finally:
             response.close()
@@ -134,7 +134,8 @@ class Exchange:
 
     def _refused(self, data: bytes) -> StatusError:
         error = refusal(self._status, self._headers, data, now_wall=self._wall())
-        if not (self._asks_usage and isinstance(error, Rejected) and "stream_options" in str(error)):
+        ours = self._asks_usage and "stream_options" not in self._job.body
+        if not (ours and isinstance(error, Rejected) and "stream_options" in str(error)):
             return error
         self._route.knows_stream_options = False
         return StreamOptionsUnknown(str(error), status=error.status, body=error.body, kind=error.kind)

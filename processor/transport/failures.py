@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from ssl import SSLCertVerificationError
+
 import orjson
 from aiohttp import (
     ClientConnectorCertificateError,
@@ -51,6 +55,7 @@ def inside_response(error: Exception, where: str) -> StreamTruncated:
 
 def without_key(error: RequestError, key: str) -> None:
     """Take the key out of what a server said: some repeat the one they refuse."""
+    error.__context__ = None  # a decoder's error holds the bytes it failed at
     error.args = tuple(arg.replace(key, "•••") if isinstance(arg, str) else arg for arg in error.args)
     if isinstance(error, StatusError) and error.body is not None:
         error.body = orjson.loads(orjson.dumps(error.body).replace(key.encode(), "•••".encode()))
@@ -68,6 +73,9 @@ def _not_connected(error: ClientConnectorError, where: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line that says why; an OSError's own text without its number."""
-    said = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
-    return one_line(said) or type(error).__name__
+    """One line that says why."""
+    if isinstance(error, SSLCertVerificationError):
+        return one_line(error.verify_message)
+    if isinstance(error, OSError) and type(error.errno) is int and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
-from weakref import WeakSet
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from aiohttp.base_protocol import BaseProtocol
 
 from processor.errors import ConfigError, RequestError
 from processor.events import Tell
 from processor.models import Job, Reply, Target
+from processor.transport.connections import Connections
 from processor.transport.exchange import Exchange
 from processor.transport.failures import without_key
 from processor.transport.routes import Route
@@ -31,7 +30,7 @@ class HttpTransport:
         self._settings = settings or TransportSettings()
         self._wall = wall
         self._routes: dict[tuple[Target, str], Route] = {}
-        self._used: WeakSet[BaseProtocol] = WeakSet()
+        self._connections = Connections()
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -54,7 +53,7 @@ class HttpTransport:
         """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
         assert self._session is not None, "used outside of its context"
         route = self._route(target, job.path)
-        exchange = Exchange(job, route, tell, self._settings, used=self._used, wall=self._wall)
+        exchange = Exchange(job, route, tell, self._settings, connections=self._connections, wall=self._wall)
         try:
             return await exchange.reply(self._session)
         except RequestError as error:
