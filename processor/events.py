@@ -94,6 +94,10 @@ class AttemptStarted:
     """How long it waited for its permit."""
 
 
+Then = Literal["done", "retry", "replace", "fail", "stop"]
+"""What followed from an attempt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """An attempt left the wire. ``code`` is None for a reply, else the error's code."""
@@ -105,7 +109,7 @@ class AttemptEnded:
     request_id: str | None
     code: str | None
     message: str | None
-    then: Literal["done", "retry", "replace", "fail", "stop"]
+    then: Then
     wait_s: float | None
     """Seconds until the next attempt, where there is one."""
 

@@ -42,6 +42,7 @@ class Draft(NamedTuple):
     body: JSON
     metadata: Any
     has_metadata: bool
+    raw: bytes
 
     def named(self, custom_id: str) -> Job:
         """The job under the name it goes by."""
@@ -71,7 +72,7 @@ def parse(data: bytes, line: int, defaults: Defaults) -> Draft:
     entry = _decode(data)
     custom_id = _custom_id(entry)
     try:
-        return _draft(entry, custom_id, line, defaults)
+        return _draft(entry, custom_id, line, defaults, data)
     except NoJob as error:
         error.custom_id = custom_id
         raise
@@ -107,7 +108,7 @@ def _custom_id(entry: JSON) -> str | None:
     return name
 
 
-def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults) -> Draft:
+def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> Draft:
     path = _path(entry, defaults.endpoint)
     body = _body(entry, path)
     _check(body, path)
@@ -116,7 +117,8 @@ def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults) ->
         raise NoJob("names no model: give it one, or set --model" if model is None else "model must be a string")
     metadata = entry.get("metadata")
     more = (metadata,) if custom_id is None and metadata is not None else ()
-    return Draft(line, custom_id, fingerprint(path, body, *more), path, model, body, metadata, "metadata" in entry)
+    name = fingerprint(path, body, *more)
+    return Draft(line, custom_id, name, path, model, body, metadata, "metadata" in entry, raw)
 
 
 def _path(entry: JSON, default: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -50,7 +50,7 @@ class Source:
     def close(self) -> None:
         self._file.close()
 
-    async def __aiter__(self) -> AsyncIterator[Draft | BadLine]:
+    async def __aiter__(self) -> AsyncGenerator[Draft | BadLine, None]:
         splitter = LineSplitter(self._max_line_bytes)
         async for chunk in self._chunks():
             for line in splitter.feed(chunk):

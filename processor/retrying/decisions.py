@@ -80,7 +80,7 @@ class Policy:
     max_wait_s: float = 3600.0
 
     def decide(self, error: RequestError, history: History, standing: Standing, *, now: datetime, own: int) -> Decision:
-        """``own``: failures that count against the job, with this one; ``now``: local time, to say when to come back."""
+        """``own``: the failures that count against the job, this one included. ``now``: local time."""
         match error:
             case StreamOptionsUnknown():
                 return Again(after_s=0.0, replaces=True)
