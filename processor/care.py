@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Literal
 
-from processor.errors import RequestError
-from processor.events import AttemptEnded, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
+from processor.errors import RequestError, StatusError
+from processor.events import AttemptEnded, AttemptStarted, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
+from processor.limits.gate import Permit
 from processor.models import Demand, Job, Reply, Timing
-from processor.retrying.decisions import History
+from processor.retrying.decisions import Again, Decision, Fail, History
 from processor.tokens.counting import Count
 
 
@@ -28,23 +29,16 @@ class Care:
     """It has been through the gate before."""
 
 
-class Ticket(Protocol):
-    """What an attempt tells the gate, see ``limits.gate.Permit``."""
-
-    def sent(self, at: float) -> None: ...
-    def response(self, status: int, headers: Mapping[str, str], at: float) -> None: ...
-
-
 class Attempt:
     """Listens to the signals of one request: keeps its times, and hands on what the gate must hear."""
 
-    __slots__ = ("_on_response", "_ticket", "_too", "first_token_at", "sent_at", "status")
+    __slots__ = ("_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
 
-    def __init__(self, ticket: Ticket, on_response: Callable[[], None], too: Tell | None) -> None:
+    def __init__(self, permit: Permit, on_response: Callable[[], None], too: Tell | None) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
-        self._ticket = ticket
+        self._permit = permit
         self._on_response = on_response
         self._too = too
 
@@ -52,38 +46,53 @@ class Attempt:
         match signal:
             case Sent(at):
                 self.sent_at = at
-                self._ticket.sent(at)
+                self._permit.sent(at)
             case ResponseStarted(status, headers, at):
                 self.status = status
-                self._ticket.response(status, headers, at)
+                self._permit.response(status, headers, at)
                 self._on_response()
             case FirstToken(at):
                 self.first_token_at = at
         if self._too is not None:
             self._too(signal)
 
+    def started(self, care: Care, at: float) -> AttemptStarted:
+        permit = self._permit
+        return AttemptStarted(
+            at=at,
+            custom_id=care.job.custom_id,
+            attempt=care.attempts + 1,
+            tokens=permit.cost.tokens or permit.cost.input_tokens + permit.cost.output_tokens,
+            waited_s=permit.granted_at - care.read_at,
+        )
+
     def ended(
-        self,
-        care: Care,
-        at: float,
-        *,
-        then: Then,
-        reply: Reply | None = None,
-        error: RequestError | None = None,
-        wait_s: float | None = None,
+        self, care: Care, at: float, *, then: Literal["done", "stop"], reply: Reply | None = None
     ) -> AttemptEnded:
-        """With neither reply nor error it was broken off."""
-        broken_off = reply is None and error is None
+        """In a reply, or broken off."""
         return AttemptEnded(
             at=at,
             custom_id=care.job.custom_id,
             attempt=care.attempts,
-            status=reply.status_code if reply else getattr(error, "status", self.status),
-            request_id=reply.request_id if reply else error.request_id if error else None,
-            code="interrupted" if broken_off else error.code if error else None,
-            message="broken off" if broken_off else str(error) if error else None,
+            status=self.status,
+            request_id=reply.request_id if reply else None,
+            code=None if reply else "interrupted",
+            message=None if reply else "broken off",
             then=then,
-            wait_s=wait_s,
+            wait_s=None,
+        )
+
+    def ended_in(self, care: Care, at: float, error: RequestError, decision: Decision) -> AttemptEnded:
+        return AttemptEnded(
+            at=at,
+            custom_id=care.job.custom_id,
+            attempt=care.attempts,
+            status=error.status if isinstance(error, StatusError) else self.status,
+            request_id=error.request_id,
+            code=error.code,
+            message=str(error),
+            then=_then(decision),
+            wait_s=decision.after_s if isinstance(decision, Again) else None,
         )
 
     def timing(self, read_at: float, now: float, wall_s: float) -> Timing | None:
@@ -113,3 +122,9 @@ def demand(job: Job, prompt_tokens: int, prompt_chars: int) -> Demand:
         max_tokens=max(allowed[0], 0) if allowed else None,
         choices=choices if type(choices) is int and choices > 0 else 1,
     )
+
+
+def _then(decision: Decision) -> Then:
+    if isinstance(decision, Again):
+        return "replace" if decision.replaces else "retry"
+    return "fail" if isinstance(decision, Fail) else "stop"

@@ -19,7 +19,7 @@ from processor.events import Event, Listen, RunStarted, Stream
 from processor.limits.gate import Gate
 from processor.limits.settings import LaneLimits, LimitSettings
 from processor.models import Target
-from processor.pipeline import Outcome, Rooms, Run, Terms
+from processor.pipeline import Run
 from processor.providers import ANY
 from processor.reading.formats import Defaults
 from processor.reading.source import Source
@@ -27,6 +27,7 @@ from processor.results.journal import Journal
 from processor.results.stdout import StandardOutput
 from processor.retrying.backoff import Backoff
 from processor.retrying.decisions import Policy
+from processor.rooms import Outcome, Rooms, Terms
 from processor.terminal import opening, progress, rows, screen, status, summary
 from processor.terminal.echo import Echo
 from processor.terminal.tally import Tally
@@ -306,5 +307,5 @@ class _signals:  # noqa: N801
     def _say(self) -> None:
         now = asyncio.get_running_loop().time()
         lines = [status.line(self._tally, now)]
-        lines += [f"  in flight: {job.custom_id} (line {job.line}), attempt {n}" for job, n in self._run.in_flight()]
+        lines += [f"  in flight: {care.job.custom_id} (line {care.job.line})" for care in self._run.in_flight]
         screen.stderr().write("\n".join(lines) + "\n")

@@ -22,7 +22,7 @@ def reported_usage(body: JSON) -> Usage | None:
 
 
 def replied(
-    job: Job, reply: Reply, prompt: Count, completion: Count, *, attempts: int, timing: Timing, simulated: bool
+    job: Job, reply: Reply, prompt: Count, completion: Count, *, attempts: int, timing: Timing | None, simulated: bool
 ) -> Result:
     return Result(
         fingerprint=job.fingerprint,

@@ -1,0 +1,63 @@
+"""Where each job's task is, and so how it may be stopped.
+
+*waiting*    for a permit, its backoff, the end of an outage: nothing was sent, it is cancelled at once
+*streaming*  something was sent: it is given the grace period, then cancelled
+*saving*     neither of both: it is never disturbed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from processor.care import Care
+
+
+class Phases:
+    def __init__(self) -> None:
+        self.closed = False
+        """Nobody may begin to wait, or to stream, any more."""
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._streaming: dict[asyncio.Task[object], Care] = {}
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        task = _current_task()
+        if self.closed:
+            raise asyncio.CancelledError
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    @contextmanager
+    def streaming(self, care: Care) -> Iterator[None]:
+        task = _current_task()
+        self._streaming[task] = care
+        try:
+            yield
+        finally:
+            del self._streaming[task]
+
+    @property
+    def in_flight(self) -> list[Care]:
+        return list(self._streaming.values())
+
+    def close(self) -> None:
+        """Cancel whoever waits, now or later."""
+        self.closed = True
+        for task in self._waiting:
+            task.cancel()
+
+    def abort(self) -> None:
+        """Cancel whoever streams."""
+        for task in self._streaming:
+            task.cancel()
+
+
+def _current_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None, "phases are phases of tasks"
+    return task

@@ -1,0 +1,58 @@
+"""What the run knows of the provider: does it answer, has it ever, is it down? Decides what follows from an error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from processor.care import Care
+from processor.errors import RequestError
+from processor.events import BoundBy, Listen, Notice
+from processor.retrying.decisions import Again, Decision, Policy, Standing, Stop, is_own_failure
+from processor.retrying.outage import Outages, is_sign
+
+
+class ProviderState:
+    def __init__(self, policy: Policy, listen: Listen, *, max_outage_s: float) -> None:
+        self._policy = policy
+        self._listen = listen
+        self._standing = Standing()
+        self.outages = Outages(max_outage_s=max_outage_s)
+
+    @property
+    def is_down(self) -> bool:
+        return self.outages.down_since is not None
+
+    def replied(self, now: float) -> None:
+        self._standing.succeeded = True
+        self._answered(now)
+
+    def failed(self, error: RequestError, care: Care, now: float, local: datetime) -> Decision:
+        """What follows for this job, or for the run. ``local``: the time on the wall."""
+        self._standing.heard(error)
+        self._observe(error, care.job.line, now)
+        if self.outages.too_long(now):
+            hours = self.outages.max_outage_s / 3600
+            return Stop(why=f"the provider has been down for {hours:.3g} h: {error}")
+        history, is_own = care.history, is_own_failure(error)
+        if is_own:
+            history.failed_at.append(now)
+        own = sum(not self.outages.excuses(at) for at in history.failed_at)
+        decision = self._policy.decide(error, history, self._standing, now=local, own=own)
+        history.held_up += not is_own
+        if not isinstance(decision, Again):
+            return decision
+        history.replaced |= decision.replaces
+        return replace(decision, after_s=0.0) if self.is_down else decision
+
+    def _observe(self, error: RequestError, line: int, now: float) -> None:
+        if not is_sign(error):
+            self._answered(now)
+        elif self.outages.failed(error, line, now):
+            self._listen(Notice(at=now, text=f"the provider is down: {error}; probing until it is back"))
+            self._listen(BoundBy(at=now, bound="outage"))
+
+    def _answered(self, now: float) -> None:
+        if self.outages.answered():
+            self._listen(Notice(at=now, text="the provider is back"))
+            self._listen(BoundBy(at=now, bound=None))

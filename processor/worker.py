@@ -1,0 +1,175 @@
+"""One job's way from its line to its row: admit, stream, settle, write; wait, and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from processor import settling
+from processor.care import Attempt, Care, demand
+from processor.errors import RateLimited, RequestError
+from processor.events import JobFinished
+from processor.limits.gate import Permit
+from processor.limits.lane import TooLarge
+from processor.models import Failure, Job, Reply, Result
+from processor.phases import Phases
+from processor.provider_state import ProviderState
+from processor.retrying.decisions import Again, Decision, Fail, Stop
+from processor.rooms import Rooms
+from processor.tokens.counting import Count
+
+
+class Worker:
+    """Serves any number of jobs at a time. ``failures`` counts those that got a failed row."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        phases: Phases,
+        provider: ProviderState,
+        *,
+        simulated: bool,
+        response_started: Callable[[], None],
+    ) -> None:
+        self._rooms = rooms
+        self._phases = phases
+        self._provider = provider
+        self._simulated = simulated
+        self._response_started = response_started
+        self._loop = asyncio.get_running_loop()
+        self._probe_turn = asyncio.Lock()
+        self.failures = 0
+
+    async def serve(self, job: Job) -> Stop | None:
+        """Returns when the job has its row, or with what must end the run. Raises OutputError."""
+        care = self._prepare(job)
+        while (decision := await self._try(care)) is not None:
+            self._rooms.sink.rest(job.custom_id)
+            if isinstance(decision, Stop):
+                return decision
+            care.again = True
+            if isinstance(decision, Again):
+                with self._phases.waiting():
+                    await asyncio.sleep(decision.after_s)
+        return None
+
+    async def give_up(self, result: Result) -> None:
+        """Write a failed row."""
+        self.failures += 1
+        await self._write(result)
+
+    def _prepare(self, job: Job) -> Care:
+        counter = self._rooms.counter
+        prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
+        tokens = prompt.tokens if prompt else counter.guess(job.body)
+        return Care(
+            job=job,
+            demand=demand(job, tokens, counter.characters(job.body)),
+            prompt=prompt,
+            read_at=self._loop.time(),
+            attempts=self._rooms.sink.ledger.attempts(job.custom_id),
+        )
+
+    # ------------------------------------------------------------ when it may go
+
+    async def _try(self, care: Care) -> Decision | None:
+        """One attempt, when it may go. None: the job has its row. While the provider is down, one at a time."""
+        while self._provider.is_down:
+            with self._phases.waiting():
+                await self._probe_turn.acquire()
+            try:
+                if self._provider.is_down:
+                    return await self._probe(care)
+            finally:
+                self._probe_turn.release()
+        return await self._attempt(care)
+
+    async def _probe(self, care: Care) -> Decision | None:
+        outages = self._provider.outages
+        with self._phases.waiting():
+            await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
+        outages.probing(self._loop.time())
+        return await self._attempt(care, probes=True)
+
+    async def _attempt(self, care: Care, *, probes: bool = False) -> Decision | None:
+        try:
+            with self._phases.waiting():
+                permit = await self._rooms.gate.admit(care.demand, retry=care.again)
+        except TooLarge as error:
+            await self._fail(care, Failure(code=error.code, message=str(error), own_fault=True), error, None)
+            return None
+        try:
+            if self._provider.is_down and not probes:
+                return Again(after_s=0.0)
+            return await self._stream(care, permit)
+        finally:
+            permit.release()
+
+    # ------------------------------------------------------------ on the wire
+
+    async def _stream(self, care: Care, permit: Permit) -> Decision | None:
+        rooms, job, echo = self._rooms, care.job, self._rooms.echo
+        if echo and not care.again:
+            echo.begin(job)
+        rooms.sink.intend(job.custom_id, care.attempts + 1)
+        attempt = Attempt(permit, self._response_started, echo.tell if echo else None)
+        rooms.listen(attempt.started(care, self._loop.time()))
+        try:
+            with self._phases.streaming(care):
+                reply = await rooms.stream(job, rooms.target, attempt.tell)
+        except RequestError as error:
+            care.attempts += attempt.sent_at is not None
+            return await self._failed(care, permit, attempt, error)
+        except asyncio.CancelledError:
+            rooms.listen(attempt.ended(care, self._loop.time(), then="stop"))
+            raise
+        care.attempts += 1
+        await self._replied(care, permit, attempt, reply)
+        return None
+
+    async def _replied(self, care: Care, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+        now = self._loop.time()
+        timing = attempt.timing(care.read_at, now, self._rooms.wall())
+        self._provider.replied(now)
+        self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
+        prompt, completion = await self._count(care, reply)
+        result = settling.replied(
+            care.job, reply, prompt, completion, attempts=care.attempts, timing=timing, simulated=self._simulated
+        )
+        permit.settle(settling.reported_usage(reply.body) or result.usage, now)
+        await self._write(result)
+
+    async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
+        counter, job = self._rooms.counter, care.job
+        await counter.load(job.model)
+        prompt = care.prompt or counter.prompt(job.path, job.body)
+        return prompt, counter.reply(job.path, job.model, reply.body)
+
+    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Decision | None:
+        now = self._loop.time()
+        if isinstance(error, RateLimited):
+            permit.refused(error.retry_after_s, now)
+        permit.release()
+        local = datetime.fromtimestamp(self._rooms.wall())
+        decision = self._provider.failed(error, care, now, local)
+        self._rooms.listen(attempt.ended_in(care, now, error, decision))
+        if not isinstance(decision, Fail):
+            return decision
+        await self._fail(care, decision.failure, error, attempt)
+        return None
+
+    # ------------------------------------------------------------ its row
+
+    async def _fail(self, care: Care, failure: Failure, error: Exception, attempt: Attempt | None) -> None:
+        timing = attempt.timing(care.read_at, self._loop.time(), self._rooms.wall()) if attempt else None
+        simulated = self._simulated
+        await self.give_up(
+            settling.failed(care.job, failure, error, attempts=care.attempts, timing=timing, simulated=simulated)
+        )
+
+    async def _write(self, result: Result) -> None:
+        await self._rooms.sink.append(result)
+        self._rooms.listen(JobFinished(at=self._loop.time(), result=result))
+        if self._rooms.echo:
+            self._rooms.echo.end(result)
