@@ -19,7 +19,7 @@ from processor.events import Event, Listen, RunStarted, Stream
 from processor.limits.gate import Gate
 from processor.limits.settings import LaneLimits, LimitSettings
 from processor.models import Target
-from processor.pipeline import Run
+from processor.pipeline import Outcome, Rooms, Run, Terms
 from processor.providers import ANY
 from processor.reading.formats import Defaults
 from processor.reading.source import Source
@@ -27,7 +27,6 @@ from processor.results.journal import Journal
 from processor.results.stdout import StandardOutput
 from processor.retrying.backoff import Backoff
 from processor.retrying.decisions import Policy
-from processor.rooms import Outcome, Rooms, Terms
 from processor.terminal import opening, progress, rows, screen, status, summary
 from processor.terminal.echo import Echo
 from processor.terminal.tally import Tally

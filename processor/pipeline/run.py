@@ -10,21 +10,21 @@ from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from processor import settling
-from processor.care import Care
 from processor.errors import OutputError
 from processor.events import JobSkipped, Stopping
 from processor.models import Job, Result
-from processor.phases import Phases
-from processor.provider_state import ProviderState
+from processor.pipeline import settling
+from processor.pipeline.care import Care
+from processor.pipeline.phases import Phases
+from processor.pipeline.provider import ProviderState
+from processor.pipeline.rooms import Outcome, Rooms, Terms
+from processor.pipeline.worker import Worker
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Draft
 from processor.reading.source import BadLine
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
 from processor.retrying.decisions import Stop
-from processor.rooms import Outcome, Rooms, Terms
-from processor.worker import Worker
 
 SCOUT_S = 2.0
 """The first request goes ahead alone for at most so long."""

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from processor import settling
-from processor.care import Attempt, Care, demand
 from processor.errors import RateLimited, RequestError
 from processor.events import JobFinished
 from processor.limits.gate import Permit
 from processor.limits.lane import TooLarge
 from processor.models import Failure, Job, Reply, Result
-from processor.phases import Phases
-from processor.provider_state import ProviderState
+from processor.pipeline import settling
+from processor.pipeline.care import Attempt, Care, demand
+from processor.pipeline.phases import Phases
+from processor.pipeline.provider import ProviderState
+from processor.pipeline.rooms import Rooms
 from processor.retrying.decisions import Again, Decision, Fail, Stop
-from processor.rooms import Rooms
 from processor.tokens.counting import Count
 
 

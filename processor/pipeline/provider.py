@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from processor.care import Care
 from processor.errors import RequestError
 from processor.events import BoundBy, Listen, Notice
+from processor.pipeline.care import Care
 from processor.retrying.decisions import Again, Decision, Policy, Standing, Stop, is_own_failure
 from processor.retrying.outage import Outages, is_sign
 

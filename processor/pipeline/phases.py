@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from processor.care import Care
+from processor.pipeline.care import Care
 
 
 class Phases:
