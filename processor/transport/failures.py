@@ -16,7 +16,6 @@ from aiohttp import (
     ClientProxyConnectionError,
     ClientResponseError,
     ConnectionTimeoutError,
-    InvalidURL,
     ServerDisconnectedError,
 )
 
@@ -37,12 +36,10 @@ def before_response(error: Exception, where: str, *, reused: bool, connect_timeo
         return ConnectError(f"no connection to {where} within {connect_timeout_s:g} s")
     if isinstance(error, ClientHttpProxyError):
         return ConnectError(f"the proxy does not connect to {where}: HTTP {error.status} {one_line(error.message)}")
-    if isinstance(error, ClientConnectorError):
-        return ConnectError(_not_connected(error, where))
     if isinstance(error, ClientConnectorCertificateError):
         return ConnectError(f"the certificate of {where} is not trusted: {_reason(error.certificate_error)}")
-    if isinstance(error, InvalidURL):
-        return ConnectError(f"{where} is no address")
+    if isinstance(error, ClientConnectorError):
+        return ConnectError(_not_connected(error, where))
     if isinstance(error, ClientResponseError):
         return ProtocolError(f"{where} does not speak HTTP as it should: {one_line(error.message)}")
     begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)

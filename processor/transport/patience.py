@@ -11,8 +11,8 @@ from processor.transport.settings import TransportSettings
 class Patience:
     """Ends a timeout scope when a request has been silent, or under way, for too long.
 
-    Bytes only note when they came. The timer goes off when silence would be too long if none had come since it was
-    set; when some have, it is set anew.
+    Bytes only note when they came. The timer goes off at the earliest moment at which it could be too late, and is
+    set anew where it is not.
     """
 
     def __init__(self, settings: TransportSettings, scope: asyncio.Timeout) -> None:
@@ -29,20 +29,18 @@ class Patience:
         """The request has gone: the first byte is waited for."""
         self._heard_at = at
         self._end_at = at + self._settings.request_timeout_s
-        self._set()
+        self._set(at)
 
     def heard(self) -> None:
         """Bytes of the reply's body have come."""
         self._heard_at = self._loop.time()
-        if not self._began:
-            self._began = True
-            self._silence_s = self._settings.stall_timeout_s
-            self._set()
+        self._began = True
+        self._silence_s = self._settings.stall_timeout_s
 
     def within(self, seconds: float) -> None:
         """What remains must come soon."""
         self._end_at = min(self._end_at, self._loop.time() + seconds)
-        self._set()
+        self._set(self._loop.time())
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -59,12 +57,15 @@ class Patience:
     def _due(self) -> float:
         return min(self._heard_at + self._silence_s, self._end_at)
 
-    def _set(self) -> None:
+    def _set(self, now: float) -> None:
         self.stop()
-        self._timer = self._loop.call_at(self._due(), self._look)
+        # The first byte may come at any time, and shortens what silence is too long.
+        earliest = min(self._due(), now + self._settings.stall_timeout_s)
+        self._timer = self._loop.call_at(earliest, self._look)
 
     def _look(self) -> None:
-        if self._loop.time() < self._due():
-            self._set()
+        now = self._loop.time()
+        if now < self._due():
+            self._set(now)
         else:
-            self._scope.reschedule(self._loop.time())
+            self._scope.reschedule(now)

@@ -15,26 +15,19 @@ from processor.transport.urls import request_url
 _OPENAI = "api.openai.com"
 
 
-def _user_agent() -> str:
-    try:
-        return f"processor/{version('processor')}"
-    except PackageNotFoundError:
-        return "processor"
-
-
 class Route:
     """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
 
     __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "url", "where")
 
     def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
-        url = request_url(target, path)
-        proxy = proxy_for(url) if trust_env else None
         try:
+            url = request_url(target, path)
+            proxy = proxy_for(url) if trust_env else None
             self.url = URL(url)
             self.proxy = None if proxy is None else URL(proxy)
         except ValueError as error:
-            raise ConfigError(f"{target.base_url} is no address: {error}") from None
+            raise ConfigError(f"{target.base_url} cannot be reached: {error}") from None
         if self.url.scheme not in ("http", "https") or not self.url.host:
             raise ConfigError(f"{target.base_url} is no http address")
         self.where = f"{self.url.host}:{self.url.port}"
@@ -55,3 +48,10 @@ def _headers(target: Target) -> CIMultiDict[str]:
         if not (value.isascii() and value.isprintable()):
             raise ConfigError(f"the {name} header cannot be sent: it holds more than printable ASCII")
     return headers
+
+
+def _user_agent() -> str:
+    try:
+        return f"processor/{version('processor')}"
+    except PackageNotFoundError:
+        return "processor"  # run from its sources

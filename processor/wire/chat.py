@@ -6,8 +6,7 @@ from processor.errors import ProtocolError
 from processor.models import JSON
 from processor.wire.choices import ChoicesFold, choices_per_prompt
 
-_INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
-
+_INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
 class ChatFold(ChoicesFold):
     """`choices[].delta` add up to `choices[].message`."""
@@ -28,9 +27,10 @@ class ChatFold(ChoicesFold):
 
     def _content(self, content: JSON) -> JSON:
         message = {"role": "assistant", "content": None} | content
-        instead = any(message.get(name) for name in _INSTEAD_OF_CONTENT)
         message["role"] = message["role"] or "assistant"
-        message["content"] = message["content"] or (None if instead else "")
+        if not message["content"]:
+            said_otherwise = any(message[name] for name in _INSTEAD_OF_CONTENT & message.keys())
+            message["content"] = None if said_otherwise else ""
         return {"message": message}
 
 

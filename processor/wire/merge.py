@@ -30,8 +30,6 @@ def merge(into: JSON, delta: JSON) -> None:
         known = into.get(name)
         if value is None:
             into.setdefault(name, None)
-        elif name == "tool_calls":
-            into[name] = _merge_calls(known if isinstance(known, Calls) else Calls(), value)
         elif name in SAID_ONCE:
             into[name] = known or value
         elif isinstance(value, str):
@@ -39,6 +37,8 @@ def merge(into: JSON, delta: JSON) -> None:
                 known.append(value)
             else:
                 into[name] = Pieces((value,))
+        elif name == "tool_calls":
+            into[name] = _merge_calls(known if isinstance(known, Calls) else Calls(), value)
         elif isinstance(value, dict):
             into[name] = known if isinstance(known, dict) else {}
             merge(into[name], value)
@@ -48,15 +48,9 @@ def merge(into: JSON, delta: JSON) -> None:
             into[name] = value
 
 
-def settled(value: Any) -> Any:
+def settled(making: JSON) -> JSON:
     """The same, made: strings joined, tool calls listed by index."""
-    if isinstance(value, Pieces):
-        return "".join(value)
-    if isinstance(value, Calls):
-        return [settled(call) for _, call in sorted(value.items())]
-    if isinstance(value, dict):
-        return {name: settled(field) for name, field in value.items()}
-    return value
+    return {name: _made(value) for name, value in making.items()}
 
 
 def index_of(piece: JSON, default: int) -> int:
@@ -85,3 +79,11 @@ def _next_index(calls: Calls, piece: JSON) -> int:
     if last < 0 or ("id" in piece and piece["id"] not in (None, "", calls[last].get("id"))):
         return last + 1
     return last
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, Pieces):
+        return "".join(value)
+    if isinstance(value, Calls):
+        return [settled(call) for _, call in sorted(value.items())]
+    return settled(value) if isinstance(value, dict) else value

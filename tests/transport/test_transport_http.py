@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import socket
 import ssl
 import struct
@@ -81,8 +82,8 @@ class Line:
     async def request(self) -> bool:
         try:
             self.head = await self.reader.readuntil(b"\r\n\r\n")
-            size = next(line for line in self.head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            self.body = await self.reader.readexactly(int(size.partition(b":")[2]))
+            size = re.search(rb"(?i)content-length: *(\d+)", self.head)
+            self.body = await self.reader.readexactly(int(size.group(1)) if size else 0)
         except (asyncio.IncompleteReadError, ConnectionError):
             return False
         return True
@@ -898,6 +899,8 @@ def test_a_ca_file_that_is_of_no_use_is_a_matter_of_configuration(tmp_path: Path
     [
         ("ftp://host/v1", KEY),
         ("no address", KEY),
+        ("http://[bad/v1", KEY),
+        ("http://host:99999/v1", KEY),
         ("http://", KEY),
         ("http://host", "not\na-key"),
     ],
@@ -930,6 +933,26 @@ def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert seen.text == "Hello world"
     assert seen.heads[0].startswith(b"POST http://far.example/v1/chat/completions HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in seen.heads[0]
+
+
+def test_a_proxy_that_refuses_or_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(base_url: str, *, there: bool) -> str:
+        async def proxy(line: Line) -> None:
+            await line.send(plain(b"", "407 Proxy Authentication Required", ""))
+
+        port = free_port()
+        async with serving(proxy, Seen()) as own_port, HttpTransport() as transport:
+            for scheme in ("http", "https"):
+                monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{own_port if there else port}")
+            monkeypatch.setenv("no_proxy", "")
+            with pytest.raises(ConnectError) as raised:
+                await transport(job_of(), Target(base_url=base_url, key=Secret(KEY)), lambda _: None)
+            return str(raised.value)
+
+    said = asyncio.run(run("https://far.example/v1", there=True))
+    assert said == "the proxy does not connect to far.example:443: HTTP 407 Proxy Authentication Required"
+    said = asyncio.run(run("http://far.example/v1", there=False))
+    assert said == "cannot connect to the proxy for far.example:80: Connection refused"
 
 
 # ---------------------------------------------------------------- secrets
