@@ -25,6 +25,8 @@ class Care:
     attempts: int
     """Requests sent for the job, in all runs."""
     history: History = field(default_factory=History)
+    streaming_since: float = 0.0
+    """When its present attempt began."""
     again: bool = False
     """It has been through the gate before."""
 
@@ -56,10 +58,10 @@ class Attempt:
         if self._too is not None:
             self._too(signal)
 
-    def started(self, care: Care, at: float) -> AttemptStarted:
+    def started(self, care: Care) -> AttemptStarted:
         permit = self._permit
         return AttemptStarted(
-            at=at,
+            at=care.streaming_since,
             custom_id=care.job.custom_id,
             attempt=care.attempts + 1,
             tokens=permit.cost.tokens or permit.cost.input_tokens + permit.cost.output_tokens,

@@ -12,6 +12,7 @@ from typing import Any
 
 from processor.errors import OutputError
 from processor.events import JobSkipped, Stopping
+from processor.limits.gate import GateSnapshot
 from processor.models import Job, Result
 from processor.pipeline import settling
 from processor.pipeline.care import Care
@@ -87,6 +88,14 @@ class Run:
     def abort(self) -> None:
         """Break off what is in flight; what is being written is written whole."""
         self._phases.abort()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._ended is not None
+
+    @property
+    def gate(self) -> GateSnapshot:
+        return self._rooms.gate.snapshot()
 
     @property
     def in_flight(self) -> list[Care]:

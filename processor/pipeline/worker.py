@@ -114,7 +114,8 @@ class Worker:
             echo.begin(job)
         rooms.sink.intend(job.custom_id, care.attempts + 1)
         attempt = Attempt(permit, self._response_started, echo.tell if echo else None)
-        rooms.listen(attempt.started(care, self._loop.time()))
+        care.streaming_since = self._loop.time()
+        rooms.listen(attempt.started(care))
         try:
             with self._phases.streaming(care):
                 reply = await rooms.stream(job, rooms.target, attempt.tell)

@@ -1,0 +1,115 @@
+"""What a person sees of a run: the first lines, the events as they come, the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from processor.config import Access
+from processor.errors import OutputError
+from processor.events import Event, Listen, RunStarted
+from processor.pipeline import Outcome
+from processor.reading.source import Source
+from processor.results.journal import Journal
+from processor.session.plan import Plan
+from processor.session.wiring import Output
+from processor.terminal import opening, progress, rows, screen, summary
+from processor.terminal.tally import Tally
+
+EXIT_INTERRUPTED = 130
+
+ROW_BYTES = 2048
+"""What a row takes, where there are none yet to tell."""
+
+
+def mode(plan: Plan) -> progress.Mode:
+    return progress.mode(progress=plan.progress and not plan.echo, quiet=plan.quiet)
+
+
+def listeners(plan: Plan, tally: Tally, shown: progress.Progress, stack: AsyncExitStack) -> Listen:
+    listeners: list[Listen] = [tally, shown]
+    if plan.log_file:
+        from processor.logbook import Logbook
+
+        logbook = Logbook(plan.log_file, time.time)
+        stack.callback(logbook.close)
+        listeners.append(logbook)
+
+    def listen(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return listen
+
+
+def begin(plan: Plan, access: Access | None, source: Source, sink: Output, listen: Listen) -> None:
+    """Says what is about to happen, before anything does."""
+    jobs = source.count()
+    if jobs is not None and plan.limit is not None:
+        jobs = min(jobs, plan.limit)
+    done = sink.replied if isinstance(sink, Journal) else 0
+    done = done if jobs is None else min(done, jobs)
+    if not plan.quiet:
+        rows.show(opening.rows(_opening(plan, access, sink, jobs, done)))
+    listen(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done))
+
+
+def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, done: int) -> opening.Opening:
+    limits = plan.settings.limits
+    journal = sink if isinstance(sink, Journal) else None
+    return opening.Opening(
+        source=plan.jobs,
+        jobs=jobs,
+        done=done,
+        results=plan.out,
+        endpoint=access.target.base_url if access else "",
+        key_from=access.key_from if access else None,
+        concurrency=plan.concurrency,
+        rpm=limits.rpm,
+        tpm=limits.tpm,
+        own_limits=tuple(limits.models),
+        simulated=plan.simulate,
+        damaged_lines=sum(found.damaged for found in journal.found.values()) if journal else 0,
+        kept_aside=str(journal.paths.damaged) if journal else None,
+        maybe_billed=journal.maybe_billed if journal else 0,
+        warnings=_little_room(journal, jobs, done) if journal and jobs is not None else (),
+    )
+
+
+def _little_room(journal: Journal, jobs: int, done: int) -> tuple[str, ...]:
+    """A warning, where the disk may not hold what is still to come."""
+    with suppress(OutputError):
+        free = journal.free_bytes()
+        rows_bytes = journal.found[journal.paths.replies].size / journal.replied if journal.replied else ROW_BYTES
+        needed = (jobs - done) * rows_bytes
+        if needed > free:
+            return (f"{free / 2**20:,.0f} MiB are free, and about {needed / 2**20:,.0f} MiB still to come",)
+    return ()
+
+
+def end(plan: Plan, tally: Tally, outcome: Outcome) -> None:
+    """Says what the run has come to, and how to go on."""
+    errors = Path(plan.out).with_name(f"{Path(plan.out).stem}.errors.jsonl")
+    closing = summary.Closing(
+        results=plan.out,
+        errors=str(errors) if plan.out != "-" and errors.exists() else None,
+        command=shlex.join(plan.command) if plan.command and plan.jobs != "-" and plan.out != "-" else None,
+    )
+    if plan.summary_json:
+        _write_json(plan.summary_json, tally, closing)
+    if not plan.quiet:
+        rows.show(summary.rows(tally, closing))
+    if outcome.why and outcome.exit_code != EXIT_INTERRUPTED:
+        screen.complain(outcome.why)
+
+
+def _write_json(path: Path, tally: Tally, closing: summary.Closing) -> None:
+    import orjson
+
+    try:
+        path.write_bytes(orjson.dumps(summary.summary_json(tally, closing)) + b"\n")
+    except OSError as error:
+        screen.complain(f"cannot write {path}: {(error.strerror or str(error)).lower()}")

@@ -1,0 +1,49 @@
+"""How a run is spoken to while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from processor.pipeline import Run
+from processor.session.showing import EXIT_INTERRUPTED
+from processor.terminal import screen, status
+from processor.terminal.tally import Tally
+
+_STOPS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (SIGTERM)"}
+
+
+@contextmanager
+def signals(run: Run, tally: Tally) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the run in order, a second one at once; SIGUSR1 asks what it is doing."""
+    loop = asyncio.get_running_loop()
+    for number, why in _STOPS.items():
+        loop.add_signal_handler(number, _stop, run, why)
+    loop.add_signal_handler(signal.SIGUSR1, _say, run, tally)
+    try:
+        yield
+    finally:
+        for number in (*_STOPS, signal.SIGUSR1):
+            loop.remove_signal_handler(number)
+
+
+def _stop(run: Run, why: str) -> None:
+    if run.is_stopping:
+        run.abort()
+    else:
+        run.stop(why, exit_code=EXIT_INTERRUPTED)
+
+
+def _say(run: Run, tally: Tally) -> None:
+    now = asyncio.get_running_loop().time()
+    lines = [status.line(tally, now)]
+    for lane in run.gate.lanes:
+        cooling = f", cooling down for {lane.cool_down_s:.1f} s" if lane.cool_down_s else ""
+        lines.append(f"  lane {lane.name}: {lane.waiting} waiting{cooling}")
+    lines += [
+        f"  in flight for {now - care.streaming_since:.1f} s: {care.job.custom_id} (line {care.job.line})"
+        for care in run.in_flight
+    ]
+    screen.stderr().write("\n".join(lines) + "\n")
