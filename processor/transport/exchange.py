@@ -143,5 +143,10 @@ class Exchange:
     def _failure(self, error: Exception) -> RequestError:
         if self._intake is not None:
             return inside_response(error, self._route.where)
-        connect_timeout_s = self._settings.connect_timeout_s
-        return before_response(error, self._route.where, reused=self._reused, connect_timeout_s=connect_timeout_s)
+        return before_response(
+            error,
+            self._route.where,
+            # A connection that closed before anything went out was none to begin with.
+            reused=self._reused or self._connection is None,
+            connect_timeout_s=self._settings.connect_timeout_s,
+        )

@@ -16,6 +16,7 @@ from aiohttp import (
     ClientProxyConnectionError,
     ClientResponseError,
     ConnectionTimeoutError,
+    InvalidURL,
     ServerDisconnectedError,
 )
 
@@ -40,6 +41,8 @@ def before_response(error: Exception, where: str, *, reused: bool, connect_timeo
         return ConnectError(f"the certificate of {where} is not trusted: {_reason(error.certificate_error)}")
     if isinstance(error, ClientConnectorError):
         return ConnectError(_not_connected(error, where))
+    if isinstance(error, InvalidURL):
+        return ConnectError(f"{where} is no address: {one_line(error.description or '')}")
     if isinstance(error, ClientResponseError):
         return ProtocolError(f"{where} does not speak HTTP as it should: {one_line(error.message)}")
     begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)

@@ -21,22 +21,27 @@ class Route:
     __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "url", "where")
 
     def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
+        shown = "the base URL" if "@" in target.base_url else target.base_url
         try:
             url = request_url(target, path)
             proxy = proxy_for(url) if trust_env else None
             self.url = URL(url)
             self.proxy = None if proxy is None else URL(proxy)
+            host = self.url.host or ""
+            host.encode("idna")  # which a connection would fail at with an error of no kind
         except ValueError as error:
-            raise ConfigError(f"{target.base_url} cannot be reached: {error}") from None
-        if self.url.scheme not in ("http", "https") or not self.url.host:
-            raise ConfigError(f"{target.base_url} is no http address")
-        self.where = f"{self.url.host}:{self.url.port}"
+            raise ConfigError(f"{shown} cannot be reached: {error}") from None
+        if self.url.scheme not in ("http", "https") or not host:
+            raise ConfigError(f"{shown} is no http address")
+        if self.url.user is not None or self.url.password is not None:
+            raise ConfigError(f"{shown} holds a user or password; give a key instead")
+        self.where = f"{host}:{self.url.port}"
         """For messages."""
         self.key = target.key.value if target.key else None
         self.headers = _headers(target)
         self.knows_stream_options = True
         """Until the server refuses them."""
-        self.declines_padding = self.url.host == _OPENAI
+        self.declines_padding = host == _OPENAI
 
 
 def _headers(target: Target) -> CIMultiDict[str]:

@@ -375,6 +375,27 @@ def test_a_pooled_connection_that_dies_before_the_response_was_a_reused_one(end:
     assert seen.connections == 1
 
 
+def test_a_pooled_connection_that_closes_before_anything_is_sent_was_a_reused_one() -> None:
+    async def run() -> Seen:
+        seen = Seen()
+
+        async def answer(line: Line) -> None:
+            await line.send(plain(WHOLE))
+
+        async with serving(answer, seen) as port, HttpTransport() as transport:
+            target = Target(base_url=f"http://127.0.0.1:{port}")
+            await transport(job_of(), target, lambda _: None)
+            (connection,) = transport._connections._carried
+            # Runs between the moment the connection is taken from the pool and the first byte.
+            asyncio.get_running_loop().call_soon(connection.transport.close)
+            with pytest.raises(ConnectionLost) as raised:
+                await transport(job_of(), target, seen.signals.append)
+            assert raised.value.reused
+        return seen
+
+    assert asyncio.run(run()).told() == []
+
+
 def test_a_response_that_breaks_inside_its_headers_was_begun() -> None:
     async def answer(line: Line) -> None:
         if len(line.head) and getattr(line, "served", False):
@@ -809,6 +830,12 @@ def test_a_host_that_is_not_found_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(error) == "the host of no-such-host.invalid:80 is not found: Name or service not known"
 
 
+def test_a_number_that_is_no_address_is_named() -> None:
+    error = fails_at("http://1.2.3.999/v1")
+    assert type(error) is ConnectError
+    assert str(error).startswith("1.2.3.999:80 is no address")
+
+
 def test_a_host_that_does_not_answer_is_given_up() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     port = listener.getsockname()[1]
@@ -900,6 +927,11 @@ def test_a_ca_file_that_is_of_no_use_is_a_matter_of_configuration(tmp_path: Path
         ("ftp://host/v1", KEY),
         ("no address", KEY),
         ("http://[bad/v1", KEY),
+        ("http://user:not-a-key@host/v1", KEY),
+        ("ftp://not-a-key@host/v1", KEY),
+        ("http://a..b/v1", KEY),
+        ("http://xn--/v1", KEY),
+        (f"http://{'a' * 70}.com/v1", KEY),
         ("http://host:99999/v1", KEY),
         ("http://", KEY),
         ("http://host", "not\na-key"),
