@@ -37,6 +37,8 @@ def keep_aside(disk: Disk, path: Path, damaged: Path, *, replies: bool) -> None:
 
 def beside(path: Path) -> Path:
     """The temporary file. What a crash left there is of no use."""
+    # Beside the file itself, where the path is a link: a rename does not reach another disk.
+    path = path.resolve()
     return path.with_name(path.name + ".compacting")
 
 
@@ -50,6 +52,8 @@ def write_all(file: File, data: bytes) -> None:
 def _copy(disk: Disk, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes, bool], bool]) -> int:
     with closing(disk.open(source, "read")) as old, closing(disk.open(target, mode)) as new:
         count = 0
+        if (size := new.size()) and new.read(size - 1, 1) != b"\n":
+            write_all(new, b"\n")
         for raws, ended in lines(old, 0, old.size()):
             chosen = [raw + b"\n" for raw in raws if wanted(raw, ended)]
             count += len(chosen)

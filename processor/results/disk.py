@@ -62,7 +62,7 @@ class Disk(Protocol):
 _FLAGS: dict[Mode, int] = {
     "read": os.O_RDONLY,
     "append": os.O_RDWR | os.O_CREAT | os.O_APPEND,
-    "new": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    "new": os.O_RDWR | os.O_CREAT | os.O_TRUNC,
     "update": os.O_RDWR | os.O_CREAT,
 }
 
@@ -117,7 +117,7 @@ class RealDisk:
         return path.exists()
 
     def replace(self, source: Path, target: Path) -> None:
-        # A link stays a link, and what it points at keeps its permissions.
+        # A link stays a link, and what it leads to keeps its permissions.
         target = target.resolve()
         source.chmod(stat.S_IMODE(target.stat().st_mode))
         source.replace(target)

@@ -14,7 +14,7 @@ import orjson
 
 from processor.models import JSON, Failure, Reply, Result
 
-MAX_DEPTH = 500
+MAX_DEPTH = 300
 """Deeper than this a body is cut: what no reader can parse again would be paid for again in every run."""
 
 

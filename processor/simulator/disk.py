@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -102,7 +103,11 @@ class Platter:
 
 
 class MemoryDisk:
-    """A platter as one process sees it. Once killed, it does nothing any more but kill again."""
+    """A platter as one process sees it.
+
+    Once the process is killed nothing reaches the platter any more: every step fails, so that what Python still runs
+    on its way out (callbacks, ``finally``) does no harm.
+    """
 
     shared = False
 
@@ -157,7 +162,7 @@ class MemoryDisk:
     def fault(self, operation: str) -> Fault | None:
         """Count a step, and ask the plan about it."""
         if self.dead:
-            raise Killed
+            raise refusal(errno.EIO)
         self.steps += 1
         return self._plan(self.steps, operation) if self._plan else None
 
@@ -180,7 +185,7 @@ class MemoryFile:
 
     def write(self, data: bytes | memoryview) -> int:
         fault = self._disk.fault("write")
-        count = len(data) if fault is None else int(len(data) * fault.part)
+        count = len(data) if fault is None else ceil(len(data) * fault.part)
         count = min(count, self._disk.platter.free_bytes())
         self._inode.data += data[:count]
         if fault and fault.error:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 from processor.models import Reply, Result, Timing, Usage
 from processor.results.journal import Journal
@@ -55,7 +56,7 @@ def resident() -> int:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    path = Path(sys.argv[2] if len(sys.argv) > 2 else "/tmp") / f"resume-{count}.jsonl"  # noqa: S108
+    path = Path(sys.argv[2] if len(sys.argv) > 2 else gettempdir()) / f"resume-{count}.jsonl"
     if not path.exists():
         write(path, count)
     before = resident()
