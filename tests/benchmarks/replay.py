@@ -1,0 +1,98 @@
+"""A server that replays one canned stream to whoever asks: ``python replay.py CHUNKS SECONDS``.
+
+SECONDS 0: the whole reply in one write. Otherwise one write per event, evenly over so many seconds, by absolute
+times, so that a reply takes just as long as it should, however slow its reader is. Prints its port, then serves until
+its standard input is closed, and then prints what it cost. It parses nothing but the length of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Iterator
+
+import orjson
+import uvloop
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+TEXT = "the answer to a question like this one is of course not quite what one would expect at first"
+WORDS = TEXT.split()
+
+
+def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, object]:
+    """As large servers send them: about 280 bytes for a word."""
+    return {
+        "id": "chatcmpl-CbDyCtPVJkXrBzQGnlJVUpmrLmN7S",
+        "object": "chat.completion.chunk",
+        "created": 1763650000,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "system_fingerprint": "fp_560af6e559",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+        "usage": None,
+    }
+
+
+def chunks(count: int) -> Iterator[dict[str, object]]:
+    yield chunk({"role": "assistant", "content": ""})
+    for n in range(count):
+        yield chunk({"content": " " + WORDS[n % len(WORDS)]})
+    yield chunk({}, "stop")
+    usage = {"prompt_tokens": 200, "completion_tokens": count, "total_tokens": 200 + count}
+    yield {**chunk({}), "choices": [], "usage": usage}
+
+
+def events(count: int) -> list[bytes]:
+    """Each as the HTTP chunk it is sent in; the first with the head before it, the last with the end after it."""
+    lines = [b"data: %b\n\n" % orjson.dumps(data) for data in chunks(count)] + [b"data: [DONE]\n\n"]
+    framed = [b"%x\r\n%b\r\n" % (len(line), line) for line in lines]
+    return [HEAD + framed[0], *framed[1:-1], framed[-1] + END]
+
+
+class Replay(asyncio.Protocol):
+    """One connection; requests come one after the other."""
+
+    def __init__(self, pieces: list[bytes], interval_s: float) -> None:
+        self._pieces = pieces
+        self._interval_s = interval_s
+        self._loop = asyncio.get_running_loop()
+        self._request = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._request += data
+        head, found, body = self._request.partition(b"\r\n\r\n")
+        if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
+            self._request = b""
+            self._began = self._loop.time()
+            self._write(0)
+
+    def _write(self, index: int) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.write(self._pieces[index])
+        index += 1
+        if index < len(self._pieces):
+            self._loop.call_at(self._began + index * self._interval_s, self._write, index)
+
+
+async def serve(count: int, over_s: float) -> None:
+    pieces = events(count)
+    pieces = pieces if over_s else [b"".join(pieces)]
+    interval_s = over_s / max(len(pieces) - 1, 1)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Replay(pieces, interval_s), "127.0.0.1", 0, backlog=20_000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    began = time.perf_counter()
+    await loop.run_in_executor(None, sys.stdin.read)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, time.perf_counter() - began, flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))
