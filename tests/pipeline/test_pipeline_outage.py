@@ -21,8 +21,8 @@ JOBS = [ask(number) for number in range(400)]
 """At 8 in flight they take some minutes."""
 
 
-def night(how: OutageKind, **more: float) -> World:
-    return World(replace(PACED, outages=(Outage(DOWN_S, UP_S, how),), **more))
+def night(how: OutageKind) -> World:
+    return World(replace(PACED, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -93,7 +93,7 @@ def test_one_job_that_always_fails_is_no_outage() -> None:
 
 
 def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
-    world = World(replace(PACED, outages=(Outage(0.0, 1e6, "refuse"),)))
+    world = World(replace(PACED, outages=(Outage(from_s=0.0, to_s=1e6, how="refuse"),)))
     ran = world.run(JOBS)
     assert ran.exit_code == 3
     assert ran.why == "the connection was refused; is --base-url right, and the server up?"
