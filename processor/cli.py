@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from pathlib import Path
+import traceback
+from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from processor import flags
 from processor.errors import ConfigError
+from processor.helping import FrontPage, Page
 
 EXIT_USAGE = 2
 EXIT_OUR_FAULT = 70
+EXIT_INTERRUPTED = 130
 
-app = typer.Typer(
-    name="process",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-)
+app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class RunByDefault(TyperGroup):
+class RunByDefault(FrontPage):
     """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first word that is no command's name is a job file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -42,147 +41,93 @@ def _version(asked: bool) -> None:
 
 @app.callback(cls=RunByDefault)
 def process(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Its version.")] = False,
 ) -> None:
-    """Turn a file of LLM requests into a file of replies.
+    """Turns a file of LLM requests into a file of replies, as fast as the rate
+    limit allows, through any failure of the night, without losing or paying
+    for a reply twice. The same command run again goes on where it stopped.
 
-    process jobs.jsonl --out results.jsonl
+    Try it without a key, and without a bill:
 
-    as fast as the rate limit allows, through any failure of the night, without losing or paying for a reply twice.
-    The same command run again goes on where it stopped. Try it without a key: --simulate.
+      process jobs.jsonl --simulate
+
+    The real thing:
+
+      export OPENAI_API_KEY=...
+      process jobs.jsonl --out results.jsonl
+
+    All there is to say about it: process run --help
     """
 
 
-Jobs = Annotated[str, typer.Argument(metavar="JOBS", help="The job file, one JSON object a line; - is stdin.")]
+_EXIT_CODES = """
+Exit codes:
+  0    every job has its reply
+  1    some have not: the errors file says why
+  2    nothing was sent: wrong usage or settings, no key, no input, no output
+  3    stopped early (key, quota, outage, disk): run it again to go on
+  130  interrupted: run it again to go on
+"""
 
 
-def _flag(*names: str, help: str, metavar: str | None = None, panel: str = "") -> Any:  # noqa: A002
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
-
-
-@app.command()
+@app.command(cls=Page, epilog=_EXIT_CODES, short_help="Send every job of a file, and write the replies.")
 def run(
-    jobs: Jobs,
-    out: Annotated[
-        str | None,
-        _flag(
-            "--out",
-            "-o",
-            metavar="RESULTS",
-            help="Where replies go; failures go beside it. - is stdout. [default: <JOBS stem>.results.jsonl]",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        _flag("--config", metavar="FILE", help="Settings. [default: config.toml in this folder, if there is one]"),
-    ] = None,
-    provider: Annotated[
-        str | None,
-        _flag(
-            "--provider",
-            metavar="NAME",
-            help="openai, azure, openrouter, ...: sets address, key variable and charging rule.",
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        _flag("--base-url", metavar="URL", help="The server, ending in /v1. [default: OPENAI_BASE_URL, else OpenAI]"),
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        _flag("--api-key-env", metavar="NAME", help="The variable that holds the key. [default: OPENAI_API_KEY]"),
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        _flag("--endpoint", metavar="PATH", help="For jobs without a url. [default: /v1/chat/completions]"),
-    ] = None,
-    model: Annotated[str | None, _flag("--model", metavar="NAME", help="For jobs that name none.")] = None,
-    rpm: Annotated[
-        float | None,
-        _flag("--rpm", metavar="N", help="At most so many requests a minute. [default: what the server allows]"),
-    ] = None,
-    tpm: Annotated[
-        float | None,
-        _flag("--tpm", metavar="N", help="At most so many tokens a minute. [default: what the server allows]"),
-    ] = None,
-    concurrency: Annotated[
-        int | None, _flag("--concurrency", metavar="N", help="At most so many requests in flight. [default: 64]")
-    ] = None,
-    max_attempts: Annotated[
-        int | None,
-        _flag("--max-attempts", metavar="N", help="Give a job up after so many failures of its own. [default: 6]"),
-    ] = None,
-    limit: Annotated[int | None, _flag("--limit", metavar="N", help="Only the first N jobs of the file.")] = None,
-    retry_failed: Annotated[
-        bool, _flag("--retry-failed", help="Send again also what failed by its own fault.")
-    ] = False,
-    changed: Annotated[
-        str | None,
-        _flag(
-            "--changed",
-            metavar="keep|resend",
-            help="What to do with jobs edited since they were answered. [default: keep]",
-        ),
-    ] = None,
-    simulate: Annotated[bool, _flag("--simulate", help="Let the built-in simulator answer: no key, no bill.")] = False,
-    echo: Annotated[bool, _flag("--echo", help="Print replies as they stream, one job at a time.")] = False,
-    grace: Annotated[
-        float | None,
-        _flag(
-            "--grace", metavar="SECONDS", help="After Ctrl-C, let replies in flight finish for so long. [default: 30]"
-        ),
-    ] = None,
-    allow_http: Annotated[
-        bool | None, _flag("--allow-http", help="Send a key over plain http to another machine.")
-    ] = None,
-    ca_file: Annotated[
-        str | None, _flag("--ca-file", metavar="FILE", help="Certificates to trust instead of the system's.")
-    ] = None,
-    log_file: Annotated[
-        Path | None, _flag("--log-file", metavar="FILE", help="Append a JSON line for every attempt.")
-    ] = None,
-    summary_json: Annotated[
-        Path | None, _flag("--summary-json", metavar="FILE", help="Write the summary as JSON.")
-    ] = None,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far the run is.")] = True,
-    quiet: Annotated[bool, _flag("--quiet", "-q", help="Only errors.")] = False,
-) -> None:
-    """Send every job of JOBS and write its reply to RESULTS.
+    ctx: typer.Context,
+    jobs: flags.Jobs,
+    out: flags.Out = None,
+    config: flags.Config = None,
+    log_file: flags.LogFile = None,
+    summary_json: flags.SummaryJson = None,
+    base_url: flags.BaseUrl = None,
+    provider: flags.ProviderName = None,
+    api_key_env: flags.ApiKeyEnv = None,
+    endpoint: flags.Endpoint = None,
+    model: flags.ModelName = None,
+    ca_file: flags.CaFile = None,
+    allow_http: flags.AllowHttp = None,
+    rpm: flags.Rpm = None,
+    tpm: flags.Tpm = None,
+    concurrency: flags.Concurrency = None,
+    max_attempts: flags.MaxAttempts = None,
+    grace_s: flags.Grace = None,
+    limit: flags.Limit = None,
+    retry_failed: flags.RetryFailed = False,
+    changed: flags.Changed = None,
+    simulate: flags.Simulate = False,
+    echo: flags.Echo = False,
+    progress: flags.Progress = True,
+    quiet: flags.Quiet = False,
+) -> int:
+    """Sends every job of JOBS and writes its reply to RESULTS. "run" may be left
+    out. Run again, the same command goes on where it stopped.
 
-    Jobs are JSON objects, one a line, in any mix of three shapes:
+    JOBS holds a JSON object a line, in any mix of three shapes; - is stdin:
 
-      {"id": "a", "prompt": "Hi"}                      short
-      {"model": "gpt-4o", "messages": [...]}           a bare request body
-      {"custom_id": "a", "url": ..., "body": {...}}    OpenAI Batch
+      {"prompt": "Hi", "model": "gpt-4o-mini"}
+      {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
+      {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
 
-    Exit codes: 0 every job has its reply; 1 some have not, see RESULTS' errors file; 2 nothing was sent; 3 stopped early,
-    run again to go on; 130 interrupted, run again to go on.
+    RESULTS gets a line for each reply, as soon as it is complete; - is stdout.
+    Failures go to <RESULTS stem>.errors.jsonl beside it.
+
+      process jobs.jsonl --out results.jsonl
+      process jobs.jsonl --simulate
+      process jobs.jsonl --rpm 500 --tpm 200000
+      process jobs.jsonl --base-url http://127.0.0.1:8080/v1
+      process jobs.jsonl --echo --limit 3
+      generate | process - --out - --quiet | consume
     """
-    from processor.config import load
-    from processor.session import Plan, default_out
-    from processor.session import run as run_plan
+    from processor.config import environment, load
+    from processor.session.plan import Plan, default_out
+    from processor.session.run import run as run_plan
 
-    flags = {
-        "provider": provider,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "endpoint": endpoint,
-        "model": model,
-        "rpm": rpm,
-        "tpm": tpm,
-        "concurrency": concurrency,
-        "max_attempts": max_attempts,
-        "changed": changed,
-        "grace_s": grace,
-        "allow_http": allow_http,
-        "ca_file": ca_file,
-    }
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
+    environ = environment(os.environ)
     plan = Plan(
         jobs=jobs,
         out=out or default_out(jobs, simulate=simulate),
-        settings=load(config, flags),
+        settings=load(config, _settings(ctx.params), environ),
         limit=limit,
         retry_failed=retry_failed,
         simulate=simulate,
@@ -193,19 +138,88 @@ def run(
         summary_json=summary_json,
         command=("process", *sys.argv[1:]),
     )
-    raise typer.Exit(run_plan(plan))
+    return run_plan(plan, environ)
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that overrule a setting of the same name."""
+    from dataclasses import fields
+
+    from processor.config import Settings
+
+    names = {"rpm", "tpm", *(setting.name for setting in fields(Settings))}
+    return {name: value for name, value in params.items() if name in names}
+
+
+@app.command(cls=Page, short_help="Be an LLM provider that bills nobody.")
+def simulate(
+    port: flags.Port = 8000,
+    host: flags.Host = "127.0.0.1",
+    rpm: flags.ServerRpm = None,
+    tpm: flags.ServerTpm = None,
+    kind: flags.Kind = "sliding",
+    dialect: flags.Dialect = "openai",
+    speed: flags.Speed = 80.0,
+    first_token: flags.FirstToken = 0.3,
+    seed: flags.Seed = 0,
+    faults: flags.FaultRates = "",
+) -> int:
+    """Runs a server that speaks OpenAI's protocol, makes its replies up, keeps
+    to its limits as a provider does, and can be told to misbehave. Until Ctrl-C.
+
+      process simulate --rpm 60 --tpm 20000
+      process simulate --faults "all=0.05"
+      process simulate --faults "cut=0.1,error_500=0.02" --seed 7
+
+    Then, in another terminal:
+
+      process jobs.jsonl --base-url http://127.0.0.1:8000/v1 --out demo.jsonl
+    """
+    from processor.simulator.alone import run as run_alone
+    from processor.simulator.alone import settings
+
+    return run_alone(
+        settings(
+            rpm=rpm,
+            tpm=tpm,
+            kind=kind,
+            dialect=dialect,
+            speed_tps=speed,
+            first_token_s=first_token,
+            seed=seed,
+            faults=faults,
+        ),
+        host,
+        port,
+        say=typer.echo,
+    )
 
 
 def main() -> NoReturn:
     """Runs the command line and exits, with one line for whatever a person can have caused."""
     from processor.terminal.screen import complain
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    args = sys.argv[1:]
     try:
-        app(standalone_mode=False)
-        code = 0
-    except typer.Exit as error:
-        code = error.exit_code
+        # Without standalone mode what the command returns is the exit code.
+        code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        complain(_usage(error))
+        code = EXIT_USAGE
     except ConfigError as error:
         complain(str(error))
         code = EXIT_USAGE
-    sys.exit(code)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        complain("a fault of this program, not yours: please report what stands above")
+        code = EXIT_OUR_FAULT
+    sys.exit(code if args else EXIT_USAGE)
+
+
+def _usage(error: typer.TyperException) -> str:
+    message = error.format_message().rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", "process")
+    return f"{message[:1].lower()}{message[1:]}; see {command} --help"

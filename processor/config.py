@@ -1,21 +1,27 @@
-"""Flags, environment, ``config.toml`` and defaults → one frozen Settings. Raises ConfigError, naming the place."""
+"""Flags, environment, ``config.toml`` and defaults, in this order → one frozen Settings. Errors name the place."""
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from processor.errors import ConfigError
-from processor.models import Secret, Target
-from processor.providers import ANY, PROVIDERS, Provider, provider_for
+from processor.reading.formats import CHAT, ENDPOINTS
 
 T = TypeVar("T")
+
+FILE = "config.toml"
+
+LARGEST = 1e15
+"""No number of ours is larger; infinity is not "no limit"."""
+
+OrZero = Annotated[float, "may be 0"]
+
+_NAMES = {int: "a whole number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,46 +69,61 @@ class Settings:
     api_version: str | None = None
     ca_file: str | None = None
     allow_http: bool = False
-    endpoint: str = "/v1/chat/completions"
+    endpoint: str = CHAT
     model: str | None = None
     encoding: str | None = None
     concurrency: int = 64
     max_attempts: int = 6
     max_reply_bytes: int = 64 * 2**20
     max_line_bytes: int = 32 * 2**20
-    grace_s: float = 30.0
+    grace_s: OrZero = 30.0
     changed: Literal["keep", "resend"] = "keep"
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Where requests go and what opens the door."""
-
-    target: Target
-    provider: Provider
-    key_from: str | None
-    """The variable that held the key."""
+# ---------------------------------------------------------------- flags, environment, file
 
 
-# ---------------------------------------------------------------- the file and the flags
-
-
-def load(path: Path | None, flags: Mapping[str, Any]) -> Settings:
-    """Settings from ``config.toml`` (or ``path``, which must then exist), overruled by the flags that are not None.
-
-    ``rpm`` and ``tpm`` among the flags are general limits, whatever the file says about general ones.
+def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Settings from ``config.toml`` (or ``path``, which must then exist), overruled by the environment, and that by
+    the flags that are not None. ``rpm`` and ``tpm`` among the flags are general limits. Raises ConfigError.
     """
-    table = _read(path or Path("config.toml"), must_exist=path is not None)
-    where = str(path or "config.toml")
-    given = {name: value for name, value in flags.items() if value is not None}
+    settings = _build(Settings, _read(path or Path(FILE), must_exist=path is not None), f"{path or FILE}: ")
+    hints = {**get_type_hints(Settings, include_extras=True), **get_type_hints(ModelLimits)}
+    given = {name: _value(hints[name], value, _flag(name)) for name, value in flags.items() if value is not None}
     limits = {name: given.pop(name) for name in ("rpm", "tpm") if name in given}
-    table = {**table, **given}
-    if limits:
-        table["limits"] = {**_table(table.get("limits", {}), f"{where}: limits"), **limits}
-    return _checked(_build(Settings, table, where))
+    settings = replace(settings, base_url=_base_url(settings, given, environ))
+    return _checked(replace(settings, **given, limits=replace(settings.limits, **limits)))
+
+
+def environment(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Mapping[str, str]:
+    """The environment, with what ``.env`` in the working folder adds to it. Raises ConfigError."""
+    if not dotenv.is_file():
+        return environ
+    from dotenv import dotenv_values
+
+    try:
+        added = dotenv_values(dotenv)
+    except OSError as error:
+        raise ConfigError(f"cannot read {dotenv}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{dotenv} is not UTF-8") from None
+    return {**{name: value for name, value in added.items() if value is not None}, **environ}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
+def _base_url(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """OPENAI_BASE_URL says where OpenAI's protocol is spoken, not where a provider named otherwise is."""
+    if "provider" in flags:
+        return None
+    if settings.provider in (None, "openai", "any"):
+        return environ.get("OPENAI_BASE_URL") or settings.base_url
+    return settings.base_url
 
 
 def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
@@ -118,139 +139,65 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
         raise ConfigError(f"{path} is no TOML: {error}") from None
 
 
+# ---------------------------------------------------------------- a table and its values
+
+
 def _build(cls: type[T], table: object, where: str) -> T:
     """One of the classes above from its table. Unknown names are errors: a mistyped limit must not be ignored."""
-    values = dict(_table(table, where))
-    hints = get_type_hints(cls)
-    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
-    if cls is Limits:
-        values["models"] = {name: values.pop(name) for name in list(values) if isinstance(values[name], dict)}
-    for name in values:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            raise ConfigError(f"{where}: there is no setting {name!r}" + (f"; is it {close[0]}?" if close else ""))
-    return cls(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where.rstrip('.: ')} must be a table, not {table!r}")
+    hints = get_type_hints(cls, include_extras=True)
+    models = hints.pop("models", None) and {name: value for name, value in table.items() if isinstance(value, dict)}
+    values = {
+        name: _value(_hint(hints, name, where), value, where + name)
+        for name, value in table.items()
+        if name not in (models or ())
+    }
+    if models:
+        values["models"] = {name: _build(ModelLimits, value, f"{where}{name}.") for name, value in models.items()}
+    return cls(**values)
 
 
-def _table(value: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a table")
-    return value
+def _hint(hints: Mapping[str, Any], name: str, where: str) -> Any:
+    if name in hints:
+        return hints[name]
+    close = get_close_matches(name, hints, n=1)
+    raise ConfigError(f"{where}there is no setting {name!r}" + (f"; is it {close[0]}?" if close else ""))
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    if get_origin(kind) is not None and get_origin(kind) is not Literal and type(None) in get_args(kind):
-        if value is None:
-            return None
+    if type(None) in get_args(kind):
         kind = next(option for option in get_args(kind) if option is not type(None))
     if kind in (Limits, Waiting, Output):
-        return _build(kind, value, where)
+        return _build(kind, value, where + ".")
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, not {value!r}")
         return value
-    if get_origin(kind) is not None:
-        return {model: _build(ModelLimits, limits, f"{where}.{model}") for model, limits in value.items()}
     return _plain(kind, value, where)
 
 
-def _plain(kind: type, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
-        raise ConfigError(f"{where} must be {names[kind]}, not {value!r}")
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    if kind in (float, OrZero):
+        return _number(value, where, or_zero=kind is OrZero)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise ConfigError(f"{where} must be {_NAMES[kind]}, not {value!r}")
+    if kind is int and value < 1:
+        raise ConfigError(f"{where} must be at least 1, not {value}")
     return value
 
 
+def _number(value: Any, where: str, *, or_zero: bool) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -LARGEST < value < LARGEST:
+        raise ConfigError(f"{where} must be a number, not {value!r}")
+    if value < 0 or (value == 0 and not or_zero):
+        raise ConfigError(f"{where} must be {'0 or more' if or_zero else 'more than 0'}, not {value:g}")
+    return float(value)
+
+
 def _checked(settings: Settings) -> Settings:
-    least_one = (("concurrency", settings.concurrency), ("max_attempts", settings.max_attempts))
-    limits = [settings.limits, *settings.limits.models.values()]
-    above_zero = [(f.name, getattr(m, f.name)) for m in limits for f in fields(ModelLimits)]
-    above_zero += [(f.name, getattr(settings.waiting, f.name)) for f in fields(Waiting)]
-    for name, value in least_one:
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, not {value}")
-    for name, value in above_zero:
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} must be more than 0, not {value:g}")
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("backoff_max_s must not be less than backoff_min_s")
-    if settings.grace_s < 0:
-        raise ConfigError(f"grace must not be negative, not {settings.grace_s:g}")
+    if settings.endpoint not in ENDPOINTS:
+        raise ConfigError(f"the endpoint must be {' or '.join(ENDPOINTS)}, not {settings.endpoint!r}")
     return settings
-
-
-# ---------------------------------------------------------------- where requests go
-
-
-def environment(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Mapping[str, str]:
-    """The environment, with what ``.env`` in the working folder adds to it."""
-    if not dotenv.is_file():
-        return environ
-    from dotenv import dotenv_values
-
-    return {**{name: value for name, value in dotenv_values(dotenv).items() if value is not None}, **environ}
-
-
-def access(settings: Settings, environ: Mapping[str, str]) -> Access:
-    """Finds the address and the key. A server on this machine may do without one."""
-    provider, base_url = _address(settings, environ)
-    parts = _parts(base_url)
-    variable = settings.api_key_env or provider.key_variable
-    key = environ.get(variable, "").strip()
-    is_local = _is_loopback(parts.hostname or "")
-    if not key and (settings.api_key_env or not is_local):
-        raise ConfigError(f"no key: set {variable}, or name another variable with --api-key-env")
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"the key in {variable} has characters that no key has; was it copied whole?")
-    if key and parts.scheme == "http" and not is_local and not settings.allow_http:
-        raise ConfigError(
-            f"a key would be sent unencrypted to {parts.hostname}: use https, or allow it by --allow-http"
-        )
-    target = Target(
-        base_url=base_url,
-        key=Secret(key) if key else None,
-        auth_header=provider.auth_header,
-        auth_scheme=provider.auth_scheme,
-        query=(("api-version", settings.api_version),) if settings.api_version else (),
-    )
-    return Access(target=target, provider=provider, key_from=variable if key else None)
-
-
-def _address(settings: Settings, environ: Mapping[str, str]) -> tuple[Provider, str]:
-    named = _provider(settings.provider)
-    url = settings.base_url
-    if url is None and named is None:
-        url = environ.get("OPENAI_BASE_URL") or PROVIDERS["openai"].base_url
-    elif url is None and named is not None:
-        url = named.base_url
-    if url is None:
-        raise ConfigError(f"{settings.provider} has no address of its own: set --base-url")
-    return named or provider_for(url), url
-
-
-def _provider(name: str | None) -> Provider | None:
-    if name is None or name == ANY.name:
-        return ANY if name else None
-    if name not in PROVIDERS:
-        raise ConfigError(f"there is no provider {name!r}; known are {', '.join(PROVIDERS)}, and any with --base-url")
-    return PROVIDERS[name]
-
-
-def _parts(url: str) -> Any:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--base-url must look like https://host/v1, not {url!r}")
-    if parts.username or parts.password:
-        raise ConfigError("--base-url must not hold a name or password; keys come from the environment")
-    return parts
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
-from processor import config
-from processor.config import Access
+from processor.access import Access, access
 from processor.pipeline import Run
 from processor.session import showing, wiring
 from processor.session.plan import Plan
@@ -17,12 +15,11 @@ from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
 
 
-def run(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
+def run(plan: Plan, environ: Mapping[str, str]) -> int:
     """Runs on a loop of its own. Returns the exit code; raises ConfigError before anything is sent."""
-    environ = config.environment(os.environ if environ is None else environ)
-    access = None if plan.simulate else config.access(plan.settings, environ)
+    door = None if plan.simulate else access(plan.settings, environ)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(plan, access))
+        return runner.run(_run(plan, door))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -8,7 +8,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from processor.config import Access
+from processor.access import Access
 from processor.errors import OutputError
 from processor.events import Event, Listen, RunStarted
 from processor.pipeline import Outcome

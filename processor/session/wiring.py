@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from processor import config
-from processor.config import Access, Settings
+from processor.access import Access
+from processor.config import Settings
 from processor.errors import ConfigError, OutputError
 from processor.events import Listen, Stream
 from processor.limits.gate import Gate
@@ -79,8 +80,8 @@ async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
 
     limits = plan.settings.limits
     settings = SimulatorSettings(
-        rpm=round(limits.rpm) if limits.rpm else None,
-        tpm=round(limits.tpm) if limits.tpm else None,
+        rpm=max(1, round(limits.rpm)) if limits.rpm else None,
+        tpm=max(1, round(limits.tpm)) if limits.tpm else None,
         speed_tps=400.0,
         first_token_s=0.1,
     )

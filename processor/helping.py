@@ -1,0 +1,56 @@
+"""How a help page looks: text as it was written, then the options under headings of their own. Plain, and fast."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from textwrap import indent
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+NAME_COLUMNS = 24
+
+
+class Page(TyperCommand):
+    """A command's page. An option's heading is its ``rich_help_panel``, though rich has no part in this."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``JOBS`` rather than ``{JOBS}``."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        _write(formatter, self.help)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                headings.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(record)
+        for heading, records in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(records, col_max=NAME_COLUMNS)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            formatter.write(f"\n{cleandoc(self.epilog)}\n")
+
+
+class FrontPage(TyperGroup):
+    """The page of the whole program."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        formatter.write_usage(ctx.command_path, "JOBS [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]", prefix="       ")
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        _write(formatter, self.help)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        self.format_commands(ctx, formatter)
+        with formatter.section("Options"):
+            records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+            formatter.write_dl([record for record in records if record])
+
+
+def _write(formatter: Any, text: str | None) -> None:
+    formatter.write(f"\n{indent(cleandoc(text or ''), '  ')}\n")
