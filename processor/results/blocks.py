@@ -62,8 +62,9 @@ def lines(file: File, start: int, end: int) -> Iterator[tuple[list[bytes], bool]
             yield whole, True
         elif skipping and at >= end:
             return
-    if begin < end and not skipping and parts and parts[0]:
-        yield [b"".join(parts)], False
+    last = b"".join(parts)
+    if last and begin < end and not skipping:
+        yield [last], False
 
 
 def _beginning_before(end: int, whole: list[bytes]) -> list[bytes]:

@@ -51,7 +51,7 @@ class Helper:
         while todo and len(self._asked) < AHEAD and not self._gone:
             self._asked.append(todo.popleft())
             with suppress(OSError):  # is noticed when no answer comes
-                self._ours.send(self._asked[-1])
+                self._ours.send(_span(self._asked[-1]))
 
     def has_answer(self) -> bool:
         return bool(self._asked) and self._ours.poll()
@@ -84,13 +84,13 @@ def serve(theirs: Connection, file: File, *, replies: bool) -> None:
     with theirs:
         while True:
             try:
-                theirs.send(_block(file, theirs.recv(), replies=replies))
+                theirs.send(read_block(file, *theirs.recv(), replies=replies))
             except (EOFError, OSError):
                 return
 
 
-def _block(file: File, number: int, *, replies: bool) -> Block:
-    return read_block(file, number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES, replies=replies)
+def _span(number: int) -> tuple[int, int]:
+    return number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES
 
 
 def blocks(file: File, helper: Helper | None, *, replies: bool) -> Iterator[Block]:
@@ -105,7 +105,7 @@ def blocks(file: File, helper: Helper | None, *, replies: bool) -> Iterator[Bloc
                 done |= helper.answer(todo)
             else:
                 number = todo.popleft()
-                done[number] = _block(file, number, replies=replies)
+                done[number] = read_block(file, *_span(number), replies=replies)
         yield done.pop(wanted)
 
 
