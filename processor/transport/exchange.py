@@ -26,7 +26,10 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class Exchange:
-    """Serves one request: tells what happens to it, and makes a reply or an error of what comes back."""
+    """Serves one request: tells what happens to it, and makes a reply or an error of what comes back.
+
+    Raises Rejected where no protocol is known for the job's path: nothing is sent.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Exchange:
         self._connections = connections
         self._wall = wall
         self._loop = asyncio.get_running_loop()
+        self._fold = open_fold(job.path, job.body)
         self._asks_usage = job.streamed and route.knows_stream_options
         self._connection: BaseProtocol | None = None
         self._reused = False
@@ -80,8 +84,6 @@ class Exchange:
         return None
 
     async def _exchange(self, session: ClientSession, patience: Patience) -> None:
-        data = payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
-
         def leaving(connection: BaseProtocol) -> None:
             at = self._loop.time()
             self._connection = connection
@@ -91,7 +93,7 @@ class Exchange:
 
         response = await session.post(
             self._route.url,
-            data=OutgoingBody(data, leaving),
+            data=OutgoingBody(self._payload(), leaving),  # held by nobody once it is sent
             headers=self._route.headers,
             proxy=self._route.proxy,
             allow_redirects=False,
@@ -109,6 +111,9 @@ class Exchange:
         finally:
             response.close()
 
+    def _payload(self) -> bytes:
+        return payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
+
     def _open_intake(self) -> Intake:
         content_type = self._headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
@@ -119,7 +124,7 @@ class Exchange:
         if in_one_piece or content_type == "application/json" or content_type.endswith("+json"):
             return WholeIntake(max_bytes=self._settings.max_reply_bytes)
         return StreamIntake(
-            open_fold(self._job.path, self._job.body),
+            self._fold,
             self._grown,
             max_bytes=self._settings.max_reply_bytes,
             content_type=content_type,

@@ -8,6 +8,7 @@ from processor.wire.choices import ChoicesFold, choices_per_prompt
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
+
 class ChatFold(ChoicesFold):
     """`choices[].delta` add up to `choices[].message`."""
 

@@ -13,7 +13,7 @@ import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,12 @@ def test_a_server_that_streams_though_one_piece_was_asked_for_is_understood() ->
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", ""])
 def test_an_odd_content_type_is_forgiven_where_the_events_are_right(content_type: str) -> None:
     assert asked(plain(WHOLE, "200 OK", content_type)).text == "Hello world"
+
+
+def test_a_path_that_no_protocol_is_known_for_is_never_asked() -> None:
+    seen = asked(plain(WHOLE), job=replace(job_of(), path="/v1/unheard/of"))
+    assert type(seen.error) is Rejected
+    assert not seen.heads
 
 
 # ---------------------------------------------------------------- however the bytes come
