@@ -97,15 +97,14 @@ def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> NoJob:
 
 
 def _custom_id(entry: JSON) -> str | None:
-    given = [entry[key] for key in ("custom_id", "id") if entry.get(key) is not None]
-    if not given:
-        return None
-    name = given[0]
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = str(name)
-    if not isinstance(name, str) or not name:
-        raise NoJob(f"custom_id must be a non-empty string, not {_kind(name)}")
-    return name
+    name = entry.get("custom_id")
+    if name is None:
+        name = entry.get("id")
+    if name is None or (type(name) is str and name):
+        return name
+    if type(name) is int:
+        return str(name)
+    raise NoJob(f"custom_id must be a non-empty string, not {_kind(name)}")
 
 
 def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> Draft:
@@ -164,8 +163,9 @@ def _check(body: JSON, path: str) -> None:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise NoJob("has no messages")
-        if not all(isinstance(message, dict) for message in messages):
-            raise NoJob("every message must be an object")
+        for message in messages:
+            if not isinstance(message, dict):
+                raise NoJob(f"every message must be an object, not {_kind(message)}")
     elif not body.get("prompt"):
         raise NoJob("has no prompt")
 
