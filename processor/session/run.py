@@ -41,7 +41,7 @@ async def _run(plan: Plan, access: Access | None) -> int:
         target, stream = await stack.enter_async_context(wiring.transport(plan, access))
         showing.begin(plan, access, source, sink, listen)
         work = Run(wiring.rooms(plan, access, source, sink, stream, target, listen), wiring.terms(plan))
-        stack.enter_context(signals(work, tally))
+        stack.enter_context(signals(work, tally, progress))
         with progress:
             outcome = await work()
     showing.end(plan, tally, outcome)

@@ -9,19 +9,20 @@ from contextlib import contextmanager
 
 from processor.pipeline import Run
 from processor.session.showing import EXIT_INTERRUPTED
-from processor.terminal import screen, status
+from processor.terminal import status
+from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
 
 _STOPS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (SIGTERM)"}
 
 
 @contextmanager
-def signals(run: Run, tally: Tally) -> Iterator[None]:
+def signals(run: Run, tally: Tally, progress: Progress) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the run in order, a second one at once; SIGUSR1 asks what it is doing."""
     loop = asyncio.get_running_loop()
     for number, why in _STOPS.items():
         loop.add_signal_handler(number, _stop, run, why)
-    loop.add_signal_handler(signal.SIGUSR1, _say, run, tally)
+    loop.add_signal_handler(signal.SIGUSR1, _say, run, tally, progress)
     try:
         yield
     finally:
@@ -36,7 +37,7 @@ def _stop(run: Run, why: str) -> None:
         run.stop(why, exit_code=EXIT_INTERRUPTED)
 
 
-def _say(run: Run, tally: Tally) -> None:
+def _say(run: Run, tally: Tally, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status.line(tally, now)]
     for lane in run.gate.lanes:
@@ -46,4 +47,4 @@ def _say(run: Run, tally: Tally) -> None:
         f"  in flight for {now - care.streaming_since:.1f} s: {care.job.custom_id} (line {care.job.line})"
         for care in run.in_flight
     ]
-    screen.stderr().write("\n".join(lines) + "\n")
+    progress.say("\n".join(lines))

@@ -69,6 +69,10 @@ class Progress:
         elif isinstance(event, Stopping):
             self._display.say(_stopping(event, self._tally.in_flight), "warning")
 
+    def say(self, text: str) -> None:
+        """An answer to somebody who asked: shown in any mode, above what is redrawn."""
+        self._display.say(text, "")
+
     def __enter__(self) -> Progress:
         if self._mode in ("live", "lines"):
             self._show_after(self._display.first_after_s)
