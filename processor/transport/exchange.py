@@ -51,7 +51,8 @@ class Exchange:
         self._fold = open_fold(job.path, job.body)
         self._asks_usage = job.streamed and route.knows_stream_options
         self._connection: BaseProtocol | None = None
-        self._reused = False
+        self.reused = False
+        """It went out on a connection that had served before."""
         self._has_token = False
         self._status = 0
         self._headers: dict[str, str] = {}
@@ -87,7 +88,7 @@ class Exchange:
         def leaving(connection: BaseProtocol) -> None:
             at = self._loop.time()
             self._connection = connection
-            self._reused = self._connections.begin(connection)
+            self.reused = self._connections.begin(connection)
             patience.start(at)
             self._tell(Sent(at))
 
@@ -152,6 +153,6 @@ class Exchange:
             error,
             self._route.where,
             # A connection that closed before anything went out was none to begin with.
-            reused=self._reused or self._connection is None,
+            reused=self.reused or self._connection is None,
             connect_timeout_s=self._settings.connect_timeout_s,
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from processor.errors import ConfigError, RequestError
+from processor.errors import ConfigError, ConnectionLost, RequestError
 from processor.events import Tell
 from processor.models import Job, Reply, Target
 from processor.transport.connections import Connections
@@ -31,36 +32,48 @@ class HttpTransport:
         self._wall = wall
         self._routes: dict[tuple[Target, str], Route] = {}
         self._connections = Connections()
-        self._session: ClientSession | None = None
+        self._sessions = AsyncExitStack()
+        self._pooled: ClientSession
+        self._fresh: ClientSession
+        """Closes each connection behind its reply."""
 
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file is of no use."""
-        # The limits are the gate's business, the timeouts (but for connecting) are `patience`'s.
-        self._session = ClientSession(
-            connector=TCPConnector(limit=0, limit_per_host=0, ssl=_trust(self._settings.ca_file)),
-            timeout=ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
-            cookie_jar=DummyCookieJar(),
-        )
+        trust = _trust(self._settings.ca_file)
+        self._pooled = await self._sessions.enter_async_context(self._open_session(trust, force_close=False))
+        self._fresh = await self._sessions.enter_async_context(self._open_session(trust, force_close=True))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
 
     async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
         """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
-        assert self._session is not None, "used outside of its context"
         route = self._route(target, job.path)
         exchange = Exchange(job, route, tell, self._settings, connections=self._connections, wall=self._wall)
         try:
-            return await exchange.reply(self._session)
+            reply = await exchange.reply(self._pooled if route.reuse.allowed() else self._fresh)
         except RequestError as error:
             error.request_id = error.request_id or exchange.request_id
+            if isinstance(error, ConnectionLost) and error.reused:
+                route.reuse.lost()
             if route.key:
                 without_key(error, route.key)
             raise
+        if exchange.reused:
+            route.reuse.served()
+        return reply
+
+    def _open_session(self, trust: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
+        return ClientSession(
+            # How many connections there may be is the gate's business.
+            connector=TCPConnector(limit=0, limit_per_host=0, ssl=trust, force_close=force_close),
+            # All other timeouts are in `patience`.
+            timeout=ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+            cookie_jar=DummyCookieJar(),
+        )
 
     def _route(self, target: Target, path: str) -> Route:
         route = self._routes.get((target, path))

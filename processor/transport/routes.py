@@ -10,6 +10,7 @@ from yarl import URL
 from processor.errors import ConfigError
 from processor.models import Target
 from processor.transport.proxies import proxy_for
+from processor.transport.reuse import Reuse
 from processor.transport.urls import request_url
 
 _OPENAI = "api.openai.com"
@@ -18,7 +19,7 @@ _OPENAI = "api.openai.com"
 class Route:
     """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
 
-    __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "url", "where")
+    __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "reuse", "url", "where")
 
     def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
         shown = "the base URL" if "@" in target.base_url else target.base_url
@@ -41,6 +42,7 @@ class Route:
         self.headers = _headers(target)
         self.knows_stream_options = True
         """Until the server refuses them."""
+        self.reuse = Reuse()
         self.declines_padding = host == _OPENAI
 
 

@@ -608,6 +608,18 @@ def test_a_connection_that_may_hold_a_rest_is_not_used_again() -> None:
     assert asked(in_pieces(b"garbage\n\n" + event(b"{") + said("x") * 100_000, 65_536), times=2).connections == 2
 
 
+def test_connections_that_a_server_closes_behind_its_replies_are_soon_not_used_again() -> None:
+    async def answer(line: Line) -> None:
+        await line.send(plain(WHOLE))
+        line.reader.feed_eof()  # behind the reply, but not told in it
+        line.close()
+
+    seen = asked(answer, times=60)
+    assert len(seen.errors) <= 3
+    assert len(seen.replies) >= 57
+    assert sum(b"Connection: close" in head for head in seen.heads) >= 45
+
+
 def test_many_requests_are_in_flight_at_once() -> None:
     async def run() -> list[Reply]:
         seen = Seen()

@@ -15,6 +15,7 @@ from processor.transport.body import OutgoingBody
 from processor.transport.intakes import MAX_SCRAP_BYTES, ScrapIntake, StreamIntake, WholeIntake, page_error
 from processor.transport.patience import Patience
 from processor.transport.proxies import proxy_for
+from processor.transport.reuse import Reuse
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
 from processor.transport.urls import request_url
@@ -106,6 +107,30 @@ def test_the_user_agent_is_our_own_with_its_version_where_it_is_installed(monkey
     assert agent() == "processor/1.2.3"
     monkeypatch.setattr("processor.transport.routes.version", missing)
     assert agent() == "processor"
+
+
+# ---------------------------------------------------------------- connections
+
+
+def test_after_a_loss_the_next_requests_get_connections_of_their_own() -> None:
+    reuse = Reuse()
+    assert reuse.allowed()
+    for span in (16, 32, 64, 128):
+        reuse.lost()
+        reuse.lost()  # at the same time
+        assert [reuse.allowed() for _ in range(span + 1)] == [False] * span + [True]
+
+
+def test_a_server_that_keeps_its_connections_is_trusted_again() -> None:
+    reuse = Reuse()
+    for _ in range(3):
+        reuse.lost()
+        while not reuse.allowed():
+            pass
+    for _ in range(50):
+        reuse.served()
+    reuse.lost()
+    assert [reuse.allowed() for _ in range(17)] == [False] * 16 + [True]
 
 
 # ---------------------------------------------------------------- waiting
