@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from processor.access import Access, access
+from processor.config import environment
 from processor.pipeline import Run
 from processor.session import showing, wiring
 from processor.session.plan import Plan
@@ -15,11 +17,24 @@ from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
 
 
-def run(plan: Plan, environ: Mapping[str, str]) -> int:
-    """Runs on a loop of its own. Returns the exit code; raises ConfigError before anything is sent."""
-    door = None if plan.simulate else access(plan.settings, environ)
+def run(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
+    """Runs on a loop of its own, in the main thread: Ctrl-C stops it in order. Returns the exit code.
+
+    ``environ``: where the key is found; None: the environment and ``.env``. Raises ConfigError before anything is sent.
+    """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(plan, door))
+        return runner.run(_run(plan, _access(plan, environ), listen_to_signals=True))
+
+
+async def run_async(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
+    """As ``run``, inside a running loop, and deaf to signals: cancelling it breaks off what is in flight."""
+    return await _run(plan, _access(plan, environ), listen_to_signals=False)
+
+
+def _access(plan: Plan, environ: Mapping[str, str] | None) -> Access | None:
+    if plan.simulate:
+        return None
+    return access(plan.settings, environment(os.environ) if environ is None else environ)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -30,18 +45,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(plan: Plan, access: Access | None) -> int:
+async def _run(plan: Plan, access: Access | None, *, listen_to_signals: bool) -> int:
     async with AsyncExitStack() as stack:
         source = wiring.source(plan)
         stack.callback(source.close)
         sink = wiring.sink(plan)
+        stack.push_async_exit(sink)
         tally = Tally()
         progress = Progress(tally, showing.mode(plan))
         listen = showing.listeners(plan, tally, progress, stack)
         target, stream = await stack.enter_async_context(wiring.transport(plan, access))
         showing.begin(plan, access, source, sink, listen)
         work = Run(wiring.rooms(plan, access, source, sink, stream, target, listen), wiring.terms(plan))
-        stack.enter_context(signals(work, tally, progress))
+        if listen_to_signals:
+            stack.enter_context(signals(work, tally, progress))
         with progress:
             outcome = await work()
     showing.end(plan, tally, outcome)
