@@ -112,22 +112,27 @@ def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, ra
     body = _body(entry, path)
     _check(body, path)
     model = body.get("model", defaults.model)
+    if model is None:
+        raise NoJob("names no model: give it one, or set --model")
     if not isinstance(model, str) or not model:
-        raise NoJob("names no model: give it one, or set --model" if model is None else "model must be a string")
+        raise NoJob(f"model must be a non-empty string, not {_kind(model)}")
     metadata = entry.get("metadata")
     more = (metadata,) if custom_id is None and metadata is not None else ()
-    name = fingerprint(path, body, *more)
+    try:
+        name = fingerprint(path, body, *more)
+    except TypeError:  # it can be read, but not be written again
+        raise NoJob("is nested too deeply") from None
     return Draft(line, custom_id, name, path, model, body, metadata, "metadata" in entry, raw)
 
 
 def _path(entry: JSON, default: str) -> str:
     method = entry.get("method", "POST")
     if method != "POST":
-        raise NoJob(f"method must be POST, not {method!r}")
+        raise NoJob(f"method must be POST, not {_shown(method)}")
     path = entry.get("url", default)
     if path in ENDPOINTS:
         return str(path)
-    raise NoJob(f"url {path!r} is not supported; it can be {' or '.join(ENDPOINTS)}")
+    raise NoJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
 
 
 def _body(entry: JSON, path: str) -> JSON:
@@ -168,6 +173,10 @@ def _check(body: JSON, path: str) -> None:
                 raise NoJob(f"every message must be an object, not {_kind(message)}")
     elif not body.get("prompt"):
         raise NoJob("has no prompt")
+
+
+def _shown(value: object) -> str:
+    return f"{value[:100]!r}" if isinstance(value, str) else _kind(value)
 
 
 def _kind(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -24,9 +25,10 @@ class LineSplitter:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._number = 0
-        self._tail = b""
+        self._tail = bytearray()
         self._overlong: hashlib.blake2b | None = None
         self._overlong_size = 0
+        self._overlong_blank = True
 
     def feed(self, chunk: bytes) -> list[Line]:
         """The lines that this chunk completes; blank ones are counted and left out."""
@@ -59,18 +61,39 @@ class LineSplitter:
             self._tail += piece
             return
         if self._overlong is None:
-            self._overlong = hashlib.blake2b(self._tail, digest_size=DIGEST_BYTES)
-            self._overlong_size = len(self._tail)
-            self._tail = b""
+            self._overlong = hashlib.blake2b(digest_size=DIGEST_BYTES)
+            self._overlong_size, self._overlong_blank = 0, True
+            self._pass(bytes(self._tail))
+            self._tail.clear()
+        self._pass(piece)
+
+    def _pass(self, piece: bytes) -> None:
+        assert self._overlong is not None
         self._overlong.update(piece)
         self._overlong_size += len(piece)
+        self._overlong_blank = self._overlong_blank and not piece.strip()
 
     def _finish(self) -> Line | None:
-        data, self._tail = self._tail, b""
+        data = bytes(self._tail)
+        self._tail.clear()
         if self._number == 0:
             data = data.removeprefix(BYTE_ORDER_MARK)
         if self._overlong is None:
             return self._whole(data)
         overlong, self._overlong = self._overlong, None
         self._number += 1
-        return Line(self._number, None, overlong.hexdigest(), self._overlong_size)
+        return None if self._overlong_blank else Line(self._number, None, overlong.hexdigest(), self._overlong_size)
+
+
+def count_lines(chunks: Iterable[bytes]) -> int:
+    """How many lines hold something, as ``LineSplitter`` finds them. A mark is cut by no chunk's end."""
+    lines, holds, mark = 0, False, BYTE_ORDER_MARK
+    for chunk in chunks:
+        first, *rest = chunk.removeprefix(mark).split(b"\n")
+        mark = b""
+        holds = holds or bool(first.strip())
+        if rest:
+            tail = rest.pop()
+            lines += holds + sum(map(bool, map(bytes.strip, rest)))
+            holds = bool(tail.strip())
+    return lines + holds

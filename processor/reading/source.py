@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from processor.errors import ConfigError
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Defaults, Draft, NoJob, parse
-from processor.reading.lines import Line, LineSplitter
+from processor.reading.lines import Line, LineSplitter, count_lines
 
 CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 32 * 1024 * 1024
+STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +39,14 @@ class Source:
         self._defaults = defaults
         self._max_line_bytes = max_line_bytes
         self._file = _open(path)
-        self._is_regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        self._kind = os.fstat(self._file.fileno()).st_mode
 
     def count(self) -> int | None:
         """How many lines hold something; None for a pipe, which can be read only once."""
-        if not self._is_regular:
+        if not stat.S_ISREG(self._kind):
             return None
-        with open(self._file.fileno(), "rb", closefd=False) as file:
-            return _count_lines(file)
+        self._file.seek(0)
+        return count_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
 
     def close(self) -> None:
         self._file.close()
@@ -74,31 +75,24 @@ class Source:
             )
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        if not self._is_regular:
+        if stat.S_ISFIFO(self._kind) or stat.S_ISSOCK(self._kind) or self._file.isatty():
             async for chunk in _pipe(self._file):
                 yield chunk
             return
-        self._file.seek(0)
+        if stat.S_ISREG(self._kind):
+            self._file.seek(0)
         while chunk := self._file.read(CHUNK_BYTES):
             yield chunk
 
 
 def _open(path: str) -> BinaryIO:
-    if path == "-":
-        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     try:
+        if path == "-":
+            return open(STDIN, "rb", buffering=0, closefd=False)
         return open(path, "rb", buffering=0)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
-
-
-def _count_lines(file: BinaryIO) -> int:
-    file.seek(0)
-    lines, tail = 0, b"\n"
-    while chunk := file.read(4 * CHUNK_BYTES):
-        lines += chunk.count(b"\n") - chunk.count(b"\n\n") - (tail.endswith(b"\n") and chunk.startswith(b"\n"))
-        tail = chunk
-    return lines + (not tail.endswith(b"\n"))
+        name = "stdin" if path == "-" else path
+        raise ConfigError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from None
 
 
 async def _pipe(file: BinaryIO) -> AsyncIterator[bytes]:
