@@ -151,7 +151,7 @@ class Journal:
     def _flush(self) -> None:
         self._flushing = False
         for appender in (self._replies, self._failures):
-            if not appender.pending or self._broken:
+            if not appender.pending:
                 continue
             written, error = appender.flush()
             for item in written:

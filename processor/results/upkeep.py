@@ -5,6 +5,7 @@ A file is rewritten only where something changes.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,16 +83,12 @@ class Upkeep:
             self._mend(path, found)
 
     def _mend(self, path: Path, found: Findings) -> None:
-        """Cut a torn line off, or end a whole one."""
-        file = self._disk.open(path, "append")
-        try:
+        """Cut a torn line off, or end a whole one. Undone by a loss of power, it is done again."""
+        with closing(self._disk.open(path, "append")) as file:
             if found.torn:
                 file.truncate(found.size)
             else:
                 write_all(file, b"\n")
-            file.sync()
-        finally:
-            file.close()
 
     def _path(self, replies: bool) -> Path:
         return self._paths.replies if replies else self._paths.failures

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from results_samples import (
@@ -211,9 +212,10 @@ def test_a_failed_row_never_takes_the_place_of_a_reply():
     platter = Platter()
     write(platter, reply("a", "old"))
     before = platter.contents(OUT)
-    write(platter, failure("a", request="other"))
-    assert platter.contents(OUT) == before
-    assert platter.contents(ERRORS) is None
+    for read_to in (None, WHOLE):
+        write(platter, failure("a", request="other"), read_to=read_to)
+        assert platter.contents(OUT) == before
+        assert platter.contents(ERRORS) is None
 
 
 def test_rows_of_lines_that_are_no_jobs_stand_once_whatever_is_run_again():
@@ -432,6 +434,7 @@ def test_a_state_file_that_makes_no_sense_is_ignored(state):
     assert journal.maybe_billed == 0
     journal.intend("a", 1)
     run(journal.close())
+    assert len(platter.contents(STATE)) == max(18, len(state)), "its places are used again"
     assert journal_on(platter).maybe_billed == 1
 
 
@@ -538,6 +541,20 @@ def test_closing_writes_and_syncs_what_is_left():
 
     assert run(main()) < 1
     assert platter.names[OUT].synced == encode(reply("a"))
+
+
+def test_rows_that_a_killed_run_left_unsynced_are_synced_by_the_run_that_counts_them_as_done():
+    for seed in range(10):
+        platter = Platter()
+
+        async def killed(platter=platter):
+            await journal_on(platter, fsync="never").append(reply("a"))
+
+        run(killed())
+        platter.names[STATE].locked_by = None
+        assert write(platter).replied == 1
+        platter.lose_power(Random(seed))
+        assert ids(platter.contents(OUT)) == ["a"]
 
 
 def test_short_writes_are_completed():
