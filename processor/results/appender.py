@@ -47,11 +47,17 @@ class Appender:
             return [], error
         try:
             write_all(file, b"".join(item.raw for item in self.pending))
-            if file.vanished():
-                return [], FileNotFoundError(errno.ENOENT, "it has been deleted")
+            self.check()
+        except FileNotFoundError as error:
+            return [], error
         except OSError as error:
             return self._salvage(file), error
         return self._take(len(self.pending)), None
+
+    def check(self) -> None:
+        """Writing to a file that somebody deleted fails nowhere. Raises FileNotFoundError for it."""
+        if self._file and self._file.vanished():
+            raise FileNotFoundError(errno.ENOENT, "it has been deleted")
 
     def _salvage(self, file: File) -> list[Pending]:
         """After a failed write: keep the rows that came out whole, and cut the torn one off.

@@ -111,9 +111,15 @@ def blocks(file: File, helper: Helper | None, *, replies: bool) -> Iterator[Bloc
 
 def helper_for(path: Path, size: int, *, replies: bool) -> Helper | None:
     """One, where the file is large enough for it to be worth its start."""
-    if size < WORTH_IT_BYTES or len(os.sched_getaffinity(0)) < 2:
+    if size < WORTH_IT_BYTES or _processors() < 2:
         return None
     try:
         return Helper(path, replies=replies)
     except OSError:
         return None
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,7 +1,8 @@
-"""What is in flight, in the state file: so that the next run can tell what may have been billed without a reply.
+"""The state file: the lock, and what is in flight, so that the next run can tell what may have been billed in vain.
 
-One small record a job being worked on, overwritten in place; nothing here is needed to be right, and the file
-can be deleted while no run holds its lock.
+One small record for each job being worked on, overwritten in place. Nothing in it is needed to be right: the file
+can be deleted while no run holds the lock. It is never deleted here, nor renamed: a lock on what has lost its name
+locks nothing.
 """
 
 from __future__ import annotations

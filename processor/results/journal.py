@@ -7,8 +7,6 @@ and, only where something was found broken, ``<stem>.damaged.jsonl`` with the li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +21,7 @@ from processor.results.ledger import Ledger
 from processor.results.rows import encode
 from processor.results.sink import FsyncMode, Offload
 from processor.results.syncer import Syncer
+from processor.results.trouble import as_output_error, cannot_write
 from processor.results.upkeep import Paths, Upkeep
 
 
@@ -58,7 +57,7 @@ class Journal:
         self._syncer = Syncer(delay_s, offload, self._break)
         self._offload = offload
         self._flushing = False
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._broken: str | None = None
         self._state = self._lock()
         self._intents = Intents(self._state)
@@ -71,7 +70,7 @@ class Journal:
     # ------------------------------------------------------------ opening
 
     def _lock(self) -> File:
-        with _blaming(self.paths.state):
+        with as_output_error(self.paths.state):
             state = self._disk.open(self.paths.state, "update")
             if state.lock():
                 return state
@@ -79,11 +78,11 @@ class Journal:
         raise OutputError(f"another run is writing to {self.paths.replies}: wait for it, or give another --out")
 
     def _start(self) -> None:
-        with _blaming(self.paths.replies):
+        with as_output_error(self.paths.replies):
             self.found = self._upkeep.start()
             self._replies.open()
         self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
-        with _blaming(self.paths.state):
+        with as_output_error(self.paths.state):
             self.maybe_billed = self._take_over()
 
     def _take_over(self) -> int:
@@ -145,7 +144,7 @@ class Journal:
 
     def free_bytes(self) -> int:
         """Room for what is still to come. Raises OutputError."""
-        with _blaming(self.paths.replies):
+        with as_output_error(self.paths.replies):
             return self._disk.free_bytes(self.paths.replies)
 
     def _flush(self) -> None:
@@ -165,7 +164,7 @@ class Journal:
     def _break(self, path: Path, error: OSError) -> None:
         """Nothing more is written: what the disk holds now is what the next run goes on from."""
         if self._broken is None:
-            self._broken = _cannot_write(path, error)
+            self._broken = cannot_write(path, error)
         waiting = self._replies.pending + self._failures.pending + self._syncer.abandon()
         self._replies.pending, self._failures.pending = [], []
         for item in waiting:
@@ -175,22 +174,27 @@ class Journal:
     def _check(self) -> None:
         if self._broken is not None:
             raise OutputError(self._broken)
-        if self._closed:
+        if self._closing:
             raise OutputError(f"{self.paths.replies} is closed")
 
     # ------------------------------------------------------------ closing
 
     async def close(self, read_to: int | None = None) -> None:
-        """See ``Sink``. Raises OutputError also for what went wrong after the last ``append``."""
-        if self._closed:
-            return
-        self._closed = True
+        """See ``Sink``. Raises OutputError also for what went wrong after the last ``append``.
+
+        Cancelling the caller does not break it off.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(read_to))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, read_to: int | None) -> None:
         try:
             await self._finish(read_to)
         except OutputError:
             self._release()
             raise
-        # Not where this is cancelled: a thread may still be at work, and the lock holds until the process ends.
+        # Not where the loop ends and cancels this: a thread may be at work, and the lock then holds until it is done.
         self._release()
 
     async def _finish(self, read_to: int | None) -> None:
@@ -201,10 +205,13 @@ class Journal:
         await self._syncer.finish()
         if self._broken is not None:
             raise OutputError(self._broken)
-        with _blaming(self.paths.replies):
+        for appender in (self._replies, self._failures):
+            with as_output_error(appender.path):
+                appender.check()
+        with as_output_error(self.paths.replies):
             if read_to is not None:
                 await self._offload(lambda: self._upkeep.end(read_to))
-        with _blaming(self.paths.state):
+        with as_output_error(self.paths.state):
             self._intents.tidy()
 
     def _release(self) -> None:
@@ -223,15 +230,3 @@ class Journal:
         except OutputError:
             if error is None:
                 raise
-
-
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(_cannot_write(path, error)) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    return f"cannot write {error.filename or path}: {error.strerror}"

@@ -53,15 +53,15 @@ class Syncer:
         while self._dirty:
             await self._pause()
             dirty, self._dirty = self._dirty, set()
-            count = len(self._waiting)
+            rows, self._waiting = self._waiting, []
             for appender in dirty:
                 try:
                     await self._offload(appender.sync)
                 except OSError as error:
+                    self._waiting = rows + self._waiting
                     self._broken(appender.path, error)
                     return
-            release(self._waiting[:count])
-            del self._waiting[:count]
+            release(rows)
 
     async def _pause(self) -> None:
         if self._delay_s and not self._hurry.is_set():

@@ -150,6 +150,9 @@ def test_a_small_file_or_a_single_processor_is_read_alone(monkeypatch, tmp_path)
     assert helper_for(tmp_path / "r", 1 << 20, replies=True) is None
     monkeypatch.setattr(helper.os, "sched_getaffinity", lambda _: {0})
     assert helper_for(tmp_path / "r", 1 << 40, replies=True) is None
+    monkeypatch.delattr(helper.os, "sched_getaffinity")
+    monkeypatch.setattr(helper.os, "cpu_count", lambda: None)
+    assert helper_for(tmp_path / "r", 1 << 40, replies=True) is None
 
 
 def test_the_helper_answers_until_it_is_left():

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -175,6 +176,21 @@ def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
 
     with pytest.raises(OutputError, match="deleted"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", [OUT, ERRORS])
+def test_an_output_that_is_deleted_after_its_last_row_is_noticed_at_the_end(path):
+    platter = Platter()
+
+    async def main():
+        async with journal_on(platter) as journal:
+            await journal.append(reply("a"))
+            await journal.append(failure("b"))
+            platter.delete(path)
+            await journal.close(WHOLE)
+
+    with pytest.raises(OutputError, match=f"{path}: it has been deleted"):
+        run(main())
 
 
 # ---------------------------------------------------------------- rows and files
@@ -541,6 +557,31 @@ def test_closing_writes_and_syncs_what_is_left():
 
     assert run(main()) < 1
     assert platter.names[OUT].synced == encode(reply("a"))
+
+
+def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
+    out = tmp_path / "results.jsonl"
+    slow = threading.Event()
+
+    async def offload(work):
+        await asyncio.to_thread(slow.wait, 5)
+        return await asyncio.to_thread(work)
+
+    async def main():
+        journal = Journal(out, offload=offload)
+        await journal.append(reply("a"))
+        task = asyncio.create_task(journal.close(WHOLE))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(OutputError, match="another run"):
+            Journal(out)
+        slow.set()
+        await journal.close()
+        Journal(out)
+
+    asyncio.run(main())
 
 
 def test_rows_that_a_killed_run_left_unsynced_are_synced_by_the_run_that_counts_them_as_done():
