@@ -267,11 +267,12 @@ def play(main: Coroutine[Any, Any, None], disk: MemoryDisk) -> float:
     task = loop.create_task(main)
     try:
         loop.run_until_complete(task)
-    except Killed:
+    except BaseException as end:
         disk.dead = True
+        _bury(loop, task)
+        if not isinstance(end, Killed):
+            raise
     finally:
-        if disk.dead:
-            _bury(loop, task)
         loop.close()
     return loop.time()
 
