@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from processor.results.disk import File
 from processor.results.entries import PACKED, REPLIED, Entry, read_entry
 
+BLOCK_BYTES = 2 << 20
 CHUNK_BYTES = 1 << 19
 REST_BYTES = 1 << 14
 """Read at a time to reach the end of the last line."""
@@ -18,6 +19,10 @@ MAX_NAMED = 100
 
 _HEAD = re.compile(rb'\{"id":"[0-9a-f]{32}"')
 _TEMPLATE = b'{"id":"' + b"0" * 32 + b'"'
+
+
+Span = tuple[int, int]
+"""``start <= at < end``"""
 
 
 @dataclass(slots=True)
@@ -36,6 +41,15 @@ class Block:
     """The length of a last line that is broken off."""
     unended: bool = False
     """The last row is whole, only its line feed is missing."""
+
+
+def spans(size: int) -> Iterator[Span]:
+    return ((start, start + BLOCK_BYTES) for start in range(0, size, BLOCK_BYTES))
+
+
+def blocks(file: File, *, replies: bool) -> Generator[Block, None, None]:
+    """All of a file, in its order. Raises OSError."""
+    return (read_block(file, start, end, replies=replies) for start, end in spans(file.size()))
 
 
 def lines(file: File, start: int, end: int) -> Iterator[tuple[list[bytes], bool]]:

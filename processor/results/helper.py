@@ -9,16 +9,14 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from processor.results.blocks import Block, read_block
+from processor.results.blocks import Block, Span, read_block, spans
 from processor.results.disk import File, RealDisk
 
-BLOCK_BYTES = 2 << 20
-WORTH_IT_BYTES = 64 << 20
 AHEAD = 3
 """Blocks the helper is asked for before it has answered."""
 
@@ -32,7 +30,7 @@ class Helper:
 
     def __init__(self, path: Path, *, replies: bool) -> None:
         """Raises OSError where it cannot be started."""
-        self._asked: deque[int] = deque()
+        self._asked: deque[Span] = deque()
         self._gone = False
         self._ours, theirs = Pipe()
         with theirs:
@@ -46,17 +44,17 @@ class Helper:
                 start_new_session=True,  # Ctrl-C is for us
             )
 
-    def ask(self, todo: deque[int]) -> None:
+    def ask(self, todo: deque[Span]) -> None:
         """Take as much from ``todo`` as keeps it busy."""
         while todo and len(self._asked) < AHEAD and not self._gone:
             self._asked.append(todo.popleft())
             with suppress(OSError):  # is noticed when no answer comes
-                self._ours.send(_span(self._asked[-1]))
+                self._ours.send(self._asked[-1])
 
     def has_answer(self) -> bool:
         return bool(self._asked) and self._ours.poll()
 
-    def answer(self, todo: deque[int]) -> dict[int, Block]:
+    def answer(self, todo: deque[Span]) -> dict[Span, Block]:
         """Wait for the next one. Where the helper is gone, what it was asked for is ``todo`` again."""
         try:
             block: Block = self._ours.recv()
@@ -89,29 +87,18 @@ def serve(theirs: Connection, file: File, *, replies: bool) -> None:
                 return
 
 
-def _span(number: int) -> tuple[int, int]:
-    return number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES
+def blocks_with_help(path: Path, file: File, *, replies: bool) -> Generator[Block, None, None]:
+    """Like ``blocks``."""
+    helper = _helper(path, replies=replies)
+    try:
+        yield from _shared(file, helper, replies=replies)
+    finally:
+        if helper:
+            helper.dismiss()
 
 
-def blocks(file: File, helper: Helper | None, *, replies: bool) -> Iterator[Block]:
-    """All blocks of the file in their order. Raises OSError."""
-    todo = deque(range(-(-file.size() // BLOCK_BYTES)))
-    done: dict[int, Block] = {}
-    for wanted in range(len(todo)):
-        while wanted not in done:
-            if helper:
-                helper.ask(todo)
-            if helper and (helper.has_answer() or not todo):
-                done |= helper.answer(todo)
-            else:
-                number = todo.popleft()
-                done[number] = read_block(file, *_span(number), replies=replies)
-        yield done.pop(wanted)
-
-
-def helper_for(path: Path, size: int, *, replies: bool) -> Helper | None:
-    """One, where the file is large enough for it to be worth its start."""
-    if size < WORTH_IT_BYTES or _processors() < 2:
+def _helper(path: Path, *, replies: bool) -> Helper | None:
+    if _processors() < 2:
         return None
     try:
         return Helper(path, replies=replies)
@@ -123,3 +110,19 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _shared(file: File, helper: Helper | None, *, replies: bool) -> Generator[Block, None, None]:
+    """While the helper is busy, reads what it has not been asked for."""
+    todo = deque(spans(file.size()))
+    done: dict[Span, Block] = {}
+    for wanted in tuple(todo):
+        while wanted not in done:
+            if helper:
+                helper.ask(todo)
+            if helper and (helper.has_answer() or not todo):
+                done |= helper.answer(todo)
+            else:
+                span = todo.popleft()
+                done[span] = read_block(file, *span, replies=replies)
+        yield done.pop(wanted)

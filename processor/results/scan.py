@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from processor.errors import ConfigError
-from processor.results.blocks import MAX_NAMED, Block
-from processor.results.disk import Disk
+from processor.results.blocks import MAX_NAMED, Block, blocks
+from processor.results.disk import Disk, File
 from processor.results.entries import PACKED, SIMULATED
-from processor.results.helper import blocks, helper_for
 from processor.results.ledger import Ledger
+
+WORTH_A_HELPER_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -37,24 +40,25 @@ def scan(disk: Disk, path: Path, ledger: Ledger, *, replies: bool, simulated: bo
     found = Findings()
     if not disk.exists(path):
         return found
-    file = disk.open(path, "read")
-    found.size = file.size()
-    helper = helper_for(path, found.size, replies=replies) if disk.shared else None
-    try:
-        foreign = 0
-        lines = 0
-        for block in blocks(file, helper, replies=replies):
+    lines = foreign = 0
+    with closing(disk.open(path, "read")) as file, closing(_blocks(disk, path, file, replies=replies)) as found_blocks:
+        found.size = file.size()
+        for block in found_blocks:
             _enter(ledger, block, path, simulated=simulated)
             _sum_up(found, block, lines)
             lines += block.lines
             foreign += block.foreign
-    finally:
-        file.close()
-        if helper:
-            helper.dismiss()
     if foreign and not found.rows:
         raise ConfigError(f"{path} holds something else than results: give another --out, or move it away")
     return found
+
+
+def _blocks(disk: Disk, path: Path, file: File, *, replies: bool) -> Generator[Block, None, None]:
+    if disk.shared and file.size() >= WORTH_A_HELPER_BYTES:
+        from processor.results.helper import blocks_with_help  # its import takes longer than a small file
+
+        return blocks_with_help(path, file, replies=replies)
+    return blocks(file, replies=replies)
 
 
 def _enter(ledger: Ledger, block: Block, path: Path, *, simulated: bool) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections import deque
+from contextlib import closing
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from results_samples import failure, reply
 
-from processor.results import blocks, helper
+from processor.errors import ConfigError
+from processor.results import blocks, helper, scan
 from processor.results.blocks import Block, lines, read_block
 from processor.results.disk import RealDisk
 from processor.results.entries import PACKED, read_entry
-from processor.results.helper import Helper, helper_for, serve
+from processor.results.helper import Helper, serve
 from processor.results.journal import Journal
 from processor.results.rows import encode
 from processor.simulator.clock import inline
@@ -30,8 +32,8 @@ def small_blocks(monkeypatch):
     """So small that lines are longer than blocks, and blocks than chunks."""
     monkeypatch.setattr(blocks, "CHUNK_BYTES", 512)
     monkeypatch.setattr(blocks, "REST_BYTES", 64)
-    monkeypatch.setattr(helper, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(helper, "WORTH_IT_BYTES", 1)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(scan, "WORTH_A_HELPER_BYTES", 1)
 
 
 def file_of(data: bytes):
@@ -97,20 +99,22 @@ def sample(count: int) -> bytes:
     return b"".join(rows) + encode(reply("torn"))[:77]
 
 
+def read_alone(path: Path) -> list[Block]:
+    with closing(RealDisk().open(path, "read")) as file:
+        return list(blocks.blocks(file, replies=True))
+
+
+def read_with_help(path: Path) -> list[Block]:
+    with closing(RealDisk().open(path, "read")) as file:
+        return list(helper.blocks_with_help(path, file, replies=True))
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_with_and_without_a_helper_the_same_is_read(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
-    file = RealDisk().open(path, "read")
-    alone = list(helper.blocks(file, None, replies=True))
-    second = helper_for(path, file.size(), replies=True)
-    assert second is not None
-    try:
-        assert together(list(helper.blocks(file, second, replies=True))) == together(alone)
-    finally:
-        second.dismiss()
-        file.close()
-    assert together(alone)[1:4] == (301, 1, 1)
+    assert read_with_help(path) == read_alone(path)
+    assert together(read_alone(path))[1:4] == (301, 1, 1)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -124,35 +128,52 @@ def test_the_journal_is_opened_with_a_helper_where_the_file_is_large(tmp_path):
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_a_helper_is_sent_away_when_the_file_turns_out_to_be_of_another_kind(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(sample(300))
+    with pytest.raises(ConfigError):
+        Journal(path, offload=inline, simulated=True)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("answers", [0, 1, 5])
-def test_where_the_helper_dies_its_blocks_are_read_here(tmp_path, answers):
+def test_where_the_helper_dies_its_blocks_are_read_here(tmp_path, monkeypatch, answers):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(100))
-    file = RealDisk().open(path, "read")
-    second = Helper(path, replies=True)
+    started = []
+
+    class Mortal(Helper):
+        def __init__(self, path, *, replies):
+            super().__init__(path, replies=replies)
+            started.append(self)
+
+    monkeypatch.setattr(helper, "Helper", Mortal)
     found = []
-    for number, block in enumerate(helper.blocks(file, second, replies=True)):
-        if number == answers:
-            os.kill(second._process.pid, signal.SIGKILL)
-            second._process.wait()
-        found.append(block)
-    second.dismiss()
-    assert together(found) == together(list(helper.blocks(file, None, replies=True)))
-    file.close()
+    with closing(RealDisk().open(path, "read")) as file:
+        for number, block in enumerate(helper.blocks_with_help(path, file, replies=True)):
+            if number == answers:
+                os.kill(started[0]._process.pid, signal.SIGKILL)
+                started[0]._process.wait()
+            found.append(block)
+    assert found == read_alone(path)
 
 
-def test_without_an_interpreter_there_is_no_helper(monkeypatch, tmp_path):
-    monkeypatch.setattr(helper.sys, "executable", str(tmp_path / "none"))
-    assert helper_for(tmp_path / "r", 1 << 40, replies=True) is None
-
-
-def test_a_small_file_or_a_single_processor_is_read_alone(monkeypatch, tmp_path):
-    assert helper_for(tmp_path / "r", 1 << 20, replies=True) is None
-    monkeypatch.setattr(helper.os, "sched_getaffinity", lambda _: {0})
-    assert helper_for(tmp_path / "r", 1 << 40, replies=True) is None
-    monkeypatch.delattr(helper.os, "sched_getaffinity")
-    monkeypatch.setattr(helper.os, "cpu_count", lambda: None)
-    assert helper_for(tmp_path / "r", 1 << 40, replies=True) is None
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("lack", ["interpreter", "processors", "anything known of processors"])
+def test_where_there_can_be_no_helper_all_is_read_here(tmp_path, monkeypatch, lack):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(sample(20))
+    if lack == "interpreter":
+        monkeypatch.setattr(helper.sys, "executable", str(tmp_path / "none"))
+    elif lack == "processors":
+        monkeypatch.setattr(helper.os, "sched_getaffinity", lambda _: {0})
+    else:
+        monkeypatch.delattr(helper.os, "sched_getaffinity")
+        monkeypatch.setattr(helper.os, "cpu_count", lambda: None)
+    monkeypatch.setattr(Helper, "ask", None)
+    assert read_with_help(path) == read_alone(path)
 
 
 def test_the_helper_answers_until_it_is_left():
@@ -173,10 +194,9 @@ def test_a_helper_that_is_gone_gives_back_what_it_was_asked_for(tmp_path):
     second = Helper(path, replies=True)
     second._process.kill()
     second._process.wait()
-    todo = deque([1, 2, 3, 4, 5])
+    todo = deque((number, number + 1) for number in range(5))
     second.ask(todo)
     assert second.answer(todo) == {}
-    assert todo == deque([1, 2, 3, 4, 5])
     second.ask(todo)
-    assert len(todo) == 5
+    assert todo == deque((number, number + 1) for number in range(5))
     second.dismiss()
