@@ -23,36 +23,35 @@ class ProviderState:
     def is_down(self) -> bool:
         return self.outages.down_since is not None
 
-    def replied(self, now: float) -> None:
+    def replied(self, care: Care, now: float) -> None:
         self._standing.succeeded = True
-        self._answered(now)
+        self._answered(care, now)
 
     def failed(self, error: RequestError, care: Care, now: float, local: datetime) -> Decision:
         """What follows for this job, or for the run. ``local``: the time on the wall."""
         self._standing.heard(error)
-        self._observe(error, care.job.line, now)
+        self._observe(error, care, now)
         if self.outages.too_long(now):
             hours = self.outages.max_outage_s / 3600
             return Stop(why=f"the provider has been down for {hours:.3g} h: {error}")
         history, is_own = care.history, is_own_failure(error)
-        if is_own:
-            history.failed_at.append(now)
-        own = sum(not self.outages.excuses(at) for at in history.failed_at)
+        failed_at = [*history.failed_at, now] if is_own else history.failed_at
+        own = sum(not self.outages.excuses(at) for at in failed_at)
         decision = self._policy.decide(error, history, self._standing, now=local, own=own)
-        history.held_up += not is_own
-        if not isinstance(decision, Again):
-            return decision
-        history.replaced |= decision.replaces
-        return replace(decision, after_s=0.0) if self.is_down else decision
+        history.replaced = isinstance(decision, Again) and decision.replaces
+        if not history.replaced:
+            history.failed_at = failed_at
+            history.held_up += not is_own
+        return replace(decision, after_s=0.0) if isinstance(decision, Again) and self.is_down else decision
 
-    def _observe(self, error: RequestError, line: int, now: float) -> None:
+    def _observe(self, error: RequestError, care: Care, now: float) -> None:
         if not is_sign(error):
-            self._answered(now)
-        elif self.outages.failed(error, line, now):
+            self._answered(care, now)
+        elif self.outages.failed(error, care.job.line, now):
             self._listen(Notice(at=now, text=f"the provider is down: {error}; probing until it is back"))
             self._listen(BoundBy(at=now, bound="outage"))
 
-    def _answered(self, now: float) -> None:
-        if self.outages.answered():
+    def _answered(self, care: Care, now: float) -> None:
+        if self.outages.answered(care.streaming_since):
             self._listen(Notice(at=now, text="the provider is back"))
             self._listen(BoundBy(at=now, bound=None))

@@ -132,7 +132,7 @@ class Worker:
     async def _replied(self, care: Care, permit: Permit, attempt: Attempt, reply: Reply) -> None:
         now = self._loop.time()
         timing = attempt.timing(care.read_at, now, self._rooms.wall())
-        self._provider.replied(now)
+        self._provider.replied(care, now)
         self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
         prompt, completion = await self._count(care, reply)
         result = settling.replied(

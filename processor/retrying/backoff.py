@@ -20,7 +20,8 @@ class Backoff:
 
     def wait_s(self, failures: int) -> float:
         """``failures`` so far, this one included. Draws from the global ``random``, as tenacity does."""
-        wait = wait_random_exponential(multiplier=self.min_s, min=self.min_s, max=self.max_s)
+        # Twice, or the first wait would be no draw: all that failed together would come back together.
+        wait = wait_random_exponential(multiplier=2 * self.min_s, min=self.min_s, max=self.max_s)
         state = RetryCallState(cast(Any, None), None, (), {})
         state.attempt_number = max(failures, 1)
         return float(wait(state))

@@ -56,6 +56,7 @@ class History:
     held_up: int = 0
     """How often it was turned away by what is nobody's doing: 429s, failed connections, an outage."""
     replaced: bool = False
+    """Its latest attempt took the place of one that never had its chance."""
 
 
 @dataclass(slots=True)
@@ -63,9 +64,12 @@ class Standing:
     """What the run has seen of the provider so far."""
 
     succeeded: bool = False
+    reached: bool = False
+    """Something other than a failed connection came back."""
     rejections: dict[str, int] = field(default_factory=dict)
 
     def heard(self, error: RequestError) -> None:
+        self.reached |= not isinstance(error, ConnectError)
         if isinstance(error, Rejected):
             kind = rejection_kind(error)
             self.rejections[kind] = self.rejections.get(kind, 0) + 1
@@ -93,8 +97,8 @@ class Policy:
             case Rejected():
                 return self._rejected(error, standing)
             case ReplyTooLarge():
-                return _failed(error)
-            case ConnectError() if not standing.succeeded and not history.held_up:
+                return _failed(error, own_fault=True)
+            case ConnectError() if not standing.succeeded and not standing.reached:
                 return Stop(why=f"{error}; is --base-url right, and the server up?")
             case RateLimited() | ConnectError():
                 return self._later(error, history.held_up, now)
@@ -104,7 +108,7 @@ class Policy:
 
     def _later(self, error: RequestError, failures: int, now: datetime) -> Again | Stop:
         told_s = error.retry_after_s if isinstance(error, StatusError) else None
-        if told_s is None:
+        if not told_s:  # a wait of 0 s asks for the same answer again
             return Again(after_s=self.backoff.wait_s(failures))
         if told_s <= self.max_wait_s:
             return Again(after_s=told_s)

@@ -55,12 +55,16 @@ class Outages:
         self._streak_last = 0.0
         self._jobs: set[int] = set()
         self._spans: list[Span] = []
+        self._noticed_at = 0.0
         self._probe_after_s = FIRST_PROBE_S
         self._next_probe = 0.0
 
-    def answered(self) -> bool:
-        """The provider answered somebody sensibly. True where this ends an outage."""
+    def answered(self, asked_at: float) -> bool:
+        """The provider answered sensibly what it was asked at this time. True where this ends an outage; what was
+        asked before it was one, and is still streaming, does not."""
         was_down = self.down_since is not None
+        if was_down and asked_at < self._noticed_at:
+            return False
         if was_down:
             self._spans.append(Span(self._streak_from, self._streak_last))
         self.down_since = None
@@ -83,6 +87,7 @@ class Outages:
         if self.down_since is not None or not self._is_outage():
             return False
         self.down_since = self._streak_from
+        self._noticed_at = at
         self._next_probe = at + self._probe_after_s
         return True
 
