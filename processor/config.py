@@ -162,7 +162,7 @@ def _hint(hints: Mapping[str, Any], name: str, where: str) -> Any:
     if name in hints:
         return hints[name]
     close = get_close_matches(name, hints, n=1)
-    raise ConfigError(f"{where}there is no setting {name!r}" + (f"; is it {close[0]}?" if close else ""))
+    raise ConfigError(f"{where}{name} is no setting" + (f"; is it {close[0]}?" if close else ""))
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
