@@ -124,6 +124,7 @@ class Gate:
             await self._until_clear(lane, cost)
             return self._take(lane, demand, cost)
         finally:
+            self._step_aside(lane)
             self._bounds.pop(lane, None)
             lane.line.leave()
             self._tell_bound()
@@ -170,15 +171,18 @@ class Gate:
             now = loop.time()
             ready_at, resource = lane.ready_at(cost, now)
             if lane.cool_until > now:
+                self._step_aside(lane)
                 self._bound(lane, "cool_down")
                 await lane.bell.wait(lane.cool_until)
             elif resource is not None:
+                self._step_aside(lane)
                 self._bound(lane, "requests" if resource == "requests" else "tokens")
                 await lane.bell.wait(ready_at)
             elif not self._slot_free(lane):
                 self._bound(lane, "in_flight")
                 await self._slot(lane)
             elif not paced:
+                self._step_aside(lane)
                 if (slow := lane.paced(cost)) is not None:
                     self._bound(lane, "requests" if slow == "requests" else "tokens")
                 await lane.pace(cost)
@@ -191,13 +195,15 @@ class Gate:
         return first and self._in_flight < self._concurrency
 
     async def _slot(self, lane: Lane) -> None:
-        self._for_slots.append(lane)
-        try:
-            while not self._slot_free(lane):
-                await lane.bell.wait()
-        finally:
+        """Wait for news of slots, in line. The place is kept until it is taken, or left for another wait."""
+        if lane not in self._for_slots:
+            self._for_slots.append(lane)
+        await lane.bell.wait()
+
+    def _step_aside(self, lane: Lane) -> None:
+        if lane in self._for_slots:
             self._for_slots.remove(lane)
-            if self._for_slots and self._in_flight < self._concurrency - 1:
+            if self._for_slots and self._in_flight < self._concurrency:
                 self._for_slots[0].bell.ring()
 
     def _take(self, lane: Lane, demand: Demand, cost: Cost) -> Permit:

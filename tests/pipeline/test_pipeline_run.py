@@ -218,6 +218,15 @@ def test_no_more_jobs_are_read_than_may_be_open() -> None:
     assert ran.read - len(world.rows()) <= 5 + 1, "one more has been read, and waits to be open"
 
 
+@pytest.mark.parametrize("concurrency", [1, 2, 3])
+def test_lanes_that_wait_for_the_same_slots_take_turns(concurrency: int) -> None:
+    """Once, the first lane to be woken went to the end of the line instead of taking its slot."""
+    world = World()
+    jobs = [ask(number, url="/v1/completions") if number % 3 else ask(number) for number in range(30)]
+    assert world.run(jobs, concurrency=concurrency).exit_code == 0
+    assert len(world.rows()) == 30
+
+
 def test_every_fault_at_one_in_twenty_and_two_thousand_jobs() -> None:
     world = World(replace(QUICK, faults=Faults.parse("all=0.05"), seed=11))
     jobs = [ask(number, n=2) if number % 7 == 0 else ask(number) for number in range(2000)]
