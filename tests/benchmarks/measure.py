@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,13 @@ from pathlib import Path
 import orjson
 
 HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
 REPOSITORY = HERE.parents[1]
 CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = CORES[0], CORES[-1]
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+"""What is measured is the program beside these files, installed or not."""
 
 PROMPT = "Here is what a customer wrote about order {n}: it came late, the box was open, and item {n} was missing. " * 8
 
@@ -27,6 +32,8 @@ class Cost:
     """User and system time, with all threads and children that were waited for."""
     wall_s: float
     peak_bytes: int
+    said: str
+    """On standard output."""
 
 
 @dataclass(slots=True)
@@ -36,11 +43,13 @@ class Server:
     """The share of its core that it used; known when it has been closed."""
 
 
-def run(command: Sequence[str], *, core: int = CLIENT_CORE, cwd: Path | None = None) -> Cost:
+def run(command: Sequence[str], *, core: int = CLIENT_CORE) -> Cost:
     """Raises RuntimeError where the program fails."""
     began = time.perf_counter()
     with _on(core):
-        child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    said = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
@@ -49,7 +58,14 @@ def run(command: Sequence[str], *, core: int = CLIENT_CORE, cwd: Path | None = N
         cpu_s=used.ru_utime + used.ru_stime,
         wall_s=time.perf_counter() - began,
         peak_bytes=used.ru_maxrss * 1024,
+        said=said,
     )
+
+
+def admit(jobs: int) -> Cost:
+    """A run of so many jobs with no HTTP; see `programs/admit.py`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run([sys.executable, str(PROGRAMS / "admit.py"), str(jobs), folder])
 
 
 @contextmanager

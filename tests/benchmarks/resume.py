@@ -18,7 +18,7 @@ from processor.results.journal import Journal
 from processor.results.ledger import Standing
 from processor.results.rows import encode
 
-TEXT = "The answer is not the one you would expect, \n but it is \u201cthe right one\u201d. " * 14
+TEXT = 'The answer is not what you would expect,\nbut it is "the right one" \u2013 as far as we know. ' * 9
 BODY = {
     "id": "chatcmpl-123",
     "object": "chat.completion",

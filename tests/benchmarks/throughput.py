@@ -19,10 +19,9 @@ from pathlib import Path
 from statistics import mean, median
 
 import orjson
-from measure import HERE, REPOSITORY, Server, run, server, show, write_jobs
+from measure import PROGRAMS, Server, run, server, show, write_jobs
 
 FLOOR, OURS = "floor", "process, all in"
-PROGRAMS = HERE / "programs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ def sample(program: Program, mode: Mode, started: Server, folder: Path) -> Sampl
         jobs = write_jobs(folder / "jobs.jsonl", count)
         for left in folder.glob("out.*"):
             left.unlink()
-        spent.append(run(program.line(jobs, out, started.base_url, mode.streams), cwd=REPOSITORY).cpu_s)
+        spent.append(run(program.line(jobs, out, started.base_url, mode.streams)).cpu_s)
     more = (mode.long - mode.short) // program.jobs_divided_by
     return Sample(cpu_s=(spent[1] - spent[0]) / more * 1000, reply_s=_reply_s(out, mode, program))
 

@@ -1,0 +1,68 @@
+"""A run without HTTP: ``python admit.py COUNT FOLDER``. Prints jobs a second, and microseconds of CPU a job.
+
+Everything as the command line wires it, but behind the seam stands a provider that answers at once, in memory. The
+limits are so high that nothing waits for them, but everything is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import uvloop
+
+from processor.config import Limits, Settings
+from processor.events import FirstToken, ResponseStarted, Sent, Tell
+from processor.models import JSON, Job, Reply, Target
+from processor.pipeline import Run
+from processor.session import wiring
+from processor.session.plan import Plan
+from processor.terminal.tally import Tally
+
+MODEL = "gpt-4o-mini"
+LIMITS = Limits(rpm=100_000_000.0, tpm=100_000_000.0)
+HEADERS = {"content-type": "text/event-stream", "x-request-id": "req-1"}
+
+
+def write_jobs(path: Path, count: int) -> None:
+    with path.open("wb") as file:
+        for n in range(count):
+            file.write(orjson.dumps({"id": f"job-{n}", "model": MODEL, "prompt": f"Say {n} in words."}) + b"\n")
+
+
+def body() -> JSON:
+    message = {"role": "assistant", "content": "Nine hundred and ninety-nine."}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    usage = {"prompt_tokens": 15, "completion_tokens": 6, "total_tokens": 21}
+    first = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+    return {**first, "choices": choices, "usage": usage}
+
+
+async def answer(job: Job, target: Target, tell: Tell) -> Reply:
+    loop = asyncio.get_running_loop()
+    tell(Sent(loop.time()))
+    await asyncio.sleep(0)
+    tell(ResponseStarted(200, HEADERS, loop.time()))
+    tell(FirstToken(loop.time()))
+    return Reply(status_code=200, request_id="req-1", body=body())
+
+
+async def serve(plan: Plan) -> None:
+    tally = Tally()
+    target = Target(base_url="http://127.0.0.1/v1")
+    rooms = wiring.rooms(plan, None, wiring.source(plan), wiring.sink(plan), answer, target, tally)
+    await rooms.counter.load(MODEL)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    outcome = await Run(rooms, wiring.terms(plan))()
+    wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    assert outcome.exit_code == 0, outcome
+    print(tally.done / wall_s, 1e6 * cpu_s / tally.done)
+
+
+if __name__ == "__main__":
+    jobs = Path(sys.argv[2]) / "jobs.jsonl"
+    write_jobs(jobs, int(sys.argv[1]))
+    uvloop.run(serve(Plan(jobs=str(jobs), out=str(jobs.with_name("out.jsonl")), settings=Settings(limits=LIMITS))))
