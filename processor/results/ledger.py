@@ -42,22 +42,20 @@ class Ledger:
 
     def meet(self, custom_id: str, fingerprint: str) -> Standing:
         """Judge the next job of the job file. Each line is to be met once."""
-        key = job_key(custom_id)
-        place = self._table.find(key)
+        now = check_of(fingerprint)
+        place = self._table.add(job_key(custom_id), now, 0, 0, SEEN)
         if place is None:
-            self._table.add(key, check_of(fingerprint), 0, 0, SEEN)
             return Standing.NEW
         check, attempts, count, flags = FIELDS.unpack_from(*place)
         if flags & SEEN:
             return Standing.DUPLICATE
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
-        return _standing(flags, check == check_of(fingerprint))
+        return _standing(flags, check == now)
 
     def meet_line(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""
-        place = self._table.find(key)
+        place = self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN)
         if place is None:
-            self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN)
             return True
         check, attempts, count, flags = FIELDS.unpack_from(*place)
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
@@ -96,9 +94,8 @@ class Ledger:
     def tried(self, key: bytes, attempts: int) -> bool:
         """Learn that so many requests have been sent for a job; False where its row already says so."""
         attempts = min(attempts, MAX_ATTEMPTS)
-        place = self._table.find(key)
+        place = self._table.add(key, _UNKNOWN, attempts, 0, 0)
         if place is None:
-            self._table.add(key, _UNKNOWN, attempts, 0, 0)
             return True
         check, known, count, flags = FIELDS.unpack_from(*place)
         FIELDS.pack_into(*place, check, max(known, attempts), count, flags)
@@ -108,11 +105,10 @@ class Ledger:
 
     def enter(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
         """Learn a row read from disk: later ones after earlier ones, replies before failures."""
-        place = self._table.find(key)
+        place = self._table.add(key, check, attempts, 0, flags)
         if place is None:
-            if flags & LINE and line <= self.read_to:
+            if self._is_gone(flags, 0, line):
                 self.superseded |= FAILED
-            self._table.add(key, check, attempts, 0, flags)
             return
         _, tries, count, known = FIELDS.unpack_from(*place)
         if flags & FAILED and known & REPLIED:
@@ -141,9 +137,8 @@ class Ledger:
 
     def settle(self, entry: Entry) -> None:
         """Learn a job's row that was just appended."""
-        place = self._table.find(entry.key)
+        place = self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
         if place is None:
-            self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
             return
         _, tries, count, known = FIELDS.unpack_from(*place)
         self.superseded |= known & (REPLIED | FAILED)

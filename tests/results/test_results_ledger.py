@@ -143,11 +143,9 @@ class TableAgainstDict(RuleBasedStateMachine):
     def put(self, key, fields):
         if not any(key[2:]):
             return  # seven zeros: what an empty place looks like; a digest is that once in 10**16
-        place = self.table.find(key)
-        if place is None:
-            assert key not in self.model
-            self.table.add(key, *fields)
-        else:
+        place = self.table.add(key, *fields)
+        assert (place is None) == (key not in self.model)
+        if place:
             FIELDS.pack_into(*place, *fields)
         self.model[key] = fields
 
