@@ -199,6 +199,7 @@ def main() -> NoReturn:
     """Runs the command line and exits, with one line for whatever a person can have caused."""
     from processor.terminal.screen import complain
 
+    _open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = sys.argv[1:]
     try:
@@ -217,6 +218,17 @@ def main() -> NoReturn:
         complain("a fault of this program, not yours: please report what stands above")
         code = EXIT_OUR_FAULT
     sys.exit(code if args else EXIT_USAGE)
+
+
+def _open_standard_streams() -> None:
+    """Where one of them is closed, a file opened later would stand in its place."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from processor.config import Settings
 from processor.errors import ConfigError
+from processor.results.upkeep import Paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +39,32 @@ def default_out(jobs: str, *, simulate: bool) -> str:
     if jobs == "-":
         raise ConfigError("jobs from stdin need --out")
     return f"{Path(jobs).stem}.{'simulated' if simulate else 'results'}.jsonl"
+
+
+def check_files(plan: Plan) -> None:
+    """No file is used for two things: results written where jobs are read would never end. Raises ConfigError."""
+    used: dict[Path, str] = {}
+    for path, purpose in _files(plan):
+        if path.exists() and not path.is_file():
+            continue  # a device, or a folder, which says so itself when it is opened
+        file = path.resolve()
+        if file in used:
+            raise ConfigError(f"{path} cannot be both {used[file]} and {purpose}")
+        if not file.parent.is_dir():
+            raise ConfigError(f"there is no folder {path.parent} for {purpose}")
+        used[file] = purpose
+
+
+def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
+    if plan.out != "-":
+        paths = Paths.of(Path(plan.out))
+        yield paths.replies, "the results file"
+        yield paths.failures, "the errors file"
+        yield paths.damaged, "the file for damaged lines"
+        yield paths.state, "the state file"
+    if plan.log_file:
+        yield plan.log_file, "the log"
+    if plan.summary_json:
+        yield plan.summary_json, "the summary"
+    if plan.jobs != "-" and Path(plan.jobs).exists():
+        yield Path(plan.jobs), "the job file"

@@ -11,7 +11,7 @@ from processor.access import Access, access
 from processor.config import environment
 from processor.pipeline import Run
 from processor.session import showing, wiring
-from processor.session.plan import Plan
+from processor.session.plan import Plan, check_files
 from processor.session.signals import signals
 from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
@@ -46,6 +46,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(plan: Plan, access: Access | None, *, listen_to_signals: bool) -> int:
+    check_files(plan)
     async with AsyncExitStack() as stack:
         source = wiring.source(plan)
         stack.callback(source.close)

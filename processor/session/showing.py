@@ -65,7 +65,7 @@ def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, 
         jobs=jobs,
         done=done,
         results=plan.out,
-        endpoint=access.target.base_url if access else "",
+        endpoint=access.target.base_url.partition("?")[0] if access else "",
         key_from=access.key_from if access else None,
         concurrency=plan.concurrency,
         rpm=limits.rpm,
@@ -102,7 +102,8 @@ def end(plan: Plan, tally: Tally, outcome: Outcome) -> None:
         _write_json(plan.summary_json, tally, closing)
     if not plan.quiet:
         rows.show(summary.rows(tally, closing))
-    if outcome.why and outcome.exit_code != EXIT_INTERRUPTED:
+    is_said = tally.stopping is not None and not plan.quiet
+    if outcome.why and outcome.exit_code != EXIT_INTERRUPTED and not is_said:
         screen.complain(outcome.why)
 
 

@@ -101,7 +101,7 @@ def rooms(
 ) -> Rooms:
     return Rooms(
         source=aiter(source),
-        source_name=plan.jobs,
+        source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
         gate=Gate(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
         stream=stream,
