@@ -50,7 +50,8 @@ def begin(plan: Plan, access: Access | None, source: Source, sink: Output, liste
     jobs = source.count()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
-    done = sink.replied if isinstance(sink, Journal) else 0
+    # Whether the first jobs of the file are among those done, nobody knows yet.
+    done = sink.replied if isinstance(sink, Journal) and plan.limit is None else 0
     done = done if jobs is None else min(done, jobs)
     if not plan.quiet:
         rows.show(opening.rows(_opening(plan, access, sink, jobs, done)))

@@ -13,6 +13,9 @@ from processor.terminal import status
 from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
 
+MOST_SHOWN = 10
+"""Requests in flight that are named to whoever asks."""
+
 _STOPS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (SIGTERM)"}
 
 
@@ -43,8 +46,11 @@ def _say(run: Run, tally: Tally, progress: Progress) -> None:
     for lane in run.gate.lanes:
         cooling = f", cooling down for {lane.cool_down_s:.1f} s" if lane.cool_down_s else ""
         lines.append(f"  lane {lane.name}: {lane.waiting} waiting{cooling}")
+    oldest = sorted(run.in_flight, key=lambda care: care.streaming_since)
     lines += [
         f"  in flight for {now - care.streaming_since:.1f} s: {care.job.custom_id} (line {care.job.line})"
-        for care in run.in_flight
+        for care in oldest[:MOST_SHOWN]
     ]
+    if len(oldest) > MOST_SHOWN:
+        lines.append(f"  and {len(oldest) - MOST_SHOWN} younger ones")
     progress.say("\n".join(lines))

@@ -83,8 +83,9 @@ class Tally:
     @property
     def done_before(self) -> int:
         """Jobs that have their reply from earlier runs. Exact once the job file is read to its end."""
-        before = max(self._done_at_start, self.skipped["done"] + self.skipped["changed"])
-        return before if self.jobs is None else min(before, self.jobs)
+        skipped = self.skipped["done"] + self.skipped["changed"]
+        before = max(self._done_at_start, skipped)
+        return before if self.jobs is None else max(min(before, self.jobs - self.done - self.failures), skipped)
 
     @property
     def failures(self) -> int:
