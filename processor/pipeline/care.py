@@ -34,14 +34,17 @@ class Care:
 class Attempt:
     """Listens to the signals of one request: keeps its times, and hands on what the gate must hear."""
 
-    __slots__ = ("_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
+    __slots__ = ("_on_first_token", "_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
 
-    def __init__(self, permit: Permit, on_response: Callable[[], None], too: Tell | None) -> None:
+    def __init__(
+        self, permit: Permit, on_response: Callable[[], None], on_first_token: Callable[[float], None], too: Tell | None
+    ) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
         self._permit = permit
         self._on_response = on_response
+        self._on_first_token = on_first_token
         self._too = too
 
     def tell(self, signal: Signal) -> None:
@@ -55,6 +58,7 @@ class Attempt:
                 self._on_response()
             case FirstToken(at):
                 self.first_token_at = at
+                self._on_first_token(at)
         if self._too is not None:
             self._too(signal)
 

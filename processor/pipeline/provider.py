@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 
 from processor.errors import RequestError
 from processor.events import BoundBy, Listen, Notice
@@ -18,19 +19,31 @@ class ProviderState:
         self._listen = listen
         self._standing = Standing()
         self.outages = Outages(max_outage_s=max_outage_s)
+        self._undecided: dict[int, float] = {}
+        """By the job's line, the oldest first: when the requests were made that nothing has come of yet."""
 
     @property
     def is_down(self) -> bool:
         return self.outages.down_since is not None
 
+    def asking(self, care: Care) -> None:
+        self._undecided[care.job.line] = care.streaming_since
+
     def replied(self, care: Care, now: float) -> None:
         self._standing.succeeded = True
-        self._answered(care, now)
+        self._undecided.pop(care.job.line, None)
+        self._tell_back(self.outages.answered(care.streaming_since), now)
 
-    def failed(self, error: RequestError, care: Care, now: float, local: datetime) -> Decision:
-        """What follows for this job, or for the run. ``local``: the time on the wall."""
+    def began(self, care: Care, now: float) -> None:
+        """The first token of a reply is there."""
+        self._undecided.pop(care.job.line, None)
+        self._tell_back(self.outages.began(care.streaming_since), now)
+
+    def failed(self, error: RequestError, care: Care, now: float, local: datetime, *, begun: bool) -> Decision:
+        """What follows for this job, or for the run. ``local``: the time on the wall; ``begun``: it was a reply."""
         self._standing.heard(error)
-        self._observe(error, care, now)
+        self._undecided.pop(care.job.line, None)
+        self._observe(error, care, now, begun)
         if self.outages.too_long(now):
             hours = self.outages.max_outage_s / 3600
             return Stop(why=f"the provider has been down for {hours:.3g} h: {error}")
@@ -44,14 +57,16 @@ class ProviderState:
             history.held_up += not is_own
         return replace(decision, after_s=0.0) if isinstance(decision, Again) and self.is_down else decision
 
-    def _observe(self, error: RequestError, care: Care, now: float) -> None:
+    def _observe(self, error: RequestError, care: Care, now: float, begun: bool) -> None:
         if not is_sign(error):
-            self._answered(care, now)
-        elif self.outages.failed(error, care.job.line, now):
+            self._tell_back(self.outages.answered(care.streaming_since), now)
+            return
+        since = next(iter(self._undecided.values()), inf)
+        if self.outages.failed(error, care.job.line, now, begun=begun, undecided_since=since):
             self._listen(Notice(at=now, text=f"the provider is down: {error}; probing until it is back"))
             self._listen(BoundBy(at=now, bound="outage"))
 
-    def _answered(self, care: Care, now: float) -> None:
-        if self.outages.answered(care.streaming_since):
+    def _tell_back(self, is_back: bool, now: float) -> None:
+        if is_back:
             self._listen(Notice(at=now, text="the provider is back"))
             self._listen(BoundBy(at=now, bound=None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from processor.errors import RateLimited, RequestError
 from processor.events import JobFinished
@@ -113,8 +114,11 @@ class Worker:
         if echo and not care.again:
             echo.begin(job)
         rooms.sink.intend(job.custom_id, care.attempts + 1)
-        attempt = Attempt(permit, self._response_started, echo.tell if echo else None)
+        attempt = Attempt(
+            permit, self._response_started, partial(self._provider.began, care), echo.tell if echo else None
+        )
         care.streaming_since = self._loop.time()
+        self._provider.asking(care)
         rooms.listen(attempt.started(care))
         try:
             with self._phases.streaming(care):
@@ -153,7 +157,7 @@ class Worker:
             permit.refused(error.retry_after_s, now)
         permit.release()
         local = datetime.fromtimestamp(self._rooms.wall())
-        decision = self._provider.failed(error, care, now, local)
+        decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
         self._rooms.listen(attempt.ended_in(care, now, error, decision))
         if not isinstance(decision, Fail):
             return decision

@@ -7,6 +7,7 @@ in a row, of more than one job, with no answer in between.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from processor.errors import (
     ConnectError,
@@ -23,6 +24,9 @@ from processor.errors import (
 IN_A_ROW = 10
 CONNECTS_IN_A_ROW = 2
 """No connection at all is never a job's fault, and needs fewer of them to be believed."""
+
+UNDECIDED_S = 3.0
+"""Failures come quicker than replies: for so long, requests from before the first failure may still prove it wrong."""
 
 FIRST_PROBE_S = 2.0
 LONGEST_PROBE_S = 120.0
@@ -50,6 +54,8 @@ class Outages:
         self.max_outage_s = max_outage_s
         self.down_since: float | None = None
         self._streak = 0
+        self._broken_off = 0
+        """Those of the streak that had begun to reply."""
         self._connects = 0
         self._streak_from = 0.0
         self._streak_last = 0.0
@@ -68,23 +74,39 @@ class Outages:
         if was_down:
             self._spans.append(Span(self._streak_from, self._streak_last))
         self.down_since = None
-        self._streak = self._connects = 0
+        self._streak = self._broken_off = self._connects = 0
         self._jobs.clear()
         self._probe_after_s = FIRST_PROBE_S
         return was_down
 
-    def failed(self, error: RequestError, job: int, at: float) -> bool:
-        """An attempt of this job (by its line) failed. True where this makes it an outage."""
+    def began(self, asked_at: float) -> bool:
+        """The provider began a reply. As good as an answer, unless it has been breaking replies off: then only the
+        failures before a reply are disproved. Long replies would look like silence else."""
+        if not self._broken_off:
+            return self.answered(asked_at)
+        if self.down_since is None:
+            self._streak, self._connects = self._broken_off, 0
+        return False
+
+    def failed(
+        self, error: RequestError, job: int, at: float, *, begun: bool = False, undecided_since: float = inf
+    ) -> bool:
+        """An attempt of this job (by its line) failed. True where this makes it an outage.
+
+        ``begun``: after the reply had begun. ``undecided_since``: when the oldest request was made that has neither
+        begun to be answered nor failed.
+        """
         if not is_sign(error):
             return False
         if self._streak == 0:
             self._streak_from = at
         self._streak_last = at
         self._streak += 1
+        self._broken_off += begun
         self._connects += isinstance(error, ConnectError)
         if len(self._jobs) < 2:
             self._jobs.add(job)
-        if self.down_since is not None or not self._is_outage():
+        if self.down_since is not None or not self._is_outage(at, undecided_since):
             return False
         self.down_since = self._streak_from
         self._noticed_at = at
@@ -109,7 +131,9 @@ class Outages:
     def too_long(self, now: float) -> bool:
         return self.down_since is not None and now - self.down_since >= self.max_outage_s
 
-    def _is_outage(self) -> bool:
+    def _is_outage(self, at: float, undecided_since: float) -> bool:
         if self._connects >= CONNECTS_IN_A_ROW:
             return True
-        return self._streak >= IN_A_ROW and len(self._jobs) > 1
+        if self._streak < IN_A_ROW or len(self._jobs) < 2:
+            return False
+        return undecided_since > self._streak_from or at - self._streak_from >= UNDECIDED_S

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
-from nights_jobs import CHAT, JSON, JobFile, Line
+from nights_jobs import JSON, JobFile, Line
 from pipeline_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
 
 from processor.simulator.requests import identity
@@ -217,9 +216,6 @@ class Audit:
         jobs = {job.custom_id: job for job in lines if job.body is not None}
         log = self.world.log[before.logged :]
         asked = Counter(entry["identity"] for entry in log if "identity" in entry and entry["status"] != 429)
-        # An outage is told from a job's own failures by others that fail, too: it takes two jobs, and some attempts.
-        if terms.max_attempts < 6 or len({custom_id for _, custom_id, _ in ran.sent}) < 2:
-            asked.update({identity(job.path, job.body or {}).hex(): len(log) for job in jobs.values()})
         broken = {(line.number, line.code) for line in lines if line.code}
         found = Counter()
         for row in self.world.rows(ERRORS):
@@ -227,12 +223,12 @@ class Audit:
             if is_of_line(row):
                 found[row["line"], code] += 1
             elif row["custom_id"] in jobs:
-                self._check_failure(row, jobs[row["custom_id"]], asked, terms)
+                self._check_failure(row, jobs[row["custom_id"]], asked, terms, ran)
         check(all(times == 1 for times in found.values()), "a broken line stands twice", found)
         last = lines[-1].number if lines and terms.limit else 1 << 30
         check({line for line in found if line[0] <= last} == broken, "broken lines", set(found), broken)
 
-    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms) -> None:
+    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms, ran: Ran) -> None:
         code, name = row["error"]["code"], row["custom_id"]
         check(row["id"] == job.fingerprint, "a failure of another request", name)
         if code == "rejected":
@@ -240,9 +236,18 @@ class Audit:
             return
         check(code in TRANSIENT, "a code of failure", code)
         tries = asked[identity(job.path, job.body or {}).hex()]
-        check(tries >= terms.max_attempts, "given up too early", name, code, tries)
+        known = tries >= terms.max_attempts or not self._was_plainly_down(_ended_at(row) - EPOCH_S, ran, terms)
+        check(known, "given up because of an outage", name, code, tries)
         said = f"the last of {terms.max_attempts} failed attempts"
         check(terms.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
+
+    def _was_plainly_down(self, at: float, ran: Ran, terms: Terms) -> bool:
+        """So many requests, and of more than one job, had failed by then that it could be nothing but an outage."""
+        for outage in self.world.provider.settings.outages:
+            if outage.from_s <= at < outage.to_s + 1:
+                failed = [name for sent_at, name, _ in ran.sent if outage.from_s < ran.began_at + sent_at < at]
+                return len(set(failed)) > 1 and len(failed) > 10 + terms.concurrency
+        return False
 
 
 def within(file: JobFile, limit: int | None) -> list[Line]:
@@ -291,5 +296,3 @@ def _ended_at(row: JSON) -> float:
     timing = row["timing"]
     return float(datetime.fromisoformat(timing["started_at"]).timestamp() + timing["total_s"])
 
-
-__all__ = ["CHAT", "Audit", "Broken", "Terms", "check", "orjson"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import nights_audit as audit
-from nights_jobs import LONGEST_LINE, JobFile, Sketch, draw, edited, job_file
-from pipeline_world import ERRORS, OUT, STATE, During, Ran, World, kill_at
+from nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
+from pipeline_world import OUT, STATE, During, Ran, World, kill_at
 
 from processor.limits.settings import LaneLimits, LimitSettings
 from processor.pipeline import Run, Terms

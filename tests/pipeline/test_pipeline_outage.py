@@ -98,3 +98,29 @@ def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
     assert ran.exit_code == 3
     assert ran.why == "the connection was refused; is --base-url right, and the server up?"
     assert ran.took_s < 3
+
+
+LONG = replace(QUICK, first_token_s=1.0, speed_tps=10.0, reply_tokens=(400, 600))
+"""Replies of a minute."""
+
+
+def test_long_replies_under_way_are_a_sign_of_life_among_many_quick_failures() -> None:
+    world = World(replace(LONG, faults=Faults({"error_500": 0.3})))
+    ran = world.run(JOBS, concurrency=64)
+    assert ran.said(Notice) == []
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: OutageKind) -> None:
+    world = World(replace(LONG, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
+    ran = world.run(JOBS, concurrency=64)
+    assert [event.text[:20] for event in ran.said(Notice)] == ["the provider is down", "the provider is back"]
+    assert ran.exit_code == 0
+
+
+def test_a_provider_that_breaks_every_reply_off_is_down() -> None:
+    world = World(replace(PACED, faults=Faults({"reset_mid": 1.0})))
+    ran = world.run(JOBS, terms=Terms(max_outage_s=3600.0))
+    assert ran.exit_code == 3
+    assert ran.why and ran.why.startswith("the provider has been down for 1 h: ")
+    assert world.platter.contents(ERRORS) is None

@@ -23,12 +23,14 @@ from processor.retrying.outage import (
     FIRST_PROBE_S,
     IN_A_ROW,
     LONGEST_PROBE_S,
+    UNDECIDED_S,
     Outages,
     is_sign,
 )
 
 DOWN = ServerError("down", status=503)
 UNREACHED = ConnectError("refused")
+CUT = StreamTruncated("cut")
 
 SIGNS = [
     DOWN,
@@ -165,3 +167,36 @@ def test_one_can_last_too_long() -> None:
     assert found.too_long(100.0 + 3600)
     found.answered(asked_at=9000.0)
     assert not found.too_long(10_000.0)
+
+
+def test_a_reply_that_begins_disproves_the_failures_before_it() -> None:
+    found = outages()
+    for job in range(IN_A_ROW - 1):
+        found.failed(DOWN, job, 1.0)
+    assert not found.began(asked_at=0.0)
+    assert not found.failed(DOWN, 1, 2.0)
+
+
+def test_a_reply_that_begins_ends_an_outage_in_which_none_began() -> None:
+    found = down(from_s=100.0)
+    assert not found.began(asked_at=99.0)
+    assert found.began(asked_at=110.0)
+    assert found.down_since is None
+
+
+def test_replies_that_begin_say_nothing_of_a_provider_that_breaks_them_off() -> None:
+    found = outages()
+    for job in range(IN_A_ROW - 1):
+        assert not found.began(asked_at=1.0)
+        assert not found.failed(CUT, job, 1.0, begun=True)
+    assert found.failed(CUT, 9, 2.0, begun=True)
+    assert not found.began(asked_at=3.0)
+    assert found.answered(asked_at=3.0)
+
+
+def test_the_first_of_a_wave_to_return_may_be_those_that_failed() -> None:
+    found = outages()
+    heard = [found.failed(DOWN, job, 10.0 + job / 100, undecided_since=9.0) for job in range(50)]
+    assert not any(heard)
+    assert not found.failed(DOWN, 1, 10.0 + UNDECIDED_S - 0.1, undecided_since=10.0)
+    assert found.failed(DOWN, 1, 10.0 + UNDECIDED_S, undecided_since=10.0)
