@@ -56,8 +56,9 @@ async def _run(plan: Plan, access: Access | None, *, listen_to_signals: bool) ->
         progress = Progress(tally, showing.mode(plan))
         listen = showing.listeners(plan, tally, progress, stack)
         target, stream = await stack.enter_async_context(wiring.transport(plan, access))
+        rooms = wiring.rooms(plan, access, source, sink, stream, target, listen)
         showing.begin(plan, access, source, sink, listen)
-        work = Run(wiring.rooms(plan, access, source, sink, stream, target, listen), wiring.terms(plan))
+        work = Run(rooms, wiring.terms(plan))
         if listen_to_signals:
             stack.enter_context(signals(work, tally, progress))
         with progress:

@@ -1,0 +1,72 @@
+"""Lets the tests of this folder import ``cli_world``, and looks for the key wherever a run may have left it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from cli_world import KEY, Ended, Server, Shell  # noqa: E402
+
+from processor import cli  # noqa: E402
+from processor.simulator.settings import INSTANT, SimulatorSettings  # noqa: E402
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    for text in shell.said:
+        assert KEY not in text
+        assert "Traceback" not in text
+        assert "Warning" not in text
+    for path in tmp_path.rglob("*"):
+        assert path.name == ".env" or not path.is_file() or KEY.encode() not in path.read_bytes()
+
+
+@pytest.fixture
+def serving(shell: Shell) -> Iterator[Callable[[SimulatorSettings], Server]]:
+    """Starts a server, and makes it the one that the shell's runs ask, with a key."""
+    servers = []
+
+    def serve(settings: SimulatorSettings) -> Server:
+        server = Server(settings)
+        servers.append(server)
+        shell.environ |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": KEY}
+        return server
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(serving: Callable[[SimulatorSettings], Server]) -> Server:
+    """One that answers at once."""
+    return serving(INSTANT)
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """The program inside this process: quicker, for what ends before anything begins."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*args: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["process", *args])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capfd.readouterr()
+        return Ended(int(end.value.code or 0), said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
