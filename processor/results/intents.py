@@ -12,10 +12,11 @@ from struct import Struct
 from zlib import crc32
 
 from processor.results.disk import File
+from processor.results.entries import MAX_ATTEMPTS
 from processor.results.table import KEY_BYTES
 
-_BODY = Struct(f"<{KEY_BYTES}sIB")
-"""key, attempts in all runs, whether one of them is in flight."""
+_BODY = Struct(f"<{KEY_BYTES}sHB")
+"""key, attempts in all runs, whether one of them is in flight. 16 bytes with the checksum: none crosses a page."""
 _CHECKSUM = Struct("<I")
 _WIDTH = _BODY.size + _CHECKSUM.size
 _EMPTY = bytes(_WIDTH)
@@ -46,13 +47,13 @@ class Intents:
         """Remember ``attempts`` for a job. Raises OSError."""
         slot = self._slots[key][0] if key in self._slots else self._take()
         self._slots[key] = (slot, attempts)
-        body = _BODY.pack(key, attempts, in_flight)
+        body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
         self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
 
-    def rest(self, key: bytes) -> None:
-        """The attempt in flight has ended without a row: only their number is worth remembering."""
+    def rest(self, key: bytes, attempts: int | None = None) -> None:
+        """The attempt in flight has ended without a row: only how many there were is worth remembering."""
         if key in self._slots:
-            self.put(key, self._slots[key][1], in_flight=False)
+            self.put(key, self._slots[key][1] if attempts is None else attempts, in_flight=False)
 
     def clear(self, key: bytes) -> None:
         """The job has its row. Raises OSError."""

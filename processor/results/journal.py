@@ -72,8 +72,12 @@ class Journal:
     def _lock(self) -> File:
         with as_output_error(self.paths.state):
             state = self._disk.open(self.paths.state, "update")
-            if state.lock():
-                return state
+            try:
+                if state.lock():
+                    return state
+            except OSError:
+                state.close()
+                raise
             state.close()
         raise OutputError(f"another run is writing to {self.paths.replies}: wait for it, or give another --out")
 
@@ -129,10 +133,10 @@ class Journal:
             self._break(self.paths.state, error)
             self._check()
 
-    def rest(self, custom_id: str) -> None:
+    def rest(self, custom_id: str, attempts: int | None = None) -> None:
         """See ``Sink``."""
         try:
-            self._intents.rest(job_key(custom_id))
+            self._intents.rest(job_key(custom_id), attempts)
         except OSError as error:
             self._break(self.paths.state, error)
 

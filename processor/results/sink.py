@@ -38,8 +38,11 @@ class Sink(Protocol):
         """
         ...
 
-    def rest(self, custom_id: str) -> None:
-        """The attempt has ended without a row, and nothing of this job is in flight until it is tried again."""
+    def rest(self, custom_id: str, attempts: int | None = None) -> None:
+        """The attempt has ended without a row, and nothing of this job is in flight until it is tried again.
+
+        ``attempts``: how many requests there were, where the last one turned out to be none, as nothing was sent.
+        """
         ...
 
     async def close(self, read_to: int | None = None) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -26,7 +27,10 @@ class Killed(SystemExit):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A write does ``part`` of its work first. Without an error it is a short write."""
+    """A write does ``part`` of its work first; any other step all of it, where ``part`` is 1, or nothing.
+
+    Without an error it is a short write.
+    """
 
     error: BaseException | None
     part: float = 0.0
@@ -118,46 +122,51 @@ class MemoryDisk:
         self._plan = plan
 
     def open(self, path: Path, mode: Mode) -> MemoryFile:
-        self.step("open")
-        names = self.platter.names
-        if path not in names:
-            if mode == "read":
-                raise refusal(errno.ENOENT)
-            names[path] = _Inode()
-        if mode == "new":
-            names[path].data.clear()
-        return MemoryFile(self, names[path])
+        with self.step("open"):
+            names = self.platter.names
+            if path not in names:
+                if mode == "read":
+                    raise refusal(errno.ENOENT)
+                names[path] = _Inode()
+            if mode == "new":
+                names[path].data.clear()
+            return MemoryFile(self, names[path])
 
     def exists(self, path: Path) -> bool:
         return path in self.platter.names
 
     def replace(self, source: Path, target: Path) -> None:
-        self.step("rename")
-        names = self.platter.names
-        if target in names:
-            names[target].named = False
-        names[target] = names.pop(source)
+        with self.step("rename"):
+            names = self.platter.names
+            if target in names:
+                names[target].named = False
+            names[target] = names.pop(source)
         self.sync_folder(target)
 
     def remove(self, path: Path) -> None:
-        self.step("unlink")
-        self.platter.delete(path)
+        with self.step("unlink"):
+            self.platter.delete(path)
 
     def sync_folder(self, path: Path) -> None:
-        self.step("fsync folder")
-        platter = self.platter
-        elsewhere = {name: inode for name, inode in platter.synced_names.items() if name.parent != path.parent}
-        here = {name: inode for name, inode in platter.names.items() if name.parent == path.parent}
-        platter.synced_names = elsewhere | here
+        with self.step("fsync folder"):
+            platter = self.platter
+            elsewhere = {name: inode for name, inode in platter.synced_names.items() if name.parent != path.parent}
+            here = {name: inode for name, inode in platter.names.items() if name.parent == path.parent}
+            platter.synced_names = elsewhere | here
 
     def free_bytes(self, path: Path) -> int:
         return self.platter.free_bytes()
 
-    def step(self, operation: str) -> None:
-        """One that is done or not: only writes are done in part."""
+    @contextmanager
+    def step(self, operation: str) -> Iterator[None]:
+        """One that is done or not."""
         fault = self.fault(operation)
-        if fault and fault.error:
-            self.fail(fault.error)
+        error = fault.error if fault else None
+        if fault and error and fault.part < 1:
+            self.fail(error)
+        yield
+        if error:
+            self.fail(error)
 
     def fault(self, operation: str) -> Fault | None:
         """Count a step, and ask the plan about it."""
@@ -180,8 +189,8 @@ class MemoryFile:
         return len(self._inode.data)
 
     def read(self, at: int, size: int) -> bytes:
-        self._disk.step("read")
-        return bytes(self._inode.data[at : at + size])
+        with self._disk.step("read"):
+            return bytes(self._inode.data[at : at + size])
 
     def write(self, data: bytes | memoryview) -> int:
         fault = self._disk.fault("write")
@@ -203,20 +212,20 @@ class MemoryFile:
             self._disk.fail(fault.error or refusal(errno.ENOSPC))
 
     def truncate(self, size: int) -> None:
-        self._disk.step("truncate")
-        del self._inode.data[size:]
+        with self._disk.step("truncate"):
+            del self._inode.data[size:]
 
     def sync(self) -> None:
-        self._disk.step("fsync")
-        self._inode.synced = bytes(self._inode.data)
+        with self._disk.step("fsync"):
+            self._inode.synced = bytes(self._inode.data)
 
     def lock(self) -> bool:
-        self._disk.step("lock")
-        holder = self._inode.locked_by
-        if holder and not holder._disk.dead:
-            return False
-        self._inode.locked_by = self
-        return True
+        with self._disk.step("lock"):
+            holder = self._inode.locked_by
+            if holder and not holder._disk.dead:
+                return False
+            self._inode.locked_by = self
+            return True
 
     def vanished(self) -> bool:
         return not self._inode.named

@@ -86,6 +86,7 @@ FAULTS = {
     "no space": lambda: Fault(refusal(errno.ENOSPC)),
     "no space after a part": lambda: Fault(refusal(errno.ENOSPC), 0.6),
     "input/output error": lambda: Fault(refusal(errno.EIO)),
+    "done, but told otherwise": lambda: Fault(refusal(errno.EIO), 1.0),
     "read only": lambda: Fault(refusal(errno.EROFS)),
     "short write": lambda: Fault(None, 0.5),
     "killed before": lambda: Fault(Killed()),
