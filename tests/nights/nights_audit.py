@@ -295,4 +295,3 @@ def _by_id(rows: list[JSON]) -> dict[str, JSON]:
 def _ended_at(row: JSON) -> float:
     timing = row["timing"]
     return float(datetime.fromisoformat(timing["started_at"]).timestamp() + timing["total_s"])
-

@@ -1,4 +1,4 @@
-"""Random job files, and what the contract says of each of their lines. Knows nothing of the program but the contract."""
+"""Random job files, and what the contract says of each of their lines. Knows nothing but the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A night from a seed: a job file, a provider with its moods, and a chain of runs that end in all the ways there are."""
+"""A night from a seed: a job file, a provider with its moods, and runs that end in all the ways there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from random import Random
 
 import nights_audit as audit

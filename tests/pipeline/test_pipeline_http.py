@@ -1,0 +1,89 @@
+"""The whole run over HTTP, on a real loop, against a server that does everything wrong now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import orjson
+from pipeline_world import ask, lines
+
+from processor.limits.gate import Gate
+from processor.limits.settings import LimitSettings
+from processor.models import JSON, Target
+from processor.pipeline import Outcome, Rooms, Run, Terms
+from processor.reading.formats import Defaults
+from processor.reading.source import Source
+from processor.results.journal import Journal
+from processor.retrying.backoff import Backoff
+from processor.retrying.decisions import Policy
+from processor.simulator.core import Provider
+from processor.simulator.faults import Faults
+from processor.simulator.server import serve
+from processor.simulator.settings import SimulatorSettings
+from processor.tokens.counter import TokenCounter
+from processor.transport.http import HttpTransport
+from processor.transport.settings import TransportSettings
+
+JOBS = 300
+
+
+async def run(jobs: Path, out: Path, provider: Provider) -> Outcome:
+    server = await serve(provider)
+    source = Source(str(jobs), Defaults())
+    policy = Policy(backoff=Backoff(min_s=0.01, max_s=0.1))
+    try:
+        async with HttpTransport(TransportSettings(first_byte_timeout_s=2.0, stall_timeout_s=0.5)) as stream:
+            rooms = Rooms(
+                source=aiter(source),
+                source_name=jobs.name,
+                sink=Journal(out),
+                gate=Gate(LimitSettings(), listen=lambda event: None, concurrency=64),
+                stream=stream,
+                target=Target(base_url=server.base_url),
+                counter=TokenCounter(None, asyncio.to_thread),
+                listen=lambda event: None,
+                wall=time.time,
+            )
+            return await Run(rooms, Terms(policy=policy))()
+    finally:
+        source.close()
+        await server.close()
+
+
+def read(path: Path) -> dict[str, JSON]:
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    found = {row["custom_id"]: row for row in rows}
+    assert len(found) == len(rows), "a job stands twice"
+    return found
+
+
+def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path: Path) -> None:
+    jobs, out = tmp_path / "jobs.jsonl", tmp_path / "results.jsonl"
+    jobs.write_bytes(lines(ask(number, model="gpt-4o") for number in range(JOBS)))
+    # A burst holds everybody back for half a second: fewer of them, or the test is nothing but waiting.
+    provider = Provider(
+        SimulatorSettings(
+            seed=3,
+            books=True,
+            faults=Faults.parse("all=0.05,burst_429=0.01"),
+            first_token_s=0.01,
+            speed_tps=5000.0,
+            gather_s=0.01,
+        )
+    )
+    outcome = asyncio.run(run(jobs, out, provider))
+    replied, failed = read(out), read(tmp_path / "results.errors.jsonl")
+    assert outcome.exit_code == (1 if failed else 0)
+    assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(JOBS)}
+    assert not replied.keys() & failed.keys()
+    for row in replied.values():
+        request = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"Question {row['line'] - 1}?"}]}
+        expected = provider.expected_body("/v1/chat/completions", request)
+        if row["usage_source"] == "computed":
+            expected["usage"] = row["usage"]
+        assert row["response"]["body"] == expected
+    assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
+    assert provider.books.completed == len(replied)
+    assert len(provider.books.faults) >= 14, "hardly anything went wrong"
