@@ -79,8 +79,10 @@ class RunStarted:
 class JobSkipped:
     """Nothing is sent for this job: it has its reply, or its failure stands."""
 
-    custom_id: str
+    custom_id: str | None
+    """None where many are told of at once."""
     why: Literal["done", "changed", "own_fault"]
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

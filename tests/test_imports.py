@@ -14,20 +14,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "processor"
 
-VALUES = frozenset({"models", "errors", "events"})
+VALUES = frozenset({"models", "errors", "events", "identity"})
 """Everybody may know them; they know nobody else."""
 
 MAY_KNOW = {
     "models": frozenset(),
     "errors": frozenset(),
     "events": frozenset({"models"}),
-    "reading": VALUES,
+    "identity": frozenset(),
+    "parallel": frozenset(),
+    "reading": VALUES | {"parallel"},
     "limits": VALUES,
     "retrying": VALUES,
     "wire": VALUES,
     "providers": VALUES,
     "tokens": VALUES,
-    "results": VALUES,
+    "results": VALUES | {"parallel"},
     "terminal": VALUES,
     "logbook": VALUES,
     "transport": VALUES | {"wire"},

@@ -10,6 +10,7 @@ from processor.events import Listen, Signal, Stream
 from processor.limits.gate import Gate
 from processor.models import Job, Result, Target
 from processor.reading.formats import Draft
+from processor.reading.passing import Passed
 from processor.reading.source import BadLine
 from processor.results.sink import Sink
 from processor.retrying.decisions import Policy
@@ -26,7 +27,7 @@ class Echoing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    source: AsyncGenerator[Draft | BadLine, None]
+    source: AsyncGenerator[Draft | BadLine | Passed, None]
     source_name: str
     sink: Sink
     gate: Gate

@@ -22,6 +22,7 @@ from processor.pipeline.rooms import Outcome, Rooms, Terms
 from processor.pipeline.worker import Worker
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Draft
+from processor.reading.passing import Passed
 from processor.reading.source import BadLine
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
@@ -129,11 +130,16 @@ class Run:
                     return
         self._read_to = WHOLE
 
-    async def _take(self, found: Draft | BadLine) -> None:
-        self._lines += 1
+    async def _take(self, found: Draft | BadLine | Passed) -> None:
+        lines = found.jobs if isinstance(found, Passed) else 1
+        self._lines += lines
         self._read_to = found.line
-        if self._lines % BREATH_LINES == 0:
+        if self._lines % BREATH_LINES < lines:
             await asyncio.sleep(0)
+        if isinstance(found, Passed):
+            self._jobs += lines
+            self._rooms.listen(JobSkipped(custom_id=None, why="done", count=lines))
+            return
         if isinstance(found, BadLine):
             await self._worker.give_up(self._no_job(found))
             return

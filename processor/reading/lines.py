@@ -48,6 +48,15 @@ class LineSplitter:
         """The last line, where the file does not end in a newline."""
         return self._finish() if self._tail or self._overlong else None
 
+    @property
+    def number(self) -> int:
+        """Of the last line fed, or skipped."""
+        return self._number
+
+    def skip(self, lines: int) -> None:
+        """So many lines are not fed. To be called between two lines."""
+        self._number += lines
+
     def _whole(self, data: bytes) -> Line | None:
         if len(data) > self._max_bytes:
             self._hold(data)
@@ -70,8 +79,10 @@ class LineSplitter:
     def _pass(self, piece: bytes) -> None:
         assert self._overlong is not None
         self._overlong.update(piece)
+        begins_file = self._number == self._overlong_size == 0
         self._overlong_size += len(piece)
-        self._overlong_blank = self._overlong_blank and not piece.strip()
+        shown = piece.removeprefix(BYTE_ORDER_MARK) if begins_file else piece
+        self._overlong_blank = self._overlong_blank and not shown.strip()
 
     def _finish(self) -> Line | None:
         data = bytes(self._tail)

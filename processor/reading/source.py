@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -14,9 +15,11 @@ from processor.errors import ConfigError
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Defaults, Draft, NoJob, parse
 from processor.reading.lines import Line, LineSplitter, count_lines
+from processor.reading.passing import Passed, Passing, PassOver
 
 CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 32 * 1024 * 1024
+WORTH_PASSING_BYTES = 64 << 20
 STDIN = 0
 
 
@@ -58,6 +61,30 @@ class Source:
                 yield self._read(line)
         if last := splitter.finish():
             yield self._read(last)
+
+    async def unfinished(
+        self, pass_over: PassOver, limit: int | None = None
+    ) -> AsyncGenerator[Draft | BadLine | Passed, None]:
+        """The same, but in a large file jobs that are done are only counted, in its first ``limit`` lines.
+
+        Each thing found is to be dealt with before the next is asked for.
+        """
+        if not stat.S_ISREG(self._kind) or os.fstat(self._file.fileno()).st_size < WORTH_PASSING_BYTES:
+            async with aclosing(aiter(self)) as every:
+                async for found in every:
+                    yield found
+            return
+        passing = Passing(
+            self._file.fileno(),
+            self._defaults,
+            self._max_line_bytes,
+            read=self._read,
+            pass_over=pass_over,
+            limit=limit,
+        )
+        with closing(iter(passing)) as lines:
+            for line in lines:
+                yield line
 
     def _read(self, line: Line) -> Draft | BadLine:
         if line.data is None:

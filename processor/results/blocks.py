@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 
-from processor.results.disk import File
+from processor.results.disk import File, RealDisk
 from processor.results.entries import PACKED, REPLIED, Entry, read_entry
 
 BLOCK_BYTES = 2 << 20
@@ -110,6 +112,12 @@ def read_block(file: File, start: int, end: int, *, replies: bool) -> Block:
                 _note_damage(block, raw, ended)
     block.entries = b"".join(packed)
     return block
+
+
+def read_span(path: Path, replies: bool, span: Span) -> Block:
+    """Like ``read_block``, in any process."""
+    with closing(RealDisk().open(path, "read")) as file:
+        return read_block(file, *span, replies=replies)
 
 
 def _note_damage(block: Block, raw: bytes, ended: bool) -> None:

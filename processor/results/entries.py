@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from processor.identity import KEY_BYTES, check_of, job_key
 from processor.models import Result
-from processor.results.table import KEY_BYTES
 
 REPLIED, FAILED, OWN_FAULT, LINE, SIMULATED = 1, 2, 4, 8, 16
 """Flags. LINE: the row of a line that is no job."""
@@ -37,20 +37,9 @@ class Entry(NamedTuple):
 PACKED = Struct(f"<{KEY_BYTES}s4sHBI")
 
 
-def job_key(custom_id: str) -> bytes:
-    return blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
-
-
 def line_key(raw: bytes) -> bytes:
     """``raw``: the row without its line feed."""
     return blake2b(raw, digest_size=KEY_BYTES, person=b"line").digest()
-
-
-def check_of(fingerprint: str) -> bytes:
-    try:
-        return bytes.fromhex(fingerprint[:8]).ljust(4, b"\0")
-    except ValueError:
-        return blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=4).digest()
 
 
 def entry_of(result: Result, raw: bytes) -> Entry:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from struct import Struct
 from zlib import crc32
 
+from processor.identity import KEY_BYTES
 from processor.results.disk import File
 from processor.results.entries import MAX_ATTEMPTS
-from processor.results.table import KEY_BYTES
 
 _BODY = Struct(f"<{KEY_BYTES}sHB")
 """key, attempts in all runs, whether one of them is in flight. 16 bytes with the checksum: none crosses a page."""

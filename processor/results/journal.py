@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Self
 
 from processor.errors import ConfigError, OutputError
+from processor.identity import job_key
 from processor.models import Result
 from processor.results.appender import Appender, Pending
 from processor.results.disk import Disk, File, RealDisk
-from processor.results.entries import FAILED, LINE, REPLIED, entry_of, job_key
+from processor.results.entries import FAILED, LINE, REPLIED, entry_of
 from processor.results.intents import Intents
 from processor.results.ledger import Ledger
 from processor.results.rows import encode

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from processor.results.entries import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, REPLIED, Entry, check_of, job_key
+from processor.identity import IDENTITY, check_of, job_key
+from processor.results.entries import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, REPLIED, Entry
 from processor.results.table import FIELDS, Table
 
 SEEN = 128
@@ -51,6 +52,23 @@ class Ledger:
             return Standing.DUPLICATE
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
         return _standing(flags, check == now)
+
+    def pass_over(self, identities: bytes, begin: int, end: int) -> int:
+        """Meet the jobs from ``begin`` on as long as each is DONE. Returns the number of the first that is not met so.
+
+        It may be DONE all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
+        """
+        width, find = IDENTITY.size, self._table.find
+        jobs = IDENTITY.iter_unpack(memoryview(identities)[begin * width : end * width])
+        for number, (key, now) in enumerate(jobs, begin):
+            place = find(key)
+            if place is None:
+                return number
+            check, attempts, count, flags = FIELDS.unpack_from(*place)
+            if check != now or flags & (REPLIED | SEEN) != REPLIED:
+                return number
+            FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
+        return end
 
     def meet_line(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from processor.errors import ConfigError
-from processor.results.blocks import MAX_NAMED, Block, blocks
+from processor.results.blocks import MAX_NAMED, Block, blocks, read_span, spans
 from processor.results.disk import Disk, File
 from processor.results.entries import PACKED, SIMULATED
 from processor.results.ledger import Ledger
@@ -55,9 +56,9 @@ def scan(disk: Disk, path: Path, ledger: Ledger, *, replies: bool, simulated: bo
 
 def _blocks(disk: Disk, path: Path, file: File, *, replies: bool) -> Generator[Block, None, None]:
     if disk.shared and file.size() >= WORTH_A_HELPER_BYTES:
-        from processor.results.helper import blocks_with_help  # its import takes longer than a small file
+        from processor.parallel import in_order  # its import takes longer than a small file
 
-        return blocks_with_help(path, file, replies=replies)
+        return in_order(partial(read_span, path, replies), spans(file.size()))
     return blocks(file, replies=replies)
 
 

@@ -11,14 +11,14 @@ from array import array
 from collections.abc import Iterator
 from struct import Struct
 
-KEY_BYTES = 9
-"""Two of a million random keys are the same with a probability of 2e-10: 15 bits choose a chain, 56 are stored."""
+from processor.identity import KEY_BYTES
 
 FIELDS = Struct("<4sHIB")
 """check, attempts, count, flags."""
 
 _CHAIN_BYTES = 2
 _CHAINS = 1 << 15
+"""15 bits of the key choose a chain, 56 are stored: two of a million are taken for one with a probability of 2e-10."""
 _TAIL_BYTES = KEY_BYTES - _CHAIN_BYTES
 _WIDTH = _TAIL_BYTES + FIELDS.size
 _COUNT_AT = _TAIL_BYTES + 6

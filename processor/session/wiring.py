@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from processor.limits.settings import LaneLimits, LimitSettings
 from processor.models import Target
 from processor.pipeline import Rooms, Terms
 from processor.providers import ANY
-from processor.reading.formats import Defaults
-from processor.reading.source import Source
+from processor.reading.formats import Defaults, Draft
+from processor.reading.passing import Passed
+from processor.reading.source import BadLine, Source
 from processor.results.journal import Journal
 from processor.results.stdout import StandardOutput
 from processor.retrying.backoff import Backoff
@@ -100,7 +101,7 @@ def rooms(
     listen: Listen,
 ) -> Rooms:
     return Rooms(
-        source=aiter(source),
+        source=_lines(plan, source, sink),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
         gate=Gate(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
@@ -111,6 +112,12 @@ def rooms(
         wall=time.time,
         echo=Echo() if plan.echo else None,
     )
+
+
+def _lines(plan: Plan, source: Source, sink: Output) -> AsyncGenerator[Draft | BadLine | Passed, None]:
+    if isinstance(sink, Journal) and sink.replied:
+        return source.unfinished(sink.ledger.pass_over, plan.limit)
+    return aiter(source)
 
 
 def _limits(settings: Settings, access: Access | None) -> LimitSettings:

@@ -112,7 +112,7 @@ class Tally:
         self._done_at_start = event.done
 
     def _job_skipped(self, event: JobSkipped) -> None:
-        self.skipped[event.why] += 1
+        self.skipped[event.why] += event.count
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         self.last_at = event.at
