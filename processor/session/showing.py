@@ -73,10 +73,18 @@ def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, 
         tpm=limits.tpm,
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
-        damaged_lines=sum(found.damaged for found in journal.found.values()) if journal else 0,
-        kept_aside=str(journal.paths.damaged) if journal else None,
+        damage=_damage(journal) if journal else (),
         maybe_billed=journal.maybe_billed if journal else 0,
         warnings=_little_room(journal, jobs, done) if journal and jobs is not None else (),
+    )
+
+
+def _damage(journal: Journal) -> tuple[opening.Damage, ...]:
+    aside = str(journal.paths.damaged)
+    return tuple(
+        opening.Damage(file=str(path), count=found.damaged, numbers=tuple(found.damaged_lines), kept_aside=aside)
+        for path, found in journal.found.items()
+        if found.damaged
     )
 
 

@@ -8,6 +8,21 @@ from processor.terminal.rows import BLANK, Row
 from processor.terminal.words import plural
 
 
+NAMED_LINES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Lines of a file of ours that were no rows."""
+
+    file: str
+    count: int
+    numbers: tuple[int, ...]
+    """The first of them."""
+    kept_aside: str
+    """Where they are now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     source: str
@@ -28,10 +43,7 @@ class Opening:
     own_limits: tuple[str, ...] = ()
     """Models with limits of their own."""
     simulated: bool = False
-    damaged_lines: int = 0
-    """Lines of the results file that were no rows."""
-    kept_aside: str | None = None
-    """Where they are now."""
+    damage: tuple[Damage, ...] = ()
     maybe_billed: int = 0
     """Requests that were in flight when an earlier run ended without a word."""
     warnings: tuple[str, ...] = ()
@@ -83,11 +95,16 @@ def _results(opening: Opening) -> Row:
 
 def _warnings(opening: Opening) -> list[str]:
     warnings = list(opening.warnings)
-    if opening.damaged_lines:
-        aside = f", kept in {opening.kept_aside}" if opening.kept_aside else ""
-        lines = plural(opening.damaged_lines, "damaged line")
-        warnings.append(f"{lines} in {opening.results}{aside}: their jobs are done again")
+    warnings += [_damaged(damage) for damage in opening.damage]
     if opening.maybe_billed:
         requests = plural(opening.maybe_billed, "request")
         warnings.append(f"{requests} of an earlier run may have been billed without a reply")
     return warnings
+
+
+def _damaged(damage: Damage) -> str:
+    named = damage.numbers[:NAMED_LINES]
+    more = ", ..." if damage.count > len(named) else ""
+    where = f"{'line' if damage.count == 1 else 'lines'} {', '.join(map(str, named))}{more}"
+    what = plural(damage.count, "damaged line")
+    return f"{what} in {damage.file} ({where}), kept in {damage.kept_aside}: what had these rows is done again"

@@ -29,6 +29,10 @@ def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
+def damage(count: int, *numbers: int) -> opening.Damage:
+    return opening.Damage(file="r.jsonl", count=count, numbers=numbers, kept_aside="r.damaged.jsonl")
+
+
 def opened(**more: Any) -> str:
     usual: dict[str, Any] = {
         "source": "jobs.jsonl",
@@ -65,10 +69,14 @@ def test_the_first_lines_say_what_is_about_to_happen() -> None:
         ({"tpm": 9000, "own_limits": ("gpt-4o",)}, "limits   9,000 tokens a minute, apart from gpt-4o; at most 64"),
         ({"results": "-"}, "results  stdout, without a journal: a run that stops cannot go on\n"),
         (
-            {"damaged_lines": 1, "kept_aside": "results.damaged.jsonl"},
-            "warning  1 damaged line in results.jsonl, kept in results.damaged.jsonl: their jobs are done again\n",
+            {"damage": (damage(1, 3),)},
+            "warning  1 damaged line in r.jsonl (line 3), kept in r.damaged.jsonl: what had these rows is done again\n",
         ),
-        ({"damaged_lines": 2}, "warning  2 damaged lines in results.jsonl: their jobs are done again\n"),
+        (
+            {"damage": (damage(9, 1, 2, 3, 4, 5, 6),)},
+            "warning  9 damaged lines in r.jsonl (lines 1, 2, 3, 4, 5, ...), "
+            "kept in r.damaged.jsonl: what had these rows is done again\n",
+        ),
         ({"maybe_billed": 3}, "warning  3 requests of an earlier run may have been billed without a reply\n"),
         ({"warnings": ("little room",)}, "warning  little room\n"),
     ],
