@@ -52,9 +52,9 @@ class Ended:
         return line.removeprefix("error: ")
 
     def said(self, label: str) -> str:
-        """The text of a row of the opening or the summary."""
-        (text,) = [line.partition(" ")[2].strip() for line in self.err.splitlines() if line.split(" ")[0] == label]
-        return text
+        """The text of the last row of the opening or the summary with this label."""
+        texts = [line.removeprefix(label).strip() for line in self.err.splitlines() if line.startswith(f"{label} ")]
+        return texts[-1]
 
 
 class Shell:
@@ -88,8 +88,9 @@ class Shell:
             out, err = process.communicate(stdin, timeout=timeout_s)
         finally:
             process.kill()
-        self.said += [out.decode(), err.decode()]
-        return Ended(process.returncode, out.decode(), err.decode())
+        ended = Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
+        self.said += [ended.out, ended.err]
+        return ended
 
     def write(self, name: str, *entries: Any) -> str:
         """A file of JSON lines."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +12,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from cli_world import KEY, Ended, Server, Shell  # noqa: E402
+from cli_world import KEY, Ended, Server, Shell
 
-from processor import cli  # noqa: E402
-from processor.simulator.settings import INSTANT, SimulatorSettings  # noqa: E402
+from processor import cli
+from processor.simulator.settings import INSTANT, SimulatorSettings
 
 
 @pytest.fixture
@@ -53,19 +54,19 @@ def server(serving: Callable[[SimulatorSettings], Server]) -> Server:
 
 @pytest.fixture
 def inside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Ended]]:
-    """The program inside this process: quicker, for what ends before anything begins."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    """The program inside this process, in the shell's folder: as a process of its own, but quicker."""
+    monkeypatch.chdir(shell.folder)
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(*args: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["process", *args])
+        monkeypatch.setattr(os, "environ", shell.environ)
         with pytest.raises(SystemExit) as end:
             cli.main()
         said = capfd.readouterr()
+        shell.said += [said.out, said.err]
         return Ended(int(end.value.code or 0), said.out, said.err)
 
     yield run

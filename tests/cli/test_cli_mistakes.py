@@ -102,15 +102,15 @@ def test_an_encoding_that_nobody_knows_is_one_line(inside: Run, jobs: str, tmp_p
     assert ended.error.startswith("unknown encoding 'o2k': use one of ")
 
 
-def test_certificates_that_cannot_be_used_are_one_line(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+def test_certificates_that_cannot_be_used_are_one_line(inside: Run, jobs: str, shell: Shell) -> None:
+    shell.environ["OPENAI_API_KEY"] = KEY
     ended = inside(jobs, "--ca-file", "no.pem")
     assert ended.code == 2
     assert ended.error == "the CA file no.pem cannot be used: No such file or directory"
 
 
-def test_a_key_is_sent_unencrypted_to_nobody_else(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+def test_a_key_is_sent_unencrypted_to_nobody_else(inside: Run, jobs: str, shell: Shell) -> None:
+    shell.environ["OPENAI_API_KEY"] = KEY
     ended = inside(jobs, "--base-url", "http://llm.example.org/v1")
     assert ended.code == 2
     assert ended.error.startswith("a key would be sent unencrypted to llm.example.org: use https")
