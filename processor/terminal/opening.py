@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from processor.terminal.rows import BLANK, Row
 from processor.terminal.words import plural
 
-
 NAMED_LINES = 5
 
 
