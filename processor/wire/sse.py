@@ -35,7 +35,7 @@ class Decoder:
         if end > 0 and not self._data and text.startswith(b"data: "):
             payloads = text[6:end].split(b"\n\ndata: ")
             # No line end but those between the events: each event is one plain data line.
-            if text.count(b"\n", 0, end) == 2 * len(payloads) - 2:
+            if b"\n" not in b"".join(payloads):
                 if end + 2 < len(text):
                     self._keep(text[end + 2 :])
                 return payloads

@@ -5,7 +5,8 @@ Parsing a whole chunk for a word of text is most of the work of reading a stream
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from orjson import JSONDecodeError, loads
 
@@ -31,23 +32,24 @@ class Shortcut:
 
         Exact: a string in the place of the string is what parsing the whole chunk would give.
         """
-        pieces, head, tail = self._pieces, self._head, self._tail
-        if pieces is None:
+        if self._pieces is None:
             return start
+        texts = _strings(self._raw_texts(payloads, start))
+        if texts:
+            self._pieces += texts
+            self._misses = 0
+        return start + len(texts)
+
+    def _raw_texts(self, payloads: Sequence[bytes], start: int) -> list[bytes]:
+        """What stands in the place of the text, in the chunks up to the first that is otherwise."""
+        head, tail, raws = self._head, self._tail, []
         skip, drop = len(head), -len(tail)
         for index in range(start, len(payloads)):
             payload = payloads[index]
             if not (payload.startswith(head) and payload.endswith(tail)):
-                return index
-            try:
-                text = loads(payload[skip:drop])
-            except JSONDecodeError:
-                return index
-            if type(text) is not str:
-                return index
-            pieces.append(text)
-            self._misses = 0
-        return len(payloads)
+                break
+            raws.append(payload[skip:drop])
+        return raws
 
     def forget(self) -> None:
         self._pieces = None
@@ -71,6 +73,34 @@ class Shortcut:
         end = start + len(raw)
         if start > 0 and _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field):
             self._head, self._tail, self._pieces = payload[:start], payload[end:], pieces
+
+
+def _strings(raws: list[bytes]) -> list[str]:
+    """Those up to the first that is no JSON string, decoded.
+
+    All at once, as one list. No JSON string holds a line feed: halves of two broken ones never make a whole one, and
+    so there are fewer values than raws in no list that can be decoded.
+    """
+    try:
+        texts: list[str] = loads(b"[%b]" % b",\n".join(raws))
+    except JSONDecodeError:
+        return list(_one_by_one(raws))
+    return texts if len(texts) == len(raws) and _all_strings(texts) else list(_one_by_one(raws))
+
+
+def _one_by_one(raws: list[bytes]) -> Iterator[str]:
+    for raw in raws:
+        try:
+            text = loads(raw)
+        except JSONDecodeError:
+            return
+        if type(text) is not str:
+            return
+        yield text
+
+
+def _all_strings(values: list[Any]) -> bool:
+    return {str}.issuperset(map(type, values))
 
 
 def _only_text(holder: JSON) -> str | None:
