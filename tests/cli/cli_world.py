@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -141,5 +141,8 @@ def asks(number: int) -> Sequence[dict[str, Any]]:
     return [ask(f"job-{at}") for at in range(number)]
 
 
-def interrupt(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> None:
-    process.send_signal(number)
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,184 @@
+"""What stops a run: one clear line, the exit code that says so, and the command to go on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from cli_world import Ended, Server, Shell, ask, asks, free_port
+
+from processor.simulator.faults import Faults
+from processor.simulator.settings import INSTANT, SimulatorSettings
+
+Run = Callable[..., Ended]
+Serving = Callable[[SimulatorSettings], Server]
+
+STEADY = replace(
+    INSTANT, first_token_s=0.2, first_token_jitter=0.0, canned=False, speed_tps=40.0, reply_tokens=(60, 60)
+)
+"""Replies of one and a half seconds."""
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_so():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen within ten seconds")
+
+
+# ---------------------------------------------------------------- what costs one request
+
+
+def test_a_wrong_key_costs_one_request_and_says_so(shell: Shell, serving: Serving) -> None:
+    server = serving(replace(INSTANT, auth="refused"))
+    shell.write("jobs.jsonl", *asks(100))
+    ended = shell("jobs.jsonl", "--out", "r.jsonl")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.said("stopped") == "100 jobs to go: the provider refused: Incorrect API key provided."
+    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl"
+    assert len(server.asked) == 1
+    assert shell.rows("r.jsonl") == []
+    assert not (shell.folder / "r.errors.jsonl").exists()
+
+
+def test_a_wrong_address_says_so(shell: Shell, inside: Run) -> None:
+    shell.write("jobs.jsonl", *asks(100))
+    port = free_port()
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", f"http://127.0.0.1:{port}/v1", "--quiet")
+    assert ended.code == 3
+    assert ended.error == (
+        f"cannot connect to 127.0.0.1:{port}: Connection refused; is --base-url right, and the server up?"
+    )
+    assert shell.rows("r.jsonl") == []
+
+
+def test_a_host_that_does_not_exist_says_so(shell: Shell, inside: Run) -> None:
+    shell.write("jobs.jsonl", ask("a"))
+    shell.environ["OPENAI_API_KEY"] = "not-a-key"
+    ended = inside("jobs.jsonl", "--base-url", "https://llm.invalid/v1", "--quiet")
+    assert ended.code == 3
+    assert ended.error.startswith("the host of llm.invalid:443 is not found: ")
+
+
+def test_a_wrong_model_does_not_make_a_hundred_failed_rows(shell: Shell, inside: Run, serving: Serving) -> None:
+    server = serving(replace(INSTANT, models=("gpt-5",)))
+    shell.write("jobs.jsonl", *asks(300))
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-4o-mini")
+    assert ended.code == 3
+    assert "the first 20 requests were all rejected: The model `gpt-4o-mini` does not exist" in ended.said("stopped")
+    assert len(shell.rows("r.errors.jsonl")) < 100
+    assert len(server.asked) < 100
+
+
+def test_an_account_without_credit_stops_the_run_where_it_is(shell: Shell, inside: Run, serving: Serving) -> None:
+    serving(replace(INSTANT, quota=5))
+    shell.write("jobs.jsonl", *asks(40))
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--concurrency", "4")
+    assert ended.code == 3
+    assert "You exceeded your current quota" in ended.said("stopped")
+    assert len(shell.rows("r.jsonl")) == 5
+    serving(INSTANT)
+    assert inside("jobs.jsonl", "--out", "r.jsonl").code == 0
+    assert len(shell.rows("r.jsonl")) == 40
+
+
+def test_a_server_that_always_fails_costs_a_job_its_attempts(shell: Shell, inside: Run, serving: Serving) -> None:
+    server = serving(replace(INSTANT, faults=Faults({"error_500": 1.0})))
+    shell.write("jobs.jsonl", ask("a"))
+    (shell.folder / "config.toml").write_text("[waiting]\nbackoff_min_s = 0.01\nbackoff_max_s = 0.02\n")
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--max-attempts", "3")
+    assert ended.code == 1
+    (row,) = shell.rows("r.errors.jsonl")
+    assert row["attempts"] == len(server.asked) == 3
+    assert row["error"]["message"].endswith(" (the last of 3 failed attempts)")
+    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl --max-attempts 3"
+
+
+# ---------------------------------------------------------------- signals
+
+
+@pytest.fixture
+def running(shell: Shell, serving: Serving) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts a run of many jobs, and returns when four are in flight."""
+    server = serving(STEADY)
+    shell.write("jobs.jsonl", *[ask(f"job-{at}", max_tokens=60) for at in range(40)])
+
+    def start(*args: str) -> subprocess.Popen[bytes]:
+        before = len(server.asked)
+        process = shell.start("jobs.jsonl", "--out", "r.jsonl", "--concurrency", "4", *args)
+        wait_until(lambda: len(server.asked) >= before + 4)
+        return process
+
+    return start
+
+
+Running = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_one_signal_lets_what_is_in_flight_finish(shell: Shell, running: Running, number: int, name: str) -> None:
+    process = running()
+    process.send_signal(number)
+    ended = shell.end(process)
+    assert ended.code == 130
+    rows = shell.rows("r.jsonl")
+    assert 4 <= len(rows) < 40
+    assert f"stopping: interrupted ({name}); " in ended.err
+    assert ended.said("stopped") == f"{40 - len(rows)} jobs to go: interrupted ({name})"
+    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl --concurrency 4"
+    assert "error: " not in ended.err
+
+
+def test_two_break_it_off_and_the_next_run_says_what_may_have_been_billed(shell: Shell, running: Running) -> None:
+    process = running()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    ended = shell.end(process)
+    assert time.monotonic() - asked_at < 1.0
+    assert ended.code == 130
+    assert ended.said("maybe billed") == "4 attempts that broke off without a reply"
+    done = len(shell.rows("r.jsonl"))
+    assert done < 4
+
+    again = shell("jobs.jsonl", "--out", "r.jsonl", "--limit", "1")
+    assert again.code == 0
+    assert again.said("warning").startswith("4 requests of an earlier run may have been billed without a reply")
+
+
+def test_without_grace_one_is_enough(shell: Shell, running: Running) -> None:
+    process = running("--grace", "0")
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert shell.end(process).code == 130
+    assert time.monotonic() - asked_at < 1.0
+
+
+def test_it_can_be_asked_what_it_is_doing(shell: Shell, running: Running) -> None:
+    process = running()
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    ended = shell.end(process)
+    assert ended.code == 130
+    assert "/40 done (" in ended.err
+    assert ended.err.count("  in flight for ") == 4
+
+
+def test_a_killed_run_loses_nothing_that_was_written(shell: Shell, running: Running) -> None:
+    process = running()
+    wait_until(lambda: (shell.folder / "r.jsonl").read_bytes().count(b"\n") >= 2)
+    process.kill()
+    process.wait()
+    shell.end(process)
+    done = {row["custom_id"] for row in shell.rows("r.jsonl")}
+    again = shell("jobs.jsonl", "--out", "r.jsonl", "--concurrency", "40")
+    assert again.code == 0
+    assert again.said("done").endswith(f", {len(done)} before")
+    assert len(shell.rows("r.jsonl")) == len({row["custom_id"] for row in shell.rows("r.jsonl")}) == 40
