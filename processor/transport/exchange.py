@@ -14,9 +14,10 @@ from processor.models import Job, Reply
 from processor.transport.body import OutgoingBody
 from processor.transport.connections import Connections
 from processor.transport.failures import before_response, inside_response
-from processor.transport.gather import gather
+from processor.transport.gather import Reading, gather
 from processor.transport.intakes import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
 from processor.transport.patience import Patience
+from processor.transport.pauses import Pauses
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
 from processor.wire import Fold, open_fold, payload, refusal, request_id
@@ -39,6 +40,7 @@ class Exchange:
         settings: TransportSettings,
         *,
         connections: Connections,
+        pauses: Pauses,
         wall: Callable[[], float],
     ) -> None:
         self._job = job
@@ -46,6 +48,7 @@ class Exchange:
         self._tell = tell
         self._settings = settings
         self._connections = connections
+        self._pauses = pauses
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._fold = open_fold(job.path, job.body)
@@ -57,6 +60,7 @@ class Exchange:
         self._status = 0
         self._headers: dict[str, str] = {}
         self._intake: Intake | None = None
+        self._reading: Reading | None = None
 
     @property
     def request_id(self) -> str | None:
@@ -108,7 +112,8 @@ class Exchange:
                 patience.within(_ERROR_BODY_WITHIN_S)
             if self._connection is not None:
                 self._connections.carry(self._connection, response.content)
-            await gather(response.content, self._intake, patience)
+            self._reading = Reading(self._route.rhythms[self._job.model], self._pauses, self._connection)
+            await gather(response.content, self._intake, patience, self._reading)
         finally:
             response.close()
 
@@ -134,7 +139,9 @@ class Exchange:
     def _grown(self, fold: Fold) -> None:
         if not self._has_token and fold.started:
             self._has_token = True
-            self._tell(FirstToken(self._loop.time()))
+            self._tell(FirstToken(at := self._loop.time()))
+            if self._reading is not None and not self._settings.echo:
+                self._reading.begin(at)
         if self._settings.echo and (text := fold.take_text()):
             self._tell(Delta(text))
 

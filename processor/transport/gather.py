@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
 
 from processor.transport.intakes import Intake
 from processor.transport.patience import Patience
+from processor.transport.pauses import Pauses
+from processor.transport.rhythm import Rhythm
 
 _END_WITHIN_S = 0.1
 """How long the end of a response is waited for once its reply is whole: with it the connection can be used again."""
 
 
-async def gather(content: StreamReader, intake: Intake, patience: Patience) -> None:
+class Reading:
+    """One response's reads, paused where several segments can be gathered that way.
+
+    Never before ``begin``: until the first token has come, all is read as it comes.
+    """
+
+    def __init__(self, rhythm: Rhythm, pauses: Pauses, connection: BaseProtocol | None) -> None:
+        self._rhythm = rhythm
+        self._pauses = pauses
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._may_pause = rhythm.opens()
+        self._began_at: float | None = None
+        self._reads = 0
+        self._paused_until = 0.0
+        self._paused = False
+
+    def begin(self, at: float) -> None:
+        """The first token has come."""
+        self._began_at = at
+
+    def took(self) -> None:
+        """What has been read is taken in, and more will come."""
+        if self._began_at is None:
+            return
+        self._reads += 1
+        if not self._may_pause or (now := self._loop.time()) < self._paused_until:
+            return
+        pause_s = self._rhythm.pause_s(now - self._began_at)
+        transport = self._connection.transport if self._connection is not None else None
+        if pause_s and transport is not None:
+            self._paused = True
+            self._paused_until = now + pause_s
+            self._pauses.pause(transport, self._paused_until)
+
+    def end(self) -> None:
+        """The reply is whole."""
+        now = self._loop.time()
+        if self._began_at is not None:
+            self._rhythm.learn(now - self._began_at, None if self._paused else self._reads)
+        transport = self._connection.transport if self._connection is not None else None
+        if now < self._paused_until and transport is not None:
+            self._pauses.end(transport)
+
+
+async def gather(content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
     """Read until the intake has enough, or the response ends.
 
     Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
     """
-    while not intake.enough:
-        data = await content.readany()
-        if not data:
-            intake.finish()
-            return
+    while data := await content.readany():
         patience.heard()
         intake.take(data)
+        if intake.enough:
+            break
+        reading.took()
+    else:
+        intake.finish()
+    reading.end()
     if not content.is_eof():
         patience.within(_END_WITHIN_S)
         while await content.readany():

@@ -9,14 +9,16 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
 from processor.errors import ConfigError, ConnectionLost, RequestError
 from processor.events import Tell
 from processor.models import Job, Reply, Target
 from processor.transport.connections import Connections
+from processor.transport.connector import Connector
 from processor.transport.exchange import Exchange
 from processor.transport.failures import without_key
+from processor.transport.pauses import Pauses
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
 
@@ -33,6 +35,7 @@ class HttpTransport:
         self._routes: dict[tuple[Target, str], Route] = {}
         self._connections = Connections()
         self._sessions = AsyncExitStack()
+        self._pauses: Pauses
         self._pooled: ClientSession
         self._fresh: ClientSession
         """Closes each connection behind its reply."""
@@ -40,6 +43,8 @@ class HttpTransport:
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file is of no use."""
         trust = _trust(self._settings.ca_file)
+        self._pauses = Pauses()
+        self._sessions.callback(self._pauses.close)
         self._pooled = await self._sessions.enter_async_context(self._open_session(trust, force_close=False))
         self._fresh = await self._sessions.enter_async_context(self._open_session(trust, force_close=True))
         return self
@@ -52,7 +57,15 @@ class HttpTransport:
     async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
         """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
         route = self._route(target, job.path)
-        exchange = Exchange(job, route, tell, self._settings, connections=self._connections, wall=self._wall)
+        exchange = Exchange(
+            job,
+            route,
+            tell,
+            self._settings,
+            connections=self._connections,
+            pauses=self._pauses,
+            wall=self._wall,
+        )
         try:
             reply = await exchange.reply(self._pooled if route.reuse.allowed() else self._fresh)
         except RequestError as error:
@@ -69,7 +82,7 @@ class HttpTransport:
     def _open_session(self, trust: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
         return ClientSession(
             # How many connections there may be is the gate's business.
-            connector=TCPConnector(limit=0, limit_per_host=0, ssl=trust, force_close=force_close),
+            connector=Connector(limit=0, limit_per_host=0, ssl=trust, force_close=force_close),
             # All other timeouts are in `patience`.
             timeout=ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
             cookie_jar=DummyCookieJar(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
 
 from multidict import CIMultiDict
@@ -11,6 +12,7 @@ from processor.errors import ConfigError
 from processor.models import Target
 from processor.transport.proxies import proxy_for
 from processor.transport.reuse import Reuse
+from processor.transport.rhythm import Rhythm
 from processor.transport.urls import request_url
 
 _OPENAI = "api.openai.com"
@@ -19,7 +21,17 @@ _OPENAI = "api.openai.com"
 class Route:
     """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
 
-    __slots__ = ("declines_padding", "headers", "key", "knows_stream_options", "proxy", "reuse", "url", "where")
+    __slots__ = (
+        "declines_padding",
+        "headers",
+        "key",
+        "knows_stream_options",
+        "proxy",
+        "reuse",
+        "rhythms",
+        "url",
+        "where",
+    )
 
     def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
         shown = "the base URL" if "@" in target.base_url else target.base_url
@@ -43,6 +55,8 @@ class Route:
         self.knows_stream_options = True
         """Until the server refuses them."""
         self.reuse = Reuse()
+        self.rhythms: dict[str, Rhythm] = defaultdict(Rhythm)
+        """How the replies of each model come."""
         self.declines_padding = host == _OPENAI
 
 
