@@ -37,7 +37,11 @@ class Attempt:
     __slots__ = ("_on_first_token", "_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
 
     def __init__(
-        self, permit: Permit, on_response: Callable[[], None], on_first_token: Callable[[float], None], too: Tell | None
+        self,
+        permit: Permit,
+        on_response: Callable[[int], None],
+        on_first_token: Callable[[float], None],
+        too: Tell | None,
     ) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
@@ -55,7 +59,7 @@ class Attempt:
             case ResponseStarted(status, headers, at):
                 self.status = status
                 self._permit.response(status, headers, at)
-                self._on_response()
+                self._on_response(status)
             case FirstToken(at):
                 self.first_token_at = at
                 self._on_first_token(at)

@@ -19,6 +19,7 @@ from processor.pipeline.care import Care
 from processor.pipeline.phases import Phases
 from processor.pipeline.provider import ProviderState
 from processor.pipeline.rooms import Outcome, Rooms, Terms
+from processor.pipeline.scout import Scout
 from processor.pipeline.worker import Worker
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Draft
@@ -27,9 +28,6 @@ from processor.reading.source import BadLine
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
 from processor.retrying.decisions import Stop
-
-SCOUT_S = 2.0
-"""The first request goes ahead alone for at most so long."""
 
 BREATH_LINES = 128
 """Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C."""
@@ -50,13 +48,13 @@ class Run:
         self._tasks = asyncio.TaskGroup()
         self._open = asyncio.Semaphore(terms.open_jobs)
         self._phases = Phases()
-        self._scouted = asyncio.Event()
+        self._scout = Scout()
         self._worker = Worker(
             rooms,
             self._phases,
             ProviderState(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s),
             simulated=terms.simulated,
-            response_started=self._scouted.set,
+            response_started=self._scout.response,
         )
         self._feeder: asyncio.Task[None] | None = None
         self._loading: set[str] = set()
@@ -150,7 +148,7 @@ class Run:
         await self._open.acquire()
         self._load(job.model)
         self._start(self._serve(job))
-        await self._scout()
+        await self._scout.wait()
 
     async def _meet(self, draft: Draft) -> Job | None:
         """The job, if there is something to do about it."""
@@ -170,12 +168,6 @@ class Run:
                 return draft.named(custom_id)
         return None
 
-    async def _scout(self) -> None:
-        """One request goes ahead alone: a wrong key, model or address costs one request."""
-        if not self._scouted.is_set():
-            self._loop.call_later(SCOUT_S, self._scouted.set)
-            await self._scouted.wait()
-
     def _load(self, model: str) -> None:
         """Have the model's encoding loaded beside the first requests."""
         if model not in self._loading:
@@ -187,7 +179,7 @@ class Run:
             stop = await self._worker.serve(job)
         finally:
             self._open.release()
-            self._scouted.set()
+            self._scout.ended()
         if isinstance(stop, Stop):
             self.stop(stop.why, exit_code=EXIT_STOPPED)
 

@@ -31,7 +31,7 @@ class Worker:
         provider: ProviderState,
         *,
         simulated: bool,
-        response_started: Callable[[], None],
+        response_started: Callable[[int], None],
     ) -> None:
         self._rooms = rooms
         self._phases = phases

@@ -65,14 +65,14 @@ def test_a_host_that_does_not_exist_says_so(shell: Shell, inside: Run) -> None:
     assert ended.error.startswith("the host of llm.invalid:443 is not found: ")
 
 
-def test_a_wrong_model_does_not_make_a_hundred_failed_rows(shell: Shell, inside: Run, serving: Serving) -> None:
+def test_a_wrong_model_costs_twenty_requests_and_says_so(shell: Shell, inside: Run, serving: Serving) -> None:
     server = serving(replace(INSTANT, models=("gpt-5",)))
     shell.write("jobs.jsonl", *asks(300))
     ended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-4o-mini")
     assert ended.code == 3
     assert "the first 20 requests were all rejected: The model `gpt-4o-mini` does not exist" in ended.said("stopped")
-    assert len(shell.rows("r.errors.jsonl")) < 100
-    assert len(server.asked) < 100
+    assert len(shell.rows("r.errors.jsonl")) == 19
+    assert len(server.asked) == 20
 
 
 def test_an_account_without_credit_stops_the_run_where_it_is(shell: Shell, inside: Run, serving: Serving) -> None:
