@@ -18,7 +18,8 @@ class Phases:
     def __init__(self) -> None:
         self.closed = False
         """Nobody may begin to wait, or to stream, any more."""
-        self._waiting: set[asyncio.Task[object]] = set()
+        self._waiting: dict[asyncio.Task[object], None] = {}
+        """In order, so that what is simulated replays."""
         self._streaming: dict[asyncio.Task[object], Care] = {}
 
     @contextmanager
@@ -26,11 +27,11 @@ class Phases:
         task = _current_task()
         if self.closed:
             raise asyncio.CancelledError
-        self._waiting.add(task)
+        self._waiting[task] = None
         try:
             yield
         finally:
-            self._waiting.discard(task)
+            del self._waiting[task]
 
     @contextmanager
     def streaming(self, care: Care) -> Iterator[None]:

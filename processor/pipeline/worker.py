@@ -46,7 +46,7 @@ class Worker:
         """Returns when the job has its row, or with what must end the run. Raises OutputError."""
         care = self._prepare(job)
         while (decision := await self._try(care)) is not None:
-            self._rooms.sink.rest(job.custom_id)
+            self._rooms.sink.rest(job.custom_id, care.attempts)
             if isinstance(decision, Stop):
                 return decision
             care.again = True

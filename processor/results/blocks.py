@@ -132,4 +132,5 @@ def _note_damage(block: Block, raw: bytes, ended: bool) -> None:
 
 def _begins_as_a_row(raw: bytes) -> bool:
     # After a loss of power some file systems leave zeros where the data should be.
-    return bool(_HEAD.match(raw[: len(_TEMPLATE)] + _TEMPLATE[len(raw) :])) or not raw.strip(b"\0")
+    raw = raw.rstrip(b"\0")
+    return bool(_HEAD.match(raw[: len(_TEMPLATE)] + _TEMPLATE[len(raw) :]))

@@ -25,8 +25,8 @@ _EMPTY = bytes(_WIDTH)
 class Intents:
     def __init__(self, file: File) -> None:
         self._file = file
-        self._slots: dict[bytes, tuple[int, int]] = {}
-        """Key to (slot, attempts): the jobs being worked on, and those an earlier run left behind."""
+        self._slots: dict[bytes, int] = {}
+        """By key: the jobs being worked on, and those an earlier run left behind."""
         self._free: list[int] = []
         self._end = 0
 
@@ -38,27 +38,29 @@ class Intents:
             body, checksum = data[slot * _WIDTH :][: _BODY.size], data[slot * _WIDTH + _BODY.size :][: _CHECKSUM.size]
             key, attempts, in_flight = _BODY.unpack(body)
             if body.strip(b"\0") and _CHECKSUM.pack(crc32(body)) == checksum and key not in self._slots:
-                self._slots[key] = (slot, attempts)
+                self._slots[key] = slot
                 yield key, attempts, bool(in_flight)
             else:
                 self._free.append(slot)
 
     def put(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
         """Remember ``attempts`` for a job. Raises OSError."""
-        slot = self._slots[key][0] if key in self._slots else self._take()
-        self._slots[key] = (slot, attempts)
+        slot = self._slots[key] if key in self._slots else self._take()
+        self._slots[key] = slot
         body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
         self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
 
-    def rest(self, key: bytes, attempts: int | None = None) -> None:
+    def rest(self, key: bytes, attempts: int) -> None:
         """The attempt in flight has ended without a row: only how many there were is worth remembering."""
-        if key in self._slots:
-            self.put(key, self._slots[key][1] if attempts is None else attempts, in_flight=False)
+        if not attempts:
+            self.clear(key)
+        elif key in self._slots:
+            self.put(key, attempts, in_flight=False)
 
     def clear(self, key: bytes) -> None:
         """The job has its row. Raises OSError."""
         if key in self._slots:
-            slot, _ = self._slots.pop(key)
+            slot = self._slots.pop(key)
             self._free.append(slot)
             self._file.write_at(slot * _WIDTH, _EMPTY)
 

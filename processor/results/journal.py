@@ -56,6 +56,7 @@ class Journal:
         self._failures = Appender(self._disk, self.paths.failures)
         delay_s = {"always": 0.0, "interval": fsync_interval_s, "never": None}[fsync]
         self._syncer = Syncer(delay_s, offload, self._break)
+        self._syncs = delay_s is not None
         self._offload = offload
         self._flushing = False
         self._closing: asyncio.Task[None] | None = None
@@ -86,7 +87,10 @@ class Journal:
         with as_output_error(self.paths.replies):
             self.found = self._upkeep.start()
             self._replies.open()
-        self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
+            self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
+            if self.replied and self._syncs:
+                # A killed run may have left rows that were never synced, and this one counts them as done.
+                self._replies.sync()
         with as_output_error(self.paths.state):
             self.maybe_billed = self._take_over()
 
@@ -98,7 +102,7 @@ class Journal:
                 self._intents.clear(key)
             elif in_flight:
                 unanswered += 1
-                self._intents.rest(key)
+                self._intents.rest(key, attempts)
         return unanswered
 
     # ------------------------------------------------------------ the run
@@ -115,7 +119,7 @@ class Journal:
             if not self.ledger.meet_line(entry.key):
                 return
         elif entry.flags & FAILED and self.ledger.has_reply(entry.key):
-            self._forget(entry.key)
+            self.rest(result.custom_id or "", result.attempts)
             return
         loop = asyncio.get_running_loop()
         item = Pending(raw, entry, loop.create_future())
@@ -134,7 +138,7 @@ class Journal:
             self._break(self.paths.state, error)
             self._check()
 
-    def rest(self, custom_id: str, attempts: int | None = None) -> None:
+    def rest(self, custom_id: str, attempts: int) -> None:
         """See ``Sink``."""
         try:
             self._intents.rest(job_key(custom_id), attempts)
@@ -204,9 +208,6 @@ class Journal:
 
     async def _finish(self, read_to: int | None) -> None:
         self._flush()
-        if self.replied:
-            # A killed run may have left rows that were never synced, and this one counted them as done.
-            self._syncer.touch(self._replies)
         await self._syncer.finish()
         if self._broken is not None:
             raise OutputError(self._broken)

@@ -38,10 +38,10 @@ class Sink(Protocol):
         """
         ...
 
-    def rest(self, custom_id: str, attempts: int | None = None) -> None:
+    def rest(self, custom_id: str, attempts: int) -> None:
         """The attempt has ended without a row, and nothing of this job is in flight until it is tried again.
 
-        ``attempts``: how many requests there were, where the last one turned out to be none, as nothing was sent.
+        ``attempts``: how many requests there have been; where nothing was sent after all, as many as before.
         """
         ...
 

@@ -50,7 +50,7 @@ class StandardOutput:
         if self._broken is not None:
             raise OutputError(self._broken)
 
-    def rest(self, custom_id: str, attempts: int | None = None) -> None:
+    def rest(self, custom_id: str, attempts: int) -> None:
         pass
 
     async def close(self, read_to: int | None = None) -> None:

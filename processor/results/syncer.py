@@ -18,7 +18,8 @@ class Syncer:
         self._delay_s = delay_s
         self._offload = offload
         self._broken = broken
-        self._dirty: set[Appender] = set()
+        self._dirty: dict[Appender, None] = {}
+        """A set with an order: faults that are injected step by step replay."""
         self._waiting: list[Pending] = []
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -34,7 +35,7 @@ class Syncer:
     def touch(self, appender: Appender) -> None:
         if self._delay_s is None:
             return
-        self._dirty.add(appender)
+        self._dirty[appender] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -52,7 +53,7 @@ class Syncer:
     async def _run(self) -> None:
         while self._dirty:
             await self._pause()
-            dirty, self._dirty = self._dirty, set()
+            dirty, self._dirty = self._dirty, {}
             rows, self._waiting = self._waiting, []
             for appender in dirty:
                 try:

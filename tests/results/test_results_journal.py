@@ -405,7 +405,7 @@ def test_what_was_in_flight_when_a_run_was_killed_is_counted_once_and_its_attemp
         await journal.append(reply("answered"))
         await journal.append(failure("failed", attempts=1))
         journal.intend("waiting", 2)
-        journal.rest("waiting")
+        journal.rest("waiting", 2)
         journal.intend("unsent", 4)
         journal.rest("unsent", 3)
         journal.intend("failed", 2)
@@ -687,7 +687,7 @@ def test_a_state_file_that_cannot_be_written_stops_the_run(operation):
         journal.intend("a", 1)
         failing = True
         if operation == "rest":
-            journal.rest("a")
+            journal.rest("a", 1)
         elif operation == "append":
             await journal.append(reply("a"))
         with pytest.raises(OutputError, match=r"results.jsonl.state: Input/output error"):

@@ -29,7 +29,7 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
         async with StandardOutput(out=out_end, err=err_end) as sink:
             sink.intend("a", 1)
             await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
-            sink.rest("a")
+            sink.rest("a", 1)
             assert sink.ledger.meet("a", print_of("a")) is Standing.NEW
             assert sink.ledger.meet("a", print_of("a")) is Standing.DUPLICATE
             await sink.close(WHOLE)
