@@ -43,6 +43,14 @@ class Level:
         if self._replies >= max(LEAST_IN_A_ROUND, 2 * self.limit):
             self._look(at)
 
+    def refused(self, at: float) -> None:
+        """It did say 429, without a word about limits."""
+        self.limit = max(1, self.limit // 2)
+        self._before = None
+        self._doubling, self._rises = False, True
+        self._resting = REST_ROUNDS
+        self._begin(at)
+
     def _begin(self, at: float) -> None:
         self._began_at = at
         self._replies = self._saturated = 0

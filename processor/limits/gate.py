@@ -1,8 +1,8 @@
 """The gate every attempt passes: first in, first out by lane, one in-flight slot each, waiting exact.
 
-    admit ─► line (one head per lane) ─► cool-down, limits, slot, pace ─► Permit
-                                                  ▲                         │
-                                                  └──── sent, response, refused, settle, release
+    admit ─► line (one head per lane) ─► cool-down, limits, slot ─► Permit
+                          ▲                                           │
+                          └──────── sent, response, refused, settle, release
 
 A head holds nothing while it waits; what it needs is taken in one synchronous step once all of it is there.
 """
@@ -10,16 +10,23 @@ A head holds nothing while it waits; what it needs is taken in one synchronous s
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
-from processor.events import Bound, BoundBy, LimitsKnown, Listen
+from aiolimiter import AsyncLimiter
+
+from processor.events import Bound, BoundBy, LimitsKnown, Listen, Notice
 from processor.limits.charging import Expectation, charge
-from processor.limits.lane import Lane
+from processor.limits.headers import Resource
+from processor.limits.lane import Charge, Lane
 from processor.limits.settings import LaneLimits, LimitSettings, lane_key
-from processor.limits.window import Slice
+from processor.limits.slots import Slots
 from processor.models import Cost, Demand, Usage
+
+STEEPEST_PER_S = 1000
+AT_ONCE = 100
+"""A burst is no storm: so many requests at once, and so many a second, are what one process can really send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +52,22 @@ class Permit:
     reply; ``release`` always, and last. Times are the event loop's.
     """
 
-    __slots__ = ("_demand", "_gate", "_lane", "_released", "_sent_at", "_slices", "cost", "granted_at")
+    __slots__ = ("_charge", "_demand", "_gate", "_lane", "_released")
 
-    def __init__(self, gate: Gate, lane: Lane, demand: Demand, cost: Cost, granted_at: float) -> None:
-        self.cost = cost
-        self.granted_at = granted_at
+    def __init__(self, gate: Gate, lane: Lane, demand: Demand, charge: Charge) -> None:
         self._gate = gate
         self._lane = lane
         self._demand = demand
-        self._sent_at: float | None = None
-        self._slices: dict[str, Slice] = {}
+        self._charge = charge
         self._released = False
+
+    @property
+    def cost(self) -> Cost:
+        return self._charge.cost
+
+    @property
+    def granted_at(self) -> float:
+        return self._charge.granted_at
 
     @property
     def lane(self) -> str:
@@ -63,49 +75,41 @@ class Permit:
 
     def sent(self, at: float) -> None:
         """The request is on its way: from now on the server may count it."""
-        if self._sent_at is not None:
-            return
-        self._sent_at = at
-        for resource, meter in self._lane.meters.items():
-            self._slices[resource] = meter.sent(getattr(self.cost, resource), at)
-        self._lane.bell.ring()
+        if self._charge.sent_at is None:
+            self._lane.sent(self._charge, at)
 
     def response(self, status: int, headers: Mapping[str, str], at: float) -> None:
         """Headers have arrived, of any status. Names are lower case."""
-        if status != 429:
-            self._lane.accepted()
+        if self._lane.response(self._charge, status, headers, at):
+            self._gate.limits_changed(self._lane, at)
 
     def refused(self, retry_after_s: float | None, at: float) -> None:
         """The server said 429: nobody in this lane goes until it has waited as told, or else a growing while."""
-        self._lane.refused(retry_after_s, at if self._sent_at is None else self._sent_at, at)
+        self._lane.refused(self._charge, retry_after_s, at)
 
     def settle(self, usage: Usage | None, at: float) -> None:
         """The reply is complete. Without a usage nothing is learned from it."""
         if usage is not None:
-            self._gate.settle(self._demand, self._lane, self.cost, self._slices, usage)
+            self._gate.settle(self._lane, self._demand, self._charge, usage, at)
 
     def release(self) -> None:
         """Give the in-flight slot back, and the charge too if nothing was sent. More than once does no harm."""
-        if self._released:
-            return
-        self._released = True
-        if self._sent_at is None:
-            for resource, meter in self._lane.meters.items():
-                meter.pending -= getattr(self.cost, resource)
-            self._lane.bell.ring()
-        self._gate.free()
+        if not self._released:
+            self._released = True
+            self._lane.release(self._charge)
+            self._gate.slots.give()
 
 
 class Gate:
     def __init__(self, settings: LimitSettings, *, listen: Listen, concurrency: int) -> None:
+        self.slots = Slots(concurrency)
+        self._brake = AsyncLimiter(AT_ONCE, AT_ONCE / STEEPEST_PER_S)
         self._settings = settings
         self._listen = listen
         self._concurrency = concurrency
-        self._in_flight = 0
         self._lanes: dict[str, Lane] = {}
         self._expected: dict[tuple[str, str], Expectation] = {}
-        self._for_slots: deque[Lane] = deque()
-        """Lanes whose head needs nothing but a slot, in the order they came to that."""
+        self._overruled: set[tuple[Lane, Resource]] = set()
         self._bounds: dict[Lane, Bound] = {}
         self._told: Bound | None = None
         self._telling = False
@@ -121,10 +125,12 @@ class Gate:
         lane.check(cost)
         await lane.line.enter(retry=retry)
         try:
-            await self._until_clear(lane, cost)
-            return self._take(lane, demand, cost)
+            await self._brake.acquire()
+            await self._clear(lane, cost)
+            self.slots.take()
+            return Permit(self, lane, demand, lane.grant(cost, asyncio.get_running_loop().time()))
         finally:
-            self._step_aside(lane)
+            self.slots.leave(lane)
             self._bounds.pop(lane, None)
             lane.line.leave()
             self._tell_bound()
@@ -132,112 +138,79 @@ class Gate:
     def snapshot(self) -> GateSnapshot:
         now = asyncio.get_running_loop().time()
         return GateSnapshot(
-            in_flight=self._in_flight,
+            in_flight=self.slots.in_flight,
             lanes=tuple(
                 LaneSnapshot(
                     name=lane.name,
                     waiting=lane.line.waiting,
-                    limits=self._limits(lane),
+                    limits=lane.limits,
                     cool_down_s=max(0.0, lane.cool_until - now),
                 )
                 for lane in self._lanes.values()
             ),
         )
 
-    def free(self) -> None:
-        """A slot has come back: the head that has waited longest for one may look again."""
-        self._in_flight -= 1
-        if self._for_slots:
-            self._for_slots[0].bell.ring()
+    def limits_changed(self, lane: Lane, at: float) -> None:
+        self._listen(LimitsKnown(at=at, lane=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported"))
+        for resource, meter in lane.meters.items():
+            if meter.overruled and (lane, resource) not in self._overruled:
+                self._overruled.add((lane, resource))
+                what = resource.replace("_", " ")
+                text = f"{meter.configured:.0f} {what} a minute are configured, the server grants {meter.reported:.0f}"
+                self._listen(Notice(at=at, text=f"{text}: the server's limit holds"))
 
-    def settle(self, demand: Demand, lane: Lane, cost: Cost, slices: Mapping[str, Slice], usage: Usage) -> None:
+    def settle(self, lane: Lane, demand: Demand, charge: Charge, usage: Usage, at: float) -> None:
         if demand.max_tokens is None:
             self._expectation(demand).learn(usage.completion_tokens / demand.choices)
-        if self._settings.charging == "used":
-            used = {
-                "tokens": usage.total_tokens - cost.tokens,
-                "input_tokens": usage.prompt_tokens - cost.input_tokens,
-                "output_tokens": usage.completion_tokens - cost.output_tokens,
-            }
-            for resource, meter in lane.meters.items():
-                if resource in used and resource in slices:
-                    meter.window.correct(slices[resource], used[resource])
-            lane.bell.ring()
+        lane.settle(charge, usage, at, correct=self._settings.charging == "used")
 
-    async def _until_clear(self, lane: Lane, cost: Cost) -> None:
+    async def _clear(self, lane: Lane, cost: Cost) -> None:
+        """Wait until nothing is in the way of the head of this lane."""
         loop = asyncio.get_running_loop()
-        paced = False
-        while True:
-            now = loop.time()
-            ready_at, resource = lane.ready_at(cost, now)
-            if lane.cool_until > now:
-                self._step_aside(lane)
-                self._bound(lane, "cool_down")
-                await lane.bell.wait(lane.cool_until)
-            elif resource is not None:
-                self._step_aside(lane)
-                self._bound(lane, "requests" if resource == "requests" else "tokens")
-                await lane.bell.wait(ready_at)
-            elif not self._slot_free(lane):
-                self._bound(lane, "in_flight")
-                await self._slot(lane)
-            elif not paced:
-                self._step_aside(lane)
-                if (slow := lane.paced(cost)) is not None:
-                    self._bound(lane, "requests" if slow == "requests" else "tokens")
-                await lane.pace(cost)
-                paced = True
-            else:
-                return
+        while (obstacle := self._obstacle(lane, cost, loop.time())) is not None:
+            bound, until = obstacle
+            self._bounds[lane] = bound
+            self._tell_bound()
+            await lane.bell.wait(until)
+            lane.check(cost)
 
-    def _slot_free(self, lane: Lane) -> bool:
-        first = not self._for_slots or self._for_slots[0] is lane
-        return first and self._in_flight < self._concurrency
+    def _obstacle(self, lane: Lane, cost: Cost, now: float) -> tuple[Bound, float] | None:
+        """What the head of this lane waits for, and until when at the latest. Only for a slot it stands in line."""
+        obstacle = self._lane_obstacle(lane, cost, now)
+        if obstacle is not None:
+            self.slots.leave(lane)
+            return obstacle
+        if not self.slots.open_to(lane):
+            self.slots.join(lane)
+            return "in_flight", inf
+        return None
 
-    async def _slot(self, lane: Lane) -> None:
-        """Wait for news of slots, in line. The place is kept until it is taken, or left for another wait."""
-        if lane not in self._for_slots:
-            self._for_slots.append(lane)
-        await lane.bell.wait()
-
-    def _step_aside(self, lane: Lane) -> None:
-        if lane in self._for_slots:
-            self._for_slots.remove(lane)
-            if self._for_slots and self._in_flight < self._concurrency:
-                self._for_slots[0].bell.ring()
-
-    def _take(self, lane: Lane, demand: Demand, cost: Cost) -> Permit:
-        self._in_flight += 1
-        for resource, meter in lane.meters.items():
-            meter.pending += getattr(cost, resource)
-        return Permit(self, lane, demand, cost, asyncio.get_running_loop().time())
+    def _lane_obstacle(self, lane: Lane, cost: Cost, now: float) -> tuple[Bound, float] | None:
+        if lane.cool_until > now:
+            return "cool_down", lane.cool_until
+        at, resource = lane.when(cost, now)
+        if resource is not None:
+            return "requests" if resource == "requests" else "tokens", at
+        full_until = lane.full_until(now)
+        return None if full_until is None else ("in_flight", full_until)
 
     def _lane(self, demand: Demand) -> Lane:
         key = lane_key(self._settings, demand)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self._settings.of(demand.model))
-            if lane.meters:
-                limits = self._limits(lane)
+            limits = self._settings.of(demand.model)
+            lane = self._lanes[key] = Lane(key, limits, concurrency=self._concurrency)
+            if limits:
                 now = asyncio.get_running_loop().time()
                 self._listen(LimitsKnown(at=now, lane=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
         return lane
 
     def _expectation(self, demand: Demand) -> Expectation:
-        return self._expected.setdefault((demand.path, demand.model), Expectation())
-
-    def _limits(self, lane: Lane) -> LaneLimits:
-        limit = {resource: meter.limit for resource, meter in lane.meters.items()}
-        return LaneLimits(
-            rpm=limit.get("requests"),
-            tpm=limit.get("tokens"),
-            input_tpm=limit.get("input_tokens"),
-            output_tpm=limit.get("output_tokens"),
-        )
-
-    def _bound(self, lane: Lane, bound: Bound) -> None:
-        self._bounds[lane] = bound
-        self._tell_bound()
+        key = demand.path, demand.model
+        expectation = self._expected.get(key)
+        if expectation is None:
+            expectation = self._expected[key] = Expectation()
+        return expectation
 
     def _tell_bound(self) -> None:
         """Once whoever is next in line has had its say: the moment between two heads is no change."""

@@ -1,20 +1,29 @@
-"""One lane: the limits that some requests share, and what has been charged to them."""
+"""One lane: the limits that some requests share, and what has been charged to them. Pure but for its line and bell."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from processor.errors import ProcessorError
+from processor.limits.concurrency import Level
+from processor.limits.headers import Reported, Resource, read
 from processor.limits.line import Bell, Line
 from processor.limits.meter import Meter
 from processor.limits.settings import LaneLimits
-from processor.models import Cost
+from processor.models import Cost, Usage
 
-Resource = Literal["requests", "tokens", "input_tokens", "output_tokens"]
-
-FIRST_COOL_DOWN_S = 1.0
+FIRST_COOL_DOWN_S = 1.1
+"""A second's bucket is full again after it."""
 MOST_COOL_DOWN_S = 60.0
+
+SCOUT_S = 2.0
+"""While nothing at all is known of a lane, its first request goes ahead alone, for at most so long."""
+
+TOKEN_SLACK = 0.3
+"""Servers estimate tokens by rules of their own."""
 
 
 class TooLarge(ProcessorError):
@@ -23,57 +32,183 @@ class TooLarge(ProcessorError):
     code: ClassVar[str] = "too_large"
 
 
+@dataclass(slots=True)
+class Charge:
+    """What one request has taken from a lane."""
+
+    cost: Cost
+    granted_at: float
+    sent_at: float | None = None
+    answered: bool = False
+
+
 class Lane:
-    def __init__(self, name: str, limits: LaneLimits) -> None:
+    def __init__(self, name: str, limits: LaneLimits, *, concurrency: int) -> None:
         self.name = name
         self.line = Line()
         self.bell = Bell()
+        self.in_flight = 0
         self.cool_until = -inf
+        self.meters: dict[Resource, Meter] = {}
+        for resource, limit in _configured(limits).items():
+            if limit is not None or resource in ("requests", "tokens"):
+                self._meter(resource, limit)
+        self._level = Level(concurrency)
+        self._scouted_at = inf
+        """When others may follow the first request, though nothing is known yet."""
+        self._accepted = False
+        """A request was answered well that was sent after the last refusal."""
         self._cool_down_s = FIRST_COOL_DOWN_S
-        configured: dict[Resource, float | None] = {
-            "requests": limits.rpm,
-            "tokens": limits.tpm,
-            "input_tokens": limits.input_tpm,
-            "output_tokens": limits.output_tpm,
-        }
-        self.meters = {resource: Meter(limit) for resource, limit in configured.items() if limit is not None}
+        self._cooled_at = -inf
+
+    @property
+    def limits(self) -> LaneLimits:
+        """What is in force."""
+        limit: dict[str, float | None] = {resource: meter.limit for resource, meter in self.meters.items()}
+        return LaneLimits(
+            rpm=limit["requests"],
+            tpm=limit["tokens"],
+            input_tpm=limit.get("input_tokens"),
+            output_tpm=limit.get("output_tokens"),
+        )
+
+    # ------------------------------------------------------------ when
 
     def check(self, cost: Cost) -> None:
+        """Raises TooLarge."""
         for resource, meter in self.meters.items():
-            amount: int = getattr(cost, resource)
-            if amount > meter.limit:
+            amount, limit = _amount(cost, resource), meter.limit
+            if limit is not None and amount > limit:
                 what = resource.replace("_", " ")
-                raise TooLarge(f"it needs {amount} {what}, and the limit is {meter.limit:.0f} a minute")
+                raise TooLarge(f"it is charged {amount} {what}, and the limit is {limit:.0f} a minute")
 
-    def ready_at(self, cost: Cost, now: float) -> tuple[float, Resource | None]:
-        """When every limit has room for this cost, and which of them is the last to have it."""
+    def when(self, cost: Cost, now: float) -> tuple[float, Resource | None]:
+        """From when on every limit has room for this cost, and which of them is the last to have it (None: now)."""
         latest: tuple[float, Resource | None] = (now, None)
         for resource, meter in self.meters.items():
-            at = meter.ready_at(getattr(cost, resource), now)
-            if at > latest[0]:
+            at = meter.when(_amount(cost, resource), now)
+            if at > latest[0] + 1e-6:
                 latest = (at, resource)
         return latest
 
-    def paced(self, cost: Cost) -> Resource | None:
-        """The limit whose pacing does not let this cost through at once, if any."""
-        for resource, meter in self.meters.items():
-            if not meter.pacer.ready(getattr(cost, resource)):
-                return resource
-        return None
+    def full_until(self, now: float) -> float | None:
+        """A server that names no limits has a level of its own. None: there is room; inf: until a request is done."""
+        if self.in_flight == 0 or any(meter.limit is not None for meter in self.meters.values()):
+            return None
+        if now < self._scouted_at:
+            return self._scouted_at
+        return inf if self.in_flight >= self._level.limit else None
 
-    async def pace(self, cost: Cost) -> None:
-        for resource, meter in self.meters.items():
-            await meter.pacer.pace(getattr(cost, resource))
+    # ------------------------------------------------------------ what becomes of a request
 
-    def refused(self, retry_after_s: float | None, sent_at: float, at: float) -> None:
-        """Hold the whole lane back. Refusals of requests sent before the last cool-down began are no news."""
-        if retry_after_s is None:
-            if sent_at < self.cool_until - self._cool_down_s:
-                return
-            retry_after_s = self._cool_down_s
-            self._cool_down_s = min(2 * self._cool_down_s, MOST_COOL_DOWN_S)
-        self.cool_until = max(self.cool_until, at + retry_after_s)
+    def grant(self, cost: Cost, now: float) -> Charge:
+        self.in_flight += 1
+        if self._scouted_at == inf:
+            self._scouted_at = now + SCOUT_S
+        for resource, meter in self.meters.items():
+            meter.granted(_amount(cost, resource), now)
+        return Charge(cost, now)
+
+    def sent(self, charge: Charge, at: float) -> None:
+        charge.sent_at = at
+        for resource, meter in self.meters.items():
+            meter.sent(_amount(charge.cost, resource), at)
         self.bell.ring()
 
-    def accepted(self) -> None:
-        self._cool_down_s = FIRST_COOL_DOWN_S
+    def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:
+        """Returns whether the limits in force changed."""
+        charge.answered = True
+        said = read(headers)
+        changed = self._hear(charge, said, at, refused=status == 429)
+        if status == 429:
+            self._blame(charge, said, at)
+        else:
+            self._cool_down_s = FIRST_COOL_DOWN_S
+            self._accepted = self._accepted or (charge.sent_at or charge.granted_at) > self._cooled_at
+            self._scouted_at = -inf
+        for resource, meter in self.meters.items():
+            if status == 200 and resource not in said:
+                meter.told_nothing()
+            meter.answered(charge.granted_at)
+        self.bell.ring()
+        return changed
+
+    def refused(self, charge: Charge, retry_after_s: float | None, at: float) -> None:
+        """Hold the whole lane back. Without a time told, refusals of what was sent before the last one are no news."""
+        news = charge.sent_at is None or charge.sent_at > self._cooled_at
+        if news and self._accepted:
+            self._level.refused(at)
+            self._accepted = False
+        if retry_after_s is not None:
+            for meter in self.meters.values():
+                meter.rest(at + retry_after_s)
+        elif news:
+            retry_after_s = self._cool_down_s
+            self._cool_down_s = min(2 * self._cool_down_s, MOST_COOL_DOWN_S)
+        else:
+            return
+        self._cooled_at = at
+        self.cool_until = max(self.cool_until, at + max(retry_after_s, FIRST_COOL_DOWN_S))
+        self.bell.ring()
+
+    def settle(self, charge: Charge, used: Usage, at: float, *, correct: bool) -> None:
+        """``correct``: the server counts what was used."""
+        if charge.sent_at is None:
+            return
+        self._level.replied(sent_at=charge.sent_at, at=at, work=used.completion_tokens or 1, in_flight=self.in_flight)
+        if not correct:
+            return
+        spent = Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
+        for resource, meter in self.meters.items():
+            excess = _amount(charge.cost, resource) - _amount(spent, resource)
+            if excess:
+                meter.settled(excess, charge.sent_at)
+        self.bell.ring()
+
+    def release(self, charge: Charge) -> None:
+        self.in_flight -= 1
+        for resource, meter in self.meters.items():
+            amount = _amount(charge.cost, resource)
+            if charge.sent_at is None:
+                meter.withdrawn(amount, charge.granted_at)
+            elif not charge.answered:
+                meter.lost(amount, charge.granted_at)
+        self.bell.ring()
+
+    def _hear(self, charge: Charge, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
+        sent_at = charge.granted_at if charge.sent_at is None else charge.sent_at
+        changed = False
+        for resource, reported in said.items():
+            meter = self.meters.get(resource) or self._meter(resource, None)
+            amount = _amount(charge.cost, resource)
+            changed |= meter.told(reported, sent_at, amount, at, refused=refused)
+        return changed
+
+    def _blame(self, charge: Charge, said: Mapping[Resource, Reported], at: float) -> None:
+        """A 429 is due to the limits whose headers show no room. If none does, they promised more than is granted."""
+        scarce = [
+            resource
+            for resource, reported in said.items()
+            if reported.remaining is not None and reported.remaining < _amount(charge.cost, resource)
+        ]
+        for resource in scarce or self.meters:
+            self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
+
+    def _meter(self, resource: Resource, configured: float | None) -> Meter:
+        meter = Meter(configured, slack=0.0 if resource == "requests" else TOKEN_SLACK)
+        self.meters[resource] = meter
+        return meter
+
+
+def _configured(limits: LaneLimits) -> dict[Resource, float | None]:
+    return {
+        "requests": limits.rpm,
+        "tokens": limits.tpm,
+        "input_tokens": limits.input_tpm,
+        "output_tokens": limits.output_tpm,
+    }
+
+
+def _amount(cost: Cost, resource: Resource) -> int:
+    amount: int = getattr(cost, "tokens" if resource == "project_tokens" else resource)
+    return amount

@@ -1,27 +1,192 @@
-"""One limit of a lane: how much of it is in use, and when a cost fits."""
+"""One limit of a lane: when may a cost go? Pure.
+
+ceiling    set lower than what the server grants: evenly, and never more than it in 60 seconds
+unheard    evenly, and never more than the limit in 60 seconds
+heard      as the picture of the server says; in bursts as far as the server is trusted, else evenly too
+"""
 
 from __future__ import annotations
 
-from processor.limits.pacer import Pacer
-from processor.limits.window import Slice, Window
+from math import inf
 
-EVEN = 0.998
-"""Even pacing stays this little under the limit: a window at the server, with jitter, is up to 60.1 s of sending."""
+from processor.limits.exchange import Exchange
+from processor.limits.headers import Reported
+from processor.limits.ledger import SPREAD_S
+from processor.limits.pace import Pace
+from processor.limits.picture import SMALL_S, Picture
+from processor.limits.trust import PROBE_S, State, Trust
+
+UNLIMITED = 1e18
+
+EQUAL = 0.01
+"""Limits that differ by no more than this share are the same."""
+
+_SOUNDINGS = 3
+"""Requests kept back from a burst while it is unknown how the server counts."""
+_SOUNDING_UNITS = 2.2
+"""What a bucket must refill between two of them to be told from a window."""
+_SOUNDING_S = 1.0
+
+_SECOND_S = 1.05
+_MEMORY = 50
 
 
 class Meter:
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.pending = 0.0
-        """Permitted, but not yet sent: may reach the server at any time."""
-        self.window = Window()
-        self.pacer = Pacer(EVEN * limit / 60, 1.0)
+    """Costs are counted in our own units; what the server says is converted, once it has shown its rate."""
 
-    def ready_at(self, cost: float, now: float) -> float:
-        """When this cost fits; inf: when something permitted has been sent."""
-        self.window.forget(now)
-        return self.window.when(self.window.held + self.pending + cost - self.limit, now)
+    def __init__(self, configured: float | None, *, slack: float) -> None:
+        """``slack``: see Picture. Without any, the server's units are ours."""
+        self.configured = configured
+        self.reported: float | None = None
+        self.picture = Picture(configured or UNLIMITED, slack=slack)
+        self._exchange = Exchange() if slack else None
+        self._trust = Trust()
+        self._pace = Pace()
+        self._ceiling: float | None = None
+        self._unit = 1.0
+        """The mean cost so far."""
+        self._seen = 0
+        self._last_sent = -inf
+        self._refused_at = -inf
+        self._careful = True
+        """Whether a bucket of one second must be reckoned with."""
 
-    def sent(self, cost: float, at: float) -> Slice:
-        self.pending -= cost
-        return self.window.add(at, cost)
+    @property
+    def limit(self) -> float | None:
+        """What is in force, in the server's units; None: nothing is."""
+        return self._ceiling or self.reported or self.configured
+
+    @property
+    def overruled(self) -> bool:
+        """Whether more is configured than the server grants."""
+        return self.configured is not None and self.configured > (1 + EQUAL) * (self.reported or inf)
+
+    # ------------------------------------------------------------ when
+
+    def when(self, cost: float, now: float) -> float:
+        """From when on this cost may go, as far as is known now; inf: not before something else happens."""
+        picture = self.picture
+        if picture.limit == UNLIMITED:
+            return now
+        cost = min(cost, picture.limit)
+        if self._ceiling is not None:
+            return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
+        if not picture.heard:
+            return max(picture.when(cost, now), self._even_at(cost))
+        fits_at = self._sounding_when(cost, now) if picture.kind is None else picture.when(cost, now)
+        return max(fits_at, self._allowed_at(cost, now))
+
+    def _allowed_at(self, cost: float, now: float) -> float:
+        """Evenly, or at once as far as the server is trusted."""
+        picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
+        if picture.small:
+            return self._even_at(cost)
+        if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
+            if now < self._alone_at(self._last_sent):
+                return self._alone_at(self._last_sent)
+            trust.probe(PROBE_S * rate + self._unit, now)
+        if trust.may_burst(cost, picture.heard_at, now):
+            return now
+        return max(self._even_at(cost), self._alone_at(trust.probe_ended))
+
+    def _alone_at(self, sent_at: float) -> float:
+        """A probe that is to teach the exchange rate is kept apart from what was sent before and after."""
+        return sent_at + SPREAD_S if self._exchange is not None and sent_at < inf else -inf
+
+    def _even_at(self, cost: float) -> float:
+        return self._pace.at(cost, self._ceiling or self.picture.limit, careful=self._careful)
+
+    def _ceiling_when(self, cost: float, ceiling: float, now: float) -> float:
+        ledger = self.picture.ledger
+        return ledger.left_when(ledger.held(now) + self.picture.pending + cost - ceiling, now)
+
+    def _sounding_when(self, cost: float, now: float) -> float:
+        """Keep a little back, and let it go one by one: each shows whether something has come back meanwhile."""
+        every_s = max(_SOUNDING_S, _SOUNDING_UNITS * self._unit / self.picture.ledger.rate)
+        sounding_at = max(self.picture.sounding_when(cost, now), self._last_sent + every_s)
+        return min(sounding_at, self.picture.when(cost + _SOUNDINGS * self._unit, now))
+
+    # ------------------------------------------------------------ what becomes of a request
+
+    def granted(self, cost: float, now: float) -> None:
+        self.picture.pending += cost
+        self._trust.granted(cost, self._unit, now)
+        self._seen = min(self._seen + 1, _MEMORY)
+        self._unit += (cost - self._unit) / self._seen
+        self._pace.went(cost, self._ceiling or self.picture.limit, now)
+
+    def withdrawn(self, cost: float, granted_at: float) -> None:
+        """The permit was given back before anything was sent."""
+        self.picture.pending -= cost
+        self._pace.give_back(cost, self._ceiling or self.picture.limit)
+        self.answered(granted_at)
+
+    def sent(self, cost: float, at: float) -> None:
+        self.picture.sent(cost, at)
+        self._last_sent = at
+        if self._exchange is not None:
+            self._exchange.sent(cost, at)
+
+    def answered(self, granted_at: float) -> None:
+        self._trust.answered(granted_at, _SECOND_S * self.picture.ledger.rate)
+
+    def lost(self, cost: float, granted_at: float) -> None:
+        """It was sent, and will have no response."""
+        self.picture.lost(cost)
+        self.answered(granted_at)
+
+    def settled(self, excess: float, sent_at: float) -> None:
+        """The server has counted less than was charged, by this much, and knows it now."""
+        self.picture.ledger.correct(sent_at, -excess)
+        self._pace.give_back(excess, self._ceiling or self.picture.limit)
+
+    # ------------------------------------------------------------ what the server says
+
+    def told(self, said: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
+        """Returns whether the limit in force changes."""
+        changed = said.limit is not None and said.limit != self.reported and self._told_limit(said.limit)
+        if said.remaining is not None and self.picture.limit != UNLIMITED:
+            self._told_remaining(said.remaining, said.reset_s, sent_at, cost, at, refused=refused)
+        return changed
+
+    def told_nothing(self) -> None:
+        """A request was answered well, and nothing was said about this limit."""
+        if self.reported is None and self._refused_at == -inf:
+            self._careful = False
+
+    def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
+        """``promised``: the headers showed room for what was refused."""
+        evenly = self._trust.state is State.NEVER or self.picture.small or not self.picture.heard
+        if evenly and self._careful and granted_at > self._refused_at:
+            self._pace.slow_down(at)
+        self._refused_at = at
+        self._careful = True
+        self._trust.refused(promised=promised)
+        if not promised:
+            self.picture.short(self._unit, at)
+
+    def rest(self, until: float) -> None:
+        """The server has said that there will be room then."""
+        self._pace.rest(until)
+
+    def _told_limit(self, limit: float) -> bool:
+        before, self.reported = self.limit, limit
+        below = self.configured is not None and self.configured < (1 - EQUAL) * limit
+        self._ceiling = self.configured if below else None
+        self._careful = self._careful and not below
+        self.picture.set_limit(limit / self._rate)
+        return self.limit != before
+
+    def _told_remaining(
+        self, remaining: float, reset_s: float | None, sent_at: float, cost: float, at: float, *, refused: bool
+    ) -> None:
+        picture, exchange = self.picture, self._exchange
+        if exchange is not None and not refused:
+            before = exchange.rate
+            if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
+                picture.rescale(picture.limit * before / exchange.rate)
+        picture.reply(sent_at, cost, remaining / self._rate, at, refused=refused, reset_s=reset_s)
+
+    @property
+    def _rate(self) -> float:
+        return 1.0 if self._exchange is None else self._exchange.rate

@@ -120,7 +120,7 @@ def test_a_403_stops_the_run_unless_the_key_has_worked_before(first: bool) -> No
 
 
 def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -> None:
-    world = World(replace(QUICK, rpm=10, count_refused=False))
+    world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
     ran = world.run(jobs(30), terms=Terms(policy=Policy(max_wait_s=2.0)))
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the provider asks to wait until 20")
@@ -129,7 +129,7 @@ def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -
 
 
 def test_a_wait_within_max_wait_is_obeyed_and_costs_no_attempt() -> None:
-    world = World(replace(QUICK, rpm=10, count_refused=False))
+    world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
     ran = world.run(jobs(30), terms=Terms(policy=Policy(max_attempts=1)))
     assert ran.exit_code == 0
     assert 100 < ran.took_s < 200

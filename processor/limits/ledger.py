@@ -1,0 +1,103 @@
+"""What this process has sent, and what that means to the two kinds of counting servers. Pure; times are passed in.
+
+A server keeps a limit of N a minute in one of two ways: no 60-second window may hold more than N
+(``window``), or a bucket of N is refilled by N / 60 a second (``bucket``). Both are followed here as if
+nobody else used the key and each request were counted the moment it is sent.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from math import inf
+
+WINDOW_S = 60.0
+
+JITTER_S = 0.1
+"""How much longer one request may be on its way to the server than another."""
+
+GRAIN_S = 0.005
+"""What is sent this close together is one entry: memory is bounded by time, not by the rate."""
+
+SPREAD_S = JITTER_S + GRAIN_S
+"""Two requests sent this far apart are surely counted in that order."""
+
+_KEPT_S = 2 * WINDOW_S + 1
+"""A response that starts a minute after its request was sent still finds what the window held then."""
+
+_TRIM_AT = 2048
+
+
+class Ledger:
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.total = 0.0
+        self._times = [-inf]
+        self._sums = [0.0]
+        """Sent up to and with this entry, ever."""
+        self._levels = [limit]
+        """In the bucket, after this entry."""
+
+    @property
+    def rate(self) -> float:
+        """Units per second."""
+        return self.limit / WINDOW_S
+
+    def add(self, at: float, amount: float) -> None:
+        """Times may not go back; where they do a little, the latest so far counts."""
+        self.total += amount
+        if at - self._times[-1] < GRAIN_S:
+            self._sums[-1] = self.total
+            self._levels[-1] -= amount
+            return
+        self._levels.append(self._refilled(-1, at) - amount)
+        self._times.append(at)
+        self._sums.append(self.total)
+        if len(self._times) > _TRIM_AT and self._times[_TRIM_AT // 2] < at - _KEPT_S:
+            self._trim(at - _KEPT_S)
+
+    def correct(self, sent_at: float, amount: float) -> None:
+        """What was sent then costs more by this (negative: less), as the server finds out now."""
+        entry = bisect_right(self._times, sent_at) - 1
+        if entry > 0:
+            self.total += amount
+            self._sums[entry:] = [total + amount for total in self._sums[entry:]]
+            self._levels[-1] = min(self.limit, self._levels[-1] - amount)
+
+    def sent_by(self, at: float) -> float:
+        """All that was sent at this time or before."""
+        return self._sums[max(0, bisect_right(self._times, at) - 1)]
+
+    def held(self, now: float) -> float:
+        """The most that a window on the server may hold of it now."""
+        return self.total - self.sent_by(now - WINDOW_S - SPREAD_S)
+
+    def left_when(self, amount: float, now: float) -> float:
+        """From when on a window surely holds less than now by this amount; inf where it does not hold so much."""
+        if amount <= 0:
+            return now
+        entry = bisect_left(self._sums, self.total - self.held(now) + amount - 1e-6)
+        return self._times[entry] + WINDOW_S + SPREAD_S if entry < len(self._times) else inf
+
+    def level(self, at: float) -> float:
+        """In the bucket at this time, with all sent by then taken out."""
+        return self._refilled(max(0, bisect_right(self._times, at) - 1), at)
+
+    def level_when(self, level: float) -> float:
+        """From when on the bucket holds this much, if nothing more is sent: may be past. As if it never were full."""
+        return self._times[-1] + max(0.0, level - self._levels[-1]) / self.rate
+
+    def set_limit(self, limit: float) -> None:
+        """As if it had always been so."""
+        self.limit = limit
+        self._levels[0] = limit
+        for i in range(1, len(self._times)):
+            amount = self._sums[i] - self._sums[i - 1]
+            self._levels[i] = self._refilled(i - 1, self._times[i]) - amount
+
+    def _refilled(self, entry: int, at: float) -> float:
+        return min(self.limit, self._levels[entry] + max(0.0, at - self._times[entry]) * self.rate)
+
+    def _trim(self, before: float) -> None:
+        old = bisect_right(self._times, before) - 1
+        if old > 0:
+            del self._times[:old], self._sums[:old], self._levels[:old]

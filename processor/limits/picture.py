@@ -1,0 +1,196 @@
+"""The picture of how a server counts one resource: what was sent and what it said, in; when a cost fits, out.
+
+Pure: no clock, no waiting; times are passed in, in seconds.
+
+A header's *remaining* is compared with what the own ledger predicts for a server that counts by a window,
+and for one that refills a bucket. What it shows less than predicted, others have used; both kinds of server
+are followed with that much taken off. Until the kind is known, both must agree before a request goes.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from processor.limits.fading import Fading
+from processor.limits.kinds import Kind, Kinds, Mark
+from processor.limits.ledger import SPREAD_S, WINDOW_S, Ledger
+from processor.limits.others import Others, Span
+
+SMALL_S = 5.0
+"""A bucket of fewer seconds' refill is small: bursts gain nothing there, even pacing loses nothing."""
+
+COMPANY = 0.02
+"""Others that use more than this share of the limit make the two kinds look alike, for some minutes."""
+COMPANY_S = 3 * WINDOW_S
+
+RESERVE_HALVES_S = 3 * WINDOW_S
+_RESERVED, _MOST_RESERVED = 2, 12
+"""Requests for which room is kept after a refusal, and at most."""
+
+
+class Picture:
+    def __init__(self, limit: float, *, slack: float) -> None:
+        """``slack``: by which share the server's charges may differ from ours; 0 where they are counts."""
+        self.ledger = Ledger(limit)
+        self.pending = 0.0
+        """Permitted and not yet sent: it may reach the server at any time."""
+        self.heard_at = -inf
+        self._full_at = inf
+        """When the newest header says that all of it is back."""
+        self._kinds = Kinds(slack)
+        self._newest = -inf
+        """When the newest request was sent that has a header."""
+        self._window = Others()
+        self._bucket = Others()
+        self._company_at = -inf
+        self._reserve = Fading(RESERVE_HALVES_S)
+
+    @property
+    def limit(self) -> float:
+        return self.ledger.limit
+
+    @property
+    def kind(self) -> Kind | None:
+        return self._kinds.kind
+
+    @property
+    def heard(self) -> bool:
+        return self.heard_at > -inf
+
+    @property
+    def company(self) -> bool:
+        """Whether others have lately used a good part of the limit."""
+        return self._newest - self._company_at <= COMPANY_S
+
+    @property
+    def small(self) -> bool:
+        """Whether the server's bucket is known to hold a few seconds' refill only."""
+        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_S * self.ledger.rate
+
+    def set_limit(self, limit: float) -> None:
+        self.ledger.set_limit(limit)
+        self._kinds.forget()
+
+    def rescale(self, limit: float) -> None:
+        """The same limit in other units: ours turned out to be worth more, or less, at the server."""
+        for others in (self._window, self._bucket):
+            others.rescale(limit / self.limit)
+        self.set_limit(limit)
+
+    # ------------------------------------------------------------ what happens
+
+    def sent(self, cost: float, at: float) -> None:
+        self.pending -= cost
+        if self._bucket.used < 0 and self.ledger.level(at) >= self.limit:
+            # More cannot have been in it.
+            self._bucket.used = 0.0
+        self.ledger.add(at, cost)
+
+    def reply(
+        self, sent_at: float, cost: float, remaining: float, at: float, *, refused: bool, reset_s: float | None = None
+    ) -> None:
+        """A response has told what remained when its request, of this cost, was counted."""
+        self.heard_at = at
+        if refused:
+            self._kinds.doubt(cost)
+        if sent_at < max(self._newest - SPREAD_S, at - WINDOW_S):
+            return
+        if self._newest > -inf and sent_at > self._newest + SPREAD_S:
+            self._window.note(self._newest)
+            self._bucket.note(self._newest)
+        self._newest = max(self._newest, sent_at)
+        self._full_at = inf if reset_s is None else at + reset_s
+        mark = self._mark(sent_at, cost, remaining)
+        self._explain(mark)
+        if not refused:
+            self._kinds.hear(mark)
+
+    def lost(self, cost: float) -> None:
+        """A request that was sent will have no response."""
+        self._kinds.doubt(cost)
+
+    def short(self, cost: float, now: float) -> None:
+        """There was no room where there should have been: keep some back for a while."""
+        self._reserve.raise_by(_RESERVED * cost, now, most=_MOST_RESERVED * cost)
+
+    # ------------------------------------------------------------ what follows
+
+    def when(self, cost: float, now: float) -> float:
+        """From when on the server surely has room for this cost, as far as is known; inf: something must happen."""
+        if self.kind == "bucket":
+            return self._bucket_when(cost, now)
+        window_at = self._window_when(cost, self._window.ahead(self._newest, now), now)
+        return window_at if self._window_alone else max(window_at, self._bucket_when(cost, now))
+
+    def sounding_when(self, cost: float, now: float) -> float:
+        """The same, for one request that is to show the kind: a window that others fill may be a small bucket."""
+        return max(self._window_when(cost, min(0.0, self._window.used), now), self._bucket_when(cost, now))
+
+    def room(self, now: float) -> float:
+        """What would fit now."""
+        rest = self.pending + self._reserve.value(now)
+        bucket = self.ledger.level(now) - self._margin - self._bucket.ahead(self._newest, now) - rest
+        if self.kind == "bucket":
+            return bucket
+        window = self.limit - self.ledger.held(now) - self._window.ahead(self._newest, now) - rest
+        return window if self._window_alone else min(window, bucket)
+
+    @property
+    def _window_alone(self) -> bool:
+        """Whether the bucket need not agree. Where others use the key, the kinds look alike, and both must."""
+        return not self.heard or (self.kind == "window" and not self.company)
+
+    @property
+    def _margin(self) -> float:
+        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent."""
+        return self.ledger.rate * SPREAD_S
+
+    def _window_when(self, cost: float, others: float, now: float) -> float:
+        ledger = self.ledger
+        need = self.pending + cost + others + self._reserve.value(now)
+        at = ledger.left_when(ledger.held(now) + need - self.limit, now)
+        if at < inf or self.pending or others <= 0:
+            return at
+        # Even when all of ours has left: let what others hold ebb away evenly.
+        ours_left_at = ledger.left_when(ledger.held(now), now)
+        return max(ours_left_at, self._ebbed_at(self.heard_at, max(ledger.rate, need - self.limit)))
+
+    def _bucket_when(self, cost: float, now: float) -> float:
+        ledger, others = self.ledger, self._bucket.ahead(self._newest, now)
+        reserve = self._reserve.value(now)
+        capacity = max(0.0, self.limit - others - 2 * self._margin - 1)
+        rest = self._margin + self.pending + (min(reserve, ledger.rate) if self.small else reserve)
+        level = min(cost, capacity) + others + rest
+        if level > self.limit:
+            # More than it holds: what others owe ebbs away too, once it is full but for that.
+            return self._ebbed_at(max(ledger.level_when(self.limit), self._newest), level - self.limit)
+        at = ledger.level_when(level)
+        # While this waits, others go on.
+        return at if at <= now else now + (at - now) / (1 - min(0.9, self._bucket.drift / ledger.rate))
+
+    def _ebbed_at(self, since: float, amount: float) -> float:
+        return min(since + amount / self.ledger.rate, max(self._full_at, since))
+
+    def _mark(self, sent_at: float, cost: float, remaining: float) -> Mark:
+        ledger, limit, margin = self.ledger, self.limit, self._margin
+        before, by, after = (ledger.sent_by(at) for at in (sent_at - SPREAD_S, sent_at, sent_at + SPREAD_S))
+        edge = sent_at - WINDOW_S
+        most_used = after - ledger.sent_by(edge - SPREAD_S)
+        least_used = before + cost - ledger.sent_by(edge + SPREAD_S)
+        level = ledger.level(sent_at)
+        return Mark(
+            at=sent_at,
+            shown=remaining,
+            sent=by,
+            window=Span(limit - most_used, limit - least_used),
+            bucket=Span(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
+        )
+
+    def _explain(self, mark: Mark) -> None:
+        spare = 1 + 2 * self._margin
+        self._window.explain(mark.window, mark.shown, spare)
+        # A bucket in debt shows 0.
+        self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)
+        if self._window.used > COMPANY * self.limit:
+            self._company_at = mark.at
+        self._kinds.exceeds_window(-self._window.used, self.ledger.held(mark.at))

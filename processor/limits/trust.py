@@ -1,0 +1,74 @@
+"""How far a server's word is taken: may more go at once than even pacing would let through? Pure.
+
+Some servers speak of a minute and refuse by the second. So a burst is first tried with little more than a
+second's worth; only when all of that has been answered, and nothing refused, the rest may follow.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from math import inf
+
+from processor.limits.exchange import TOGETHER_S
+
+PROBE_S = 1.2
+"""Seconds' worth of a first burst: more than a second's bucket holds."""
+
+STALE_S = 10.0
+"""Without a header for so long, the next burst waits for one."""
+
+
+class State(Enum):
+    WARY = auto()
+    """Nothing is known yet, or no longer."""
+    PROBING = auto()
+    PROVEN = auto()
+    NEVER = auto()
+    """The server has refused what its headers promised."""
+
+
+class Trust:
+    def __init__(self) -> None:
+        self.state = State.WARY
+        self.probe_ended = -inf
+        self._probe_began = inf
+        self._allowance = 0.0
+        self._cost = 0.0
+        """Of the probe so far."""
+        self._open = 0
+        """Requests of the probe that are not answered yet."""
+
+    def may_burst(self, cost: float, heard_at: float, now: float) -> bool:
+        if self.state is State.PROVEN:
+            return now - heard_at < STALE_S
+        return self.state is State.PROBING and self._allowance >= cost
+
+    def probe(self, allowance: float, now: float) -> None:
+        self.state = State.PROBING
+        self._allowance = allowance
+        self._cost = 0.0
+        self._open = 0
+        self._probe_began, self.probe_ended = now, inf
+
+    def granted(self, cost: float, unit: float, now: float) -> None:
+        """``unit``: a usual cost. A probe is over when there is no allowance for another one."""
+        if self.state is not State.PROBING or now > self.probe_ended:
+            return
+        self._open += 1
+        self._cost += cost
+        self._allowance -= cost
+        if self._allowance < unit:
+            self.probe_ended = min(self.probe_ended, now + TOGETHER_S)
+
+    def answered(self, granted_at: float, least: float) -> None:
+        """A request has its response, or will never have one. ``least``: what a probe must have cost to prove
+        anything; the server may have shown meanwhile that it charges less than was thought."""
+        if self.state is State.PROBING and self._probe_began <= granted_at <= self.probe_ended:
+            self._open -= 1
+            if self._open == 0 and self.probe_ended < inf:
+                self.state = State.PROVEN if self._cost >= least else State.WARY
+
+    def refused(self, *, promised: bool) -> None:
+        """``promised``: the headers showed room for what was refused."""
+        if self.state is not State.NEVER:
+            self.state = State.NEVER if promised else State.WARY
