@@ -26,4 +26,5 @@ class Connector(TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial[ResponseHandler](Connection, loop=self._loop)
+        made: type[ResponseHandler] = Connection
+        self._factory = partial(made, loop=self._loop)
