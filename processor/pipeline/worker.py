@@ -127,6 +127,8 @@ class Worker:
             care.attempts += attempt.sent_at is not None
             return await self._failed(care, permit, attempt, error)
         except asyncio.CancelledError:
+            if attempt.sent_at is None:
+                rooms.sink.rest(job.custom_id, care.attempts)
             rooms.listen(attempt.ended(care, self._loop.time(), then="stop"))
             raise
         care.attempts += 1

@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 
+import processor.parallel
+import processor.reading.skimming
+import processor.reading.source
 from processor.errors import ConfigError, OutputError, RequestError
 from processor.events import Event, Sent, Signal, Stream, Tell
 from processor.limits.gate import Gate
@@ -23,6 +27,7 @@ from processor.limits.settings import LimitSettings
 from processor.models import JSON, Job, Reply, Target
 from processor.pipeline import Rooms, Run, Terms
 from processor.reading.formats import Defaults, Draft
+from processor.reading.passing import Passed
 from processor.reading.source import BadLine, Source
 from processor.results.journal import Journal
 from processor.results.sink import FsyncMode
@@ -45,6 +50,7 @@ EPOCH_S = 1_800_000_000.0
 QUICK = SimulatorSettings(books=True, gather_s=1.0, reply_tokens=(3, 30))
 """Believable, and cheap to simulate."""
 
+Lines = AsyncGenerator[Draft | BadLine | Passed, None]
 During = Callable[[Run], None]
 
 
@@ -103,9 +109,11 @@ class World:
         through: Callable[[Stream], Stream] = lambda stream: stream,
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
+        part_bytes: int | None = None,
     ) -> Ran:
         """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
-        ``through`` may put something between the run and its stream."""
+        ``through`` may put something between the run and its stream; with ``part_bytes`` the job file is read as a
+        large one is, in parts of this size."""
         ran = Ran(began_at=self.now_s)
         self.runs += 1
         memory = MemoryDisk(self.platter, disk)
@@ -122,12 +130,16 @@ class World:
                     ran.exit_code, ran.why = 2, str(error)
                     return
                 ran.maybe_billed = sink.maybe_billed
-                run = Run(self._rooms(source, sink, through(seam), ran, concurrency, limits), terms or Terms())
+                limit = terms.limit if terms else None
+                passes = part_bytes and sink.replied
+                found = source.unfinished(sink.ledger.pass_over, limit) if passes else aiter(source)
+                run = Run(self._rooms(found, sink, through(seam), ran, concurrency, limits), terms or Terms())
                 during(run)
                 outcome = await run()
                 ran.exit_code, ran.why = outcome.exit_code, outcome.why
 
-            took_s = play(main(), memory)
+            with _large(part_bytes):
+                took_s = play(main(), memory)
             source.close()
         ran.steps = memory.steps
         ran.left_in_flight = seam.unwritten()
@@ -143,7 +155,7 @@ class World:
         return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, patience=patience)
 
     def _rooms(
-        self, source: Source, sink: Journal, stream: Stream, ran: Ran, concurrency: int, limits: LimitSettings | None
+        self, source: Lines, sink: Journal, stream: Stream, ran: Ran, concurrency: int, limits: LimitSettings | None
     ) -> Rooms:
         loop, began_at = asyncio.get_running_loop(), self.now_s
         return Rooms(
@@ -231,8 +243,21 @@ class Seam:
         return [name for name in self._open if name not in written]
 
 
-async def _counted(source: Source, ran: Ran) -> AsyncGenerator[Draft | BadLine, None]:
-    async with aclosing(aiter(source)) as found:
+@contextmanager
+def _large(part_bytes: int | None) -> Iterator[None]:
+    """Has small files read as only large ones are, and in one process: two would not replay."""
+    if part_bytes is None:
+        yield
+        return
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(processor.reading.source, "WORTH_PASSING_BYTES", 0))
+        stack.enter_context(patch.object(processor.reading.skimming, "PART_BYTES", part_bytes))
+        stack.enter_context(patch.object(processor.parallel, "_processors", lambda: 1))
+        yield
+
+
+async def _counted(source: Lines, ran: Ran) -> Lines:
+    async with aclosing(source) as found:
         async for one in found:
             ran.read += 1
             yield one
