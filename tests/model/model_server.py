@@ -1,0 +1,36 @@
+"""A real language model behind a real server, neither of which is ours, as a program of its own: it is native code.
+
+``python model_server.py WEIGHTS`` prints the server's address, and serves until its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import xllamacpp
+
+MODEL = "smollm2-135m"
+IN_FLIGHT = 4
+TOKENS_EACH = 2048
+
+
+def main(weights: str) -> None:
+    params = xllamacpp.CommonParams()
+    params.model.path = weights
+    params.model_alias = {MODEL}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = IN_FLIGHT
+    params.n_ctx = IN_FLIGHT * TOKENS_EACH
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = 1
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    sys.stdin.read()
+    # Not by returning: whoever closed the pipe does not wait for requests still being answered.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
