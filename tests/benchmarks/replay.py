@@ -16,7 +16,20 @@ from collections.abc import Iterator
 import orjson
 import uvloop
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = b"""HTTP/1.1 200 OK\r
+Content-Type: text/event-stream; charset=utf-8\r
+Transfer-Encoding: chunked\r
+x-request-id: req_7c4d1f0a5b6e4d3c9a8b7c6d5e4f3a2b\r
+openai-processing-ms: 212\r
+x-ratelimit-limit-requests: 30000000\r
+x-ratelimit-remaining-requests: 29999999\r
+x-ratelimit-reset-requests: 2ms\r
+x-ratelimit-limit-tokens: 15000000000\r
+x-ratelimit-remaining-tokens: 14999999000\r
+x-ratelimit-reset-tokens: 4ms\r
+\r
+"""
+"""A server that names limits, so high that nothing waits for them: what it grants is not searched for."""
 END = b"0\r\n\r\n"
 TEXT = "the answer to a question like this one is of course not quite what one would expect at first"
 WORDS = TEXT.split()
