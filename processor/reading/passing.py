@@ -14,7 +14,7 @@ from processor.reading.formats import Defaults
 from processor.reading.lines import Line, LineSplitter
 from processor.reading.skimming import Part, Skimmed, parts, skim
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 
 Found = TypeVar("Found")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from typing import NamedTuple
 
 from processor.identity import IDENTITY, check_of, job_key
@@ -54,10 +55,8 @@ def skim(handle: int, defaults: Defaults, max_line_bytes: int, part: Part) -> Sk
     start, end = part
     if start == 0 or end - start > MOST_BYTES:  # the first part may begin with a byte order mark
         return Skimmed(part, 0, None)
-    lines = os.pread(handle, end - start, start).split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    identities = [_identity(line, defaults, max_line_bytes) for line in lines if line.strip()]
+    lines = BytesIO(os.pread(handle, end - start, start)).readlines()  # split() takes four times as long
+    identities = [_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
     return Skimmed(part, len(lines), b"".join(identities))
 
 

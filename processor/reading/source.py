@@ -17,7 +17,7 @@ from processor.reading.formats import Defaults, Draft, NoJob, parse
 from processor.reading.lines import Line, LineSplitter, count_lines
 from processor.reading.passing import Passed, Passing, PassOver
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 32 * 1024 * 1024
 WORTH_PASSING_BYTES = 64 << 20
 STDIN = 0

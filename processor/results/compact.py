@@ -16,7 +16,7 @@ Keeps = Callable[[Entry], bool]
 def compact(disk: Disk, path: Path, *, replies: bool, keeps: Keeps) -> int:
     """Write the rows that stay to a new file and put it in the place of the old one. Returns how many they are."""
 
-    def stays(raw: bytes, _: bool) -> bool:
+    def stays(raw: bytes) -> bool:
         entry = entry_in(raw, replies=replies)
         return entry is not None and keeps(entry)
 
@@ -28,8 +28,8 @@ def compact(disk: Disk, path: Path, *, replies: bool, keeps: Keeps) -> int:
 def keep_aside(disk: Disk, path: Path, damaged: Path, *, replies: bool) -> None:
     """Append the lines that are no rows to another file, so that ``compact`` loses none."""
 
-    def broken(raw: bytes, ended: bool) -> bool:
-        return ended and bool(raw.strip()) and entry_in(raw, replies=replies) is None
+    def broken(raw: bytes) -> bool:
+        return raw.endswith(b"\n") and bool(raw.strip()) and entry_in(raw, replies=replies) is None
 
     _copy(disk, path, damaged, "append", broken)
     disk.sync_folder(damaged)
@@ -49,13 +49,13 @@ def write_all(file: File, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _copy(disk: Disk, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes, bool], bool]) -> int:
+def _copy(disk: Disk, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes], bool]) -> int:
     with closing(disk.open(source, "read")) as old, closing(disk.open(target, mode)) as new:
         count = 0
         if (size := new.size()) and new.read(size - 1, 1) != b"\n":
             write_all(new, b"\n")
-        for raws, ended in lines(old, 0, old.size()):
-            chosen = [raw + b"\n" for raw in raws if wanted(raw, ended)]
+        for raws in lines(old, 0, old.size()):
+            chosen = [raw if raw.endswith(b"\n") else raw + b"\n" for raw in raws if wanted(raw)]
             count += len(chosen)
             write_all(new, b"".join(chosen))
         new.sync()

@@ -55,7 +55,7 @@ def entry_of(result: Result, raw: bytes) -> Entry:
 
 
 def read_entry(raw: bytes) -> Entry:
-    """``raw`` is without its line feed. Raises ValueError where it is no row of ours.
+    """``raw``: with or without its line feed. Raises ValueError where it is no row of ours.
 
     The whole line is parsed, and most of the time a resume takes is this.
     """
@@ -72,7 +72,7 @@ def read_entry(raw: bytes) -> Entry:
             flags = _failed(error["code"], row.get("own_fault"), row["timing"])
         if "simulated" in row:
             flags |= SIMULATED
-        key = line_key(raw) if flags & LINE else job_key(row["custom_id"])
+        key = line_key(raw.removesuffix(b"\n")) if flags & LINE else job_key(row["custom_id"])
         return Entry(
             key, check_of(row["id"]), _count(row["attempts"], MAX_ATTEMPTS), flags, _count(row["line"], MAX_LINE)
         )
