@@ -72,7 +72,8 @@ class Settings:
     endpoint: str = CHAT
     model: str | None = None
     encoding: str | None = None
-    concurrency: int = 64
+    concurrency: int | None = None
+    """None: what the machine allows."""
     max_attempts: int = 6
     max_reply_bytes: int = 64 * 2**20
     max_line_bytes: int = 32 * 2**20

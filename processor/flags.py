@@ -77,7 +77,7 @@ Tpm = Annotated[
     _option(_PACE, "--tpm", metavar="N", text="Tokens a minute, at most. [default: what the server allows]"),
 ]
 Concurrency = Annotated[
-    int | None, _option(_PACE, "--concurrency", metavar="N", text="Requests in flight, at most. [default: 64]")
+    int | None, _option(_PACE, "--concurrency", metavar="N", text="Requests in flight, at most. [default: found out]")
 ]
 MaxAttempts = Annotated[
     int | None,

@@ -21,6 +21,19 @@ class Phases:
         self._waiting: dict[asyncio.Task[object], None] = {}
         """In order, so that what is simulated replays."""
         self._streaming: dict[asyncio.Task[object], Care] = {}
+        self._jobs = 0
+        self._room = asyncio.Event()
+
+    async def room(self, ahead: int) -> None:
+        """Let one more job in, once fewer than so many wait. Whoever was let in leaves."""
+        while self._jobs - len(self._streaming) >= ahead:
+            self._room.clear()
+            await self._room.wait()
+        self._jobs += 1
+
+    def leave(self) -> None:
+        self._jobs -= 1
+        self._room.set()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -37,6 +50,7 @@ class Phases:
     def streaming(self, care: Care) -> Iterator[None]:
         task = _current_task()
         self._streaming[task] = care
+        self._room.set()
         try:
             yield
         finally:

@@ -45,8 +45,8 @@ class Terms:
     policy: Policy = field(default_factory=Policy)
     max_outage_s: float = 6 * 3600.0
     grace_s: float = 30.0
-    open_jobs: int = 1000
-    """Jobs between their line and their row: what is in flight, and what waits."""
+    ahead: int = 256
+    """Jobs that are read and wait, beside those in flight: how far a lane that is held up can hide another's jobs."""
     limit: int | None = None
     """Only so many lines of the job file."""
     retry_failed: bool = False

@@ -46,7 +46,6 @@ class Run:
         self._sink = rooms.sink
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
-        self._open = asyncio.Semaphore(terms.open_jobs)
         self._phases = Phases()
         self._scout = Scout()
         self._worker = Worker(
@@ -145,7 +144,7 @@ class Run:
         job = await self._meet(found)
         if job is None:
             return
-        await self._open.acquire()
+        await self._phases.room(self._terms.ahead)
         self._load(job.model)
         self._start(self._serve(job))
         await self._scout.wait()
@@ -178,7 +177,7 @@ class Run:
         try:
             stop = await self._worker.serve(job)
         finally:
-            self._open.release()
+            self._phases.leave()
             self._scout.ended()
         if isinstance(stop, Stop):
             self.stop(stop.why, exit_code=EXIT_STOPPED)

@@ -9,6 +9,7 @@ from pathlib import Path
 from processor.config import Settings
 from processor.errors import ConfigError
 from processor.results.upkeep import Paths
+from processor.session.machine import most_in_flight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,9 @@ class Plan:
 
     @property
     def concurrency(self) -> int:
-        return 1 if self.echo else self.settings.concurrency
+        if self.echo:
+            return 1
+        return self.settings.concurrency or most_in_flight()
 
 
 def default_out(jobs: str, *, simulate: bool) -> str:

@@ -30,7 +30,7 @@ from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
 LOOK_AHEAD = 256
-"""Jobs read and waiting beside those in flight: how far a lane that is held up can hide another's jobs."""
+"""Jobs read and waiting beside those in flight."""
 
 Output = Journal | StandardOutput
 
@@ -139,7 +139,7 @@ def terms(plan: Plan) -> Terms:
         policy=Policy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s),
         max_outage_s=waiting.max_outage_s,
         grace_s=settings.grace_s,
-        open_jobs=1 if plan.echo else plan.concurrency + LOOK_AHEAD,
+        ahead=1 if plan.echo else LOOK_AHEAD,
         limit=plan.limit,
         retry_failed=plan.retry_failed,
         resend_changed=settings.changed == "resend",

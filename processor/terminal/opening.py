@@ -35,7 +35,8 @@ class Opening:
     endpoint: str
     key_from: str | None
     """The variable the key came from."""
-    concurrency: int
+    concurrency: int | None
+    """At most so many requests in flight, where somebody said so."""
     rpm: float | None = None
     tpm: float | None = None
     """The limits configured for jobs in general."""
@@ -83,7 +84,8 @@ def _limits(opening: Opening) -> str:
     ]
     minute = " and ".join(limits) + " a minute" if limits else "none configured, the server's are found out"
     own = f", apart from {', '.join(opening.own_limits)}" if opening.own_limits else ""
-    return f"{minute}{own}; at most {opening.concurrency:,} in flight"
+    in_flight = f"; at most {opening.concurrency:,} in flight" if opening.concurrency else ""
+    return f"{minute}{own}{in_flight}"
 
 
 def _results(opening: Opening) -> Row:

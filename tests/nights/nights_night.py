@@ -70,6 +70,9 @@ class Night:
         for _ in range(rng.randint(0, 4)):
             self._run(rng.choice(TROUBLES)(self, rng), rough=True)
             self._between(rng)
+        for _ in range(self.later.randint(0, 2)):
+            self._run(self.later.choice((_kill_early, _kill_at_early_step))(self, self.later), rough=True)
+            self._between(self.later)
         self.world.now_s = max([self.world.now_s, *(outage.to_s for outage in self.world.provider.settings.outages)])
         self._run(Disturbance(name="undisturbed"), rough=False)
         ran = self._run(Disturbance(name="and again"), rough=False, retries=False)
@@ -88,7 +91,7 @@ class Night:
             policy=policy,
             max_outage_s=rng.choice((600.0, 6 * 3600.0)) if rough else math.inf,
             grace_s=rng.choice((0.0, 1.0, 30.0)),
-            open_jobs=rng.choice((3, 1000)),
+            ahead=rng.choice((3, 1000)),
             limit=rng.randint(1, 12) if rough and rng.random() < 0.15 else None,
             retry_failed=rng.random() < 0.2,
             resend_changed=rng.random() < 0.5,
@@ -210,13 +213,24 @@ def _kill(night: Night, rng: Random) -> Disturbance:
 
 
 def _kill_at_step(night: Night, rng: Random) -> Disturbance:
-    step, part = rng.randint(1, 120), rng.random()
+    return _killed_at(rng.randint(1, 120), rng.random(), rng)
 
+
+def _killed_at(step: int, part: float, rng: Random) -> Disturbance:
     def plan(number: int, operation: str) -> Fault | None:
         # A kill may come between the pages of a long write; a few bytes are written, or they are not.
         return Fault(Killed(), part if operation == "write" else round(part)) if number == step else None
 
     return Disturbance(name=f"killed at step {step}", disk=plan, loses_power=rng.random() < 0.4)
+
+
+def _kill_early(night: Night, rng: Random) -> Disturbance:
+    at = rng.uniform(0.0, 3.0 * night.world.provider.settings.first_token_s + 0.2)
+    return Disturbance(name=f"killed at {at:.3f} s", during=kill_at(at), loses_power=rng.random() < 0.3)
+
+
+def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
+    return _killed_at(rng.randint(8, 12 + 4 * len(night.sketches)), rng.random(), rng)
 
 
 def _stop(night: Night, rng: Random) -> Disturbance:

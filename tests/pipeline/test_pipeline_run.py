@@ -210,12 +210,12 @@ def test_a_reply_without_usage_carries_the_computed_one() -> None:
     assert row["response"]["body"]["usage"] == row["usage"]
 
 
-def test_no_more_jobs_are_read_than_may_be_open() -> None:
+def test_no_more_jobs_are_read_than_may_wait() -> None:
     world = World(INSTANT)
     limits = LimitSettings(default=LaneLimits(rpm=60))
-    ran = world.run((ask(n) for n in range(100)), terms=Terms(open_jobs=5), limits=limits, during=kill_at(20.5))
+    ran = world.run((ask(n) for n in range(100)), terms=Terms(ahead=5), limits=limits, during=kill_at(20.5))
     assert 15 < len(world.rows()) < 25
-    assert ran.read - len(world.rows()) <= 5 + 1, "one more has been read, and waits to be open"
+    assert ran.read - len(world.rows()) <= 5 + 1, "one more has been read, and waits to be let in"
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])

@@ -61,6 +61,7 @@ def test_the_first_lines_say_what_is_about_to_happen() -> None:
     [
         ({}, "jobs     jobs.jsonl: 2,000 jobs\n"),
         ({}, "limits   none configured, the server's are found out; at most 64 in flight\n"),
+        ({"concurrency": None}, "limits   none configured, the server's are found out\n"),
         ({"done": 2000}, "jobs     jobs.jsonl: 2,000 jobs, 2,000 done already, nothing to do\n"),
         ({"source": "-", "jobs": None}, "jobs     stdin\n"),
         ({"source": "-", "jobs": None, "done": 7}, "jobs     stdin, 7 done already\n"),
