@@ -11,8 +11,8 @@ import os
 import pytest
 from nights_night import Night
 
-EVERYDAY = range(300)
-ALL = range(300, 5000)
+EVERYDAY = range(200)
+ALL = range(200, 5000)
 A_TEST = 100
 """Nights of one test, where they have no names of their own."""
 

@@ -96,13 +96,15 @@ class Campaign:
         return {identity(CHAT, request(int(row["custom_id"]))) for row in self.rows()}
 
 
-async def campaign(folder: Path, jobs: int, kills: int) -> None:
+async def campaign(folder: Path, jobs: int, kills: int) -> Campaign:
     provider = Provider(SETTINGS)
     server = await serve(provider)
+    one = Campaign(folder, provider, server.base_url, jobs)
     try:
-        await play(Campaign(folder, provider, server.base_url, jobs), kills)
+        await play(one, kills)
     finally:
         await server.close()
+    return one
 
 
 async def play(one: Campaign, kills: int) -> None:
@@ -117,7 +119,6 @@ async def play(one: Campaign, kills: int) -> None:
     for number in range(one.jobs):
         assert rows[str(number)]["response"]["body"] == one.provider.expected_body(CHAT, request(number))
     assert not (one.folder / "results.errors.jsonl").exists()
-    print("in flight at the kills:", one.in_flight)
     sent_again = sum(one.provider.books.seen.values()) - one.jobs
     assert sent_again <= sum(one.in_flight)
     attempts = sum(row["attempts"] for row in rows.values())

@@ -59,8 +59,9 @@ def read(path: Path) -> dict[str, JSON]:
     return found
 
 
-def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path: Path) -> None:
-    jobs, out = tmp_path / "jobs.jsonl", tmp_path / "results.jsonl"
+def play(folder: Path) -> tuple[Outcome, Provider, dict[str, JSON], dict[str, JSON]]:
+    """How it ended, the provider, the replies and the failed rows by custom_id."""
+    jobs, out = folder / "jobs.jsonl", folder / "results.jsonl"
     jobs.write_bytes(lines(ask(number, model="gpt-4o") for number in range(JOBS)))
     # A burst holds everybody back for half a second: fewer of them, or the test is nothing but waiting.
     provider = Provider(
@@ -74,7 +75,11 @@ def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path:
         )
     )
     outcome = asyncio.run(run(jobs, out, provider))
-    replied, failed = read(out), read(tmp_path / "results.errors.jsonl")
+    return outcome, provider, read(out), read(folder / "results.errors.jsonl")
+
+
+def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path: Path) -> None:
+    outcome, provider, replied, failed = play(tmp_path)
     assert outcome.exit_code == (1 if failed else 0)
     assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(JOBS)}
     assert not replied.keys() & failed.keys()
