@@ -54,6 +54,7 @@ def summary_json(tally: Tally, closing: Closing) -> JSON:
         },
         "unsettled": tally.unsettled,
         "skipped": dict(tally.skipped),
+        "changed_examples": tally.changed,
         "stopped": tally.stopping,
         "elapsed_s": tally.elapsed_s(tally.last_at),
         "attempts": tally.attempts,
@@ -113,9 +114,10 @@ def _not_done(tally: Tally) -> Iterator[Row]:
         jobs = plural(tally.unsettled, "job") + " to go" if tally.unsettled else "before the end"
         why = f": {one_line(tally.stopping)}" if tally.stopping else ""
         yield Row("stopped", f"{jobs}{why}", "warning")
-    if tally.skipped["changed"]:
-        jobs = plural(tally.skipped["changed"], "job")
-        yield Row("changed", f"{jobs} since the reply came: kept as answered (--changed resend asks anew)", "warning")
+    if changed := tally.skipped["changed"]:
+        names = [one_line(name, limit=40) for name in tally.changed] + ["…"] * (changed > len(tally.changed))
+        kept = f"since the reply came, kept as answered: {', '.join(names)} (--changed resend asks anew)"
+        yield Row("changed", f"{plural(changed, 'job')} {kept}", "warning")
 
 
 def _attempts(tally: Tally) -> Iterator[Row]:

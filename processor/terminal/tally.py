@@ -23,6 +23,7 @@ from processor.terminal.pace import Pace
 from processor.terminal.replies import Replies, kind
 
 EXAMPLE_CHARS = 300
+MOST_CHANGED_NAMED = 3
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class Tally:
         self.own_fault = 0
         """Of the failed ones, those the provider refused for themselves: sending them again is pointless."""
         self.skipped: Counter[str] = Counter()
+        self.changed: list[str] = []
+        """The first of the jobs that were edited since they were answered."""
         self.attempts = 0
         self.in_flight = 0
         self.retried: Counter[str] = Counter()
@@ -113,6 +116,8 @@ class Tally:
 
     def _job_skipped(self, event: JobSkipped) -> None:
         self.skipped[event.why] += event.count
+        if event.why == "changed" and event.custom_id is not None and len(self.changed) < MOST_CHANGED_NAMED:
+            self.changed.append(event.custom_id[:EXAMPLE_CHARS])
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         self.last_at = event.at

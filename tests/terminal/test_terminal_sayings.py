@@ -150,6 +150,13 @@ def test_a_run_without_trouble_ends_in_a_few_lines() -> None:
     )
 
 
+def test_the_first_jobs_that_changed_are_named() -> None:
+    changed = [JobSkipped(custom_id=f"r-{number}", why="changed") for number in range(1204)]
+    assert (
+        "changed  1,204 jobs since the reply came, kept as answered: r-0, r-1, r-2, … (--changed resend asks anew)\n"
+    ) in said(tally(*changed, jobs=1204, done=1204))
+
+
 def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
     events = [
         *(JobSkipped(custom_id="r", why=why) for why in ("done", "changed", "own_fault")),
@@ -170,7 +177,7 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
         "              1 rejected, r-9: it was rejected and more\n"
         "              1 job before, by their own fault: not sent again\n"
         "stopped       3 jobs to go: quota used up\n"
-        "changed       1 job since the reply came: kept as answered (--changed resend asks anew)\n"
+        "changed       1 job since the reply came, kept as answered: r (--changed resend asks anew)\n"
         "attempts      3, 3 failed and tried again: 2 stream_truncated, 1 rate_limited\n"
         "maybe billed  2 attempts that broke off without a reply\n"
         "tokens        1,000 prompt + 500 completion, as reported (tiktoken counts the same)\n"
