@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_world import KEY, Ended, Shell
 
+from processor import config
+
 Run = Callable[..., Ended]
 
 
@@ -126,6 +128,29 @@ def test_a_job_file_without_a_job_is_one_line(inside: Run, tmp_path: Path) -> No
     (tmp_path / "empty.jsonl").write_text("\n \n")
     ended = inside("empty.jsonl", "--simulate", "--quiet")
     assert (ended.code, ended.error) == (2, "empty.jsonl holds no job")
+
+
+def test_a_fault_of_ours_is_told_from_all_these(
+    inside: Run, jobs: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("one of ours")
+
+    monkeypatch.setattr(config, "load", broken)
+    ended = inside(jobs, "--simulate")
+    shell.said.clear()  # its traceback is to be reported, and holds no key
+    assert ended.code == 70
+    assert "ZeroDivisionError: one of ours" in ended.err
+    assert KEY not in ended.err
+    assert ended.err.splitlines()[-1].startswith("error: a fault of this program, not yours: ")
+
+
+def test_an_interrupt_before_anything_began_is_one(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config, "load", interrupted)
+    assert inside(jobs, "--simulate") == Ended(130, "", "")
 
 
 def test_closed_standard_streams_are_no_trouble(shell: Shell) -> None:

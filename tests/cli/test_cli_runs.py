@@ -247,7 +247,7 @@ def test_a_changed_job_keeps_its_reply_or_is_asked_anew(shell: Shell, inside: Ru
     shell.write("jobs.jsonl", ask("a", temperature=0), ask("b"))
     kept = inside("jobs.jsonl", "--out", "r.jsonl", "--changed", "keep")
     assert (kept.code, len(server.asked)) == (0, 2)
-    assert kept.said("changed").startswith("1 job since the reply came: kept as answered (--changed resend")
+    assert kept.said("changed") == "1 job since the reply came, kept as answered: a (--changed resend asks anew)"
     anew = inside("jobs.jsonl", "--out", "r.jsonl", "--changed", "resend")
     assert (anew.code, len(server.asked)) == (0, 3)
     assert sorted(row["custom_id"] for row in shell.rows("r.jsonl")) == ["a", "b"]
@@ -323,6 +323,14 @@ def test_the_summary_can_be_had_as_json_and_the_attempts_as_a_log(shell: Shell, 
 
     inside("jobs.jsonl", "--out", "r.jsonl", "--log-file", "log.jsonl", "--quiet")
     assert len(shell.rows("log.jsonl")) > len(log)
+
+
+def test_a_summary_that_cannot_be_written_is_said_and_changes_nothing(
+    shell: Shell, inside: Run, server: Server
+) -> None:
+    shell.write("jobs.jsonl", ask("a"))
+    ended = inside("jobs.jsonl", "--summary-json", ".", "--quiet")
+    assert (ended.code, ended.error) == (0, "cannot write .: is a directory")
 
 
 def test_a_log_in_the_way_of_a_device_is_fine(shell: Shell, inside: Run, server: Server) -> None:
