@@ -77,6 +77,8 @@ class Audit:
     """Runs that ended without their cleaning up."""
     memory_is_whole: bool = True
     """No loss of power, failing disk or deleted file has taken away what the program had noted beside the results."""
+    unanswered: tuple[int, int] | None = (0, 0)
+    """At least, at most: what the next run should say of requests billed without a reply. None: who knows."""
     synced: bool = True
     """Nothing but the time since its writing may keep a row from being on the platter."""
 
@@ -93,6 +95,7 @@ class Audit:
         self._check_sending(ran, file, terms, before.replied)
         self.sent.update(custom_id for _, custom_id, _ in ran.sent)
         self.may_be_paid.update(name for name in ran.left_in_flight)
+        self._check_billing(ran, terms)
         self._check_paid()
         self.cut_short += ran.exit_code is None or terms.disk_fails
         self.memory_is_whole &= not terms.disk_fails
@@ -113,6 +116,7 @@ class Audit:
         """
         had, has = _names(whole_rows(before)), self.world.replied()
         self.memory_is_whole = False
+        self.unanswered = None
         for row in whole_rows(before):
             name = (row["custom_id"], row["id"])
             if name in has:
@@ -120,6 +124,11 @@ class Audit:
             age_s = EPOCH_S + self.world.now_s - _ended_at(row)
             check(bound_s is None or age_s <= bound_s, "a row older than the fsync bound is gone", name, age_s)
         self.may_be_paid.update(had - has)
+
+    def forgot(self) -> None:
+        """Somebody deleted the state file."""
+        self.memory_is_whole = False
+        self.unanswered = None
 
     # ------------------------------------------------------------ what went over the seam
 
@@ -139,6 +148,19 @@ class Audit:
             allowed[identity(job.path, job.body or {})] += times
         for one, times in self.world.provider.books.completed_by.items():
             check(times <= allowed[one], "a complete reply was paid for once more", one.hex(), times, allowed[one])
+
+    def _check_billing(self, ran: Ran, terms: Terms) -> None:
+        if ran.maybe_billed is not None and self.unanswered is not None:
+            least, most = self.unanswered
+            check(least <= ran.maybe_billed <= most, "what may be billed", ran.maybe_billed, least, most)
+        if terms.disk_fails:
+            self.unanswered = None
+        elif ran.maybe_billed is not None:
+            # Some may have been killed between their intent and their first byte.
+            self.unanswered = len(ran.left_in_flight), terms.concurrency
+        elif self.unanswered is not None:
+            # Killed while it took over what the run before had left.
+            self.unanswered = 0, self.unanswered[1]
 
     # ------------------------------------------------------------ how it ended
 

@@ -7,11 +7,13 @@ import errno
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 import nights_audit as audit
 from nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
+from pipeline_network import gone
 from pipeline_world import OUT, STATE, During, Ran, World, kill_at
 
 from processor.limits.settings import LaneLimits, LimitSettings
@@ -21,6 +23,7 @@ from processor.retrying.backoff import Backoff
 from processor.retrying.decisions import Policy
 from processor.simulator.disk import PLENTY_BYTES, Fault, Killed, Plan, nth, refusal
 from processor.simulator.faults import FAILURES, MANNERS, Faults
+from processor.simulator.limits import KINDS
 from processor.simulator.memory import Patience
 from processor.simulator.settings import Outage, SimulatorSettings
 
@@ -52,7 +55,9 @@ class Night:
         self.later = Random(f"night {seed}, what came later")
         """So that the seeds that have found something still mean the same nights."""
         self.sketches: list[Sketch] = [draw(self.rng, number) for number in range(self.rng.randint(1, 14))]
-        self.world = World(_provider(self.rng, seed))
+        provider = _provider(self.rng, seed)
+        kind, tpm = self.later.choice(KINDS), self.later.choice((None, None, None, 4000))
+        self.world = World(replace(provider, kind=kind, tpm=tpm))
         self.audit = audit.Audit(self.world)
         self.fsync: FsyncMode = self.rng.choice(("interval", "interval", "interval", "always", "never"))
         self.said: list[str] = []
@@ -97,6 +102,7 @@ class Night:
             resend_changed=rng.random() < 0.5,
         )
         concurrency = rng.randint(1, 6)
+        absences = self._absences(self.later) if rough else []
         asked = audit.Terms(
             concurrency=concurrency,
             max_attempts=policy.max_attempts,
@@ -104,7 +110,7 @@ class Night:
             resend=terms.resend_changed,
             retry_failed=terms.retry_failed,
             disk_fails=trouble.disk_fails,
-            stopped=trouble.stopped or bool(rough and self.world.provider.settings.outages),
+            stopped=trouble.stopped or bool(absences) or bool(rough and self.world.provider.settings.outages),
             synced_within_s=self.bound_s,
         )
         before = audit.Before.of(self.world)
@@ -119,7 +125,8 @@ class Night:
             fsync=self.fsync,
             disk=trouble.disk,
             patience=Patience(first_byte_s=60.0, stall_s=20.0, request_s=300.0),
-            during=trouble.during,
+            during=self._during(trouble),
+            through=gone(*absences),
             max_line_bytes=LONGEST_LINE,
             part_bytes=self.later.choice((None, 1, 300)),
         )
@@ -131,6 +138,25 @@ class Night:
         if trouble.loses_power:
             self._lose_power()
         return ran
+
+    def _during(self, trouble: Disturbance) -> During:
+        """The limits change now and then, whatever else happens."""
+        at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
+        referee, began_at = self.world.provider.referee, self.world.now_s
+
+        def during(run: Run) -> None:
+            if limit is not None:
+                change = partial(referee.set_limits, began_at + at, rpm=limit)
+                asyncio.get_running_loop().call_at(at, change)
+            trouble.during(run)
+
+        return during
+
+    @staticmethod
+    def _absences(rng: Random) -> list[tuple[float, float]]:
+        """When there is no network."""
+        times = [rng.uniform(0.0, 10.0) for _ in range(rng.choice((0, 0, 0, 1, 3)))]
+        return [(time, time + rng.choice((0.0, 1.0, 30.0))) for time in times]
 
     def _lose_power(self) -> None:
         before = self.world.platter.contents(OUT) or b""
@@ -146,7 +172,7 @@ class Night:
             self.said.append("the job file is edited")
         if rng.random() < 0.05 and STATE in self.world.platter.names:
             self.world.platter.delete(STATE)
-            self.audit.memory_is_whole = False
+            self.audit.forgot()
             self.said.append("the state file is deleted")
         # A file without a single whole row is not touched: it may be anything.
         if rng.random() < 0.05 and (data := self.world.platter.contents(OUT)) and data.count(b"\n") > 2:

@@ -72,8 +72,8 @@ class Ran:
     ended_at: float = 0.0
     steps: int = 0
     """I/O steps of the disk."""
-    maybe_billed: int = 0
-    """What the journal says of the run before."""
+    maybe_billed: int | None = None
+    """What the journal says of the run before; None where it was not even opened."""
     read: int = 0
     """Lines of the job file that were taken."""
 
@@ -112,12 +112,12 @@ class World:
         part_bytes: int | None = None,
     ) -> Ran:
         """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
-        ``through`` may put something between the run and its stream; with ``part_bytes`` the job file is read as a
+        ``through`` may put something between the run and the provider; with ``part_bytes`` the job file is read as a
         large one is, in parts of this size."""
         ran = Ran(began_at=self.now_s)
         self.runs += 1
         memory = MemoryDisk(self.platter, disk)
-        seam = Seam(self._transport(patience), ran, self.platter)
+        seam = Seam(through(self._transport(patience)), ran, self.platter)
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else lines(jobs))
             file.flush()
@@ -133,7 +133,7 @@ class World:
                 limit = terms.limit if terms else None
                 passes = part_bytes and sink.replied
                 found = source.unfinished(sink.ledger.pass_over, limit) if passes else aiter(source)
-                run = Run(self._rooms(found, sink, through(seam), ran, concurrency, limits), terms or Terms())
+                run = Run(self._rooms(found, sink, seam, ran, concurrency, limits), terms or Terms())
                 during(run)
                 outcome = await run()
                 ran.exit_code, ran.why = outcome.exit_code, outcome.why

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from pipeline_network import gone
 from pipeline_world import ERRORS, QUICK, World, ask
 
 from processor.events import BoundBy, Notice
@@ -100,7 +101,7 @@ def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
     assert ran.took_s < 3
 
 
-LONG = replace(QUICK, first_token_s=1.0, speed_tps=10.0, reply_tokens=(400, 600))
+LONG = replace(QUICK, first_token_s=1.0, speed_tps=1.0, reply_tokens=(40, 60), gather_s=10.0)
 """Replies of a minute."""
 
 
@@ -124,3 +125,13 @@ def test_a_provider_that_breaks_every_reply_off_is_down() -> None:
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the provider has been down for 1 h: ")
     assert world.platter.contents(ERRORS) is None
+
+
+@pytest.mark.parametrize("away_s", [0.0, 10.0, 600.0])
+def test_a_network_that_goes_away_again_and_again_costs_no_job_anything(away_s: float) -> None:
+    world = World(replace(LONG, reply_tokens=(10, 15)))
+    times = [(begin, begin + away_s) for begin in (20.0 + number * (away_s + 14.0) for number in range(12))]
+    ran = world.run(JOBS, concurrency=64, through=gone(*times))
+    assert (ran.exit_code, ran.why) == (0, None)
+    assert len(world.rows()) == 400
+    assert world.provider.books.requests > 400, "some were cut"
