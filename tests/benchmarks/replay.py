@@ -1,7 +1,8 @@
 """A server that replays one canned stream to whoever asks: ``python replay.py CHUNKS SECONDS``.
 
 SECONDS 0: the whole reply in one write. Otherwise one write per event, evenly over so many seconds, by absolute
-times, so that a reply takes just as long as it should, however slow its reader is. Prints its port, then serves until
+times, so that a reply takes just as long as it should, however slow its reader is; no two streams in step, even if
+they were asked for at once. Prints its port, then serves until
 its standard input is closed, and then prints what it cost. It parses nothing but the length of the request.
 """
 
@@ -12,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 
 import orjson
 import uvloop
@@ -33,6 +35,8 @@ x-ratelimit-reset-tokens: 4ms\r
 END = b"0\r\n\r\n"
 TEXT = "the answer to a question like this one is of course not quite what one would expect at first"
 WORDS = TEXT.split()
+PHASES = (n * 0.618034 % 1 for n in count())
+"""Evenly spread, however many are taken."""
 
 
 def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, object]:
@@ -49,18 +53,18 @@ def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, 
     }
 
 
-def chunks(count: int) -> Iterator[dict[str, object]]:
+def chunks(words: int) -> Iterator[dict[str, object]]:
     yield chunk({"role": "assistant", "content": ""})
-    for n in range(count):
+    for n in range(words):
         yield chunk({"content": " " + WORDS[n % len(WORDS)]})
     yield chunk({}, "stop")
-    usage = {"prompt_tokens": 200, "completion_tokens": count, "total_tokens": 200 + count}
+    usage = {"prompt_tokens": 200, "completion_tokens": words, "total_tokens": 200 + words}
     yield {**chunk({}), "choices": [], "usage": usage}
 
 
-def events(count: int) -> list[bytes]:
+def events(words: int) -> list[bytes]:
     """Each as the HTTP chunk it is sent in; the first with the head before it, the last with the end after it."""
-    lines = [b"data: %b\n\n" % orjson.dumps(data) for data in chunks(count)] + [b"data: [DONE]\n\n"]
+    lines = [b"data: %b\n\n" % orjson.dumps(data) for data in chunks(words)] + [b"data: [DONE]\n\n"]
     framed = [b"%x\r\n%b\r\n" % (len(line), line) for line in lines]
     return [HEAD + framed[0], *framed[1:-1], framed[-1] + END]
 
@@ -82,8 +86,8 @@ class Replay(asyncio.Protocol):
         head, found, body = self._request.partition(b"\r\n\r\n")
         if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
             self._request = b""
-            self._began = self._loop.time()
-            self._write(0)
+            self._began = self._loop.time() + next(PHASES) * self._interval_s
+            self._loop.call_at(self._began, self._write, 0)
 
     def _write(self, index: int) -> None:
         if self._transport.is_closing():
@@ -94,8 +98,8 @@ class Replay(asyncio.Protocol):
             self._loop.call_at(self._began + index * self._interval_s, self._write, index)
 
 
-async def serve(count: int, over_s: float) -> None:
-    pieces = events(count)
+async def serve(words: int, over_s: float) -> None:
+    pieces = events(words)
     pieces = pieces if over_s else [b"".join(pieces)]
     interval_s = over_s / max(len(pieces) - 1, 1)
     loop = asyncio.get_running_loop()
