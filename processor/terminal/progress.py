@@ -101,5 +101,5 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
 
 
 def _stopping(event: Stopping, in_flight: int) -> str:
-    finishing = f"; {plural(in_flight, 'request')} in flight may still finish" if in_flight else ""
+    finishing = f"; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off" if in_flight else ""
     return f"stopping: {one_line(event.why, limit=1000)}{finishing}"

@@ -180,14 +180,15 @@ def test_it_can_be_asked_what_it_is_doing(shell: Shell, running: Running) -> Non
     assert ended.err.count("  in flight for ") == 4
 
 
-def test_a_killed_run_loses_nothing_that_was_written(shell: Shell, running: Running) -> None:
+def test_a_killed_run_loses_nothing_that_was_written(shell: Shell, running: Running, serving: Serving) -> None:
     process = running()
     wait_until(lambda: (shell.folder / "r.jsonl").read_bytes().count(b"\n") >= 2)
     process.kill()
     process.wait()
     shell.end(process)
     done = {row["custom_id"] for row in shell.rows("r.jsonl")}
-    again = shell("jobs.jsonl", "--out", "r.jsonl", "--concurrency", "40")
+    serving(INSTANT)
+    again = shell("jobs.jsonl", "--out", "r.jsonl")
     assert again.code == 0
     assert again.said("done").endswith(f", {len(done)} before")
     assert len(shell.rows("r.jsonl")) == len({row["custom_id"] for row in shell.rows("r.jsonl")}) == 40

@@ -121,7 +121,7 @@ def test_what_should_be_read_once_is_said_at_once() -> None:
 
 def test_a_stop_says_why_and_what_is_still_in_flight() -> None:
     text = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, why="interrupted"))
-    assert text == "stopping: interrupted; 64 requests in flight may still finish\n"
+    assert text == "stopping: interrupted; 64 requests in flight may still finish, Ctrl-C breaks them off\n"
     assert watched("notices", io.StringIO(), 1.0, Stopping(at=0.0, why="quota")) == "stopping: quota\n"
 
 
