@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
+from processor.transport.connector import Connection
 from processor.transport.intakes import Intake
 from processor.transport.patience import Patience
 from processor.transport.pauses import Pauses
@@ -25,7 +26,7 @@ class Reading:
     def __init__(self, rhythm: Rhythm, pauses: Pauses, connection: BaseProtocol | None) -> None:
         self._rhythm = rhythm
         self._pauses = pauses
-        self._connection = connection
+        self.connection = connection
         self._loop = asyncio.get_running_loop()
         self._may_pause = rhythm.opens()
         self._began_at: float | None = None
@@ -45,7 +46,7 @@ class Reading:
         if not self._may_pause or (now := self._loop.time()) < self._paused_until:
             return
         pause_s = self._rhythm.pause_s(now - self._began_at)
-        transport = self._connection.transport if self._connection is not None else None
+        transport = self.connection.transport if self.connection is not None else None
         if pause_s and transport is not None:
             self._paused = True
             self._paused_until = now + pause_s
@@ -56,9 +57,53 @@ class Reading:
         now = self._loop.time()
         if self._began_at is not None:
             self._rhythm.learn(now - self._began_at, None if self._paused else self._reads)
-        transport = self._connection.transport if self._connection is not None else None
+        transport = self.connection.transport if self.connection is not None else None
         if now < self._paused_until and transport is not None:
             self._pauses.end(transport)
+
+
+class Taker:
+    """Hands what has come to the intake."""
+
+    def __init__(self, content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
+        self._content = content
+        self._intake = intake
+        self._patience = patience
+        self._reading = reading
+        self._looking = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(self) -> None:
+        """Take in what is there, if anything."""
+        # Reading may resume the connection, which tells again.
+        if self._looking or self.done.done():
+            return
+        self._looking = True
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001
+            self.done.set_exception(error)  # for the task that waits
+        finally:
+            self._looking = False
+
+    def take(self, data: bytes) -> None:
+        """Empty: it has ended."""
+        if data:
+            self._patience.heard()
+            self._intake.take(data)
+        else:
+            self._intake.finish()
+        if not data or self._intake.enough:
+            self.done.set_result(None)
+        else:
+            self._reading.took()
+
+    def _look(self) -> None:
+        content = self._content
+        while not self.done.done() and (data := content.read_nowait()):
+            self.take(data)
+        if not self.done.done() and content.at_eof():
+            self.take(b"")
 
 
 async def gather(content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
@@ -66,14 +111,18 @@ async def gather(content: StreamReader, intake: Intake, patience: Patience, read
 
     Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
     """
-    while data := await content.readany():
-        patience.heard()
-        intake.take(data)
-        if intake.enough:
-            break
-        reading.took()
+    taker = Taker(content, intake, patience, reading)
+    connection = reading.connection
+    if isinstance(connection, Connection):
+        connection.tell = taker.look
+        try:
+            taker.look()
+            await taker.done
+        finally:
+            connection.tell = None
     else:
-        intake.finish()
+        while not taker.done.done():
+            taker.take(await content.readany())
     reading.end()
     if not content.is_eof():
         patience.within(_END_WITHIN_S)
