@@ -101,5 +101,7 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
 
 
 def _stopping(event: Stopping, in_flight: int) -> str:
-    finishing = f"; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off" if in_flight else ""
-    return f"stopping: {one_line(event.why, limit=1000)}{finishing}"
+    why = f"stopping: {one_line(event.why, limit=1000)}"
+    if not in_flight:
+        return why
+    return f"{why}; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off"
