@@ -39,11 +39,10 @@ def test_the_shared_system_prompt_outlives_any_number_of_others() -> None:
     assert seen.count("s" * 500) == 1
 
 
-@pytest.mark.parametrize("length", [10, 50_000])
-def test_short_and_very_long_texts_are_not_held_in_memory(length: int) -> None:
+def test_very_long_texts_are_not_held_in_memory() -> None:
     count, seen = spied()
-    count("x" * length)
-    count("x" * length)
+    count("x" * 50_000)
+    count("x" * 50_000)
     assert len(seen) == 2
 
 
