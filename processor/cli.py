@@ -111,11 +111,11 @@ def run(
     Failures go to <RESULTS stem>.errors.jsonl beside it.
 
       process jobs.jsonl --out results.jsonl
-      process jobs.jsonl --simulate
-      process jobs.jsonl --rpm 500 --tpm 200000
-      process jobs.jsonl --base-url http://127.0.0.1:8080/v1
-      process jobs.jsonl --echo --limit 3
-      generate | process - --out - --quiet | consume
+      process jobs.jsonl --simulate                      nobody is billed
+      process jobs.jsonl --echo --limit 3                try a prompt, live
+      process jobs.jsonl --rpm 500 --tpm 200000          within your own limits
+      process jobs.jsonl --base-url http://host:8080/v1  ask another server
+      generate | process - --out - --quiet | consume     in the middle of a pipe
     """
     from processor.config import environment, load
     from processor.session.plan import Plan, default_out

@@ -48,15 +48,11 @@ BaseUrl = Annotated[
 ]
 ProviderName = Annotated[
     str | None,
-    _option(
-        _SERVER, "--provider", metavar="NAME", text="openai, azure, groq, openrouter, ...: address, key and charging."
-    ),
+    _option(_SERVER, "--provider", metavar="NAME", text="openai, azure, groq, openrouter, ...: address and key."),
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    _option(
-        _SERVER, "--api-key-env", metavar="NAME", text="The variable that holds the key. [default: OPENAI_API_KEY]"
-    ),
+    _option(_SERVER, "--api-key-env", metavar="NAME", text="Variable that holds the key. [default: OPENAI_API_KEY]"),
 ]
 Endpoint = Annotated[
     str | None,
@@ -70,11 +66,11 @@ AllowHttp = Annotated[bool | None, _option(_SERVER, "--allow-http", text="Send a
 
 Rpm = Annotated[
     float | None,
-    _option(_PACE, "--rpm", metavar="N", text="Requests a minute, at most. [default: what the server allows]"),
+    _option(_PACE, "--rpm", metavar="N", text="Requests a minute, at most. [default: the server's]"),
 ]
 Tpm = Annotated[
     float | None,
-    _option(_PACE, "--tpm", metavar="N", text="Tokens a minute, at most. [default: what the server allows]"),
+    _option(_PACE, "--tpm", metavar="N", text="Tokens a minute, at most. [default: the server's]"),
 ]
 Concurrency = Annotated[
     int | None, _option(_PACE, "--concurrency", metavar="N", text="Requests in flight, at most. [default: found out]")

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-NAME_COLUMNS = 24
+NAME_COLUMNS = 26
 
 
 class Page(TyperCommand):
