@@ -22,8 +22,8 @@ async def text_of(response: aiohttp.ClientResponse) -> str:
     async for data in response.content.iter_any():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            if line.startswith(b"data: {") and (choices := orjson.loads(line[6:])["choices"]):  # noqa: PERF401
-                texts.append(choices[0]["delta"].get("content") or "")
+            if line.startswith(b"data: {") and (choices := orjson.loads(line[6:])["choices"]):
+                texts.append(choices[0]["delta"].get("content") or "")  # noqa: PERF401
     return "".join(texts)
 
 
