@@ -12,7 +12,7 @@ from processor.limits.concurrency import Level
 def serve(
     level: Level, seconds: float, *, slots: Callable[[float], int], seed: int = 0, offered: int = 10**9
 ) -> list[int]:
-    """A server that works on ``slots(now)`` requests at full speed and shares it among more. Returns the levels over time."""
+    """A server that works on ``slots(now)`` requests at full speed, and shares it among more. The levels, over time."""
     rng = Random(seed)
     now, in_flight, seen = 0.0, 0, []
     finishes: list[tuple[float, float, float]] = []

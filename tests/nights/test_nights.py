@@ -12,7 +12,7 @@ import pytest
 from nights_night import Night
 
 EVERYDAY = range(200)
-ALL = range(200, 5000)
+ALL = range(200, 2200)
 A_TEST = 100
 """Nights of one test, where they have no names of their own."""
 
