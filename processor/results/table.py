@@ -48,25 +48,8 @@ class Table:
         return sum(self._sizes)
 
     def find(self, key: bytes) -> Place | None:
-        return self._search(_chain_of(key), key[_CHAIN_BYTES:])
-
-    def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Place | None:
-        """Add a record. Where there is one with this key, leaves it as it is and returns its place."""
-        chain, tail = _chain_of(key), key[_CHAIN_BYTES:]
-        if place := self._search(chain, tail):
-            return place
-        size = self._sizes[chain]
-        slot = size % _RECORDS
-        page = self._newest[chain] if slot or not size else self._begin_page(chain)
-        self._sizes[chain] = size + 1
-        slab = self._slabs[page >> _SLAB_BITS]
-        at = (page % _SLAB_PAGES << _PAGE_BITS) + slot * _WIDTH
-        slab[at : at + _TAIL_BYTES] = tail
-        FIELDS.pack_into(slab, at + _TAIL_BYTES, check, attempts, count, flags)
-        return None
-
-    def _search(self, chain: int, tail: bytes) -> Place | None:
-        page = self._newest[chain]
+        tail = key[_CHAIN_BYTES:]
+        page = self._newest[(key[0] << 8 | key[1]) % _CHAINS]
         while True:
             slab = self._slabs[page >> _SLAB_BITS]
             start = page % _SLAB_PAGES << _PAGE_BITS
@@ -78,6 +61,21 @@ class Table:
             if page < _CHAINS:
                 return None
             page = self._before[page]
+
+    def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Place | None:
+        """Add a record. Where there is one with this key, leaves it as it is and returns its place."""
+        if place := self.find(key):
+            return place
+        chain = (key[0] << 8 | key[1]) % _CHAINS
+        size = self._sizes[chain]
+        slot = size % _RECORDS
+        page = self._newest[chain] if slot or not size else self._begin_page(chain)
+        self._sizes[chain] = size + 1
+        slab = self._slabs[page >> _SLAB_BITS]
+        at = (page % _SLAB_PAGES << _PAGE_BITS) + slot * _WIDTH
+        slab[at : at + _TAIL_BYTES] = key[_CHAIN_BYTES:]
+        FIELDS.pack_into(slab, at + _TAIL_BYTES, check, attempts, count, flags)
+        return None
 
     def _begin_page(self, chain: int) -> int:
         page = len(self._before)
@@ -103,10 +101,6 @@ class Table:
                 slab[record + _FLAGS_AT :: page] = slab[record + _FLAGS_AT :: page].translate(kept)
                 for at in range(record + _COUNT_AT, record + _FLAGS_AT):
                     slab[at::page] = zeros
-
-
-def _chain_of(key: bytes) -> int:
-    return (key[0] << 8 | key[1]) % _CHAINS
 
 
 def _slab() -> bytearray:

@@ -97,7 +97,7 @@ BLANK = [b"", b"   ", b"\t"]
 ENDS = [b"\n", b"\r\n", b" \n"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(JOBS), st.sampled_from([REPLIED, REPLIED, REPLIED, FAILED, FAILED | OWN_FAULT])),
@@ -158,6 +158,21 @@ def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
     assert sum(each.jobs for each in passed) > 950
     assert max(each.jobs for each in passed) > 5
     assert looked_at == [*range(1, len(looked_at)), 1000]  # the first part, and what is not done
+
+
+def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path) -> None:
+    lines = thousand.read_bytes().splitlines()
+    thousand.write_bytes(b"\n".join([*lines[:500], LONG, *lines[500:]]))
+    plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in [*lines, LONG]])
+    assert without_places(passed) == without_places(plain)
+    assert isinstance(passed[500], BadLine)
+
+
+def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
+    lines = thousand.read_bytes().splitlines()
+    thousand.write_bytes(MARK + b"\n" + thousand.read_bytes())
+    plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in lines])
+    assert without_places(passed) == without_places(plain) == [True] * 1000
 
 
 def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
