@@ -10,8 +10,8 @@ from processor.limits.ledger import JITTER_S, SPREAD_S, WINDOW_S
 EVEN = 0.998
 """Even pacing stays this little under the limit: what arrives in a minute was sent in up to 60.1 s."""
 
-LATE_S = 0.02
-"""By how much a timer may be late. Where costs follow each other faster than this, it is made up for."""
+CREDIT_S = 0.25
+"""Time left unused that may be made up for: late timers, and waits for another limit. A second's bucket bears it."""
 
 _LONG_S = 10.0
 """What takes so long can wait for the jitter too, whatever the server."""
@@ -30,13 +30,19 @@ class Pace:
     def at(self, cost: float, limit: float, *, careful: bool) -> float:
         """When this cost may go. ``careful``: a bucket of one second may stand behind the limit; what needs it
         full waits until it is, even where the last request arrived late and this one does not."""
-        needs_it_full = cost * WINDOW_S / limit > (1 - SPREAD_S if careful else _LONG_S)
-        return self._free_at + JITTER_S if needs_it_full else self._free_at
+        share_s = cost * WINDOW_S / limit
+        if not careful:
+            return self._free_at + (CREDIT_S + JITTER_S if share_s > _LONG_S else 0.0)
+        beyond_s = share_s + CREDIT_S + SPREAD_S - 1.0
+        if beyond_s <= 0:
+            return self._free_at
+        return self._free_at + (beyond_s if beyond_s <= CREDIT_S else CREDIT_S + JITTER_S)
 
     def went(self, cost: float, limit: float, now: float) -> None:
         share_s = cost * WINDOW_S / (EVEN * limit) * exp(self._slower.value(now))
-        start = max(self._free_at, now - LATE_S) if share_s < LATE_S else now
-        self._free_at = start + share_s
+        # What goes earlier than that, in a burst, is not owed.
+        credit_s = 0.0 if self._free_at == -inf else CREDIT_S
+        self._free_at = min(now, max(self._free_at, now - credit_s)) + share_s
 
     def give_back(self, cost: float, limit: float) -> None:
         """A cost turned out to be less by this much."""

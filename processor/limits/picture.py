@@ -40,6 +40,8 @@ class Picture:
         self._kinds = Kinds(slack)
         self._newest = -inf
         """When the newest request was sent that has a header."""
+        self._last: tuple[float, float, float] | None = None
+        """The newest header: when its request was sent, its cost, and what remained."""
         self._window = Others()
         self._bucket = Others()
         self._company_at = -inf
@@ -73,9 +75,14 @@ class Picture:
 
     def rescale(self, limit: float) -> None:
         """The same limit in other units: ours turned out to be worth more, or less, at the server."""
-        for others in (self._window, self._bucket):
-            others.rescale(limit / self.limit)
+        factor = limit / self.limit
         self.set_limit(limit)
+        for others in (self._window, self._bucket):
+            others.rescale(factor)
+        if self._last is not None:
+            sent_at, cost, remaining = self._last
+            self._last = sent_at, cost, remaining * factor
+            self._explain(self._mark(*self._last))
 
     # ------------------------------------------------------------ what happens
 
@@ -100,6 +107,7 @@ class Picture:
             self._bucket.note(self._newest)
         self._newest = max(self._newest, sent_at)
         self._full_at = inf if reset_s is None else at + reset_s
+        self._last = sent_at, cost, remaining
         mark = self._mark(sent_at, cost, remaining)
         self._explain(mark)
         if not refused:
@@ -111,6 +119,8 @@ class Picture:
 
     def short(self, cost: float, now: float) -> None:
         """There was no room where there should have been: keep some back for a while."""
+        if self.kind == "bucket" and not self.small:
+            self._kinds.kind = None
         self._reserve.raise_by(_RESERVED * cost, now, most=_MOST_RESERVED * cost)
 
     # ------------------------------------------------------------ what follows
