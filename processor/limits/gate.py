@@ -24,7 +24,7 @@ from processor.limits.settings import LaneLimits, LimitSettings, lane_key
 from processor.limits.slots import Slots
 from processor.models import Cost, Demand, Usage
 
-STEEPEST_PER_S = 1000
+STEEPEST_PER_S = 10_000
 AT_ONCE = 100
 """A burst is no storm: so many requests at once, and so many a second, are what one process can really send."""
 
