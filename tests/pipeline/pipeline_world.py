@@ -170,6 +170,14 @@ class World:
             wall=lambda: EPOCH_S + began_at + loop.time(),
         )
 
+    def open_elsewhere(self) -> str:
+        """What another process is told that wants to write here, too."""
+        try:
+            Journal(OUT, offload=inline, disk=MemoryDisk(self.platter))
+        except OutputError as error:
+            return str(error)
+        return "welcome"
+
     # ------------------------------------------------------------ what is on disk
 
     def rows(self, path: Path = OUT) -> list[JSON]:
