@@ -24,7 +24,16 @@ from processor.terminal.tally import Tally
 
 MODEL = "gpt-4o-mini"
 LIMITS = Limits(rpm=100_000_000.0, tpm=100_000_000.0)
-HEADERS = {"content-type": "text/event-stream", "x-request-id": "req-1"}
+HEADERS = {
+    "content-type": "text/event-stream",
+    "x-request-id": "req-1",
+    "x-ratelimit-limit-requests": "100000000",
+    "x-ratelimit-remaining-requests": "99999999",
+    "x-ratelimit-reset-requests": "2ms",
+    "x-ratelimit-limit-tokens": "100000000",
+    "x-ratelimit-remaining-tokens": "99999000",
+    "x-ratelimit-reset-tokens": "4ms",
+}
 
 
 def write_jobs(path: Path, count: int) -> None:
