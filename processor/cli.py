@@ -114,7 +114,7 @@ def run(
       process jobs.jsonl --simulate                      nobody is billed
       process jobs.jsonl --echo --limit 3                try a prompt, live
       process jobs.jsonl --rpm 500 --tpm 200000          within your own limits
-      process jobs.jsonl --base-url https://host/v1       ask another server
+      process jobs.jsonl --base-url https://host/v1      ask another server
       generate | process - --out - --quiet | consume     in the middle of a pipe
     """
     from processor.config import environment, load

@@ -64,6 +64,7 @@ class Shell:
         self.folder = folder
         self.said: list[str] = []
         """Everything any run has written to its streams."""
+        self._started: list[subprocess.Popen[bytes]] = []
         foreign = ("OPENAI_", "AZURE_", "GROQ_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environ |= {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", "PYTHONWARNINGS": "error"}
@@ -73,7 +74,7 @@ class Shell:
         return self.end(process, stdin, timeout_s=timeout_s)
 
     def start(self, *args: str, stdin: int = subprocess.DEVNULL, **environ: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "processor", *args],
             cwd=self.folder,
             env={**self.environ, **environ},
@@ -81,16 +82,27 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self._started.append(process)
+        return process
 
     def end(self, process: subprocess.Popen[bytes], stdin: bytes | None = None, *, timeout_s: float = 60) -> Ended:
         """Wait until it has ended by itself."""
         try:
             out, err = process.communicate(stdin, timeout=timeout_s)
-        finally:
+        except subprocess.TimeoutExpired:
             process.kill()
+            process.communicate()
+            raise
         ended = Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
         self.said += [ended.out, ended.err]
         return ended
+
+    def close(self) -> None:
+        """End what a failed test has left running."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                self.end(process)
 
     def write(self, name: str, *entries: Any) -> str:
         """A file of JSON lines."""

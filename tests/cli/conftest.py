@@ -22,6 +22,7 @@ from processor.simulator.settings import INSTANT, SimulatorSettings
 def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
+    shell.close()
     for text in shell.said:
         assert KEY not in text
         assert "Traceback" not in text
