@@ -26,6 +26,7 @@ from processor.limits.gate import Gate
 from processor.limits.settings import LimitSettings
 from processor.models import JSON, Job, Reply, Target
 from processor.pipeline import Rooms, Run, Terms
+from processor.pipeline.rooms import Echoing
 from processor.reading.formats import Defaults, Draft
 from processor.reading.passing import Passed
 from processor.reading.source import BadLine, Source
@@ -110,6 +111,7 @@ class World:
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
+        echo: Echoing | None = None,
     ) -> Ran:
         """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
         ``through`` may put something between the run and the provider; with ``part_bytes`` the job file is read as a
@@ -133,7 +135,7 @@ class World:
                 limit = terms.limit if terms else None
                 passes = part_bytes and sink.replied
                 found = source.unfinished(sink.ledger.pass_over, limit) if passes else aiter(source)
-                run = Run(self._rooms(found, sink, seam, ran, concurrency, limits), terms or Terms())
+                run = Run(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or Terms())
                 during(run)
                 outcome = await run()
                 ran.exit_code, ran.why = outcome.exit_code, outcome.why
@@ -155,7 +157,14 @@ class World:
         return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, patience=patience)
 
     def _rooms(
-        self, source: Lines, sink: Journal, stream: Stream, ran: Ran, concurrency: int, limits: LimitSettings | None
+        self,
+        source: Lines,
+        sink: Journal,
+        stream: Stream,
+        ran: Ran,
+        concurrency: int,
+        limits: LimitSettings | None,
+        echo: Echoing | None,
     ) -> Rooms:
         loop, began_at = asyncio.get_running_loop(), self.now_s
         return Rooms(
@@ -168,6 +177,7 @@ class World:
             counter=TokenCounter("p50k_base", inline),
             listen=ran.events.append,
             wall=lambda: EPOCH_S + began_at + loop.time(),
+            echo=echo,
         )
 
     def open_elsewhere(self) -> str:

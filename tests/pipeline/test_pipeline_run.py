@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 from pipeline_world import ERRORS, OUT, QUICK, World, ask, kill_at, lines
 
 from processor.errors import ConnectionLost
-from processor.events import JobFinished, JobSkipped, Sent, Stream, Tell
+from processor.events import JobFinished, JobSkipped, Sent, Signal, Stream, Tell
 from processor.limits.settings import LaneLimits, LimitSettings
-from processor.models import JSON, Job, Reply, Target
-from processor.pipeline import Terms
+from processor.models import JSON, Job, Reply, Result, Target
+from processor.pipeline import Run, Terms
 from processor.retrying.decisions import Policy
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT
@@ -216,6 +217,55 @@ def test_no_more_jobs_are_read_than_may_wait() -> None:
     ran = world.run((ask(n) for n in range(100)), terms=Terms(ahead=5), limits=limits, during=kill_at(20.5))
     assert 15 < len(world.rows()) < 25
     assert ran.read - len(world.rows()) <= 5 + 1, "one more has been read, and waits to be let in"
+
+
+class _Echo:
+    """Keeps what a person would see."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def begin(self, job: Job) -> None:
+        self.seen.append(f"begin {job.custom_id}")
+
+    def tell(self, signal: Signal) -> None:
+        self.seen.append(type(signal).__name__)
+
+    def end(self, result: Result) -> None:
+        self.seen.append(f"end {result.custom_id}")
+
+
+def test_replies_are_shown_live_where_they_are_echoed_and_a_second_attempt_does_not_begin_anew() -> None:
+    world, echo = World(replace(QUICK, faults=Faults({"error_500": 0.5}), seed=2)), _Echo()
+    world.run([ask(number) for number in range(4)], concurrency=1, echo=echo)
+    assert sum(said.startswith("begin") for said in echo.seen) == 4
+    assert sum(said.startswith("end") for said in echo.seen) == 4
+    assert echo.seen.count("Sent") > 4
+    assert echo.seen.count("FirstToken") == 4
+
+
+def test_a_run_can_be_asked_what_it_is_doing() -> None:
+    world, answers = World(QUICK), []
+
+    def during(run: Run) -> None:
+        def look() -> None:
+            answers.append((len(run.in_flight), run.gate.in_flight, run.is_stopping))
+
+        asyncio.get_running_loop().call_at(1.0, look)
+
+    world.run([ask(number) for number in range(50)], concurrency=4, during=during)
+    assert answers == [(4, 4, False)]
+
+
+def test_what_is_done_in_a_large_file_is_passed_over_and_counted() -> None:
+    world, jobs = World(), [ask(number) for number in range(300)]
+    world.run(jobs, concurrency=64, terms=Terms(limit=280))
+    ran = world.run(jobs, part_bytes=2000)
+    assert ran.exit_code == 0
+    assert len(ran.sent) == 20
+    skipped = ran.said(JobSkipped)
+    assert sum(event.count for event in skipped) == 280
+    assert any(event.count > 1 for event in skipped)
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
