@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from processor.identity import IDENTITY, check_of, job_key
 from processor.results.entries import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, REPLIED, Entry
-from processor.results.table import FIELDS, Table
+from processor.results.table import CHECK_BYTES, FIELDS, FLAGS_AT, Table
 
 SEEN = 128
 """A flag beside those of entries: met in this run's job file."""
@@ -64,10 +64,11 @@ class Ledger:
             place = find(key)
             if place is None:
                 return number
-            check, attempts, count, flags = FIELDS.unpack_from(*place)
-            if check != now or flags & (REPLIED | SEEN) != REPLIED:
+            slab, at = place
+            flags = slab[at + FLAGS_AT]
+            if flags & (REPLIED | SEEN) != REPLIED or slab[at : at + CHECK_BYTES] != now:
                 return number
-            FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
+            slab[at + FLAGS_AT] = flags | SEEN
         return end
 
     def meet_line(self, key: bytes) -> bool:
@@ -125,7 +126,7 @@ class Ledger:
         """Learn a row read from disk: later ones after earlier ones, replies before failures."""
         place = self._table.add(key, check, attempts, 0, flags)
         if place is None:
-            if self._is_gone(flags, 0, line):
+            if flags & LINE and line <= self.read_to:
                 self.superseded |= FAILED
             return
         _, tries, count, known = FIELDS.unpack_from(*place)

@@ -15,6 +15,8 @@ from processor.identity import KEY_BYTES
 
 FIELDS = Struct("<4sHIB")
 """check, attempts, count, flags."""
+CHECK_BYTES, FLAGS_AT = 4, FIELDS.size - 1
+"""Where two of them are, behind a record's place: for a million questions one after the other."""
 
 _CHAIN_BYTES = 2
 _CHAINS = 1 << 15
@@ -22,7 +24,6 @@ _CHAINS = 1 << 15
 _TAIL_BYTES = KEY_BYTES - _CHAIN_BYTES
 _WIDTH = _TAIL_BYTES + FIELDS.size
 _COUNT_AT = _TAIL_BYTES + 6
-_FLAGS_AT = _WIDTH - 1
 
 _PAGE_BITS = 8
 _RECORDS = (1 << _PAGE_BITS) // _WIDTH
@@ -43,6 +44,8 @@ class Table:
         """By page: the one of the same chain that was filled before it."""
         self._sizes = array("I", bytes(4 * _CHAINS))
         """By chain: how many records it holds."""
+        self._kinds = array("Q", bytes(8 * _CHAINS))
+        """By chain: a bit for each of 64 kinds of keys. Most keys that are new are seen to be so without a search."""
 
     def __len__(self) -> int:
         return sum(self._sizes)
@@ -64,9 +67,12 @@ class Table:
 
     def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Place | None:
         """Add a record. Where there is one with this key, leaves it as it is and returns its place."""
-        if place := self.find(key):
-            return place
         chain = (key[0] << 8 | key[1]) % _CHAINS
+        kind = 1 << key[_CHAIN_BYTES] % 64
+        if not self._kinds[chain] & kind:
+            self._kinds[chain] |= kind
+        elif place := self.find(key):
+            return place
         size = self._sizes[chain]
         slot = size % _RECORDS
         page = self._newest[chain] if slot or not size else self._begin_page(chain)
@@ -88,7 +94,7 @@ class Table:
     def flags(self) -> Iterator[bytearray]:
         """The flags of all records, many at a time; those of places not taken yet are 0."""
         for slab in self._slabs:
-            for at in range(_FLAGS_AT, _USED_BYTES, _WIDTH):
+            for at in range(_TAIL_BYTES + FLAGS_AT, _USED_BYTES, _WIDTH):
                 yield slab[at :: 1 << _PAGE_BITS]
 
     def clear(self, flags: int) -> None:
@@ -98,8 +104,9 @@ class Table:
         page = 1 << _PAGE_BITS
         for slab in self._slabs:
             for record in range(0, _USED_BYTES, _WIDTH):
-                slab[record + _FLAGS_AT :: page] = slab[record + _FLAGS_AT :: page].translate(kept)
-                for at in range(record + _COUNT_AT, record + _FLAGS_AT):
+                flags_at = record + _TAIL_BYTES + FLAGS_AT
+                slab[flags_at::page] = slab[flags_at::page].translate(kept)
+                for at in range(record + _COUNT_AT, flags_at):
                     slab[at::page] = zeros
 
 
