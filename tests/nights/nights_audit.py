@@ -79,6 +79,8 @@ class Audit:
     """No loss of power, failing disk or deleted file has taken away what the program had noted beside the results."""
     unanswered: tuple[int, int] | None = (0, 0)
     """At least, at most: what the next run should say of requests billed without a reply. None: who knows."""
+    young: set[Name] = field(default_factory=set)
+    """Rows that were younger than the fsync bound when their run was killed, until the next run has begun."""
     synced: bool = True
     """Nothing but the time since its writing may keep a row from being on the platter."""
 
@@ -100,6 +102,7 @@ class Audit:
         self.cut_short += ran.exit_code is None or terms.disk_fails
         self.memory_is_whole &= not terms.disk_fails
         self.synced &= not terms.disk_fails
+        self._note_young(ran, terms.synced_within_s)
         self._check_exit(ran, terms)
         self._check_rows()
         if ran.exit_code is not None and not terms.disk_fails:
@@ -108,6 +111,16 @@ class Audit:
             self.synced = terms.synced_within_s is not None
             self._check_every_job(file, terms, before, ran.exit_code)
             self._check_failures(file, terms, before, ran)
+
+    def _note_young(self, ran: Ran, bound_s: float | None) -> None:
+        if ran.maybe_billed is not None:
+            self.young.clear()
+        if ran.exit_code is None and bound_s is not None:
+            rows = whole_rows(self.world.platter.contents(OUT) or b"")
+            self.young |= _names([row for row in rows if self._age_s(row) <= bound_s])
+
+    def _age_s(self, row: JSON) -> float:
+        return EPOCH_S + self.world.now_s - _ended_at(row)
 
     def lost(self, before: bytes, *, bound_s: float | None) -> None:
         """The power went, or somebody damaged the file: what was in the results before is there no more, or in part.
@@ -119,9 +132,9 @@ class Audit:
         self.unanswered = None
         for row in whole_rows(before):
             name = (row["custom_id"], row["id"])
-            if name in has:
+            if name in has or name in self.young:
                 continue
-            age_s = EPOCH_S + self.world.now_s - _ended_at(row)
+            age_s = self._age_s(row)
             check(bound_s is None or age_s <= bound_s, "a row older than the fsync bound is gone", name, age_s)
         self.may_be_paid.update(had - has)
 
@@ -156,8 +169,8 @@ class Audit:
         if terms.disk_fails:
             self.unanswered = None
         elif ran.maybe_billed is not None:
-            # Some may have been killed between their intent and their first byte.
-            self.unanswered = len(ran.left_in_flight), terms.concurrency
+            # More: killed between their intent and their first byte, or failed, and killed before their row.
+            self.unanswered = len(ran.left_in_flight), 2 * terms.concurrency
         elif self.unanswered is not None:
             # Killed while it took over what the run before had left.
             self.unanswered = 0, self.unanswered[1]
