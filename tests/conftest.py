@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from processor import parallel
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The second processes that a test has started."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            processes.append(self)
+
+    monkeypatch.setattr(parallel.subprocess, "Popen", Popen)
+    return processes
