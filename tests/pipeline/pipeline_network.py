@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
-from processor.errors import ConnectError, ConnectionLost, StreamTruncated
-from processor.events import ResponseStarted, Signal, Stream, Tell
+from processor.errors import ConnectError, ConnectionLost, StreamTruncated, TransportError
+from processor.events import ResponseStarted, Sent, Signal, Stream, Tell
 from processor.models import Job, Reply, Target
 
 
@@ -24,18 +24,22 @@ class Network:
         if any(begin <= now < end for begin, end in self._gone):
             await asyncio.sleep(0.05)
             raise ConnectError("the network is unreachable")
-        begun = False
+        error: type[TransportError] = ConnectError
 
         def hear(signal: Signal) -> None:
-            nonlocal begun
-            begun |= isinstance(signal, ResponseStarted)
+            nonlocal error
+            match signal:
+                case Sent():
+                    error = ConnectionLost
+                case ResponseStarted():
+                    error = StreamTruncated
             tell(signal)
 
         try:
             async with asyncio.timeout_at(min((begin for begin, _ in self._gone if begin > now), default=inf)):
                 return await self._stream(job, target, hear)
         except TimeoutError:
-            raise (StreamTruncated if begun else ConnectionLost)("the network is down") from None
+            raise error("the network is down") from None
 
 
 def gone(*times: tuple[float, float]) -> Callable[[Stream], Stream]:
