@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 from processor.events import Bound, BoundBy, LimitsKnown, Listen, Notice
 from processor.limits.charging import Expectation, charge
 from processor.limits.headers import Resource
-from processor.limits.lane import Charge, Lane
+from processor.limits.lane import Amounts, Charge, Lane, amounts
 from processor.limits.settings import LaneLimits, LimitSettings, lane_key
 from processor.limits.slots import Slots
 from processor.models import Cost, Demand, Usage
@@ -122,18 +122,19 @@ class Gate:
         """
         lane = self._lane(demand)
         cost = charge(demand, self._settings.charging, self._expectation(demand).output_tokens)
-        lane.check(cost)
+        wanted = amounts(cost)
+        lane.check(wanted)
         await lane.line.enter(retry=retry)
         try:
             await self._brake.acquire()
-            await self._clear(lane, cost)
+            await self._clear(lane, wanted)
             self.slots.take()
-            return Permit(self, lane, demand, lane.grant(cost, asyncio.get_running_loop().time()))
+            return Permit(self, lane, demand, lane.grant(cost, wanted, asyncio.get_running_loop().time()))
         finally:
             self.slots.leave(lane)
-            self._bounds.pop(lane, None)
             lane.line.leave()
-            self._tell_bound()
+            if self._bounds.pop(lane, None) is not None or self._told is None:
+                self._tell_bound()
 
     def snapshot(self) -> GateSnapshot:
         now = asyncio.get_running_loop().time()
@@ -164,19 +165,19 @@ class Gate:
             self._expectation(demand).learn(usage.completion_tokens / demand.choices)
         lane.settle(charge, usage, at, correct=self._settings.charging == "used")
 
-    async def _clear(self, lane: Lane, cost: Cost) -> None:
+    async def _clear(self, lane: Lane, wanted: Amounts) -> None:
         """Wait until nothing is in the way of the head of this lane."""
         loop = asyncio.get_running_loop()
-        while (obstacle := self._obstacle(lane, cost, loop.time())) is not None:
+        while (obstacle := self._obstacle(lane, wanted, loop.time())) is not None:
             bound, until = obstacle
             self._bounds[lane] = bound
             self._tell_bound()
             await lane.bell.wait(until)
-            lane.check(cost)
+            lane.check(wanted)
 
-    def _obstacle(self, lane: Lane, cost: Cost, now: float) -> tuple[Bound, float] | None:
+    def _obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
         """What the head of this lane waits for, and until when at the latest. Only for a slot it stands in line."""
-        obstacle = self._lane_obstacle(lane, cost, now)
+        obstacle = self._lane_obstacle(lane, wanted, now)
         if obstacle is not None:
             self.slots.leave(lane)
             return obstacle
@@ -185,10 +186,10 @@ class Gate:
             return "in_flight", inf
         return None
 
-    def _lane_obstacle(self, lane: Lane, cost: Cost, now: float) -> tuple[Bound, float] | None:
+    def _lane_obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
         if lane.cool_until > now:
             return "cool_down", lane.cool_until
-        at, resource = lane.when(cost, now)
+        at, resource = lane.when(wanted, now)
         if resource is not None:
             return "requests" if resource == "requests" else "tokens", at
         full_until = lane.full_until(now)

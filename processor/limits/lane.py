@@ -32,11 +32,26 @@ class TooLarge(ProcessorError):
     code: ClassVar[str] = "too_large"
 
 
+Amounts = Mapping[Resource, int]
+
+
+def amounts(cost: Cost) -> Amounts:
+    """What each limit is charged. A project's limit on tokens counts as the model's."""
+    return {
+        "requests": cost.requests,
+        "tokens": cost.tokens,
+        "project_tokens": cost.tokens,
+        "input_tokens": cost.input_tokens,
+        "output_tokens": cost.output_tokens,
+    }
+
+
 @dataclass(slots=True)
 class Charge:
     """What one request has taken from a lane."""
 
     cost: Cost
+    amounts: Amounts
     granted_at: float
     sent_at: float | None = None
     answered: bool = False
@@ -74,19 +89,19 @@ class Lane:
 
     # ------------------------------------------------------------ when
 
-    def check(self, cost: Cost) -> None:
+    def check(self, wanted: Amounts) -> None:
         """Raises TooLarge."""
         for resource, meter in self.meters.items():
-            amount, limit = _amount(cost, resource), meter.limit
+            amount, limit = wanted[resource], meter.limit
             if limit is not None and amount > limit:
                 what = resource.replace("_", " ")
                 raise TooLarge(f"it is charged {amount} {what}, and the limit is {limit:.0f} a minute")
 
-    def when(self, cost: Cost, now: float) -> tuple[float, Resource | None]:
-        """From when on every limit has room for this cost, and which of them is the last to have it (None: now)."""
+    def when(self, wanted: Amounts, now: float) -> tuple[float, Resource | None]:
+        """From when on every limit has room for this, and which of them is the last to have it (None: now)."""
         latest: tuple[float, Resource | None] = (now, None)
         for resource, meter in self.meters.items():
-            at = meter.when(_amount(cost, resource), now)
+            at = meter.when(wanted[resource], now)
             if at > latest[0] + 1e-6:
                 latest = (at, resource)
         return latest
@@ -101,18 +116,18 @@ class Lane:
 
     # ------------------------------------------------------------ what becomes of a request
 
-    def grant(self, cost: Cost, now: float) -> Charge:
+    def grant(self, cost: Cost, wanted: Amounts, now: float) -> Charge:
         self.in_flight += 1
         if self._scouted_at == inf:
             self._scouted_at = now + SCOUT_S
         for resource, meter in self.meters.items():
-            meter.granted(_amount(cost, resource), now)
-        return Charge(cost, now)
+            meter.granted(wanted[resource], now)
+        return Charge(cost, wanted, now)
 
     def sent(self, charge: Charge, at: float) -> None:
         charge.sent_at = at
         for resource, meter in self.meters.items():
-            meter.sent(_amount(charge.cost, resource), at)
+            meter.sent(charge.amounts[resource], at)
         self.bell.ring()
 
     def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:
@@ -158,9 +173,11 @@ class Lane:
         self._level.replied(sent_at=charge.sent_at, at=at, work=used.completion_tokens or 1, in_flight=self.in_flight)
         if not correct:
             return
-        spent = Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
+        spent = amounts(
+            Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
+        )
         for resource, meter in self.meters.items():
-            excess = _amount(charge.cost, resource) - _amount(spent, resource)
+            excess = charge.amounts[resource] - spent[resource]
             if excess:
                 meter.settled(excess, charge.sent_at)
         self.bell.ring()
@@ -168,7 +185,7 @@ class Lane:
     def release(self, charge: Charge) -> None:
         self.in_flight -= 1
         for resource, meter in self.meters.items():
-            amount = _amount(charge.cost, resource)
+            amount = charge.amounts[resource]
             if charge.sent_at is None:
                 meter.withdrawn(amount, charge.granted_at)
             elif not charge.answered:
@@ -180,7 +197,7 @@ class Lane:
         changed = False
         for resource, reported in said.items():
             meter = self.meters.get(resource) or self._meter(resource, None)
-            amount = _amount(charge.cost, resource)
+            amount = charge.amounts[resource]
             changed |= meter.told(reported, sent_at, amount, at, refused=refused)
         return changed
 
@@ -189,7 +206,7 @@ class Lane:
         scarce = [
             resource
             for resource, reported in said.items()
-            if reported.remaining is not None and reported.remaining < _amount(charge.cost, resource)
+            if reported.remaining is not None and reported.remaining < charge.amounts[resource]
         ]
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
@@ -207,8 +224,3 @@ def _configured(limits: LaneLimits) -> dict[Resource, float | None]:
         "input_tokens": limits.input_tpm,
         "output_tokens": limits.output_tpm,
     }
-
-
-def _amount(cost: Cost, resource: Resource) -> int:
-    amount: int = getattr(cost, "tokens" if resource == "project_tokens" else resource)
-    return amount

@@ -30,17 +30,14 @@ _TRIM_AT = 2048
 class Ledger:
     def __init__(self, limit: float) -> None:
         self.limit = limit
+        self.rate = limit / WINDOW_S
+        """Units per second."""
         self.total = 0.0
         self._times = [-inf]
         self._sums = [0.0]
         """Sent up to and with this entry, ever."""
         self._levels = [limit]
         """In the bucket, after this entry."""
-
-    @property
-    def rate(self) -> float:
-        """Units per second."""
-        return self.limit / WINDOW_S
 
     def add(self, at: float, amount: float) -> None:
         """Times may not go back; where they do a little, the latest so far counts."""
@@ -78,6 +75,14 @@ class Ledger:
         entry = bisect_left(self._sums, self.total - self.held(now) + amount - 1e-6)
         return self._times[entry] + WINDOW_S + SPREAD_S if entry < len(self._times) else inf
 
+    def around(self, at: float) -> tuple[float, float, float]:
+        """What was sent surely before what was sent then, until then, and not surely after it."""
+        times, sums = self._times, self._sums
+        by = bisect_right(times, at)
+        before = bisect_right(times, at - SPREAD_S, 0, by)
+        after = bisect_right(times, at + SPREAD_S, by)
+        return sums[before - 1 if before else 0], sums[by - 1 if by else 0], sums[after - 1 if after else 0]
+
     def level(self, at: float) -> float:
         """In the bucket at this time, with all sent by then taken out."""
         return self._refilled(max(0, bisect_right(self._times, at) - 1), at)
@@ -89,6 +94,7 @@ class Ledger:
     def set_limit(self, limit: float) -> None:
         """As if it had always been so."""
         self.limit = limit
+        self.rate = limit / WINDOW_S
         self._levels[0] = limit
         for i in range(1, len(self._times)):
             amount = self._sums[i] - self._sums[i - 1]

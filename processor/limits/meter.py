@@ -110,9 +110,11 @@ class Meter:
 
     def granted(self, cost: float, now: float) -> None:
         self.picture.pending += cost
-        self._trust.granted(cost, self._unit, now)
         self._seen = min(self._seen + 1, _MEMORY)
         self._unit += (cost - self._unit) / self._seen
+        if self.picture.limit == UNLIMITED:
+            return
+        self._trust.granted(cost, self._unit, now)
         self._pace.went(cost, self._ceiling or self.picture.limit, now)
 
     def withdrawn(self, cost: float, granted_at: float) -> None:

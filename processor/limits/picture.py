@@ -32,6 +32,8 @@ class Picture:
     def __init__(self, limit: float, *, slack: float) -> None:
         """``slack``: by which share the server's charges may differ from ours; 0 where they are counts."""
         self.ledger = Ledger(limit)
+        self._margin = self.ledger.rate * SPREAD_S
+        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent."""
         self.pending = 0.0
         """Permitted and not yet sent: it may reach the server at any time."""
         self.heard_at = -inf
@@ -71,6 +73,7 @@ class Picture:
 
     def set_limit(self, limit: float) -> None:
         self.ledger.set_limit(limit)
+        self._margin = self.ledger.rate * SPREAD_S
         self._kinds.forget()
 
     def rescale(self, limit: float) -> None:
@@ -112,6 +115,7 @@ class Picture:
         self._explain(mark)
         if not refused:
             self._kinds.hear(mark)
+        self._kinds.exceeds_window(-self._window.used, self.limit - mark.window.least)
 
     def lost(self, cost: float) -> None:
         """A request that was sent will have no response."""
@@ -129,12 +133,12 @@ class Picture:
         """From when on the server surely has room for this cost, as far as is known; inf: something must happen."""
         if self.kind == "bucket":
             return self._bucket_when(cost, now)
-        window_at = self._window_when(cost, self._window.ahead(self._newest, now), now)
+        window_at = self._window_when(cost, self._in_window(now), now)
         return window_at if self._window_alone else max(window_at, self._bucket_when(cost, now))
 
     def sounding_when(self, cost: float, now: float) -> float:
         """The same, for one request that is to show the kind: a window that others fill may be a small bucket."""
-        return max(self._window_when(cost, min(0.0, self._window.used), now), self._bucket_when(cost, now))
+        return max(self._window_when(cost, 0.0, now), self._bucket_when(cost, now))
 
     def room(self, now: float) -> float:
         """What would fit now."""
@@ -142,7 +146,7 @@ class Picture:
         bucket = self.ledger.level(now) - self._margin - self._bucket.ahead(self._newest, now) - rest
         if self.kind == "bucket":
             return bucket
-        window = self.limit - self.ledger.held(now) - self._window.ahead(self._newest, now) - rest
+        window = self.limit - self.ledger.held(now) - self._in_window(now) - rest
         return window if self._window_alone else min(window, bucket)
 
     @property
@@ -150,10 +154,9 @@ class Picture:
         """Whether the bucket need not agree. Where others use the key, the kinds look alike, and both must."""
         return not self.heard or (self.kind == "window" and not self.company)
 
-    @property
-    def _margin(self) -> float:
-        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent."""
-        return self.ledger.rate * SPREAD_S
+    def _in_window(self, now: float) -> float:
+        """Others' part of it. Never less than nothing: what seems so will not be there when ours has left."""
+        return max(0.0, self._window.ahead(self._newest, now))
 
     def _window_when(self, cost: float, others: float, now: float) -> float:
         ledger = self.ledger
@@ -183,10 +186,9 @@ class Picture:
 
     def _mark(self, sent_at: float, cost: float, remaining: float) -> Mark:
         ledger, limit, margin = self.ledger, self.limit, self._margin
-        before, by, after = (ledger.sent_by(at) for at in (sent_at - SPREAD_S, sent_at, sent_at + SPREAD_S))
-        edge = sent_at - WINDOW_S
-        most_used = after - ledger.sent_by(edge - SPREAD_S)
-        least_used = before + cost - ledger.sent_by(edge + SPREAD_S)
+        before, by, after = ledger.around(sent_at)
+        surely_gone, _, maybe_gone = ledger.around(sent_at - WINDOW_S)
+        most_used, least_used = after - surely_gone, before + cost - maybe_gone
         level = ledger.level(sent_at)
         return Mark(
             at=sent_at,
@@ -201,6 +203,6 @@ class Picture:
         self._window.explain(mark.window, mark.shown, spare)
         # A bucket in debt shows 0.
         self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)
-        if self._window.used > COMPANY * self.limit:
+        unexplained = self._bucket.used if self.kind == "bucket" else abs(self._window.used)
+        if unexplained > COMPANY * self.limit:
             self._company_at = mark.at
-        self._kinds.exceeds_window(-self._window.used, self.ledger.held(mark.at))
