@@ -277,7 +277,12 @@ class Audit:
         check(terms.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
 
     def _was_plainly_down(self, at: float, ran: Ran, terms: Terms) -> bool:
-        """So many requests, and of more than one job, had failed by then that it could be nothing but an outage."""
+        """So many requests, and of more than one job, had failed by then that it could be nothing but an outage.
+
+        With fewer attempts than by default a job may be given up before that can be seen.
+        """
+        if terms.max_attempts < 6:
+            return False
         for outage in self.world.provider.settings.outages:
             if outage.from_s <= at < outage.to_s + 1:
                 failed = [name for sent_at, name, _ in ran.sent if outage.from_s < ran.began_at + sent_at < at]
