@@ -32,10 +32,10 @@ class Appender:
     def open(self) -> File:
         """Raises OSError."""
         if self._file is None:
-            new = not self._disk.exists(self.path)
             self._file = self._disk.open(self.path, "append")
             self._size = self._file.size()
-            if new:
+            if not self._size:
+                # New, or left by a run that ended before this.
                 self._disk.sync_folder(self.path)
         return self._file
 

@@ -89,8 +89,9 @@ class Journal:
             self._replies.open()
             self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
             if self.replied and self._syncs:
-                # A killed run may have left rows that were never synced, and this one counts them as done.
+                # A killed run may have left rows, and a new name, that were never synced; this one counts on them.
                 self._replies.sync()
+                self._disk.sync_folder(self.paths.replies)
         with as_output_error(self.paths.state):
             self.maybe_billed = self._take_over()
 

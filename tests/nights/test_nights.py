@@ -23,6 +23,7 @@ BROKE = {
     43: "of two lanes that waited for a slot nobody was woken",
     216: "rows that a killed run had left unsynced were lost after a second kill",
     329: "a row that goes over into zeros was taken for another program's file",
+    7580: "a results file whose name was never synced was lost with all its rows",
     852: "attempts counted that were broken off while they were still connecting",
     668: "attempts were forgotten where a changed job was sent again and failed",
 }

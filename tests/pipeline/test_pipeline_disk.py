@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from pipeline_world import OUT, QUICK, During, Ran, World, ask
 
-from processor.pipeline import Run
-from processor.simulator.disk import PLENTY_BYTES, Fault, Plan, refusal
+from processor.pipeline import Run, Terms
+from processor.simulator.disk import PLENTY_BYTES, Fault, Killed, Plan, nth, refusal
 
 JOBS = [ask(number) for number in range(60)]
 
@@ -71,6 +72,20 @@ def test_results_that_are_deleted_meanwhile_end_the_run() -> None:
     assert ran.why and ran.why.startswith("cannot write /out/results.jsonl: ")
     assert world.run(JOBS).exit_code == 0
     assert len(world.rows()) == 60
+
+
+@pytest.mark.parametrize("step", range(1, 60))
+def test_what_a_killed_run_made_and_never_synced_is_safe_after_the_next(step: int) -> None:
+    """The file itself, its name, its rows, the one that was to take its place: whatever it was doing."""
+    world = World(QUICK)
+    world.run(JOBS[:5])
+    edited = [{**JOBS[0], "prompt": "Edited?"}, *JOBS[1:10]]
+    world.run(edited, terms=Terms(resend_changed=True), disk=nth(step, Fault(Killed(), 1.0)))
+    ran = world.run(edited, terms=Terms(resend_changed=True))
+    rows = world.rows()
+    world.platter.lose_power(Random(step))
+    assert ran.exit_code == 0
+    assert world.rows() == rows
 
 
 def test_two_runs_do_not_write_to_one_file() -> None:
