@@ -11,10 +11,13 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 
-from processor.limits.ledger import SPREAD_S, WINDOW_S, Ledger
+from processor.limits.ledger import GRAIN_S, SPREAD_S, WINDOW_S, Ledger
 
 TOGETHER_S = 0.05
 """What is sent this close together is one burst."""
+
+ALONE_S = SPREAD_S + 2 * GRAIN_S
+"""What is sent so long before or after does not belong to it."""
 
 _FEWEST = 3
 _KEPT = 64
@@ -55,17 +58,27 @@ class Exchange:
         burst.largest = max(burst.largest, cost)
 
     def reply(self, sent_at: float, cost: float, remaining: float, ledger: Ledger, *, company: bool) -> bool:
-        """Not for refused requests. ``company``: others use the key too. Returns whether the rate has changed."""
-        which = bisect_right(self._bursts, sent_at, key=lambda burst: burst.start) - 1
-        if which < 0:
+        """``company``: others use the key too. Returns whether the rate has changed."""
+        burst = self._burst(sent_at)
+        if burst is None:
             return False
-        burst = self._bursts[which]
         burst.answered += 1
         if remaining > burst.highest:
             burst.highest, burst.first_cost = remaining, cost
         burst.lowest = min(burst.lowest, remaining)
         whole = burst.answered == burst.sent and burst.lowest > 0
         return whole and burst.largest <= burst.cost / _FEWEST and self._learn(burst, ledger, company)
+
+    def refused(self, sent_at: float, cost: float) -> None:
+        """It was charged nothing."""
+        burst = self._burst(sent_at)
+        if burst is not None:
+            burst.sent -= 1
+            burst.cost -= cost
+
+    def _burst(self, sent_at: float) -> Burst | None:
+        which = bisect_right(self._bursts, sent_at, key=lambda burst: burst.start) - 1
+        return self._bursts[which] if which >= 0 else None
 
     def _learn(self, burst: Burst, ledger: Ledger, company: bool) -> bool:
         fall, cost = burst.highest - burst.lowest, burst.cost - burst.first_cost

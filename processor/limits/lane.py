@@ -206,7 +206,8 @@ class Lane:
         scarce = [
             resource
             for resource, reported in said.items()
-            if reported.remaining is not None and reported.remaining < charge.amounts[resource]
+            if reported.remaining is not None
+            and reported.remaining < self.meters[resource].charged(charge.amounts[resource])
         ]
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)

@@ -32,6 +32,8 @@ class Ledger:
         self.limit = limit
         self.rate = limit / WINDOW_S
         """Units per second."""
+        self.late_s = 0.0
+        """How much later than that own requests are taken to leave a window: the way there may be longer at times."""
         self.total = 0.0
         self._times = [-inf]
         self._sums = [0.0]
@@ -66,14 +68,14 @@ class Ledger:
 
     def held(self, now: float) -> float:
         """The most that a window on the server may hold of it now."""
-        return self.total - self.sent_by(now - WINDOW_S - SPREAD_S)
+        return self.total - self.sent_by(now - WINDOW_S - SPREAD_S - self.late_s)
 
     def left_when(self, amount: float, now: float) -> float:
         """From when on a window surely holds less than now by this amount; inf where it does not hold so much."""
         if amount <= 0:
             return now
         entry = bisect_left(self._sums, self.total - self.held(now) + amount - 1e-6)
-        return self._times[entry] + WINDOW_S + SPREAD_S if entry < len(self._times) else inf
+        return self._times[entry] + WINDOW_S + SPREAD_S + self.late_s if entry < len(self._times) else inf
 
     def around(self, at: float) -> tuple[float, float, float]:
         """What was sent surely before what was sent then, until then, and not surely after it."""
@@ -91,12 +93,13 @@ class Ledger:
         """From when on the bucket holds this much, if nothing more is sent: may be past. As if it never were full."""
         return self._times[-1] + max(0.0, level - self._levels[-1]) / self.rate
 
-    def set_limit(self, limit: float) -> None:
-        """As if it had always been so."""
+    def set_limit(self, limit: float, since: float = -inf) -> None:
+        """The bucket was full until then, and has been refilled by this limit from then on."""
         self.limit = limit
         self.rate = limit / WINDOW_S
-        self._levels[0] = limit
-        for i in range(1, len(self._times)):
+        first = max(1, bisect_left(self._times, since))
+        self._levels[:first] = [limit] * first
+        for i in range(first, len(self._times)):
             amount = self._sums[i] - self._sums[i - 1]
             self._levels[i] = self._refilled(i - 1, self._times[i]) - amount
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from math import inf
 
-from processor.limits.exchange import Exchange
+from processor.limits.exchange import ALONE_S, Exchange
 from processor.limits.headers import Reported
-from processor.limits.ledger import SPREAD_S
 from processor.limits.pace import Pace
 from processor.limits.picture import SMALL_S, Picture
 from processor.limits.trust import PROBE_S, State, Trust
@@ -39,6 +38,7 @@ class Meter:
         self.configured = configured
         self.reported: float | None = None
         self.picture = Picture(configured or UNLIMITED, slack=slack)
+        self._slack = slack
         self._exchange = Exchange() if slack else None
         self._trust = Trust()
         self._pace = Pace()
@@ -48,6 +48,9 @@ class Meter:
         self._seen = 0
         self._last_sent = -inf
         self._refused_at = -inf
+        self._relimited_at = -inf
+        self._told_at = -inf
+        """When the newest request was sent whose response named the limit."""
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
 
@@ -91,7 +94,7 @@ class Meter:
 
     def _alone_at(self, sent_at: float) -> float:
         """A probe that is to teach the exchange rate is kept apart from what was sent before and after."""
-        return sent_at + SPREAD_S if self._exchange is not None and sent_at < inf else -inf
+        return sent_at + ALONE_S if self._exchange is not None and sent_at < inf else -inf
 
     def _even_at(self, cost: float) -> float:
         return self._pace.at(cost, self._ceiling or self.picture.limit, careful=self._careful)
@@ -114,7 +117,7 @@ class Meter:
         self._unit += (cost - self._unit) / self._seen
         if self.picture.limit == UNLIMITED:
             return
-        self._trust.granted(cost, self._unit, now)
+        self._trust.granted(cost, now)
         self._pace.went(cost, self._ceiling or self.picture.limit, now)
 
     def withdrawn(self, cost: float, granted_at: float) -> None:
@@ -146,10 +149,14 @@ class Meter:
 
     def told(self, said: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
         """Returns whether the limit in force changes."""
-        changed = said.limit is not None and said.limit != self.reported and self._told_limit(said.limit)
+        changed = said.limit is not None and sent_at >= self._told_at and self._told_limit(said.limit, sent_at, at)
         if said.remaining is not None and self.picture.limit != UNLIMITED:
             self._told_remaining(said.remaining, said.reset_s, sent_at, cost, at, refused=refused)
         return changed
+
+    def charged(self, cost: float) -> float:
+        """What the server may take for this, in its units, at the most."""
+        return cost * self._rate * (1 + self._slack)
 
     def told_nothing(self) -> None:
         """A request was answered well, and nothing was said about this limit."""
@@ -159,7 +166,7 @@ class Meter:
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
         evenly = self._trust.state is State.NEVER or self.picture.small or not self.picture.heard
-        if evenly and self._careful and granted_at > self._refused_at:
+        if evenly and self._careful and granted_at > max(self._refused_at, self._relimited_at):
             self._pace.slow_down(at)
         self._refused_at = at
         self._careful = True
@@ -171,19 +178,28 @@ class Meter:
         """The server has said that there will be room then."""
         self._pace.rest(until)
 
-    def _told_limit(self, limit: float) -> bool:
+    def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
+        self._told_at = sent_at
+        if limit == self.reported:
+            return False
+        if self.reported is not None:
+            # What is refused because of that is no reason to pace slower.
+            self._relimited_at = at
         before, self.reported = self.limit, limit
         below = self.configured is not None and self.configured < (1 - EQUAL) * limit
         self._ceiling = self.configured if below else None
         self._careful = self._careful and not below
-        self.picture.set_limit(limit / self._rate)
+        if self.picture.limit != limit / self._rate:
+            self.picture.set_limit(limit / self._rate, sent_at)
         return self.limit != before
 
     def _told_remaining(
         self, remaining: float, reset_s: float | None, sent_at: float, cost: float, at: float, *, refused: bool
     ) -> None:
         picture, exchange = self.picture, self._exchange
-        if exchange is not None and not refused:
+        if exchange is not None and refused:
+            exchange.refused(sent_at, cost)
+        elif exchange is not None:
             before = exchange.rate
             if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
                 picture.rescale(picture.limit * before / exchange.rate)

@@ -7,18 +7,18 @@ from math import exp, inf
 from processor.limits.fading import Fading
 from processor.limits.ledger import JITTER_S, SPREAD_S, WINDOW_S
 
-EVEN = 0.998
+EVEN = 0.999
 """Even pacing stays this little under the limit: what arrives in a minute was sent in up to 60.1 s."""
 
 CREDIT_S = 0.25
 """Time left unused that may be made up for: late timers, and waits for another limit. A second's bucket bears it."""
 
-_LONG_S = 10.0
+_LONG_S = 5.0
 """What takes so long can wait for the jitter too, whatever the server."""
 
 _SLOWER = 0.1
 _SLOWEST = 6.0
-_SLOWER_HALVES_S = 5 * WINDOW_S
+_SLOWER_HALVES_S = 10 * WINDOW_S
 
 
 class Pace:

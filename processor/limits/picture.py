@@ -13,8 +13,11 @@ from math import inf
 
 from processor.limits.fading import Fading
 from processor.limits.kinds import Kind, Kinds, Mark
-from processor.limits.ledger import SPREAD_S, WINDOW_S, Ledger
+from processor.limits.ledger import JITTER_S, SPREAD_S, WINDOW_S, Ledger
 from processor.limits.others import Others, Span
+
+_MISJUDGED = 0.1
+"""In units that were wrong by so much, what came back was, too."""
 
 SMALL_S = 5.0
 """A bucket of fewer seconds' refill is small: bursts gain nothing there, even pacing loses nothing."""
@@ -23,9 +26,16 @@ COMPANY = 0.02
 """Others that use more than this share of the limit make the two kinds look alike, for some minutes."""
 COMPANY_S = 3 * WINDOW_S
 
-RESERVE_HALVES_S = 3 * WINDOW_S
+MOST_LATE_S = 1.0
+"""By how much a window may be left later than thought; learned from refusals."""
+
+RESERVE_HALVES_S = 10 * WINDOW_S
 _RESERVED, _MOST_RESERVED = 2, 12
 """Requests for which room is kept after a refusal, and at most."""
+_RESERVED_SHARE = 0.04
+"""Of the limit, at most, unless that is less than four requests."""
+_RESERVED_SMALL_S = 0.5
+"""Seconds' refill, at most, where the bucket is small."""
 
 
 class Picture:
@@ -71,21 +81,29 @@ class Picture:
         """Whether the server's bucket is known to hold a few seconds' refill only."""
         return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_S * self.ledger.rate
 
-    def set_limit(self, limit: float) -> None:
-        self.ledger.set_limit(limit)
-        self._margin = self.ledger.rate * SPREAD_S
-        self._kinds.forget()
+    def set_limit(self, limit: float, since: float) -> None:
+        """The server has another limit: known from a request that was sent then. The next header says what is left."""
+        self._window, self._bucket = Others(), Others()
+        self._last = None
+        self._relimit(limit, since)
 
     def rescale(self, limit: float) -> None:
         """The same limit in other units: ours turned out to be worth more, or less, at the server."""
         factor = limit / self.limit
-        self.set_limit(limit)
+        self._relimit(limit)
+        if abs(factor - 1) > _MISJUDGED:
+            self._kinds.kind = None
         for others in (self._window, self._bucket):
             others.rescale(factor)
         if self._last is not None:
             sent_at, cost, remaining = self._last
             self._last = sent_at, cost, remaining * factor
             self._explain(self._mark(*self._last))
+
+    def _relimit(self, limit: float, since: float = -inf) -> None:
+        self.ledger.set_limit(limit, since)
+        self._margin = self.ledger.rate * SPREAD_S
+        self._kinds.forget()
 
     # ------------------------------------------------------------ what happens
 
@@ -123,9 +141,12 @@ class Picture:
 
     def short(self, cost: float, now: float) -> None:
         """There was no room where there should have been: keep some back for a while."""
+        self._company_at = now
+        self.ledger.late_s = min(MOST_LATE_S, 2 * self.ledger.late_s + JITTER_S)
         if self.kind == "bucket" and not self.small:
             self._kinds.kind = None
-        self._reserve.raise_by(_RESERVED * cost, now, most=_MOST_RESERVED * cost)
+        most = min(_MOST_RESERVED * cost, max(2 * _RESERVED * cost, _RESERVED_SHARE * self.limit))
+        self._reserve.raise_by(_RESERVED * cost, now, most=most)
 
     # ------------------------------------------------------------ what follows
 
@@ -172,7 +193,7 @@ class Picture:
         ledger, others = self.ledger, self._bucket.ahead(self._newest, now)
         reserve = self._reserve.value(now)
         capacity = max(0.0, self.limit - others - 2 * self._margin - 1)
-        rest = self._margin + self.pending + (min(reserve, ledger.rate) if self.small else reserve)
+        rest = self._margin + self.pending + (min(reserve, _RESERVED_SMALL_S * ledger.rate) if self.small else reserve)
         level = min(cost, capacity) + others + rest
         if level > self.limit:
             # More than it holds: what others owe ebbs away too, once it is full but for that.

@@ -41,7 +41,11 @@ class Trust:
     def may_burst(self, cost: float, heard_at: float, now: float) -> bool:
         if self.state is State.PROVEN:
             return now - heard_at < STALE_S
-        return self.state is State.PROBING and self._allowance >= cost
+        if self.state is not State.PROBING:
+            return False
+        if self._allowance < cost and self._open:
+            self._end(now)
+        return self._allowance >= cost
 
     def probe(self, allowance: float, now: float) -> None:
         self.state = State.PROBING
@@ -50,15 +54,16 @@ class Trust:
         self._open = 0
         self._probe_began, self.probe_ended = now, inf
 
-    def granted(self, cost: float, unit: float, now: float) -> None:
-        """``unit``: a usual cost. A probe is over when there is no allowance for another one."""
+    def granted(self, cost: float, now: float) -> None:
         if self.state is not State.PROBING or now > self.probe_ended:
             return
         self._open += 1
         self._cost += cost
         self._allowance -= cost
-        if self._allowance < unit:
-            self.probe_ended = min(self.probe_ended, now + TOGETHER_S)
+
+    def _end(self, now: float) -> None:
+        """The probe is over when there is no allowance for the next request."""
+        self.probe_ended = min(self.probe_ended, now + TOGETHER_S)
 
     def answered(self, granted_at: float, least: float) -> None:
         """A request has its response, or will never have one. ``least``: what a probe must have cost to prove

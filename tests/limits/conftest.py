@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import ``limits_campaign``."""
+"""Lets the tests of this folder import ``limits_world``."""
 
 import sys
 from pathlib import Path
