@@ -76,7 +76,8 @@ class World:
     """When another program sends a request with the same key, and its tokens."""
     script: Script = ()
     events: list[Event] = field(default_factory=list)
-    attempts: int = 0
+    sent: list[int] = field(default_factory=list)
+    """The tokens of each attempt, in their order."""
 
     def __post_init__(self) -> None:
         self.referee = Referee(self.rpm, self.tpm, kind=self.kind, count_refused=self.count_refused)
@@ -85,6 +86,10 @@ class World:
     @property
     def refused(self) -> int:
         return sum(self.referee.log.refused.values())
+
+    @property
+    def attempts(self) -> int:
+        return len(self.sent)
 
     @property
     def last_s(self) -> float:
@@ -127,7 +132,7 @@ class World:
             self.referee.admit(self._loop.time(), tokens, ours=False)
 
     def _send(self, permit: Permit, tokens: int) -> None:
-        self.attempts += 1
+        self.sent.append(tokens)
         permit.sent(self._loop.time())
         self._loop.call_later(self._rng.uniform(0, JITTER_S), self._arrive, permit, tokens)
 

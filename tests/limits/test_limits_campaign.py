@@ -322,3 +322,11 @@ def test_a_server_that_does_not_count_refused_requests(kind: Kind) -> None:
     world = World(rpm=300, tpm=None, kind=kind, count_refused=False).run([1] * 900)
     assert world.refused <= (9 if kind == "quantised" else 0)
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_first_in_is_first_out_whatever_the_sizes(kind: Kind) -> None:
+    costs = jobs("huge", 300, 600)
+    world = World(rpm=None, tpm=300 * TOKENS, kind=kind).run(costs)
+    assert world.refused == 0
+    assert world.sent == costs
