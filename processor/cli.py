@@ -11,13 +11,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from processor import flags
+from processor import exit_codes, flags
 from processor.errors import ConfigError
 from processor.helping import FrontPage, Page
-
-EXIT_USAGE = 2
-EXIT_OUR_FAULT = 70
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -207,17 +203,17 @@ def main() -> NoReturn:
         code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
     except typer.TyperException as error:
         complain(_usage(error))
-        code = EXIT_USAGE
+        code = exit_codes.NOTHING_SENT
     except ConfigError as error:
         complain(str(error))
-        code = EXIT_USAGE
+        code = exit_codes.NOTHING_SENT
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
+        code = exit_codes.INTERRUPTED
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         complain("a fault of this program, not yours: please report what stands above")
-        code = EXIT_OUR_FAULT
-    sys.exit(code if args else EXIT_USAGE)
+        code = exit_codes.OUR_FAULT
+    sys.exit(code if args else exit_codes.NOTHING_SENT)
 
 
 def _open_standard_streams() -> None:

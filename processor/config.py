@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, reason
 from processor.reading.formats import CHAT, ENDPOINTS
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def environment(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Mapp
     try:
         added = dotenv_values(dotenv)
     except OSError as error:
-        raise ConfigError(f"cannot read {dotenv}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"cannot read {dotenv}: {reason(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{dotenv} is not UTF-8") from None
     return {**{name: value for name, value in added.items() if value is not None}, **environ}
@@ -135,7 +135,7 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
             raise ConfigError(f"there is no {path}") from None
         return {}
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}") from None
 

@@ -2,7 +2,6 @@
 
     ProcessorError
       ConfigError                     nothing was sent (exit 2)
-      InputError                      a line of the job file is no job: it becomes a failed row
       OutputError                     the results cannot be written: stops the run (exit 3, or 2 before the first send)
       RequestError                    one attempt failed
         TransportError                the connection's fault
@@ -21,7 +20,8 @@
           ReplyTooLarge               more than ``max_reply_bytes``
 
 What follows from an error (retry, failed row, end of the run) is decided by its type, in ``retrying``.
-Each class carries the ``code`` that stands in a failed row.
+Each class carries the ``code`` that stands in a failed row. A line of the job file that is no job is none of these:
+it is data (``reading.source.BadLine``), and the run goes on.
 """
 
 from __future__ import annotations
@@ -37,24 +37,6 @@ class ProcessorError(Exception):
 
 class ConfigError(ProcessorError):
     code = "config"
-
-
-class InputError(ProcessorError):
-    """A line of the job file that is no job.
-
-    ``code`` is one of ``not_utf8``, ``line_too_long``, ``invalid_json``, ``not_an_object``, ``invalid_job``,
-    ``duplicate_custom_id``.
-    """
-
-    def __init__(
-        self, path: str, line: int, message: str, *, code: str = "invalid_job", custom_id: str | None = None
-    ) -> None:
-        super().__init__(f"{path}:{line}: {message}")
-        self.path = path
-        self.line = line
-        self.message = message
-        self.row_code = code
-        self.custom_id = custom_id
 
 
 class OutputError(ProcessorError):
@@ -161,3 +143,8 @@ class ProtocolError(RequestError):
 
 class ReplyTooLarge(ProtocolError):
     code = "reply_too_large"
+
+
+def reason(error: OSError) -> str:
+    """What the operating system objects to, as it reads in the middle of a sentence."""
+    return (error.strerror or str(error)).lower()

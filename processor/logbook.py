@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, reason
 from processor.events import AttemptEnded, AttemptStarted, Event, JobFinished, LimitsKnown, Notice, RunStarted, Stopping
 
 
@@ -22,7 +22,7 @@ class Logbook:
         try:
             self._file: BinaryIO = path.open("ab", buffering=0)
         except OSError as error:
-            raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+            raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 
     def __call__(self, event: Event) -> None:
         if (entry := _entry(event)) is None:

@@ -40,7 +40,7 @@ MAY_KNOW = {
 
 ABOVE = {
     "simulator": VALUES | {"wire", "results"},
-    "pipeline": VALUES | {"reading", "limits", "retrying", "providers", "tokens", "results"},
+    "pipeline": VALUES | {"exit_codes", "reading", "limits", "retrying", "providers", "tokens", "results"},
 }
 
 ONLY_IN = {

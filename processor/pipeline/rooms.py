@@ -16,6 +16,9 @@ from processor.results.sink import Sink
 from processor.retrying.decisions import Policy
 from processor.tokens.counter import TokenCounter
 
+LOOK_AHEAD = 256
+"""Jobs that are read and wait, beside those in flight: how far a lane that is held up can hide another's jobs."""
+
 
 class Echoing(Protocol):
     """Shows replies live; see ``terminal.echo``."""
@@ -45,8 +48,7 @@ class Terms:
     policy: Policy = field(default_factory=Policy)
     max_outage_s: float = 6 * 3600.0
     grace_s: float = 30.0
-    ahead: int = 256
-    """Jobs that are read and wait, beside those in flight: how far a lane that is held up can hide another's jobs."""
+    ahead: int = LOOK_AHEAD
     limit: int | None = None
     """Only so many lines of the job file."""
     retry_failed: bool = False

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any
 
+from processor import exit_codes
 from processor.errors import OutputError
 from processor.events import JobSkipped, Stopping
 from processor.limits.gate import GateSnapshot
@@ -27,14 +28,9 @@ from processor.reading.passing import Passed
 from processor.reading.source import BadLine
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
-from processor.retrying.decisions import Stop
 
 BREATH_LINES = 128
 """Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C."""
-
-EXIT_NOTHING_SENT = 2
-EXIT_STOPPED = 3
-EXIT_OUR_FAULT = 70
 
 
 class Run:
@@ -68,7 +64,7 @@ class Run:
         try:
             await self._sink.close(self._read_to)
         except OutputError as error:
-            self.stop(str(error), exit_code=EXIT_STOPPED)
+            self.stop(str(error), exit_code=exit_codes.STOPPED)
         return self._ended or self._verdict()
 
     def stop(self, why: str, *, exit_code: int, grace_s: float | None = None) -> None:
@@ -102,8 +98,10 @@ class Run:
     def _verdict(self) -> Outcome:
         if not self._jobs:
             what = "no job: every line is broken" if self._lines else "no job"
-            return Outcome(exit_code=EXIT_NOTHING_SENT, why=f"{self._rooms.source_name} holds {what}")
-        return Outcome(exit_code=1 if self._failed_before + self._worker.failures else 0)
+            return Outcome(exit_code=exit_codes.NOTHING_SENT, why=f"{self._rooms.source_name} holds {what}")
+        return Outcome(
+            exit_code=exit_codes.INCOMPLETE if self._failed_before + self._worker.failures else exit_codes.COMPLETE
+        )
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._tasks.create_task(self._edge(work))
@@ -113,9 +111,9 @@ class Run:
         try:
             await work
         except OutputError as error:
-            self.stop(str(error), exit_code=EXIT_STOPPED, grace_s=0)
+            self.stop(str(error), exit_code=exit_codes.STOPPED, grace_s=0)
         except Exception as error:  # noqa: BLE001
-            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=EXIT_OUR_FAULT)
+            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.OUR_FAULT)
 
     # ------------------------------------------------------------ feeding
 
@@ -179,8 +177,8 @@ class Run:
         finally:
             self._phases.leave()
             self._scout.ended()
-        if isinstance(stop, Stop):
-            self.stop(stop.why, exit_code=EXIT_STOPPED)
+        if stop is not None:
+            self.stop(stop.why, exit_code=exit_codes.STOPPED)
 
     def _no_job(self, bad: BadLine) -> Result:
         return settling.no_job(bad, self._rooms.source_name, simulated=self._terms.simulated)

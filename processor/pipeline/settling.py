@@ -22,7 +22,15 @@ def reported_usage(body: JSON) -> Usage | None:
 
 
 def replied(
-    job: Job, reply: Reply, prompt: Count, completion: Count, *, attempts: int, timing: Timing | None, simulated: bool
+    job: Job,
+    reply: Reply,
+    prompt: Count,
+    completion: Count,
+    *,
+    reported: Usage | None,
+    attempts: int,
+    timing: Timing | None,
+    simulated: bool,
 ) -> Result:
     return Result(
         fingerprint=job.fingerprint,
@@ -30,7 +38,7 @@ def replied(
         line=job.line,
         reply=reply,
         usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
-        usage_source="reported" if reported_usage(reply.body) else "computed",
+        usage_source="reported" if reported else "computed",
         usage_estimated=tuple(dict.fromkeys((*prompt.estimated, *completion.estimated))),
         attempts=attempts,
         timing=timing,

@@ -17,7 +17,7 @@ from processor.pipeline.care import Attempt, Care, demand
 from processor.pipeline.phases import Phases
 from processor.pipeline.provider import ProviderState
 from processor.pipeline.rooms import Rooms
-from processor.retrying.decisions import Again, Decision, Fail, Stop
+from processor.retrying.decisions import Again, Fail, Stop
 from processor.tokens.counting import Count
 
 
@@ -50,9 +50,8 @@ class Worker:
             if isinstance(decision, Stop):
                 return decision
             care.again = True
-            if isinstance(decision, Again):
-                with self._phases.waiting():
-                    await asyncio.sleep(decision.after_s)
+            with self._phases.waiting():
+                await asyncio.sleep(decision.after_s)
         return None
 
     async def give_up(self, result: Result) -> None:
@@ -74,7 +73,7 @@ class Worker:
 
     # ------------------------------------------------------------ when it may go
 
-    async def _try(self, care: Care) -> Decision | None:
+    async def _try(self, care: Care) -> Again | Stop | None:
         """One attempt, when it may go. None: the job has its row. While the provider is down, one at a time."""
         while self._provider.is_down:
             with self._phases.waiting():
@@ -86,14 +85,14 @@ class Worker:
                 self._probe_turn.release()
         return await self._attempt(care)
 
-    async def _probe(self, care: Care) -> Decision | None:
+    async def _probe(self, care: Care) -> Again | Stop | None:
         outages = self._provider.outages
         with self._phases.waiting():
             await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
         outages.probing(self._loop.time())
         return await self._attempt(care, probes=True)
 
-    async def _attempt(self, care: Care, *, probes: bool = False) -> Decision | None:
+    async def _attempt(self, care: Care, *, probes: bool = False) -> Again | Stop | None:
         try:
             with self._phases.waiting():
                 permit = await self._rooms.gate.admit(care.demand, retry=care.again)
@@ -109,7 +108,7 @@ class Worker:
 
     # ------------------------------------------------------------ on the wire
 
-    async def _stream(self, care: Care, permit: Permit) -> Decision | None:
+    async def _stream(self, care: Care, permit: Permit) -> Again | Stop | None:
         rooms, job, echo = self._rooms, care.job, self._rooms.echo
         if echo and not care.again:
             echo.begin(job)
@@ -141,10 +140,18 @@ class Worker:
         self._provider.replied(care, now)
         self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
         prompt, completion = await self._count(care, reply)
+        reported = settling.reported_usage(reply.body)
         result = settling.replied(
-            care.job, reply, prompt, completion, attempts=care.attempts, timing=timing, simulated=self._simulated
+            care.job,
+            reply,
+            prompt,
+            completion,
+            reported=reported,
+            attempts=care.attempts,
+            timing=timing,
+            simulated=self._simulated,
         )
-        permit.settle(settling.reported_usage(reply.body) or result.usage, now)
+        permit.settle(reported or result.usage, now)
         await self._write(result)
 
     async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
@@ -153,7 +160,7 @@ class Worker:
         prompt = care.prompt or counter.prompt(job.path, job.body)
         return prompt, counter.reply(job.path, job.model, reply.body)
 
-    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Decision | None:
+    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Again | Stop | None:
         now = self._loop.time()
         if isinstance(error, RateLimited):
             permit.refused(error.retry_after_s, now)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, reason
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Defaults, Draft, NoJob, parse
 from processor.reading.lines import Line, LineSplitter, count_lines
@@ -119,7 +119,7 @@ def _open(path: str) -> BinaryIO:
         return open(path, "rb", buffering=0)
     except OSError as error:
         name = "stdin" if path == "-" else path
-        raise ConfigError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"cannot read {name}: {reason(error)}") from None
 
 
 async def _pipe(file: BinaryIO) -> AsyncIterator[bytes]:

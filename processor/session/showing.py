@@ -8,18 +8,18 @@ import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from processor import exit_codes
 from processor.access import Access
-from processor.errors import OutputError
+from processor.errors import OutputError, reason
 from processor.events import Event, Listen, RunStarted
 from processor.pipeline import Outcome
 from processor.reading.source import Source
 from processor.results.journal import Journal
+from processor.results.upkeep import Paths
 from processor.session.plan import Plan
 from processor.session.wiring import Output
 from processor.terminal import opening, progress, rows, screen, summary
 from processor.terminal.tally import Tally
-
-EXIT_INTERRUPTED = 130
 
 ROW_BYTES = 2048
 """What a row takes, where there are none yet to tell."""
@@ -101,7 +101,7 @@ def _little_room(journal: Journal, jobs: int, done: int) -> tuple[str, ...]:
 
 def end(plan: Plan, tally: Tally, outcome: Outcome) -> None:
     """Says what the run has come to, and how to go on."""
-    errors = Path(plan.out).with_name(f"{Path(plan.out).stem}.errors.jsonl")
+    errors = Paths.of(Path(plan.out)).failures
     closing = summary.Closing(
         results=plan.out,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,
@@ -112,7 +112,7 @@ def end(plan: Plan, tally: Tally, outcome: Outcome) -> None:
     if not plan.quiet:
         rows.show(summary.rows(tally, closing))
     is_said = tally.stopping is not None and not plan.quiet
-    if outcome.why and outcome.exit_code != EXIT_INTERRUPTED and not is_said:
+    if outcome.why and outcome.exit_code != exit_codes.INTERRUPTED and not is_said:
         screen.complain(outcome.why)
 
 
@@ -122,4 +122,4 @@ def _write_json(path: Path, tally: Tally, closing: summary.Closing) -> None:
     try:
         path.write_bytes(orjson.dumps(summary.summary_json(tally, closing)) + b"\n")
     except OSError as error:
-        screen.complain(f"cannot write {path}: {(error.strerror or str(error)).lower()}")
+        screen.complain(f"cannot write {path}: {reason(error)}")

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from processor import exit_codes
 from processor.pipeline import Run
-from processor.session.showing import EXIT_INTERRUPTED
 from processor.terminal import status
 from processor.terminal.progress import Progress
 from processor.terminal.tally import Tally
@@ -37,7 +37,7 @@ def _stop(run: Run, why: str) -> None:
     if run.is_stopping:
         run.abort()
     else:
-        run.stop(why, exit_code=EXIT_INTERRUPTED)
+        run.stop(why, exit_code=exit_codes.INTERRUPTED)
 
 
 def _say(run: Run, tally: Tally, progress: Progress) -> None:

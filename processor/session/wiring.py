@@ -16,7 +16,7 @@ from processor.events import Listen, Stream
 from processor.limits.gate import Gate
 from processor.limits.settings import LaneLimits, LimitSettings
 from processor.models import Target
-from processor.pipeline import Rooms, Terms
+from processor.pipeline import LOOK_AHEAD, Rooms, Terms
 from processor.providers import ANY
 from processor.reading.formats import Defaults, Draft
 from processor.reading.passing import Passed
@@ -28,9 +28,6 @@ from processor.retrying.decisions import Policy
 from processor.session.plan import Plan
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
-
-LOOK_AHEAD = 256
-"""Jobs read and waiting beside those in flight."""
 
 Output = Journal | StandardOutput
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, reason
 from processor.simulator.core import Provider
 from processor.simulator.faults import Faults
 from processor.simulator.server import serve
@@ -48,4 +48,4 @@ async def _run(settings: SimulatorSettings, host: str, port: int, say: Callable[
 def _unreachable(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is taken: give another --port, or 0 for any free one"
-    return f"cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}"
+    return f"cannot listen on {host}, port {port}: {reason(error)}"
