@@ -16,6 +16,11 @@ from processor.wire.merge import SAID_ONCE, Pieces
 _MAX_MISSES = 4
 """Templates in a row that fitted no further chunk, after which a stream is taken as it comes."""
 
+_MANY = 8
+"""So many chunks are cut by the template all at once, and compared with it afterwards."""
+_LAST_ONES = 4
+"""How many chunks at a stream's end may be otherwise: the finish reason, the usage, the end marker."""
+
 
 class Shortcut:
     """Remembers what stands before and after the text of the last chunk, and where that text went."""
@@ -42,14 +47,28 @@ class Shortcut:
 
     def _raw_texts(self, payloads: Sequence[bytes], start: int) -> list[bytes]:
         """What stands in the place of the text, in the chunks up to the first that is otherwise."""
-        head, tail, raws = self._head, self._tail, []
+        head, tail = self._head, self._tail
         skip, drop = len(head), -len(tail)
+        if len(payloads) - start >= _MANY:
+            chunks = payloads[start : self._likely_end(payloads)]
+            raws = [payload[skip:drop] for payload in chunks]
+            # A chunk too short for both ends makes the whole longer: what is equal, is so chunk by chunk.
+            if b"%b%b%b" % (head, (tail + head).join(raws), tail) == b"".join(chunks):
+                return raws
+        raws = []
         for index in range(start, len(payloads)):
             payload = payloads[index]
             if not (payload.startswith(head) and payload.endswith(tail)):
                 break
             raws.append(payload[skip:drop])
         return raws
+
+    def _likely_end(self, payloads: Sequence[bytes]) -> int:
+        """Behind the last chunk that is as the template, if that is one of the last ones."""
+        for end in range(len(payloads), len(payloads) - _LAST_ONES, -1):
+            if payloads[end - 1].startswith(self._head) and payloads[end - 1].endswith(self._tail):
+                return end
+        return 0
 
     def forget(self) -> None:
         self._pieces = None
