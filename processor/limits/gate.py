@@ -108,6 +108,8 @@ class Gate:
         self._listen = listen
         self._concurrency = concurrency
         self._lanes: dict[str, Lane] = {}
+        self._lane_of: dict[tuple[str, str], Lane] = {}
+        """By path and model."""
         self._expected: dict[tuple[str, str], Expectation] = {}
         self._overruled: set[tuple[Lane, Resource]] = set()
         self._bounds: dict[Lane, Bound] = {}
@@ -196,6 +198,13 @@ class Gate:
         return None if full_until is None else ("in_flight", full_until)
 
     def _lane(self, demand: Demand) -> Lane:
+        kind = demand.path, demand.model
+        lane = self._lane_of.get(kind)
+        if lane is None:
+            lane = self._lane_of[kind] = self._open_lane(demand)
+        return lane
+
+    def _open_lane(self, demand: Demand) -> Lane:
         key = lane_key(self._settings, demand)
         lane = self._lanes.get(key)
         if lane is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 from processor.errors import RequestError, StatusError
 from processor.events import AttemptEnded, AttemptStarted, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
@@ -17,6 +19,8 @@ from processor.tokens.counting import Count
 
 @dataclass(slots=True)
 class Care:
+    task: asyncio.Task[Any]
+    """The one that serves the job."""
     job: Job
     demand: Demand
     prompt: Count | None
@@ -109,10 +113,10 @@ class Attempt:
         """None where nothing was sent. ``wall_s``: Unix time now."""
         if self.sent_at is None:
             return None
-        started = datetime.fromtimestamp(wall_s - (now - self.sent_at), UTC)
+        started_ms = round(1000 * (wall_s - (now - self.sent_at)))
         first_s = None if self.first_token_at is None else round(self.first_token_at - self.sent_at, 6)
         return Timing(
-            started_at=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            started_at=f"{_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
             queued_s=round(self.sent_at - read_at, 6),
             first_token_s=first_s,
             total_s=round(now - self.sent_at, 6),
@@ -132,6 +136,12 @@ def demand(job: Job, prompt_tokens: int, prompt_chars: int) -> Demand:
         max_tokens=max(allowed[0], 0) if allowed else None,
         choices=choices if type(choices) is int and choices > 0 else 1,
     )
+
+
+@lru_cache(maxsize=256)
+def _second(unix_s: int) -> str:
+    """ISO 8601 in UTC, without what follows the second. Requests of a second share it."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _then(decision: Decision) -> Then:

@@ -8,19 +8,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from processor.pipeline.care import Care
+
+Task = asyncio.Task[Any]
+
+
+class Stay:
+    """A job's task is in a phase for as long as this context lasts."""
+
+    __slots__ = ("_care", "_there")
+
+    def __init__(self, care: Care, there: dict[Task, Care]) -> None:
+        self._care = care
+        self._there = there
+
+    def __enter__(self) -> None:
+        self._there[self._care.task] = self._care
+
+    def __exit__(self, *_: object) -> None:
+        del self._there[self._care.task]
 
 
 class Phases:
     def __init__(self) -> None:
         self.closed = False
         """Nobody may begin to wait, or to stream, any more."""
-        self._waiting: dict[asyncio.Task[object], None] = {}
+        self._waiting: dict[Task, Care] = {}
         """In order, so that what is simulated replays."""
-        self._streaming: dict[asyncio.Task[object], Care] = {}
+        self._streaming: dict[Task, Care] = {}
         self._jobs = 0
         self._room = asyncio.Event()
 
@@ -35,26 +52,15 @@ class Phases:
         self._jobs -= 1
         self._room.set()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        task = _current_task()
+    def waiting(self, care: Care) -> Stay:
+        """Raises CancelledError where nobody may begin to."""
         if self.closed:
             raise asyncio.CancelledError
-        self._waiting[task] = None
-        try:
-            yield
-        finally:
-            del self._waiting[task]
+        return Stay(care, self._waiting)
 
-    @contextmanager
-    def streaming(self, care: Care) -> Iterator[None]:
-        task = _current_task()
-        self._streaming[task] = care
+    def streaming(self, care: Care) -> Stay:
         self._room.set()
-        try:
-            yield
-        finally:
-            del self._streaming[task]
+        return Stay(care, self._streaming)
 
     @property
     def in_flight(self) -> list[Care]:
@@ -70,9 +76,3 @@ class Phases:
         """Cancel whoever streams."""
         for task in self._streaming:
             task.cancel()
-
-
-def _current_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None, "phases are phases of tasks"
-    return task

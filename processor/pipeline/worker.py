@@ -50,7 +50,7 @@ class Worker:
             if isinstance(decision, Stop):
                 return decision
             care.again = True
-            with self._phases.waiting():
+            with self._phases.waiting(care):
                 await asyncio.sleep(decision.after_s)
         return None
 
@@ -63,7 +63,10 @@ class Worker:
         counter = self._rooms.counter
         prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
         tokens = prompt.tokens if prompt else counter.guess(job.body)
+        task = asyncio.current_task()
+        assert task is not None, "every job has a task of its own"
         return Care(
+            task=task,
             job=job,
             demand=demand(job, tokens, counter.characters(job.body)),
             prompt=prompt,
@@ -76,7 +79,7 @@ class Worker:
     async def _try(self, care: Care) -> Again | Stop | None:
         """One attempt, when it may go. None: the job has its row. While the provider is down, one at a time."""
         while self._provider.is_down:
-            with self._phases.waiting():
+            with self._phases.waiting(care):
                 await self._probe_turn.acquire()
             try:
                 if self._provider.is_down:
@@ -87,14 +90,14 @@ class Worker:
 
     async def _probe(self, care: Care) -> Again | Stop | None:
         outages = self._provider.outages
-        with self._phases.waiting():
+        with self._phases.waiting(care):
             await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
         outages.probing(self._loop.time())
         return await self._attempt(care, probes=True)
 
     async def _attempt(self, care: Care, *, probes: bool = False) -> Again | Stop | None:
         try:
-            with self._phases.waiting():
+            with self._phases.waiting(care):
                 permit = await self._rooms.gate.admit(care.demand, retry=care.again)
         except TooLarge as error:
             await self._fail(care, Failure(code=error.code, message=str(error), own_fault=True), error, None)

@@ -57,8 +57,14 @@ class Intents:
         elif key in self._slots:
             self.put(key, attempts, in_flight=False)
 
+    def settle(self, key: bytes) -> None:
+        """The job has its row, in which a later run reads all that is to know: what the record says may stay."""
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            self._free.append(slot)
+
     def clear(self, key: bytes) -> None:
-        """The job has its row. Raises OSError."""
+        """Nothing is to be remembered of this job. Raises OSError."""
         if key in self._slots:
             slot = self._slots.pop(key)
             self._free.append(slot)

@@ -146,12 +146,6 @@ class Journal:
         except OSError as error:
             self._break(self.paths.state, error)
 
-    def _forget(self, key: bytes) -> None:
-        try:
-            self._intents.clear(key)
-        except OSError as error:
-            self._break(self.paths.state, error)
-
     def free_bytes(self) -> int:
         """Room for what is still to come. Raises OutputError."""
         with as_output_error(self.paths.replies):
@@ -166,7 +160,7 @@ class Journal:
             for item in written:
                 if not item.entry.flags & LINE:
                     self.ledger.settle(item.entry)
-                    self._forget(item.entry.key)
+                    self._intents.settle(item.entry.key)
             self._syncer.wrote(appender, written)
             if error:
                 self._break(appender.path, error)
