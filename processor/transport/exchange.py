@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import ClientError, ClientSession
 from aiohttp.base_protocol import BaseProtocol
@@ -32,6 +33,26 @@ class Exchange:
     Raises Rejected where no protocol is known for the job's path: nothing is sent.
     """
 
+    __slots__ = (
+        "_asks_usage",
+        "_connection",
+        "_connections",
+        "_fold",
+        "_has_token",
+        "_intake",
+        "_job",
+        "_loop",
+        "_pauses",
+        "_reading",
+        "_route",
+        "_settings",
+        "_status",
+        "_tell",
+        "_wall",
+        "request_id",
+        "reused",
+    )
+
     def __init__(
         self,
         job: Job,
@@ -58,13 +79,10 @@ class Exchange:
         """It went out on a connection that had served before."""
         self._has_token = False
         self._status = 0
-        self._headers: dict[str, str] = {}
+        self.request_id: str | None = None
+        """The server's, where it gave one."""
         self._intake: Intake | None = None
         self._reading: Reading | None = None
-
-    @property
-    def request_id(self) -> str | None:
-        return request_id(self._headers)
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError."""
@@ -105,9 +123,13 @@ class Exchange:
         )
         try:
             self._status = response.status
-            self._headers = {name.lower(): value for name, value in response.headers.items()}
-            self._tell(ResponseStarted(self._status, self._headers, self._loop.time()))
-            self._intake = self._open_intake()
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            self.request_id = request_id(headers)
+            self._tell(ResponseStarted(self._status, headers, self._loop.time()))
+            self._intake = self._open_intake(headers)
+            # A stream may take long, and there are many: nobody asks for these any more.
+            del headers
+            response._raw_headers = ()
             if isinstance(self._intake, ScrapIntake):
                 patience.within(_ERROR_BODY_WITHIN_S)
             if self._connection is not None:
@@ -120,10 +142,10 @@ class Exchange:
     def _payload(self) -> bytes:
         return payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
 
-    def _open_intake(self) -> Intake:
-        content_type = self._headers.get("content-type", "").partition(";")[0].strip().lower()
+    def _open_intake(self, headers: Mapping[str, str]) -> Intake:
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
-            return ScrapIntake(self._refused)
+            return ScrapIntake(partial(self._refused, headers))
         if content_type in ("text/html", "application/xhtml+xml"):
             return ScrapIntake(page_error(content_type))
         in_one_piece = not self._job.streamed and content_type != _EVENT_STREAM
@@ -145,8 +167,8 @@ class Exchange:
         if self._settings.echo and (text := fold.take_text()):
             self._tell(Delta(text))
 
-    def _refused(self, data: bytes) -> StatusError:
-        error = refusal(self._status, self._headers, data, now_wall=self._wall())
+    def _refused(self, headers: Mapping[str, str], data: bytes) -> StatusError:
+        error = refusal(self._status, headers, data, now_wall=self._wall())
         ours = self._asks_usage and "stream_options" not in self._job.body
         if not (ours and isinstance(error, Rejected) and "stream_options" in str(error)):
             return error

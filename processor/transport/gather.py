@@ -23,6 +23,18 @@ class Reading:
     Never before ``begin``: until the first token has come, all is read as it comes.
     """
 
+    __slots__ = (
+        "_began_at",
+        "_loop",
+        "_may_pause",
+        "_paused",
+        "_paused_until",
+        "_pauses",
+        "_reads",
+        "_rhythm",
+        "connection",
+    )
+
     def __init__(self, rhythm: Rhythm, pauses: Pauses, connection: BaseProtocol | None) -> None:
         self._rhythm = rhythm
         self._pauses = pauses
@@ -64,6 +76,8 @@ class Reading:
 
 class Taker:
     """Hands what has come to the intake."""
+
+    __slots__ = ("_content", "_intake", "_looking", "_patience", "_reading", "done")
 
     def __init__(self, content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
         self._content = content

@@ -35,6 +35,8 @@ class Intake(Protocol):
 class StreamIntake:
     """An event stream. ``grown`` is called with the fold whenever events have come."""
 
+    __slots__ = ("_content_type", "_decoder", "_first", "_fold", "_grown", "_has_events", "_left", "_max_bytes")
+
     def __init__(self, fold: Fold, grown: Callable[[Fold], None], *, max_bytes: int, content_type: str) -> None:
         self._fold = fold
         self._grown = grown

@@ -15,6 +15,8 @@ class Patience:
     set anew where it is not.
     """
 
+    __slots__ = ("_began", "_end_at", "_heard_at", "_loop", "_scope", "_settings", "_silence_s", "_timer")
+
     def __init__(self, settings: TransportSettings, scope: asyncio.Timeout) -> None:
         self._settings = settings
         self._scope = scope

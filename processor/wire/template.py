@@ -41,7 +41,7 @@ class Shortcut:
             return start
         texts = _strings(self._raw_texts(payloads, start))
         if texts:
-            self._pieces += texts
+            self._pieces.append("".join(texts))
             self._misses = 0
         return start + len(texts)
 
