@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from model_server import IN_FLIGHT, MODEL
 
-pytestmark = pytest.mark.model
+# On one worker, so that one server serves all of them.
+pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
 
 Row = dict[str, Any]
 
