@@ -7,9 +7,10 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -17,6 +18,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession, TCPConnector
 from hypothesis import given
 from hypothesis import strategies as st
+from transport_server import Answer, raw_serving
 
 from processor.errors import StreamStalled
 from processor.models import Job, Reply, Target
@@ -133,7 +135,6 @@ class Takes:
 
 
 Write = Callable[[bytes], None]
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def chunk(data: bytes) -> bytes:
@@ -148,35 +149,13 @@ async def paced(writer: asyncio.StreamWriter) -> None:
     writer.write(chunk(LAST) + END)
 
 
-@asynccontextmanager
-async def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    left = list(answers)
-    tasks: set[asyncio.Task[None]] = set()
+def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[str]:
+    return raw_serving(*(partial(_with_head, answer) for answer in answers), tls=tls)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            while left:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(HEAD)
-                await left.pop(0)(writer)
-            await reader.read()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield f"http{'s' if tls else ''}://localhost:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # for the transports' own last steps
+async def _with_head(answer: Answer, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    await answer(writer)
 
 
 async def read(
