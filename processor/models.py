@@ -97,6 +97,21 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    @classmethod
+    def reported(cls, body: JSON) -> Usage | None:
+        """The server's own count in a reply's body, in either spelling, where it makes sense.
+
+        Embeddings report no completion tokens.
+        """
+        usage = body.get("usage")
+        if not isinstance(usage, dict):
+            return None
+        prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+        completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
+        if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
+            return None
+        return cls(prompt_tokens=prompt, completion_tokens=completion)
+
     def as_json(self) -> JSON:
         return {
             "prompt_tokens": self.prompt_tokens,

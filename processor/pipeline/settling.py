@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
-
 from processor.errors import StatusError
-from processor.models import JSON, Failure, Job, Reply, Result, Timing, Usage
+from processor.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.reading.source import BadLine
 from processor.tokens.counting import Count
-
-
-def reported_usage(body: JSON) -> Usage | None:
-    """The usage that the server reported, where it makes sense."""
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-    if not _is_count(prompt) or not _is_count(completion):
-        return None
-    return Usage(prompt_tokens=prompt, completion_tokens=completion)
 
 
 def replied(
@@ -80,7 +67,3 @@ def _refusal(error: Exception) -> Reply | None:
     if not isinstance(error, StatusError) or not isinstance(error.body, dict):
         return None
     return Reply(status_code=error.status, request_id=error.request_id, body=error.body)
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -11,7 +11,7 @@ from processor.errors import RateLimited, RequestError
 from processor.events import JobFinished
 from processor.limits.gate import Permit
 from processor.limits.lane import TooLarge
-from processor.models import Failure, Job, Reply, Result
+from processor.models import Failure, Job, Reply, Result, Usage
 from processor.pipeline import settling
 from processor.pipeline.care import Attempt, Care, demand
 from processor.pipeline.phases import Phases
@@ -143,7 +143,7 @@ class Worker:
         self._provider.replied(care, now)
         self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
         prompt, completion = await self._count(care, reply)
-        reported = settling.reported_usage(reply.body)
+        reported = Usage.reported(reply.body)
         result = settling.replied(
             care.job,
             reply,

@@ -60,7 +60,7 @@ class Replies:
     def _add_body(self, result: Result, reply: Reply) -> None:
         for reason in finish_reasons(reply.body):
             self.finish_reasons[kind(reason, self.finish_reasons)] += 1
-        reported = reported_usage(reply.body) if result.usage_source == "reported" else None
+        reported = Usage.reported(reply.body) if result.usage_source == "reported" else None
         used = reported or result.usage
         if used is not None:
             self.used.add(used)
@@ -79,15 +79,3 @@ def finish_reasons(body: JSON) -> set[str]:
     else:
         reasons = {body.get("stop_reason") or body.get("status")}
     return {reason for reason in reasons if isinstance(reason, str)}
-
-
-def reported_usage(body: JSON) -> Usage | None:
-    """The server's own count, in either spelling; embeddings report no completion tokens."""
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-    completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
-    if not isinstance(prompt, int) or not isinstance(completion, int):
-        return None
-    return Usage(prompt_tokens=prompt, completion_tokens=completion)

@@ -20,7 +20,7 @@ from processor.events import (
 )
 from processor.models import Failure, Reply, Result, Timing, Usage
 from processor.terminal.histogram import Histogram
-from processor.terminal.replies import MOST_KINDS, finish_reasons, reported_usage
+from processor.terminal.replies import MOST_KINDS, finish_reasons
 from processor.terminal.tally import Tally
 from processor.terminal.window import Window
 
@@ -174,7 +174,7 @@ def test_tokens_are_those_reported_else_those_computed() -> None:
     ],
 )
 def test_usage_is_read_in_either_spelling(usage: Any, expected: Usage | None) -> None:
-    assert reported_usage({"usage": usage}) == expected
+    assert Usage.reported({"usage": usage}) == expected
 
 
 @pytest.mark.parametrize(
