@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Resource = Literal["requests", "tokens", "project_tokens", "input_tokens", "output_tokens"]
@@ -72,13 +73,21 @@ def duration_s(value: str | None, date: str | None = None) -> float | None:
     """``date``: the response's, as HTTP writes it."""
     if not value:
         return None
+    duration = _length_s(value)
+    return _until_s(value, date) if duration is None and date else duration
+
+
+@lru_cache(maxsize=1024)
+def _length_s(value: str) -> float | None:
+    """Of bare seconds, or a Go duration. The same few come again and again."""
     if _SECONDS.fullmatch(value):
         return float(value)
-    if go := _GO_DURATION.fullmatch(value):
-        hours, minutes, rest, unit = go.groups()
-        seconds = float(rest or 0) / (1000 if unit == "ms" else 1)
-        return int(hours or 0) * 3600 + int(minutes or 0) * 60 + seconds
-    return _until_s(value, date) if date else None
+    go = _GO_DURATION.fullmatch(value)
+    if go is None:
+        return None
+    hours, minutes, rest, unit = go.groups()
+    seconds = float(rest or 0) / (1000 if unit == "ms" else 1)
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + seconds
 
 
 def _until_s(instant: str, date: str) -> float | None:

@@ -41,6 +41,7 @@ _RESERVED_SMALL_S = 0.5
 class Picture:
     def __init__(self, limit: float, *, slack: float) -> None:
         """``slack``: by which share the server's charges may differ from ours; 0 where they are counts."""
+        self.limit = limit
         self.ledger = Ledger(limit)
         self._margin = self.ledger.rate * SPREAD_S
         """What the bucket may hold less than the ledger thinks, because requests arrive later than sent."""
@@ -58,10 +59,6 @@ class Picture:
         self._bucket = Others()
         self._company_at = -inf
         self._reserve = Fading(RESERVE_HALVES_S)
-
-    @property
-    def limit(self) -> float:
-        return self.ledger.limit
 
     @property
     def kind(self) -> Kind | None:
@@ -101,6 +98,7 @@ class Picture:
             self._explain(self._mark(*self._last))
 
     def _relimit(self, limit: float, since: float = -inf) -> None:
+        self.limit = limit
         self.ledger.set_limit(limit, since)
         self._margin = self.ledger.rate * SPREAD_S
         self._kinds.forget()
