@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from model_server import IN_FLIGHT, MODEL
 
-# On one worker, so that one server serves all of them.
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
+
+pytestmark = pytest.mark.model
 
 Row = dict[str, Any]
 
