@@ -12,8 +12,13 @@ IDENTITY = Struct(f"<{KEY_BYTES}s4s")
 """Key and check of one job."""
 
 
+_KEY = blake2b(digest_size=KEY_BYTES)
+
+
 def job_key(custom_id: str) -> bytes:
-    return blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+    key = _KEY.copy()  # takes two thirds of the time that a new one takes
+    key.update(custom_id.encode("utf-8", "surrogatepass"))
+    return key.digest()
 
 
 def check_of(fingerprint: str) -> bytes:

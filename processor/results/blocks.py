@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from processor.results.disk import File, RealDisk
-from processor.results.entries import PACKED, REPLIED, Entry, read_entry
+from processor.results.entries import FLAGS_AT, REPLIED, Entry, read_packed, unpacked
 
 BLOCK_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 16
@@ -90,29 +90,35 @@ def _beginning_before(end: int, whole: list[bytes]) -> list[bytes]:
     return [raw for raw, begin in zip(whole, begins, strict=False) if begin < end]
 
 
-def entry_in(raw: bytes, *, replies: bool) -> Entry | None:
-    """The row that a line is, or None where it does not belong in a file of replies, or of failures."""
+def packed_in(raw: bytes, *, replies: bool) -> bytes | None:
+    """The row that a line is, packed, or None where it does not belong in a file of replies, or of failures."""
     try:
-        entry = read_entry(raw)
+        packed = read_packed(raw)
     except ValueError:
         return None
-    return entry if bool(entry.flags & REPLIED) is replies else None
+    return packed if bool(packed[FLAGS_AT] & REPLIED) is replies else None
+
+
+def entry_in(raw: bytes, *, replies: bool) -> Entry | None:
+    packed = packed_in(raw, replies=replies)
+    return None if packed is None else unpacked(packed)
 
 
 def read_block(file: File, start: int, end: int, *, replies: bool) -> Block:
     """Raises OSError."""
     block = Block()
-    packed = []
+    rows = []
+    raw, packed = b"", None
     for raws in lines(file, start, end):
-        for raw in raws:
-            block.lines += 1
-            entry = entry_in(raw, replies=replies)
-            if entry is not None:
-                packed.append(PACKED.pack(*entry))
-                block.unended = not raw.endswith(b"\n")
+        for number, raw in enumerate(raws, block.lines + 1):
+            packed = packed_in(raw, replies=replies)
+            if packed is not None:
+                rows.append(packed)
             elif raw.strip():
-                _note_damage(block, raw)
-    block.entries = b"".join(packed)
+                _note_damage(block, raw, number)
+        block.lines += len(raws)
+    block.unended = packed is not None and not raw.endswith(b"\n")
+    block.entries = b"".join(rows)
     return block
 
 
@@ -122,14 +128,14 @@ def read_span(path: Path, replies: bool, span: Span) -> Block:
         return read_block(file, *span, replies=replies)
 
 
-def _note_damage(block: Block, raw: bytes) -> None:
+def _note_damage(block: Block, raw: bytes, number: int) -> None:
     block.foreign += not _begins_as_a_row(raw)
     if not raw.endswith(b"\n"):
         block.torn_bytes = len(raw)
         return
     block.damaged += 1
     if block.damaged <= MAX_NAMED:
-        block.damaged_lines.append(block.lines)
+        block.damaged_lines.append(number)
 
 
 def _begins_as_a_row(raw: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a later run needs of a row, in 20 bytes. Pure."""
+"""What a later run needs of a row, in 24 bytes. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ class Entry(NamedTuple):
     line: int
 
 
-PACKED = Struct(f"<{KEY_BYTES}s4sHBI")
+PACKED = Struct(f"<{KEY_BYTES}s4sH4xBI")
+"""An entry. All but the line stands as in a ``Table``, where the 4 bytes left out here are of use."""
+FLAGS_AT = PACKED.size - 5
+
+
+def unpacked(packed: bytes) -> Entry:
+    return Entry._make(PACKED.unpack(packed))
 
 
 def line_key(raw: bytes) -> bytes:
@@ -55,9 +61,15 @@ def entry_of(result: Result, raw: bytes) -> Entry:
 
 
 def read_entry(raw: bytes) -> Entry:
+    """As ``read_packed``."""
+    return unpacked(read_packed(raw))
+
+
+def read_packed(raw: bytes) -> bytes:
     """``raw``: with or without its line feed. Raises ValueError where it is no row of ours.
 
-    The whole line is parsed, and most of the time a resume takes is this.
+    The whole line is parsed, and most of the time a resume takes is this. Nothing cheaper was found that is as strict:
+    even to have a row checked by orjson, and not built, takes three quarters as long.
     """
     try:
         row = orjson.loads(raw)
@@ -73,17 +85,14 @@ def read_entry(raw: bytes) -> Entry:
         if "simulated" in row:
             flags |= SIMULATED
         key = line_key(raw.removesuffix(b"\n")) if flags & LINE else job_key(row["custom_id"])
-        return Entry(
-            key, check_of(row["id"]), _count(row["attempts"], MAX_ATTEMPTS), flags, _count(row["line"], MAX_LINE)
-        )
+        attempts, line = row["attempts"], row["line"]
+        if not (type(attempts) is type(line) is int and attempts >= 0 <= line):
+            raise TypeError
+        if attempts > MAX_ATTEMPTS or line > MAX_LINE:
+            attempts, line = min(attempts, MAX_ATTEMPTS), min(line, MAX_LINE)
+        return PACKED.pack(key, check_of(row["id"]), attempts, flags, line)
     except (AttributeError, KeyError, TypeError) as wrong:
         raise ValueError("no row of results") from wrong
-
-
-def _count(value: Any, most: int) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError
-    return value if value < most else most
 
 
 def _failed(code: Any, own_fault: Any, timing: object) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from processor.identity import IDENTITY, check_of, job_key
-from processor.results.entries import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, REPLIED, Entry
-from processor.results.table import CHECK_BYTES, FIELDS, FLAGS_AT, Table
+from processor.results.entries import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, PACKED, REPLIED, Entry
+from processor.results.table import FIELDS, Table
 
 SEEN = 128
 """A flag beside those of entries: met in this run's job file."""
 
 _UNKNOWN = bytes(4)
+_DONE = bytes(flags & (REPLIED | SEEN) == REPLIED for flags in range(256))
 
 
 class Standing(Enum):
@@ -58,18 +59,8 @@ class Ledger:
 
         It may be DONE all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
         """
-        width, find = IDENTITY.size, self._table.find
-        jobs = IDENTITY.iter_unpack(memoryview(identities)[begin * width : end * width])
-        for number, (key, now) in enumerate(jobs, begin):
-            place = find(key)
-            if place is None:
-                return number
-            slab, at = place
-            flags = slab[at + FLAGS_AT]
-            if flags & (REPLIED | SEEN) != REPLIED or slab[at : at + CHECK_BYTES] != now:
-                return number
-            slab[at + FLAGS_AT] = flags | SEEN
-        return end
+        wanted = memoryview(identities)[begin * IDENTITY.size : end * IDENTITY.size]
+        return begin + self._table.flag_while(wanted, _DONE, SEEN)
 
     def meet_line(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""
@@ -122,13 +113,19 @@ class Ledger:
 
     # ------------------------------------------------------------ rows
 
-    def enter(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
-        """Learn a row read from disk: later ones after earlier ones, replies before failures."""
-        place = self._table.add(key, check, attempts, 0, flags)
-        if place is None:
-            if flags & LINE and line <= self.read_to:
+    def enter(self, entries: bytes) -> None:
+        """Learn rows read from disk, packed: later ones after earlier ones, replies before failures."""
+        there = self._table.add_all(entries)
+        for number in there:
+            self._enter_again(*PACKED.unpack_from(entries, number * PACKED.size))
+        if self.read_to >= 0:
+            rows = enumerate(PACKED.iter_unpack(entries))
+            if any(number not in there and self._is_gone(flags, 0, line) for number, (*_, flags, line) in rows):
                 self.superseded |= FAILED
-            return
+
+    def _enter_again(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
+        place = self._table.find(key)
+        assert place
         _, tries, count, known = FIELDS.unpack_from(*place)
         if flags & FAILED and known & REPLIED:
             self.superseded |= FAILED

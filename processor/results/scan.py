@@ -11,7 +11,7 @@ from pathlib import Path
 from processor.errors import ConfigError
 from processor.results.blocks import MAX_NAMED, Block, blocks, read_span, spans
 from processor.results.disk import Disk, File
-from processor.results.entries import PACKED, SIMULATED
+from processor.results.entries import FLAGS_AT, PACKED, SIMULATED
 from processor.results.ledger import Ledger
 
 WORTH_A_HELPER_BYTES = 64 << 20
@@ -63,10 +63,9 @@ def _blocks(disk: Disk, path: Path, file: File, *, replies: bool) -> Generator[B
 
 
 def _enter(ledger: Ledger, block: Block, path: Path, *, simulated: bool) -> None:
-    for key, check, attempts, flags, line in PACKED.iter_unpack(block.entries):
-        if bool(flags & SIMULATED) is not simulated:
-            raise ConfigError(_mixed(path, simulated))
-        ledger.enter(key, check, attempts, flags, line)
+    if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_AT :: PACKED.size])):
+        raise ConfigError(_mixed(path, simulated))
+    ledger.enter(block.entries)
 
 
 def _sum_up(found: Findings, block: Block, lines: int) -> None:

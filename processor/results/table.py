@@ -15,21 +15,25 @@ from processor.identity import KEY_BYTES
 
 FIELDS = Struct("<4sHIB")
 """check, attempts, count, flags."""
-CHECK_BYTES, FLAGS_AT = 4, FIELDS.size - 1
-"""Where two of them are, behind a record's place: for a million questions one after the other."""
+CHECK_BYTES = 4
 
 _CHAIN_BYTES = 2
 _CHAINS = 1 << 15
 """15 bits of the key choose a chain, 56 are stored: two of a million are taken for one with a probability of 2e-10."""
 _TAIL_BYTES = KEY_BYTES - _CHAIN_BYTES
 _WIDTH = _TAIL_BYTES + FIELDS.size
-_COUNT_AT = _TAIL_BYTES + 6
+_COUNT_AT, _FLAGS_AT = _TAIL_BYTES + 6, _WIDTH - 1
 
 _PAGE_BITS = 8
-_RECORDS = (1 << _PAGE_BITS) // _WIDTH
-_USED_BYTES = _RECORDS * _WIDTH
+_PAGE_BYTES = 1 << _PAGE_BITS
+_USED_BYTES = _PAGE_BYTES // _WIDTH * _WIDTH
 _SLAB_BITS = 12
 _SLAB_PAGES = 1 << _SLAB_BITS
+_SLAB_BYTES = _SLAB_PAGES << _PAGE_BITS
+
+_NEW = Struct(f">H{_WIDTH}s4x")
+"""Of many records to add: what chooses the chain, the record as it is stored, and 4 bytes that are not."""
+_SOUGHT = Struct(f">H{_TAIL_BYTES + CHECK_BYTES}s")
 
 Place = tuple[bytearray, int]
 """Where a record's fields stand, for FIELDS.unpack_from and pack_into."""
@@ -38,21 +42,21 @@ Place = tuple[bytearray, int]
 class Table:
     def __init__(self) -> None:
         self._slabs = [_slab() for _ in range(_CHAINS // _SLAB_PAGES)]
-        self._newest = array("I", range(_CHAINS))
-        """By chain: the page that is being filled."""
-        self._before = array("I", bytes(4 * _CHAINS))
-        """By page: the one of the same chain that was filled before it."""
-        self._sizes = array("I", bytes(4 * _CHAINS))
-        """By chain: how many records it holds."""
+        self._after = array("I", bytes(4 * _CHAINS))
+        """By page: the one of the same chain that was begun when it was full, or 0. A chain begins in the page with
+        its own number: what is sought is found sooner in the full pages than in the last one."""
+        self._free = array("Q", range(0, _CHAINS << _PAGE_BITS, _PAGE_BYTES))
+        """By chain: where its next record goes, counted over all slabs."""
         self._kinds = array("Q", bytes(8 * _CHAINS))
         """By chain: a bit for each of 64 kinds of keys. Most keys that are new are seen to be so without a search."""
 
     def __len__(self) -> int:
-        return sum(self._sizes)
+        full = (len(self._after) - _CHAINS) * (_USED_BYTES // _WIDTH)
+        return full + sum(free % _PAGE_BYTES // _WIDTH for free in self._free)
 
     def find(self, key: bytes) -> Place | None:
         tail = key[_CHAIN_BYTES:]
-        page = self._newest[(key[0] << 8 | key[1]) % _CHAINS]
+        page = (key[0] << 8 | key[1]) % _CHAINS
         while True:
             slab = self._slabs[page >> _SLAB_BITS]
             start = page % _SLAB_PAGES << _PAGE_BITS
@@ -61,55 +65,89 @@ class Table:
                 if (at - start) % _WIDTH == 0:
                     return slab, at + _TAIL_BYTES
                 at = slab.find(tail, at + 1, start + _USED_BYTES)
-            if page < _CHAINS:
+            page = self._after[page]
+            if not page:
                 return None
-            page = self._before[page]
 
     def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Place | None:
         """Add a record. Where there is one with this key, leaves it as it is and returns its place."""
-        chain = (key[0] << 8 | key[1]) % _CHAINS
-        kind = 1 << key[_CHAIN_BYTES] % 64
-        if not self._kinds[chain] & kind:
-            self._kinds[chain] |= kind
-        elif place := self.find(key):
-            return place
-        size = self._sizes[chain]
-        slot = size % _RECORDS
-        page = self._newest[chain] if slot or not size else self._begin_page(chain)
-        self._sizes[chain] = size + 1
-        slab = self._slabs[page >> _SLAB_BITS]
-        at = (page % _SLAB_PAGES << _PAGE_BITS) + slot * _WIDTH
-        slab[at : at + _TAIL_BYTES] = key[_CHAIN_BYTES:]
-        FIELDS.pack_into(slab, at + _TAIL_BYTES, check, attempts, count, flags)
-        return None
+        new = key + FIELDS.pack(check, attempts, count, flags) + bytes(4)
+        return self.find(key) if self.add_all(new) else None
 
-    def _begin_page(self, chain: int) -> int:
-        page = len(self._before)
+    def add_all(self, new: bytes) -> list[int]:
+        """Add many records: of each, its key, its fields, and 4 bytes more. Returns which have a key that was there.
+
+        Those are left as they are.
+        """
+        kinds, free, slabs, chains = self._kinds, self._free, self._slabs, _CHAINS
+        there = []
+        for number, (start, record) in enumerate(_NEW.iter_unpack(new)):
+            chain = start % chains
+            kind = 1 << record[0] % 64
+            if not kinds[chain] & kind:
+                kinds[chain] |= kind
+            elif self.find(new[number * _NEW.size :][:KEY_BYTES]):
+                there.append(number)
+                continue
+            at = free[chain]
+            if at % _PAGE_BYTES == _USED_BYTES:
+                at = self._begin_page(at >> _PAGE_BITS)
+            free[chain] = at + _WIDTH
+            slab, at = slabs[at // _SLAB_BYTES], at % _SLAB_BYTES
+            slab[at : at + _WIDTH] = record
+        return there
+
+    def _begin_page(self, full: int) -> int:
+        page = len(self._after)
         if page % _SLAB_PAGES == 0:
             self._slabs.append(_slab())
-        self._before.append(self._newest[chain])
-        self._newest[chain] = page
-        return page
+        self._after.append(0)
+        self._after[full] = page
+        return page << _PAGE_BITS
+
+    def flag_while(self, sought: memoryview, fits: bytes, flag: int) -> int:
+        """Set ``flag`` in the records with these keys and checks, as long as there is one and its flags fit.
+
+        ``sought``: key and check of each; ``fits``: by the value of all its flags, whether they do. Returns how many
+        were set. The next one may be there all the same: only ``find`` knows.
+        """
+        slabs, after, chains, last = self._slabs, self._after, _CHAINS, _FLAGS_AT
+        count = 0
+        for start, wanted in _SOUGHT.iter_unpack(sought):
+            page = start % chains
+            while True:
+                slab = slabs[page >> _SLAB_BITS]
+                begin = page % _SLAB_PAGES << _PAGE_BITS
+                at = slab.find(wanted, begin, begin + _USED_BYTES)
+                if at >= 0:
+                    break
+                page = after[page]
+                if not page:
+                    return count
+            if (at - begin) % _WIDTH or not fits[slab[at + last]]:
+                return count
+            slab[at + last] |= flag
+            count += 1
+        return count
 
     def flags(self) -> Iterator[bytearray]:
         """The flags of all records, many at a time; those of places not taken yet are 0."""
         for slab in self._slabs:
-            for at in range(_TAIL_BYTES + FLAGS_AT, _USED_BYTES, _WIDTH):
-                yield slab[at :: 1 << _PAGE_BITS]
+            for at in range(_FLAGS_AT, _USED_BYTES, _WIDTH):
+                yield slab[at::_PAGE_BYTES]
 
     def clear(self, flags: int) -> None:
         """Take these flags from all records, and set all counts to 0."""
         kept = bytes(value & ~flags for value in range(256))
         zeros = bytes(_SLAB_PAGES)
-        page = 1 << _PAGE_BITS
         for slab in self._slabs:
             for record in range(0, _USED_BYTES, _WIDTH):
-                flags_at = record + _TAIL_BYTES + FLAGS_AT
-                slab[flags_at::page] = slab[flags_at::page].translate(kept)
+                flags_at = record + _FLAGS_AT
+                slab[flags_at::_PAGE_BYTES] = slab[flags_at::_PAGE_BYTES].translate(kept)
                 for at in range(record + _COUNT_AT, flags_at):
-                    slab[at::page] = zeros
+                    slab[at::_PAGE_BYTES] = zeros
 
 
 def _slab() -> bytearray:
     # Multiplied rather than made that long: the memory is then taken at once, not page by page.
-    return bytearray(1) * (_SLAB_PAGES << _PAGE_BITS)
+    return bytearray(1) * _SLAB_BYTES

@@ -22,7 +22,7 @@ from processor.reading import source as source_module
 from processor.reading.formats import Defaults, Draft, parse
 from processor.reading.passing import Passed
 from processor.reading.source import BadLine, Source
-from processor.results.entries import FAILED, OWN_FAULT, REPLIED
+from processor.results.entries import FAILED, OWN_FAULT, PACKED, REPLIED
 from processor.results.ledger import Ledger, Standing
 
 DEFAULTS = Defaults(model="m")
@@ -35,7 +35,7 @@ def ledger(rows: list[tuple[bytes, int]]) -> Ledger:
     for raw, flags in rows:
         draft = parse(raw, 0, DEFAULTS)
         name = draft.custom_id or draft.fingerprint
-        known.enter(job_key(name), check_of(draft.fingerprint), 1, flags, 0)
+        known.enter(PACKED.pack(job_key(name), check_of(draft.fingerprint), 1, flags, 0))
     return known
 
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from results_samples import bad_line, failure, print_of, reply
 
 from processor.models import Result
-from processor.results.entries import FAILED, REPLIED, Entry, entry_of, job_key
+from processor.results.entries import FAILED, PACKED, REPLIED, Entry, entry_of, job_key
 from processor.results.ledger import SEEN, Ledger, Standing
 from processor.results.rows import encode
 from processor.results.table import FIELDS, KEY_BYTES, Table
@@ -22,7 +22,7 @@ def entry(result: Result) -> Entry:
 def knowing(*results: Result) -> Ledger:
     ledger = Ledger()
     for result in results:
-        ledger.enter(*entry(result))
+        ledger.enter(PACKED.pack(*entry(result)))
     return ledger
 
 
@@ -179,7 +179,7 @@ def test_a_job_costs_less_than_24_bytes_at_any_time_while_they_grow():
     table = Table()
 
     def taken():
-        return sum(map(sys.getsizeof, (*table._slabs, table._newest, table._before, table._sizes, table._kinds)))
+        return sum(map(sys.getsizeof, (*table._slabs, table._after, table._free, table._kinds)))
 
     before = taken()
     for number in range(1, 200_000):
