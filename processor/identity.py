@@ -8,7 +8,9 @@ from struct import Struct
 KEY_BYTES = 9
 """Two of a million random keys are the same with a probability of 1e-10."""
 
-IDENTITY = Struct(f"<{KEY_BYTES}s4s")
+CHECK_BYTES = 4
+
+IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s")
 """Key and check of one job."""
 
 
@@ -24,6 +26,6 @@ def job_key(custom_id: str) -> bytes:
 def check_of(fingerprint: str) -> bytes:
     """Tells whether the request is still the same."""
     try:
-        return bytes.fromhex(fingerprint[:8]).ljust(4, b"\0")
+        return bytes.fromhex(fingerprint)[:CHECK_BYTES].ljust(CHECK_BYTES, b"\0")
     except ValueError:
-        return blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+        return blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=CHECK_BYTES).digest()

@@ -19,7 +19,9 @@ Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 AHEAD = 4
-"""Tasks the helper is asked for before it has answered, and answers that may wait here for earlier ones."""
+"""Tasks the helper is asked for before it has answered."""
+HELD = 32
+"""Answers that may wait here for earlier ones: of the time in which a helper starts, or is kept from its core."""
 
 # Not multiprocessing's own processes: they would import the user's main module a second time.
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from processor.parallel import main; main(int(sys.argv[2]))"
@@ -55,7 +57,7 @@ def _shared(
         if wanted in done:
             yield done.pop(wanted)
             wanted += 1
-        elif helper.has_answer() or len(done) == AHEAD:
+        elif helper.has_answer() or len(done) >= HELD:
             done |= helper.answer()
         elif mine := next(todo, None):
             done[mine[0]] = work(mine[1])

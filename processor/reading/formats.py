@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from processor.models import JSON, Job
-from processor.reading.fingerprints import fingerprint
+from processor.reading.fingerprints import fingerprint_bytes
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 ENDPOINTS = (CHAT, COMPLETIONS)
+NO_MODEL = "names no model: give it one, or set --model"
 
 _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
 """Keys about the job; everything else in a bare or short job is part of the request."""
@@ -78,6 +79,20 @@ def parse(data: bytes, line: int, defaults: Defaults) -> Draft:
         raise
 
 
+def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
+    """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises NoJob, but not always.
+
+    What the request holds is not looked at: where there is a reply to one with this fingerprint, it was a job.
+    """
+    entry = _decode(data)
+    custom_id = _custom_id(entry)
+    path = _path(entry, defaults.endpoint)
+    body = _body(entry, path)
+    if "model" not in body and defaults.model is None:
+        raise NoJob(NO_MODEL)
+    return custom_id, _fingerprint(entry, custom_id, path, body)
+
+
 def _decode(data: bytes) -> JSON:
     try:
         entry = orjson.loads(data)
@@ -113,25 +128,28 @@ def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, ra
     _check(body, path)
     model = body.get("model", defaults.model)
     if model is None:
-        raise NoJob("names no model: give it one, or set --model")
+        raise NoJob(NO_MODEL)
     if not isinstance(model, str) or not model:
         raise NoJob(f"model must be a non-empty string, not {_kind(model)}")
+    name = _fingerprint(entry, custom_id, path, body).hex()
+    return Draft(line, custom_id, name, path, model, body, entry.get("metadata"), "metadata" in entry, raw)
+
+
+def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
     metadata = entry.get("metadata")
     more = (metadata,) if custom_id is None and metadata is not None else ()
     try:
-        name = fingerprint(path, body, *more)
+        return fingerprint_bytes(path, body, *more)
     except TypeError:  # it can be read, but not be written again
         raise NoJob("is nested too deeply") from None
-    return Draft(line, custom_id, name, path, model, body, metadata, "metadata" in entry, raw)
 
 
 def _path(entry: JSON, default: str) -> str:
-    method = entry.get("method", "POST")
-    if method != "POST":
-        raise NoJob(f"method must be POST, not {_shown(method)}")
-    path = entry.get("url", default)
+    if entry.get("method", "POST") != "POST":
+        raise NoJob(f"method must be POST, not {_shown(entry['method'])}")
+    path: str = entry.get("url", default)
     if path in ENDPOINTS:
-        return str(path)
+        return path
     raise NoJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
-from processor.identity import IDENTITY, check_of, job_key
-from processor.reading.formats import Defaults, NoJob, parse
+from processor.identity import CHECK_BYTES, IDENTITY, job_key
+from processor.reading.formats import Defaults, NoJob, identity
 
 PART_BYTES = 256 * 1024
 MOST_BYTES = 4 * PART_BYTES
@@ -64,9 +64,8 @@ def _identity(line: bytes, defaults: Defaults, max_line_bytes: int) -> bytes:
     if len(line) > max_line_bytes:
         return NO_JOB
     try:
-        draft = parse(line.strip(), 0, defaults)
+        name, mark = identity(line, defaults)
     except NoJob:
         return NO_JOB
     # A second one without a name is not known as done by the name of the first: it is looked at, and named, then.
-    name = draft.fingerprint if draft.custom_id is None else draft.custom_id
-    return IDENTITY.pack(job_key(name), check_of(draft.fingerprint))
+    return job_key(mark.hex() if name is None else name) + mark[:CHECK_BYTES]

@@ -11,11 +11,10 @@ from array import array
 from collections.abc import Iterator
 from struct import Struct
 
-from processor.identity import KEY_BYTES
+from processor.identity import CHECK_BYTES, KEY_BYTES
 
 FIELDS = Struct("<4sHIB")
 """check, attempts, count, flags."""
-CHECK_BYTES = 4
 
 _CHAIN_BYTES = 2
 _CHAINS = 1 << 15

@@ -18,7 +18,7 @@ from time import sleep
 import pytest
 
 from processor import parallel
-from processor.parallel import AHEAD, Helper, in_order, serve
+from processor.parallel import AHEAD, HELD, Helper, in_order, serve
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_tasks_are_taken_only_as_they_are_needed() -> None:
 
     with closing(in_order(isqrt, tasks())) as answers:
         for number, _ in enumerate(answers):
-            assert taken <= number + 1 + 2 * AHEAD + 1
+            assert taken <= number + 1 + AHEAD + HELD + 1
             if number == 100:
                 break
 
