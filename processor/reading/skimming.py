@@ -13,7 +13,7 @@ from typing import NamedTuple
 from processor.identity import CHECK_BYTES, IDENTITY, job_key
 from processor.reading.formats import Defaults, NoJob, identity
 
-PART_BYTES = 256 * 1024
+PART_BYTES = 128 * 1024
 MOST_BYTES = 4 * PART_BYTES
 """A part that a long line makes larger than this is not skimmed."""
 STEP_BYTES = 4096

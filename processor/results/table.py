@@ -26,13 +26,14 @@ _COUNT_AT, _FLAGS_AT = _TAIL_BYTES + 6, _WIDTH - 1
 _PAGE_BITS = 8
 _PAGE_BYTES = 1 << _PAGE_BITS
 _USED_BYTES = _PAGE_BYTES // _WIDTH * _WIDTH
-_SLAB_BITS = 12
-_SLAB_PAGES = 1 << _SLAB_BITS
-_SLAB_BYTES = _SLAB_PAGES << _PAGE_BITS
+_STEP_BYTES = 1 << 20
+"""It grows by so much at a time."""
 
 _NEW = Struct(f">H{_WIDTH}s4x")
 """Of many records to add: what chooses the chain, the record as it is stored, and 4 bytes that are not."""
 _SOUGHT = Struct(f">H{_TAIL_BYTES + CHECK_BYTES}s")
+
+_KIND_BITS = 8
 
 Place = tuple[bytearray, int]
 """Where a record's fields stand, for FIELDS.unpack_from and pack_into."""
@@ -40,31 +41,30 @@ Place = tuple[bytearray, int]
 
 class Table:
     def __init__(self) -> None:
-        self._slabs = [_slab() for _ in range(_CHAINS // _SLAB_PAGES)]
+        self._pages = _zeros(_CHAINS << _PAGE_BITS)
         self._after = array("I", bytes(4 * _CHAINS))
         """By page: the one of the same chain that was begun when it was full, or 0. A chain begins in the page with
         its own number: what is sought is found sooner in the full pages than in the last one."""
         self._free = array("Q", range(0, _CHAINS << _PAGE_BITS, _PAGE_BYTES))
-        """By chain: where its next record goes, counted over all slabs."""
-        self._kinds = array("Q", bytes(8 * _CHAINS))
-        """By chain: a bit for each of 64 kinds of keys. Most keys that are new are seen to be so without a search."""
+        """By chain: where its next record goes."""
+        self._kinds = bytearray(_CHAINS << _KIND_BITS >> 3)
+        """By chain: a bit for each of 256 kinds of keys. Most keys that are new are seen to be so without a search."""
 
     def __len__(self) -> int:
         full = (len(self._after) - _CHAINS) * (_USED_BYTES // _WIDTH)
         return full + sum(free % _PAGE_BYTES // _WIDTH for free in self._free)
 
     def find(self, key: bytes) -> Place | None:
-        tail = key[_CHAIN_BYTES:]
+        pages, after, tail = self._pages, self._after, key[_CHAIN_BYTES:]
         page = (key[0] << 8 | key[1]) % _CHAINS
         while True:
-            slab = self._slabs[page >> _SLAB_BITS]
-            start = page % _SLAB_PAGES << _PAGE_BITS
-            at = slab.find(tail, start, start + _USED_BYTES)
+            start = page << _PAGE_BITS
+            at = pages.find(tail, start, start + _USED_BYTES)
             while at >= 0:
                 if (at - start) % _WIDTH == 0:
-                    return slab, at + _TAIL_BYTES
-                at = slab.find(tail, at + 1, start + _USED_BYTES)
-            page = self._after[page]
+                    return pages, at + _TAIL_BYTES
+                at = pages.find(tail, at + 1, start + _USED_BYTES)
+            page = after[page]
             if not page:
                 return None
 
@@ -78,31 +78,31 @@ class Table:
 
         Those are left as they are.
         """
-        kinds, free, slabs, chains = self._kinds, self._free, self._slabs, _CHAINS
+        pages, free, kinds, chains = self._pages, self._free, self._kinds, _CHAINS
         there = []
         for number, (start, record) in enumerate(_NEW.iter_unpack(new)):
-            chain = start % chains
-            kind = 1 << record[0] % 64
-            if not kinds[chain] & kind:
-                kinds[chain] |= kind
+            chain, kind = start % chains, record[0]
+            kind_at, kind_bit = chain << _KIND_BITS - 3 | kind >> 3, 1 << (kind & 7)
+            if not kinds[kind_at] & kind_bit:
+                kinds[kind_at] |= kind_bit
             elif self.find(new[number * _NEW.size :][:KEY_BYTES]):
                 there.append(number)
                 continue
             at = free[chain]
             if at % _PAGE_BYTES == _USED_BYTES:
                 at = self._begin_page(at >> _PAGE_BITS)
+            pages[at : at + _WIDTH] = record
             free[chain] = at + _WIDTH
-            slab, at = slabs[at // _SLAB_BYTES], at % _SLAB_BYTES
-            slab[at : at + _WIDTH] = record
         return there
 
     def _begin_page(self, full: int) -> int:
         page = len(self._after)
-        if page % _SLAB_PAGES == 0:
-            self._slabs.append(_slab())
+        at = page << _PAGE_BITS
+        if at == len(self._pages):
+            self._pages += _zeros(_STEP_BYTES)
         self._after.append(0)
         self._after[full] = page
-        return page << _PAGE_BITS
+        return at
 
     def flag_while(self, sought: memoryview, fits: bytes, flag: int) -> int:
         """Set ``flag`` in the records with these keys and checks, as long as there is one and its flags fit.
@@ -110,43 +110,36 @@ class Table:
         ``sought``: key and check of each; ``fits``: by the value of all its flags, whether they do. Returns how many
         were set. The next one may be there all the same: only ``find`` knows.
         """
-        slabs, after, chains, last = self._slabs, self._after, _CHAINS, _FLAGS_AT
+        pages, after, chains, last = self._pages, self._after, _CHAINS, _FLAGS_AT
         count = 0
         for start, wanted in _SOUGHT.iter_unpack(sought):
             page = start % chains
-            while True:
-                slab = slabs[page >> _SLAB_BITS]
-                begin = page % _SLAB_PAGES << _PAGE_BITS
-                at = slab.find(wanted, begin, begin + _USED_BYTES)
-                if at >= 0:
-                    break
+            while (at := pages.find(wanted, begin := page << _PAGE_BITS, begin + _USED_BYTES)) < 0:
                 page = after[page]
                 if not page:
                     return count
-            if (at - begin) % _WIDTH or not fits[slab[at + last]]:
+            if (at - begin) % _WIDTH or not fits[pages[at + last]]:
                 return count
-            slab[at + last] |= flag
+            pages[at + last] |= flag
             count += 1
         return count
 
     def flags(self) -> Iterator[bytearray]:
         """The flags of all records, many at a time; those of places not taken yet are 0."""
-        for slab in self._slabs:
-            for at in range(_FLAGS_AT, _USED_BYTES, _WIDTH):
-                yield slab[at::_PAGE_BYTES]
+        for at in range(_FLAGS_AT, _USED_BYTES, _WIDTH):
+            yield self._pages[at::_PAGE_BYTES]
 
     def clear(self, flags: int) -> None:
         """Take these flags from all records, and set all counts to 0."""
         kept = bytes(value & ~flags for value in range(256))
-        zeros = bytes(_SLAB_PAGES)
-        for slab in self._slabs:
-            for record in range(0, _USED_BYTES, _WIDTH):
-                flags_at = record + _FLAGS_AT
-                slab[flags_at::_PAGE_BYTES] = slab[flags_at::_PAGE_BYTES].translate(kept)
-                for at in range(record + _COUNT_AT, flags_at):
-                    slab[at::_PAGE_BYTES] = zeros
+        zeros = bytes(len(self._pages) >> _PAGE_BITS)
+        for record in range(0, _USED_BYTES, _WIDTH):
+            flags_at = record + _FLAGS_AT
+            self._pages[flags_at::_PAGE_BYTES] = self._pages[flags_at::_PAGE_BYTES].translate(kept)
+            for at in range(record + _COUNT_AT, flags_at):
+                self._pages[at::_PAGE_BYTES] = zeros
 
 
-def _slab() -> bytearray:
+def _zeros(size: int) -> bytearray:
     # Multiplied rather than made that long: the memory is then taken at once, not page by page.
-    return bytearray(1) * _SLAB_BYTES
+    return bytearray(1) * size

@@ -1,12 +1,16 @@
-"""How soon a run with a million finished rows sends again: ``python tests/benchmarks/resume.py [ROWS] [FOLDER]``.
+"""How soon a run with a million finished rows sends again: ``python tests/benchmarks/resume.py [--rows N] ...``.
 
-Writes a job file with one job more than RESULTS has rows (kept for the next time), jobs of 0.5 KB and rows of 1.5 KB,
+Writes a job file with one job more than there are rows (kept for the next time), jobs of 0.5 KB and rows of 1.5 KB,
 and starts ``process jobs.jsonl --out results.jsonl --base-url ...`` as a person would. The clock stops when the first
 byte of its first request arrives. The files are read once before: the promise is about a warm cache.
+
+``--unnamed``: the jobs have no custom_id. ``--failed``: every tenth row says that its job was refused for its own
+fault, and so is not to be sent again.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -18,7 +22,7 @@ from tempfile import gettempdir
 
 import orjson
 
-from processor.models import JSON, Reply, Result, Timing, Usage
+from processor.models import JSON, Failure, Reply, Result, Timing, Usage
 from processor.reading.fingerprints import fingerprint
 from processor.reading.formats import CHAT
 from processor.results.rows import encode
@@ -66,28 +70,42 @@ def body(n: int) -> JSON:
     return {"model": "gpt-4o-mini", "messages": [{"role": "system", "content": SYSTEM}, letter], "max_tokens": 500}
 
 
-def write(jobs: Path, results: Path, rows: int) -> None:
-    with jobs.open("wb", buffering=1 << 20) as job_file, results.open("wb", buffering=1 << 20) as row_file:
+REFUSED = Failure(code="rejected", message="it may not be", own_fault=True)
+
+
+def write(folder: Path, rows: int, *, named: bool, failed: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        (folder / "jobs.jsonl").open("wb", buffering=1 << 20) as jobs,
+        (folder / "results.errors.jsonl").open("wb", buffering=1 << 20) as failures,
+        (folder / "results.jsonl").open("wb", buffering=1 << 20) as replies,
+    ):
         for n in range(1, rows + 2):
-            job = {"custom_id": f"letter-{n}", "method": "POST", "url": CHAT, "body": body(n)}
-            job_file.write(orjson.dumps(job) + b"\n")
-            if n <= rows:
-                row = replace(ROW, custom_id=f"letter-{n}", fingerprint=fingerprint(CHAT, body(n)), line=n)
-                row_file.write(encode(row))
+            mark = fingerprint(CHAT, body(n))
+            name = f"letter-{n}" if named else mark
+            job = {"custom_id": name} if named else {}
+            jobs.write(orjson.dumps({**job, "method": "POST", "url": CHAT, "body": body(n)}) + b"\n")
+            row = replace(ROW, custom_id=name, fingerprint=mark, line=n)
+            if n <= rows and failed and n % 10 == 0:
+                failures.write(encode(replace(row, failure=REFUSED)))
+            elif n <= rows:
+                replies.write(encode(row))
 
 
-def start(jobs: Path, results: Path) -> Start:
+def start(folder: Path) -> Start:
     """Raises AssertionError where it ends without a request."""
+    jobs, results = folder / "jobs.jsonl", folder / "results.jsonl"
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(300)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        command = [sys.executable, "-m", "processor", str(jobs), "--out", str(results), "--base-url", url, "--quiet"]
+        command = [sys.executable, "-m", "processor", str(jobs), "--out", str(results), "--base-url", url]
         began = time.perf_counter()
-        child = subprocess.Popen(command, env={**os.environ, "OPENAI_API_KEY": "not-a-key"})
+        child = subprocess.Popen(
+            [*command, "--quiet", "--grace", "0"], env={**os.environ, "OPENAI_API_KEY": "not-a-key"}
+        )
         with server.accept()[0] as connection:
             assert connection.recv(1)
             wall_s = time.perf_counter() - began
-            child.terminate()
             child.terminate()
         _, _, used = os.wait4(child.pid, 0)
         child.returncode = 0
@@ -105,20 +123,22 @@ def warm(*paths: Path) -> int:
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    folder = Path(sys.argv[2] if len(sys.argv) > 2 else gettempdir()) / f"resume-{rows}"
-    jobs, results = folder / "jobs.jsonl", folder / "results.jsonl"
-    if not results.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write(jobs, results, rows)
-    print(f"{rows:,} rows, {warm(results) / 1e9:.2f} GB; {rows + 1:,} jobs, {warm(jobs) / 1e9:.2f} GB")
-    one = folder / "one"
-    one.mkdir(exist_ok=True)
-    if not (one / "results.jsonl").exists():
-        write(one / "jobs.jsonl", one / "results.jsonl", 1)
-    alone, found = start(one / "jobs.jsonl", one / "results.jsonl"), start(jobs, results)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=Path(gettempdir()))
+    parser.add_argument("--unnamed", action="store_true")
+    parser.add_argument("--failed", action="store_true")
+    asked = parser.parse_args()
+    kinds = ["unnamed"] * asked.unnamed + ["failed"] * asked.failed
+    folder = asked.folder / "-".join(["resume", str(asked.rows), *kinds])
+    for each, rows in ((folder / "one", 1), (folder, asked.rows)):
+        if not (each / "results.jsonl").exists():
+            write(each, rows, named=not asked.unnamed, failed=asked.failed)
+    size = warm(*folder.glob("*.jsonl"))
+    print(", ".join([f"{asked.rows:,} rows and {asked.rows + 1:,} jobs", f"{size / 1e9:.2f} GB", *kinds]))
+    alone, found = start(folder / "one"), start(folder)
     print(f"sending after {found.wall_s:.1f} s, of which {alone.wall_s:.1f} s with one row; {found.cpu_s:.1f} s of CPU")
-    print(f"{(found.peak_bytes - alone.peak_bytes) / rows:.1f} bytes a job held at the peak")
+    print(f"{(found.peak_bytes - alone.peak_bytes) / asked.rows:.1f} bytes a job held at the peak")
 
 
 if __name__ == "__main__":

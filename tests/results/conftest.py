@@ -13,4 +13,4 @@ sys.path.append(str(Path(__file__).parent))
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
     """These tests make thousands of tables, and each takes 8 MB from the start."""
-    monkeypatch.setattr(table, "_CHAINS", table._SLAB_PAGES)
+    monkeypatch.setattr(table, "_CHAINS", 1 << 12)
