@@ -132,8 +132,7 @@ class Run:
         if self._lines % BREATH_LINES < lines:
             await asyncio.sleep(0)
         if isinstance(found, Passed):
-            self._jobs += lines
-            self._rooms.listen(JobSkipped(custom_id=None, why="done", count=lines))
+            self._pass(found)
             return
         if isinstance(found, BadLine):
             await self._worker.give_up(self._no_job(found))
@@ -146,6 +145,14 @@ class Run:
         self._load(job.model)
         self._start(self._serve(job))
         await self._scout.wait()
+
+    def _pass(self, passed: Passed) -> None:
+        self._jobs += passed.jobs
+        self._failed_before += passed.refused
+        if done := passed.jobs - passed.refused:
+            self._rooms.listen(JobSkipped(custom_id=None, why="done", count=done))
+        if passed.refused:
+            self._rooms.listen(JobSkipped(custom_id=None, why="own_fault", count=passed.refused))
 
     async def _meet(self, draft: Draft) -> Job | None:
         """The job, if there is something to do about it."""

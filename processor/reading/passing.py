@@ -1,4 +1,4 @@
-"""Large job files of which much is done: those jobs are only counted, the other lines read as ever."""
+"""Large job files of which much is settled: those jobs are only counted, the other lines read as ever."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ Found = TypeVar("Found")
 
 
 class PassOver(Protocol):
-    """Meets the jobs ``begin <= number < end`` as long as each is known as done; returns the first that is not.
+    """Meets the jobs ``begin <= number < end`` as long as nothing is to be done about them.
 
+    Returns the number of the first about which there is, and how many before it were refused for their own fault.
     ``identities`` are packed, see ``skimming``.
     """
 
-    def __call__(self, identities: bytes, begin: int, end: int, /) -> int: ...
+    def __call__(self, identities: bytes, begin: int, end: int, /) -> tuple[int, int]: ...
 
 
 class Passed(NamedTuple):
-    """Lines at a stretch whose jobs are done."""
+    """Lines at a stretch about whose jobs there is nothing to be done."""
 
     jobs: int
+    refused: int
+    """How many of them have no reply, since it was their own fault."""
     line: int
     """Where the last of them is, or a blank line behind it."""
 
@@ -66,32 +69,32 @@ class Passing(Generic[Found]):
 
     def _pass_or_look(self, skimmed: Skimmed) -> Iterator[Found | Passed]:
         identities = skimmed.identities or b""
-        passed = self._pass_on(identities, 0)
+        passed, refused = self._pass_on(identities, 0)
         if skimmed.identities is None or passed < len(identities) // IDENTITY.size:
-            yield from self._look(skimmed.part, identities, passed)
+            yield from self._look(skimmed.part, identities, passed, refused)
             return
         self._splitter.skip(skimmed.lines)
         if passed:
-            yield Passed(passed, self._splitter.number)
+            yield Passed(passed, refused, self._splitter.number)
 
-    def _look(self, part: Part, identities: bytes, passed: int) -> Iterator[Found | Passed]:
+    def _look(self, part: Part, identities: bytes, passed: int, refused: int) -> Iterator[Found | Passed]:
         met = 0
         for number, line in enumerate(self._lines(part), 1):
             if number == passed:
-                yield Passed(passed - met, line.number)
+                yield Passed(passed - met, refused, line.number)
             elif number > passed:
                 self._left -= 1
                 yield self._read(line)
                 met = number
-                passed = self._pass_on(identities, number)
+                passed, refused = self._pass_on(identities, number)
 
-    def _pass_on(self, identities: bytes, begin: int) -> int:
+    def _pass_on(self, identities: bytes, begin: int) -> tuple[int, int]:
         end = min(len(identities) // IDENTITY.size, begin + self._left)
         if end <= begin:
-            return begin
-        passed = self._pass_over(identities, begin, end)
+            return begin, 0
+        passed, refused = self._pass_over(identities, begin, end)
         self._left -= passed - begin
-        return passed
+        return passed, refused
 
     def _lines(self, part: Part) -> Iterator[Line]:
         at, end = part

@@ -13,6 +13,8 @@ SEEN = 128
 
 _UNKNOWN = bytes(4)
 _DONE = bytes(flags & (REPLIED | SEEN) == REPLIED for flags in range(256))
+_REFUSED = bytes(flags & (OWN_FAULT | REPLIED | SEEN) == OWN_FAULT for flags in range(256))
+_SETTLED = bytes(done + 2 * refused for done, refused in zip(_DONE, _REFUSED, strict=True))
 
 
 class Standing(Enum):
@@ -54,13 +56,15 @@ class Ledger:
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
         return _standing(flags, check == now)
 
-    def pass_over(self, identities: bytes, begin: int, end: int) -> int:
-        """Meet the jobs from ``begin`` on as long as each is DONE. Returns the number of the first that is not met so.
+    def pass_over(self, identities: bytes, begin: int, end: int, *, refused: bool = False) -> tuple[int, int]:
+        """Meet the jobs from ``begin`` on as long as each is DONE; with ``refused`` also those that are OWN_FAULT.
 
-        It may be DONE all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
+        Returns the number of the first that is not met so, and how many before it are OWN_FAULT. The first may be so
+        all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
         """
         wanted = memoryview(identities)[begin * IDENTITY.size : end * IDENTITY.size]
-        return begin + self._table.flag_while(wanted, _DONE, SEEN)
+        met, own_faults = self._table.flag_while(wanted, _SETTLED if refused else _DONE, SEEN)
+        return begin + met, own_faults
 
     def meet_line(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""

@@ -104,25 +104,30 @@ class Table:
         self._after[full] = page
         return at
 
-    def flag_while(self, sought: memoryview, fits: bytes, flag: int) -> int:
+    def flag_while(self, sought: memoryview, fits: bytes, flag: int) -> tuple[int, int]:
         """Set ``flag`` in the records with these keys and checks, as long as there is one and its flags fit.
 
-        ``sought``: key and check of each; ``fits``: by the value of all its flags, whether they do. Returns how many
-        were set. The next one may be there all the same: only ``find`` knows.
+        ``sought``: key and check of each; ``fits``: by the value of all its flags, 0 where they do not, else 1 or 2.
+        Returns how many were set, and of how many of them ``fits`` is 2. The next one may be there all the same: only
+        ``find`` knows.
         """
         pages, after, chains, last = self._pages, self._after, _CHAINS, _FLAGS_AT
-        count = 0
+        count = twos = 0
         for start, wanted in _SOUGHT.iter_unpack(sought):
             page = start % chains
             while (at := pages.find(wanted, begin := page << _PAGE_BITS, begin + _USED_BYTES)) < 0:
                 page = after[page]
                 if not page:
-                    return count
-            if (at - begin) % _WIDTH or not fits[pages[at + last]]:
-                return count
-            pages[at + last] |= flag
+                    return count, twos
+            flags = pages[at + last]
+            kind = fits[flags]
+            if not kind or (at - begin) % _WIDTH:
+                return count, twos
+            pages[at + last] = flags | flag
             count += 1
-        return count
+            if kind == 2:
+                twos += 1
+        return count, twos
 
     def flags(self) -> Iterator[bytearray]:
         """The flags of all records, many at a time; those of places not taken yet are 0."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from processor import config
@@ -113,7 +114,7 @@ def rooms(
 
 def _lines(plan: Plan, source: Source, sink: Output) -> AsyncGenerator[Draft | BadLine | Passed, None]:
     if isinstance(sink, Journal) and sink.replied:
-        return source.unfinished(sink.ledger.pass_over, plan.limit)
+        return source.unfinished(partial(sink.ledger.pass_over, refused=not plan.retry_failed), plan.limit)
     return aiter(source)
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -133,8 +134,9 @@ class World:
                     return
                 ran.maybe_billed = sink.maybe_billed
                 limit = terms.limit if terms else None
+                pass_over = partial(sink.ledger.pass_over, refused=not (terms and terms.retry_failed))
                 passes = part_bytes and sink.replied
-                found = source.unfinished(sink.ledger.pass_over, limit) if passes else aiter(source)
+                found = source.unfinished(pass_over, limit) if passes else aiter(source)
                 run = Run(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or Terms())
                 during(run)
                 outcome = await run()

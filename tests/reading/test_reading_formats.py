@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from processor.models import Job
-from processor.reading.formats import CHAT, COMPLETIONS, Defaults, Draft, NoJob, parse
+from processor.reading.formats import CHAT, COMPLETIONS, Defaults, Draft, NoJob, identity, parse
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -198,3 +200,57 @@ def test_a_line_that_is_no_job_keeps_the_name_it_gives() -> None:
     with pytest.raises(NoJob) as caught:
         draft({"id": "a"})
     assert caught.value.custom_id == "a"
+
+
+# ---------------------------------------------------------------- skimmed
+
+
+values = (
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "POST", "GET", "m", CHAT, COMPLETIONS])
+)
+asked = st.sampled_from([MESSAGES, "Hi", [], ["Hi"], 5, None])
+parts = {"model": values, "messages": asked, "prompt": asked, "system": values, "stream": values, "n": values}
+bodies = st.fixed_dictionaries({}, optional=parts)
+entries = st.fixed_dictionaries(
+    {},
+    optional={
+        **parts,
+        "custom_id": values,
+        "id": values,
+        "method": st.sampled_from(["POST", "POST", "GET", 1]),
+        "url": st.sampled_from([CHAT, COMPLETIONS, CHAT, "/v1/other", None]),
+        "body": bodies | values,
+        "metadata": values | st.dictionaries(st.sampled_from("ab"), values),
+    },
+)
+
+
+@settings(max_examples=500)
+@given(entries | values, st.sampled_from([b"", b"\n", b" \r\n", b"}"]), st.sampled_from([None, "m"]))
+def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
+    entry: Any, end: bytes, model: str | None
+) -> None:
+    line, defaults = orjson.dumps(entry) + end, Defaults(model=model)
+    try:
+        found = parse(line.strip(), 1, defaults)
+    except NoJob:
+        return  # whatever it is known by then, no reply was ever given to it
+    assert identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [],
+        {"id": [], "model": "m", "messages": MESSAGES},
+        {"method": "GET", "model": "m", "messages": MESSAGES},
+        {"url": "/v1/other", "model": "m", "messages": MESSAGES},
+        {"messages": MESSAGES},
+        {"model": "m"},
+    ],
+)
+def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
+    with pytest.raises(NoJob):
+        parse(orjson.dumps(entry), 1, Defaults())
+    with pytest.raises(NoJob):
+        identity(orjson.dumps(entry), Defaults())

@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -39,40 +40,56 @@ def ledger(rows: list[tuple[bytes, int]]) -> Ledger:
     return known
 
 
-async def met(found: AsyncIterator[Draft | BadLine | Passed], known: Ledger, limit: int | None) -> list[Any]:
-    """What a run learns, line by line; lines at a stretch that are done are as many ``True``."""
+class Learned(NamedTuple):
+    lines: list[Any]
+    """What a run learns, line by line: lines at a stretch about which nothing is to be done are as many ``True``, the
+    last of them with its number."""
+    refused: int
+    """How many of those were refused for their own fault."""
+
+    def without_places(self) -> Learned:
+        lines = [True if type(each) is tuple and each[1] is True else each for each in self.lines]
+        return Learned(lines, self.refused)
+
+
+async def met(
+    found: AsyncIterator[Draft | BadLine | Passed], known: Ledger, limit: int | None, settled: tuple[Standing, ...]
+) -> Learned:
     learned: list[Any] = []
+    refused = 0
     async for each in found:
         if isinstance(each, Passed):
             learned += [True] * (each.jobs - 1)
             learned.append((each.line, True))
+            refused += each.refused
         elif isinstance(each, BadLine):
             learned.append(each)
         else:
             name = each.custom_id if each.custom_id is not None else known.name(each.fingerprint)
             standing = known.meet(name, each.fingerprint)
-            learned.append((each.line, True) if standing is Standing.DONE else (each, name, standing))
+            learned.append((each.line, True) if standing in settled else (each, name, standing))
+            refused += standing in settled and standing is Standing.OWN_FAULT
         if len(learned) == limit:
             break
-    return learned
+    return Learned(learned, refused)
 
 
-def without_places(learned: list[Any]) -> list[Any]:
-    return [True if type(each) is tuple and each[1] is True else each for each in learned]
-
-
-def both_ways(path: Path, rows: list[tuple[bytes, int]], limit: int | None = None) -> tuple[list[Any], list[Any]]:
+def both_ways(
+    path: Path, rows: list[tuple[bytes, int]], limit: int | None = None, *, refused: bool = False
+) -> tuple[Learned, Learned]:
     """Without and with passing over."""
+    settled = (Standing.DONE, Standing.OWN_FAULT) if refused else (Standing.DONE,)
 
-    async def run() -> tuple[list[Any], list[Any]]:
+    async def run() -> tuple[Learned, Learned]:
         source = Source(str(path), DEFAULTS, max_line_bytes=MAX_LINE_BYTES)
         try:
             known = ledger(rows)
             async with aclosing(aiter(source)) as lines:
-                plain = await met(lines, known, limit)
+                plain = await met(lines, known, limit, settled)
             known = ledger(rows)
-            async with aclosing(source.unfinished(known.pass_over, limit)) as lines:
-                return plain, await met(lines, known, limit)
+            pass_over = partial(known.pass_over, refused=refused)
+            async with aclosing(source.unfinished(pass_over, limit)) as lines:
+                return plain, await met(lines, known, limit, settled)
         finally:
             source.close()
 
@@ -110,9 +127,15 @@ ENDS = [b"\n", b"\r\n", b" \n"]
     mark=st.booleans(),
     ended=st.booleans(),
     limit=st.none() | st.integers(1, 70),
+    refused=st.booleans(),
 )
-def test_what_is_passed_over_is_what_would_have_been_found_done(
-    rows: list[tuple[bytes, int]], lines: list[tuple[bytes, bytes]], mark: bool, ended: bool, limit: int | None
+def test_what_is_passed_over_is_what_would_have_been_found_settled(
+    rows: list[tuple[bytes, int]],
+    lines: list[tuple[bytes, bytes]],
+    mark: bool,
+    ended: bool,
+    limit: int | None,
+    refused: bool,
 ) -> None:
     data = MARK * mark + b"".join(raw + end for raw, end in lines)
     with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
@@ -120,10 +143,10 @@ def test_what_is_passed_over_is_what_would_have_been_found_done(
         patch.setattr(parallel, "_processors", lambda: 1)
         file.write(data if ended else data.rstrip())
         file.flush()
-        plain, passed = both_ways(Path(file.name), rows, limit)
-    assert without_places(passed) == without_places(plain)
-    if passed and type(passed[-1]) is tuple and passed[-1][1] is True:
-        assert passed[-1][0] >= plain[-1][0]
+        plain, passed = both_ways(Path(file.name), rows, limit, refused=refused)
+    assert passed.without_places() == plain.without_places()
+    if passed.lines and type(passed.lines[-1]) is tuple and passed.lines[-1][1] is True:
+        assert passed.lines[-1][0] >= plain.lines[-1][0]
 
 
 def all_of(path: Path, known: Ledger, limit: int | None = None) -> list[Draft | BadLine | Passed]:
@@ -146,10 +169,13 @@ def thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_second_process_changes_nothing(thousand: Path) -> None:
-    rows = [(raw, REPLIED) for raw in thousand.read_bytes().splitlines() if raw[-20] != ord("7")]
-    plain, passed = both_ways(thousand, rows)
-    assert without_places(passed) == without_places(plain)
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None:
+    lines = [raw for raw in thousand.read_bytes().splitlines() if raw[13:14] != b"7"]
+    rows = [(raw, FAILED | OWN_FAULT if raw[13:14] == b"3" else REPLIED) for raw in lines]
+    plain, passed = both_ways(thousand, rows, refused=refused)
+    assert passed.refused == (111 if refused else 0)
+    assert passed.without_places() == plain.without_places()
 
 
 def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
@@ -165,15 +191,15 @@ def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path)
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(b"\n".join([*lines[:500], LONG, *lines[500:]]))
     plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in [*lines, LONG]])
-    assert without_places(passed) == without_places(plain)
-    assert isinstance(passed[500], BadLine)
+    assert passed.without_places() == plain.without_places()
+    assert isinstance(passed.lines[500], BadLine)
 
 
 def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(MARK + b"\n" + thousand.read_bytes())
     plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in lines])
-    assert without_places(passed) == without_places(plain) == [True] * 1000
+    assert passed.without_places() == plain.without_places() == Learned([True] * 1000, 0)
 
 
 def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from results_samples import reply
 
 from processor.errors import ConfigError
+from processor.identity import check_of, job_key
 from processor.results import blocks, scan
 from processor.results.blocks import Block, lines, read_block, read_span, spans
 from processor.results.disk import RealDisk
-from processor.results.entries import PACKED, read_entry
+from processor.results.entries import PACKED, REPLIED, SIMULATED, read_entry
 from processor.results.journal import Journal
 from processor.results.rows import encode
 from processor.simulator.clock import inline
@@ -81,6 +83,47 @@ def test_a_line_of_50_mb_is_no_trouble():
 def test_what_is_left_of_a_row_is_not_taken_for_another_file(raw):
     block = read_block(file_of(raw + b"\n" + encode(reply("a"))), 0, 1 << 20, replies=True)
     assert (block.lines, block.damaged, block.foreign) == (2, bool(raw), 0)
+
+
+ROW = encode(reply("a", "“Yes”, \\n he said", line=7))
+AROUND = [encode(reply("before")), encode(reply("behind"))]
+
+
+@st.composite
+def damaged(draw) -> bytes:
+    """A row with a stretch of it overwritten, zeroed, cut out or doubled, or a byte of it changed."""
+    start = draw(st.integers(0, len(ROW) - 1))
+    end = draw(st.integers(start + 1, min(len(ROW), start + 40)))
+    piece = ROW[start:end]
+    bent = [bytes([piece[0] ^ 1 << bit]) + piece[1:] for bit in range(8)]
+    put = [b"", bytes(len(piece)), piece * 2, b"\n" + piece[1:], piece[:-1] + b"\n", b",", b"}", b'"', *bent]
+    other = draw(st.sampled_from(put) | st.binary(min_size=len(piece), max_size=len(piece)))
+    return ROW[:start] + other + ROW[end:]
+
+
+def judged(raw: bytes) -> tuple | None:
+    """From the words of the contract, by a parser that builds all of the row and is not ours."""
+    try:
+        row = json.loads(raw)
+        row["response"]["body"]
+        attempts, line = row["attempts"], row["line"]
+        if row["error"] is not None or not type(attempts) is type(line) is int or min(attempts, line) < 0:
+            return None
+        flags = REPLIED | SIMULATED * ("simulated" in row)
+        return job_key(row["custom_id"]), check_of(row["id"]), min(attempts, 2**16 - 1), flags, min(line, 2**32 - 1)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@settings(max_examples=500, deadline=None)
+@given(damaged())
+def test_of_damaged_rows_only_those_are_taken_that_another_parser_takes_for_the_same(raw):
+    data = AROUND[0] + raw + AROUND[1]
+    found = read_block(file_of(data), 0, len(data), replies=True)
+    lines_there = [line + b"\n" for line in data.split(b"\n")][:-1]
+    assert list(PACKED.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
+    wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not judged(line)]
+    assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
 
 
 # ---------------------------------------------------------------- large files

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from results_samples import bad_line, failure, print_of, reply
 
 from processor.models import Result
-from processor.results.entries import FAILED, PACKED, REPLIED, Entry, entry_of, job_key
+from processor.results.entries import FAILED, PACKED, REPLIED, Entry, entry_of, job_key, unpacked
 from processor.results.ledger import SEEN, Ledger, Standing
 from processor.results.rows import encode
 from processor.results.table import FIELDS, KEY_BYTES, Table
@@ -125,6 +125,34 @@ def test_of_entered_rows_exactly_the_last_of_each_job_is_kept(drawn):
     assert all(result is [r for r in failures if r.custom_id == result.custom_id][-1] for result in kept)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdefgh"), st.booleans(), st.sampled_from("xy"), st.sampled_from([0, 2, 5])),
+        max_size=40,
+    ),
+    st.integers(1, 40),
+    st.sampled_from([-1, 3, 9]),
+)
+def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, read_to):
+    """A job's reply, its failure, or a bad line by the same name."""
+    results = [
+        bad_line(line, name) if line else reply(name, request=request) if ok else failure(name, request=request)
+        for name, ok, request, line in drawn
+    ]
+    entries = [PACKED.pack(*entry(result)) for result in sorted(results, key=lambda result: result.reply is None)]
+
+    def learned(step):
+        ledger = Ledger()
+        ledger.read_to = read_to
+        for at in range(0, len(entries), step):
+            ledger.enter(b"".join(entries[at : at + step]))
+        records = [FIELDS.unpack_from(*ledger._table.find(packed[:KEY_BYTES])) for packed in entries]
+        return ledger.superseded, records, [ledger.keeps(unpacked(packed)) for packed in entries]
+
+    assert learned(at_a_time) == learned(1)
+
+
 class TableAgainstDict(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
@@ -175,11 +203,11 @@ def test_a_long_chain_finds_all_its_records():
 
 
 def test_a_job_costs_less_than_24_bytes_at_any_time_while_they_grow():
-    """Beside what the table takes from the start, and the last slab, which is not full yet."""
+    """Beside what the table takes from the start, and the last step by which it grew, which is not full yet."""
     table = Table()
 
     def taken():
-        return sum(map(sys.getsizeof, (*table._slabs, table._after, table._free, table._kinds)))
+        return len(table._pages) + sum(map(sys.getsizeof, (table._after, table._free, table._kinds)))
 
     before = taken()
     for number in range(1, 200_000):
