@@ -115,15 +115,28 @@ def judged(raw: bytes) -> tuple | None:
         return None
 
 
-@settings(max_examples=500, deadline=None)
-@given(damaged())
-def test_of_damaged_rows_only_those_are_taken_that_another_parser_takes_for_the_same(raw):
+def assert_only_rows_are_taken(raw: bytes) -> None:
     data = AROUND[0] + raw + AROUND[1]
     found = read_block(file_of(data), 0, len(data), replies=True)
     lines_there = [line + b"\n" for line in data.split(b"\n")][:-1]
     assert list(PACKED.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
     wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not judged(line)]
     assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
+
+
+@settings(max_examples=200, deadline=None)
+@given(damaged())
+def test_of_damaged_rows_only_those_are_taken_that_another_parser_takes_for_the_same(raw):
+    assert_only_rows_are_taken(raw)
+
+
+def test_so_it_is_for_every_byte_that_is_changed_or_lost_and_wherever_a_row_is_cut():
+    for at, byte in enumerate(ROW):
+        bent = [bytes([byte ^ 1 << bit]) for bit in range(8)]
+        for other in [b"", b"\0", b"\n", b",", b"}", b'"', *bent]:
+            assert_only_rows_are_taken(ROW[:at] + other + ROW[at + 1 :])
+        assert_only_rows_are_taken(ROW[:at] + b"\n")
+        assert_only_rows_are_taken(ROW[:at] + bytes(len(ROW) - at - 1) + b"\n")
 
 
 # ---------------------------------------------------------------- large files
