@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-AHEAD = 4
+AHEAD = 8
 """Tasks the helper is asked for before it has answered."""
 HELD = 32
 """Answers that may wait here for earlier ones: of the time in which a helper starts, or is kept from its core."""

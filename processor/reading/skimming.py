@@ -14,6 +14,7 @@ from processor.identity import CHECK_BYTES, IDENTITY, job_key
 from processor.reading.formats import Defaults, NoJob, identity
 
 PART_BYTES = 128 * 1024
+"""The memory of twice as much would be given back after each part, and be zeroed anew for the next."""
 MOST_BYTES = 4 * PART_BYTES
 """A part that a long line makes larger than this is not skimmed."""
 STEP_BYTES = 4096

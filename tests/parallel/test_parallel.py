@@ -137,7 +137,7 @@ def test_the_helper_answers_until_it_is_left() -> None:
 def test_a_helper_that_is_gone_gives_up_what_it_was_asked_for() -> None:
     helper: Helper[int, int] = Helper(isqrt)
     kill(helper)
-    todo = enumerate(range(10))
+    todo = enumerate(range(AHEAD + 6))
     helper.ask(todo)
     assert helper.answer() == {number: isqrt(number) for number in range(AHEAD)}
     helper.ask(todo)
