@@ -88,7 +88,7 @@ def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
     custom_id = _custom_id(entry)
     path = _path(entry, defaults.endpoint)
     body = _body(entry, path)
-    if "model" not in body and defaults.model is None:
+    if "model" not in body and not defaults.model:
         raise NoJob(NO_MODEL)
     return custom_id, _fingerprint(entry, custom_id, path, body)
 

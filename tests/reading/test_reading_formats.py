@@ -252,5 +252,6 @@ def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
 def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
     with pytest.raises(NoJob):
         parse(orjson.dumps(entry), 1, Defaults())
-    with pytest.raises(NoJob):
-        identity(orjson.dumps(entry), Defaults())
+    for model in (None, ""):
+        with pytest.raises(NoJob):
+            identity(orjson.dumps(entry), Defaults(model=model))
