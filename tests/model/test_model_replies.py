@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from model_server import IN_FLIGHT, MODEL
 
-
 pytestmark = pytest.mark.model
 
 Row = dict[str, Any]
