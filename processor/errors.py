@@ -15,6 +15,9 @@
           ServerError                 408, 409, 5xx: the server's fault
             StreamOptionsUnknown      it does not know `stream_options`: again at once, without them
           Rejected                    400, 404, 413, 422, ...: the job's own fault
+            NotFound                  or the run's: what was asked for is not there
+              ModelUnknown            the server has no such model
+              AddressUnknown          it has nothing at this address
           Refused                     401, 402, 403, quota and spend: the key's fault
         ProtocolError                 the server's events made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
@@ -131,6 +134,18 @@ class StreamOptionsUnknown(ServerError):
 
 class Rejected(StatusError):
     code = "rejected"
+
+
+class NotFound(Rejected):
+    """What the request was addressed to is not there: one job's mistake, or that of all that name the same."""
+
+
+class ModelUnknown(NotFound):
+    """The server has no such model, or none for this key."""
+
+
+class AddressUnknown(NotFound):
+    """No API answers there, or not this one."""
 
 
 class Refused(StatusError):

@@ -96,8 +96,8 @@ class AttemptStarted:
     """How long it waited for its permit."""
 
 
-Then = Literal["done", "retry", "replace", "fail", "stop"]
-"""What followed from an attempt."""
+Then = Literal["done", "retry", "replace", "fail", "doubt", "stop"]
+"""What followed from an attempt. ``doubt``: it has failed, if anything else succeeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from processor.errors import RequestError, StatusError
 from processor.events import AttemptEnded, AttemptStarted, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
 from processor.limits.gate import Permit
 from processor.models import Demand, Job, Reply, Timing
-from processor.retrying.decisions import Again, Decision, Fail, History
+from processor.retrying.decisions import Again, Decision, Doubted, Fail, History
 from processor.tokens.counting import Count
 
 
@@ -147,4 +147,6 @@ def _second(unix_s: int) -> str:
 def _then(decision: Decision) -> Then:
     if isinstance(decision, Again):
         return "replace" if decision.replaces else "retry"
+    if isinstance(decision, Doubted):
+        return "doubt"
     return "fail" if isinstance(decision, Fail) else "stop"

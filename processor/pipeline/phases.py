@@ -1,6 +1,6 @@
 """Where each job's task is, and so how it may be stopped.
 
-*waiting*    for a permit, its backoff, the end of an outage: nothing was sent, it is cancelled at once
+*waiting*    for a permit, its backoff, the end of an outage or a doubt: nothing is under way, it is cancelled at once
 *streaming*  something was sent: it is given the grace period, then cancelled
 *saving*     neither of both: it is never disturbed
 """
@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from processor.pipeline.care import Care
+from processor.pipeline.doubt import MOST_IN_DOUBT
 
 Task = asyncio.Task[Any]
 
@@ -38,12 +39,17 @@ class Phases:
         self._waiting: dict[Task, Care] = {}
         """In order, so that what is simulated replays."""
         self._streaming: dict[Task, Care] = {}
+        self._in_doubt: dict[Task, Care] = {}
+        """Of those that wait."""
         self._jobs = 0
         self._room = asyncio.Event()
 
     async def room(self, ahead: int) -> None:
-        """Let one more job in, once fewer than so many wait. Whoever was let in leaves."""
-        while self._jobs - len(self._streaming) >= ahead:
+        """Let one more job in, once fewer than so many wait. Whoever was let in leaves.
+
+        Those in doubt have a bound of their own: they do not keep out the one that may end it.
+        """
+        while self._jobs - len(self._streaming) - len(self._in_doubt) >= ahead or self.is_full_of_doubt:
             self._room.clear()
             await self._room.wait()
         self._jobs += 1
@@ -61,6 +67,19 @@ class Phases:
     def streaming(self, care: Care) -> Stay:
         self._room.set()
         return Stay(care, self._streaming)
+
+    def in_doubt(self, care: Care) -> Stay:
+        self._room.set()
+        return Stay(care, self._in_doubt)
+
+    @property
+    def is_full_of_doubt(self) -> bool:
+        return len(self._in_doubt) >= MOST_IN_DOUBT
+
+    @property
+    def all_in_doubt(self) -> int:
+        """How many wait in doubt, where nobody else is left; else 0."""
+        return self._jobs if self._jobs == len(self._in_doubt) else 0
 
     @property
     def in_flight(self) -> list[Care]:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from math import inf
 
-from processor.errors import RequestError
+from processor.errors import NotFound, RequestError
 from processor.events import BoundBy, Listen, Notice
 from processor.pipeline.care import Care
+from processor.pipeline.doubt import Doubt
 from processor.retrying.decisions import Again, Decision, Policy, Standing, Stop, is_own_failure
 from processor.retrying.outage import Outages, is_sign
 
@@ -18,6 +19,7 @@ class ProviderState:
         self._policy = policy
         self._listen = listen
         self._standing = Standing()
+        self.doubt = Doubt()
         self.outages = Outages(max_outage_s=max_outage_s)
         self._undecided: dict[int, float] = {}
         """By the job's line, the oldest first: when the requests were made that nothing has come of yet."""
@@ -51,6 +53,8 @@ class ProviderState:
         failed_at = [*history.failed_at, now] if is_own else history.failed_at
         own = sum(not self.outages.excuses(at) for at in failed_at)
         decision = self._policy.decide(error, history, self._standing, now=local, own=own)
+        if isinstance(error, NotFound):
+            self.doubt.hear(error, care.job)
         history.replaced = isinstance(decision, Again) and decision.replaces
         if not history.replaced:
             history.failed_at = failed_at

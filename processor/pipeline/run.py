@@ -17,6 +17,7 @@ from processor.limits.gate import GateSnapshot
 from processor.models import Job, Result
 from processor.pipeline import settling
 from processor.pipeline.care import Care
+from processor.pipeline.doubt import FEW
 from processor.pipeline.phases import Phases
 from processor.pipeline.provider import ProviderState
 from processor.pipeline.rooms import Outcome, Rooms, Terms
@@ -26,6 +27,7 @@ from processor.reading.fingerprints import digest
 from processor.reading.formats import Draft
 from processor.reading.passing import Passed
 from processor.reading.source import BadLine
+from processor.results.entries import REPLIED
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
 
@@ -44,18 +46,21 @@ class Run:
         self._tasks = asyncio.TaskGroup()
         self._phases = Phases()
         self._scout = Scout()
+        self._provider = ProviderState(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s)
         self._worker = Worker(
             rooms,
             self._phases,
-            ProviderState(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s),
+            self._provider,
             simulated=terms.simulated,
             response_started=self._scout.response,
+            waits_in_doubt=self._waits_in_doubt,
         )
         self._feeder: asyncio.Task[None] | None = None
         self._loading: set[str] = set()
         self._ended: Outcome | None = None
         self._lines = self._jobs = self._failed_before = 0
         self._read_to = 0
+        self._fed = False
 
     async def __call__(self) -> Outcome:
         """Whatever ends a run is in its Outcome; nothing is raised but cancellation."""
@@ -118,6 +123,11 @@ class Run:
     # ------------------------------------------------------------ feeding
 
     async def _feed(self) -> None:
+        await self._read()
+        self._fed = True
+        self._despair()
+
+    async def _read(self) -> None:
         async with aclosing(self._rooms.source) as source:
             async for found in source:
                 await self._take(found)
@@ -186,6 +196,22 @@ class Run:
             self._scout.ended()
         if stop is not None:
             self.stop(stop.why, exit_code=exit_codes.STOPPED)
+        self._despair()
+
+    def _waits_in_doubt(self) -> None:
+        self._scout.ended()
+        self._despair()
+
+    def _despair(self) -> None:
+        """Stop, where everybody waits for a first success, and nobody who could have it is left, or can be read."""
+        doubt, waiting = self._provider.doubt, self._phases.all_in_doubt
+        nobody_comes = self._fed or self._phases.is_full_of_doubt
+        if doubt.is_over or not (doubt.is_despair or (waiting and nobody_comes)):
+            return
+        if 0 < waiting < FEW and self._sink.ledger.count(REPLIED):
+            doubt.succeeded()
+        else:
+            self.stop(doubt.why(), exit_code=exit_codes.STOPPED)
 
     def _no_job(self, bad: BadLine) -> Result:
         return settling.no_job(bad, self._rooms.source_name, simulated=self._terms.simulated)

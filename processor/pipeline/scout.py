@@ -29,11 +29,11 @@ class Scout:
             patience.cancel()
 
     def response(self, status: int) -> None:
-        if not 400 <= status < 500:
+        if not 300 <= status < 500:
             self._free()
 
     def ended(self) -> None:
-        """A job has come to its end."""
+        """A job has come to its end, or waits until another has succeeded."""
         self._next.set()
 
     def _free(self) -> None:

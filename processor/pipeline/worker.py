@@ -17,8 +17,11 @@ from processor.pipeline.care import Attempt, Care, demand
 from processor.pipeline.phases import Phases
 from processor.pipeline.provider import ProviderState
 from processor.pipeline.rooms import Rooms
-from processor.retrying.decisions import Again, Fail, Stop
+from processor.retrying.decisions import Again, Doubted, Fail, Stop
 from processor.tokens.counting import Count
+
+Next = Again | Stop | Result | None
+"""What follows an attempt. None: the job has its row; a Result: it has this one, if anything else succeeds."""
 
 
 class Worker:
@@ -32,12 +35,14 @@ class Worker:
         *,
         simulated: bool,
         response_started: Callable[[int], None],
+        waits_in_doubt: Callable[[], None],
     ) -> None:
         self._rooms = rooms
         self._phases = phases
         self._provider = provider
         self._simulated = simulated
         self._response_started = response_started
+        self._waits_in_doubt = waits_in_doubt
         self._loop = asyncio.get_running_loop()
         self._probe_turn = asyncio.Lock()
         self.failures = 0
@@ -49,6 +54,10 @@ class Worker:
             self._rooms.sink.rest(job.custom_id, care.attempts)
             if isinstance(decision, Stop):
                 return decision
+            if isinstance(decision, Result):
+                await self._while_in_doubt(care)
+                await self._give_up_late(job, decision)
+                return None
             care.again = True
             with self._phases.waiting(care):
                 await asyncio.sleep(decision.after_s)
@@ -76,8 +85,15 @@ class Worker:
 
     # ------------------------------------------------------------ when it may go
 
-    async def _try(self, care: Care) -> Again | Stop | None:
-        """One attempt, when it may go. None: the job has its row. While the provider is down, one at a time."""
+    async def _while_in_doubt(self, care: Care) -> None:
+        with self._phases.waiting(care), self._phases.in_doubt(care):
+            self._waits_in_doubt()
+            await self._provider.doubt.success()
+
+    async def _try(self, care: Care) -> Next:
+        """One attempt, when it may go. While the provider is down, one at a time."""
+        if self._provider.doubt.covers(care.job):
+            await self._while_in_doubt(care)
         while self._provider.is_down:
             with self._phases.waiting(care):
                 await self._probe_turn.acquire()
@@ -88,22 +104,23 @@ class Worker:
                 self._probe_turn.release()
         return await self._attempt(care)
 
-    async def _probe(self, care: Care) -> Again | Stop | None:
+    async def _probe(self, care: Care) -> Next:
         outages = self._provider.outages
         with self._phases.waiting(care):
             await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
         outages.probing(self._loop.time())
         return await self._attempt(care, probes=True)
 
-    async def _attempt(self, care: Care, *, probes: bool = False) -> Again | Stop | None:
+    async def _attempt(self, care: Care, *, probes: bool = False) -> Next:
         try:
             with self._phases.waiting(care):
                 permit = await self._rooms.gate.admit(care.demand, retry=care.again)
         except TooLarge as error:
-            await self._fail(care, Failure(code=error.code, message=str(error), own_fault=True), error, None)
+            failure = Failure(code=error.code, message=str(error), own_fault=True)
+            await self.give_up(self._failure(care, failure, error, None))
             return None
         try:
-            if self._provider.is_down and not probes:
+            if (self._provider.is_down and not probes) or self._provider.doubt.covers(care.job):
                 return Again(after_s=0.0)
             return await self._stream(care, permit)
         finally:
@@ -111,9 +128,9 @@ class Worker:
 
     # ------------------------------------------------------------ on the wire
 
-    async def _stream(self, care: Care, permit: Permit) -> Again | Stop | None:
+    async def _stream(self, care: Care, permit: Permit) -> Next:
         rooms, job, echo = self._rooms, care.job, self._rooms.echo
-        if echo and not care.again:
+        if echo and not care.streaming_since:
             echo.begin(job)
         rooms.sink.intend(job.custom_id, care.attempts + 1)
         attempt = Attempt(
@@ -135,6 +152,7 @@ class Worker:
             raise
         care.attempts += 1
         await self._replied(care, permit, attempt, reply)
+        self._provider.doubt.succeeded()
         return None
 
     async def _replied(self, care: Care, permit: Permit, attempt: Attempt, reply: Reply) -> None:
@@ -163,27 +181,33 @@ class Worker:
         prompt = care.prompt or counter.prompt(job.path, job.body)
         return prompt, counter.reply(job.path, job.model, reply.body)
 
-    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Again | Stop | None:
+    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Next:
         now = self._loop.time()
         if isinstance(error, RateLimited):
             permit.refused(error.retry_after_s, now)
-        permit.release()
         local = datetime.fromtimestamp(self._rooms.wall())
         decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
         self._rooms.listen(attempt.ended_in(care, now, error, decision))
-        if not isinstance(decision, Fail):
+        if not isinstance(decision, Fail | Doubted):
             return decision
-        await self._fail(care, decision.failure, error, attempt)
+        result = self._failure(care, decision.failure, error, attempt)
+        if isinstance(decision, Doubted):
+            return result
+        await self.give_up(result)
         return None
 
     # ------------------------------------------------------------ its row
 
-    async def _fail(self, care: Care, failure: Failure, error: Exception, attempt: Attempt | None) -> None:
+    def _failure(self, care: Care, failure: Failure, error: Exception, attempt: Attempt | None) -> Result:
         timing = attempt.timing(care.read_at, self._loop.time(), self._rooms.wall()) if attempt else None
         simulated = self._simulated
-        await self.give_up(
-            settling.failed(care.job, failure, error, attempts=care.attempts, timing=timing, simulated=simulated)
-        )
+        return settling.failed(care.job, failure, error, attempts=care.attempts, timing=timing, simulated=simulated)
+
+    async def _give_up_late(self, job: Job, result: Result) -> None:
+        """Others have been echoed since."""
+        if self._rooms.echo:
+            self._rooms.echo.begin(job)
+        await self.give_up(result)
 
     async def _write(self, result: Result) -> None:
         await self._rooms.sink.append(result)

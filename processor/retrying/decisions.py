@@ -1,4 +1,4 @@
-"""(error, history, standing) → again after n seconds | fail the job | stop the run. By the error's type alone."""
+"""(error, history, standing) → again after n seconds | fail the job | doubt | stop. By the error's type alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from processor.errors import (
     ConnectError,
     ConnectionLost,
+    NotFound,
     ProtocolError,
     RateLimited,
     Refused,
@@ -38,13 +39,20 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubted:
+    """The job has failed, if anything else succeeds; until then it may be the run that is wrong, and the job waits."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """No request of this run can succeed, now: ``why`` is what a person should read."""
 
     why: str
 
 
-Decision = Again | Fail | Stop
+Decision = Again | Fail | Doubted | Stop
 
 
 @dataclass(slots=True)
@@ -70,7 +78,7 @@ class Standing:
 
     def heard(self, error: RequestError) -> None:
         self.reached |= not isinstance(error, ConnectError)
-        if isinstance(error, Rejected):
+        if isinstance(error, Rejected) and not isinstance(error, NotFound):
             kind = rejection_kind(error)
             self.rejections[kind] = self.rejections.get(kind, 0) + 1
 
@@ -115,7 +123,9 @@ class Policy:
         back = (now + timedelta(seconds=told_s)).strftime("%Y-%m-%d %H:%M")
         return Stop(why=f"the provider asks to wait until {back}: {error}")
 
-    def _rejected(self, error: Rejected, standing: Standing) -> Fail | Stop:
+    def _rejected(self, error: Rejected, standing: Standing) -> Fail | Doubted | Stop:
+        if isinstance(error, NotFound) and not standing.succeeded:
+            return Doubted(failure=_failure(error, own_fault=True))
         if not standing.succeeded and standing.rejections.get(rejection_kind(error), 0) >= REJECTIONS_THAT_STOP:
             return Stop(why=f"the first {REJECTIONS_THAT_STOP} requests were all rejected: {error}")
         return _failed(error, own_fault=True)
@@ -133,5 +143,9 @@ def rejection_kind(error: Rejected) -> str:
 
 
 def _failed(error: RequestError, *, own_fault: bool = False, tried: int = 0) -> Fail:
+    return Fail(failure=_failure(error, own_fault=own_fault, tried=tried))
+
+
+def _failure(error: RequestError, *, own_fault: bool, tried: int = 0) -> Failure:
     times = f" (the last of {tried} failed attempts)" if tried > 1 else ""
-    return Fail(failure=Failure(code=error.code, message=f"{error}{times}", own_fault=own_fault))
+    return Failure(code=error.code, message=f"{error}{times}", own_fault=own_fault)

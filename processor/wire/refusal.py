@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from processor.errors import RateLimited, Refused, Rejected, ServerError, StatusError
 from processor.models import JSON
+from processor.wire.absence import absence
 from processor.wire.saying import Saying, one_line, saying, saying_of
 from processor.wire.waits import retry_after
 
@@ -89,7 +90,7 @@ def _error_class(status: int, said: Saying, should_retry: str | None) -> type[St
         return RateLimited
     if should_retry == "true" or status in _SERVERS_FAULT or status >= 500:
         return ServerError
-    return Refused if status in _KEYS_FAULT else Rejected
+    return Refused if status in _KEYS_FAULT else absence(status, said) or Rejected
 
 
 def _can_never_fit(message: str) -> bool:

@@ -71,14 +71,19 @@ def test_a_host_that_does_not_exist_says_so(shell: Shell, inside: Run) -> None:
     assert ended.error.startswith("the host of llm.invalid:443 is not found: ")
 
 
-def test_a_wrong_model_costs_twenty_requests_and_says_so(shell: Shell, inside: Run, serving: Serving) -> None:
+def test_a_wrong_model_costs_one_request_and_says_so(shell: Shell, inside: Run, serving: Serving) -> None:
     server = serving(replace(INSTANT, models=("gpt-5",)))
-    shell.write("jobs.jsonl", *asks(300))
-    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-4o-mini")
+    shell.write("jobs.jsonl", *({"prompt": f"Count to {number}."} for number in range(300)))
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gtp-5")
     assert ended.code == 3
-    assert "the first 20 requests were all rejected: The model `gpt-4o-mini` does not exist" in ended.said("stopped")
-    assert len(shell.rows("r.errors.jsonl")) == 19
-    assert len(server.asked) == 20
+    why = "the provider does not know the model gtp-5: The model `gtp-5` does not exist"
+    assert ended.said("stopped").startswith(f"300 jobs to go: {why}")
+    assert len(server.asked) == 1
+    assert not (shell.folder / "r.errors.jsonl").exists()
+
+    mended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-5")
+    assert mended.code == 0
+    assert len(shell.rows("r.jsonl")) == 300
 
 
 def test_an_account_without_credit_stops_the_run_where_it_is(shell: Shell, inside: Run, serving: Serving) -> None:

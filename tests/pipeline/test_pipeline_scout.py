@@ -12,7 +12,7 @@ STEADY = replace(QUICK, first_token_s=0.2, first_token_jitter=0.0)
 
 
 def test_while_all_are_turned_away_they_go_one_at_a_time() -> None:
-    ran = World(replace(STEADY, models=("another",))).run([ask(number) for number in range(100)])
+    ran = World(STEADY).run([ask(number, n="many") for number in range(100)])
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the first 20 requests were all rejected: ")
     assert len(ran.sent) == 20
@@ -20,9 +20,9 @@ def test_while_all_are_turned_away_they_go_one_at_a_time() -> None:
 
 
 def test_the_first_that_is_not_lets_all_others_go() -> None:
-    wrong = [{**ask(number), "model": "wrong"} for number in range(3)]
-    right = [{**ask(number), "model": "right"} for number in range(3, 33)]
-    ran = World(replace(STEADY, models=("right",))).run(wrong + right, concurrency=30)
+    wrong = [ask(number, n="many") for number in range(3)]
+    right = [ask(number) for number in range(3, 33)]
+    ran = World(STEADY).run(wrong + right, concurrency=30)
     times = [at for at, _, _ in ran.sent]
     assert ran.exit_code == 1
     assert len(times) == 33

@@ -10,6 +10,7 @@ import pytest
 from processor.errors import (
     ConnectError,
     ConnectionLost,
+    ModelUnknown,
     ProtocolError,
     RateLimited,
     Refused,
@@ -26,6 +27,7 @@ from processor.retrying.decisions import (
     REJECTIONS_THAT_STOP,
     Again,
     Decision,
+    Doubted,
     Fail,
     History,
     Policy,
@@ -172,7 +174,7 @@ def test_a_reply_too_large_would_only_be_paid_for_again() -> None:
     assert (decision.failure.code, decision.failure.own_fault) == ("reply_too_large", True)
 
 
-def rejected(standing: Standing, times: int, *, kind: str = "model_not_found", code: int = 404) -> Decision:
+def rejected(standing: Standing, times: int, *, kind: str = "invalid_value", code: int = 400) -> Decision:
     decision: Decision = Again(after_s=0.0)
     for _ in range(times):
         error = status(Rejected, code, kind=kind)
@@ -196,6 +198,16 @@ def test_rejections_of_many_kinds_do_not_stop_it() -> None:
 
 def test_nor_do_they_once_a_request_has_succeeded() -> None:
     assert isinstance(rejected(Standing(succeeded=True), 100), Fail)
+
+
+def test_a_model_that_the_server_does_not_know_is_doubted_until_anything_succeeds() -> None:
+    standing = Standing()
+    for _ in range(2 * REJECTIONS_THAT_STOP):
+        standing.heard(error := status(ModelUnknown, 404))
+        decision = decide(error, standing=standing)
+        assert isinstance(decision, Doubted)
+        assert (decision.failure.code, decision.failure.own_fault) == ("rejected", True)
+    assert decide(error) == Fail(failure=decision.failure)
 
 
 # ---------------------------------------------------------------- the key's fault

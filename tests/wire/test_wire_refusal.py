@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.errors import RateLimited, Refused, Rejected, ServerError, StatusError
+from processor.errors import (
+    AddressUnknown,
+    ModelUnknown,
+    RateLimited,
+    Refused,
+    Rejected,
+    ServerError,
+    StatusError,
+)
 from processor.wire import refusal, request_id
 
 
@@ -25,7 +33,8 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *((status, Rejected) for status in (301, 302, 308, 400, 404, 405, 413, 422, 431)),
+        *((status, Rejected) for status in (400, 404, 405, 413, 422, 431)),
+        *((status, AddressUnknown) for status in (301, 302, 308)),
         *((status, Refused) for status in (401, 402, 403)),
         *((status, ServerError) for status in (408, 409, 500, 502, 503, 504, 520, 529, 599)),
         (429, RateLimited),
@@ -74,6 +83,63 @@ def test_where_there_is_no_money_nothing_is_tried_again(body: Any, status: int, 
 )
 def test_a_server_that_says_whether_to_retry_is_believed(status: int, should_retry: str, kind: type) -> None:
     assert type(refused(status, error(), x_should_retry=should_retry)) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, error("The model `x` does not exist or you do not have access to it.", code="model_not_found")),
+        (400, error("The model `x` is retired", code="model_not_found", type="invalid_request_error")),
+        (404, error("The API deployment for this resource does not exist.", code="DeploymentNotFound")),
+        (404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
+        (404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}),
+        (404, error("The model `x` does not exist.", type="NotFoundError", param="model", code=404)),
+        (404, error('model "x" not found, try pulling it first', type="api_error", code=None)),
+        (404, {"error": "model 'x' not found"}),
+        (404, error("models/x is not found for API version v1main", code=404, status="NOT_FOUND")),
+        (404, error("No endpoints found for some/model:free.", code=404)),
+        (400, error("some/model is not a valid model ID", code=400)),
+        (400, error("Model Not Exist", type="invalid_request_error", code="invalid_request_error")),
+        (400, error("Invalid model name passed in model=x. Call `/v1/models` to view", code="400")),
+        (400, {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"}),
+    ],
+)
+def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, body: Any) -> None:
+    assert type(refused(status, body)) is ModelUnknown
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"detail": "Not Found"}),
+        (404, error("Invalid URL (POST /v1/v1/chat/completions)", type="invalid_request_error")),
+        (404, error("File Not Found", type="not_found_error", code=404)),
+        (404, error("Resource not found", code="404")),
+        (404, b"404 page not found"),
+        (404, b"<html><head><title>404 Not Found</title></head></html>"),
+        (404, b""),
+        (405, b"<html><head><title>405 Not Allowed</title></head></html>"),
+    ],
+)
+def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None:
+    assert type(refused(status, body)) is AddressUnknown
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, error("No endpoints found that support tool use.", code=404)),
+        (404, error("No endpoints found matching your data policy.", code=404)),
+        (404, error("Previous response with id 'resp_1' not found.", code="previous_response_not_found")),
+        (400, error("This model does not support image input.", type="invalid_request_error")),
+        (400, error("The tool `x` was not found in the model's tools", type="invalid_request_error")),
+        (400, error("This model's maximum context length is 8192 tokens", code="context_length_exceeded")),
+        (400, b"<html>bad request</html>"),
+        (422, {"detail": "Not Found"}),
+    ],
+)
+def test_what_a_job_alone_is_turned_away_for_is_neither(status: int, body: Any) -> None:
+    assert type(refused(status, body)) is Rejected
 
 
 def test_a_request_larger_than_the_limit_is_the_jobs_fault_and_not_a_matter_of_waiting() -> None:
