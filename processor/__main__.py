@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from processor.cli import main
+from typing import NoReturn
+
+from processor.beginning import heed_signals
+
+
+def main() -> NoReturn:
+    heed_signals()
+    from processor.cli import main as command_line  # takes longer than anything before it
+
+    command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -155,6 +154,8 @@ def simulate(
     tpm: flags.ServerTpm = None,
     kind: flags.Kind = "sliding",
     dialect: flags.Dialect = "openai",
+    auth: flags.ServerAuth = "open",
+    models: flags.KnownModels = None,
     speed: flags.Speed = 80.0,
     first_token: flags.FirstToken = 0.3,
     seed: flags.Seed = 0,
@@ -180,6 +181,8 @@ def simulate(
             tpm=tpm,
             kind=kind,
             dialect=dialect,
+            auth=auth,
+            models=models,
             speed_tps=speed,
             first_token_s=first_token,
             seed=seed,
@@ -196,7 +199,6 @@ def main() -> NoReturn:
     from processor.terminal.screen import complain
 
     _open_standard_streams()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = sys.argv[1:]
     try:
         # Without standalone mode what the command returns is the exit code.

@@ -2,6 +2,7 @@
 
     ProcessorError
       ConfigError                     nothing was sent (exit 2)
+      InputError                      the job file cannot be read further: stops the run (exit 3, or 2 as below)
       OutputError                     the results cannot be written: stops the run (exit 3, or 2 before the first send)
       RequestError                    one attempt failed
         TransportError                the connection's fault
@@ -40,6 +41,10 @@ class ProcessorError(Exception):
 
 class ConfigError(ProcessorError):
     code = "config"
+
+
+class InputError(ProcessorError):
+    code = "input"
 
 
 class OutputError(ProcessorError):

@@ -73,6 +73,7 @@ class RunStarted:
     at: float
     jobs: int | None
     done: int
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

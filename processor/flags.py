@@ -129,6 +129,19 @@ Dialect = Annotated[
         text="How headers tell them: as openai, azure, anthropic or none does. [default: openai]",
     ),
 ]
+ServerAuth = Annotated[
+    Literal["open", "required", "refused"],
+    _option(
+        _PLACE,
+        "--auth",
+        metavar="KIND",
+        text="Keys: open to all, required of all, or refused whatever they are. [default: open]",
+    ),
+]
+KnownModels = Annotated[
+    str | None,
+    _option(_REPLIES, "--models", metavar="NAMES", text='Known models, e.g. "gpt-5,gpt-4o". [default: all]'),
+]
 Speed = Annotated[
     float, _option(_REPLIES, "--speed", metavar="N", text="Tokens a second, for each reply. [default: 80]")
 ]

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from processor import exit_codes
-from processor.errors import OutputError
+from processor.errors import InputError, OutputError
 from processor.events import JobSkipped, Stopping
 from processor.limits.gate import GateSnapshot
 from processor.models import Job, Result
@@ -112,11 +112,14 @@ class Run:
         return self._tasks.create_task(self._edge(work))
 
     async def _edge(self, work: Coroutine[Any, Any, None]) -> None:
-        """The one place where anything may come up: a failing output, or a fault of ours, ends the run in order."""
+        """The one place where anything may come up: failing files, or a fault of ours, end the run in order."""
         try:
             await work
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED, grace_s=0)
+        except InputError as error:
+            code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
+            self.stop(str(error), exit_code=code)
         except Exception as error:  # noqa: BLE001
             self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.OUR_FAULT)
 

@@ -25,7 +25,7 @@ Next = Again | Stop | Result | None
 
 
 class Worker:
-    """Serves any number of jobs at a time. ``failures`` counts those that got a failed row."""
+    """Serves any number of jobs at a time. ``failures`` counts those that got a failed row; ``has_sent``: a request."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._probe_turn = asyncio.Lock()
         self.failures = 0
+        self.has_sent = False
 
     async def serve(self, job: Job) -> Stop | None:
         """Returns when the job has its row, or with what must end the run. Raises OutputError."""
@@ -136,6 +137,7 @@ class Worker:
         attempt = Attempt(
             permit, self._response_started, partial(self._provider.began, care), echo.tell if echo else None
         )
+        self.has_sent = True
         care.streaming_since = self._loop.time()
         self._provider.asking(care)
         rooms.listen(attempt.started(care))

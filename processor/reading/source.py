@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from processor.errors import ConfigError, reason
+from processor.errors import ConfigError, InputError, reason
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Defaults, Draft, NoJob, parse
 from processor.reading.lines import Line, LineSplitter, count_lines
@@ -35,7 +35,10 @@ class BadLine:
 
 
 class Source:
-    """A job file, opened. Raises ConfigError where it cannot be read. ``-`` is standard input."""
+    """A job file, opened. Raises ConfigError where it cannot be read. ``-`` is standard input.
+
+    Iterating raises InputError where it cannot be read any further.
+    """
 
     def __init__(self, path: str, defaults: Defaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path = path
@@ -48,8 +51,11 @@ class Source:
         """How many lines hold something; None for a pipe, which can be read only once."""
         if not stat.S_ISREG(self._kind):
             return None
-        self._file.seek(0)
-        return count_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
+        try:
+            self._file.seek(0)
+            return count_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
+        except OSError as error:
+            raise ConfigError(_unreadable(self.path, error)) from None
 
     def close(self) -> None:
         self._file.close()
@@ -82,7 +88,7 @@ class Source:
             pass_over=pass_over,
             limit=limit,
         )
-        with closing(iter(passing)) as lines:
+        with self._reading(), closing(iter(passing)) as lines:
             for line in lines:
                 yield line
 
@@ -103,13 +109,22 @@ class Source:
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         if stat.S_ISFIFO(self._kind) or stat.S_ISSOCK(self._kind) or self._file.isatty():
-            async for chunk in _pipe(self._file):
-                yield chunk
+            with self._reading():
+                async for chunk in _pipe(self._file):
+                    yield chunk
             return
-        if stat.S_ISREG(self._kind):
-            self._file.seek(0)
-        while chunk := self._file.read(CHUNK_BYTES):
-            yield chunk
+        with self._reading():
+            if stat.S_ISREG(self._kind):
+                self._file.seek(0)
+            while chunk := self._file.read(CHUNK_BYTES):
+                yield chunk
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(_unreadable(self.path, error)) from None
 
 
 def _open(path: str) -> BinaryIO:
@@ -118,8 +133,11 @@ def _open(path: str) -> BinaryIO:
             return open(STDIN, "rb", buffering=0, closefd=False)
         return open(path, "rb", buffering=0)
     except OSError as error:
-        name = "stdin" if path == "-" else path
-        raise ConfigError(f"cannot read {name}: {reason(error)}") from None
+        raise ConfigError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    return f"cannot read {'stdin' if path == '-' else path}: {reason(error)}"
 
 
 async def _pipe(file: BinaryIO) -> AsyncIterator[bytes]:

@@ -1,8 +1,8 @@
 """The state file: the lock, and what is in flight, so that the next run can tell what may have been billed in vain.
 
 One small record for each job being worked on, overwritten in place. Nothing in it is needed to be right: the file
-can be deleted while no run holds the lock. It is never deleted here, nor renamed: a lock on what has lost its name
-locks nothing.
+can be deleted while no run holds the lock. It is never renamed, and deleted only by the run that made it, where its
+output is refused: a lock on what has lost its name locks nothing.
 """
 
 from __future__ import annotations

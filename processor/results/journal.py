@@ -7,6 +7,7 @@ and, only where something was found broken, ``<stem>.damaged.jsonl`` with the li
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,26 +62,34 @@ class Journal:
         self._flushing = False
         self._closing: asyncio.Task[None] | None = None
         self._broken: str | None = None
-        self._state = self._lock()
+        self._state, is_new = self._lock()
         self._intents = Intents(self._state)
         try:
             self._start()
         except (OutputError, ConfigError):
+            if is_new:
+                with suppress(OSError):
+                    self._disk.remove(self.paths.state)
             self._release()
             raise
 
     # ------------------------------------------------------------ opening
 
-    def _lock(self) -> File:
+    def _lock(self) -> tuple[File, bool]:
+        """The state file, locked, and whether it was made for it."""
         with as_output_error(self.paths.state):
+            is_new = not self._disk.exists(self.paths.state)
             state = self._disk.open(self.paths.state, "update")
             try:
-                if state.lock():
-                    return state
+                locked = state.lock()
+                if locked and not state.vanished():
+                    return state, is_new
             except OSError:
                 state.close()
                 raise
             state.close()
+        if locked:  # by now another run has been refused, and has taken away what it had made
+            return self._lock()
         raise OutputError(f"another run is writing to {self.paths.replies}: wait for it, or give another --out")
 
     def _start(self) -> None:

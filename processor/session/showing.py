@@ -55,7 +55,7 @@ def begin(plan: Plan, access: Access | None, source: Source, sink: Output, liste
     done = done if jobs is None else min(done, jobs)
     if not plan.quiet:
         rows.show(opening.rows(_opening(plan, access, sink, jobs, done)))
-    listen(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done))
+    listen(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
 
 
 def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, done: int) -> opening.Opening:
@@ -74,7 +74,7 @@ def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, 
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
         damage=_damage(journal) if journal else (),
-        maybe_billed=journal.maybe_billed if journal else 0,
+        maybe_billed=journal.maybe_billed if journal and not plan.simulate else 0,
         warnings=_little_room(journal, jobs, done) if journal and jobs is not None else (),
     )
 

@@ -21,16 +21,21 @@ _STOPS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (S
 
 @contextmanager
 def signals(run: Run, tally: Tally, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the run in order, a second one at once; SIGUSR1 asks what it is doing."""
+    """Ctrl-C and SIGTERM stop the run in order, a second one at once; SIGUSR1 asks what it is doing.
+
+    Afterwards signals do again what they did before.
+    """
     loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (*_STOPS, signal.SIGUSR1)}
     for number, why in _STOPS.items():
         loop.add_signal_handler(number, _stop, run, why)
     loop.add_signal_handler(signal.SIGUSR1, _say, run, tally, progress)
     try:
         yield
     finally:
-        for number in (*_STOPS, signal.SIGUSR1):
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _stop(run: Run, why: str) -> None:

@@ -15,10 +15,11 @@ from processor.simulator.server import serve
 from processor.simulator.settings import SimulatorSettings
 
 
-def settings(*, faults: str, **more: Any) -> SimulatorSettings:
-    """``faults`` as ``Faults.parse`` reads them. Raises ConfigError."""
+def settings(*, faults: str, models: str | None, **more: Any) -> SimulatorSettings:
+    """``faults`` as ``Faults.parse`` reads them, ``models`` between commas. Raises ConfigError."""
+    names = None if models is None else tuple(name.strip() for name in models.split(","))
     try:
-        return SimulatorSettings(faults=Faults.parse(faults), **more)
+        return SimulatorSettings(faults=Faults.parse(faults), models=names, **more)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -64,11 +64,19 @@ def said(body: dict[str, Any]) -> str:
     message = choice.get("message")
     if not isinstance(message, dict):
         return str(choice.get("text") or "")
-    if message.get("content") or message.get("refusal"):
-        return str(message.get("content") or message.get("refusal"))
+    content = _text(message.get("content"))
+    if content or message.get("refusal"):
+        return str(content or message.get("refusal"))
     calls = message.get("tool_calls")
     functions = [call.get("function") or {} for call in calls or () if isinstance(call, dict)]
     return "\n".join(f"{function.get('name')}({function.get('arguments')})" for function in functions)
+
+
+def _text(content: Any) -> Any:
+    """Of content in parts those that are text."""
+    if not isinstance(content, list):
+        return content
+    return "".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("type") == "text")
 
 
 def _ending(result: Result) -> str:

@@ -62,6 +62,7 @@ def details(tally: Tally, now: float) -> list[Detail]:
         Detail(_of(tally.pace.requests_last_minute(now), tally.pace.rpm), "RPM", keep=8),
         Detail(_of(tally.pace.tokens_last_minute(now), tally.pace.tpm), "TPM", keep=7),
         Detail(f"{short(used.prompt + used.completion)} tokens", keep=1),
+        Detail("simulated", keep=4) if tally.simulated else None,
         _held_back(tally),
     ]
     return [detail for detail in shown if detail is not None]

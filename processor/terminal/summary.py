@@ -34,7 +34,7 @@ def rows(tally: Tally, closing: Closing) -> list[Row]:
         *_failed(tally),
         *_not_done(tally),
         *_attempts(tally),
-        *_replies(tally.replies),
+        *_replies(tally.replies, simulated=tally.simulated),
         *_bound(tally),
         *_files(closing),
         *_go_on(tally, closing),
@@ -46,6 +46,7 @@ def summary_json(tally: Tally, closing: Closing) -> JSON:
     replies = tally.replies
     return {
         "jobs": tally.jobs,
+        "simulated": tally.simulated,
         "done": tally.done,
         "done_before": tally.done_before,
         "failed": {
@@ -124,15 +125,15 @@ def _attempts(tally: Tally) -> Iterator[Row]:
     if tally.attempts:
         again = f", {tally.retried.total():,} failed and tried again: {_counts(tally.retried)}" if tally.retried else ""
         yield Row("attempts", f"{tally.attempts:,}{again}")
-    if tally.maybe_billed:
+    if tally.maybe_billed and not tally.simulated:
         yield Row("maybe billed", f"{plural(tally.maybe_billed, 'attempt')} that broke off without a reply", "warning")
 
 
-def _replies(replies: Replies) -> Iterator[Row]:
+def _replies(replies: Replies, *, simulated: bool) -> Iterator[Row]:
     if replies.used.replies:
-        yield Row(
-            "tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {_source(replies)}"
-        )
+        # The simulator's tokens are pieces of text of its own: there is nothing to compare them with.
+        source = "simulated: nobody was billed" if simulated else _source(replies)
+        yield Row("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {source}")
     if replies.cost_usd is not None:
         yield Row("cost", f"${replies.cost_usd:,.2f}")
     for label, histogram in (("first token", replies.first_token), ("whole reply", replies.total)):

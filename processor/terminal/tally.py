@@ -44,6 +44,8 @@ class Tally:
         self.pace = Pace()
         self.jobs: int | None = None
         """Jobs in the file, where it is known."""
+        self.simulated = False
+        """Nobody is billed."""
         self.failed: dict[str, Failed] = {}
         self.own_fault = 0
         """Of the failed ones, those the provider refused for themselves: sending them again is pointless."""
@@ -112,6 +114,7 @@ class Tally:
     def _run_started(self, event: RunStarted) -> None:
         self._started_at = self.last_at = event.at
         self.jobs = event.jobs
+        self.simulated = event.simulated
         self._done_at_start = event.done
 
     def _job_skipped(self, event: JobSkipped) -> None:

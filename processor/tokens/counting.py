@@ -152,9 +152,11 @@ def _value(key: str, value: Any, text: Text, why: set[str]) -> int:
 def _part(part: Any, text: Text, why: set[str]) -> int:
     if not isinstance(part, dict):
         return _as_json(part, text, why)
-    for key in ("text", "refusal"):
+    for key in ("text", "refusal", "thinking"):
         if isinstance(part.get(key), str):
             return text(part[key])
+    if isinstance(part.get("thinking"), list):
+        return sum(_part(inner, text, why) for inner in part["thinking"])
     for key, (reason, tokens) in PART_TOKENS.items():
         if key in part:
             why.add(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from processor.errors import ProtocolError
 from processor.models import JSON
 from processor.wire.choices import ChoicesFold, choices_per_prompt
+from processor.wire.parts import are_parts, plain
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
@@ -22,13 +23,16 @@ class ChatFold(ChoicesFold):
         if not isinstance(delta, dict):
             raise ProtocolError("a delta is no object")
         content = delta.get("content")
-        if content is not None and not isinstance(content, str):
-            raise ProtocolError("a delta's content is no text")
+        if content == []:
+            delta["content"] = None
+        elif content is not None and not isinstance(content, str) and not are_parts(content):
+            raise ProtocolError("a delta's content is neither text nor parts")
         return delta
 
     def _content(self, content: JSON) -> JSON:
         message = {"role": "assistant", "content": None} | content
         message["role"] = message["role"] or "assistant"
+        message["content"] = plain(message["content"])
         if not message["content"]:
             said_otherwise = any(message[name] for name in _INSTEAD_OF_CONTENT & message.keys())
             message["content"] = None if said_otherwise else ""

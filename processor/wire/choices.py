@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from processor.errors import ProtocolError, StreamTruncated
 from processor.models import JSON
 from processor.wire.fold import parse
-from processor.wire.merge import Pieces, index_of, merge, settled
+from processor.wire.merge import index_of, merge, settled
+from processor.wire.parts import Parts, Pieces
 from processor.wire.refusal import in_band
 from processor.wire.template import Shortcut
 
@@ -67,6 +68,8 @@ class ChoicesFold(ABC):
     def take_text(self) -> str:
         first = self._choices.get(0)
         pieces = first.content.get(self.text_field) if first else None
+        if isinstance(pieces, Parts):
+            pieces = pieces.said
         if not isinstance(pieces, Pieces):
             return ""
         new = pieces[self._taken :]

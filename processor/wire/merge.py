@@ -6,6 +6,7 @@ from typing import Any
 
 from processor.errors import ProtocolError
 from processor.models import JSON
+from processor.wire.parts import Parts, Pieces, are_parts
 
 MAX_INDEX = 65_535
 """More choices or tool calls than any server makes."""
@@ -13,8 +14,8 @@ SAID_ONCE = frozenset({"id", "index", "role", "type"})
 """Not pieces: some servers repeat them in every delta, or send them empty after the first."""
 
 
-class Pieces(list[str]):
-    """A string in the making. Adding to a str in a dict would copy it every time."""
+IN_PARTS = frozenset({"content", "thinking"})
+"""May be a list of parts instead of a text."""
 
 
 class Calls(dict[int, JSON]):
@@ -36,16 +37,27 @@ def merge(into: JSON, delta: JSON) -> None:
             if isinstance(known, Pieces):
                 known.append(value)
             else:
-                into[name] = Pieces((value,))
+                into[name] = _more_text(known, value)
         elif name == "tool_calls":
             into[name] = _merge_calls(known if isinstance(known, Calls) else Calls(), value)
         elif isinstance(value, dict):
             into[name] = known if isinstance(known, dict) else {}
             merge(into[name], value)
-        elif isinstance(value, list) and type(known) is list:
-            known.extend(value)
         else:
-            into[name] = value
+            into[name] = _longer(name, known, value) if isinstance(value, list) else value
+
+
+def _more_text(known: Any, text: str) -> Any:
+    return _merge_parts(known, [{"type": "text", "text": text}]) if isinstance(known, Parts) else Pieces((text,))
+
+
+def _longer(name: str, known: Any, value: list[Any]) -> list[Any]:
+    if name in IN_PARTS and are_parts(value):
+        return _merge_parts(known if isinstance(known, Parts) else Parts(known), value)
+    if type(known) is not list:
+        return value
+    known.extend(value)
+    return known
 
 
 def settled(making: JSON) -> JSON:
@@ -73,6 +85,16 @@ def _merge_calls(calls: Calls, pieces: Any) -> Calls:
     return calls
 
 
+def _merge_parts(parts: Parts, pieces: list[JSON]) -> Parts:
+    for piece in pieces:
+        if piece.get("type") == "text" and isinstance(piece.get("text"), str):
+            parts.said.append(piece["text"])
+        if parts.begins(piece):
+            parts.append({})
+        merge(parts[-1], piece)
+    return parts
+
+
 def _next_index(calls: Calls, piece: JSON) -> int:
     """For servers that send no index: a new id begins the next call, anything else belongs to the last one."""
     last = max(calls, default=-1)
@@ -86,4 +108,6 @@ def _made(value: Any) -> Any:
         return "".join(value)
     if isinstance(value, Calls):
         return [settled(call) for _, call in sorted(value.items())]
+    if isinstance(value, Parts):
+        return [_made(part) for part in value]
     return settled(value) if isinstance(value, dict) else value

@@ -11,7 +11,8 @@ from typing import Any
 from orjson import JSONDecodeError, loads
 
 from processor.models import JSON
-from processor.wire.merge import SAID_ONCE, Pieces
+from processor.wire.merge import SAID_ONCE
+from processor.wire.parts import Pieces
 
 _MAX_MISSES = 4
 """Templates in a row that fitted no further chunk, after which a stream is taken as it comes."""

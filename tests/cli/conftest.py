@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +58,6 @@ def inside(
 ) -> Iterator[Callable[..., Ended]]:
     """The program inside this process, in the shell's folder: as a process of its own, but quicker."""
     monkeypatch.chdir(shell.folder)
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*args: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["process", *args])
@@ -71,4 +69,3 @@ def inside(
         return Ended(int(end.value.code or 0), said.out, said.err)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
-from cli_world import Ended, Shell, asks, free_port
+from cli_world import KEY, Ended, Shell, asks, free_port
 
 from processor import flags
 from processor.simulator.dialects import Dialect
 from processor.simulator.limits import KINDS
+from processor.simulator.settings import Auth
 
 Run = Callable[..., Ended]
 
@@ -57,6 +58,41 @@ def test_it_misbehaves_as_it_is_told_and_the_run_gets_through(shell: Shell, insi
     assert shell.end(process).code == 0
 
 
+def test_a_model_it_does_not_know_costs_one_request(shell: Shell, inside: Run) -> None:
+    process, url = serving(shell, "--first-token", "0", "--speed", "inf", "--models", "gpt-5, gpt-4o-mini")
+    shell.write("jobs.jsonl", *({"prompt": f"Say {number}."} for number in range(50)))
+    mistyped = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--model", "gpt-4o-mni", "--quiet")
+    assert mistyped.code == 3
+    assert mistyped.error.startswith("the provider does not know the model gpt-4o-mni: The model `gpt-4o-mni` does not")
+    assert (shell.rows("r.jsonl"), (shell.folder / "r.errors.jsonl").exists()) == ([], False)
+    mended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--model", "gpt-4o-mini")
+    assert (mended.code, mended.said("attempts")) == (0, "50")
+    assert sum(row["attempts"] for row in shell.rows("r.jsonl")) == 51
+    process.send_signal(signal.SIGTERM)
+    assert shell.end(process).code == 0
+
+
+def test_a_first_job_with_a_wrong_model_does_not_keep_the_others_from_their_replies(shell: Shell, inside: Run) -> None:
+    process, url = serving(shell, "--first-token", "0", "--speed", "inf", "--models", "gpt-4o-mini")
+    shell.write("jobs.jsonl", {"id": "bad", "model": "gpt-9", "prompt": "Hi"}, *asks(20))
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url)
+    assert ended.code == 1
+    assert len(shell.rows("r.jsonl")) == 20
+    assert [row["custom_id"] for row in shell.rows("r.errors.jsonl")] == ["bad"]
+    process.send_signal(signal.SIGTERM)
+    assert shell.end(process).code == 0
+
+
+def test_it_can_ask_for_a_key_and_refuse_it(shell: Shell, inside: Run) -> None:
+    process, url = serving(shell, "--auth", "refused")
+    shell.write("jobs.jsonl", *asks(5))
+    shell.environ["OPENAI_API_KEY"] = KEY
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--quiet")
+    assert (ended.code, ended.error) == (3, "the provider refused: Incorrect API key provided.")
+    process.send_signal(signal.SIGTERM)
+    assert shell.end(process).code == 0
+
+
 def test_a_port_that_is_taken_is_one_line(inside: Run) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", free_port()))
@@ -68,7 +104,9 @@ def test_a_port_that_is_taken_is_one_line(inside: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "known"), [(flags.Kind, KINDS), (flags.Dialect, get_args(Dialect))], ids=["kind", "dialect"]
+    ("flag", "known"),
+    [(flags.Kind, KINDS), (flags.Dialect, get_args(Dialect)), (flags.ServerAuth, get_args(Auth))],
+    ids=["kind", "dialect", "auth"],
 )
 def test_its_flags_know_what_the_simulator_knows(flag: object, known: tuple[str, ...]) -> None:
     literal = get_args(flag)[0]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from typing import BinaryIO
 
 import pytest
 from cli_world import Ended, Server, Shell, ask, asks, free_port
 
+from processor.reading.source import Source
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
 
@@ -98,6 +103,25 @@ def test_an_account_without_credit_stops_the_run_where_it_is(shell: Shell, insid
     assert len(shell.rows("r.jsonl")) == 40
 
 
+@pytest.mark.parametrize(("readable", "code"), [(2, 3), (1, 2)])
+def test_a_job_file_that_can_be_read_no_further_ends_the_run_in_order(
+    shell: Shell, inside: Run, server: Server, monkeypatch: pytest.MonkeyPatch, readable: int, code: int
+) -> None:
+    """A bad sector: some chunks of it are read, after all of them were counted."""
+    shell.write("jobs.jsonl", *asks(2000))
+
+    async def chunks(source: Source) -> AsyncIterator[bytes]:
+        with source._reading():
+            for chunk in (b"\n", json.dumps(ask("a")).encode() + b"\n")[:readable]:
+                yield chunk
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Source, "_chunks", chunks)
+    ended = inside("jobs.jsonl", "--out", "r.jsonl", "--quiet")
+    assert (ended.code, ended.error) == (code, "cannot read jobs.jsonl: input/output error")
+    assert len(shell.rows("r.jsonl")) == len(server.asked) == readable - 1
+
+
 def test_a_server_that_always_fails_costs_a_job_its_attempts(shell: Shell, inside: Run, serving: Serving) -> None:
     server = serving(replace(INSTANT, faults=Faults({"error_500": 1.0})))
     shell.write("jobs.jsonl", ask("a"))
@@ -128,6 +152,36 @@ def running(shell: Shell, serving: Serving) -> Callable[..., subprocess.Popen[by
 
 
 Running = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def starting(shell: Shell) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+    """A run that still reads its settings: from a pipe, whose writing end is given."""
+    shell.write("jobs.jsonl", ask("a"))
+    os.mkfifo(shell.folder / "settings.toml")
+    process = shell.start("jobs.jsonl", "--out", "r.jsonl", "--simulate", "--config", "settings.toml")
+    with (shell.folder / "settings.toml").open("wb", buffering=0) as settings:
+        yield process, settings
+
+
+Starting = tuple[subprocess.Popen[bytes], BinaryIO]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_has_not_begun_ends_at_once_without_a_trace(shell: Shell, starting: Starting, number: int) -> None:
+    process, _ = starting
+    process.send_signal(number)
+    assert shell.end(process) == Ended(130, "", "interrupted: run the same command again to go on\n")
+    assert sorted(path.name for path in shell.folder.iterdir()) == ["jobs.jsonl", "settings.toml"]
+
+
+def test_asking_a_run_too_early_does_it_no_harm(shell: Shell, starting: Starting) -> None:
+    process, settings = starting
+    process.send_signal(signal.SIGUSR1)
+    settings.write(b"concurrency = 2\n")
+    settings.close()
+    assert shell.end(process).code == 0
+    assert len(shell.rows("r.jsonl")) == 1
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])

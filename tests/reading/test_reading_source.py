@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, InputError
 from processor.reading import source as source_module
 from processor.reading.fingerprints import digest
 from processor.reading.formats import Defaults, Draft
@@ -54,6 +56,70 @@ def test_a_file_is_read_line_by_line(jobs: Path) -> None:
     assert isinstance(broken, BadLine)
     assert (broken.line, broken.code, broken.custom_id) == (3, "invalid_json", None)
     assert broken.fingerprint == digest(b"broken")
+
+
+class Failing:
+    """A file on a disk that can be read only so far."""
+
+    def __init__(self, file: Any, chunks: int) -> None:
+        self._file = file
+        self._chunks = chunks
+
+    def read(self, size: int) -> bytes:
+        self._chunks -= 1
+        if self._chunks < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        chunk: bytes = self._file.read(size)
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def failing_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = source_module._open
+    monkeypatch.setattr(source_module, "_open", lambda path: Failing(opened(path), chunks))
+
+
+def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes((JOB + b"\n") * (CHUNK_BYTES // 8))
+    failing_after(1, monkeypatch)
+    last = 0
+
+    async def all_of_it() -> None:
+        nonlocal last
+        with closing(Source(str(path), Defaults())) as source:
+            async for found in source:
+                last = found.line
+
+    with pytest.raises(InputError, match=r"cannot read .*jobs.jsonl: input/output error"):
+        asyncio.run(all_of_it())
+    assert last == CHUNK_BYTES // len(JOB + b"\n")
+
+
+def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_after(0, monkeypatch)
+    with closing(Source(str(jobs), Defaults())) as source, pytest.raises(ConfigError, match="input/output error"):
+        source.count()
+
+
+def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*args: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(source_module, "WORTH_PASSING_BYTES", 0)
+    monkeypatch.setattr(os, "pread", unreadable)
+
+    async def all_of_it() -> None:
+        with closing(Source(str(jobs), Defaults())) as source:
+            async for _ in source.unfinished(lambda identities, begin, end: begin):
+                pass
+
+    with pytest.raises(InputError, match="input/output error"):
+        asyncio.run(all_of_it())
 
 
 def test_lines_longer_than_a_chunk_are_whole(tmp_path: Path) -> None:

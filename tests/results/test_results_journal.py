@@ -160,6 +160,7 @@ def test_what_cannot_hold_results_is_refused_in_one_line(tmp_path, kind):
         out = tmp_path / "none" / "results.jsonl"
     with pytest.raises(OutputError, match=r"cannot write .*: (not a regular file|No such file or directory)"):
         Journal(out)
+    assert [path.name for path in tmp_path.iterdir()] == ([] if kind == "no folder" else ["results.jsonl"])
 
 
 def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
@@ -301,6 +302,32 @@ def test_a_file_of_something_else_is_refused_and_left_alone(data):
         with pytest.raises(ConfigError, match="holds something else than results"):
             journal_on(platter)
         assert platter.contents(path) == data
+        assert list(platter.names) == [path], "nothing is left beside it"
+
+
+def test_a_state_file_of_an_earlier_run_outlives_a_refused_one():
+    platter = Platter()
+    write(platter, reply("a"))
+    with pytest.raises(ConfigError):
+        journal_on(platter, simulated=True)
+    assert platter.contents(STATE) == b""
+
+
+def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_another():
+    platter = Platter()
+
+    class Late(MemoryDisk):
+        def open(self, path, mode):
+            file = super().open(path, mode)
+            if path == STATE and platter.names[STATE] is first:
+                platter.delete(STATE)
+            return file
+
+    MemoryDisk(platter).open(STATE, "update")
+    first = platter.names[STATE]
+    Journal(OUT, disk=Late(platter), offload=inline)
+    with pytest.raises(OutputError, match="another run"):
+        journal_on(platter)
 
 
 # ---------------------------------------------------------------- repair

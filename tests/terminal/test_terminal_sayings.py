@@ -10,7 +10,7 @@ import pytest
 
 from processor.events import AttemptEnded, AttemptStarted, BoundBy, Event, JobFinished, JobSkipped, RunStarted, Stopping
 from processor.models import Failure, Reply, Result, Timing, Usage
-from processor.terminal import opening, rows, screen, summary
+from processor.terminal import opening, rows, screen, status, summary
 from processor.terminal.opening import Opening
 from processor.terminal.rows import Row
 from processor.terminal.summary import Closing
@@ -189,6 +189,18 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
         "errors        results.errors.jsonl\n"
         "to go on      process jobs.jsonl --out results.jsonl\n"
     )
+
+
+def test_a_simulated_run_says_that_nobody_was_billed_and_compares_nothing() -> None:
+    events = [*attempt(0.0, "stream_truncated"), reply(50.0, "stop", (1000, 500))]
+    simulated = Tally()
+    for event in (RunStarted(at=0.0, jobs=1, done=0, simulated=True), *events):
+        simulated(event)
+    text = said(simulated)
+    assert "tokens       1,000 prompt + 500 completion, simulated: nobody was billed\n" in text
+    assert "maybe billed" not in text
+    assert summary.summary_json(simulated, CLOSING)["simulated"] is True
+    assert ", simulated" in status.line(simulated, 60.0)
 
 
 def test_nothing_to_do_says_so() -> None:

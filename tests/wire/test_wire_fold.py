@@ -162,6 +162,64 @@ def test_reasoning_refusals_and_unknown_fields_are_kept() -> None:
     assert made["flag"] is False
 
 
+def thinking(*texts: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text} for text in texts]}
+
+
+def test_content_in_parts_becomes_one_part_for_each_stretch_of_a_kind() -> None:
+    made = message(
+        chunk(delta(role="assistant", content="")),
+        chunk(delta(content=[thinking("Let me ")])),
+        chunk(delta(content=[thinking("think", ".")])),
+        chunk(delta(content=[{"type": "text", "text": "It "}])),
+        chunk(delta(content="is ")),
+        chunk(delta(content=[])),
+        chunk(delta(content=[{"type": "text", "text": "4."}, {"type": "reference", "reference_ids": [1]}])),
+        chunk(delta(content=[{"type": "reference", "reference_ids": [2]}])),
+    )
+    assert made["content"] == [
+        thinking("Let me think."),
+        {"type": "text", "text": "It is 4."},
+        {"type": "reference", "reference_ids": [1]},
+        {"type": "reference", "reference_ids": [2]},
+    ]
+
+
+def test_text_before_any_parts_is_the_first_of_them() -> None:
+    made = message(chunk(delta(content="Hm")), chunk(delta(content=". ")), chunk(delta(content=[thinking("so")])))
+    assert made["content"] == [{"type": "text", "text": "Hm. "}, thinking("so")]
+
+
+def test_parts_that_are_nothing_but_text_are_text() -> None:
+    part = {"type": "text", "text": "Hello"}
+    assert message(chunk(delta(content=[part])), chunk(delta(content=" world")))["content"] == "Hello world"
+    assert message(chunk(delta(content=[part | {"annotations": []}])))["content"] == [part | {"annotations": []}]
+    assert message(chunk(delta(content=[])))["content"] == ""
+
+
+def test_the_text_in_parts_can_be_taken_as_it_comes_without_the_thinking() -> None:
+    fold = folded(chunk(delta(content="a")))
+    assert fold.take_text() == "a"
+    fold.feed([chunk(delta(content=[thinking("x"), {"type": "text", "text": "b"}])), chunk(delta(content="c"))])
+    assert fold.take_text() == "bc"
+    assert fold.take_text() == ""
+
+
+@given(st.lists(st.sampled_from(["text", "part", "thinking"]).flatmap(lambda k: st.tuples(st.just(k), st.text()))))
+def test_no_text_of_any_parts_is_lost(said: list[tuple[str, str]]) -> None:
+    as_content: dict[str, Any] = {
+        "text": lambda text: text,
+        "part": lambda text: [{"type": "text", "text": text}],
+        "thinking": lambda text: [thinking(text)],
+    }
+    content = message(*(chunk(delta(content=as_content[kind](text))) for kind, text in said))["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    spoken = "".join(part["text"] for part in parts if part["type"] == "text")
+    thought = "".join(inner["text"] for part in parts if part["type"] == "thinking" for inner in part["thinking"])
+    assert spoken == "".join(text for kind, text in said if kind != "thinking")
+    assert thought == "".join(text for kind, text in said if kind == "thinking")
+
+
 def test_a_field_that_changes_its_type_ends_as_the_last_one_said() -> None:
     assert message(chunk(delta(x="a")), chunk(delta(x=[1])), chunk(delta(x=[2])))["x"] == [1, 2]
     assert message(chunk(delta(x=[1])), chunk(delta(x="a")), chunk(delta(x="b")))["x"] == "ab"

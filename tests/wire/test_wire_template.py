@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from processor.errors import ProtocolError
 from processor.wire import open_fold
-from processor.wire.merge import Pieces
+from processor.wire.parts import Pieces
 from processor.wire.template import Shortcut
 
 HEAD = b'{"id":"a","choices":[{"index":0,"delta":{"content":'
