@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, Protocol
 
 from processor.models import Job, Reply, Result, Target
@@ -154,10 +155,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """No new requests from now on; those in flight are being finished."""
+    """No new requests from now on; those in flight may finish within ``grace_s``."""
 
     at: float
     why: str
+    grace_s: float = inf
 
 
 Event = (

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from processor import exit_codes
-from processor.errors import InputError, OutputError
+from processor.errors import ConfigError, InputError, OutputError
 from processor.events import JobSkipped, Stopping
 from processor.limits.gate import GateSnapshot
 from processor.models import Job, Result
@@ -77,12 +77,13 @@ class Run:
         if self._ended is not None:
             return
         self._ended = Outcome(exit_code=exit_code, why=why)
-        self._rooms.listen(Stopping(at=self._loop.time(), why=why))
+        grace_s = self._terms.grace_s if grace_s is None else grace_s
+        self._rooms.listen(Stopping(at=self._loop.time(), why=why, grace_s=grace_s))
         self._phases.close()
         if self._feeder:
             # At whatever it waits for, even a row: that one is on its way to the disk already.
             self._feeder.cancel()
-        self._loop.call_later(self._terms.grace_s if grace_s is None else grace_s, self.abort)
+        self._loop.call_later(grace_s, self.abort)
 
     def abort(self) -> None:
         """Break off what is in flight; what is being written is written whole."""
@@ -117,7 +118,7 @@ class Run:
             await work
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED, grace_s=0)
-        except InputError as error:
+        except (InputError, ConfigError) as error:
             code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
             self.stop(str(error), exit_code=code)
         except Exception as error:  # noqa: BLE001

@@ -235,8 +235,9 @@ class Journal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        is_told = error is not None or self._closing is not None
         try:
             await self.close()
         except OutputError:
-            if error is None:
+            if not is_told:
                 raise

@@ -20,6 +20,7 @@ from processor.session.plan import Plan
 from processor.session.wiring import Output
 from processor.terminal import opening, progress, rows, screen, summary
 from processor.terminal.tally import Tally
+from processor.terminal.words import size
 
 ROW_BYTES = 2048
 """What a row takes, where there are none yet to tell."""
@@ -95,7 +96,7 @@ def _little_room(journal: Journal, jobs: int, done: int) -> tuple[str, ...]:
         rows_bytes = journal.found[journal.paths.replies].size / journal.replied if journal.replied else ROW_BYTES
         needed = (jobs - done) * rows_bytes
         if needed > free:
-            return (f"{free / 2**20:,.0f} MiB are free, and about {needed / 2**20:,.0f} MiB still to come",)
+            return (f"{size(free)} are free, and about {size(needed)} still to come",)
     return ()
 
 

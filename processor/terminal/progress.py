@@ -102,6 +102,6 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
 
 def _stopping(event: Stopping, in_flight: int) -> str:
     why = f"stopping: {one_line(event.why, limit=1000)}"
-    if not in_flight:
+    if not in_flight or not event.grace_s:
         return why
     return f"{why}; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off"

@@ -14,6 +14,9 @@ from processor.terminal.status import BOUND_WORDS
 from processor.terminal.tally import Tally
 from processor.terminal.words import duration, listed, one_line, percent, plural
 
+ONLY_IF_ASKED = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
+"""Failures that stand until the job is changed. A line that is no job is looked at anew by every run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
@@ -183,7 +186,8 @@ def _go_on(tally: Tally, closing: Closing) -> Iterator[Row]:
     if tally.unsettled or tally.stopping or tally.failures > own_fault:
         yield Row("to go on", closing.command, "command")
     elif own_fault:
-        yield Row("once fixed", f"{closing.command} --retry-failed", "command")
+        only_if_asked = tally.skipped["own_fault"] or not ONLY_IF_ASKED.isdisjoint(tally.failed)
+        yield Row("once fixed", closing.command + (" --retry-failed" if only_if_asked else ""), "command")
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -36,6 +36,12 @@ def duration(seconds: float) -> str:
     return f"{whole // DAY_S}d {whole % DAY_S // HOUR_S:02}h"
 
 
+def size(number: float) -> str:
+    """Bytes: ``12 KiB``, ``3,400 MiB``."""
+    mib = number / 2**20
+    return f"{mib:,.0f} MiB" if mib >= 1 else f"{number / 2**10:,.0f} KiB"
+
+
 def percent(share: float) -> str:
     """``82%``; ``<1%`` and ``>99%`` rather than a rounded lie."""
     if 0 < share < 0.005:

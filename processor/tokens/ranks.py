@@ -22,7 +22,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from processor.errors import ConfigError
+from processor.errors import ConfigError, reason
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -107,7 +107,7 @@ def load(encoding: str) -> Encoding:
             return tiktoken.get_encoding(encoding)
     except OSError as error:
         raise ConfigError(
-            f"cannot unpack tiktoken's {encoding}: {error}; let XDG_CACHE_HOME name a writable folder"
+            f"cannot unpack tiktoken's {encoding}: {reason(error)}; let XDG_CACHE_HOME name a writable folder"
         ) from error
 
 

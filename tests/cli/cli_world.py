@@ -69,13 +69,19 @@ class Shell:
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environ |= {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", "PYTHONWARNINGS": "error"}
 
-    def __call__(self, *args: str, stdin: bytes = b"", timeout_s: float = 60, **environ: str) -> Ended:
-        process = self.start(*args, stdin=subprocess.PIPE, **environ)
+    def __call__(
+        self, *args: str, stdin: bytes = b"", timeout_s: float = 60, room_bytes: int | None = None, **environ: str
+    ) -> Ended:
+        process = self.start(*args, stdin=subprocess.PIPE, room_bytes=room_bytes, **environ)
         return self.end(process, stdin, timeout_s=timeout_s)
 
-    def start(self, *args: str, stdin: int = subprocess.DEVNULL, **environ: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *args: str, stdin: int = subprocess.DEVNULL, room_bytes: int | None = None, **environ: str
+    ) -> subprocess.Popen[bytes]:
+        """``room_bytes``: no file of its may be larger, as on a disk without more room."""
+        limited = [] if room_bytes is None else ["sh", "-c", f'ulimit -f {room_bytes // 512} && exec "$@"', "sh"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "processor", *args],
+            [*limited, sys.executable, "-m", "processor", *args],
             cwd=self.folder,
             env={**self.environ, **environ},
             stdin=stdin,

@@ -122,6 +122,30 @@ def test_a_job_file_that_can_be_read_no_further_ends_the_run_in_order(
     assert len(shell.rows("r.jsonl")) == len(server.asked) == readable - 1
 
 
+def test_a_disk_that_is_full_ends_the_run_in_order_and_with_room_it_goes_on(shell: Shell, serving: Serving) -> None:
+    """Room for some rows: the system refuses to let the file grow beyond that."""
+    serving(INSTANT)
+    shell.write("jobs.jsonl", *asks(60))
+    ended = shell("jobs.jsonl", "--out", "r.jsonl", room_bytes=20_000)
+    assert ended.code == 3
+    assert ended.said("stopping:") == "cannot write r.jsonl: File too large"
+    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl"
+    whole = (shell.folder / "r.jsonl").read_bytes().splitlines(keepends=True)
+    assert 0 < len(whole) < 60
+    again = shell("jobs.jsonl", "--out", "r.jsonl")
+    assert (again.code, len(shell.rows("r.jsonl"))) == (0, 60)
+    kept = [line for line in whole if line.endswith(b"\n")]
+    assert (shell.folder / "r.jsonl").read_bytes().startswith(b"".join(kept))
+
+
+def test_where_nothing_can_be_unpacked_to_count_tokens_with_the_run_says_so(shell: Shell, server: Server) -> None:
+    shell.write("jobs.jsonl", ask("a"))
+    nowhere = {"XDG_CACHE_HOME": str(shell.folder / "cache"), "TMPDIR": str(shell.folder)}
+    ended = shell("jobs.jsonl", "--out", "r.jsonl", room_bytes=20_000, **nowhere)
+    assert ended.code == (3 if server.asked else 2)
+    assert ended.said("stopping:").startswith("cannot unpack tiktoken's o200k_base: file too large; let XDG_CACHE_HOME")
+
+
 def test_a_server_that_always_fails_costs_a_job_its_attempts(shell: Shell, inside: Run, serving: Serving) -> None:
     server = serving(replace(INSTANT, faults=Faults({"error_500": 1.0})))
     shell.write("jobs.jsonl", ask("a"))

@@ -123,6 +123,8 @@ def test_a_stop_says_why_and_what_is_still_in_flight() -> None:
     text = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, why="interrupted"))
     assert text == "stopping: interrupted; 64 requests in flight may still finish, Ctrl-C breaks them off\n"
     assert watched("notices", io.StringIO(), 1.0, Stopping(at=0.0, why="quota")) == "stopping: quota\n"
+    at_once = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, why="no room", grace_s=0.0))
+    assert at_once.endswith("stopping: no room\n"), "nothing is said of finishing"
 
 
 def test_quiet_is_quiet() -> None:
@@ -306,6 +308,7 @@ def test_a_reply_that_did_not_stream_is_printed_whole() -> None:
             {"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}}]},
             'f({"a": 1})',
         ),
+        ({"choices": [{"message": {"content": [{"type": "thinking"}, {"type": "text", "text": "Hi."}]}}]}, "Hi."),
         ({"choices": [{"message": {"content": ""}}]}, ""),
         ({"choices": []}, ""),
         ({"data": []}, ""),

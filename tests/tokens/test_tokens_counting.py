@@ -150,6 +150,9 @@ def test_a_reply_counts_calls_and_marks_them() -> None:
 def test_content_in_parts_counts_its_text() -> None:
     message = {"content": [{"type": "text", "text": "123"}]}
     assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(3)
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "12345"}]}
+    message["content"].insert(0, thought)
+    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(8)
 
 
 def test_a_completion_counts_its_texts() -> None:
