@@ -11,6 +11,8 @@ from processor.errors import ConfigError
 from processor.results.upkeep import Paths
 from processor.session.machine import most_in_flight
 
+JOB_FILE = "the job file"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -48,8 +50,10 @@ def check_files(plan: Plan) -> None:
     """No file is used for two things: results written where jobs are read would never end. Raises ConfigError."""
     used: dict[Path, str] = {}
     for path, purpose in _files(plan):
+        if purpose != JOB_FILE:
+            _check_is_no_folder(path)
         if path.exists() and not path.is_file():
-            continue  # a device, or a folder, which says so itself when it is opened
+            continue  # a device, which says so itself when it is opened
         file = path.resolve()
         if file in used:
             raise ConfigError(f"{path} cannot be both {used[file]} and {purpose}")
@@ -58,8 +62,14 @@ def check_files(plan: Plan) -> None:
         used[file] = purpose
 
 
+def _check_is_no_folder(path: Path) -> None:
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: is a directory")
+
+
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.out != "-":
+        _check_is_no_folder(Path(plan.out))  # one without a name, `.`, has no names beside it either
         paths = Paths.of(Path(plan.out))
         yield paths.replies, "the results file"
         yield paths.failures, "the errors file"
@@ -70,4 +80,4 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.summary_json:
         yield plan.summary_json, "the summary"
     if plan.jobs != "-" and Path(plan.jobs).exists():
-        yield Path(plan.jobs), "the job file"
+        yield Path(plan.jobs), JOB_FILE

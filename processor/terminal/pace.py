@@ -57,9 +57,16 @@ class Pace:
         return _sum([limits.tpm for limits in self.limits.values()])
 
     def seconds_for(self, jobs: int, now: float, elapsed_s: float) -> float | None:
-        """How long so many more will take at the recent pace; None where nothing tells."""
+        """How long so many more will take at the recent pace, and within the limit; None where nothing tells."""
         finished = self._finished.total(now)
-        return jobs * min(elapsed_s, RECENT_S) / finished if finished else None
+        return max(jobs * min(elapsed_s, RECENT_S) / finished, self._least_s(jobs, now)) if finished else None
+
+    def _least_s(self, jobs: int, now: float) -> float:
+        """After a burst the limit knows better than the pace."""
+        if not self.rpm:
+            return 0.0
+        at_once = max(self.rpm - self.requests_last_minute(now), 0.0)
+        return max(jobs - at_once, 0.0) * 60 / self.rpm
 
     def bound_shares(self, now: float) -> list[tuple[Bound | None, float]]:
         """What the run waited for, as shares of its time, largest first. None stands for nothing."""

@@ -110,7 +110,7 @@ def test_a_line_says_all_that_matters_without_escape_codes() -> None:
     text = watched("lines", io.StringIO(), 11.0, *a_run(-90.0))
     assert text == (
         "[1m 40s] 999/2,000 done (50%), 1 failed, 64 in flight, RPM 487/500, TPM 195k/200k, 999k tokens, "
-        "bound by tokens, 1m 40s left\n"
+        "bound by tokens, 1m 58s left\n"
     )
 
 
@@ -179,7 +179,7 @@ def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: Event) -> list
 )
 def test_two_lines_fit_any_width(columns: int, details: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bar, below = drawn(columns, monkeypatch, *a_run(-90.0))
-    assert re.fullmatch(r"[━╸╺ ]+  999/2,000  50%  1m 40s left\s*", bar)
+    assert re.fullmatch(r"[━╸╺ ]+  999/2,000  50%  1m 58s left\s*", bar)
     assert len(bar) < columns
     assert below == details
 

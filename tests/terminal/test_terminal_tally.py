@@ -227,6 +227,13 @@ def test_what_is_left_is_foretold_from_the_recent_pace() -> None:
     assert Tally().elapsed_s(5.0) == 0.0
 
 
+def test_after_a_burst_the_limit_tells_how_long_the_rest_will_take() -> None:
+    limits = LimitsKnown(at=0.0, lane="", rpm=60, tpm=None, source="reported")
+    burst = [step for n in range(60) for step in (sent(n / 20), replied({}, at=n / 20))]
+    tally = told(RunStarted(at=0.0, jobs=400, done=0), limits, *burst)
+    assert tally.eta_s(5.0) == pytest.approx(340.0)
+
+
 def test_a_change_of_pace_is_followed() -> None:
     fast = [replied({}, at=n / 10) for n in range(6000)]
     slow = [replied({}, at=600.0 + n) for n in range(600)]
