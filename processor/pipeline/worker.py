@@ -57,17 +57,17 @@ class Worker:
                 return decision
             if isinstance(decision, Result):
                 await self._while_in_doubt(care)
-                await self._give_up_late(job, decision)
+                await self.give_up(decision, late=job)
                 return None
             care.again = True
             with self._phases.waiting(care):
                 await asyncio.sleep(decision.after_s)
         return None
 
-    async def give_up(self, result: Result) -> None:
-        """Write a failed row."""
+    async def give_up(self, result: Result, *, late: Job | None = None) -> None:
+        """Write a failed row. ``late``: the job, where others may have been echoed since it was."""
         self.failures += 1
-        await self._write(result)
+        await self._write(result, late)
 
     def _prepare(self, job: Job) -> Care:
         counter = self._rooms.counter
@@ -205,14 +205,11 @@ class Worker:
         simulated = self._simulated
         return settling.failed(care.job, failure, error, attempts=care.attempts, timing=timing, simulated=simulated)
 
-    async def _give_up_late(self, job: Job, result: Result) -> None:
-        """Others have been echoed since."""
-        if self._rooms.echo:
-            self._rooms.echo.begin(job)
-        await self.give_up(result)
-
-    async def _write(self, result: Result) -> None:
+    async def _write(self, result: Result, late: Job | None = None) -> None:
+        echo = self._rooms.echo
         await self._rooms.sink.append(result)
         self._rooms.listen(JobFinished(at=self._loop.time(), result=result))
-        if self._rooms.echo:
-            self._rooms.echo.end(result)
+        if echo and late:
+            echo.begin(late)
+        if echo:
+            echo.end(result)

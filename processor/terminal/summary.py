@@ -187,7 +187,8 @@ def _go_on(tally: Tally, closing: Closing) -> Iterator[Row]:
         yield Row("to go on", closing.command, "command")
     elif own_fault:
         only_if_asked = tally.skipped["own_fault"] or not ONLY_IF_ASKED.isdisjoint(tally.failed)
-        yield Row("once fixed", closing.command + (" --retry-failed" if only_if_asked else ""), "command")
+        flag = " --retry-failed" if only_if_asked and "--retry-failed" not in closing.command else ""
+        yield Row("once fixed", closing.command + flag, "command")
 
 
 def _counts(counts: Counter[str]) -> str:

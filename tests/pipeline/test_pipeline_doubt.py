@@ -9,8 +9,8 @@ import pytest
 from pipeline_world import ERRORS, QUICK, STATE, Ran, World, ask
 
 from processor.errors import AddressUnknown, ModelUnknown, ServerError
-from processor.events import AttemptEnded, JobFinished, Sent, Stream, Tell
-from processor.models import JSON, Job, Reply, Target
+from processor.events import AttemptEnded, JobFinished, Sent, Signal, Stream, Tell
+from processor.models import JSON, Job, Reply, Result, Target
 from processor.pipeline import Terms
 from processor.pipeline.doubt import FEW, MOST_IN_DOUBT
 
@@ -121,6 +121,32 @@ def test_an_address_where_there_is_nothing_costs_one_request_too() -> None:
 def test_models_without_end_are_not_tried_without_end() -> None:
     ran = World(KNOWS_M).run([ask(number, model=f"model-{number}") for number in range(100)])
     assert (ran.exit_code, len(ran.sent)) == (3, FEW)
+
+
+class Heard:
+    """An echo that only listens."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def begin(self, job: Job) -> None:
+        self.said.append(f"begin {job.custom_id}")
+
+    def tell(self, signal: Signal) -> None:
+        pass
+
+    def end(self, result: Result) -> None:
+        self.said.append(f"end {result.custom_id}")
+
+
+def test_where_replies_are_echoed_a_late_failure_is_told_from_them() -> None:
+    world, echo = World(KNOWS_M), Heard()
+    ran = world.run(wrong(0) + right(1, 2), concurrency=1, terms=Terms(ahead=1), echo=echo)
+    assert ran.exit_code == 1
+    assert echo.said[:3] == ["begin job-0", "begin job-1", "end job-1"]
+    late = echo.said.index("begin job-0", 1)
+    assert echo.said[late + 1] == "end job-0", "in one piece, whoever else is at it"
+    assert sorted(echo.said[3:]) == ["begin job-0", "begin job-2", "end job-0", "end job-2"]
 
 
 def test_what_waits_in_doubt_is_not_under_way() -> None:

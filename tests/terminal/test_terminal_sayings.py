@@ -216,6 +216,14 @@ def test_nothing_done_says_so() -> None:
 def test_jobs_of_their_own_fault_are_only_sent_again_once_fixed() -> None:
     text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1))
     assert text.endswith("once fixed  process jobs.jsonl --out results.jsonl --retry-failed\n")
+    again = Closing(results="r.jsonl", errors=None, command="process jobs.jsonl --retry-failed")
+    text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1), again)
+    assert text.endswith("once fixed  process jobs.jsonl --retry-failed\n")
+
+
+def test_lines_that_are_no_jobs_need_no_flag_once_they_are_mended() -> None:
+    text = said(tally(failure("invalid_json", "line 3", own_fault=True), jobs=1))
+    assert text.endswith("once fixed  process jobs.jsonl --out results.jsonl\n")
 
 
 def test_failures_that_may_pass_are_tried_again_by_the_same_command() -> None:
