@@ -42,6 +42,6 @@ def absence(status: int, said: Saying) -> type[NotFound] | None:
         return ModelUnknown
     if status == 404 and _NO_MODEL_404.search(said.message):
         return ModelUnknown
-    if status in (404, 405) and (said.body is None or _NO_ADDRESS.search(said.message)):
+    if status in (404, 405, 501) and (said.body is None or _NO_ADDRESS.search(said.message)):
         return AddressUnknown
     return None

@@ -40,6 +40,8 @@ _STATUS_OF_KIND = {
 """For errors told inside a stream, which have no status of their own."""
 _SERVERS_FAULT = frozenset({408, 409})
 _KEYS_FAULT = frozenset({401, 403})
+_NOT_IMPLEMENTED = 501
+"""No server changes its mind about that."""
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LIMIT_AND_REQUESTED = re.compile(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
@@ -88,7 +90,7 @@ def _error_class(status: int, said: Saying, should_retry: str | None) -> type[St
         return Refused if status in _KEYS_FAULT else Rejected
     if status == 429:
         return RateLimited
-    if should_retry == "true" or status in _SERVERS_FAULT or status >= 500:
+    if should_retry == "true" or status in _SERVERS_FAULT or (status >= 500 and status != _NOT_IMPLEMENTED):
         return ServerError
     return Refused if status in _KEYS_FAULT else absence(status, said) or Rejected
 

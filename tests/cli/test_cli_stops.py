@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO
 
 import pytest
@@ -89,6 +91,29 @@ def test_a_wrong_model_costs_one_request_and_says_so(shell: Shell, inside: Run, 
     mended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-5")
     assert mended.code == 0
     assert len(shell.rows("r.jsonl")) == 300
+
+
+def test_so_does_an_address_that_leads_to_something_else(shell: Shell, inside: Run) -> None:
+    """A server of files, which knows nothing of LLMs."""
+    asked: list[str] = []
+
+    class Files(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            asked.append(self.path)
+
+    shell.write("jobs.jsonl", *asks(50))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as files:
+        thread = threading.Thread(target=files.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{files.server_port}"
+        ended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--quiet")
+        files.shutdown()
+        thread.join()
+    assert ended.code == 3
+    assert ended.error.startswith("there is nothing at /v1/chat/completions: HTTP 501 Not Implemented")
+    assert ended.error.endswith("; is --base-url right?")
+    assert set(asked) == {"/v1/chat/completions"}
+    assert shell.rows("r.jsonl") == [] and not (shell.folder / "r.errors.jsonl").exists()
 
 
 def test_an_account_without_credit_stops_the_run_where_it_is(shell: Shell, inside: Run, serving: Serving) -> None:

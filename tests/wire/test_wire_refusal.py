@@ -119,6 +119,7 @@ def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, 
         (404, b"<html><head><title>404 Not Found</title></head></html>"),
         (404, b""),
         (405, b"<html><head><title>405 Not Allowed</title></head></html>"),
+        (501, b"<html><head><title>Error response</title></head></html>"),
     ],
 )
 def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None:
