@@ -34,7 +34,7 @@ _NO_ADDRESS = re.compile(
 
 def absence(status: int, said: Saying) -> type[NotFound] | None:
     """What is not there, where the server says so; else None."""
-    if status in (400, 404) and not _MODEL_KINDS.isdisjoint(said.kinds):
+    if status in (400, 403, 404) and not _MODEL_KINDS.isdisjoint(said.kinds):
         return ModelUnknown
     if 300 <= status < 400:
         return AddressUnknown

@@ -92,7 +92,7 @@ def _error_class(status: int, said: Saying, should_retry: str | None) -> type[St
         return RateLimited
     if should_retry == "true" or status in _SERVERS_FAULT or (status >= 500 and status != _NOT_IMPLEMENTED):
         return ServerError
-    return Refused if status in _KEYS_FAULT else absence(status, said) or Rejected
+    return absence(status, said) or (Refused if status in _KEYS_FAULT else Rejected)
 
 
 def _can_never_fit(message: str) -> bool:

@@ -90,6 +90,7 @@ def test_a_server_that_says_whether_to_retry_is_believed(status: int, should_ret
     [
         (404, error("The model `x` does not exist or you do not have access to it.", code="model_not_found")),
         (400, error("The model `x` is retired", code="model_not_found", type="invalid_request_error")),
+        (403, error("Project `p` does not have access to model `x`", code="model_not_found")),
         (404, error("The API deployment for this resource does not exist.", code="DeploymentNotFound")),
         (404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
         (404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}),
