@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nights_jobs import JSON, JobFile, Line
+from nights_jobs import JSON, UNKNOWN_MODEL, JobFile, Line
 from pipeline_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
 
 from processor.simulator.requests import identity
@@ -103,7 +103,7 @@ class Audit:
         self.memory_is_whole &= not terms.disk_fails
         self.synced &= not terms.disk_fails
         self._note_young(ran, terms.synced_within_s)
-        self._check_exit(ran, terms)
+        self._check_exit(ran, file, terms)
         self._check_rows()
         if ran.exit_code is not None and not terms.disk_fails:
             self._check_tidy()
@@ -177,12 +177,21 @@ class Audit:
 
     # ------------------------------------------------------------ how it ended
 
-    def _check_exit(self, ran: Ran, terms: Terms) -> None:
+    def _check_exit(self, ran: Ran, file: JobFile, terms: Terms) -> None:
         code = ran.exit_code
         check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, ran.why)
         check(code != 2 or not ran.sent, "exit 2, but something was sent", ran.why)
         early = terms.stopped or terms.disk_fails
-        check(early or code not in (3, 130), "stopped early for no reason", ran.why)
+        hopeless = code == 3 and self._asks_for_what_is_not_there(file, terms)
+        check(early or hopeless or code not in (3, 130), "stopped early for no reason", ran.why)
+
+    def _asks_for_what_is_not_there(self, file: JobFile, terms: Terms) -> bool:
+        """Nothing has ever been answered, and every job that is left names a model that the provider does not know."""
+        rows = _names(whole_rows(self.world.platter.contents(ERRORS) or b""))
+        jobs = [job for job in within(file, terms.limit) if job.body is not None]
+        left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
+        unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
+        return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
 
     def _check_tidy(self) -> None:
         for path in (OUT, ERRORS):
