@@ -26,6 +26,8 @@ _SOUNDING_UNITS = 2.2
 """What a bucket must refill between two of them to be told from a window."""
 _SOUNDING_S = 1.0
 
+FULL_S = 1.0
+"""After it a bucket of one second is full, whatever was in it."""
 _SECOND_S = 1.05
 _MEMORY = 50
 
@@ -175,8 +177,8 @@ class Meter:
             self.picture.short(self._unit, at)
 
     def rest(self, until: float) -> None:
-        """The server has said that there will be room then."""
-        self._pace.rest(until)
+        """The server has said that there will be room then, for what it refused: a second's bucket is full later."""
+        self._pace.rest(until + (FULL_S if self._careful else 0.0))
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
