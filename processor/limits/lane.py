@@ -10,6 +10,7 @@ from typing import ClassVar
 from processor.errors import ProcessorError
 from processor.limits.concurrency import Level
 from processor.limits.headers import Reported, Resource, read
+from processor.limits.ledger import WINDOW_S
 from processor.limits.line import Bell, Line
 from processor.limits.meter import Meter
 from processor.limits.settings import LaneLimits
@@ -68,6 +69,7 @@ class Lane:
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
                 self._meter(resource, limit)
+        self._requests = self.meters["requests"]
         self._level = Level(concurrency)
         self._scouted_at = inf
         """When others may follow the first request, though nothing is known yet."""
@@ -87,15 +89,20 @@ class Lane:
             output_tpm=limit.get("output_tokens"),
         )
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether no limit is known: the server has named none, and none is configured."""
+        return all(meter.limit is None for meter in self.meters.values())
+
     # ------------------------------------------------------------ when
 
     def check(self, wanted: Amounts) -> None:
         """Raises TooLarge."""
         for resource, meter in self.meters.items():
-            amount, limit = wanted[resource], meter.limit
-            if limit is not None and amount > limit:
+            amount = wanted[resource]
+            if meter.never(amount):
                 what = resource.replace("_", " ")
-                raise TooLarge(f"it is charged {amount} {what}, and the limit is {limit:.0f} a minute")
+                raise TooLarge(f"it is charged {amount} {what}, and the limit is {meter.limit:.0f} a minute")
 
     def when(self, wanted: Amounts, now: float) -> tuple[float, Resource | None]:
         """From when on every limit has room for this, and which of them is the last to have it (None: now)."""
@@ -108,7 +115,7 @@ class Lane:
 
     def full_until(self, now: float) -> float | None:
         """A server that names no limits has a level of its own. None: there is room; inf: until a request is done."""
-        if self.in_flight == 0 or any(meter.limit is not None for meter in self.meters.values()):
+        if self.in_flight == 0 or not self.unlimited:
             return None
         if now < self._scouted_at:
             return self._scouted_at
@@ -128,6 +135,7 @@ class Lane:
         charge.sent_at = at
         for resource, meter in self.meters.items():
             meter.sent(charge.amounts[resource], at)
+        self._requests.guess.sent(at)
         self.bell.ring()
 
     def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:
@@ -140,6 +148,7 @@ class Lane:
         else:
             self._cool_down_s = FIRST_COOL_DOWN_S
             self._accepted = self._accepted or (charge.sent_at or charge.granted_at) > self._cooled_at
+            self._requests.guess.answered()
             self._scouted_at = -inf
         for resource, meter in self.meters.items():
             if status == 200 and resource not in said:
@@ -149,22 +158,36 @@ class Lane:
         return changed
 
     def refused(self, charge: Charge, retry_after_s: float | None, at: float) -> None:
-        """Hold the whole lane back. Without a time told, refusals of what was sent before the last one are no news."""
+        """Hold the whole lane back: as long as told, and longer each time it was refused again and nothing answered.
+        Without a time told, refusals of what was sent before the last one are no news."""
         news = charge.sent_at is None or charge.sent_at > self._cooled_at
-        if news and self._accepted:
-            self._level.refused(at)
-            self._accepted = False
-        if retry_after_s is not None:
+        if news:
+            self._learn_from_refusal(charge, at)
+        # A wait of 0 says nothing.
+        if retry_after_s:
             for meter in self.meters.values():
                 meter.rest(at + retry_after_s)
-        elif news:
-            retry_after_s = self._cool_down_s
-            self._cool_down_s = min(2 * self._cool_down_s, MOST_COOL_DOWN_S)
-        else:
+        elif not news:
             return
+        self.cool_until = max(self.cool_until, at + max(retry_after_s or 0.0, self._cool_down_s))
+        if news:
+            self._cool_down_s = min(2 * self._cool_down_s, MOST_COOL_DOWN_S)
         self._cooled_at = at
-        self.cool_until = max(self.cool_until, at + max(retry_after_s, FIRST_COOL_DOWN_S))
         self.bell.ring()
+
+    def _learn_from_refusal(self, charge: Charge, at: float) -> None:
+        guess, ledger = self._requests.guess, self._requests.picture.ledger
+        sent_at = charge.granted_at if charge.sent_at is None else charge.sent_at
+        accepted, self._accepted = self._accepted, False
+        if not self.unlimited:
+            return
+        if not accepted:
+            guess.blocked(sent_at)
+            return
+        if guess.per_minute is None:
+            # From then on it is the pace that is found.
+            self._level.refused(at)
+        guess.exceeded(sent_at, ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S))
 
     def settle(self, charge: Charge, used: Usage, at: float, *, correct: bool) -> None:
         """``correct``: the server counts what was used."""

@@ -2,6 +2,7 @@
 
 ceiling    set lower than what the server grants: evenly, and never more than it in 60 seconds
 unheard    evenly, and never more than the limit in 60 seconds
+unknown    at once; once it has refused, evenly, at a guess
 heard      as the picture of the server says; in bursts as far as the server is trusted, else evenly too
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from math import inf
 
 from processor.limits.exchange import ALONE_S, Exchange
+from processor.limits.guess import Guess
 from processor.limits.headers import Reported
 from processor.limits.pace import Pace
 from processor.limits.picture import SMALL_S, Picture
@@ -39,6 +41,7 @@ class Meter:
         """``slack``: see Picture. Without any, the server's units are ours."""
         self.configured = configured
         self.reported: float | None = None
+        self.guess = Guess()
         self.picture = Picture(configured or UNLIMITED, slack=slack)
         self._slack = slack
         self._exchange = Exchange() if slack else None
@@ -53,6 +56,8 @@ class Meter:
         self._relimited_at = -inf
         self._told_at = -inf
         """When the newest request was sent whose response named the limit."""
+        self._sure = False
+        """Whether the reported limit was the first, or named more than once: a slip is soon corrected."""
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
 
@@ -66,13 +71,21 @@ class Meter:
         """Whether more is configured than the server grants."""
         return self.configured is not None and self.configured > (1 + EQUAL) * (self.reported or inf)
 
+    def never(self, cost: float) -> bool:
+        """Whether this exceeds a whole minute's limit. The server's is compared with the least it may charge:
+        what it refuses for good costs one request, a job that is not tried is lost."""
+        if self.configured is not None and cost > self.configured:
+            return True
+        return self.reported is not None and self._sure and cost * self._rate * (1 - self._slack) > self.reported
+
     # ------------------------------------------------------------ when
 
     def when(self, cost: float, now: float) -> float:
         """From when on this cost may go, as far as is known now; inf: not before something else happens."""
         picture = self.picture
         if picture.limit == UNLIMITED:
-            return now
+            guess = self.guess.per_minute
+            return now if guess is None else self._pace.at(cost, guess, careful=True)
         cost = min(cost, picture.limit)
         if self._ceiling is not None:
             return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
@@ -117,10 +130,11 @@ class Meter:
         self.picture.pending += cost
         self._seen = min(self._seen + 1, _MEMORY)
         self._unit += (cost - self._unit) / self._seen
-        if self.picture.limit == UNLIMITED:
-            return
-        self._trust.granted(cost, now)
-        self._pace.went(cost, self._ceiling or self.picture.limit, now)
+        if self.picture.limit < UNLIMITED:
+            self._trust.granted(cost, now)
+            self._pace.went(cost, self._ceiling or self.picture.limit, now)
+        elif self.guess.per_minute is not None:
+            self._pace.went(cost, self.guess.per_minute, now)
 
     def withdrawn(self, cost: float, granted_at: float) -> None:
         """The permit was given back before anything was sent."""
@@ -152,7 +166,8 @@ class Meter:
     def told(self, said: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
         """Returns whether the limit in force changes."""
         changed = said.limit is not None and sent_at >= self._told_at and self._told_limit(said.limit, sent_at, at)
-        if said.remaining is not None and self.picture.limit != UNLIMITED:
+        # More than there ever is makes no sense; who goes by it sends a storm.
+        if said.remaining is not None and said.remaining <= (1 + EQUAL) * (self.reported or self.configured or -inf):
             self._told_remaining(said.remaining, said.reset_s, sent_at, cost, at, refused=refused)
         return changed
 
@@ -182,6 +197,7 @@ class Meter:
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
+        self._sure = self.reported in (None, limit)
         if limit == self.reported:
             return False
         if self.reported is not None:

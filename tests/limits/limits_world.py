@@ -14,7 +14,7 @@ from typing import Literal
 from processor.events import Event
 from processor.limits.gate import Gate, Permit
 from processor.limits.settings import LaneLimits, LimitSettings
-from processor.models import Demand
+from processor.models import Demand, Usage
 from processor.simulator.clock import run
 from processor.simulator.dialects import Dialect
 from processor.simulator.limits import Kind, Referee
@@ -24,6 +24,9 @@ Mode = Literal["rpm", "tpm", "huge"]
 
 Script = Sequence[tuple[float, Callable[[Referee], None]]]
 """What happens to the server, and when."""
+
+Says = Callable[[float, dict[str, str]], dict[str, str]]
+"""What becomes of the headers of a response that starts then."""
 
 TOKENS = 150
 """Of a usual job."""
@@ -75,6 +78,9 @@ class World:
     others: Iterable[tuple[float, int]] = ()
     """When another program sends a request with the same key, and its tokens."""
     script: Script = ()
+    says: Says = lambda at, headers: headers
+    waits: Callable[[float | None], float | None] = lambda wait_s: wait_s
+    """What becomes of a refusal's Retry-After on its way; None: there is none."""
     events: list[Event] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     """The tokens of each attempt, in their order."""
@@ -140,17 +146,18 @@ class World:
         now = self._loop.time()
         charged = tokens if self.ratio is None else max(1, int(tokens * self.ratio(self._rng)))
         verdict = self.referee.admit(now, charged)
-        headers = self.referee.headers(now, self.dialect)
+        headers = self.says(now, self.referee.headers(now, self.dialect))
         latency_s = self.latency_s * self._rng.uniform(0.75, 1.25)
         if not verdict.ok and not self.slow_refusals:
             latency_s = REFUSED_S
-        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.ok, verdict.retry_after_s, headers)
+        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.ok, self.waits(verdict.retry_after_s), headers)
 
     def _answer(
         self, permit: Permit, tokens: int, ok: bool, retry_after_s: float | None, headers: dict[str, str]
     ) -> None:
         permit.response(200 if ok else 429, headers, self._loop.time())
         if ok:
+            permit.settle(Usage(prompt_tokens=0, completion_tokens=tokens), self._loop.time())
             self._left -= 1
         else:
             permit.refused(retry_after_s, self._loop.time())
