@@ -147,7 +147,7 @@ class Gate:
                     name=lane.name,
                     waiting=lane.line.waiting,
                     limits=lane.limits,
-                    cool_down_s=max(0.0, lane.cool_until - now),
+                    cool_down_s=max(0.0, lane.cooling.until - now),
                 )
                 for lane in self._lanes.values()
             ),
@@ -189,8 +189,8 @@ class Gate:
         return None
 
     def _lane_obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
-        if lane.cool_until > now:
-            return "cool_down", lane.cool_until
+        if lane.cooling.until > now:
+            return "cool_down", lane.cooling.until
         at, resource = lane.when(wanted, now)
         if resource is not None:
             return "requests" if resource == "requests" else "tokens", at

@@ -9,16 +9,13 @@ from typing import ClassVar
 
 from processor.errors import ProcessorError
 from processor.limits.concurrency import Level
+from processor.limits.cooling import CoolDown
 from processor.limits.headers import Reported, Resource, read
 from processor.limits.ledger import WINDOW_S
 from processor.limits.line import Bell, Line
 from processor.limits.meter import Meter
 from processor.limits.settings import LaneLimits
 from processor.models import Cost, Usage
-
-FIRST_COOL_DOWN_S = 1.1
-"""A second's bucket is full again after it."""
-MOST_COOL_DOWN_S = 60.0
 
 SCOUT_S = 2.0
 """While nothing at all is known of a lane, its first request goes ahead alone, for at most so long."""
@@ -64,7 +61,7 @@ class Lane:
         self.line = Line()
         self.bell = Bell()
         self.in_flight = 0
-        self.cool_until = -inf
+        self.cooling = CoolDown()
         self.meters: dict[Resource, Meter] = {}
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
@@ -75,8 +72,6 @@ class Lane:
         """When others may follow the first request, though nothing is known yet."""
         self._accepted = False
         """A request was answered well that was sent after the last refusal."""
-        self._cool_down_s = FIRST_COOL_DOWN_S
-        self._cooled_at = -inf
 
     @property
     def limits(self) -> LaneLimits:
@@ -146,8 +141,8 @@ class Lane:
         if status == 429:
             self._blame(charge, said, at)
         else:
-            self._cool_down_s = FIRST_COOL_DOWN_S
-            self._accepted = self._accepted or (charge.sent_at or charge.granted_at) > self._cooled_at
+            self.cooling.answered()
+            self._accepted = self._accepted or self.cooling.is_news(charge.sent_at)
             self._requests.guess.answered()
             self._scouted_at = -inf
         for resource, meter in self.meters.items():
@@ -158,21 +153,14 @@ class Lane:
         return changed
 
     def refused(self, charge: Charge, retry_after_s: float | None, at: float) -> None:
-        """Hold the whole lane back: as long as told, and longer each time it was refused again and nothing answered.
-        Without a time told, refusals of what was sent before the last one are no news."""
-        news = charge.sent_at is None or charge.sent_at > self._cooled_at
+        """Hold the whole lane back."""
+        news = self.cooling.is_news(charge.sent_at)
         if news:
             self._learn_from_refusal(charge, at)
-        # A wait of 0 says nothing.
         if retry_after_s:
             for meter in self.meters.values():
                 meter.rest(at + retry_after_s)
-        elif not news:
-            return
-        self.cool_until = max(self.cool_until, at + max(retry_after_s or 0.0, self._cool_down_s))
-        if news:
-            self._cool_down_s = min(2 * self._cool_down_s, MOST_COOL_DOWN_S)
-        self._cooled_at = at
+        self.cooling.refused(retry_after_s, at, news=news)
         self.bell.ring()
 
     def _learn_from_refusal(self, charge: Charge, at: float) -> None:

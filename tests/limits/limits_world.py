@@ -78,6 +78,8 @@ class World:
     others: Iterable[tuple[float, int]] = ()
     """When another program sends a request with the same key, and its tokens."""
     script: Script = ()
+    clock: Callable[[float], float] = lambda at: at
+    """The server's time by ours, which may stand still while this machine sleeps."""
     says: Says = lambda at, headers: headers
     waits: Callable[[float | None], float | None] = lambda wait_s: wait_s
     """What becomes of a refusal's Retry-After on its way; None: there is none."""
@@ -143,14 +145,15 @@ class World:
         self._loop.call_later(self._rng.uniform(0, JITTER_S), self._arrive, permit, tokens)
 
     def _arrive(self, permit: Permit, tokens: int) -> None:
-        now = self._loop.time()
+        now = self.clock(self._loop.time())
         charged = tokens if self.ratio is None else max(1, int(tokens * self.ratio(self._rng)))
         verdict = self.referee.admit(now, charged)
         headers = self.says(now, self.referee.headers(now, self.dialect))
         latency_s = self.latency_s * self._rng.uniform(0.75, 1.25)
         if not verdict.ok and not self.slow_refusals:
             latency_s = REFUSED_S
-        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.ok, self.waits(verdict.retry_after_s), headers)
+        wait_s = self.waits(verdict.retry_after_s)
+        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.ok, wait_s, headers)
 
     def _answer(
         self, permit: Permit, tokens: int, ok: bool, retry_after_s: float | None, headers: dict[str, str]
