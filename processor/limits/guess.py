@@ -7,6 +7,7 @@ after another shows that something is full for long: a window, and what it holds
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from processor.limits.ledger import WINDOW_S
 
@@ -20,7 +21,8 @@ _RAMP = 2**0.25
 """More with each answer, until it is refused a second time."""
 
 _MORE = 0.06
-"""A minute, with each answer after that: 6 % in a minute, whatever the rate."""
+"""A minute, with each answer after that: 6 % in a minute, whatever the rate, and twice that in the next one."""
+_MOST_MORE = 16.0
 
 _LESS = 0.9
 _LEAST_SHARE = 0.125
@@ -33,39 +35,41 @@ class Guess:
         """None: it has refused nothing."""
         self._ramping = True
         self._sent: deque[float] = deque(maxlen=_LAST)
-        """When the last requests went since the last refusal."""
-        self._since = 0.0
+        """When the last requests went since the last lesson."""
+        self._answered = 0
+        self._learned_at = -inf
         self._held = 0.0
 
     def sent(self, at: float) -> None:
         self._sent.append(at)
 
-    def answered(self) -> None:
-        if self.per_minute is not None:
-            self.per_minute = self.per_minute * _RAMP if self._ramping else self.per_minute + _MORE
-
-    def exceeded(self, at: float, held: float) -> None:
-        """What was sent then was refused, the first after an answer. ``held``: sent in the minute before."""
-        pace = self._pace(at)
-        if self.per_minute is None:
-            self.per_minute = _LESS * min(pace, held * WINDOW_S / _FIRST_S)
+    def answered(self, sent_at: float) -> None:
+        """What was sent before the last lesson says nothing about the pace since."""
+        if self.per_minute is None or sent_at <= self._learned_at:
+            return
+        self._answered += 1
+        if self._ramping:
+            self.per_minute *= _RAMP
         else:
-            self.per_minute = _LESS * min(self.per_minute, max(pace, _LEAST_SHARE * self.per_minute))
-            self._ramping = False
-        self._held = held
-        self._begin(at)
+            self.per_minute += _MORE * min(_MOST_MORE, 2 ** (self._answered / self.per_minute))
 
-    def blocked(self, at: float) -> None:
-        """Refused again, and nothing was answered in between."""
-        if self.per_minute is not None:
-            self.per_minute = min(self.per_minute, self._held)
+    def refused(self, at: float, held: float) -> None:
+        """What was sent then was refused, the first since the last refusal. ``held``: sent in the minute before."""
+        if self.per_minute is None:
+            self._held = held
+            self.per_minute = max(1.0, _LESS * min(self._pace(at), held * WINDOW_S / _FIRST_S))
+        elif self._answered:
+            self._held = held
+            self.per_minute *= _LESS * min(1.0, max(self._pace(at) / self.per_minute, _LEAST_SHARE))
             self._ramping = False
-        self._begin(at)
+        else:
+            self.per_minute = min(self.per_minute, max(1.0, self._held))
+            self._ramping = False
+            return
+        self._answered = 0
+        self._learned_at = at
+        self._sent.clear()
 
     def _pace(self, at: float) -> float:
-        since = self._sent[0] if len(self._sent) == _LAST else self._since
+        since = self._sent[0] if len(self._sent) == _LAST else self._learned_at
         return WINDOW_S * max(1, len(self._sent)) / max(1e-3, at - since)
-
-    def _begin(self, at: float) -> None:
-        self._sent.clear()
-        self._since = at

@@ -70,8 +70,8 @@ class Lane:
         self._level = Level(concurrency)
         self._scouted_at = inf
         """When others may follow the first request, though nothing is known yet."""
-        self._accepted = False
-        """A request was answered well that was sent after the last refusal."""
+        self._unexplained = False
+        """The last refusal is due to no limit that is known: so to one on requests that the server does not name."""
 
     @property
     def limits(self) -> LaneLimits:
@@ -142,8 +142,7 @@ class Lane:
             self._blame(charge, said, at)
         else:
             self.cooling.answered()
-            self._accepted = self._accepted or self.cooling.is_news(charge.sent_at)
-            self._requests.guess.answered()
+            self._requests.guess.answered(charge.granted_at if charge.sent_at is None else charge.sent_at)
             self._scouted_at = -inf
         for resource, meter in self.meters.items():
             if status == 200 and resource not in said:
@@ -166,16 +165,11 @@ class Lane:
     def _learn_from_refusal(self, charge: Charge, at: float) -> None:
         guess, ledger = self._requests.guess, self._requests.picture.ledger
         sent_at = charge.granted_at if charge.sent_at is None else charge.sent_at
-        accepted, self._accepted = self._accepted, False
-        if not self.unlimited:
-            return
-        if not accepted:
-            guess.blocked(sent_at)
-            return
-        if guess.per_minute is None:
-            # From then on it is the pace that is found.
-            self._level.refused(at)
-        guess.exceeded(sent_at, ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S))
+        if self._unexplained:
+            if guess.per_minute is None:
+                # From then on it is the pace that is found.
+                self._level.refused(at)
+            guess.refused(sent_at, ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S))
 
     def settle(self, charge: Charge, used: Usage, at: float, *, correct: bool) -> None:
         """``correct``: the server counts what was used."""
@@ -220,6 +214,8 @@ class Lane:
             if reported.remaining is not None
             and reported.remaining < self.meters[resource].charged(charge.amounts[resource])
         ]
+        known = any(self.meters[resource].limit is not None for resource in scarce)
+        self._unexplained = self._requests.limit is None and not known
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
 

@@ -13,6 +13,7 @@ from math import inf
 from processor.limits.exchange import ALONE_S, Exchange
 from processor.limits.guess import Guess
 from processor.limits.headers import Reported
+from processor.limits.ledger import WINDOW_S
 from processor.limits.pace import Pace
 from processor.limits.picture import SMALL_S, Picture
 from processor.limits.trust import PROBE_S, State, Trust
@@ -57,7 +58,8 @@ class Meter:
         self._told_at = -inf
         """When the newest request was sent whose response named the limit."""
         self._sure = False
-        """Whether the reported limit was the first, or named more than once: a slip is soon corrected."""
+        """Whether the reported limit was the first, or has stood for a minute: a slip is soon corrected."""
+        self._named_at = -inf
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
 
@@ -197,9 +199,10 @@ class Meter:
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
-        self._sure = self.reported in (None, limit)
         if limit == self.reported:
+            self._sure = self._sure or sent_at >= self._named_at + WINDOW_S
             return False
+        self._sure, self._named_at = self.reported is None, sent_at
         if self.reported is not None:
             # What is refused because of that is no reason to pace slower.
             self._relimited_at = at
