@@ -22,7 +22,9 @@ _RAMP = 2**0.25
 
 _MORE = 0.06
 """A minute, with each answer after that: 6 % in a minute, whatever the rate, and twice that in the next one."""
-_MOST_MORE = 16.0
+_DOUBLINGS = 4
+
+_MOST = 1e6
 
 _LESS = 0.9
 _LEAST_SHARE = 0.125
@@ -48,10 +50,9 @@ class Guess:
         if self.per_minute is None or sent_at <= self._learned_at:
             return
         self._answered += 1
-        if self._ramping:
-            self.per_minute *= _RAMP
-        else:
-            self.per_minute += _MORE * min(_MOST_MORE, 2 ** (self._answered / self.per_minute))
+        minutes = self._answered / self.per_minute
+        more = self.per_minute * (_RAMP - 1) if self._ramping else _MORE * 2 ** min(minutes, _DOUBLINGS)
+        self.per_minute = min(self.per_minute + more, _MOST)
 
     def refused(self, at: float, held: float) -> None:
         """What was sent then was refused, the first since the last refusal. ``held``: sent in the minute before."""
@@ -72,4 +73,6 @@ class Guess:
 
     def _pace(self, at: float) -> float:
         since = self._sent[0] if len(self._sent) == _LAST else self._learned_at
+        if since == -inf:
+            return _MOST
         return WINDOW_S * max(1, len(self._sent)) / max(1e-3, at - since)
