@@ -99,7 +99,7 @@ class Meter:
     def _allowed_at(self, cost: float, now: float) -> float:
         """Evenly, or at once as far as the server is trusted."""
         picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
-        if picture.small:
+        if picture.small or picture.is_stale(now):
             return self._even_at(cost)
         if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
             if now < self._alone_at(self._last_sent):

@@ -26,6 +26,9 @@ COMPANY = 0.02
 """Others that use more than this share of the limit make the two kinds look alike, for some minutes."""
 COMPANY_S = 3 * WINDOW_S
 
+FRESH_S = 1.0
+"""Where others use the key, what remained at a time longer ago is no ground for a burst."""
+
 MOST_LATE_S = 1.0
 """By how much a window may be left later than thought; learned from refusals."""
 
@@ -72,6 +75,10 @@ class Picture:
     def company(self) -> bool:
         """Whether others have lately used a good part of the limit."""
         return self._newest - self._company_at <= COMPANY_S
+
+    def is_stale(self, now: float) -> bool:
+        """Whether others may have used by now what the newest header left."""
+        return self.company and now - self._newest > FRESH_S
 
     @property
     def small(self) -> bool:
