@@ -186,7 +186,7 @@ class Picture:
 
     def _window_when(self, cost: float, others: float, now: float) -> float:
         ledger = self.ledger
-        need = self.pending + cost + others + self._reserve.value(now)
+        need = self.pending + cost + others + self._kept(cost, now)
         at = ledger.left_when(ledger.held(now) + need - self.limit, now)
         if at < inf or self.pending or others <= 0:
             return at
@@ -196,8 +196,9 @@ class Picture:
 
     def _bucket_when(self, cost: float, now: float) -> float:
         ledger, others = self.ledger, self._bucket.ahead(self._newest, now)
-        reserve = self._reserve.value(now)
-        capacity = max(0.0, self.limit - others - 2 * self._margin - 1)
+        reserve = self._kept(cost, now)
+        # Others are believed to use a little more than is seen: it may never show itself so full.
+        capacity = max(0.0, self.limit - others - (self._spare if others > 0 else 0.0))
         rest = self._margin + self.pending + (min(reserve, _RESERVED_SMALL_S * ledger.rate) if self.small else reserve)
         level = min(cost, capacity) + others + rest
         if level > self.limit:
@@ -207,8 +208,18 @@ class Picture:
         # While this waits, others go on.
         return at if at <= now else now + (at - now) / (1 - min(0.9, self._bucket.drift / ledger.rate))
 
+    def _kept(self, cost: float, now: float) -> float:
+        """The room that is kept: never so much that this could not go at all, or nothing would ever happen again."""
+        return min(self._reserve.value(now), max(0.0, self.limit - cost))
+
+    @property
+    def _spare(self) -> float:
+        """By how much more than a header shows others are believed to use."""
+        return 1 + 2 * self._margin
+
     def _ebbed_at(self, since: float, amount: float) -> float:
-        return min(since + amount / self.ledger.rate, max(self._full_at, since))
+        # The header has not counted what was sent beside it or later: that may arrive later than sent, too.
+        return min(since + amount / self.ledger.rate, max(self._full_at, since + SPREAD_S))
 
     def _mark(self, sent_at: float, cost: float, remaining: float) -> Mark:
         ledger, limit, margin = self.ledger, self.limit, self._margin
@@ -225,7 +236,7 @@ class Picture:
         )
 
     def _explain(self, mark: Mark) -> None:
-        spare = 1 + 2 * self._margin
+        spare = self._spare
         self._window.explain(mark.window, mark.shown, spare)
         # A bucket in debt shows 0.
         self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)

@@ -47,9 +47,7 @@ def test_a_reset_is_read_in_every_spelling(spelling: str, seconds: float) -> Non
     assert duration_s(spelling, DATE) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    "nonsense", [None, "", "-1", "-5s", "soon", "1e9", "5 s", "m5s", "9" * 400, "2026-99-99T00:00Z"]
-)
+@pytest.mark.parametrize("nonsense", [None, "", "-1", "-5s", "soon", "1e9", "5 s", "m5s", "9" * 400, "2026-99-99"])
 def test_a_reset_that_makes_no_sense_is_not_there(nonsense: str | None) -> None:
     assert duration_s(nonsense, DATE) is None
 
