@@ -11,7 +11,8 @@ from typing import NamedTuple
 _DRIFT_S = 10.0
 """Over this time the pace at which others use more is averaged."""
 
-_FORESEEN_S = 30.0
+FORESEEN_S = 30.0
+"""For no longer than that others are expected to go on at the same pace."""
 
 
 class Span(NamedTuple):
@@ -52,7 +53,7 @@ class Others:
 
     def ahead(self, since: float, now: float) -> float:
         """What they use by now, when the newest header is from then."""
-        return self.used + self.drift * min(_FORESEEN_S, max(0.0, now - since))
+        return self.used + self.drift * min(FORESEEN_S, max(0.0, now - since))
 
     def rescale(self, factor: float) -> None:
         """In other units. Where the server showed more than predicted, it was because of the units."""

@@ -14,7 +14,7 @@ from math import inf
 from processor.limits.fading import Fading
 from processor.limits.kinds import Kind, Kinds, Mark
 from processor.limits.ledger import JITTER_S, SPREAD_S, WINDOW_S, Ledger
-from processor.limits.others import Others, Span
+from processor.limits.others import FORESEEN_S, Others, Span
 
 _MISJUDGED = 0.1
 """In units that were wrong by so much, what came back was, too."""
@@ -205,8 +205,9 @@ class Picture:
             # More than it holds: what others owe ebbs away too, once it is full but for that.
             return self._ebbed_at(max(ledger.level_when(self.limit), self._newest), level - self.limit)
         at = ledger.level_when(level)
-        # While this waits, others go on.
-        return at if at <= now else now + (at - now) / (1 - min(0.9, self._bucket.drift / ledger.rate))
+        # While this waits, others go on, but nobody knows for how long.
+        wait_s, share = max(0.0, at - now), min(0.9, self._bucket.drift / ledger.rate)
+        return max(at, now + min(wait_s / (1 - share), wait_s + share * FORESEEN_S))
 
     def _kept(self, cost: float, now: float) -> float:
         """The room that is kept: never so much that this could not go at all, or nothing would ever happen again."""
