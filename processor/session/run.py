@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 
 from processor.access import Access, access
 from processor.config import environment
@@ -27,14 +27,23 @@ def run(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
 
     ``environ``: where the key is found; None: the environment and ``.env``. Raises ConfigError before anything is sent.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        gc.set_threshold(SWEEP_AFTER, *gc.get_threshold()[1:])
+    with _fewer_sweeps(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(plan, _access(plan, environ), listen_to_signals=True))
 
 
 async def run_async(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
     """As ``run``, inside a running loop, and deaf to signals: cancelling it breaks off what is in flight."""
     return await _run(plan, _access(plan, environ), listen_to_signals=False)
+
+
+@contextmanager
+def _fewer_sweeps() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(SWEEP_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _access(plan: Plan, environ: Mapping[str, str] | None) -> Access | None:
