@@ -61,6 +61,8 @@ class Picture:
         self._window = Others()
         self._bucket = Others()
         self._company_at = -inf
+        self._others_at = -inf
+        """When more was missing than ever was sent. What is there too much of may be a matter of units."""
         self._reserve = Fading(RESERVE_HALVES_S)
 
     @property
@@ -78,7 +80,7 @@ class Picture:
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
-        return self.company and now - self._newest > FRESH_S
+        return self._newest - self._others_at <= COMPANY_S and now - self._newest > FRESH_S
 
     @property
     def small(self) -> bool:
@@ -244,3 +246,5 @@ class Picture:
         unexplained = self._bucket.used if self.kind == "bucket" else abs(self._window.used)
         if unexplained > COMPANY * self.limit:
             self._company_at = mark.at
+        if (self._bucket if self.kind == "bucket" else self._window).used > COMPANY * self.limit:
+            self._others_at = mark.at
