@@ -221,8 +221,10 @@ class Picture:
         return 1 + 2 * self._margin
 
     def _ebbed_at(self, since: float, amount: float) -> float:
-        # The header has not counted what was sent beside it or later: that may arrive later than sent, too.
-        return min(since + amount / self.ledger.rate, max(self._full_at, since + SPREAD_S))
+        # The header has not counted what was sent beside it or later: that may arrive later than sent, too. Who comes
+        # to a small bucket waits for that already, by its pace.
+        late_s = 0.0 if self.small else SPREAD_S
+        return min(since + amount / self.ledger.rate, max(self._full_at, since + late_s))
 
     def _mark(self, sent_at: float, cost: float, remaining: float) -> Mark:
         ledger, limit, margin = self.ledger, self.limit, self._margin
