@@ -1,6 +1,6 @@
 """Servers of each kind x bound by requests or tokens x rates x header latencies: refusals, and the last admission.
 
-Run with ``-s`` to see the table. The grid of every day holds the two lower rates; ``-m slow`` the rest.
+Run with ``-s`` to see the table. The grid of every day holds the lower rates; ``-m slow`` the rest.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def check(kind: Kind, mode: Mode, rate: int, latency_s: float, *, dialect: Diale
 
 
 @pytest.mark.parametrize("latency_s", LATENCIES_S)
-@pytest.mark.parametrize("rate", [pytest.param(60, marks=pytest.mark.slow), 300])
+@pytest.mark.parametrize(
+    "rate", [pytest.param(60, marks=pytest.mark.slow), 120, pytest.param(300, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("mode", ["rpm", "tpm", pytest.param("huge", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_limit_is_used_and_never_exceeded(kind: Kind, mode: Mode, rate: int, latency_s: float) -> None:
@@ -134,7 +136,8 @@ def test_without_configured_limits_they_are_learned_from_the_first_response(kind
 @pytest.mark.parametrize(
     ("rpm", "tpm"),
     [
-        (300, 45_000),
+        (120, 18_000),
+        pytest.param(300, 45_000, marks=pytest.mark.slow),
         pytest.param(300, 90_000, marks=pytest.mark.slow),
         pytest.param(600, 45_000, marks=pytest.mark.slow),
     ],
@@ -152,7 +155,7 @@ def test_limits_on_requests_and_tokens_hold_together(kind: Kind, latency_s: floa
 # ------------------------------------------------------------ a server that says nothing
 
 
-@pytest.mark.parametrize("rate", [60, 300])
+@pytest.mark.parametrize("rate", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", HONEST)
 def test_a_silent_server_is_paced_and_no_window_holds_more(kind: Kind, mode: Mode, rate: int) -> None:

@@ -94,6 +94,20 @@ def test_whoever_waits_is_counted_and_whoever_has_gone_is_not() -> None:
     run(main())
 
 
+def test_whoever_is_cancelled_in_the_moment_of_their_turn_hands_it_on() -> None:
+    async def main() -> None:
+        line = Line()
+        await line.enter(retry=False)
+        called, waiting = (asyncio.create_task(line.enter(retry=False)) for _ in range(2))
+        await asyncio.sleep(0)
+        line.leave()
+        called.cancel()
+        await waiting
+        assert line.waiting == 1
+
+    run(main())
+
+
 # ------------------------------------------------------------ the bell
 
 

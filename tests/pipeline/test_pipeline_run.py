@@ -298,3 +298,17 @@ def test_every_fault_at_one_in_twenty_and_two_thousand_jobs() -> None:
     assert world.provider.books.completed == len(rows), "a complete reply is a row"
     assert len(ran.said(JobFinished)) == 2000
     assert ran.most_in_flight <= 64
+
+
+def test_a_model_out_of_budget_holds_up_the_others_by_no_more_than_the_look_ahead() -> None:
+    world = World(INSTANT)
+    limits = LimitSettings(per_model={"slow": LaneLimits(rpm=6), "fast": LaneLimits(rpm=6000)})
+    jobs = [ask(number, model="slow" if number % 10 == 0 else "fast") for number in range(200)]
+    ran = world.run(jobs, terms=Terms(ahead=15), limits=limits)
+    assert ran.exit_code == 0
+    sent_at = {name: at for at, name, _ in ran.sent}
+    # The fast ones wait only while all the places ahead are taken by slow ones: fifteen of them, so for five of twenty.
+    fast = [sent_at[f"job-{number}"] for number in range(200) if number % 10]
+    assert sum(at < 5 for at in fast) >= 9 * 15 - 10
+    assert max(fast) <= 5 * 10 + 5
+    assert max(sent_at.values()) >= 19 * 10 * 0.9, "the slow ones take their time"
