@@ -1,10 +1,13 @@
 """How much of a rate limit is used, over HTTP, in real minutes: ``python tests/benchmarks/limits.py``.
 
-Five kinds of enforcing server run side by side, each with this program and, on a server of its own, a naive client:
-a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. The server's referee judges: the least time
-the limit allows for these jobs, the time from the first admission to the last, and the refusals.
+Five kinds of enforcing server, bound by requests and by tokens, each with this program and, on a server of its own, a
+naive client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. All of them run side by side,
+the servers in one process on the last core, the clients on the others: at a few requests a second none of them is busy.
+The servers' referees judge: the least time the limit allows for these jobs, the time from the first admission to the
+last, and the refusals.
 
-    limits.py [--rpm 300] [--minutes 5.5] [--tokens]      about six minutes; --tokens bounds by tokens instead
+    limits.py [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]...    about six minutes
+    limits.py --short                                                                   about two: one window and a half
 """
 
 from __future__ import annotations
@@ -15,20 +18,25 @@ import os
 import random
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import orjson
 from aiolimiter import AsyncLimiter
+from measure import CORES, ENVIRONMENT, SERVER_CORE
 
 from processor.simulator.core import Provider
-from processor.simulator.limits import Kind
+from processor.simulator.limits import KINDS, Kind
 from processor.simulator.server import SimulatorServer, serve
 from processor.simulator.settings import SimulatorSettings
 
-REPOSITORY = Path(__file__).parents[2]
-KINDS: tuple[Kind, ...] = ("sliding", "minute", "second", "quantised", "silent")
+Bound = Literal["requests", "tokens"]
+CLIENTS = ("process", "full bucket")
+SHORT_MINUTES = 1.5
+CLIENT_CORES = set(CORES) - {SERVER_CORE} or set(CORES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,10 @@ class Task:
     def limit(self) -> int:
         return self.tpm or self.rpm
 
+    @property
+    def bound(self) -> Bound:
+        return "tokens" if self.tpm else "requests"
+
     def bodies(self) -> list[dict[str, object]]:
         return [
             {"model": "gpt-4o-mini", "max_tokens": most, "messages": [{"role": "user", "content": f"Say {n}."}]}
@@ -52,48 +64,74 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    kind: str
-    client: str
+class Verdict:
+    """A server's, when its client is done."""
+
     ideal_s: float
     took_s: float
     refused: int
 
 
-def task(rpm: int, minutes: float, *, by_tokens: bool) -> Task:
+def task(rpm: int, minutes: float, bound: Bound) -> Task:
     rng = random.Random(7)
-    costs = [rng.randint(60, 240) if by_tokens else 40 for _ in range(round(rpm * minutes))]
-    tpm = round(rpm * sum(costs) / len(costs)) if by_tokens else None
-    return Task(rpm=rpm * 10 if by_tokens else rpm, tpm=tpm, max_tokens=costs)
+    costs = [rng.randint(60, 240) if bound == "tokens" else 40 for _ in range(round(rpm * minutes))]
+    tpm = round(rpm * sum(costs) / len(costs)) if bound == "tokens" else None
+    return Task(rpm=rpm * 10 if bound == "tokens" else rpm, tpm=tpm, max_tokens=costs)
 
 
-async def start(kind: Kind, work: Task) -> SimulatorServer:
-    settings = SimulatorSettings(
+# ------------------------------------------------------------ the servers, in a process of their own
+
+
+def settings(kind: Kind, work: Task) -> SimulatorSettings:
+    return SimulatorSettings(
         rpm=work.rpm, tpm=work.tpm, kind=kind, first_token_s=0.3, speed_tps=400.0, gather_s=0.5, reply_tokens=(5, 30)
     )
-    return await serve(Provider(settings))
 
 
-async def ours(server: SimulatorServer, work: Task, folder: Path) -> None:
-    jobs = folder / "jobs.jsonl"
-    jobs.write_bytes(b"".join(orjson.dumps({"id": str(n), **body}) + b"\n" for n, body in enumerate(work.bodies())))
-    limits = ["--rpm", str(work.rpm)] + (["--tpm", str(work.tpm)] if work.tpm else [])
-    words = ["run", str(jobs), "--out", str(folder / "results.jsonl"), "--base-url", server.base_url, "--quiet"]
-    words += ["--concurrency", "2000", *(limits if server.provider.referee.kind == "silent" else [])]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "processor", *words, env=environment)
-    if await process.wait() != 0:
-        raise SystemExit(f"process {' '.join(words)} failed")
+async def judge() -> None:
+    """On stdin a line: the kinds and tasks. On stdout a line: where they are served; when stdin ends, the verdicts."""
+    orders = [(kind, Task(**work)) for kind, work in orjson.loads(sys.stdin.buffer.readline())]
+    servers = [await serve(Provider(settings(kind, work))) for kind, work in orders]
+    print(orjson.dumps([server.base_url for server in servers]).decode(), flush=True)
+    await asyncio.to_thread(sys.stdin.buffer.read)
+    for server in servers:
+        await server.close()
+    verdicts = [verdict(server, work) for server, (_, work) in zip(servers, orders, strict=True)]
+    print(orjson.dumps([asdict(one) for one in verdicts]).decode(), flush=True)
 
 
-async def naive(server: SimulatorServer, work: Task) -> None:
+def verdict(server: SimulatorServer, work: Task) -> Verdict:
+    referee = server.provider.referee
+    return Verdict(
+        ideal_s=referee.ideal_s(work.max_tokens),
+        took_s=referee.log.last_at - referee.log.first_at,
+        refused=sum(referee.log.refused.values()),
+    )
+
+
+# ------------------------------------------------------------ the clients
+
+
+async def ours(base_url: str, kind: Kind, work: Task) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = Path(folder) / "jobs.jsonl"
+        jobs.write_bytes(b"".join(orjson.dumps({"id": str(n), **body}) + b"\n" for n, body in enumerate(work.bodies())))
+        limits = ["--rpm", str(work.rpm)] + (["--tpm", str(work.tpm)] if work.tpm else [])
+        words = ["run", str(jobs), "--out", f"{folder}/results.jsonl", "--base-url", base_url, "--quiet"]
+        words += ["--concurrency", "2000", *(limits if kind == "silent" else [])]
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "processor", *words, env=ENVIRONMENT)
+        if await process.wait() != 0:
+            raise SystemExit(f"process {' '.join(words)} failed")
+
+
+async def naive(base_url: str, kind: Kind, work: Task) -> None:
     limiter = AsyncLimiter(work.limit, 60)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def one(body: dict[str, object], cost: int) -> None:
             for attempt in range(1000):
                 await limiter.acquire(cost)
-                async with session.post(f"{server.base_url}/chat/completions", json=body) as response:
+                async with session.post(f"{base_url}/chat/completions", json=body) as response:
                     await response.read()
                     if response.status == 200:
                         return
@@ -103,52 +141,71 @@ async def naive(server: SimulatorServer, work: Task) -> None:
         await asyncio.gather(*(one(body, cost) for body, cost in zip(work.bodies(), costs, strict=True)))
 
 
-async def measure(kind: Kind, client: str, work: Task) -> Row:
-    server = await start(kind, work)
-    try:
-        if client == "process":
-            with tempfile.TemporaryDirectory() as folder:
-                await ours(server, work, Path(folder))
-        else:
-            await naive(server, work)
-    finally:
-        await server.close()
-    referee = server.provider.referee
-    return Row(
-        kind=kind,
-        client=client,
-        ideal_s=referee.ideal_s(work.max_tokens),
-        took_s=referee.log.last_at - referee.log.first_at,
-        refused=sum(referee.log.refused.values()),
+async def measure(runs: Sequence[tuple[Kind, Task, str]]) -> list[Verdict]:
+    """All of them at once."""
+    os.sched_setaffinity(0, {SERVER_CORE})
+    judges = await asyncio.create_subprocess_exec(
+        sys.executable,
+        __file__,
+        "--judge",
+        env=ENVIRONMENT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    os.sched_setaffinity(0, CLIENT_CORES)
+    assert judges.stdin is not None
+    assert judges.stdout is not None
+    try:
+        judges.stdin.write(orjson.dumps([(kind, asdict(work)) for kind, work, _ in runs]) + b"\n")
+        urls = orjson.loads(await judges.stdout.readline())
+        clients = (
+            (ours if client == "process" else naive)(url, kind, work)
+            for url, (kind, work, client) in zip(urls, runs, strict=True)
+        )
+        await asyncio.gather(*clients)
+    finally:
+        judges.stdin.close()
+    verdicts = [Verdict(**one) for one in orjson.loads(await judges.stdout.readline())]
+    await judges.wait()
+    return verdicts
 
 
-def table(rows: list[Row], work: Task) -> str:
-    unit = "tokens" if work.tpm else "requests"
+# ------------------------------------------------------------ the table
+
+
+def table(runs: Sequence[tuple[Kind, Task, str]], verdicts: Sequence[Verdict]) -> str:
     lines = [
-        f"{len(work.max_tokens)} jobs at {work.limit:,} {unit} a minute",
-        "",
-        "| server | client | ideal | took | × ideal | 429s |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| limit a minute | jobs | server | client | ideal | took | × ideal | utilisation | 429s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        ratio = row.took_s / row.ideal_s if row.ideal_s else 1.0
+    for (kind, work, client), one in zip(runs, verdicts, strict=True):
+        ratio, used = one.took_s / max(one.ideal_s, 1e-9), one.ideal_s / max(one.took_s, 1e-9)
+        # What fits into one burst has no time to be compared with.
+        compared = f"{ratio:.3f} | {100 * used:.1f} %" if one.ideal_s else "- | -"
         lines.append(
-            f"| {row.kind} | {row.client} | {row.ideal_s:.1f} s | {row.took_s:.1f} s | {ratio:.3f} | {row.refused} |"
+            f"| {work.limit:,} {work.bound} | {len(work.max_tokens):,} | {kind} | {client} | {one.ideal_s:.1f} s"
+            f" | {one.took_s:.1f} s | {compared} | {one.refused} |"
         )
     return "\n".join(lines)
 
 
-async def main() -> None:
+def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rpm", type=int, default=300)
     words.add_argument("--minutes", type=float, default=5.5, help="of work at the limit")
-    words.add_argument("--tokens", action="store_true")
+    words.add_argument("--short", action="store_true", help=f"{SHORT_MINUTES} minutes of work")
+    words.add_argument("--bound", choices=("requests", "tokens"), action="append")
+    words.add_argument("--kind", choices=KINDS, action="append")
+    words.add_argument("--judge", action="store_true", help=argparse.SUPPRESS)
     given = words.parse_args()
-    work = task(given.rpm, given.minutes, by_tokens=given.tokens)
-    runs = [measure(kind, client, work) for kind in KINDS for client in ("process", "full bucket")]
-    print(table(await asyncio.gather(*runs), work))
+    if given.judge:
+        asyncio.run(judge())
+        return
+    minutes = SHORT_MINUTES if given.short else given.minutes
+    works = [task(given.rpm, minutes, bound) for bound in given.bound or ("requests", "tokens")]
+    runs = [(kind, work, client) for work in works for kind in given.kind or KINDS for client in CLIENTS]
+    print(table(runs, asyncio.run(measure(runs))))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
