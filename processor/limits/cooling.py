@@ -20,14 +20,16 @@ class CoolDown:
         return sent_at is None or sent_at > self._refused_at
 
     def refused(self, told_s: float | None, at: float, *, news: bool) -> None:
-        """As long as told, but longer each time that something is refused again and nothing was answered. Without
-        a time told (0 says nothing), what is no news changes nothing."""
-        if not told_s and not news:
-            return
-        self.until = max(self.until, at + max(told_s or 0.0, self._least_s))
-        self._refused_at = at
-        if news:
+        """As long as told. Without a time told (0 says nothing), longer each time that something is refused again
+        and nothing was answered; what is no news then changes nothing."""
+        if told_s:
+            self.until = max(self.until, at + max(told_s, FIRST_COOL_DOWN_S))
+        elif news:
+            self.until = max(self.until, at + self._least_s)
             self._least_s = min(2 * self._least_s, MOST_COOL_DOWN_S)
+        else:
+            return
+        self._refused_at = at
 
     def answered(self) -> None:
         self._least_s = FIRST_COOL_DOWN_S

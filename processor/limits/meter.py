@@ -86,8 +86,7 @@ class Meter:
         """From when on this cost may go, as far as is known now; inf: not before something else happens."""
         picture = self.picture
         if picture.limit == UNLIMITED:
-            guess = self.guess.per_minute
-            return now if guess is None else self._pace.at(cost, guess, careful=True)
+            return now if self.guess.per_minute is None else self._pace.at(cost, self._paced_by, careful=True)
         cost = min(cost, picture.limit)
         if self._ceiling is not None:
             return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
@@ -114,7 +113,7 @@ class Meter:
         return sent_at + ALONE_S if self._exchange is not None and sent_at < inf else -inf
 
     def _even_at(self, cost: float) -> float:
-        return self._pace.at(cost, self._ceiling or self.picture.limit, careful=self._careful)
+        return self._pace.at(cost, self._paced_by, careful=self._careful)
 
     def _ceiling_when(self, cost: float, ceiling: float, now: float) -> float:
         ledger = self.picture.ledger
@@ -134,14 +133,13 @@ class Meter:
         self._unit += (cost - self._unit) / self._seen
         if self.picture.limit < UNLIMITED:
             self._trust.granted(cost, now)
-            self._pace.went(cost, self._ceiling or self.picture.limit, now)
-        elif self.guess.per_minute is not None:
-            self._pace.went(cost, self.guess.per_minute, now)
+        if self._paced_by < UNLIMITED:
+            self._pace.went(cost, self._paced_by, now)
 
     def withdrawn(self, cost: float, granted_at: float) -> None:
         """The permit was given back before anything was sent."""
         self.picture.pending -= cost
-        self._pace.give_back(cost, self._ceiling or self.picture.limit)
+        self._pace.give_back(cost, self._paced_by)
         self.answered(granted_at)
 
     def sent(self, cost: float, at: float) -> None:
@@ -161,7 +159,7 @@ class Meter:
     def settled(self, excess: float, sent_at: float) -> None:
         """The server has counted less than was charged, by this much, and knows it now."""
         self.picture.ledger.correct(sent_at, -excess)
-        self._pace.give_back(excess, self._ceiling or self.picture.limit)
+        self._pace.give_back(excess, self._paced_by)
 
     # ------------------------------------------------------------ what the server says
 
@@ -185,7 +183,8 @@ class Meter:
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
         evenly = self._trust.state is State.NEVER or self.picture.small or not self.picture.heard
-        if evenly and self._careful and granted_at > max(self._refused_at, self._relimited_at):
+        known = self.picture.limit < UNLIMITED  # a guess finds its own pace
+        if known and evenly and self._careful and granted_at > max(self._refused_at, self._relimited_at):
             self._pace.slow_down(at)
         self._refused_at = at
         self._careful = True
@@ -225,6 +224,14 @@ class Meter:
             if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
                 picture.rescale(picture.limit * before / exchange.rate)
         picture.reply(sent_at, cost, remaining / self._rate, at, refused=refused, reset_s=reset_s)
+
+    @property
+    def _paced_by(self) -> float:
+        """The ceiling, the limit, or a guess at it: what even pacing goes by."""
+        if self._ceiling is not None:
+            return self._ceiling
+        limit = self.picture.limit
+        return self.guess.per_minute or limit if limit == UNLIMITED else limit
 
     @property
     def _rate(self) -> float:

@@ -172,3 +172,24 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
     meter.refused(0.0, 0.2, promised=True)
     meter.rest(5.0)
     assert 6.0 <= meter.when(10, 0.3) <= 6.3
+
+
+def test_nor_where_the_limit_is_but_a_guess() -> None:
+    meter = Meter(None, slack=0.0)
+    meter.guess.refused(10.0, 40.0)
+    meter.granted(1, 20.0)
+    before = meter.when(1, 20.0)
+    meter.granted(1, before)
+    meter.withdrawn(1, before)
+    assert meter.when(1, 20.0) == pytest.approx(before, abs=1e-3)
+
+
+def test_a_guess_is_not_slowed_down_a_second_time() -> None:
+    calm, refused = Meter(None, slack=0.0), Meter(None, slack=0.0)
+    for meter in (calm, refused):
+        meter.guess.refused(10.0, 40.0)
+    for at in range(20, 40):
+        refused.refused(at, at + 0.5, promised=False)
+    for meter in (calm, refused):
+        meter.granted(1, 50.0)
+    assert refused.when(1, 50.0) == calm.when(1, 50.0)
