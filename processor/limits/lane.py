@@ -157,8 +157,8 @@ class Lane:
         if news:
             self._learn_from_refusal(charge, at)
         if retry_after_s:
-            for meter in self.meters.values():
-                meter.rest(at + retry_after_s)
+            for resource, meter in self.meters.items():
+                meter.rest(at + retry_after_s, charge.amounts[resource])
         self.cooling.refused(retry_after_s, at, news=news)
         self.bell.ring()
 
@@ -214,8 +214,9 @@ class Lane:
             if reported.remaining is not None
             and reported.remaining < self.meters[resource].charged(charge.amounts[resource])
         ]
-        known = any(self.meters[resource].limit is not None for resource in scarce)
-        self._unexplained = self._requests.limit is None and not known
+        self._unexplained = self._requests.limit is None and not any(
+            self.meters[resource].explains(charge.granted_at, scarce=resource in scarce) for resource in said
+        )
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
 

@@ -55,6 +55,7 @@ class Meter:
         self._last_sent = -inf
         self._refused_at = -inf
         self._relimited_at = -inf
+        self._distrusted_at = inf
         self._told_at = -inf
         """When the newest request was sent whose response named the limit."""
         self._sure = False
@@ -180,6 +181,10 @@ class Meter:
         if self.reported is None and self._refused_at == -inf:
             self._careful = False
 
+    def explains(self, granted_at: float, *, scarce: bool) -> bool:
+        """Whether a refusal may be due to this limit: it shows no room, or was taken at its word until then."""
+        return self.limit is not None and (scarce or granted_at <= self._distrusted_at)
+
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
         evenly = self._trust.state is State.NEVER or self.picture.small or not self.picture.heard
@@ -189,12 +194,15 @@ class Meter:
         self._refused_at = at
         self._careful = True
         self._trust.refused(promised=promised)
+        if self._trust.state is State.NEVER:
+            self._distrusted_at = min(self._distrusted_at, at)
         if not promised:
             self.picture.short(self._unit, at)
 
-    def rest(self, until: float) -> None:
-        """The server has said that there will be room then, for what it refused: a second's bucket is full later."""
-        self._pace.rest(until + (FULL_S if self._careful else 0.0))
+    def rest(self, until: float, cost: float) -> None:
+        """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""
+        missing_s = max(0.0, FULL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
+        self._pace.rest(until + missing_s)
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
