@@ -57,6 +57,11 @@ class Ended:
         return texts[-1]
 
 
+def unmeasured(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what has coverage measured: it would write a file of its own where there is no room, and load much."""
+    return {name: value for name, value in environ.items() if not name.startswith(("COV", "COVERAGE"))}
+
+
 class Shell:
     """A working folder and an environment, in which the program is run."""
 
@@ -83,7 +88,7 @@ class Shell:
         process = subprocess.Popen(
             [*limited, sys.executable, "-m", "processor", *args],
             cwd=self.folder,
-            env={**self.environ, **environ},
+            env=unmeasured({**self.environ, **environ}) if room_bytes else {**self.environ, **environ},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

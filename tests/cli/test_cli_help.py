@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-from cli_world import ROOT, Ended, Shell
+from cli_world import ROOT, Ended, Shell, unmeasured
 from typer.main import get_command
 
 from processor.cli import app
@@ -80,7 +81,9 @@ def test_help_loads_nothing_that_a_run_needs() -> None:
         "try:\n    main()\n"
         "except SystemExit:\n    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=unmeasured(os.environ), capture_output=True, text=True, check=True
+    )
     assert "Usage: process" in shown.stdout
     loaded = set(shown.stderr.split())
     assert "typer" in loaded
