@@ -54,6 +54,11 @@ class Charge:
     sent_at: float | None = None
     answered: bool = False
 
+    @property
+    def went_at(self) -> float:
+        """When it was sent; when it was granted, as long as that is not known."""
+        return self.granted_at if self.sent_at is None else self.sent_at
+
 
 class Lane:
     def __init__(self, name: str, limits: LaneLimits, *, concurrency: int) -> None:
@@ -142,7 +147,7 @@ class Lane:
             self._blame(charge, said, at)
         else:
             self.cooling.answered()
-            self._requests.guess.answered(charge.granted_at if charge.sent_at is None else charge.sent_at)
+            self._requests.guess.answered(charge.went_at)
             self._scouted_at = -inf
         for resource, meter in self.meters.items():
             if status == 200 and resource not in said:
@@ -164,7 +169,7 @@ class Lane:
 
     def _learn_from_refusal(self, charge: Charge, at: float) -> None:
         guess, ledger = self._requests.guess, self._requests.picture.ledger
-        sent_at = charge.granted_at if charge.sent_at is None else charge.sent_at
+        sent_at = charge.went_at
         if self._unexplained:
             if guess.per_minute is None:
                 # From then on it is the pace that is found.
@@ -198,12 +203,11 @@ class Lane:
         self.bell.ring()
 
     def _hear(self, charge: Charge, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
-        sent_at = charge.granted_at if charge.sent_at is None else charge.sent_at
         changed = False
         for resource, reported in said.items():
             meter = self.meters.get(resource) or self._meter(resource, None)
             amount = charge.amounts[resource]
-            changed |= meter.told(reported, sent_at, amount, at, refused=refused)
+            changed |= meter.told(reported, charge.went_at, amount, at, refused=refused)
         return changed
 
     def _blame(self, charge: Charge, said: Mapping[Resource, Reported], at: float) -> None:

@@ -56,6 +56,7 @@ class Meter:
         self._refused_at = -inf
         self._relimited_at = -inf
         self._distrusted_at = inf
+        """Since when the headers are not taken at their word any more."""
         self._told_at = -inf
         """When the newest request was sent whose response named the limit."""
         self._sure = False
