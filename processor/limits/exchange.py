@@ -26,6 +26,8 @@ _DOUBT = 30
 _ROUNDING = 2
 _BLUR = 0.25
 """A burst teaches nothing where more than this share of it may have come back, or be somebody else's."""
+_LATE_S = 0.5
+"""On a busy machine one request in a hundred may arrive so much later than the others."""
 _LEAST, _MOST = 0.25, 4.0
 
 
@@ -81,13 +83,17 @@ class Exchange:
         return self._bursts[which] if which >= 0 else None
 
     def _learn(self, burst: Burst, ledger: Ledger, company: bool) -> bool:
-        fall, cost = burst.highest - burst.lowest, burst.cost - burst.first_cost
-        strays, returns = _strays(burst, ledger), _returns(burst, ledger)
-        least, most = (fall - _ROUNDING) / self.rate - strays, (fall + _ROUNDING) / self.rate + returns
-        if least <= cost <= most or strays + returns > _BLUR * cost:
-            return False
-        # Dearer than thought is believed by the mean, cheaper only as far as it is certain.
-        shown = (least + most) / 2 if cost < least else most
+        fall, cost = (burst.highest - burst.lowest) / self.rate, burst.cost - burst.first_cost
+        rounding, strays, returns = _ROUNDING / self.rate, _strays(burst, ledger), _returns(burst, ledger, SPREAD_S)
+        if fall - rounding - strays > cost:
+            if strays + returns > _BLUR * cost:
+                return False
+            shown = fall + (returns - strays) / 2
+        else:
+            # Cheaper only as far as it is certain: who believes it wrongly sends too much.
+            shown = fall + rounding + _returns(burst, ledger, _LATE_S)
+            if shown >= cost:
+                return False
         target = min(_MOST, max(_LEAST, self.rate * shown / cost))
         self.rate += (target - self.rate) * burst.sent / (burst.sent + (_DOUBT if company and self._learned else 1))
         self._learned = True
@@ -101,7 +107,7 @@ def _strays(burst: Burst, ledger: Ledger) -> float:
     return before + ledger.sent_by(last + SPREAD_S) - ledger.sent_by(last)
 
 
-def _returns(burst: Burst, ledger: Ledger) -> float:
-    """What may have come back in between: a bucket's refill, or what left a window."""
-    first, last = burst.start - WINDOW_S - SPREAD_S, burst.start + TOGETHER_S - WINDOW_S + SPREAD_S
-    return max(ledger.rate * (SPREAD_S + TOGETHER_S), ledger.sent_by(last) - ledger.sent_by(first))
+def _returns(burst: Burst, ledger: Ledger, late_s: float) -> float:
+    """What may have come back in between, if the last arrived so late: a bucket's refill, or what left a window."""
+    first, last = burst.start - WINDOW_S - late_s, burst.start + TOGETHER_S - WINDOW_S + late_s
+    return max(ledger.rate * (late_s + TOGETHER_S), ledger.sent_by(last) - ledger.sent_by(first))

@@ -55,8 +55,6 @@ class Meter:
         self._last_sent = -inf
         self._refused_at = -inf
         self._relimited_at = -inf
-        self._distrusted_at = inf
-        """Since when the headers are not taken at their word any more."""
         self._told_at = -inf
         """When the newest request was sent whose response named the limit."""
         self._sure = False
@@ -102,6 +100,7 @@ class Meter:
         picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
         if picture.small or picture.is_stale(now):
             return self._even_at(cost)
+        trust.forgive(now)
         if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
             if now < self._alone_at(self._last_sent):
                 return self._alone_at(self._last_sent)
@@ -184,21 +183,20 @@ class Meter:
 
     def explains(self, granted_at: float, *, scarce: bool) -> bool:
         """Whether a refusal may be due to this limit: it shows no room, or was taken at its word until then."""
-        return self.limit is not None and (scarce or granted_at <= self._distrusted_at)
+        return self.limit is not None and (scarce or granted_at <= self._trust.broken_at)
 
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
-        evenly = self._trust.state is State.NEVER or self.picture.small or not self.picture.heard
+        news = granted_at > self._refused_at
+        evenly = self._trust.state is State.BROKEN or self.picture.small or not self.picture.heard
         known = self.picture.limit < UNLIMITED  # a guess finds its own pace
-        if known and evenly and self._careful and granted_at > max(self._refused_at, self._relimited_at):
+        if news and known and evenly and self._careful and granted_at > self._relimited_at:
             self._pace.slow_down(at)
         self._refused_at = at
         self._careful = True
-        self._trust.refused(promised=promised)
-        if self._trust.state is State.NEVER:
-            self._distrusted_at = min(self._distrusted_at, at)
+        self._trust.refused(granted_at, at, promised=promised)
         if not promised:
-            self.picture.short(self._unit, at)
+            self.picture.short(self._unit, at, news=news)
 
     def rest(self, until: float, cost: float) -> None:
         """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""

@@ -61,6 +61,7 @@ class Picture:
         self._window = Others()
         self._bucket = Others()
         self._company_at = -inf
+        self._short_at = -inf
         self._others_at = -inf
         """When more was missing than ever was sent. What is there too much of may be a matter of units."""
         self._reserve = Fading(RESERVE_HALVES_S)
@@ -146,12 +147,16 @@ class Picture:
         """A request that was sent will have no response."""
         self._kinds.doubt(cost)
 
-    def short(self, cost: float, now: float) -> None:
-        """There was no room where there should have been: keep some back for a while."""
-        self._company_at = now
+    def short(self, cost: float, now: float, *, news: bool) -> None:
+        """There was no room where there should have been: keep some back for a while. ``news``: it was sent since the
+        last time."""
+        if news and (self.company or now - self._short_at <= COMPANY_S):
+            # One may have arrived late. Another so soon: there are others, or it is a window after all.
+            if self.kind == "bucket" and not self.small:
+                self._kinds.kind = None
+            self._company_at = now
+        self._short_at = now
         self.ledger.late_s = min(MOST_LATE_S, 2 * self.ledger.late_s + JITTER_S)
-        if self.kind == "bucket" and not self.small:
-            self._kinds.kind = None
         most = min(_MOST_RESERVED * cost, max(2 * _RESERVED * cost, _RESERVED_SHARE * self.limit))
         self._reserve.raise_by(_RESERVED * cost, now, most=most)
 

@@ -17,13 +17,18 @@ PROBE_S = 1.2
 STALE_S = 10.0
 """Without a header for so long, the next burst waits for one."""
 
+FORGIVEN_S = 300.0
+"""After a broken promise it is tried again, for it may have been a request that arrived late; after another, in twice
+that time."""
+_LATEST_S = 3600.0
+
 
 class State(Enum):
     WARY = auto()
     """Nothing is known yet, or no longer."""
     PROBING = auto()
     PROVEN = auto()
-    NEVER = auto()
+    BROKEN = auto()
     """The server has refused what its headers promised."""
 
 
@@ -31,6 +36,11 @@ class Trust:
     def __init__(self) -> None:
         self.state = State.WARY
         self.probe_ended = -inf
+        self.broken_at = inf
+        """Since when the headers are not taken at their word any more."""
+        self._wary_at = inf
+        """When they are again."""
+        self._forgiven_s = FORGIVEN_S
         self._probe_began = inf
         self._allowance = 0.0
         self._cost = 0.0
@@ -73,7 +83,18 @@ class Trust:
             if self._open == 0 and self.probe_ended < inf:
                 self.state = State.PROVEN if self._cost >= least else State.WARY
 
-    def refused(self, *, promised: bool) -> None:
+    def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
-        if self.state is not State.NEVER:
-            self.state = State.NEVER if promised else State.WARY
+        broken = self.state is State.BROKEN
+        if promised and not (broken and granted_at <= self.broken_at):
+            self.state = State.BROKEN
+            self.broken_at = min(self.broken_at, at)
+            self._wary_at = at + self._forgiven_s
+            self._forgiven_s = min(2 * self._forgiven_s, _LATEST_S)
+        elif not broken:
+            self.state = State.WARY
+
+    def forgive(self, now: float) -> None:
+        if self.state is State.BROKEN and now >= self._wary_at:
+            self.state = State.WARY
+            self.broken_at = inf

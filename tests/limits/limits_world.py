@@ -81,6 +81,8 @@ class World:
     clock: Callable[[float], float] = lambda at: at
     """The server's time by ours, which may stand still while this machine sleeps."""
     says: Says = lambda at, headers: headers
+    way: Callable[[Random], float] = lambda rng: rng.uniform(0, JITTER_S)
+    """How long a request is on its way to the server, in seconds."""
     waits: Callable[[float | None], float | None] = lambda wait_s: wait_s
     """What becomes of a refusal's Retry-After on its way; None: there is none."""
     events: list[Event] = field(default_factory=list)
@@ -142,7 +144,7 @@ class World:
     def _send(self, permit: Permit, tokens: int) -> None:
         self.sent.append(tokens)
         permit.sent(self._loop.time())
-        self._loop.call_later(self._rng.uniform(0, JITTER_S), self._arrive, permit, tokens)
+        self._loop.call_later(self.way(self._rng), self._arrive, permit, tokens)
 
     def _arrive(self, permit: Permit, tokens: int) -> None:
         now = self.clock(self._loop.time())
