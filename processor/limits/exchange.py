@@ -11,12 +11,12 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 
-from processor.limits.ledger import GRAIN_S, SPREAD_S, WINDOW_S, Ledger
+from processor.limits.ledger import GRAIN_S, LATE_S, SPREAD_S, WINDOW_S, Ledger
 
 TOGETHER_S = 0.05
 """What is sent this close together is one burst."""
 
-ALONE_S = SPREAD_S + 2 * GRAIN_S
+ALONE_S = LATE_S + 2 * GRAIN_S
 """What is sent so long before or after does not belong to it."""
 
 _FEWEST = 3
@@ -26,8 +26,6 @@ _DOUBT = 30
 _ROUNDING = 2
 _BLUR = 0.25
 """A burst teaches nothing where more than this share of it may have come back, or be somebody else's."""
-_LATE_S = 0.5
-"""On a busy machine one request in a hundred may arrive so much later than the others."""
 _LEAST, _MOST = 0.25, 4.0
 
 
@@ -91,7 +89,7 @@ class Exchange:
             shown = fall + (returns - strays) / 2
         else:
             # Cheaper only as far as it is certain: who believes it wrongly sends too much.
-            shown = fall + rounding + _returns(burst, ledger, _LATE_S)
+            shown = fall + rounding + _returns(burst, ledger, LATE_S)
             if shown >= cost:
                 return False
         target = min(_MOST, max(_LEAST, self.rate * shown / cost))
@@ -102,9 +100,8 @@ class Exchange:
 
 def _strays(burst: Burst, ledger: Ledger) -> float:
     """What was sent so shortly before or after that it may have been counted in between."""
-    first, last = burst.start - 1e-6, burst.start + TOGETHER_S
-    before = ledger.sent_by(first) - ledger.sent_by(first - SPREAD_S)
-    return before + ledger.sent_by(last + SPREAD_S) - ledger.sent_by(last)
+    around = ledger.sent_by(burst.start + TOGETHER_S + LATE_S) - ledger.sent_by(burst.start - LATE_S)
+    return max(0.0, around - burst.cost)
 
 
 def _returns(burst: Burst, ledger: Ledger, late_s: float) -> float:

@@ -28,6 +28,10 @@ class Mark:
     shown: float
     sent: float
     """All that was sent by then."""
+    late: float
+    """What was sent so much later that it was counted before only if this one was late."""
+    early: float
+    """What was sent so much earlier that it was counted after only if that was late."""
     window: Span
     bucket: Span
 
@@ -63,14 +67,24 @@ class Kinds:
         for old, doubtful in self._marks:
             rose = new.shown - old.shown
             tolerance = 1 + self._slack * (new.sent - old.sent) + self._doubtful - doubtful
-            window = _off(rose, rose, new.window, old.window)
-            # A bucket in debt shows 0.
-            bucket = _off(rose if new.shown else -inf, rose if old.shown else inf, new.bucket, old.bucket)
-            if abs(window - bucket) > tolerance and min(window, bucket) <= tolerance / 2:
-                return "bucket" if bucket < window else "window"
+            window, bucket = _offs(new, old, rose, rose)
+            # Who excludes a kind must do so even if something was late.
+            window_late, bucket_late = _offs(new, old, rose - old.late - new.early, rose + new.late + old.early)
+            # Something fell to 0: that may hide a debt, with which anything agrees.
+            if (new.shown or not old.shown) and bucket <= tolerance / 2 and window_late > bucket + tolerance:
+                return "bucket"
+            if window <= tolerance / 2 and bucket_late > window + tolerance:
+                return "window"
         return None
 
 
+def _offs(new: Mark, old: Mark, least: float, most: float) -> tuple[float, float]:
+    """By how much a change, of ``least`` to ``most``, lies outside of what a window allows, and a bucket."""
+    window = _off(least, most, new.window, old.window)
+    # A bucket in debt shows 0.
+    return window, _off(least if new.shown else -inf, most if old.shown else inf, new.bucket, old.bucket)
+
+
 def _off(least: float, most: float, new: Span, old: Span) -> float:
-    """By how much a change, of ``least`` to ``most``, lies outside of what two predictions allow."""
+    """The same, for two predictions of one kind."""
     return max(0.0, new.least - old.most - most, least - (new.most - old.least))

@@ -21,6 +21,9 @@ GRAIN_S = 0.005
 SPREAD_S = JITTER_S + GRAIN_S
 """Two requests sent this far apart are surely counted in that order."""
 
+LATE_S = 0.5
+"""On a busy machine, or a poor line, one request in many takes so much longer."""
+
 _KEPT_S = 2 * WINDOW_S + 1
 """A response that starts a minute after its request was sent still finds what the window held then."""
 

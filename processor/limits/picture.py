@@ -13,7 +13,7 @@ from math import inf
 
 from processor.limits.fading import Fading
 from processor.limits.kinds import Kind, Kinds, Mark
-from processor.limits.ledger import JITTER_S, SPREAD_S, WINDOW_S, Ledger
+from processor.limits.ledger import JITTER_S, LATE_S, SPREAD_S, WINDOW_S, Ledger
 from processor.limits.others import FORESEEN_S, Others, Span
 
 _MISJUDGED = 0.1
@@ -47,7 +47,6 @@ class Picture:
         self.limit = limit
         self.ledger = Ledger(limit)
         self._margin = self.ledger.rate * SPREAD_S
-        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent."""
         self.pending = 0.0
         """Permitted and not yet sent: it may reach the server at any time."""
         self.heard_at = -inf
@@ -141,7 +140,8 @@ class Picture:
         self._explain(mark)
         if not refused:
             self._kinds.hear(mark)
-        self._kinds.exceeds_window(-self._window.used, self.limit - mark.window.least)
+        left_late = self.ledger.sent_by(sent_at - WINDOW_S + LATE_S) - self.ledger.sent_by(sent_at - WINDOW_S)
+        self._kinds.exceeds_window(-self._window.used - left_late - mark.early, self.limit - mark.window.least)
 
     def lost(self, cost: float) -> None:
         """A request that was sent will have no response."""
@@ -176,7 +176,7 @@ class Picture:
     def room(self, now: float) -> float:
         """What would fit now."""
         rest = self.pending + self._reserve.value(now)
-        bucket = self.ledger.level(now) - self._margin - self._bucket.ahead(self._newest, now) - rest
+        bucket = self.ledger.level(now) - self._held_back - self._bucket.ahead(self._newest, now) - rest
         if self.kind == "bucket":
             return bucket
         window = self.limit - self.ledger.held(now) - self._in_window(now) - rest
@@ -206,7 +206,9 @@ class Picture:
         reserve = self._kept(cost, now)
         # Others are believed to use a little more than is seen: it may never show itself so full.
         capacity = max(0.0, self.limit - others - (self._spare if others > 0 else 0.0))
-        rest = self._margin + self.pending + (min(reserve, _RESERVED_SMALL_S * ledger.rate) if self.small else reserve)
+        rest = (
+            self._held_back + self.pending + (min(reserve, _RESERVED_SMALL_S * ledger.rate) if self.small else reserve)
+        )
         level = min(cost, capacity) + others + rest
         if level > self.limit:
             # More than it holds: what others owe ebbs away too, once it is full but for that.
@@ -219,6 +221,12 @@ class Picture:
     def _kept(self, cost: float, now: float) -> float:
         """The room that is kept: never so much that this could not go at all, or nothing would ever happen again."""
         return min(self._reserve.value(now), max(0.0, self.limit - cost))
+
+    @property
+    def _held_back(self) -> float:
+        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent. Where it is
+        large, much later ones cost nothing but that the whole run ends so much later."""
+        return self.ledger.rate * LATE_S if self.kind == "bucket" and not self.small else self._margin
 
     @property
     def _spare(self) -> float:
@@ -241,6 +249,8 @@ class Picture:
             at=sent_at,
             shown=remaining,
             sent=by,
+            late=ledger.sent_by(sent_at + LATE_S) - after,
+            early=before - ledger.sent_by(sent_at - LATE_S),
             window=Span(limit - most_used, limit - least_used),
             bucket=Span(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
         )
@@ -250,8 +260,10 @@ class Picture:
         self._window.explain(mark.window, mark.shown, spare)
         # A bucket in debt shows 0.
         self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)
-        unexplained = self._bucket.used if self.kind == "bucket" else abs(self._window.used)
-        if unexplained > COMPANY * self.limit:
+        # What one late arrival explains is nobody else's.
+        much = COMPANY * self.limit + mark.late + mark.early
+        used = (self._bucket if self.kind == "bucket" else self._window).used
+        if (used if self.kind == "bucket" else abs(used)) > much:
             self._company_at = mark.at
-        if (self._bucket if self.kind == "bucket" else self._window).used > COMPANY * self.limit:
+        if used > much:
             self._others_at = mark.at

@@ -327,6 +327,27 @@ def test_a_server_that_does_not_count_refused_requests(kind: Kind) -> None:
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
 
 
+def poor_line(rng: Random) -> float:
+    """Three requests in a hundred are on their way for up to 0.4 s: a busy machine, or packets sent again."""
+    return rng.uniform(JITTER_S, 0.4) if rng.random() < 0.03 else rng.uniform(0, JITTER_S)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
+@pytest.mark.parametrize("minutes", [1.5, MINUTES])
+@pytest.mark.parametrize("mode", ["rpm", "tpm"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_that_arrive_late_cost_few_refusals_and_no_burst(
+    kind: Kind, mode: Mode, minutes: float, seed: int
+) -> None:
+    costs = jobs(mode, 300, int(300 * minutes))
+    rpm, tpm = limits(mode, 300)
+    world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=0.35, way=poor_line, seed=seed).run(costs)
+    ideal_s = world.referee.ideal_s(costs)
+    row(world, mode, 300, ideal_s)
+    assert world.refused <= 0.01 * world.attempts
+    assert world.last_s <= promised_s(world, ideal_s)
+
+
 @pytest.mark.parametrize("kind", HONEST)
 def test_first_in_is_first_out_whatever_the_sizes(kind: Kind) -> None:
     costs = jobs("huge", 300, 600)
