@@ -31,7 +31,7 @@ class Mark:
     late: float
     """What was sent so much later that it was counted before only if this one was late."""
     early: float
-    """What was sent so much earlier that it was counted after only if that was late."""
+    """Of what was sent so much earlier that it was counted after only if it was late: as much as may have been."""
     window: Span
     bucket: Span
 

@@ -32,6 +32,9 @@ FRESH_S = 1.0
 MOST_LATE_S = 1.0
 """By how much a window may be left later than thought; learned from refusals."""
 
+_STRAGGLERS, _STRAGGLING = 2, 0.1
+"""How many of the requests just before one may be counted behind it: so many of its size, and a share of them all."""
+
 RESERVE_HALVES_S = 10 * WINDOW_S
 _RESERVED, _MOST_RESERVED = 2, 12
 """Requests for which room is kept after a refusal, and at most."""
@@ -244,13 +247,14 @@ class Picture:
         before, by, after = ledger.around(sent_at)
         surely_gone, _, maybe_gone = ledger.around(sent_at - WINDOW_S)
         most_used, least_used = after - surely_gone, before + cost - maybe_gone
+        shortly_before = before - ledger.sent_by(sent_at - LATE_S)
         level = ledger.level(sent_at)
         return Mark(
             at=sent_at,
             shown=remaining,
             sent=by,
             late=ledger.sent_by(sent_at + LATE_S) - after,
-            early=before - ledger.sent_by(sent_at - LATE_S),
+            early=min(shortly_before, _STRAGGLERS * cost + _STRAGGLING * shortly_before),
             window=Span(limit - most_used, limit - least_used),
             bucket=Span(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
         )

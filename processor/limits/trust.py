@@ -18,9 +18,11 @@ STALE_S = 10.0
 """Without a header for so long, the next burst waits for one."""
 
 FORGIVEN_S = 300.0
-"""After a broken promise it is tried again, for it may have been a request that arrived late; after another, in twice
-that time."""
-_LATEST_S = 3600.0
+"""A broken promise is forgiven after so long where bursts were let through before: it may have been an overload, or a
+request that arrived late."""
+REFORMED_S = 3600.0
+"""And after so long where none ever was: rather it is how the server counts. Both double with each one."""
+_MOST_DOUBLINGS = 6
 
 
 class State(Enum):
@@ -40,7 +42,8 @@ class Trust:
         """Since when the headers are not taken at their word any more."""
         self._wary_at = inf
         """When they are again."""
-        self._forgiven_s = FORGIVEN_S
+        self._broken = 0
+        """Promises, so far."""
         self._probe_began = inf
         self._allowance = 0.0
         self._cost = 0.0
@@ -87,10 +90,11 @@ class Trust:
         """``promised``: the headers showed room for what was refused."""
         broken = self.state is State.BROKEN
         if promised and not (broken and granted_at <= self.broken_at):
+            within_s = FORGIVEN_S if self.state is State.PROVEN else REFORMED_S
+            self._wary_at = at + within_s * 2 ** min(self._broken, _MOST_DOUBLINGS)
+            self._broken += 1
             self.state = State.BROKEN
             self.broken_at = min(self.broken_at, at)
-            self._wary_at = at + self._forgiven_s
-            self._forgiven_s = min(2 * self._forgiven_s, _LATEST_S)
         elif not broken:
             self.state = State.WARY
 
