@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from aiohttp import StreamReader, TCPConnector
 from aiohttp.client_proto import ResponseHandler
+
+from processor.transport.pauses import number_of
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -59,6 +62,12 @@ class Connection(ResponseHandler):
 
     tell: Callable[[], None] | None = None
     """Whoever reads the response. To wake a task for every segment costs more than to take it in."""
+    number: int | None = None
+    """Of its socket, while it may be paused."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.number = number_of(transport)
 
     def data_received(self, data: bytes) -> None:
         payload = self._payload
@@ -80,6 +89,7 @@ class Connection(ResponseHandler):
         return data[end:]
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.number = None
         super().connection_lost(exc)
         if self.tell is not None:
             # Behind what others do about it.

@@ -156,6 +156,7 @@ class Exchange:
             self._grown,
             max_bytes=self._settings.max_reply_bytes,
             content_type=content_type,
+            live=self._settings.echo,
         )
 
     def _grown(self, fold: Fold) -> None:

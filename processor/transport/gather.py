@@ -58,20 +58,25 @@ class Reading:
         if not self._may_pause or (now := self._loop.time()) < self._paused_until:
             return
         pause_s = self._rhythm.pause_s(now - self._began_at)
-        transport = self.connection.transport if self.connection is not None else None
-        if pause_s and transport is not None:
+        if pause_s and (number := self._number()) is not None:
             self._paused = True
             self._paused_until = now + pause_s
-            self._pauses.pause(transport, self._paused_until)
+            self._pauses.pause(number, self._paused_until)
 
     def end(self) -> None:
         """The reply is whole."""
         now = self._loop.time()
         if self._began_at is not None:
             self._rhythm.learn(now - self._began_at, None if self._paused else self._reads)
-        transport = self.connection.transport if self.connection is not None else None
-        if now < self._paused_until and transport is not None:
-            self._pauses.end(transport)
+        if now < self._paused_until and (number := self._number()) is not None:
+            self._pauses.end(number)
+
+    def _number(self) -> int | None:
+        """Of the socket. That of a closing connection may be another's already."""
+        connection = self.connection
+        if not isinstance(connection, Connection) or connection.transport is None:
+            return None
+        return None if connection.transport.is_closing() else connection.number
 
 
 class Taker:

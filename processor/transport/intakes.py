@@ -12,6 +12,12 @@ from processor.wire.fold import scrap
 
 MAX_SCRAP_BYTES = 64 * 1024
 
+BULK_BYTES = 4 * 1024
+"""So much is folded in at a time: much at once costs little more than a little, and many streams hold so much each."""
+
+_SHORT_BYTES = 64
+_END = b"[DONE]"
+
 
 class Intake(Protocol):
     @property
@@ -20,7 +26,7 @@ class Intake(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Nothing that matters is missing, should the response break off here."""
+        """Nothing that matters is missing, should the response break off here. Raises RequestError."""
 
     def take(self, data: bytes) -> None:
         """Raises RequestError."""
@@ -33,18 +39,36 @@ class Intake(Protocol):
 
 
 class StreamIntake:
-    """An event stream. ``grown`` is called with the fold whenever events have come."""
+    """An event stream. ``grown`` is called with the fold when events have come: of a ``live`` one at once."""
 
-    __slots__ = ("_content_type", "_decoder", "_first", "_fold", "_grown", "_has_events", "_left", "_max_bytes")
+    __slots__ = (
+        "_content_type",
+        "_decoder",
+        "_first",
+        "_fold",
+        "_grown",
+        "_has_events",
+        "_kept",
+        "_kept_bytes",
+        "_left",
+        "_live",
+        "_max_bytes",
+    )
 
-    def __init__(self, fold: Fold, grown: Callable[[Fold], None], *, max_bytes: int, content_type: str) -> None:
+    def __init__(
+        self, fold: Fold, grown: Callable[[Fold], None], *, max_bytes: int, content_type: str, live: bool = False
+    ) -> None:
         self._fold = fold
         self._grown = grown
+        self._live = live
         self._decoder = Decoder()
         self._max_bytes = self._left = max_bytes
         self._content_type = content_type
         self._first = b""
         self._has_events = False
+        self._kept: list[bytes] = []
+        """Not looked into yet."""
+        self._kept_bytes = 0
 
     @property
     def enough(self) -> bool:
@@ -52,27 +76,53 @@ class StreamIntake:
 
     @property
     def complete(self) -> bool:
+        self._take_kept()
         return self._fold.complete
 
     def take(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
             raise _too_large(self._max_bytes)
-        payloads = self._decoder.feed(data)
-        if payloads:
-            self._fold_in(payloads)
-        elif not self._first:
-            self._first = data
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self._waits(data):
+            return
+        self._take_kept()
 
     def finish(self) -> None:
+        self._take_kept()
         self._fold_in(self._decoder.finish())
 
     def body(self) -> JSON:
+        self._take_kept()
         if self._left == self._max_bytes:
             raise ProtocolError("the reply is empty")
         if not self._has_events and self._content_type != "text/event-stream":
             raise _wrong_type(self._content_type, self._first)
         return self._fold.body()
+
+    def _waits(self, data: bytes) -> bool:
+        """Once a reply has begun, nobody needs to know more of it than that it has ended. What is short may be the
+        second half of an end."""
+        return (
+            self._fold.started
+            and not self._live
+            and self._kept_bytes < BULK_BYTES
+            and len(data) >= _SHORT_BYTES
+            and _END not in data
+        )
+
+    def _take_kept(self) -> None:
+        if not self._kept:
+            return
+        data = b"".join(self._kept)
+        self._kept.clear()
+        self._kept_bytes = 0
+        payloads = self._decoder.feed(data)
+        if payloads:
+            self._fold_in(payloads)
+        elif not self._first:
+            self._first = data
 
     def _fold_in(self, payloads: list[bytes]) -> None:
         self._has_events = self._has_events or bool(payloads)

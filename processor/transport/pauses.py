@@ -8,8 +8,8 @@ below TLS, too, where a paused transport would go on reading. https://man7.org/l
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
-from contextlib import suppress
 from heapq import heappop, heappush
 
 GRID_S = 0.01
@@ -20,33 +20,40 @@ MUCH_BYTES = 32 * 1024
 
 LOW_MARK = getattr(socket, "SO_RCVLOWAT", None)
 
+# Straight to the C library: uvloop makes a socket object for each call, which takes four times as long, and a socket
+# object of ours would close the number when it goes, whoever has it by then.
+_set_option = ctypes.PyDLL(None).setsockopt
+_set_option.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+_ANYTHING = ctypes.c_int(1)
+_MUCH = ctypes.c_int(MUCH_BYTES)
+
 
 class Pauses:
-    """``until`` and all times are the event loop's."""
+    """Of sockets, by their numbers. ``until`` and all times are the event loop's."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due: dict[int, list[asyncio.Transport]] = {}
+        self._due: dict[int, list[int]] = {}
         """What is to be resumed, by the moment, counted in grid steps."""
         self._moments: list[int] = []
         """The keys of it, as a heap."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def pause(self, transport: asyncio.Transport, until: float) -> None:
+    def pause(self, number: int, until: float) -> None:
         """To the nearest grid step."""
-        _wake_at(transport, MUCH_BYTES)
+        _wake_at(number, _MUCH)
         moment = round(until / GRID_S)
         if moment in self._due:
-            self._due[moment].append(transport)
+            self._due[moment].append(number)
             return
-        self._due[moment] = [transport]
+        self._due[moment] = [number]
         heappush(self._moments, moment)
         if self._moments[0] == moment:
             self._set()
 
-    def end(self, transport: asyncio.Transport) -> None:
-        """At once. What is still planned for it does no harm."""
-        _wake_at(transport, 1)
+    def end(self, number: int) -> None:
+        """At once. What is still planned for it does no harm, even if the number is another's by then."""
+        _wake_at(number, _ANYTHING)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -57,15 +64,18 @@ class Pauses:
         self._timer = self._loop.call_at(self._moments[0] * GRID_S, self._end_due)
 
     def _end_due(self) -> None:
-        for transport in self._due.pop(heappop(self._moments)):
-            _wake_at(transport, 1)
+        for number in self._due.pop(heappop(self._moments)):
+            _wake_at(number, _ANYTHING)
         if self._moments:
             self._set()
 
 
-def _wake_at(transport: asyncio.Transport, size: int) -> None:
-    """Of a closed transport the socket's number may be another's already."""
-    if transport.is_closing() or LOW_MARK is None:
-        return
-    with suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, LOW_MARK, size)
+def number_of(transport: asyncio.BaseTransport) -> int | None:
+    """Of its socket. None where it has none, or there is no such mark here."""
+    connected = transport.get_extra_info("socket")
+    return None if connected is None or LOW_MARK is None else connected.fileno()
+
+
+def _wake_at(number: int, size: ctypes.c_int) -> None:
+    # It may fail, if the socket is closed: then nothing needs to be woken.
+    _set_option(number, socket.SOL_SOCKET, LOW_MARK, ctypes.byref(size), ctypes.sizeof(size))

@@ -1,13 +1,14 @@
 """How much of a rate limit is used, over HTTP, in real minutes: ``python tests/benchmarks/limits.py``.
 
 Five kinds of enforcing server, bound by requests and by tokens, each with this program and, on a server of its own, a
-naive client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. All of them run side by side,
-the servers in one process on the last core, the clients on the others: at a few requests a second none of them is busy.
-The servers' referees judge: the least time the limit allows for these jobs, the time from the first admission to the
-last, and the refusals.
+naive client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. First all of this program's
+runs, a few seconds apart, then all of the naive ones, so that no run makes another's requests late. The servers are in
+one process on the last core, the clients on the others: at a few requests a second none of them is busy. The servers'
+referees judge: the least time the limit allows for these jobs, the time from the first admission to the last, and the
+refusals.
 
-    limits.py [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]...    about six minutes
-    limits.py --short                                                                   about two: one window and a half
+    limits.py [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]...    a quarter of an hour or more
+    limits.py --short                                                                   five minutes: 1.5 windows
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from processor.simulator.settings import SimulatorSettings
 Bound = Literal["requests", "tokens"]
 CLIENTS = ("process", "full bucket")
 SHORT_MINUTES = 1.5
+APART_S = 3.0
+"""Between the starts of two programs: starting takes a core for a second."""
 CLIENT_CORES = set(CORES) - {SERVER_CORE} or set(CORES)
 
 
@@ -141,8 +144,12 @@ async def naive(base_url: str, kind: Kind, work: Task) -> None:
         await asyncio.gather(*(one(body, cost) for body, cost in zip(work.bodies(), costs, strict=True)))
 
 
+async def after(wait_s: float, client: str, base_url: str, kind: Kind, work: Task) -> None:
+    await asyncio.sleep(wait_s)
+    await (ours if client == "process" else naive)(base_url, kind, work)
+
+
 async def measure(runs: Sequence[tuple[Kind, Task, str]]) -> list[Verdict]:
-    """All of them at once."""
     os.sched_setaffinity(0, {SERVER_CORE})
     judges = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -158,11 +165,9 @@ async def measure(runs: Sequence[tuple[Kind, Task, str]]) -> list[Verdict]:
     try:
         judges.stdin.write(orjson.dumps([(kind, asdict(work)) for kind, work, _ in runs]) + b"\n")
         urls = orjson.loads(await judges.stdout.readline())
-        clients = (
-            (ours if client == "process" else naive)(url, kind, work)
-            for url, (kind, work, client) in zip(urls, runs, strict=True)
-        )
-        await asyncio.gather(*clients)
+        for client in CLIENTS:
+            those = [(url, kind, work) for url, (kind, work, of) in zip(urls, runs, strict=True) if of == client]
+            await asyncio.gather(*(after(n * APART_S, client, *one) for n, one in enumerate(those)))
     finally:
         judges.stdin.close()
     verdicts = [Verdict(**one) for one in orjson.loads(await judges.stdout.readline())]

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession, TCPConnector
+from aiohttp import ClientPayloadError, ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 from transport_server import Answer, raw_serving
@@ -27,7 +27,7 @@ from processor.transport.gather import Reading, gather
 from processor.transport.http import HttpTransport
 from processor.transport.intakes import WholeIntake
 from processor.transport.patience import Patience
-from processor.transport.pauses import Pauses
+from processor.transport.pauses import Pauses, number_of
 from processor.transport.rhythm import LONGEST_S, READ_AS_IT_COMES, Rhythm
 from processor.transport.settings import TransportSettings
 
@@ -179,7 +179,7 @@ async def read(
 
 
 async def read_from(answer: Answer, rhythm: Rhythm, **options: bool) -> Takes:
-    async with serving(answer) as url, ClientSession() as session:
+    async with serving(answer) as url, ClientSession(connector=Connector()) as session:
         return await read(session, url, rhythm, **options)
 
 
@@ -233,7 +233,7 @@ def test_a_stream_that_falls_silent_in_a_pause_is_noticed() -> None:
 
     async def scenario() -> float:
         began = time.perf_counter()
-        async with serving(silent) as url, ClientSession() as session:
+        async with serving(silent) as url, ClientSession(connector=Connector()) as session:
             with pytest.raises(TimeoutError):
                 await read(session, url, rhythm_of(1000.0, 100_000), stall_timeout_s=0.2)
         return time.perf_counter() - began
@@ -266,7 +266,7 @@ def test_a_connection_whose_reply_ends_in_a_pause_is_ready_for_the_next_one() ->
         writer.write(chunk(LAST) + END)
 
     async def scenario() -> float:
-        async with serving(ends_in_a_pause, short) as url, ClientSession() as session:
+        async with serving(ends_in_a_pause, short) as url, ClientSession(connector=Connector()) as session:
             await read(session, url, rhythm_of(1000.0, 100_000))
             began = time.perf_counter()
             await read(session, url, Rhythm())
@@ -278,7 +278,7 @@ def test_a_connection_whose_reply_ends_in_a_pause_is_ready_for_the_next_one() ->
 def test_many_streams_in_pauses_all_come_to_their_end() -> None:
     async def scenario() -> list[Takes]:
         rhythm = rhythm_of(1.0, 100)
-        async with serving(*[paced] * 40) as url, ClientSession(connector=TCPConnector(limit=0)) as session:
+        async with serving(*[paced] * 40) as url, ClientSession(connector=Connector(limit=0)) as session:
             return await asyncio.gather(*(read(session, url, rhythm) for _ in range(40)))
 
     assert all(b"".join(takes.parts).endswith(b"word 49\n" + LAST) for takes in asyncio.run(scenario()))
@@ -293,7 +293,7 @@ def test_one_timer_ends_the_pauses_of_all_and_none_is_left_over() -> None:
             ours.setblocking(False)
         made = [await loop.connect_accepted_socket(Noting, ours) for ours, _ in pairs]
         for n, (transport, _) in enumerate(made):
-            pauses.pause(transport, loop.time() + 0.02 + 0.01 * (n % 5))
+            pauses.pause(number_of(transport) or 0, loop.time() + 0.02 + 0.01 * (n % 5))
         made[3][0].close()
         await asyncio.sleep(0.1)
         for n, (_, theirs) in enumerate(pairs):
@@ -326,7 +326,7 @@ def test_below_tls_segments_are_gathered_too(tmp_path: Path) -> None:
     async def scenario() -> Takes:
         async with (
             serving(paced, tls=context) as url,
-            ClientSession(connector=TCPConnector(ssl=False)) as session,
+            ClientSession(connector=Connector(ssl=False)) as session,
         ):
             return await read(session, url, rhythm_of(2.0, 200))
 

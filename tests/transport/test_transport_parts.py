@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from processor.errors import ConfigError, ProtocolError, ReplyTooLarge, RequestTimeout, StreamStalled, TransportError
+from processor.errors import (
+    ConfigError,
+    ProtocolError,
+    ReplyTooLarge,
+    RequestTimeout,
+    StatusError,
+    StreamStalled,
+    TransportError,
+)
 from processor.models import Target
 from processor.simulator.clock import run
 from processor.transport.body import OutgoingBody
-from processor.transport.intakes import MAX_SCRAP_BYTES, ScrapIntake, StreamIntake, WholeIntake, page_error
+from processor.transport.intakes import BULK_BYTES, MAX_SCRAP_BYTES, ScrapIntake, StreamIntake, WholeIntake, page_error
 from processor.transport.patience import Patience
 from processor.transport.proxies import proxy_for
 from processor.transport.reuse import Reuse
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
 from processor.transport.urls import request_url
-from processor.wire import open_fold
+from processor.wire import Fold, open_fold
 
 CHAT = "/v1/chat/completions"
 
@@ -229,6 +241,60 @@ def test_what_is_no_stream_of_events_is_shown() -> None:
     intake.finish()
     with pytest.raises(ProtocolError, match="no event stream but text/plain: Internal error"):
         intake.body()
+
+
+def said(text: str, **beside: object) -> bytes:
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": text}, **beside}]}
+    return b"data: %b\n\n" % orjson.dumps(chunk)
+
+
+STREAM = b"".join([*(said(f"word {n} ") for n in range(400)), said("", finish_reason="stop"), b"data: [DONE]\n\n"])
+
+
+class Grown:
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, fold: Fold) -> None:
+        self.times += 1
+
+
+def taken(data: bytes, sizes: Iterable[int], *, live: bool = False) -> tuple[StreamIntake, Grown]:
+    """Read in pieces of these sizes, and what is left of it in one."""
+    grown = Grown()
+    fold = open_fold(CHAT, {})
+    intake = StreamIntake(fold, grown, max_bytes=1 << 20, content_type="text/event-stream", live=live)
+    for size in sizes:
+        if data and not intake.enough:
+            intake.take(data[:size])
+            data = data[size:]
+    if data and not intake.enough:
+        intake.take(data)
+    return intake, grown
+
+
+@given(st.lists(st.integers(1, 3000), max_size=200))
+def test_however_a_stream_is_cut_the_reply_is_the_same_and_its_end_is_seen_at_once(sizes: list[int]) -> None:
+    intake, _ = taken(STREAM, sizes)
+    assert intake.enough
+    assert intake.body()["choices"][0]["message"]["content"] == "".join(f"word {n} " for n in range(400))
+
+
+def test_once_a_reply_has_begun_much_of_it_is_looked_into_at_a_time() -> None:
+    sizes = [STREAM.index(b"\n\n") + 2] * 400
+    _, grown = taken(STREAM, sizes)
+    assert grown.times <= 2 + len(STREAM) // BULK_BYTES
+    _, grown = taken(STREAM, sizes, live=True)
+    assert grown.times >= 300
+
+
+def test_what_was_not_looked_into_counts_where_a_response_breaks_off() -> None:
+    whole = said("Hello, and welcome to the library. ") + said("Good evening.", finish_reason="stop")
+    intake, _ = taken(whole, [whole.index(b"\n\n") + 2])
+    assert intake.complete
+    with pytest.raises(StatusError, match="overloaded"):
+        error = b'data: {"error": {"message": "the model is overloaded, as it seems", "code": 503}}\n\n'
+        assert taken(said("Hello, ") + error, [len(said("Hello, "))])[0].complete
 
 
 def test_of_an_answer_that_is_no_reply_only_the_beginning_is_kept() -> None:
