@@ -280,6 +280,12 @@ def test_however_a_stream_is_cut_the_reply_is_the_same_and_its_end_is_seen_at_on
     assert intake.body()["choices"][0]["message"]["content"] == "".join(f"word {n} " for n in range(400))
 
 
+@pytest.mark.parametrize("rest", range(1, 60))
+def test_an_end_that_is_cut_in_two_is_an_end(rest: int) -> None:
+    begun = len(STREAM) - 2000
+    assert taken(STREAM, [begun, 2000 - rest])[0].enough
+
+
 def test_once_a_reply_has_begun_much_of_it_is_looked_into_at_a_time() -> None:
     sizes = [STREAM.index(b"\n\n") + 2] * 400
     _, grown = taken(STREAM, sizes)
