@@ -13,7 +13,7 @@ from math import inf
 from processor.limits.exchange import ALONE_S, Exchange
 from processor.limits.guess import Guess
 from processor.limits.headers import Reported
-from processor.limits.ledger import WINDOW_S
+from processor.limits.ledger import GRAIN_S, WINDOW_S
 from processor.limits.pace import Pace
 from processor.limits.picture import SMALL_S, Picture
 from processor.limits.trust import PROBE_S, State, Trust
@@ -33,6 +33,9 @@ FULL_S = 1.0
 """After it a bucket of one second is full, whatever was in it."""
 _SECOND_S = 1.05
 _MEMORY = 50
+
+_CLEAR = 0.5
+"""The share of what fits that may go in a moment without another look."""
 
 
 class Meter:
@@ -62,6 +65,11 @@ class Meter:
         self._named_at = -inf
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
+        self._clear = 0.0
+        """What may go without another look, within a moment of the last one."""
+        self._looked_at = -inf
+        self._heard_of = -inf
+        """When the newest request was sent whose header the picture has seen."""
 
     @property
     def limit(self) -> float | None:
@@ -88,12 +96,18 @@ class Meter:
         if picture.limit == UNLIMITED:
             return now if self.guess.per_minute is None else self._pace.at(cost, self._paced_by, careful=True)
         cost = min(cost, picture.limit)
+        if cost <= self._clear and now - self._looked_at < GRAIN_S:
+            return now
         if self._ceiling is not None:
             return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
         if not picture.heard:
             return max(picture.when(cost, now), self._even_at(cost))
         fits_at = self._sounding_when(cost, now) if picture.kind is None else picture.when(cost, now)
-        return max(fits_at, self._allowed_at(cost, now))
+        at = max(fits_at, self._allowed_at(cost, now))
+        if at <= now and picture.kind is not None:
+            self._looked_at = now
+            self._clear = _CLEAR * min(picture.room(now), self._trust.at_once)
+        return at
 
     def _allowed_at(self, cost: float, now: float) -> float:
         """Evenly, or at once as far as the server is trusted."""
@@ -129,6 +143,7 @@ class Meter:
     # ------------------------------------------------------------ what becomes of a request
 
     def granted(self, cost: float, now: float) -> None:
+        self._clear -= cost
         self.picture.pending += cost
         self._seen = min(self._seen + 1, _MEMORY)
         self._unit += (cost - self._unit) / self._seen
@@ -193,6 +208,7 @@ class Meter:
         if news and known and evenly and self._careful and granted_at > self._relimited_at:
             self._pace.slow_down(at)
         self._refused_at = at
+        self._clear = 0.0
         self._careful = True
         self._trust.refused(granted_at, at, promised=promised)
         if not promised:
@@ -202,6 +218,7 @@ class Meter:
         """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""
         missing_s = max(0.0, FULL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
         self._pace.rest(until + missing_s)
+        self._clear = 0.0
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
@@ -213,6 +230,7 @@ class Meter:
             # What is refused because of that is no reason to pace slower.
             self._relimited_at = at
         before, self.reported = self.limit, limit
+        self._clear = 0.0
         below = self.configured is not None and self.configured < (1 - EQUAL) * limit
         self._ceiling = self.configured if below else None
         self._careful = self._careful and not below
@@ -230,6 +248,12 @@ class Meter:
             before = exchange.rate
             if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
                 picture.rescale(picture.limit * before / exchange.rate)
+                self._clear = 0.0
+        # Of requests that went at the same moment, one shows what all do.
+        if not refused and 0 <= sent_at - self._heard_of < GRAIN_S:
+            picture.heard_at = at
+            return
+        self._heard_of = max(self._heard_of, sent_at)
         picture.reply(sent_at, cost, remaining / self._rate, at, refused=refused, reset_s=reset_s)
 
     @property

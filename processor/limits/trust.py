@@ -60,6 +60,13 @@ class Trust:
             self._end(now)
         return self._allowance >= cost
 
+    @property
+    def at_once(self) -> float:
+        """How much may go in a burst now."""
+        if self.state is State.PROVEN:
+            return inf
+        return self._allowance if self.state is State.PROBING else 0.0
+
     def probe(self, allowance: float, now: float) -> None:
         self.state = State.PROBING
         self._allowance = allowance
