@@ -135,7 +135,9 @@ class Lane:
         charge.sent_at = at
         for resource, meter in self.meters.items():
             meter.sent(charge.amounts[resource], at)
-        self._requests.guess.sent(at)
+        if self._requests.guess.sent(at):
+            # From then on it is the pace that is found.
+            self._level.refused(at)
         self.bell.ring()
 
     def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:
@@ -159,22 +161,15 @@ class Lane:
     def refused(self, charge: Charge, retry_after_s: float | None, at: float) -> None:
         """Hold the whole lane back."""
         news = self.cooling.is_news(charge.sent_at)
-        if news:
-            self._learn_from_refusal(charge, at)
+        if self._unexplained:
+            sent_at, ledger = charge.went_at, self._requests.picture.ledger
+            held = ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S)
+            self._requests.guess.refused(sent_at, at, held)
         if retry_after_s:
             for resource, meter in self.meters.items():
                 meter.rest(at + retry_after_s, charge.amounts[resource])
         self.cooling.refused(retry_after_s, at, news=news)
         self.bell.ring()
-
-    def _learn_from_refusal(self, charge: Charge, at: float) -> None:
-        guess, ledger = self._requests.guess, self._requests.picture.ledger
-        sent_at = charge.went_at
-        if self._unexplained:
-            if guess.per_minute is None:
-                # From then on it is the pace that is found.
-                self._level.refused(at)
-            guess.refused(sent_at, ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S))
 
     def settle(self, charge: Charge, used: Usage, at: float, *, correct: bool) -> None:
         """``correct``: the server counts what was used."""

@@ -26,6 +26,9 @@ from processor.results.syncer import Syncer
 from processor.results.trouble import as_output_error, cannot_write
 from processor.results.upkeep import Paths, Upkeep
 
+APART_S = 0.005
+"""Between two writes of rows: many jobs a second share them."""
+
 
 class Journal:
     """Making one takes the lock, reads what is done, and repairs what a crash left; it blocks while it reads.
@@ -60,6 +63,8 @@ class Journal:
         self._syncs = delay_s is not None
         self._offload = offload
         self._flushing = False
+        self._flush_at = 0.0
+        """Not before that again."""
         self._closing: asyncio.Task[None] | None = None
         self._broken: str | None = None
         self._state, is_new = self._lock()
@@ -136,7 +141,7 @@ class Journal:
         (self._replies if entry.flags & REPLIED else self._failures).pending.append(item)
         if not self._flushing:
             self._flushing = True
-            loop.call_soon(self._flush)
+            self._flush_soon(loop)
         await item.written
 
     def intend(self, custom_id: str, attempts: int) -> None:
@@ -159,6 +164,14 @@ class Journal:
         """Room for what is still to come. Raises OutputError."""
         with as_output_error(self.paths.replies):
             return self._disk.free_bytes(self.paths.replies)
+
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """At the end of this turn of the loop; under load together with what else comes in a moment."""
+        if loop.time() >= self._flush_at:
+            loop.call_soon(self._flush)
+        else:
+            loop.call_at(self._flush_at, self._flush)
+        self._flush_at = max(self._flush_at, loop.time()) + APART_S
 
     def _flush(self) -> None:
         self._flushing = False

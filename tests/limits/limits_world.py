@@ -81,10 +81,13 @@ class World:
     clock: Callable[[float], float] = lambda at: at
     """The server's time by ours, which may stand still while this machine sleeps."""
     says: Says = lambda at, headers: headers
+    chance: float = 0.0
+    """The share of requests that are refused for no reason, and without a word about limits."""
     way: Callable[[Random], float] = lambda rng: rng.uniform(0, JITTER_S)
     """How long a request is on its way to the server, in seconds."""
     waits: Callable[[float | None], float | None] = lambda wait_s: wait_s
     """What becomes of a refusal's Retry-After on its way; None: there is none."""
+    by_chance: int = 0
     events: list[Event] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     """The tokens of each attempt, in their order."""
@@ -148,6 +151,10 @@ class World:
 
     def _arrive(self, permit: Permit, tokens: int) -> None:
         now = self.clock(self._loop.time())
+        if self._rng.random() < self.chance:
+            self.by_chance += 1
+            self._loop.call_later(REFUSED_S, self._answer, permit, tokens, False, None, {})
+            return
         charged = tokens if self.ratio is None else max(1, int(tokens * self.ratio(self._rng)))
         verdict = self.referee.admit(now, charged)
         headers = self.says(now, self.referee.headers(now, self.dialect))

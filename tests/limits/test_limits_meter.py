@@ -174,9 +174,16 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
     assert 5.7 <= meter.when(10, 0.3) <= 6.0
 
 
+def guess_a_pace(meter: Meter) -> None:
+    meter.guess.sent(10.0)
+    meter.guess.refused(10.0, 10.1, 40.0)
+    meter.guess.sent(12.0)
+    assert meter.guess.per_minute
+
+
 def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> None:
     meter = Meter(None, slack=0.0)
-    meter.guess.refused(10.0, 40.0)
+    guess_a_pace(meter)
     meter.granted(1, 20.0)
     before = meter.when(1, 20.0)
     meter.granted(1, before)
@@ -187,7 +194,7 @@ def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> N
 def test_a_guess_is_not_slowed_down_a_second_time() -> None:
     calm, refused = Meter(None, slack=0.0), Meter(None, slack=0.0)
     for meter in (calm, refused):
-        meter.guess.refused(10.0, 40.0)
+        guess_a_pace(meter)
     for at in range(20, 40):
         refused.refused(at, at + 0.5, promised=False)
     for meter in (calm, refused):
