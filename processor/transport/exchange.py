@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientSession, RequestInfo
 from aiohttp.base_protocol import BaseProtocol
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
@@ -26,6 +28,9 @@ from processor.wire import Fold, open_fold, payload, refusal, request_id
 _ERROR_BODY_WITHIN_S = 10.0
 _EVENT_STREAM = "text/event-stream"
 
+NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+NO_REQUEST = RequestInfo(URL(), "POST", NO_HEADERS)
+
 
 class Exchange:
     """Serves one request: tells what happens to it, and makes a reply or an error of what comes back.
@@ -35,6 +40,7 @@ class Exchange:
 
     __slots__ = (
         "_asks_usage",
+        "_bulk_bytes",
         "_connection",
         "_connections",
         "_fold",
@@ -62,6 +68,7 @@ class Exchange:
         *,
         connections: Connections,
         pauses: Pauses,
+        bulk_bytes: int,
         wall: Callable[[], float],
     ) -> None:
         self._job = job
@@ -70,6 +77,7 @@ class Exchange:
         self._settings = settings
         self._connections = connections
         self._pauses = pauses
+        self._bulk_bytes = bulk_bytes
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._fold = open_fold(job.path, job.body)
@@ -129,7 +137,7 @@ class Exchange:
             self._intake = self._open_intake(headers)
             # A stream may take long, and there are many: nobody asks for these any more.
             del headers
-            response._raw_headers = ()
+            response._raw_headers, response._headers, response._request_info = (), NO_HEADERS, NO_REQUEST
             if isinstance(self._intake, ScrapIntake):
                 patience.within(_ERROR_BODY_WITHIN_S)
             if self._connection is not None:
@@ -157,6 +165,7 @@ class Exchange:
             max_bytes=self._settings.max_reply_bytes,
             content_type=content_type,
             live=self._settings.echo,
+            bulk=self._bulk_bytes,
         )
 
     def _grown(self, fold: Fold) -> None:

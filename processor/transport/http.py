@@ -18,9 +18,14 @@ from processor.transport.connections import Connections
 from processor.transport.connector import Connector
 from processor.transport.exchange import Exchange
 from processor.transport.failures import without_key
+from processor.transport.intakes import BULK_BYTES
 from processor.transport.pauses import Pauses
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
+
+MANY = 1000
+LITTLE_BYTES = 1024
+"""So many streams hold no more each of what is not folded in yet."""
 
 
 class HttpTransport:
@@ -34,6 +39,7 @@ class HttpTransport:
         self._wall = wall
         self._routes: dict[tuple[Target, str], Route] = {}
         self._connections = Connections()
+        self._under_way = 0
         self._sessions = AsyncExitStack()
         self._pauses: Pauses
         self._pooled: ClientSession
@@ -64,8 +70,10 @@ class HttpTransport:
             self._settings,
             connections=self._connections,
             pauses=self._pauses,
+            bulk_bytes=BULK_BYTES if self._under_way < MANY else LITTLE_BYTES,
             wall=self._wall,
         )
+        self._under_way += 1
         try:
             reply = await exchange.reply(self._pooled if route.reuse.allowed() else self._fresh)
         except RequestError as error:
@@ -75,6 +83,8 @@ class HttpTransport:
             if route.key:
                 without_key(error, route.key)
             raise
+        finally:
+            self._under_way -= 1
         if exchange.reused:
             route.reuse.served()
         return reply

@@ -13,7 +13,7 @@ from processor.wire.fold import scrap
 MAX_SCRAP_BYTES = 64 * 1024
 
 BULK_BYTES = 4 * 1024
-"""So much is folded in at a time: much at once costs little more than a little, and many streams hold so much each."""
+"""So much is folded in at a time: much at once costs little more than a little."""
 
 _SHORT_BYTES = 64
 _END = b"[DONE]"
@@ -42,6 +42,7 @@ class StreamIntake:
     """An event stream. ``grown`` is called with the fold when events have come: of a ``live`` one at once."""
 
     __slots__ = (
+        "_bulk_bytes",
         "_content_type",
         "_decoder",
         "_first",
@@ -56,11 +57,19 @@ class StreamIntake:
     )
 
     def __init__(
-        self, fold: Fold, grown: Callable[[Fold], None], *, max_bytes: int, content_type: str, live: bool = False
+        self,
+        fold: Fold,
+        grown: Callable[[Fold], None],
+        *,
+        max_bytes: int,
+        content_type: str,
+        live: bool = False,
+        bulk: int = BULK_BYTES,
     ) -> None:
         self._fold = fold
         self._grown = grown
         self._live = live
+        self._bulk_bytes = bulk
         self._decoder = Decoder()
         self._max_bytes = self._left = max_bytes
         self._content_type = content_type
@@ -107,7 +116,7 @@ class StreamIntake:
         return (
             self._fold.started
             and not self._live
-            and self._kept_bytes < BULK_BYTES
+            and self._kept_bytes < self._bulk_bytes
             and len(data) >= _SHORT_BYTES
             and _END not in data
         )

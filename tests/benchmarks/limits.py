@@ -116,12 +116,15 @@ def verdict(server: SimulatorServer, work: Task) -> Verdict:
 
 
 async def ours(base_url: str, kind: Kind, work: Task) -> None:
+    """A job is charged as the server does it: here as OpenAI does."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = Path(folder) / "jobs.jsonl"
         jobs.write_bytes(b"".join(orjson.dumps({"id": str(n), **body}) + b"\n" for n, body in enumerate(work.bodies())))
+        config = Path(folder) / "config.toml"
+        config.write_text('[limits]\ncharging = "larger"\n')
         limits = ["--rpm", str(work.rpm)] + (["--tpm", str(work.tpm)] if work.tpm else [])
         words = ["run", str(jobs), "--out", f"{folder}/results.jsonl", "--base-url", base_url, "--quiet"]
-        words += ["--concurrency", "2000", *(limits if kind == "silent" else [])]
+        words += ["--config", str(config), "--concurrency", "2000", *(limits if kind == "silent" else [])]
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "processor", *words, env=ENVIRONMENT)
         if await process.wait() != 0:
             raise SystemExit(f"process {' '.join(words)} failed")
