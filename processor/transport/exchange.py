@@ -165,7 +165,7 @@ class Exchange:
             max_bytes=self._settings.max_reply_bytes,
             content_type=content_type,
             live=self._settings.echo,
-            bulk=self._bulk_bytes,
+            bulk_bytes=self._bulk_bytes,
         )
 
     def _grown(self, fold: Fold) -> None:

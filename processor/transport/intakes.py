@@ -64,12 +64,12 @@ class StreamIntake:
         max_bytes: int,
         content_type: str,
         live: bool = False,
-        bulk: int = BULK_BYTES,
+        bulk_bytes: int = BULK_BYTES,
     ) -> None:
         self._fold = fold
         self._grown = grown
         self._live = live
-        self._bulk_bytes = bulk
+        self._bulk_bytes = bulk_bytes
         self._decoder = Decoder()
         self._max_bytes = self._left = max_bytes
         self._content_type = content_type
