@@ -104,7 +104,7 @@ class Meter:
             return max(picture.when(cost, now), self._even_at(cost))
         fits_at = self._sounding_when(cost, now) if picture.kind is None else picture.when(cost, now)
         at = max(fits_at, self._allowed_at(cost, now))
-        if at <= now and picture.kind is not None:
+        if at <= now and picture.kind is not None and not self._only_evenly(now):
             self._looked_at = now
             self._clear = _CLEAR * min(picture.room(now), self._trust.at_once)
         return at
@@ -112,7 +112,7 @@ class Meter:
     def _allowed_at(self, cost: float, now: float) -> float:
         """Evenly, or at once as far as the server is trusted."""
         picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
-        if picture.small or picture.is_stale(now):
+        if self._only_evenly(now):
             return self._even_at(cost)
         trust.forgive(now)
         if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
@@ -122,6 +122,10 @@ class Meter:
         if trust.may_burst(cost, picture.heard_at, now):
             return now
         return max(self._even_at(cost), self._alone_at(trust.probe_ended))
+
+    def _only_evenly(self, now: float) -> bool:
+        """Whether bursts gain nothing, or nobody knows what others have left of the room for one."""
+        return self.picture.small or self.picture.is_stale(now)
 
     def _alone_at(self, sent_at: float) -> float:
         """A probe that is to teach the exchange rate is kept apart from what was sent before and after."""

@@ -50,6 +50,7 @@ class Picture:
         self.limit = limit
         self.ledger = Ledger(limit)
         self._margin = self.ledger.rate * SPREAD_S
+        """What a bucket may gain while one request is on its way and another is not."""
         self.pending = 0.0
         """Permitted and not yet sent: it may reach the server at any time."""
         self.heard_at = -inf
@@ -64,6 +65,7 @@ class Picture:
         self._bucket = Others()
         self._company_at = -inf
         self._short_at = -inf
+        """When there was no room where there should have been."""
         self._others_at = -inf
         """When more was missing than ever was sent. What is there too much of may be a matter of units."""
         self._reserve = Fading(RESERVE_HALVES_S)
@@ -209,9 +211,9 @@ class Picture:
         reserve = self._kept(cost, now)
         # Others are believed to use a little more than is seen: it may never show itself so full.
         capacity = max(0.0, self.limit - others - (self._spare if others > 0 else 0.0))
-        rest = (
-            self._held_back + self.pending + (min(reserve, _RESERVED_SMALL_S * ledger.rate) if self.small else reserve)
-        )
+        if self.small:
+            reserve = min(reserve, _RESERVED_SMALL_S * ledger.rate)
+        rest = self._held_back + self.pending + reserve
         level = min(cost, capacity) + others + rest
         if level > self.limit:
             # More than it holds: what others owe ebbs away too, once it is full but for that.

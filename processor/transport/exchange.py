@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientSession, RequestInfo
+from aiohttp import ClientError, ClientSession
 from aiohttp.base_protocol import BaseProtocol
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
 from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
@@ -27,9 +25,6 @@ from processor.wire import Fold, open_fold, payload, refusal, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
 _EVENT_STREAM = "text/event-stream"
-
-NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
-NO_REQUEST = RequestInfo(URL(), "POST", NO_HEADERS)
 
 
 class Exchange:
@@ -137,7 +132,7 @@ class Exchange:
             self._intake = self._open_intake(headers)
             # A stream may take long, and there are many: nobody asks for these any more.
             del headers
-            response._raw_headers, response._headers, response._request_info = (), NO_HEADERS, NO_REQUEST
+            response._raw_headers = ()
             if isinstance(self._intake, ScrapIntake):
                 patience.within(_ERROR_BODY_WITHIN_S)
             if self._connection is not None:

@@ -200,3 +200,28 @@ def test_a_guess_is_not_slowed_down_a_second_time() -> None:
     for meter in (calm, refused):
         meter.granted(1, 50.0)
     assert refused.when(1, 50.0) == calm.when(1, 50.0)
+
+
+def test_what_was_found_to_fit_makes_no_burst_where_others_may_have_used_it() -> None:
+    meter, left, at = Meter(300, slack=0.0), 300.0, 0.0
+    for second in range(20):
+        at = max(at + 1.0, meter.when(1, at))
+        burst = send(meter, at, 8)
+        # As much again is used by others, later on.
+        left = min(300.0, left + 5.0) - burst * (2 if second > 10 else 1)
+        for _ in range(burst):
+            meter.told(Reported(300.0, left, None), at, 1, at + 0.05, refused=False)
+            meter.answered(at)
+    later = at + 5.0
+    assert meter.picture.is_stale(later)
+    assert 1 <= send(meter, later, 50) <= 3
+
+
+def send(meter: Meter, at: float, most: int) -> int:
+    """As many as may go then."""
+    sent = 0
+    while sent < most and meter.when(1, at) <= at:
+        meter.granted(1, at)
+        meter.sent(1, at)
+        sent += 1
+    return sent
