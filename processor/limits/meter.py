@@ -253,8 +253,9 @@ class Meter:
             if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
                 picture.rescale(picture.limit * before / exchange.rate)
                 self._clear = 0.0
-        # Of requests that went at the same moment, one shows what all do.
-        if not refused and 0 <= sent_at - self._heard_of < GRAIN_S:
+        # Of requests that went at the same moment one shows what all do, where nobody else is about.
+        calm = picture.kind is not None and not picture.company and not refused
+        if calm and 0 <= sent_at - self._heard_of < GRAIN_S:
             picture.heard_at = at
             return
         self._heard_of = max(self._heard_of, sent_at)

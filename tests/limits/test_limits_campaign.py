@@ -278,7 +278,8 @@ def test_a_program_that_comes_and_goes_costs_few_refusals_too(
 def test_a_run_that_follows_another_waits_for_what_that_one_used() -> None:
     world = World(rpm=300, tpm=None, kind="sliding", others=[(0.0, 1)] * 200).run([1] * 900)
     assert world.refused == 0
-    assert world.last_s <= 190
+    # 181 s at best; what the other one used leaves all at once, and may be noticed some seconds later.
+    assert world.last_s <= 195
 
 
 # ------------------------------------------------------------ a server that charges otherwise
@@ -292,7 +293,7 @@ def test_what_the_server_really_charges_is_learned(kind: Kind, latency_s: float,
     world = World(rpm=None, tpm=45_000, kind=kind, latency_s=latency_s, ratio=lambda _: ratio).run(costs)
     assert world.refused <= 0.01 * world.attempts
     ideal_s = world.referee.ideal_s([int(cost * ratio) for cost in costs])
-    slower = 1.75 if kind == "second" and ratio < 1 else 1.15
+    slower = 1.75 if kind == "second" and ratio < 1 else 1.2
     assert world.last_s <= slower * ideal_s + 5 + latency_s
 
 
