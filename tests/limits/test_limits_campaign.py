@@ -346,7 +346,7 @@ def test_requests_that_arrive_late_cost_few_refusals_and_no_burst(
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=0.35, way=poor_line, seed=seed).run(costs)
     ideal_s = world.referee.ideal_s(costs)
     row(world, mode, 300, ideal_s)
-    assert world.refused <= 0.01 * world.attempts
+    assert world.refused <= 2 + 0.01 * world.attempts
     assert world.last_s <= promised_s(world, ideal_s)
 
 

@@ -52,7 +52,8 @@ def night(out: Path, kills: int, chance: random.Random) -> None:
             time.sleep(0.2 + chance.random() * 0.3)
             process.send_signal(signal.SIGKILL)
         said, _ = process.communicate(timeout=60)
-        told = [line.split() for line in said.splitlines() if line.count(" ") == 1]
+        whole, _, _ = said.rpartition("\n")  # the last line may have been cut with the process
+        told = [words for line in whole.splitlines() if len(words := line.split()) == 2]
         now_sent = [name for what, name in told if what == "sent"]
         now_written = {name for what, name in told if what == "written"}
         assert all(int(number) <= AT_ONCE for what, number in told if what == "billed")
