@@ -4,7 +4,8 @@
                           ▲                                           │
                           └──────── sent, response, refused, settle, release
 
-A head holds nothing while it waits; what it needs is taken in one synchronous step once all of it is there.
+A head holds nothing while it waits; what it needs is taken in one synchronous step once all of it is there. All that
+may go go in that one step: handed on from task to task, each would cost a turn of the loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from aiolimiter import AsyncLimiter
@@ -19,7 +21,7 @@ from aiolimiter import AsyncLimiter
 from processor.events import Bound, BoundBy, LimitsKnown, Listen, Notice
 from processor.limits.charging import Expectation, charge
 from processor.limits.headers import Resource
-from processor.limits.lane import Amounts, Charge, Lane, amounts
+from processor.limits.lane import Amounts, Charge, Lane, TooLarge, Turn, amounts
 from processor.limits.settings import LaneLimits, LimitSettings, lane_key
 from processor.limits.slots import Slots
 from processor.models import Cost, Demand, Usage
@@ -124,19 +126,19 @@ class Gate:
         """
         lane = self._lane(demand)
         cost = charge(demand, self._settings.charging, self._expectation(demand).output_tokens)
-        wanted = amounts(cost)
-        lane.check(wanted)
-        await lane.line.enter(retry=retry)
+        turn = Turn(cost, amounts(cost), asyncio.get_running_loop().create_future())
+        lane.check(turn.amounts)
+        await self._brake.acquire()
+        lane.line.join(turn, retry=retry)
+        if not lane.bell.is_heard:
+            self._advance(lane)
         try:
-            await self._brake.acquire()
-            await self._clear(lane, wanted)
-            self.slots.take()
-            return Permit(self, lane, demand, lane.grant(cost, wanted, asyncio.get_running_loop().time()))
-        finally:
-            self.slots.leave(lane)
-            lane.line.leave()
-            if self._bounds.pop(lane, None) is not None or self._told is None:
-                self._tell_bound()
+            return Permit(self, lane, demand, await turn.charge)
+        except asyncio.CancelledError:
+            if not turn.charge.cancelled() and turn.charge.exception() is None:
+                Permit(self, lane, demand, turn.charge.result()).release()
+            lane.bell.ring()
+            raise
 
     def snapshot(self) -> GateSnapshot:
         now = asyncio.get_running_loop().time()
@@ -167,15 +169,32 @@ class Gate:
             self._expectation(demand).learn(usage.completion_tokens / demand.choices)
         lane.settle(charge, usage, at, correct=self._settings.charging == "used")
 
-    async def _clear(self, lane: Lane, wanted: Amounts) -> None:
-        """Wait until nothing is in the way of the head of this lane."""
-        loop = asyncio.get_running_loop()
-        while (obstacle := self._obstacle(lane, wanted, loop.time())) is not None:
-            bound, until = obstacle
-            self._bounds[lane] = bound
-            self._tell_bound()
-            await lane.bell.wait(until)
-            lane.check(wanted)
+    def _advance(self, lane: Lane) -> None:
+        """Let go whoever may go now, one after the other, and look again when the next one may."""
+        now = asyncio.get_running_loop().time()
+        while (turn := lane.line.head()) is not None:
+            try:
+                lane.check(turn.amounts)
+            except TooLarge as error:
+                turn.charge.set_exception(error)
+                continue
+            if (obstacle := self._obstacle(lane, turn.amounts, now)) is not None:
+                bound, until = obstacle
+                lane.bell.listen(partial(self._advance, lane), until)
+                self._bounds[lane] = bound
+                break
+            self._grant(lane, turn, now)
+        else:
+            self.slots.leave(lane)
+            lane.bell.hush()
+            self._bounds.pop(lane, None)
+        self._tell_bound()
+
+    def _grant(self, lane: Lane, turn: Turn, now: float) -> None:
+        self.slots.take()
+        self.slots.leave(lane)
+        self._bounds.pop(lane, None)
+        turn.charge.set_result(lane.grant(turn.cost, turn.amounts, now))
 
     def _obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
         """What the head of this lane waits for, and until when at the latest. Only for a slot it stands in line."""
@@ -223,7 +242,7 @@ class Gate:
         return expectation
 
     def _tell_bound(self) -> None:
-        """Once whoever is next in line has had its say: the moment between two heads is no change."""
+        """Once all that happens in this turn of the loop has had its say."""
         if not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)

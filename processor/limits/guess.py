@@ -64,15 +64,17 @@ class Guess:
         """How many were let through before each of these."""
         self._by_chance = False
 
-    def sent(self, at: float) -> bool:
-        """Returns whether a first pace has been guessed, from what was refused before."""
+    def judge(self, now: float) -> bool:
+        """A request may go. Returns whether a first pace has been guessed, from what was refused before."""
         unpaced = self.per_minute is None
-        if self._lesson.is_over(at):
+        if self._lesson.is_over(now):
             self._learn(self._lesson)
             self._lesson = Lesson(self._lesson.heard_at)
             self._answered = 0
-        self._lesson.send(at)
         return unpaced and self.per_minute is not None
+
+    def sent(self, at: float) -> None:
+        self._lesson.send(at)
 
     def answered(self, sent_at: float) -> None:
         """What was sent before the last lesson says nothing about the pace since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
@@ -60,10 +61,23 @@ class Charge:
         return self.granted_at if self.sent_at is None else self.sent_at
 
 
+@dataclass(slots=True)
+class Turn:
+    """Somebody in a lane's line, who waits for a charge."""
+
+    cost: Cost
+    amounts: Amounts
+    charge: asyncio.Future[Charge]
+
+    @property
+    def is_over(self) -> bool:
+        return self.charge.done()
+
+
 class Lane:
     def __init__(self, name: str, limits: LaneLimits, *, concurrency: int) -> None:
         self.name = name
-        self.line = Line()
+        self.line: Line[Turn] = Line()
         self.bell = Bell()
         self.in_flight = 0
         self.cooling = CoolDown()
@@ -127,6 +141,9 @@ class Lane:
         self.in_flight += 1
         if self._scouted_at == inf:
             self._scouted_at = now + SCOUT_S
+        if self._requests.guess.judge(now):
+            # From then on it is the pace that is found.
+            self._level.refused(now)
         for resource, meter in self.meters.items():
             meter.granted(wanted[resource], now)
         return Charge(cost, wanted, now)
@@ -135,9 +152,7 @@ class Lane:
         charge.sent_at = at
         for resource, meter in self.meters.items():
             meter.sent(charge.amounts[resource], at)
-        if self._requests.guess.sent(at):
-            # From then on it is the pace that is found.
-            self._level.refused(at)
+        self._requests.guess.sent(at)
         self.bell.ring()
 
     def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:

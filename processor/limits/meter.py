@@ -55,7 +55,7 @@ class Meter:
         self._unit = 1.0
         """The mean cost so far."""
         self._seen = 0
-        self._last_sent = -inf
+        self._last_went = -inf
         self._refused_at = -inf
         self._relimited_at = -inf
         self._told_at = -inf
@@ -116,8 +116,8 @@ class Meter:
             return self._even_at(cost)
         trust.forgive(now)
         if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
-            if now < self._alone_at(self._last_sent):
-                return self._alone_at(self._last_sent)
+            if now < self._alone_at(self._last_went):
+                return self._alone_at(self._last_went)
             trust.probe(PROBE_S * rate + self._unit, now)
         if trust.may_burst(cost, picture.heard_at, now):
             return now
@@ -141,13 +141,14 @@ class Meter:
     def _sounding_when(self, cost: float, now: float) -> float:
         """Keep a little back, and let it go one by one: each shows whether something has come back meanwhile."""
         every_s = max(_SOUNDING_S, _SOUNDING_UNITS * self._unit / self.picture.ledger.rate)
-        sounding_at = max(self.picture.sounding_when(cost, now), self._last_sent + every_s)
+        sounding_at = max(self.picture.sounding_when(cost, now), self._last_went + every_s)
         return min(sounding_at, self.picture.when(cost + _SOUNDINGS * self._unit, now))
 
     # ------------------------------------------------------------ what becomes of a request
 
     def granted(self, cost: float, now: float) -> None:
         self._clear -= cost
+        self._last_went = now
         self.picture.pending += cost
         self._seen = min(self._seen + 1, _MEMORY)
         self._unit += (cost - self._unit) / self._seen
@@ -164,7 +165,7 @@ class Meter:
 
     def sent(self, cost: float, at: float) -> None:
         self.picture.sent(cost, at)
-        self._last_sent = at
+        self._last_went = at
         if self._exchange is not None:
             self._exchange.sent(cost, at)
 

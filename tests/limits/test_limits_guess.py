@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from processor.limits.guess import Guess
 
 
+def send(guess: Guess, at: float) -> None:
+    guess.judge(at)
+    guess.sent(at)
+
+
 def paced(guess: Guess, since: float, count: int) -> float:
     """So many requests at the guessed pace, all answered. Returns when the last went."""
     at = since
     for _ in range(count):
         at += 60 / (guess.per_minute or 600)
-        guess.sent(at)
+        send(guess, at)
         guess.answered(at)
     return at
 
@@ -23,17 +28,17 @@ def refused(sent: int = 100, held: float = 100) -> Guess:
     """After a first burst of which the second half was refused, and the first request that went after the pause."""
     guess = Guess()
     for n in range(sent):
-        guess.sent(n / 1000)
+        send(guess, n / 1000)
     for n in range(sent // 2, sent):
         guess.refused(n / 1000, 0.1, held)
-    guess.sent(1.2)
+    send(guess, 1.2)
     return guess
 
 
 def refused_again(guess: Guess, at: float, held: float = 100) -> None:
     """What went last is refused, and another one goes after the pause."""
     guess.refused(at, at + 0.05, held)
-    guess.sent(at + 1.2)
+    send(guess, at + 1.2)
 
 
 def test_nothing_is_guessed_before_a_refusal() -> None:
@@ -49,10 +54,10 @@ def test_a_burst_whose_end_is_refused_shows_what_is_borne_at_most() -> None:
 def test_a_refusal_among_many_that_were_let_through_is_chance() -> None:
     guess = Guess()
     for n in range(100):
-        guess.sent(n / 1000)
+        send(guess, n / 1000)
     guess.refused(0.05, 0.1, 100.0)
     guess.refused(0.07, 0.1, 100.0)
-    guess.sent(1.2)
+    send(guess, 1.2)
     assert guess.per_minute is None
 
 
@@ -72,7 +77,7 @@ def test_nothing_let_through_several_times_means_that_a_window_is_full() -> None
 def test_a_refusal_after_answers_means_the_last_pace_was_too_much() -> None:
     guess = full()
     at = paced(guess, 4.9, 20)
-    guess.sent(at + 0.6)
+    send(guess, at + 0.6)
     refused_again(guess, at + 0.6)
     assert guess.per_minute is not None
     assert 80 < guess.per_minute < 95
@@ -82,7 +87,7 @@ def test_refusals_that_go_on_though_the_pace_falls_are_chance() -> None:
     guess, at, slowest = full(), 4.9, 1e9
     for _ in range(40):
         at = paced(guess, at, 20)
-        guess.sent(at + 0.6)
+        send(guess, at + 0.6)
         refused_again(guess, at + 0.6)
         slowest = min(slowest, guess.per_minute or 0)
         at += 1.8
@@ -115,7 +120,7 @@ def test_it_finds_what_the_server_bears(bears: int) -> None:
     while at < 1200:
         at += 60 / (guess.per_minute or bears)
         level, last = min(room, level + (at - last) * bears / 60), at
-        guess.sent(at)
+        send(guess, at)
         if level >= 1:
             level -= 1
             admitted += at > 600

@@ -177,7 +177,7 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
 def guess_a_pace(meter: Meter) -> None:
     meter.guess.sent(10.0)
     meter.guess.refused(10.0, 10.1, 40.0)
-    meter.guess.sent(12.0)
+    meter.guess.judge(12.0)
     assert meter.guess.per_minute
 
 
