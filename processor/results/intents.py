@@ -27,8 +27,14 @@ class Intents:
         self._file = file
         self._slots: dict[bytes, int] = {}
         """By key: the jobs being worked on, and those an earlier run left behind."""
+        self._in_flight: set[bytes] = set()
         self._free: list[int] = []
         self._end = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many jobs of this run have an attempt under way."""
+        return len(self._in_flight)
 
     def load(self) -> Iterator[tuple[bytes, int, bool]]:
         """What the last run left: (key, attempts, was in flight). Records that make no sense are passed over."""
@@ -47,6 +53,10 @@ class Intents:
         """Remember ``attempts`` for a job. Raises OSError."""
         slot = self._slots[key] if key in self._slots else self._take()
         self._slots[key] = slot
+        if in_flight:
+            self._in_flight.add(key)
+        else:
+            self._in_flight.discard(key)
         body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
         self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
 
@@ -59,6 +69,7 @@ class Intents:
 
     def settle(self, key: bytes) -> None:
         """The job has its row, in which a later run reads all that is to know: what the record says may stay."""
+        self._in_flight.discard(key)
         slot = self._slots.pop(key, None)
         if slot is not None:
             self._free.append(slot)
@@ -68,6 +79,7 @@ class Intents:
         if key in self._slots:
             slot = self._slots.pop(key)
             self._free.append(slot)
+            self._in_flight.discard(key)
             self._file.write_at(slot * _WIDTH, _EMPTY)
 
     def tidy(self) -> None:

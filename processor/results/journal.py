@@ -26,8 +26,8 @@ from processor.results.syncer import Syncer
 from processor.results.trouble import as_output_error, cannot_write
 from processor.results.upkeep import Paths, Upkeep
 
-APART_S = 0.005
-"""Between two writes of rows: many jobs a second share them."""
+APART_S = 0.02
+"""Between two writes of rows: many jobs a second share them, unless nobody is left who could add to the next one."""
 
 
 class Journal:
@@ -62,9 +62,11 @@ class Journal:
         self._syncer = Syncer(delay_s, offload, self._break)
         self._syncs = delay_s is not None
         self._offload = offload
-        self._flushing = False
+        self._next_flush: asyncio.Handle | None = None
+        self._hurries = False
+        """It comes at the end of this turn of the loop."""
         self._flush_at = 0.0
-        """Not before that again."""
+        """Not before that, where others are in flight."""
         self._closing: asyncio.Task[None] | None = None
         self._broken: str | None = None
         self._state, is_new = self._lock()
@@ -139,8 +141,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         item = Pending(raw, entry, loop.create_future())
         (self._replies if entry.flags & REPLIED else self._failures).pending.append(item)
-        if not self._flushing:
-            self._flushing = True
+        if not self._hurries:
             self._flush_soon(loop)
         await item.written
 
@@ -166,15 +167,19 @@ class Journal:
             return self._disk.free_bytes(self.paths.replies)
 
     def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """At the end of this turn of the loop; under load together with what else comes in a moment."""
-        if loop.time() >= self._flush_at:
-            loop.call_soon(self._flush)
-        else:
-            loop.call_at(self._flush_at, self._flush)
-        self._flush_at = max(self._flush_at, loop.time()) + APART_S
+        """At the end of this turn of the loop; under load together with what others add in a moment."""
+        pending = len(self._replies.pending) + len(self._failures.pending)
+        self._hurries = loop.time() >= self._flush_at or pending >= self._intents.in_flight
+        if self._hurries:
+            if self._next_flush:
+                self._next_flush.cancel()
+            self._next_flush = loop.call_soon(self._flush)
+        elif not self._next_flush:
+            self._next_flush = loop.call_at(self._flush_at, self._flush)
 
     def _flush(self) -> None:
-        self._flushing = False
+        self._next_flush, self._hurries = None, False
+        self._flush_at = asyncio.get_running_loop().time() + APART_S
         for appender in (self._replies, self._failures):
             if not appender.pending:
                 continue
