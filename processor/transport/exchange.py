@@ -89,12 +89,16 @@ class Exchange:
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError."""
-        failure = await self._run(session)
-        intake = self._intake
-        if failure is not None and (intake is None or not intake.complete):
-            raise failure
-        assert intake is not None
-        return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+        try:
+            failure = await self._run(session)
+            intake = self._intake
+            if failure is not None and (intake is None or not intake.complete):
+                raise failure
+            assert intake is not None
+            return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+        finally:
+            # It holds this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
+            self._intake = None
 
     async def _run(self, session: ClientSession) -> RequestError | None:
         """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
