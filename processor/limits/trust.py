@@ -45,6 +45,8 @@ class Trust:
         self._broken = 0
         """Promises, so far."""
         self._probe_began = inf
+        self._probe_last = inf
+        """When its last request went, so far."""
         self._allowance = 0.0
         self._cost = 0.0
         """Of the probe so far."""
@@ -80,6 +82,7 @@ class Trust:
         self._open += 1
         self._cost += cost
         self._allowance -= cost
+        self._probe_last = now
 
     def _end(self, now: float) -> None:
         """The probe is over when there is no allowance for the next request."""
@@ -87,11 +90,13 @@ class Trust:
 
     def answered(self, granted_at: float, least: float) -> None:
         """A request has its response, or will never have one. ``least``: what a probe must have cost to prove
-        anything; the server may have shown meanwhile that it charges less than was thought."""
+        anything, for each second that it lasted too; the server may have shown meanwhile that it charges less than
+        was thought."""
         if self.state is State.PROBING and self._probe_began <= granted_at <= self.probe_ended:
             self._open -= 1
             if self._open == 0 and self.probe_ended < inf:
-                self.state = State.PROVEN if self._cost >= least else State.WARY
+                lasted_s = self._probe_last - self._probe_began
+                self.state = State.PROVEN if self._cost >= least * (1 + lasted_s) else State.WARY
 
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""

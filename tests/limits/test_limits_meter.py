@@ -51,6 +51,14 @@ def test_nor_does_one_that_says_nothing(kind: Kind, drawn: list[Ask], limit: int
     assert Play(kind, limit, dialect="none").run(drawn).refused == 0
 
 
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 5.0])
+def test_what_trickles_through_proves_nothing_about_a_burst(pause_s: float) -> None:
+    """Once, two requests five seconds apart counted as more than a second's bucket holds, and all that followed went
+    at once."""
+    trickle = [Ask(1, pause_s, 0.0, 0.0625)] * 4
+    assert Play("quantised", 60).run([*trickle, *[Ask(1, 0.0, 0.0, 0.0625)] * 30]).refused <= 4
+
+
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1), most=200), limit=st.sampled_from([60, 300]))
 def test_one_that_promises_more_than_it_grants_is_believed_once(drawn: list[Ask], limit: int) -> None:
