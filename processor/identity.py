@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 
@@ -17,6 +18,7 @@ IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s")
 _KEY = blake2b(digest_size=KEY_BYTES)
 
 
+@lru_cache(maxsize=1024)  # asked for at each step of a job
 def job_key(custom_id: str) -> bytes:
     key = _KEY.copy()  # takes two thirds of the time that a new one takes
     key.update(custom_id.encode("utf-8", "surrogatepass"))

@@ -23,7 +23,9 @@ class Window:
 
     def _turn_to(self, at: float) -> None:
         bucket = int(at / self._width_s)
+        if bucket <= self._newest:
+            return
         passed = min(bucket - self._newest, len(self._amounts))
         for step in range(1, passed + 1):
             self._amounts[(self._newest + step) % len(self._amounts)] = 0
-        self._newest = max(self._newest, bucket)
+        self._newest = bucket
