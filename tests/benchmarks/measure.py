@@ -20,8 +20,8 @@ REPOSITORY = HERE.parents[1]
 CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = CORES[0], CORES[-1]
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-"""What is measured is the program beside these files, installed or not."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": ""}
+"""What is measured is the program beside these files, installed or not; compiled, as it is where it is installed."""
 
 PROMPT = "Here is what a customer wrote about order {n}: it came late, the box was open, and item {n} was missing. " * 8
 
