@@ -94,6 +94,7 @@ def test_help_loads_nothing_that_a_run_needs() -> None:
         "dotenv",
         "multiprocessing",
         "orjson",
+        "pydantic",
         "rich",
         "ssl",
         "tenacity",
