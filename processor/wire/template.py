@@ -88,10 +88,11 @@ class Shortcut:
         if field is None or not isinstance(pieces, Pieces):
             return
         self._misses += 1
-        raw = b'"%b"' % holder[field].encode()
-        start = payload.find(raw, payload.find(b'"%b"' % field.encode()) + len(field) + 2)
+        raw, name = b'"%b"' % holder[field].encode(), b'"%b"' % field.encode()
+        start = payload.find(raw, payload.find(name) + len(name))
         end = start + len(raw)
-        if start > 0 and _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field):
+        is_field = _is_plain(payload, name) or _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field)
+        if start > 0 and is_field:
             self._head, self._tail, self._pieces = payload[:start], payload[end:], pieces
 
 
@@ -127,6 +128,11 @@ def _only_text(holder: JSON) -> str | None:
     """The field whose text is all that is said here."""
     said = [name for name, value in holder.items() if value and name not in SAID_ONCE]
     return said[0] if len(said) == 1 and isinstance(holder[said[0]], str) else None
+
+
+def _is_plain(payload: bytes, name: bytes) -> bool:
+    """Nothing is escaped, and one string alone is the field's name: what follows it is the field."""
+    return b"\\" not in payload and payload.count(name) == 1
 
 
 def _is_field(before: bytes, after: bytes, chunk: JSON, holder: JSON, field: str) -> bool:

@@ -58,6 +58,8 @@ def test_a_chunk_too_short_for_both_ends_is_left_to_the_parser() -> None:
         b'{"choices":[{"delta":{"content":"a","content":"a"}}]}',  # the last one stands, the first is found
         b'{"choices":[{"delta":{"content":"\\u0061"}}]}',  # escaped
         b'{"choices":[{"delta":{"content":"\\u002c","role":"b"}}]}',  # its quoted comma stands between other strings
+        b'{"x":{"content":"a"},"choices":[{"delta":{"content":"a"}}]}',  # another of that name
+        b'{"x":{"content":"a"},"choices":[{"delta":{"c\\u006fntent":"a"}}]}',  # and this one's name is escaped
         b'{"choices":[{"delta":{"content":"a","refusal":"b"}}]}',
         b'{"choices":[{"delta":{"content":"a","tool_calls":[1]}}]}',
         b'{"choices":[{"delta":{"role":"assistant","content":""}}]}',
