@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
+from processor.limits.clearance import Clearance
 from processor.limits.exchange import ALONE_S, Exchange
 from processor.limits.guess import Guess
 from processor.limits.headers import Reported
@@ -65,9 +66,7 @@ class Meter:
         self._named_at = -inf
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
-        self._clear = 0.0
-        """What may go without another look, within a moment of the last one."""
-        self._looked_at = -inf
+        self._clearance = Clearance()
         self._heard_of = -inf
         """When the newest request was sent whose header the picture has seen."""
 
@@ -96,24 +95,23 @@ class Meter:
         if picture.limit == UNLIMITED:
             return now if self.guess.per_minute is None else self._pace.at(cost, self._paced_by, careful=True)
         cost = min(cost, picture.limit)
-        if cost <= self._clear and now - self._looked_at < GRAIN_S:
+        if self._clearance.covers(cost, now):
             return now
         if self._ceiling is not None:
             return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
         if not picture.heard:
             return max(picture.when(cost, now), self._even_at(cost))
         fits_at = self._sounding_when(cost, now) if picture.kind is None else picture.when(cost, now)
+        if self._only_evenly(now):
+            return max(fits_at, self._even_at(cost))
         at = max(fits_at, self._allowed_at(cost, now))
-        if at <= now and picture.kind is not None and not self._only_evenly(now):
-            self._looked_at = now
-            self._clear = _CLEAR * min(picture.room(now), self._trust.at_once)
+        if at <= now and picture.kind is not None:
+            self._clearance.give(_CLEAR * min(picture.room(now), self._trust.at_once), now)
         return at
 
     def _allowed_at(self, cost: float, now: float) -> float:
         """Evenly, or at once as far as the server is trusted."""
         picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
-        if self._only_evenly(now):
-            return self._even_at(cost)
         trust.forgive(now)
         if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
             if now < self._alone_at(self._last_went):
@@ -147,7 +145,7 @@ class Meter:
     # ------------------------------------------------------------ what becomes of a request
 
     def granted(self, cost: float, now: float) -> None:
-        self._clear -= cost
+        self._clearance.take(cost)
         self._last_went = now
         self.picture.pending += cost
         self._seen = min(self._seen + 1, _MEMORY)
@@ -213,7 +211,7 @@ class Meter:
         if news and known and evenly and self._careful and granted_at > self._relimited_at:
             self._pace.slow_down(at)
         self._refused_at = at
-        self._clear = 0.0
+        self._clearance.end()
         self._careful = True
         self._trust.refused(granted_at, at, promised=promised)
         if not promised:
@@ -223,7 +221,7 @@ class Meter:
         """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""
         missing_s = max(0.0, FULL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
         self._pace.rest(until + missing_s)
-        self._clear = 0.0
+        self._clearance.end()
 
     def _told_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._told_at = sent_at
@@ -235,7 +233,7 @@ class Meter:
             # What is refused because of that is no reason to pace slower.
             self._relimited_at = at
         before, self.reported = self.limit, limit
-        self._clear = 0.0
+        self._clearance.end()
         below = self.configured is not None and self.configured < (1 - EQUAL) * limit
         self._ceiling = self.configured if below else None
         self._careful = self._careful and not below
@@ -253,7 +251,7 @@ class Meter:
             before = exchange.rate
             if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
                 picture.rescale(picture.limit * before / exchange.rate)
-                self._clear = 0.0
+                self._clearance.end()
         # Of requests that went at the same moment one shows what all do, where nobody else is about.
         calm = picture.kind is not None and not picture.company and not refused
         if calm and 0 <= sent_at - self._heard_of < GRAIN_S:

@@ -18,14 +18,10 @@ from processor.transport.connections import Connections
 from processor.transport.connector import Connector
 from processor.transport.exchange import Exchange
 from processor.transport.failures import without_key
-from processor.transport.intakes import BULK_BYTES
+from processor.transport.intakes import bulk_bytes
 from processor.transport.pauses import Pauses
 from processor.transport.routes import Route
 from processor.transport.settings import TransportSettings
-
-MANY = 1000
-LITTLE_BYTES = 1024
-"""So many streams hold no more each of what is not folded in yet."""
 
 
 class HttpTransport:
@@ -70,7 +66,7 @@ class HttpTransport:
             self._settings,
             connections=self._connections,
             pauses=self._pauses,
-            bulk_bytes=BULK_BYTES if self._under_way < MANY else LITTLE_BYTES,
+            bulk_bytes=bulk_bytes(self._under_way),
             wall=self._wall,
         )
         self._under_way += 1

@@ -14,6 +14,9 @@ MAX_SCRAP_BYTES = 64 * 1024
 
 BULK_BYTES = 4 * 1024
 """So much is folded in at a time: much at once costs little more than a little."""
+MANY = 1000
+LITTLE_BYTES = 1024
+"""So many streams hold no more each of what is not folded in yet."""
 
 _SHORT_BYTES = 64
 _END = b"[DONE]"
@@ -185,6 +188,11 @@ class ScrapIntake:
 
     def body(self) -> JSON:
         raise self._error(self._data)
+
+
+def bulk_bytes(streams: int) -> int:
+    """For one more beside so many."""
+    return BULK_BYTES if streams < MANY else LITTLE_BYTES
 
 
 def page_error(content_type: str) -> Callable[[bytes], ProtocolError]:
