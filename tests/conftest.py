@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,3 +28,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
 
     monkeypatch.setattr(parallel.subprocess, "Popen", Popen)
     return processes
+
+
+@pytest.fixture
+def swept() -> Callable[[Callable[[], object]], int]:
+    """How many objects some work leaves that only the garbage collector finds. What it returns is kept meanwhile."""
+
+    def count(work: Callable[[], object]) -> int:
+        gc.collect()
+        gc.disable()
+        try:
+            _kept = work()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    return count
