@@ -169,7 +169,7 @@ class Journal:
     def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop; under load together with what others add in a moment."""
         pending = len(self._replies.pending) + len(self._failures.pending)
-        self._hurries = loop.time() >= self._flush_at or pending >= self._intents.in_flight
+        self._hurries = pending >= self._intents.in_flight
         if self._hurries:
             if self._next_flush:
                 self._next_flush.cancel()

@@ -510,6 +510,46 @@ def test_rows_that_finish_in_the_same_turn_go_out_in_one_write():
     assert len(rows(platter.contents(OUT))) == 50
 
 
+def written_at(in_flight: str, appended: dict[str, float], resting: str = "") -> list[float]:
+    """When the journal writes rows, where these are appended at such times, with so many jobs in flight at first."""
+    times = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def plan(_, operation):
+            if operation == "write":
+                times.append(round(loop.time() - began, 3))
+
+        async def append(name, at):
+            await asyncio.sleep(at)
+            await journal.append(reply(name))
+
+        journal, began = journal_on(Platter(), plan), loop.time()
+        for name in in_flight + resting:
+            journal.intend(name, 1)
+        for name in resting:
+            journal.rest(name, 1)
+        await asyncio.gather(*(append(name, at) for name, at in appended.items()))
+        await journal.close()
+
+    run(main())
+    return times
+
+
+def test_rows_of_a_moment_share_a_write_while_others_are_in_flight():
+    assert written_at("abcdef", {"a": 0.0, "b": 0.001, "c": 0.015, "d": 0.03}) == [0.0, 0.02, 0.04]
+
+
+def test_a_row_that_comes_alone_is_not_held_back():
+    assert written_at("abcdef", {"a": 0.0, "b": 0.1, "c": 0.3}) == [0.0, 0.1, 0.3]
+
+
+@pytest.mark.parametrize("resting", ["", "xyz"])
+def test_nor_is_one_behind_which_nobody_is_in_flight(resting):
+    assert written_at("abc", {"a": 0.0, "b": 0.001, "c": 0.002}, resting) == [0.0, 0.002]
+
+
 def test_cancelling_the_caller_does_not_undo_a_row():
     platter = Platter()
 
