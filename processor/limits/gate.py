@@ -28,7 +28,7 @@ from processor.models import Cost, Demand, Usage
 
 STEEPEST_PER_S = 10_000
 AT_ONCE = 100
-"""A burst is no storm: so many requests at once, and so many a second, are what one process can really send."""
+"""A burst is no storm: so many requests may come at once, and so many a second, which one process can really send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
