@@ -31,8 +31,9 @@ from processor.results.entries import REPLIED
 from processor.results.ledger import Standing
 from processor.results.sink import WHOLE
 
-BREATH_LINES = 128
-"""Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C."""
+BREATH_LINES = 16
+"""Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C, nor all jobs connect at
+once."""
 
 
 class Run:
