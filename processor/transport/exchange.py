@@ -12,6 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
 from processor.models import Job, Reply
+from processor.transport.alarms import Alarms
 from processor.transport.body import OutgoingBody
 from processor.transport.connections import Connections
 from processor.transport.failures import before_response, inside_response
@@ -34,6 +35,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_alarms",
         "_asks_usage",
         "_bulk_bytes",
         "_connection",
@@ -63,6 +65,7 @@ class Exchange:
         *,
         connections: Connections,
         pauses: Pauses,
+        alarms: Alarms,
         bulk_bytes: int,
         wall: Callable[[], float],
     ) -> None:
@@ -72,6 +75,7 @@ class Exchange:
         self._settings = settings
         self._connections = connections
         self._pauses = pauses
+        self._alarms = alarms
         self._bulk_bytes = bulk_bytes
         self._wall = wall
         self._loop = asyncio.get_running_loop()
@@ -104,7 +108,7 @@ class Exchange:
         """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
         try:
             async with asyncio.timeout(None) as scope:
-                patience = Patience(self._settings, scope)
+                patience = Patience(self._settings, scope, self._alarms)
                 try:
                     await self._exchange(session, patience)
                 finally:
