@@ -46,7 +46,7 @@ class Server:
 def run(command: Sequence[str], *, core: int = CLIENT_CORE) -> Cost:
     """Raises RuntimeError where the program fails."""
     began = time.perf_counter()
-    with _on(core):
+    with on(core):
         child = subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     said = child.stdout.read()
@@ -72,7 +72,7 @@ def admit(jobs: int) -> Cost:
 def server(chunks: int, over_s: float) -> Iterator[Server]:
     """The replaying server, on a core of its own."""
     command = [sys.executable, HERE / "replay.py", str(chunks), str(over_s)]
-    with _on(SERVER_CORE):
+    with on(SERVER_CORE):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     started = Server(base_url=f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
@@ -86,7 +86,7 @@ def server(chunks: int, over_s: float) -> Iterator[Server]:
 
 
 @contextmanager
-def _on(core: int) -> Iterator[None]:
+def on(core: int) -> Iterator[None]:
     """What is started inside stays on this core."""
     os.sched_setaffinity(0, {core})
     try:
