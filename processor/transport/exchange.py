@@ -12,7 +12,6 @@ from aiohttp.base_protocol import BaseProtocol
 from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
 from processor.models import Job, Reply
-from processor.transport.alarms import Alarms
 from processor.transport.body import OutgoingBody
 from processor.transport.connections import Connections
 from processor.transport.failures import before_response, inside_response
@@ -35,7 +34,6 @@ class Exchange:
     """
 
     __slots__ = (
-        "_alarms",
         "_asks_usage",
         "_bulk_bytes",
         "_connection",
@@ -65,7 +63,6 @@ class Exchange:
         *,
         connections: Connections,
         pauses: Pauses,
-        alarms: Alarms,
         bulk_bytes: int,
         wall: Callable[[], float],
     ) -> None:
@@ -75,7 +72,6 @@ class Exchange:
         self._settings = settings
         self._connections = connections
         self._pauses = pauses
-        self._alarms = alarms
         self._bulk_bytes = bulk_bytes
         self._wall = wall
         self._loop = asyncio.get_running_loop()
@@ -108,7 +104,7 @@ class Exchange:
         """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
         try:
             async with asyncio.timeout(None) as scope:
-                patience = Patience(self._settings, scope, self._alarms)
+                patience = Patience(self._settings, scope)
                 try:
                     await self._exchange(session, patience)
                 finally:

@@ -14,7 +14,6 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 from processor.errors import ConfigError, ConnectionLost, RequestError
 from processor.events import Tell
 from processor.models import Job, Reply, Target
-from processor.transport.alarms import Alarms
 from processor.transport.connections import Connections
 from processor.transport.connector import Connector
 from processor.transport.exchange import Exchange
@@ -39,7 +38,6 @@ class HttpTransport:
         self._under_way = 0
         self._sessions = AsyncExitStack()
         self._pauses: Pauses
-        self._alarms: Alarms
         self._pooled: ClientSession
         self._fresh: ClientSession
         """Closes each connection behind its reply."""
@@ -49,8 +47,6 @@ class HttpTransport:
         trust = _trust(self._settings.ca_file)
         self._pauses = Pauses()
         self._sessions.callback(self._pauses.close)
-        self._alarms = Alarms()
-        self._sessions.callback(self._alarms.close)
         self._pooled = await self._sessions.enter_async_context(self._open_session(trust, force_close=False))
         self._fresh = await self._sessions.enter_async_context(self._open_session(trust, force_close=True))
         return self
@@ -70,7 +66,6 @@ class HttpTransport:
             self._settings,
             connections=self._connections,
             pauses=self._pauses,
-            alarms=self._alarms,
             bulk_bytes=bulk_bytes(self._under_way),
             wall=self._wall,
         )

@@ -1,31 +1,27 @@
-"""How long one request is waited for: one alarm, however many bytes come."""
+"""How long one request is waited for: one timer, however many bytes come."""
 
 from __future__ import annotations
 
 import asyncio
-from math import inf
 
 from processor.errors import RequestTimeout, StreamStalled, TransportError
-from processor.transport.alarms import Alarms
 from processor.transport.settings import TransportSettings
 
 
 class Patience:
     """Ends a timeout scope when a request has been silent, or under way, for too long.
 
-    Bytes only note when they came. The alarm goes off at the earliest moment at which it could be too late, and is
+    Bytes only note when they came. The timer goes off at the earliest moment at which it could be too late, and is
     set anew where it is not.
     """
 
-    __slots__ = ("_alarms", "_began", "_end_at", "_heard_at", "_loop", "_moment", "_scope", "_settings", "_silence_s")
+    __slots__ = ("_began", "_end_at", "_heard_at", "_loop", "_scope", "_settings", "_silence_s", "_timer")
 
-    def __init__(self, settings: TransportSettings, scope: asyncio.Timeout, alarms: Alarms) -> None:
+    def __init__(self, settings: TransportSettings, scope: asyncio.Timeout) -> None:
         self._settings = settings
         self._scope = scope
         self._loop = asyncio.get_running_loop()
-        self._alarms = alarms
-        self._moment = -inf
-        """Of the alarm that was set last."""
+        self._timer: asyncio.TimerHandle | None = None
         self._silence_s = settings.first_byte_timeout_s
         self._heard_at = 0.0
         self._end_at = 0.0
@@ -49,7 +45,8 @@ class Patience:
         self._set(self._loop.time())
 
     def stop(self) -> None:
-        self._alarms.clear(self, self._moment)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def lost(self) -> TransportError:
         """Why the scope has ended."""
@@ -66,9 +63,9 @@ class Patience:
         self.stop()
         # The first byte may come at any time, and shortens what silence is too long.
         earliest = min(self._due(), now + self._settings.stall_timeout_s)
-        self._moment = self._alarms.set(self, earliest, now)
+        self._timer = self._loop.call_at(earliest, self._look)
 
-    def look(self) -> None:
+    def _look(self) -> None:
         now = self._loop.time()
         if now < self._due():
             self._set(now)

@@ -22,7 +22,6 @@ from transport_server import Answer, raw_serving
 
 from processor.errors import StreamStalled
 from processor.models import Job, Reply, Target
-from processor.transport.alarms import Alarms
 from processor.transport.connector import Connection, Connector
 from processor.transport.gather import Reading, gather
 from processor.transport.http import HttpTransport
@@ -165,7 +164,7 @@ async def read(
     """One response, gathered."""
     pauses, takes = Pauses(), Takes()
     async with session.get(url) as response, asyncio.timeout(None) as scope:
-        patience = Patience(TransportSettings(stall_timeout_s=stall_timeout_s), scope, Alarms())
+        patience = Patience(TransportSettings(stall_timeout_s=stall_timeout_s), scope)
         patience.start(asyncio.get_running_loop().time())
         connection = response.connection  # None where all of it has come already
         reading = Reading(rhythm, pauses, connection.protocol if connection else None)
@@ -395,7 +394,7 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
             asyncio.timeout(None) as scope,
         ):
             await asyncio.sleep(0.1)
-            patience = Patience(TransportSettings(), scope, Alarms())
+            patience = Patience(TransportSettings(), scope)
             await gather(response.content, intake, patience, Reading(Rhythm(), Pauses(), None))
             return sum(map(len, intake._parts))
 
