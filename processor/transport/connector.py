@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from types import NoneType
 from typing import Any
 
-from aiohttp import StreamReader, TCPConnector
+from aiohttp import ClientPayloadError, StreamReader, TCPConnector
 from aiohttp.client_proto import ResponseHandler
 
 from processor.transport.pauses import number_of
@@ -36,11 +37,8 @@ class Content(StreamReader):
             self._protocol.pause_reading()
         return False
 
-    def begin_http_chunk_receiving(self) -> None:
-        """Nobody asks for chunks."""
-
-    def end_http_chunk_receiving(self) -> None:
-        """Nobody asks for chunks."""
+    # Nobody asks for chunks: a call that does nothing, without Python's own frame.
+    begin_http_chunk_receiving = end_http_chunk_receiving = NoneType
 
     def _read_nowait(self, n: int) -> bytes:
         if n >= 0 or self._buffer_offset:
@@ -54,7 +52,8 @@ class Content(StreamReader):
 
 
 class Connection(ResponseHandler):
-    """A connection that tells at once when something has come, and resumes only what was paused.
+    """A connection that knows whether it has served, tells at once when something has come or it is lost, and resumes
+    only what was paused. It stays the same object from request to request.
 
     After each piece of a response that is handed on, aiohttp (3.14) resumes the connection, and parses what has come
     since: nothing, as it was not paused. With a hundred chunks in a reply that is a tenth of all work.
@@ -64,6 +63,8 @@ class Connection(ResponseHandler):
     """Whoever reads the response. To wake a task for every segment costs more than to take it in."""
     number: int | None = None
     """Of its socket, while it may be paused."""
+    used = False
+    """A request has gone out on it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -90,7 +91,11 @@ class Connection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.number = None
+        content = self._payload
         super().connection_lost(exc)
+        if content is not None and not content.is_eof() and content.exception() is None:
+            # aiohttp forgets to end the wait for the rest, where it hung up on bytes that are no HTTP.
+            content.set_exception(ClientPayloadError("the connection is closed"))
         if self.tell is not None:
             # Behind what others do about it.
             self._loop.call_soon(self.tell)

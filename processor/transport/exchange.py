@@ -13,7 +13,7 @@ from processor.errors import Rejected, RequestError, StatusError, StreamOptionsU
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
 from processor.models import Job, Reply
 from processor.transport.body import OutgoingBody
-from processor.transport.connections import Connections
+from processor.transport.connector import Connection
 from processor.transport.failures import before_response, inside_response
 from processor.transport.gather import Reading, gather
 from processor.transport.intakes import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
@@ -37,7 +37,6 @@ class Exchange:
         "_asks_usage",
         "_bulk_bytes",
         "_connection",
-        "_connections",
         "_fold",
         "_has_token",
         "_intake",
@@ -61,7 +60,6 @@ class Exchange:
         tell: Tell,
         settings: TransportSettings,
         *,
-        connections: Connections,
         pauses: Pauses,
         bulk_bytes: int,
         wall: Callable[[], float],
@@ -70,7 +68,6 @@ class Exchange:
         self._route = route
         self._tell = tell
         self._settings = settings
-        self._connections = connections
         self._pauses = pauses
         self._bulk_bytes = bulk_bytes
         self._wall = wall
@@ -117,7 +114,8 @@ class Exchange:
         def leaving(connection: BaseProtocol) -> None:
             at = self._loop.time()
             self._connection = connection
-            self.reused = self._connections.begin(connection)
+            if isinstance(connection, Connection):
+                self.reused, connection.used = connection.used, True
             patience.start(at)
             self._tell(Sent(at))
 
@@ -139,8 +137,6 @@ class Exchange:
             response._raw_headers = ()
             if isinstance(self._intake, ScrapIntake):
                 patience.within(_ERROR_BODY_WITHIN_S)
-            if self._connection is not None:
-                self._connections.carry(self._connection, response.content)
             self._reading = Reading(self._route.rhythms[self._job.model], self._pauses, self._connection)
             await gather(response.content, self._intake, patience, self._reading)
         finally:

@@ -14,7 +14,6 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 from processor.errors import ConfigError, ConnectionLost, RequestError
 from processor.events import Tell
 from processor.models import Job, Reply, Target
-from processor.transport.connections import Connections
 from processor.transport.connector import Connector
 from processor.transport.exchange import Exchange
 from processor.transport.failures import without_key
@@ -34,7 +33,6 @@ class HttpTransport:
         self._settings = settings or TransportSettings()
         self._wall = wall
         self._routes: dict[tuple[Target, str], Route] = {}
-        self._connections = Connections()
         self._under_way = 0
         self._sessions = AsyncExitStack()
         self._pauses: Pauses
@@ -64,7 +62,6 @@ class HttpTransport:
             route,
             tell,
             self._settings,
-            connections=self._connections,
             pauses=self._pauses,
             bulk_bytes=bulk_bytes(self._under_way),
             wall=self._wall,

@@ -187,7 +187,7 @@ def _take_beside(into: JSON, choice: JSON) -> None:
 
 def _adds_only_content(choice: JSON) -> bool:
     """Whether the same choice again would change nothing beside its content."""
-    return choice.get("logprobs") is None and not any(isinstance(value, list) for value in choice.values())
+    return choice.get("logprobs") is None and list not in map(type, choice.values())
 
 
 def choices_per_prompt(request: JSON) -> int:

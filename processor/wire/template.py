@@ -88,7 +88,7 @@ class Shortcut:
         if field is None or not isinstance(pieces, Pieces):
             return
         self._misses += 1
-        raw, name = b'"%b"' % holder[field].encode(), b'"%b"' % field.encode()
+        raw, name = f'"{holder[field]}"'.encode(), f'"{field}"'.encode()
         start = payload.find(raw, payload.find(name) + len(name))
         end = start + len(raw)
         is_field = _is_plain(payload, name) or _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field)
@@ -126,8 +126,13 @@ def _all_strings(values: list[Any]) -> bool:
 
 def _only_text(holder: JSON) -> str | None:
     """The field whose text is all that is said here."""
-    said = [name for name, value in holder.items() if value and name not in SAID_ONCE]
-    return said[0] if len(said) == 1 and isinstance(holder[said[0]], str) else None
+    text = None
+    for name, value in holder.items():
+        if value and name not in SAID_ONCE:
+            if text is not None or not isinstance(value, str):
+                return None
+            text = name
+    return text
 
 
 def _is_plain(payload: bytes, name: bytes) -> bool:

@@ -391,7 +391,7 @@ def test_a_pooled_connection_that_closes_before_anything_is_sent_was_a_reused_on
         async with serving(answer, seen) as port, HttpTransport() as transport:
             target = Target(base_url=f"http://127.0.0.1:{port}")
             await transport(job_of(), target, lambda _: None)
-            (connection,) = transport._connections._carried
+            (((connection, _),),) = transport._pooled.connector._conns.values()  # type: ignore[union-attr]
             # Runs between the moment the connection is taken from the pool and the first byte.
             asyncio.get_running_loop().call_soon(connection.transport.close)
             with pytest.raises(ConnectionLost) as raised:
