@@ -164,7 +164,9 @@ class Result:
     reply: Reply | None = None
     failure: Failure | None = None
     usage: Usage | None = None
-    usage_source: UsageSource | None = None
+    """As computed."""
+    reported: Usage | None = None
+    """The server's own count, where there is one."""
     usage_estimated: tuple[str, ...] = ()
     """Why the computed usage is an estimate, e.g. ``("tools", "unknown_model")``."""
     attempts: int = 0
@@ -173,3 +175,10 @@ class Result:
     simulated: bool = False
     metadata: Any = None
     has_metadata: bool = False
+
+    @property
+    def usage_source(self) -> UsageSource | None:
+        """Which usage is in the reply's body."""
+        if self.reported is not None:
+            return "reported"
+        return "computed" if self.usage is not None else None

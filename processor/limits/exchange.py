@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 
 from processor.limits.ledger import GRAIN_S, LATE_S, SPREAD_S, WINDOW_S, Ledger
 
@@ -40,6 +41,9 @@ class Burst:
     first_cost: float = 0.0
     """Of the request that was counted first: the one that showed the highest remaining."""
     lowest: float = inf
+
+
+_START = attrgetter("start")
 
 
 class Exchange:
@@ -77,7 +81,7 @@ class Exchange:
             burst.cost -= cost
 
     def _burst(self, sent_at: float) -> Burst | None:
-        which = bisect_right(self._bursts, sent_at, key=lambda burst: burst.start) - 1
+        which = bisect_right(self._bursts, sent_at, key=_START) - 1
         return self._bursts[which] if which >= 0 else None
 
     def _learn(self, burst: Burst, ledger: Ledger, company: bool) -> bool:

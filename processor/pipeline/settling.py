@@ -25,7 +25,7 @@ def replied(
         line=job.line,
         reply=reply,
         usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
-        usage_source="reported" if reported else "computed",
+        reported=reported,
         usage_estimated=tuple(dict.fromkeys((*prompt.estimated, *completion.estimated))),
         attempts=attempts,
         timing=timing,

@@ -55,17 +55,16 @@ class Replies:
             if result.timing.first_token_s is not None:
                 self.first_token.add(result.timing.first_token_s)
         if result.reply is not None:
-            self._add_body(result, result.reply)
+            self._add_reply(result, result.reply)
 
-    def _add_body(self, result: Result, reply: Reply) -> None:
+    def _add_reply(self, result: Result, reply: Reply) -> None:
         for reason in finish_reasons(reply.body):
             self.finish_reasons[kind(reason, self.finish_reasons)] += 1
-        reported = Usage.reported(reply.body) if result.usage_source == "reported" else None
-        used = reported or result.usage
+        used = result.reported or result.usage
         if used is not None:
             self.used.add(used)
-        if reported is not None and result.usage is not None:
-            self.reported.add(reported)
+        if result.reported is not None and result.usage is not None:
+            self.reported.add(result.reported)
             self.computed.add(result.usage)
 
 

@@ -47,7 +47,7 @@ ROW = Result(
         },
     ),
     usage=Usage(prompt_tokens=100, completion_tokens=250),
-    usage_source="reported",
+    reported=Usage(prompt_tokens=100, completion_tokens=250),
     attempts=1,
     timing=Timing(started_at="2026-01-01T00:00:00.000Z", queued_s=0.01, first_token_s=0.3, total_s=2.5),
     cost_usd=0.0001,

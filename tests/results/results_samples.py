@@ -33,7 +33,6 @@ def reply(name: str, text: str = "hello", *, request: str | None = None, attempt
         line=more.pop("line", 1),
         reply=Reply(status_code=200, request_id="r-1", body={"object": "chat.completion", "text": text}),
         usage=Usage(prompt_tokens=1, completion_tokens=2),
-        usage_source="computed",
         attempts=attempts,
         timing=TIMING,
         **more,

@@ -63,7 +63,7 @@ def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
         == Usage(prompt_tokens=1, completion_tokens=2).as_json()
     )
     body = {"text": "x", "usage": reported}
-    told = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), usage_source="reported")
+    told = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), reported=Usage.reported(body))
     row = json.loads(encode(told))
     assert row["response"]["body"]["usage"] == reported
     assert row["usage"]["total_tokens"] == 3

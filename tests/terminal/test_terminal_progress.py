@@ -55,7 +55,7 @@ def a_run(at: float = 0.0) -> list[Event]:
     """2,000 jobs, 1,000 of them done in the first 100 s, one failed, 64 in flight, bound by tokens."""
     usage = Usage(prompt_tokens=900, completion_tokens=100)
     reply = Reply(status_code=200, request_id=None, body={})
-    done = Result(fingerprint="f", custom_id="r", line=1, reply=reply, usage=usage, usage_source="computed")
+    done = Result(fingerprint="f", custom_id="r", line=1, reply=reply, usage=usage)
     failed = Result(fingerprint="f", custom_id="r", line=1, failure=Failure(code="timeout", message="slow"))
     sent: dict[str, Any] = {"custom_id": "r", "attempt": 1, "tokens": 400, "waited_s": 0.0}
     return [

@@ -119,7 +119,7 @@ def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | No
         line=1,
         reply=Reply(status_code=200, request_id=None, body=body),
         usage=Usage(prompt_tokens=1000, completion_tokens=500),
-        usage_source="reported" if reported else "computed",
+        reported=Usage.reported(body),
         timing=Timing(started_at="", queued_s=0.0, first_token_s=0.4, total_s=3.0),
         **more,
     )

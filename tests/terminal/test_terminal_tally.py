@@ -153,8 +153,8 @@ def test_tokens_are_those_reported_else_those_computed() -> None:
     usage = Usage(prompt_tokens=10, completion_tokens=5)
     body = {"usage": {"prompt_tokens": 12, "completion_tokens": 6}}
     tally = told(
-        replied(body, usage=usage, usage_source="reported"),
-        replied({}, usage=usage, usage_source="computed"),
+        replied(body, usage=usage, reported=Usage.reported(body)),
+        replied({}, usage=usage),
         replied({}),
     )
     used, reported, computed = tally.replies.used, tally.replies.reported, tally.replies.computed
