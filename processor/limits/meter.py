@@ -152,8 +152,9 @@ class Meter:
         self._unit += (cost - self._unit) / self._seen
         if self.picture.limit < UNLIMITED:
             self._trust.granted(cost, now)
-        if self._paced_by < UNLIMITED:
-            self._pace.went(cost, self._paced_by, now)
+        paced_by = self._paced_by
+        if paced_by < UNLIMITED:
+            self._pace.went(cost, paced_by, now)
 
     def withdrawn(self, cost: float, granted_at: float) -> None:
         """The permit was given back before anything was sent."""

@@ -71,13 +71,13 @@ class Attempt:
             self._too(signal)
 
     def started(self, care: Care) -> AttemptStarted:
-        permit = self._permit
+        cost = self._permit.cost
         return AttemptStarted(
             at=care.streaming_since,
             custom_id=care.job.custom_id,
             attempt=care.attempts + 1,
-            tokens=permit.cost.tokens or permit.cost.input_tokens + permit.cost.output_tokens,
-            waited_s=permit.granted_at - care.read_at,
+            tokens=cost.tokens or cost.input_tokens + cost.output_tokens,
+            waited_s=self._permit.granted_at - care.read_at,
         )
 
     def ended(
@@ -126,14 +126,16 @@ class Attempt:
 def demand(job: Job, prompt_tokens: int, prompt_chars: int) -> Demand:
     """What the job asks of the limits."""
     body = job.body
-    allowed = [body[name] for name in ("max_completion_tokens", "max_tokens") if type(body.get(name)) is int]
+    allowed = body.get("max_completion_tokens")
+    if type(allowed) is not int:
+        allowed = body.get("max_tokens")
     choices = body.get("n")
     return Demand(
         path=job.path,
         model=job.model,
         prompt_tokens=prompt_tokens,
         prompt_chars=prompt_chars,
-        max_tokens=max(allowed[0], 0) if allowed else None,
+        max_tokens=max(allowed, 0) if type(allowed) is int else None,
         choices=choices if type(choices) is int and choices > 0 else 1,
     )
 

@@ -32,10 +32,7 @@ class Doubt:
         self._heard: dict[Subject, NotFound] = {}
         """What the provider said of each, the first time."""
         self._success = asyncio.Event()
-
-    @property
-    def is_over(self) -> bool:
-        return self._success.is_set()
+        self.is_over = False
 
     @property
     def is_despair(self) -> bool:
@@ -46,11 +43,13 @@ class Doubt:
         self._heard.setdefault(subject, error)
 
     def covers(self, job: Job) -> bool:
-        return not self.is_over and bool(self._heard) and (_model(job) in self._heard or _address(job) in self._heard)
+        return bool(self._heard) and not self.is_over and (_model(job) in self._heard or _address(job) in self._heard)
 
     def succeeded(self) -> None:
         """Something was there after all. Whoever waits goes on; there is no doubt any more in this run."""
-        self._success.set()
+        if not self.is_over:
+            self.is_over = True
+            self._success.set()
 
     async def success(self) -> None:
         await self._success.wait()

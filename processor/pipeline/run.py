@@ -209,9 +209,12 @@ class Run:
 
     def _despair(self) -> None:
         """Stop, where everybody waits for a first success, and nobody who could have it is left, or can be read."""
-        doubt, waiting = self._provider.doubt, self._phases.all_in_doubt
+        doubt = self._provider.doubt
+        if doubt.is_over:
+            return
+        waiting = self._phases.all_in_doubt
         nobody_comes = self._fed or self._phases.is_full_of_doubt
-        if doubt.is_over or not (doubt.is_despair or (waiting and nobody_comes)):
+        if not (doubt.is_despair or (waiting and nobody_comes)):
             return
         if 0 < waiting < FEW and self._sink.ledger.count(REPLIED):
             doubt.succeeded()

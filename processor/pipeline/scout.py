@@ -29,7 +29,7 @@ class Scout:
             patience.cancel()
 
     def response(self, status: int) -> None:
-        if not 300 <= status < 500:
+        if not self._is_over and not 300 <= status < 500:
             self._free()
 
     def ended(self) -> None:

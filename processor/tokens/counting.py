@@ -28,6 +28,8 @@ CHARS_PER_TOKEN = 4
 PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""
 
+_PROMPT_FIELDS = ("messages", "prompt", "input", "tools", "functions")
+
 LOW_DETAIL_TOKENS = 85
 PART_TOKENS = {
     # As OpenAI counts 1024 x 1024 pixels: 4 tiles of 170 and 85. Low detail is 85, whatever the size.
@@ -92,18 +94,22 @@ def reply(path: str, body: JSON, text: Text) -> Count:
 def characters(body: JSON) -> int:
     """The characters of a request's prompt; a token id counts as CHARS_PER_TOKEN, an image or the like as nothing."""
     total = 0
-    left: list[Any] = [body.get(key) for key in ("messages", "prompt", "input", "tools", "functions")]
+    left: list[Any] = [body[key] for key in _PROMPT_FIELDS if key in body]
     while left:
         value = left.pop()
         if isinstance(value, str):
             total += len(value)
         elif isinstance(value, dict):
-            left.extend(inner for key, inner in value.items() if key not in PART_TOKENS)
+            left.extend(value.values() if PART_TOKENS.keys().isdisjoint(value) else _beside_parts(value))
         elif isinstance(value, list):
             left.extend(value)
         elif isinstance(value, int):
             total += CHARS_PER_TOKEN
     return total
+
+
+def _beside_parts(value: JSON) -> list[Any]:
+    return [inner for key, inner in value.items() if key not in PART_TOKENS]
 
 
 def guess(body: JSON) -> int:

@@ -23,6 +23,7 @@ def checked(encoding: str) -> str:
     return encoding
 
 
+@lru_cache(maxsize=1024)
 def bare(model: str) -> str:
     """The model's own name: without provider, fine-tuning and variant.
 

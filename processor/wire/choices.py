@@ -121,7 +121,7 @@ class ChoicesFold(ABC):
             raise ProtocolError("choices is no list")
         for choice in choices:
             state, holder = self._take_choice(choice)
-            if not self._shortcut.hopeless and len(choices) == 1 and _adds_only_content(choice):
+            if len(choices) == 1 and _adds_only_content(choice):
                 self._shortcut.learn(payload, chunk, holder, state.content)
 
     def _take_choice(self, choice: Any) -> tuple[Choice, JSON]:
@@ -129,25 +129,23 @@ class ChoicesFold(ABC):
             raise ProtocolError("a choice is no object")
         if choice.get("error"):
             raise in_band(choice)
-        state, holder = self._choice(index_of(choice, 0)), self._holder(choice)
+        index, holder = index_of(choice, 0), self._holder(choice)
+        state = self._choices.get(index) or self._begin(index)
         piece = self._piece(holder)
         if not self.started:
             self.started = any(value for name, value in piece.items() if name != "role")
         merge(state.content, piece)
-        self._take_finish(state, choice.get("finish_reason"))
+        if (reason := choice.get("finish_reason")) is not None:
+            self._take_finish(state, reason)
         _take_beside(state.beside, choice)
         return state, holder
 
-    def _choice(self, index: int) -> Choice:
-        choice = self._choices.get(index)
-        if choice is None:
-            choice = self._choices[index] = Choice()
-            self._open += len(self._choices) > self._expected
+    def _begin(self, index: int) -> Choice:
+        choice = self._choices[index] = Choice()
+        self._open += len(self._choices) > self._expected
         return choice
 
     def _take_finish(self, choice: Choice, reason: Any) -> None:
-        if reason is None:
-            return
         if not isinstance(reason, str):
             raise ProtocolError(f"a finish reason is {reason!r:.40}")
         if reason:

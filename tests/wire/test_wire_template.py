@@ -71,13 +71,15 @@ def test_no_template_is_made_where_the_place_of_the_text_is_not_plain(payload: b
     assert shortcut.take([payload], 0) == 0
 
 
-def test_templates_that_fit_nothing_are_given_up() -> None:
+@pytest.mark.parametrize(("misses", "taken"), [(3, 1), (4, 0)])
+def test_templates_that_fit_nothing_are_given_up(misses: int, taken: int) -> None:
     shortcut = Shortcut()
-    for _ in range(4):
-        assert not shortcut.hopeless
-        chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
-        shortcut.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": Pieces()})
-    assert shortcut.hopeless
+    chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
+    payload = orjson.dumps(chunk)
+    for _ in range(misses + 1):
+        shortcut.forget()
+        shortcut.learn(payload, chunk, chunk["choices"][0]["delta"], {"content": Pieces()})
+    assert shortcut.take([payload], 0) == taken
 
 
 MIDDLES = st.lists(
