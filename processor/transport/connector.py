@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from types import NoneType
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import ClientPayloadError, StreamReader, TCPConnector
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
 
 from processor.transport.pauses import number_of
 
@@ -51,16 +51,27 @@ class Content(StreamReader):
         return data
 
 
+class Listener(Protocol):
+    """Is told what comes at once. To wake a task for every segment costs more than to take it in, and what is taken in
+    while it is warm costs less than what has waited for its task."""
+
+    def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
+        """A response, even one that others are to follow (status 1xx)."""
+
+    def look(self) -> None:
+        """Something has come, or the connection is lost."""
+
+
 class Connection(ResponseHandler):
-    """A connection that knows whether it has served, tells at once when something has come or it is lost, and resumes
-    only what was paused. It stays the same object from request to request.
+    """A connection that has a listener, knows whether it has served, and resumes only what was paused. It stays the
+    same object from request to request.
 
     After each piece of a response that is handed on, aiohttp (3.14) resumes the connection, and parses what has come
     since: nothing, as it was not paused. With a hundred chunks in a reply that is a tenth of all work.
     """
 
-    tell: Callable[[], None] | None = None
-    """Whoever reads the response. To wake a task for every segment costs more than to take it in."""
+    listener: Listener | None = None
+    """Of the request that went out last."""
     number: int | None = None
     """Of its socket, while it may be paused."""
     used = False
@@ -75,8 +86,13 @@ class Connection(ResponseHandler):
         rest = self._take_head(data) if data and (payload is None or payload.is_eof()) else data
         if rest or not data:
             super().data_received(rest)
-        if self.tell is not None:
-            self.tell()
+        if self.listener is not None:
+            self.listener.look()
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        super().feed_data(data, size)
+        if self.listener is not None:
+            self.listener.begins(*data)
 
     def _take_head(self, data: bytes) -> bytes:
         """A response begins. Returns what is still to be taken in, once the class of its body is chosen."""
@@ -96,9 +112,9 @@ class Connection(ResponseHandler):
         if content is not None and not content.is_eof() and content.exception() is None:
             # aiohttp forgets to end the wait for the rest, where it hung up on bytes that are no HTTP.
             content.set_exception(ClientPayloadError("the connection is closed"))
-        if self.tell is not None:
+        if self.listener is not None:
             # Behind what others do about it.
-            self._loop.call_soon(self.tell)
+            self._loop.call_soon(self.listener.look)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:

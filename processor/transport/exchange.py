@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientSession, StreamReader
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import RawResponseMessage
 
 from processor.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
 from processor.events import Delta, FirstToken, ResponseStarted, Sent, Tell
@@ -15,7 +16,7 @@ from processor.models import Job, Reply
 from processor.transport.body import OutgoingBody
 from processor.transport.connector import Connection
 from processor.transport.failures import before_response, inside_response
-from processor.transport.gather import Reading, gather
+from processor.transport.gather import Reading, Taker
 from processor.transport.intakes import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
 from processor.transport.patience import Patience
 from processor.transport.pauses import Pauses
@@ -25,6 +26,8 @@ from processor.wire import Fold, open_fold, payload, refusal, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
 _EVENT_STREAM = "text/event-stream"
+_INFORMATIONAL = {*range(100, 200)} - {101}
+"""Statuses of responses that another one follows."""
 
 
 class Exchange:
@@ -37,16 +40,19 @@ class Exchange:
         "_asks_usage",
         "_bulk_bytes",
         "_connection",
+        "_fault",
         "_fold",
         "_has_token",
         "_intake",
         "_job",
         "_loop",
+        "_patience",
         "_pauses",
         "_reading",
         "_route",
         "_settings",
         "_status",
+        "_taker",
         "_tell",
         "_wall",
         "request_id",
@@ -81,8 +87,12 @@ class Exchange:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
+        self._patience: Patience
         self._intake: Intake | None = None
         self._reading: Reading | None = None
+        self._taker: Taker | None = None
+        self._fault: Exception | None = None
+        """Came up while the connection told something: it is for the task."""
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError."""
@@ -94,56 +104,87 @@ class Exchange:
             assert intake is not None
             return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
         finally:
-            # It holds this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
-            self._intake = None
+            # They hold this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
+            self._intake = self._taker = None
 
     async def _run(self, session: ClientSession) -> RequestError | None:
         """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
         try:
             async with asyncio.timeout(None) as scope:
-                patience = Patience(self._settings, scope)
+                self._patience = Patience(self._settings, scope)
                 try:
-                    await self._exchange(session, patience)
+                    await self._exchange(session)
                 finally:
-                    patience.stop()
+                    self._patience.stop()
+                    self._listen_no_more()
         except (ClientError, OSError) as error:
-            return patience.lost() if scope.expired() else self._failure(error)
+            return self._patience.lost() if scope.expired() else self._failure(error)
         return None
 
-    async def _exchange(self, session: ClientSession, patience: Patience) -> None:
-        def leaving(connection: BaseProtocol) -> None:
-            at = self._loop.time()
-            self._connection = connection
-            if isinstance(connection, Connection):
-                self.reused, connection.used = connection.used, True
-            patience.start(at)
-            self._tell(Sent(at))
-
+    async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
             self._route.url,
-            data=OutgoingBody(self._payload(), leaving),  # held by nobody once it is sent
+            data=OutgoingBody(self._payload(), self._leaves),  # held by nobody once it is sent
             headers=self._route.headers,
             proxy=self._route.proxy,
             allow_redirects=False,
         )
         try:
-            self._status = response.status
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            self.request_id = request_id(headers)
-            self._tell(ResponseStarted(self._status, headers, self._loop.time()))
-            self._intake = self._open_intake(headers)
             # A stream may take long, and there are many: nobody asks for these any more.
-            del headers
             response._raw_headers = ()
-            if isinstance(self._intake, ScrapIntake):
-                patience.within(_ERROR_BODY_WITHIN_S)
-            self._reading = Reading(self._route.rhythms[self._job.model], self._pauses, self._connection)
-            await gather(response.content, self._intake, patience, self._reading)
+            if self._fault is not None:
+                raise self._fault
+            await (self._taker or self._begin(response.status, response.headers, response.content)).end()
         finally:
             response.close()
 
     def _payload(self) -> bytes:
         return payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
+
+    # ------------------------------------------------------------ what the connection tells
+
+    def _leaves(self, connection: BaseProtocol) -> None:
+        at = self._loop.time()
+        self._connection = connection
+        if isinstance(connection, Connection):
+            self.reused, connection.used = connection.used, True
+            connection.listener = self
+        self._patience.start(at)
+        self._tell(Sent(at))
+
+    def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
+        if self._taker is not None or head.code in _INFORMATIONAL:
+            return
+        try:
+            self._begin(head.code, head.headers, content)
+        except Exception as error:  # noqa: BLE001
+            self._fault = error
+
+    def look(self) -> None:
+        """Nothing has begun yet."""
+
+    def _begin(self, status: int, named: Mapping[str, str], content: StreamReader) -> Taker:
+        self._status = status
+        headers = {name.lower(): value for name, value in named.items()}
+        self.request_id = request_id(headers)
+        self._tell(ResponseStarted(status, headers, self._loop.time()))
+        self._intake = self._open_intake(headers)
+        if isinstance(self._intake, ScrapIntake):
+            self._patience.within(_ERROR_BODY_WITHIN_S)
+        self._reading = Reading(self._route.rhythms[self._job.model], self._pauses, self._connection)
+        self._taker = Taker(content, self._intake, self._patience, self._reading)
+        if isinstance(self._connection, Connection):
+            self._connection.listener = self._taker
+            self._taker.look()
+        return self._taker
+
+    def _listen_no_more(self) -> None:
+        connection, taker = self._connection, self._taker
+        # It may have gone out with the next request already.
+        if isinstance(connection, Connection) and connection.listener in (self, taker):
+            connection.listener = None
+        if taker is not None:
+            taker.close()
 
     def _open_intake(self, headers: Mapping[str, str]) -> Intake:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()

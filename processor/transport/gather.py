@@ -1,4 +1,4 @@
-"""The read loop of every response."""
+"""Reading a response: what comes is taken in at once, and gathered where that pays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import RawResponseMessage
 
 from processor.transport.connector import Connection
 from processor.transport.intakes import Intake
@@ -80,7 +81,8 @@ class Reading:
 
 
 class Taker:
-    """Hands what has come to the intake."""
+    """Hands what has come to the intake, until that has enough or the response ends. Listens to the connection, where
+    that can be listened to."""
 
     __slots__ = ("_content", "_intake", "_looking", "_patience", "_reading", "done")
 
@@ -91,6 +93,9 @@ class Taker:
         self._reading = reading
         self._looking = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
+        """This one has begun."""
 
     def look(self) -> None:
         """Take in what is there, if anything."""
@@ -124,26 +129,24 @@ class Taker:
         if not self.done.done() and content.at_eof():
             self.take(b"")
 
+    async def end(self) -> None:
+        """Wait until all is taken.
 
-async def gather(content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
-    """Read until the intake has enough, or the response ends.
+        Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
+        """
+        content = self._content
+        if isinstance(self._reading.connection, Connection):
+            await self.done
+        else:
+            while not self.done.done():
+                self.take(await content.readany())
+        self._reading.end()
+        if not content.is_eof():
+            self._patience.within(_END_WITHIN_S)
+            while await content.readany():
+                pass
 
-    Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
-    """
-    taker = Taker(content, intake, patience, reading)
-    connection = reading.connection
-    if isinstance(connection, Connection):
-        connection.tell = taker.look
-        try:
-            taker.look()
-            await taker.done
-        finally:
-            connection.tell = None
-    else:
-        while not taker.done.done():
-            taker.take(await content.readany())
-    reading.end()
-    if not content.is_eof():
-        patience.within(_END_WITHIN_S)
-        while await content.readany():
-            pass
+    def close(self) -> None:
+        """Nobody waits for it any more."""
+        if self.done.done() and not self.done.cancelled():
+            self.done.exception()  # or asyncio complains that nobody asked

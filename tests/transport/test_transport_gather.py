@@ -23,7 +23,7 @@ from transport_server import Answer, raw_serving
 from processor.errors import StreamStalled
 from processor.models import Job, Reply, Target
 from processor.transport.connector import Connection, Connector
-from processor.transport.gather import Reading, gather
+from processor.transport.gather import Reading, Taker
 from processor.transport.http import HttpTransport
 from processor.transport.intakes import WholeIntake
 from processor.transport.patience import Patience
@@ -171,7 +171,11 @@ async def read(
         if begins:
             takes.began = lambda: reading.begin(asyncio.get_running_loop().time()) if len(takes.parts) == 1 else None
         try:
-            await gather(response.content, takes, patience, reading)
+            taker = Taker(response.content, takes, patience, reading)
+            if isinstance(reading.connection, Connection):
+                reading.connection.listener = taker
+                taker.look()
+            await taker.end()
         finally:
             patience.stop()
             pauses.close()
@@ -395,7 +399,7 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
         ):
             await asyncio.sleep(0.1)
             patience = Patience(TransportSettings(), scope)
-            await gather(response.content, intake, patience, Reading(Rhythm(), Pauses(), None))
+            await Taker(response.content, intake, patience, Reading(Rhythm(), Pauses(), None)).end()
             return sum(map(len, intake._parts))
 
     assert asyncio.run(scenario()) == 10_000_000

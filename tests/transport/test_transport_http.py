@@ -226,6 +226,73 @@ def test_a_streamed_reply_is_assembled_and_told() -> None:
     assert started.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Request-Id: early\r\n\r\n"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_comes_before_the_answer_is_told_of_as_little_as_nothing(apart: bool) -> None:
+    async def answer(line: Line) -> None:
+        await line.send(EARLY)
+        if apart:
+            await asyncio.sleep(0.02)
+        await line.send(EARLY + plain(WHOLE))
+
+    seen = asked(answer)
+    assert seen.text == "Hello world"
+    assert (seen.replies[0].status_code, seen.replies[0].request_id) == (200, None)
+    assert seen.told() == ["Sent", "ResponseStarted", "FirstToken"]
+
+
+def test_a_fault_of_whoever_is_told_is_no_fault_of_the_connection() -> None:
+    """It listens to the connection itself: what is raised there would end the connection, and look like a loss."""
+
+    told: list[Signal] = []
+
+    def tell(signal: Signal) -> None:
+        told.append(signal)
+        if isinstance(signal, ResponseStarted):
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        async def answer(line: Line) -> None:
+            await line.send(plain(WHOLE))
+
+        async with serving(answer, Seen()) as port, HttpTransport() as transport:
+            with pytest.raises(ZeroDivisionError):
+                await transport(job_of(), Target(base_url=f"http://127.0.0.1:{port}"), tell)
+
+    asyncio.run(scenario())
+    assert [type(signal).__name__ for signal in told] == ["Sent", "ResponseStarted"]
+
+
+def test_a_connection_that_has_gone_out_again_keeps_its_new_listener() -> None:
+    """It is free when the last byte has come, and may be taken before the task that waited for that goes on."""
+
+    class Next:
+        def begins(self, head: object, content: object) -> None: ...
+
+        def look(self) -> None: ...
+
+    async def scenario() -> None:
+        async def answer(line: Line) -> None:
+            await line.send(plain(WHOLE))
+
+        def tell(signal: Signal) -> None:
+            if isinstance(signal, FirstToken):
+                (connection,) = connections
+                connection.listener = following
+
+        async with serving(answer, Seen()) as port, HttpTransport() as transport:
+            target, following = Target(base_url=f"http://127.0.0.1:{port}"), Next()
+            await transport(job_of(), target, lambda _: None)
+            connections = [one for ((one, _),) in transport._pooled.connector._conns.values()]  # type: ignore[union-attr]
+            assert connections[0].listener is None
+            await transport(job_of(), target, tell)
+            assert connections[0].listener is following
+
+    asyncio.run(scenario())
+
+
 def test_the_request_is_as_the_provider_expects_it() -> None:
     seen = asked(plain(WHOLE), target={"headers": (("anthropic-version", "2023-06-01"),), "query": (("a", "1"),)})
     assert seen.heads[0].startswith(b"POST /v1/chat/completions?a=1 HTTP/1.1\r\n")
