@@ -6,7 +6,6 @@ Parsing a whole chunk for a word of text is most of the work of reading a stream
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from orjson import JSONDecodeError, loads
 
@@ -40,11 +39,11 @@ class Shortcut:
         """
         if self._pieces is None:
             return start
-        texts = _strings(self._raw_texts(payloads, start))
-        if texts:
-            self._pieces.append("".join(texts))
+        text, taken = _text(self._raw_texts(payloads, start))
+        if taken:
+            self._pieces.append(text)
             self._misses = 0
-        return start + len(texts)
+        return start + taken
 
     def _raw_texts(self, payloads: Sequence[bytes], start: int) -> list[bytes]:
         """What stands in the place of the text, in the chunks up to the first that is otherwise."""
@@ -94,17 +93,20 @@ class Shortcut:
             self._head, self._tail, self._pieces = payload[:start], payload[end:], pieces
 
 
-def _strings(raws: list[bytes]) -> list[str]:
-    """Those up to the first that is no JSON string, decoded.
+def _text(raws: list[bytes]) -> tuple[str, int]:
+    """What those up to the first that is no JSON string say together, and how many they are.
 
-    All at once, as one list. No JSON string holds a line feed: halves of two broken ones never make a whole one, and
-    so there are fewer values than raws in no list that can be decoded.
+    They are decoded all at once, as one list. No JSON string holds a line feed: halves of two broken ones never make a
+    whole one, and so there are fewer values than raws in no list that can be decoded.
     """
     try:
-        texts: list[str] = loads(b"[%b]" % b",\n".join(raws))
-    except JSONDecodeError:
-        return list(_one_by_one(raws))
-    return texts if len(texts) == len(raws) and _all_strings(texts) else list(_one_by_one(raws))
+        values: list[str] = loads(b"[%b]" % b",\n".join(raws))
+        if len(values) == len(raws):
+            return "".join(values), len(values)
+    except (JSONDecodeError, TypeError):  # TypeError: one is no string
+        pass
+    texts = list(_one_by_one(raws))
+    return "".join(texts), len(texts)
 
 
 def _one_by_one(raws: list[bytes]) -> Iterator[str]:
@@ -116,10 +118,6 @@ def _one_by_one(raws: list[bytes]) -> Iterator[str]:
         if type(text) is not str:
             return
         yield text
-
-
-def _all_strings(values: list[Any]) -> bool:
-    return {str}.issuperset(map(type, values))
 
 
 def _only_text(holder: JSON) -> str | None:
