@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -77,7 +76,7 @@ class Exchange:
         self._pauses = pauses
         self._bulk_bytes = bulk_bytes
         self._wall = wall
-        self._loop = asyncio.get_running_loop()
+        self._loop = pauses.loop
         self._fold = open_fold(job.path, job.body)
         self._asks_usage = job.streamed and route.knows_stream_options
         self._connection: BaseProtocol | None = None
@@ -87,7 +86,7 @@ class Exchange:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
-        self._patience: Patience
+        self._patience = Patience(settings, self._loop, self._give_up)
         self._intake: Intake | None = None
         self._reading: Reading | None = None
         self._taker: Taker | None = None
@@ -96,30 +95,16 @@ class Exchange:
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError."""
+        failure: RequestError | None = None
         try:
-            failure = await self._run(session)
-            intake = self._intake
-            if failure is not None and (intake is None or not intake.complete):
-                raise failure
-            assert intake is not None
-            return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+            try:
+                await self._exchange(session)
+            except (ClientError, OSError) as error:
+                # Not raised here: beside it there would be aiohttp's, which holds the key.
+                failure = self._failure(error)
+            return self._reply(failure)
         finally:
-            # They hold this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
-            self._intake = self._taker = None
-
-    async def _run(self, session: ClientSession) -> RequestError | None:
-        """Returns what broke the exchange off, rather than raise it beside aiohttp's errors, which hold the key."""
-        try:
-            async with asyncio.timeout(None) as scope:
-                self._patience = Patience(self._settings, scope)
-                try:
-                    await self._exchange(session)
-                finally:
-                    self._patience.stop()
-                    self._listen_no_more()
-        except (ClientError, OSError) as error:
-            return self._patience.lost() if scope.expired() else self._failure(error)
-        return None
+            self._end()
 
     async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
@@ -178,13 +163,34 @@ class Exchange:
             self._taker.look()
         return self._taker
 
-    def _listen_no_more(self) -> None:
+    # ------------------------------------------------------------ how it ends
+
+    def _give_up(self) -> None:
+        """It has taken too long: what waits for the connection hears that it is lost."""
+        connection, taker = self._connection, self._taker
+        # One that has brought its whole response may be another's already.
+        if connection is not None and connection.transport is not None and not (taker and taker.is_at_end):
+            connection.transport.abort()
+
+    def _reply(self, failure: RequestError | None) -> Reply:
+        """What has come, if it is whole, whatever broke off behind it."""
+        intake = self._intake
+        if failure is not None and (intake is None or not intake.complete):
+            raise failure
+        assert intake is not None
+        return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+
+    def _end(self) -> None:
+        self._patience.stop()
         connection, taker = self._connection, self._taker
         # It may have gone out with the next request already.
         if isinstance(connection, Connection) and connection.listener in (self, taker):
             connection.listener = None
         if taker is not None:
             taker.close()
+        # They hold this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
+        del self._patience
+        self._intake = self._taker = None
 
     def _open_intake(self, headers: Mapping[str, str]) -> Intake:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -222,6 +228,8 @@ class Exchange:
         return StreamOptionsUnknown(str(error), status=error.status, body=error.body, kind=error.kind)
 
     def _failure(self, error: Exception) -> RequestError:
+        if self._patience.is_over:
+            return self._patience.lost()
         if self._intake is not None:
             return inside_response(error, self._route.where)
         return before_response(

@@ -26,7 +26,6 @@ class Reading:
 
     __slots__ = (
         "_began_at",
-        "_loop",
         "_may_pause",
         "_paused",
         "_paused_until",
@@ -34,13 +33,14 @@ class Reading:
         "_reads",
         "_rhythm",
         "connection",
+        "loop",
     )
 
     def __init__(self, rhythm: Rhythm, pauses: Pauses, connection: BaseProtocol | None) -> None:
         self._rhythm = rhythm
         self._pauses = pauses
         self.connection = connection
-        self._loop = asyncio.get_running_loop()
+        self.loop = pauses.loop
         self._may_pause = rhythm.opens()
         self._began_at: float | None = None
         self._reads = 0
@@ -56,7 +56,7 @@ class Reading:
         if self._began_at is None:
             return
         self._reads += 1
-        if not self._may_pause or (now := self._loop.time()) < self._paused_until:
+        if not self._may_pause or (now := self.loop.time()) < self._paused_until:
             return
         pause_s = self._rhythm.pause_s(now - self._began_at)
         if pause_s and (number := self._number()) is not None:
@@ -66,7 +66,7 @@ class Reading:
 
     def end(self) -> None:
         """The reply is whole."""
-        now = self._loop.time()
+        now = self.loop.time()
         if self._began_at is not None:
             self._rhythm.learn(now - self._began_at, None if self._paused else self._reads)
         if now < self._paused_until and (number := self._number()) is not None:
@@ -92,7 +92,7 @@ class Taker:
         self._patience = patience
         self._reading = reading
         self._looking = False
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = reading.loop.create_future()
 
     def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
         """This one has begun."""
@@ -145,6 +145,11 @@ class Taker:
             self._patience.within(_END_WITHIN_S)
             while await content.readany():
                 pass
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all of the response has come."""
+        return self._content.is_eof()
 
     def close(self) -> None:
         """Nobody waits for it any more."""

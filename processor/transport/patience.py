@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from processor.errors import RequestTimeout, StreamStalled, TransportError
 from processor.transport.settings import TransportSettings
 
 
 class Patience:
-    """Ends a timeout scope when a request has been silent, or under way, for too long.
+    """Gives a request up, once, when it has been silent, or under way, for too long.
 
     Bytes only note when they came. The timer goes off at the earliest moment at which it could be too late, and is
     set anew where it is not.
     """
 
-    __slots__ = ("_began", "_end_at", "_heard_at", "_loop", "_scope", "_settings", "_silence_s", "_timer")
+    __slots__ = ("_began", "_end_at", "_give_up", "_heard_at", "_loop", "_settings", "_silence_s", "_timer", "is_over")
 
-    def __init__(self, settings: TransportSettings, scope: asyncio.Timeout) -> None:
+    def __init__(
+        self, settings: TransportSettings, loop: asyncio.AbstractEventLoop, give_up: Callable[[], None]
+    ) -> None:
         self._settings = settings
-        self._scope = scope
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._give_up = give_up
+        self.is_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._silence_s = settings.first_byte_timeout_s
         self._heard_at = 0.0
@@ -49,7 +53,7 @@ class Patience:
             self._timer.cancel()
 
     def lost(self) -> TransportError:
-        """Why the scope has ended."""
+        """Why it was given up."""
         if self._end_at <= self._heard_at + self._silence_s:
             return RequestTimeout(f"no whole reply within {self._settings.request_timeout_s:g} s")
         if self._began:
@@ -70,4 +74,5 @@ class Patience:
         if now < self._due():
             self._set(now)
         else:
-            self._scope.reschedule(now)
+            self.is_over = True
+            self._give_up()

@@ -32,7 +32,7 @@ class Pauses:
     """Of sockets, by their numbers. ``until`` and all times are the event loop's."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._due: dict[int, list[int]] = {}
         """What is to be resumed, by the moment, counted in grid steps."""
         self._moments: list[int] = []
@@ -61,7 +61,7 @@ class Pauses:
 
     def _set(self) -> None:
         self.close()
-        self._timer = self._loop.call_at(self._moments[0] * GRID_S, self._end_due)
+        self._timer = self.loop.call_at(self._moments[0] * GRID_S, self._end_due)
 
     def _end_due(self) -> None:
         for number in self._due.pop(heappop(self._moments)):

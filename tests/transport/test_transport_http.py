@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from processor.errors import (
     ConfigError,
@@ -291,6 +293,26 @@ def test_a_connection_that_has_gone_out_again_keeps_its_new_listener() -> None:
             assert connections[0].listener is following
 
     asyncio.run(scenario())
+
+
+def test_patience_that_ends_when_all_has_come_costs_no_connection() -> None:
+    """The timer may be due before the task goes on, and the connection be another request's by then."""
+
+    async def scenario() -> int:
+        async def answer(line: Line) -> None:
+            await line.send(plain(WHOLE))
+
+        def tell(signal: Signal) -> None:
+            if isinstance(signal, FirstToken):
+                time.sleep(0.1)
+
+        seen = Seen()
+        async with serving(answer, seen) as port, HttpTransport(TransportSettings(stall_timeout_s=0.05)) as transport:
+            for _ in range(3):
+                await transport(job_of(), Target(base_url=f"http://127.0.0.1:{port}"), tell)
+        return seen.connections
+
+    assert uvloop.run(scenario()) == 1
 
 
 def test_the_request_is_as_the_provider_expects_it() -> None:
