@@ -163,35 +163,6 @@ class Exchange:
             self._taker.look()
         return self._taker
 
-    # ------------------------------------------------------------ how it ends
-
-    def _give_up(self) -> None:
-        """It has taken too long: what waits for the connection hears that it is lost."""
-        connection, taker = self._connection, self._taker
-        # One that has brought its whole response may be another's already.
-        if connection is not None and connection.transport is not None and not (taker and taker.is_at_end):
-            connection.transport.abort()
-
-    def _reply(self, failure: RequestError | None) -> Reply:
-        """What has come, if it is whole, whatever broke off behind it."""
-        intake = self._intake
-        if failure is not None and (intake is None or not intake.complete):
-            raise failure
-        assert intake is not None
-        return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
-
-    def _end(self) -> None:
-        self._patience.stop()
-        connection, taker = self._connection, self._taker
-        # It may have gone out with the next request already.
-        if isinstance(connection, Connection) and connection.listener in (self, taker):
-            connection.listener = None
-        if taker is not None:
-            taker.close()
-        # They hold this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
-        del self._patience
-        self._intake = self._taker = None
-
     def _open_intake(self, headers: Mapping[str, str]) -> Intake:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
@@ -226,6 +197,35 @@ class Exchange:
             return error
         self._route.knows_stream_options = False
         return StreamOptionsUnknown(str(error), status=error.status, body=error.body, kind=error.kind)
+
+    # ------------------------------------------------------------ how it ends
+
+    def _give_up(self) -> None:
+        """It has taken too long: what waits for the connection hears that it is lost."""
+        connection, taker = self._connection, self._taker
+        # One that has brought its whole response may be another's already.
+        if connection is not None and connection.transport is not None and not (taker and taker.is_at_end):
+            connection.transport.abort()
+
+    def _reply(self, failure: RequestError | None) -> Reply:
+        """What has come, if it is whole, whatever broke off behind it."""
+        intake = self._intake
+        if failure is not None and (intake is None or not intake.complete):
+            raise failure
+        assert intake is not None
+        return Reply(status_code=self._status, request_id=self.request_id, body=intake.body())
+
+    def _end(self) -> None:
+        self._patience.stop()
+        connection, taker = self._connection, self._taker
+        # It may have gone out with the next request already.
+        if isinstance(connection, Connection) and connection.listener in (self, taker):
+            connection.listener = None
+        if taker is not None:
+            taker.close()
+        # They hold this, too: a circle for each reply, and all that hangs on it, would wait to be swept up.
+        del self._patience
+        self._intake = self._taker = None
 
     def _failure(self, error: Exception) -> RequestError:
         if self._patience.is_over:

@@ -153,5 +153,5 @@ class Taker:
 
     def close(self) -> None:
         """Nobody waits for it any more."""
-        if self.done.done() and not self.done.cancelled():
+        if not self.done.cancel() and not self.done.cancelled():
             self.done.exception()  # or asyncio complains that nobody asked
