@@ -65,8 +65,8 @@ def count(value: str | None) -> float | None:
     """A whole number of zero or more; some servers write them with a fraction of zeros."""
     if value is None:
         return None
-    digits = value if value.isdigit() else value.strip().removesuffix(".0")
-    return float(digits) if digits.isdigit() and digits.isascii() and len(digits) <= _MOST_DIGITS else None
+    digits = value.strip().removesuffix(".0")
+    return float(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
 def duration_s(value: str | None, date: str | None = None) -> float | None:

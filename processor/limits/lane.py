@@ -86,8 +86,6 @@ class Lane:
             if limit is not None or resource in ("requests", "tokens"):
                 self._meter(resource, limit)
         self._requests = self.meters["requests"]
-        self.unlimited = self._is_unlimited()
-        """Whether no limit is known: the server has named none, and none is configured."""
         self._level = Level(concurrency)
         self._scouted_at = inf
         """When others may follow the first request, though nothing is known yet."""
@@ -104,6 +102,11 @@ class Lane:
             input_tpm=limit.get("input_tokens"),
             output_tpm=limit.get("output_tokens"),
         )
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether no limit is known: the server has named none, and none is configured."""
+        return self._requests.limit is None and all(meter.limit is None for meter in self.meters.values())
 
     # ------------------------------------------------------------ when
 
@@ -157,8 +160,6 @@ class Lane:
         charge.answered = True
         said = read(headers)
         changed = self._hear(charge, said, at, refused=status == 429)
-        if changed:
-            self.unlimited = self._is_unlimited()
         if status == 429:
             self._blame(charge, said, at)
         else:
@@ -233,9 +234,6 @@ class Lane:
         )
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
-
-    def _is_unlimited(self) -> bool:
-        return all(meter.limit is None for meter in self.meters.values())
 
     def _meter(self, resource: Resource, configured: float | None) -> Meter:
         meter = Meter(configured, slack=0.0 if resource == "requests" else TOKEN_SLACK)

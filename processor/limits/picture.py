@@ -90,7 +90,7 @@ class Picture:
     @property
     def small(self) -> bool:
         """Whether the server's bucket is known to hold a few seconds' refill only."""
-        return self._kinds.kind == "bucket" and self.limit - self._bucket.used < SMALL_S * self.ledger.rate
+        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_S * self.ledger.rate
 
     def set_limit(self, limit: float, since: float) -> None:
         """The server has another limit: known from a request that was sent then. The next header says what is left."""
@@ -157,7 +157,7 @@ class Picture:
         last time."""
         if news and (self.company or now - self._short_at <= COMPANY_S):
             # One may have arrived late. Another so soon: there are others, or it is a window after all.
-            if self._kinds.kind == "bucket" and not self.small:
+            if self.kind == "bucket" and not self.small:
                 self._kinds.kind = None
             self._company_at = now
         self._short_at = now
@@ -169,7 +169,7 @@ class Picture:
 
     def when(self, cost: float, now: float) -> float:
         """From when on the server surely has room for this cost, as far as is known; inf: something must happen."""
-        if self._kinds.kind == "bucket":
+        if self.kind == "bucket":
             return self._bucket_when(cost, now)
         window_at = self._window_when(cost, self._in_window(now), now)
         return window_at if self._window_alone else max(window_at, self._bucket_when(cost, now))
@@ -182,7 +182,7 @@ class Picture:
         """What would fit now."""
         rest = self.pending + self._reserve.value(now)
         bucket = self.ledger.level(now) - self._held_back - self._bucket.ahead(self._newest, now) - rest
-        if self._kinds.kind == "bucket":
+        if self.kind == "bucket":
             return bucket
         window = self.limit - self.ledger.held(now) - self._in_window(now) - rest
         return window if self._window_alone else min(window, bucket)
@@ -190,7 +190,7 @@ class Picture:
     @property
     def _window_alone(self) -> bool:
         """Whether the bucket need not agree. Where others use the key, the kinds look alike, and both must."""
-        return not self.heard or (self._kinds.kind == "window" and not self.company)
+        return not self.heard or (self.kind == "window" and not self.company)
 
     def _in_window(self, now: float) -> float:
         """Others' part of it. Never less than nothing: what seems so will not be there when ours has left."""
@@ -231,7 +231,7 @@ class Picture:
     def _held_back(self) -> float:
         """What the bucket may hold less than the ledger thinks, because requests arrive later than sent. Where it is
         large, much later ones cost nothing but that the whole run ends so much later."""
-        return self.ledger.rate * LATE_S if self._kinds.kind == "bucket" and not self.small else self._margin
+        return self.ledger.rate * LATE_S if self.kind == "bucket" and not self.small else self._margin
 
     @property
     def _spare(self) -> float:
@@ -268,8 +268,8 @@ class Picture:
         self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)
         # What one late arrival explains is nobody else's.
         much = COMPANY * self.limit + mark.late + mark.early
-        used = (self._bucket if self._kinds.kind == "bucket" else self._window).used
-        if (used if self._kinds.kind == "bucket" else abs(used)) > much:
+        used = (self._bucket if self.kind == "bucket" else self._window).used
+        if (used if self.kind == "bucket" else abs(used)) > much:
             self._company_at = mark.at
         if used > much:
             self._others_at = mark.at

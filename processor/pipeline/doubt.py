@@ -32,7 +32,10 @@ class Doubt:
         self._heard: dict[Subject, NotFound] = {}
         """What the provider said of each, the first time."""
         self._success = asyncio.Event()
-        self.is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._success.is_set()
 
     @property
     def is_despair(self) -> bool:
@@ -47,9 +50,7 @@ class Doubt:
 
     def succeeded(self) -> None:
         """Something was there after all. Whoever waits goes on; there is no doubt any more in this run."""
-        if not self.is_over:
-            self.is_over = True
-            self._success.set()
+        self._success.set()
 
     async def success(self) -> None:
         await self._success.wait()

@@ -179,8 +179,7 @@ class Worker:
 
     async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
         counter, job = self._rooms.counter, care.job
-        if not counter.ready(job.model):
-            await counter.load(job.model)
+        await counter.load(job.model)
         prompt = care.prompt or counter.prompt(job.path, job.body)
         return prompt, counter.reply(job.path, job.model, reply.body)
 

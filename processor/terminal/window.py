@@ -13,17 +13,16 @@ class Window:
         self._newest = 0
 
     def add(self, at: float, amount: int = 1) -> None:
-        bucket = int(at / self._width_s)
-        if bucket > self._newest:
-            self._turn_to(bucket)
+        self._turn_to(at)
         self._amounts[self._newest % len(self._amounts)] += amount
 
     def total(self, at: float) -> int:
         """What was added within the span before ``at``, or a bucket's width less: never more than the span's own."""
-        self._turn_to(int(at / self._width_s))
+        self._turn_to(at)
         return sum(self._amounts)
 
-    def _turn_to(self, bucket: int) -> None:
+    def _turn_to(self, at: float) -> None:
+        bucket = int(at / self._width_s)
         if bucket <= self._newest:
             return
         passed = min(bucket - self._newest, len(self._amounts))

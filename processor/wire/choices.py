@@ -121,7 +121,7 @@ class ChoicesFold(ABC):
             raise ProtocolError("choices is no list")
         for choice in choices:
             state, holder = self._take_choice(choice)
-            if len(choices) == 1 and _adds_only_content(choice):
+            if not self._shortcut.hopeless and len(choices) == 1 and _adds_only_content(choice):
                 self._shortcut.learn(payload, chunk, holder, state.content)
 
     def _take_choice(self, choice: Any) -> tuple[Choice, JSON]:

@@ -73,13 +73,15 @@ class Shortcut:
     def forget(self) -> None:
         self._pieces = None
 
+    @property
+    def hopeless(self) -> bool:
+        return self._misses >= _MAX_MISSES
+
     def learn(self, payload: bytes, chunk: JSON, holder: JSON, content: JSON) -> None:
         """Look for the template of a parsed ``chunk``. Its text stands in its part ``holder``, and is in ``content``.
 
         There may be none: more than a text is said, or the text is escaped, or its place is not plain to see.
         """
-        if self._misses >= _MAX_MISSES:
-            return
         field = _only_text(holder)
         pieces = content.get(field) if field else None
         if field is None or not isinstance(pieces, Pieces):
