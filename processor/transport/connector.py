@@ -17,7 +17,8 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 class Content(StreamReader):
-    """A response's body, for a reader that always takes all there is.
+    """A response's body, for a listener that takes all there is whenever something has come. Nobody waits for it to be
+    filled, and it never fills up.
 
     aiohttp keeps account of where each HTTP chunk ends, for readers that want them one by one. With one event in each,
     as servers stream them, that is a third of all work. The same object, of another class: it is made inside aiohttp.
@@ -27,27 +28,17 @@ class Content(StreamReader):
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         self._buffer.append(data)
-        self._size += len(data)
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._size > self._high_water:
-            self._protocol.pause_reading()
         return False
 
     # Nobody asks for chunks: a call that does nothing, without Python's own frame.
     begin_http_chunk_receiving = end_http_chunk_receiving = NoneType
 
-    def _read_nowait(self, n: int) -> bytes:
-        if n >= 0 or self._buffer_offset:
-            return super()._read_nowait(n)
-        self._timer.assert_timeout()
+    def read_nowait(self, n: int = -1) -> bytes:
+        """All of it."""
+        if self._exception is not None:
+            raise self._exception
         data = b"".join(self._buffer)
         self._buffer.clear()
-        self._size = 0
-        self._protocol.resume_reading()
         return data
 
 
@@ -101,7 +92,7 @@ class Connection(ResponseHandler):
         if end < len(_END_OF_HEAD) or b"content-encoding" in data[:end].lower():
             return data
         super().data_received(data[:end])
-        if type(self._payload) is StreamReader:
+        if type(self._payload) is StreamReader and self.listener is not None:
             self._payload.__class__ = Content
         return data[end:]
 

@@ -121,7 +121,8 @@ class Exchange:
                 raise self._fault
             await (self._taker or self._begin(response.status, response.headers, response.content)).end()
         finally:
-            response.close()
+            if response.connection is not None:  # not all has come: it is worth nothing to others
+                response.close()
 
     def _payload(self) -> bytes:
         return payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)

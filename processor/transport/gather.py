@@ -99,14 +99,14 @@ class Taker:
 
     def look(self) -> None:
         """Take in what is there, if anything."""
-        # Reading may resume the connection, which tells again.
-        if self._looking or self.done.done():
+        if self._looking:  # reading may resume the connection, which tells again
             return
         self._looking = True
         try:
             self._look()
         except Exception as error:  # noqa: BLE001
-            self.done.set_exception(error)  # for the task that waits
+            if not self.done.done():
+                self.done.set_exception(error)  # for the task that waits
         finally:
             self._looking = False
 
@@ -123,10 +123,11 @@ class Taker:
             self._reading.took()
 
     def _look(self) -> None:
-        content = self._content
-        while not self.done.done() and (data := content.read_nowait()):
-            self.take(data)
-        if not self.done.done() and content.at_eof():
+        content, done = self._content, self.done
+        while data := content.read_nowait():
+            if not done.done():  # else it is behind the end, and nothing to anybody
+                self.take(data)
+        if content.is_eof() and not done.done():
             self.take(b"")
 
     async def end(self) -> None:
@@ -141,10 +142,9 @@ class Taker:
             while not self.done.done():
                 self.take(await content.readany())
         self._reading.end()
-        if not content.is_eof():
+        if not content.is_eof() and content.exception() is None:
             self._patience.within(_END_WITHIN_S)
-            while await content.readany():
-                pass
+            await content.wait_eof()
 
     @property
     def is_at_end(self) -> bool:

@@ -7,12 +7,15 @@ import gzip
 from itertools import pairwise
 
 import pytest
-from aiohttp import ClientPayloadError, ClientResponse, ClientSession, StreamReader
+from aiohttp import ClientPayloadError, ClientSession, StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import RawResponseMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transport_server import Answer, raw_serving
 
-from processor.transport.connector import Connector, Content
+from processor.transport.body import OutgoingBody
+from processor.transport.connector import Connection, Connector, Content
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
 EVENTS = [b"data: %d\n\n" % number for number in range(30)]
@@ -28,22 +31,45 @@ def pieces(*data: bytes) -> Answer:
     return answer
 
 
-async def read_all(response: ClientResponse) -> bytes:
-    parts = []
-    while part := await response.content.readany():
-        parts.append(part)
-    return b"".join(parts)
+class Listening:
+    """Takes all there is whenever something has come."""
+
+    def __init__(self) -> None:
+        self.content: StreamReader | None = None
+        self.taken = b""
+
+    def leaves(self, connection: BaseProtocol) -> None:
+        assert isinstance(connection, Connection)
+        connection.listener = self
+
+    def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
+        if head.code == 200:
+            self.content = content
+
+    def look(self) -> None:
+        while self.content is not None and self.content.exception() is None and (data := self.content.read_nowait()):
+            self.taken += data
+
+    async def end(self) -> bytes:
+        """Raises what the body ends in, if it does not come whole."""
+        assert self.content is not None
+        while not self.content.is_eof():
+            if error := self.content.exception():
+                raise error
+            await asyncio.sleep(0.001)
+        return self.taken
 
 
 def bodies(*answers: Answer) -> list[tuple[type, bytes]]:
-    """What was read, and by which class, of one response after the other."""
+    """What was taken, and from which class, of one response after the other."""
 
     async def scenario() -> list[tuple[type, bytes]]:
         read = []
         async with raw_serving(*answers) as url, ClientSession(connector=Connector()) as session:
             for _ in answers:
-                async with session.get(url) as response:
-                    read.append((type(response.content), await read_all(response)))
+                listening = Listening()
+                async with session.post(url, data=OutgoingBody(b"{}", listening.leaves)) as response:
+                    read.append((type(response.content), await listening.end()))
         return read
 
     return asyncio.run(scenario())
@@ -95,9 +121,20 @@ def test_a_response_that_breaks_off_is_no_whole_one() -> None:
         bodies(breaks_off)
 
 
-def test_more_than_the_buffer_holds_is_waited_for() -> None:
-    """A reader that is slow holds the server up, not the memory."""
+def test_where_nobody_listens_the_body_is_read_as_aiohttp_has_it() -> None:
+    async def scenario() -> tuple[type, bytes]:
+        answer = pieces(CHUNKED + b"\r\n" + FRAMED[:50], FRAMED[50:])
+        async with (
+            raw_serving(answer) as url,
+            ClientSession(connector=Connector()) as session,
+            session.get(url) as response,
+        ):
+            return type(response.content), await response.read()
 
+    assert asyncio.run(asyncio.wait_for(scenario(), 10)) == (StreamReader, b"".join(EVENTS))
+
+
+def test_nothing_is_held_of_what_is_taken() -> None:
     async def large(writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED + b"\r\n")
         for _ in range(100):
@@ -105,16 +142,23 @@ def test_more_than_the_buffer_holds_is_waited_for() -> None:
             await writer.drain()
         writer.write(b"0\r\n\r\n")
 
-    async def scenario() -> tuple[int, int]:
+    held = []
+
+    class Weighing(Listening):
+        def look(self) -> None:
+            super().look()
+            self.taken = b""
+            held.append(len(self.content._buffer) if self.content is not None else 0)
+
+    async def scenario() -> None:
+        listening = Weighing()
         async with (
             raw_serving(large) as url,
-            ClientSession(connector=Connector(), read_bufsize=4096) as session,
-            session.get(url) as response,
+            ClientSession(connector=Connector()) as session,
+            session.post(url, data=OutgoingBody(b"{}", listening.leaves)),
         ):
-            await asyncio.sleep(0.2)
-            held = response.content._size
-            return held, len(await read_all(response))
+            await listening.end()
 
-    held, size = asyncio.run(scenario())
-    assert held < 1_000_000
-    assert size == 10_000_000
+    asyncio.run(scenario())
+    assert len(held) > 10
+    assert max(held) == 0

@@ -15,15 +15,17 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession
+from aiohttp import ClientPayloadError, ClientSession, StreamReader
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import RawResponseMessage
 from hypothesis import given
 from hypothesis import strategies as st
 from transport_server import Answer, raw_serving
 
 from processor.errors import StreamStalled
 from processor.models import Job, Reply, Target
-from processor.transport.connector import Connection, Connector
+from processor.transport.body import OutgoingBody
+from processor.transport.connector import Connection, Connector, Content
 from processor.transport.gather import Reading, Taker
 from processor.transport.http import HttpTransport
 from processor.transport.intakes import WholeIntake
@@ -164,7 +166,7 @@ async def read(
 ) -> Takes:
     """One response, gathered."""
     pauses, takes = Pauses(), Takes()
-    async with session.get(url) as response:
+    async with session.post(url, data=OutgoingBody(b"{}", listened_to)) as response:
         connection = response.connection  # None where all of it has come already
         protocol = connection.protocol if connection else None
         settings = TransportSettings(stall_timeout_s=stall_timeout_s)
@@ -183,6 +185,17 @@ async def read(
             patience.stop()
             pauses.close()
     return takes
+
+
+class Unconcerned:
+    def begins(self, head: RawResponseMessage, content: StreamReader) -> None: ...
+    def look(self) -> None: ...
+
+
+def listened_to(connection: BaseProtocol) -> None:
+    """As by an exchange: so the body is of the class that is made for it."""
+    if isinstance(connection, Connection):
+        connection.listener = Unconcerned()
 
 
 def abort(protocol: BaseProtocol | None) -> None:
@@ -411,3 +424,42 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
             return sum(map(len, intake._parts))
 
     assert asyncio.run(scenario()) == 10_000_000
+
+
+# ---------------------------------------------------------------- behind the end
+
+
+def ended() -> tuple[Taker, Content, Takes]:
+    """A reply that is whole, in a response that has not ended."""
+    loop, takes = asyncio.get_running_loop(), Takes()
+    connection = Connection(loop)
+    content = StreamReader(connection, 4096, loop=loop)
+    content.__class__ = Content
+    assert isinstance(content, Content)
+    patience = Patience(TransportSettings(), loop, lambda: None)
+    taker = Taker(content, takes, patience, Reading(Rhythm(), Pauses(), connection))
+    content.feed_data(LAST)
+    taker.look()
+    assert taker.done.done()
+    return taker, content, takes
+
+
+def test_what_comes_behind_the_end_is_not_held() -> None:
+    async def scenario() -> None:
+        taker, content, takes = ended()
+        content.feed_data(b"more")
+        taker.look()
+        assert content.read_nowait() == b""
+        assert takes.parts == [LAST]
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_is_lost_behind_the_end_has_nothing_to_wait_for() -> None:
+    async def scenario() -> None:
+        taker, content, _ = ended()
+        content.set_exception(ClientPayloadError())
+        taker.look()
+        await asyncio.wait_for(taker.end(), 1)
+
+    asyncio.run(scenario())

@@ -542,6 +542,19 @@ def test_a_reply_that_ends_cleanly_before_it_is_whole_is_truncated(body: bytes) 
     assert type(asked(plain(body)).error) is StreamTruncated
 
 
+def test_what_follows_the_end_is_nobodys_business_and_the_connection_is_used_again() -> None:
+    async def answer(line: Line) -> None:
+        await line.send(HEAD + http_chunk(WHOLE))
+        await asyncio.sleep(0.01)
+        for _ in range(20):
+            await line.send(http_chunk(b": nothing\n" * 50_000))
+        await line.send(END)
+
+    seen = asked(answer, times=2)
+    assert [reply.body["choices"][0]["message"]["content"] for reply in seen.replies] == ["Hello world"] * 2
+    assert seen.connections == 1
+
+
 def test_a_whole_reply_stands_even_if_the_connection_breaks_behind_it() -> None:
     async def answer(line: Line) -> None:
         await line.send(HEAD + http_chunk(said("a", "stop")))
