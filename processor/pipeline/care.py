@@ -56,17 +56,16 @@ class Attempt:
         self._too = too
 
     def tell(self, signal: Signal) -> None:
-        match signal:
-            case Sent(at):
-                self.sent_at = at
-                self._permit.sent(at)
-            case ResponseStarted(status, headers, at):
-                self.status = status
-                self._permit.response(status, headers, at)
-                self._on_response(status)
-            case FirstToken(at):
-                self.first_token_at = at
-                self._on_first_token(at)
+        if isinstance(signal, Sent):
+            self.sent_at = signal.at
+            self._permit.sent(signal.at)
+        elif isinstance(signal, ResponseStarted):
+            self.status = signal.status
+            self._permit.response(signal.status, signal.headers, signal.at)
+            self._on_response(signal.status)
+        elif isinstance(signal, FirstToken):
+            self.first_token_at = signal.at
+            self._on_first_token(signal.at)
         if self._too is not None:
             self._too(signal)
 

@@ -179,9 +179,10 @@ class Worker:
 
     async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
         counter, job = self._rooms.counter, care.job
-        await counter.load(job.model)
-        prompt = care.prompt or counter.prompt(job.path, job.body)
-        return prompt, counter.reply(job.path, job.model, reply.body)
+        if care.prompt is None:
+            await counter.load(job.model)
+            care.prompt = counter.prompt(job.path, job.body)
+        return care.prompt, counter.reply(job.path, job.model, reply.body)
 
     async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Next:
         now = self._loop.time()

@@ -17,7 +17,7 @@ from processor.wire.parts import Parts, Pieces
 from processor.wire.refusal import in_band
 from processor.wire.template import Shortcut
 
-_NOT_CARRIED = ("choices", "error", "object", "obfuscation")
+_NOT_CARRIED = frozenset({"error", "object", "obfuscation"})
 _FIRST_STANDS = frozenset({"id", "created", "model"})
 """Some servers make new ones for every chunk."""
 _FIRST_IN_BODY = ("id", "object", "created", "model", "choices")
@@ -153,12 +153,13 @@ class ChoicesFold(ABC):
             choice.finish_reason = reason
 
     def _take_top(self, chunk: JSON) -> None:
-        for name in _NOT_CARRIED:
-            chunk.pop(name, None)
+        chunk.pop("choices", None)
         if chunk == self._last_top:
             return
         self._last_top = chunk
         for name, value in chunk.items():
+            if name in _NOT_CARRIED:
+                continue
             known = self._top.get(name)
             if value is None and name != "usage":
                 self._top.setdefault(name, None)

@@ -53,7 +53,7 @@ class Shortcut:
             chunks = payloads[start : self._likely_end(payloads)]
             raws = [payload[skip:drop] for payload in chunks]
             # A chunk too short for both ends makes the whole longer: what is equal, is so chunk by chunk.
-            if b"%b%b%b" % (head, (tail + head).join(raws), tail) == b"".join(chunks):
+            if (tail + head).join((b"", *raws, b"")) == b"".join((tail, *chunks, head)):
                 return raws
         raws = []
         for index in range(start, len(payloads)):
