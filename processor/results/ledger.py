@@ -157,8 +157,9 @@ class Ledger:
 
     def settle(self, entry: Entry) -> None:
         """Learn a job's row that was just appended."""
-        place = self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
+        place = self._table.find(entry.key)
         if place is None:
+            self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
             return
         _, tries, count, known = FIELDS.unpack_from(*place)
         self.superseded |= known & (REPLIED | FAILED)
