@@ -35,6 +35,13 @@ def test_chunks_like_the_last_one_are_taken_until_another_comes() -> None:
     assert shortcut.take([*like, b"[DONE]", *like], 5) == 9
 
 
+@pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
+def test_many_chunks_are_taken_whatever_comes_behind_them(others: int) -> None:
+    shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
+    assert shortcut.take([HEAD + b'"a"' + TAIL] * 20 + [b'{"other":1}'] * others, 0) == 20
+    assert "".join(pieces) == "a" * 20
+
+
 @pytest.mark.parametrize(
     "text",
     [b'"a', b'a"', b'"a","b"', b'"a\\"', b"null", b"1", b"", b'"a","role":"x"', b'"\xff"', b'"a\nb"', b'"\\ud83d"'],
