@@ -44,7 +44,6 @@ class Exchange:
         "_has_token",
         "_intake",
         "_job",
-        "_loop",
         "_patience",
         "_pauses",
         "_reading",
@@ -76,7 +75,6 @@ class Exchange:
         self._pauses = pauses
         self._bulk_bytes = bulk_bytes
         self._wall = wall
-        self._loop = pauses.loop
         self._fold = open_fold(job.path, job.body)
         self._asks_usage = job.streamed and route.knows_stream_options
         self._connection: BaseProtocol | None = None
@@ -86,7 +84,7 @@ class Exchange:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
-        self._patience = Patience(settings, self._loop, self._give_up)
+        self._patience = Patience(settings, pauses.loop, self._give_up)
         self._intake: Intake | None = None
         self._reading: Reading | None = None
         self._taker: Taker | None = None
@@ -130,7 +128,7 @@ class Exchange:
     # ------------------------------------------------------------ what the connection tells
 
     def _leaves(self, connection: BaseProtocol) -> None:
-        at = self._loop.time()
+        at = self._pauses.loop.time()
         self._connection = connection
         if isinstance(connection, Connection):
             self.reused, connection.used = connection.used, True
@@ -153,7 +151,7 @@ class Exchange:
         self._status = status
         headers = {name.lower(): value for name, value in named.items()}
         self.request_id = request_id(headers)
-        self._tell(ResponseStarted(status, headers, self._loop.time()))
+        self._tell(ResponseStarted(status, headers, self._pauses.loop.time()))
         self._intake = self._open_intake(headers)
         if isinstance(self._intake, ScrapIntake):
             self._patience.within(_ERROR_BODY_WITHIN_S)
@@ -185,7 +183,7 @@ class Exchange:
     def _grown(self, fold: Fold) -> None:
         if not self._has_token and fold.started:
             self._has_token = True
-            self._tell(FirstToken(at := self._loop.time()))
+            self._tell(FirstToken(at := self._pauses.loop.time()))
             if self._reading is not None and not self._settings.echo:
                 self._reading.begin(at)
         if self._settings.echo and (text := fold.take_text()):

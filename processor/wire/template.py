@@ -52,8 +52,8 @@ class Shortcut:
         if len(payloads) - start >= _MANY:
             chunks = payloads[start : self._likely_end(payloads)]
             raws = [payload[skip:drop] for payload in chunks]
-            # A chunk too short for both ends makes the whole longer: what is equal, is so chunk by chunk. Half a
-            # template more at each end, and each side is copied but once.
+            # A chunk too short for both ends makes the whole longer: what is equal, is so chunk by chunk. With half a
+            # template more at each end, each side is copied but once. None at the end says nothing of those before.
             if raws and (tail + head).join((b"", *raws, b"")) == b"".join((tail, *chunks, head)):
                 return raws
         raws = []

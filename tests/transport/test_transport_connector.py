@@ -143,10 +143,13 @@ def test_nothing_is_held_of_what_is_taken() -> None:
         writer.write(b"0\r\n\r\n")
 
     held = []
+    size = 0
 
     class Weighing(Listening):
         def look(self) -> None:
+            nonlocal size
             super().look()
+            size += len(self.taken)
             self.taken = b""
             held.append(len(self.content._buffer) if self.content is not None else 0)
 
@@ -162,3 +165,4 @@ def test_nothing_is_held_of_what_is_taken() -> None:
     asyncio.run(scenario())
     assert len(held) > 10
     assert max(held) == 0
+    assert size == 10_000_000
