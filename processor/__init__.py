@@ -17,23 +17,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from processor.config import Limits, ModelLimits, Output, Settings, Waiting, load
-    from processor.errors import ConfigError, ProcessorError
-    from processor.session.plan import Plan
-    from processor.session.run import run, run_async
+    from processor.app.run import run, run_async
+    from processor.app.run_options import Plan
+    from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
+    from processor.core.errors import ConfigError, ProcessorError
 
 _HOMES = {
-    "ConfigError": "processor.errors",
-    "Limits": "processor.config",
-    "ModelLimits": "processor.config",
-    "Output": "processor.config",
-    "Plan": "processor.session.plan",
-    "ProcessorError": "processor.errors",
-    "Settings": "processor.config",
-    "Waiting": "processor.config",
-    "load": "processor.config",
-    "run": "processor.session.run",
-    "run_async": "processor.session.run",
+    "ConfigError": "processor.core.errors",
+    "Limits": "processor.config.settings",
+    "ModelLimits": "processor.config.settings",
+    "Output": "processor.config.settings",
+    "Plan": "processor.app.run_options",
+    "ProcessorError": "processor.core.errors",
+    "Settings": "processor.config.settings",
+    "Waiting": "processor.config.settings",
+    "load": "processor.config.settings",
+    "run": "processor.app.run",
+    "run_async": "processor.app.run",
 }
 
 __all__ = [

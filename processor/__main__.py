@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from processor.beginning import heed_signals
+from processor.cli.early_signals import heed_signals
 
 
 def main() -> NoReturn:
     heed_signals()
-    from processor.cli import main as command_line  # takes longer than anything before it
+    from processor.cli.main import main as command_line  # takes longer than anything before it
 
     command_line()
 

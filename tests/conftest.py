@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from processor import parallel
+from processor.core import worker_process
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             super().__init__(*args, **kwargs)
             processes.append(self)
 
-    monkeypatch.setattr(parallel.subprocess, "Popen", Popen)
+    monkeypatch.setattr(worker_process.subprocess, "Popen", Popen)
     return processes
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from processor.simulator.dialects import Dialect
 from processor.simulator.faults import Faults
-from processor.simulator.limits import Kind
+from processor.simulator.rate_limit_headers import Dialect
+from processor.simulator.rate_limiter import Kind
 
 Auth = Literal["open", "required", "refused"]
 Charging = Literal["larger", "sum"]

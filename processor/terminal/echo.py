@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from processor.events import Delta, Sent, Signal
-from processor.models import Job, Result
-from processor.terminal import screen
-from processor.terminal.rows import COLOURS, Style
-from processor.terminal.words import duration, listed, one_line, printable
+from processor.core.events import Delta, Sent, Signal
+from processor.core.models import Job, Result
+from processor.terminal import console
+from processor.terminal.formatting import duration, listed, one_line, printable
+from processor.terminal.label_table import COLOURS, Style
 
 
 class Echo:
     """``begin`` a job, ``tell`` its signals, ``end`` it with its result; then the next."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = screen.stderr(stream)
+        self._stream = console.stderr(stream)
         self._last = ""
         """The text written since the last line of our own."""
 
@@ -48,10 +48,10 @@ class Echo:
         if self._last:
             self._stream.write("" if self._last.endswith("\n") else "\n")
             self._last = ""
-        if screen.is_terminal(self._stream):
+        if console.is_terminal(self._stream):
             from rich.text import Text
 
-            screen.console(self._stream).print(Text(text, style=COLOURS[style] or "dim"))
+            console.rich_console(self._stream).print(Text(text, style=COLOURS[style] or "dim"))
         else:
             self._stream.write(f"{text}\n")
         self._stream.flush()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from processor.terminal import screen, status
-from processor.terminal.rows import COLOURS, Style
-from processor.terminal.tally import Tally
-from processor.terminal.words import percent
+from processor.stats.run_stats import Tally
+from processor.terminal import console, status_line
+from processor.terminal.formatting import percent
+from processor.terminal.label_table import COLOURS, Style
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -50,7 +50,7 @@ class LiveLines:
             from rich.live import Live
 
             self._live = Live(
-                console=screen.console(self._stream),
+                console=console.rich_console(self._stream),
                 auto_refresh=False,
                 transient=True,
                 # Replies may go to stdout: it is not ours to wrap.
@@ -72,11 +72,11 @@ def _bar(tally: Tally, now: float, width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    share = status.share(tally)
+    share = status_line.share(tally)
     if share is None:
-        return Text(f"{status.counted(tally)} done", style="bold")
-    words = Text.assemble((status.counted(tally), "bold"), f"  {percent(share)}", no_wrap=True)
-    left = status.left(tally, now)
+        return Text(f"{status_line.counted(tally)} done", style="bold")
+    words = Text.assemble((status_line.counted(tally), "bold"), f"  {percent(share)}", no_wrap=True)
+    left = status_line.left(tally, now)
     if left:
         words.append(f"  {left}")
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -89,7 +89,7 @@ def _details(tally: Tally, now: float, width: int) -> Text:
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
-    for detail in status.fit(status.details(tally, now), width - 1, len(SEPARATOR)):
+    for detail in status_line.fit(status_line.details(tally, now), width - 1, len(SEPARATOR)):
         if text:
             text.append(SEPARATOR, style="dim")
         if detail.label:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol, TextIO
 
-from processor.events import Event, Notice, Stopping
-from processor.terminal import screen, status
+from processor.core.events import Event, Notice, Stopping
+from processor.stats.run_stats import Tally
+from processor.terminal import console, status_line
+from processor.terminal.formatting import one_line, plural
+from processor.terminal.label_table import Style
 from processor.terminal.live import LiveLines
-from processor.terminal.rows import Style
-from processor.terminal.tally import Tally
-from processor.terminal.words import one_line, plural
 
 Mode = Literal["live", "lines", "notices", "nothing"]
 
@@ -38,7 +38,7 @@ class PlainLines:
 
     def show(self, tally: Tally, now: float) -> None:
         self.period_s = min(self.period_s * self.growth, self.longest_s)
-        self.say(status.line(tally, now), "")
+        self.say(status_line.line(tally, now), "")
 
     def say(self, text: str, style: Style) -> None:
         self._stream.write(text + "\n")
@@ -55,7 +55,7 @@ class Progress:
     """
 
     def __init__(self, tally: Tally, mode: Mode, stream: TextIO | None = None) -> None:
-        stream = screen.stderr(stream)
+        stream = console.stderr(stream)
         self._tally = tally
         self._mode = mode
         self._display: Display = LiveLines(stream) if mode == "live" else PlainLines(stream)
@@ -97,7 +97,7 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
         return "nothing"
     if not progress:
         return "notices"
-    return "live" if screen.is_terminal(screen.stderr(stream)) else "lines"
+    return "live" if console.is_terminal(console.stderr(stream)) else "lines"
 
 
 def _stopping(event: Stopping, in_flight: int) -> str:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processor.models import JSON
-from processor.terminal.histogram import Histogram
-from processor.terminal.replies import Replies, Tokens
-from processor.terminal.rows import BLANK, Row
-from processor.terminal.status import BOUND_WORDS
-from processor.terminal.tally import Tally
-from processor.terminal.words import duration, listed, one_line, percent, plural
+from processor.core.models import JSON
+from processor.stats.histogram import Histogram
+from processor.stats.reply_stats import Replies, Tokens
+from processor.stats.run_stats import Tally
+from processor.terminal.formatting import duration, listed, one_line, percent, plural
+from processor.terminal.label_table import BLANK, Row
+from processor.terminal.status_line import BOUND_WORDS
 
 ONLY_IF_ASKED = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
 """Failures that stand until the job is changed. A line that is no job is looked at anew by every run."""

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from processor.models import JSON
-from processor.tokens import counting, encodings, ranks
-from processor.tokens.counting import Count
-from processor.tokens.text import TextCounter
+from processor.core.models import JSON
+from processor.tokens import encoding_files, encodings, rules
+from processor.tokens.rules import Count
+from processor.tokens.text_cache import TextCounter
 
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs blocking work elsewhere, e.g. ``asyncio.to_thread``."""
@@ -48,24 +48,24 @@ class TokenCounter:
         model = model if isinstance(model, str) else ""
         text = self._text(model)
         if text is None:
-            return Count(counting.guess(body), ("not_loaded",))
-        overhead = counting.OVERHEAD_0301 if encodings.bare(model) == MODEL_0301 else counting.OVERHEAD
-        return _marked(model, counting.prompt(path, body, text, overhead))
+            return Count(rules.guess(body), ("not_loaded",))
+        overhead = rules.OVERHEAD_0301 if encodings.bare(model) == MODEL_0301 else rules.OVERHEAD
+        return _marked(model, rules.prompt(path, body, text, overhead))
 
     def reply(self, path: str, model: str, body: JSON) -> Count:
         """Counts an assembled reply of a request for ``model``."""
         text = self._text(model)
         if text is not None:
-            return _marked(model, counting.reply(path, body, text))
-        by_characters = counting.reply(path, body, lambda generated: -(-len(generated) // counting.CHARS_PER_TOKEN))
+            return _marked(model, rules.reply(path, body, text))
+        by_characters = rules.reply(path, body, lambda generated: -(-len(generated) // rules.CHARS_PER_TOKEN))
         return Count(by_characters.tokens, ("not_loaded", *by_characters.estimated))
 
     def guess(self, body: JSON) -> int:
         """The prompt's tokens by its characters, for as long as its encoding is not loaded."""
-        return counting.guess(body)
+        return rules.guess(body)
 
     def characters(self, body: JSON) -> int:
-        return counting.characters(body)
+        return rules.characters(body)
 
     def _text(self, model: str) -> TextCounter | None:
         # Asking for a model's encoding imports tiktoken: not before the first load, which does so in a thread.
@@ -74,7 +74,7 @@ class TokenCounter:
     def _load(self, model: str) -> None:
         encoding = encodings.encoding_of(model) or self._fallback
         if encoding not in self._texts:
-            self._texts[encoding] = TextCounter(ranks.load(encoding).encode_ordinary)
+            self._texts[encoding] = TextCounter(encoding_files.load(encoding).encode_ordinary)
 
 
 def _marked(model: str, count: Count) -> Count:

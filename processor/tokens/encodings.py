@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from processor.errors import ConfigError
-from processor.tokens.ranks import RANK_FILES
+from processor.core.errors import ConfigError
+from processor.tokens.encoding_files import RANK_FILES
 
 FALLBACK = "o200k_base"
 """For models tiktoken does not know: the encoding of today's OpenAI models."""

@@ -29,9 +29,9 @@ import orjson
 from aiolimiter import AsyncLimiter
 from measure import CORES, ENVIRONMENT, SERVER_CORE
 
-from processor.simulator.core import Provider
-from processor.simulator.limits import KINDS, Kind
-from processor.simulator.server import SimulatorServer, serve
+from processor.simulator.http_server import SimulatorServer, serve
+from processor.simulator.provider import Provider
+from processor.simulator.rate_limiter import KINDS, Kind
 from processor.simulator.settings import SimulatorSettings
 
 Bound = Literal["requests", "tokens"]

@@ -22,10 +22,10 @@ from tempfile import gettempdir
 
 import orjson
 
-from processor.models import JSON, Failure, Reply, Result, Timing, Usage
-from processor.reading.fingerprints import fingerprint
-from processor.reading.formats import CHAT
-from processor.results.rows import encode
+from processor.core.models import JSON, Failure, Reply, Result, Timing, Usage
+from processor.input.fingerprints import fingerprint
+from processor.input.job_formats import CHAT
+from processor.output.row_json import encode
 
 SYSTEM = "You answer letters from customers, kindly and in one paragraph."
 LETTER = "Letter {n}: it came late, the box was open, and item {n} was missing. " * 4

@@ -14,13 +14,13 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from processor.config import Limits, Settings
-from processor.events import FirstToken, ResponseStarted, Sent, Tell
-from processor.models import JSON, Job, Reply, Target
-from processor.pipeline import Run
-from processor.session import wiring
-from processor.session.plan import Plan
-from processor.terminal.tally import Tally
+from processor.app import factory
+from processor.app.run_options import Plan
+from processor.config.settings import Limits, Settings
+from processor.core.events import FirstToken, ResponseStarted, Sent, Tell
+from processor.core.models import JSON, Job, Reply, Target
+from processor.scheduler import Run
+from processor.stats.run_stats import Tally
 
 MODEL = "gpt-4o-mini"
 LIMITS = Limits(rpm=100_000_000.0, tpm=100_000_000.0)
@@ -62,10 +62,10 @@ async def answer(job: Job, target: Target, tell: Tell) -> Reply:
 async def serve(plan: Plan) -> None:
     tally = Tally()
     target = Target(base_url="http://127.0.0.1/v1")
-    rooms = wiring.rooms(plan, None, wiring.source(plan), wiring.sink(plan), answer, target, tally)
+    rooms = factory.rooms(plan, None, factory.source(plan), factory.sink(plan), answer, target, tally)
     await rooms.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()
-    outcome = await Run(rooms, wiring.terms(plan))()
+    outcome = await Run(rooms, factory.terms(plan))()
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     assert outcome.exit_code == 0, outcome
     print(tally.done / wall_s, 1e6 * cpu_s / tally.done)

@@ -1,0 +1,144 @@
+"""Settings → rooms: everything a run is made of, opened in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from processor.app.run_options import Plan
+from processor.config import ANY
+from processor.config.endpoint_resolution import Access
+from processor.config.settings import ModelLimits, Settings
+from processor.core.errors import ConfigError, OutputError
+from processor.core.events import Listen, Stream
+from processor.core.models import Target
+from processor.input.done_job_skipper import Passed
+from processor.input.job_file import BadLine, Source
+from processor.input.job_formats import Defaults, Draft
+from processor.output.results_file import Journal
+from processor.output.stdout_sink import StandardOutput
+from processor.ratelimit.limiter import Gate
+from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.retry.backoff import Backoff
+from processor.retry.policy import Policy
+from processor.scheduler import LOOK_AHEAD, Rooms, Terms
+from processor.terminal.echo import Echo
+from processor.tokens.counter import TokenCounter
+
+Output = Journal | StandardOutput
+
+
+def source(plan: Plan) -> Source:
+    settings = plan.settings
+    defaults = Defaults(endpoint=settings.endpoint, model=settings.model)
+    return Source(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
+
+
+def sink(plan: Plan) -> Output:
+    if plan.out == "-":
+        return StandardOutput()
+    output = plan.settings.output
+    try:
+        return Journal(
+            Path(plan.out), simulated=plan.simulate, fsync=output.fsync, fsync_interval_s=output.fsync_interval_s
+        )
+    except OutputError as error:
+        raise ConfigError(str(error)) from None
+
+
+@asynccontextmanager
+async def transport(plan: Plan, access: Access | None) -> AsyncIterator[tuple[Target, Stream]]:
+    from processor.http.client import HttpTransport
+    from processor.http.settings import TransportSettings
+
+    waiting = plan.settings.waiting
+    settings = TransportSettings(
+        connect_timeout_s=waiting.connect_timeout_s,
+        first_byte_timeout_s=waiting.first_byte_timeout_s,
+        stall_timeout_s=waiting.stall_timeout_s,
+        request_timeout_s=waiting.request_timeout_s,
+        max_reply_bytes=plan.settings.max_reply_bytes,
+        ca_file=plan.settings.ca_file,
+        trust_env=access is not None,
+        echo=plan.echo,
+    )
+    async with AsyncExitStack() as stack:
+        target = access.target if access else await _simulator(plan, stack)
+        yield target, await stack.enter_async_context(HttpTransport(settings))
+
+
+async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
+    from processor.simulator.http_server import serve
+    from processor.simulator.provider import Provider
+    from processor.simulator.settings import SimulatorSettings
+
+    limits = plan.settings.limits
+    settings = SimulatorSettings(
+        rpm=max(1, round(limits.rpm)) if limits.rpm else None,
+        tpm=max(1, round(limits.tpm)) if limits.tpm else None,
+        speed_tps=400.0,
+        first_token_s=0.1,
+    )
+    server = await serve(Provider(settings))
+    stack.push_async_callback(server.close)
+    return Target(base_url=server.base_url)
+
+
+def rooms(
+    plan: Plan,
+    access: Access | None,
+    source: Source,
+    sink: Output,
+    stream: Stream,
+    target: Target,
+    listen: Listen,
+) -> Rooms:
+    return Rooms(
+        source=_lines(plan, source, sink),
+        source_name="stdin" if plan.jobs == "-" else plan.jobs,
+        sink=sink,
+        gate=Gate(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
+        stream=stream,
+        target=target,
+        counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
+        listen=listen,
+        wall=time.time,
+        echo=Echo() if plan.echo else None,
+    )
+
+
+def _lines(plan: Plan, source: Source, sink: Output) -> AsyncGenerator[Draft | BadLine | Passed, None]:
+    if isinstance(sink, Journal) and sink.replied:
+        return source.unfinished(partial(sink.ledger.pass_over, refused=not plan.retry_failed), plan.limit)
+    return aiter(source)
+
+
+def _limits(settings: Settings, access: Access | None) -> LimitSettings:
+    def lane(limits: ModelLimits) -> LaneLimits:
+        return LaneLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
+
+    provider = access.provider if access else ANY
+    return LimitSettings(
+        default=lane(settings.limits),
+        per_model={model: lane(limits) for model, limits in settings.limits.models.items()},
+        charging=settings.limits.charging or provider.charging,
+    )
+
+
+def terms(plan: Plan) -> Terms:
+    settings, waiting = plan.settings, plan.settings.waiting
+    backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
+    return Terms(
+        policy=Policy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s),
+        max_outage_s=waiting.max_outage_s,
+        grace_s=settings.grace_s,
+        ahead=1 if plan.echo else LOOK_AHEAD,
+        limit=plan.limit,
+        retry_failed=plan.retry_failed,
+        resend_changed=settings.changed == "resend",
+        simulated=plan.simulate,
+    )

@@ -1,0 +1,126 @@
+"""What a person sees of a run: the first lines, the events as they come, the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from processor.app.factory import Output
+from processor.app.run_options import Plan
+from processor.config.endpoint_resolution import Access
+from processor.core import exit_codes
+from processor.core.errors import OutputError, reason
+from processor.core.events import Event, Listen, RunStarted
+from processor.input.job_file import Source
+from processor.output.recovery import Paths
+from processor.output.results_file import Journal
+from processor.scheduler import Outcome
+from processor.stats.run_stats import Tally
+from processor.terminal import console, label_table, progress, startup_banner, summary
+from processor.terminal.formatting import size
+
+ROW_BYTES = 2048
+"""What a row takes, where there are none yet to tell."""
+
+
+def mode(plan: Plan) -> progress.Mode:
+    return progress.mode(progress=plan.progress and not plan.echo, quiet=plan.quiet)
+
+
+def listeners(plan: Plan, tally: Tally, shown: progress.Progress, stack: AsyncExitStack) -> Listen:
+    listeners: list[Listen] = [tally, shown]
+    if plan.log_file:
+        from processor.listeners.json_log import Logbook
+
+        logbook = Logbook(plan.log_file, time.time)
+        stack.callback(logbook.close)
+        listeners.append(logbook)
+
+    def listen(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return listen
+
+
+def begin(plan: Plan, access: Access | None, source: Source, sink: Output, listen: Listen) -> None:
+    """Says what is about to happen, before anything does."""
+    jobs = source.count()
+    if jobs is not None and plan.limit is not None:
+        jobs = min(jobs, plan.limit)
+    # Whether the first jobs of the file are among those done, nobody knows yet.
+    done = sink.replied if isinstance(sink, Journal) and plan.limit is None else 0
+    done = done if jobs is None else min(done, jobs)
+    if not plan.quiet:
+        label_table.show(startup_banner.rows(_opening(plan, access, sink, jobs, done)))
+    listen(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
+
+
+def _opening(plan: Plan, access: Access | None, sink: Output, jobs: int | None, done: int) -> startup_banner.Opening:
+    limits = plan.settings.limits
+    journal = sink if isinstance(sink, Journal) else None
+    return startup_banner.Opening(
+        source=plan.jobs,
+        jobs=jobs,
+        done=done,
+        results=plan.out,
+        endpoint=access.target.base_url.partition("?")[0] if access else "",
+        key_from=access.key_from if access else None,
+        concurrency=1 if plan.echo else plan.settings.concurrency,
+        rpm=limits.rpm,
+        tpm=limits.tpm,
+        own_limits=tuple(limits.models),
+        simulated=plan.simulate,
+        damage=_damage(journal) if journal else (),
+        maybe_billed=journal.maybe_billed if journal and not plan.simulate else 0,
+        warnings=_little_room(journal, jobs, done) if journal and jobs is not None else (),
+    )
+
+
+def _damage(journal: Journal) -> tuple[startup_banner.Damage, ...]:
+    aside = str(journal.paths.damaged)
+    return tuple(
+        startup_banner.Damage(file=str(path), count=found.damaged, numbers=tuple(found.damaged_lines), kept_aside=aside)
+        for path, found in journal.found.items()
+        if found.damaged
+    )
+
+
+def _little_room(journal: Journal, jobs: int, done: int) -> tuple[str, ...]:
+    """A warning, where the disk may not hold what is still to come."""
+    with suppress(OutputError):
+        free = journal.free_bytes()
+        rows_bytes = journal.found[journal.paths.replies].size / journal.replied if journal.replied else ROW_BYTES
+        needed = (jobs - done) * rows_bytes
+        if needed > free:
+            return (f"{size(free)} are free, and about {size(needed)} still to come",)
+    return ()
+
+
+def end(plan: Plan, tally: Tally, outcome: Outcome) -> None:
+    """Says what the run has come to, and how to go on."""
+    errors = Paths.of(Path(plan.out)).failures
+    closing = summary.Closing(
+        results=plan.out,
+        errors=str(errors) if plan.out != "-" and errors.exists() else None,
+        command=shlex.join(plan.command) if plan.command and plan.jobs != "-" and plan.out != "-" else None,
+    )
+    if plan.summary_json:
+        _write_json(plan.summary_json, tally, closing)
+    if not plan.quiet:
+        label_table.show(summary.rows(tally, closing))
+    is_said = tally.stopping is not None and not plan.quiet
+    if outcome.why and outcome.exit_code != exit_codes.INTERRUPTED and not is_said:
+        console.complain(outcome.why)
+
+
+def _write_json(path: Path, tally: Tally, closing: summary.Closing) -> None:
+    import orjson
+
+    try:
+        path.write_bytes(orjson.dumps(summary.summary_json(tally, closing)) + b"\n")
+    except OSError as error:
+        console.complain(f"cannot write {path}: {reason(error)}")

@@ -1,0 +1,236 @@
+"""The command line: flags → Plan → run → exit code. typer only; everything heavy is imported by the command itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from processor.cli import options
+from processor.cli.help_formatter import FrontPage, Page
+from processor.core import exit_codes
+from processor.core.errors import ConfigError
+
+app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class RunByDefault(FrontPage):
+    """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first word that is no command's name is a job file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"process {version('processor')}")
+        raise typer.Exit
+
+
+@app.callback(cls=RunByDefault)
+def process(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Its version.")] = False,
+) -> None:
+    """Turns a file of LLM requests into a file of replies, as fast as the rate
+    limit allows, through any failure of the night, without losing or paying
+    for a reply twice. The same command run again goes on where it stopped.
+
+    Try it without a key, and without a bill:
+
+      process jobs.jsonl --simulate
+
+    The real thing:
+
+      export OPENAI_API_KEY=...
+      process jobs.jsonl --out results.jsonl
+
+    All there is to say about it: process run --help
+    """
+
+
+_EXIT_CODES = """
+Exit codes:
+  0    every job has its reply
+  1    some have not: the errors file says why
+  2    nothing was sent: wrong usage or settings, no key, no input, no output
+  3    stopped early (key, quota, outage, disk): run it again to go on
+  130  interrupted: run it again to go on
+"""
+
+
+@app.command(cls=Page, epilog=_EXIT_CODES, short_help="Send every job of a file, and write the replies.")
+def run(
+    ctx: typer.Context,
+    jobs: options.Jobs,
+    out: options.Out = None,
+    config: options.Config = None,
+    log_file: options.LogFile = None,
+    summary_json: options.SummaryJson = None,
+    base_url: options.BaseUrl = None,
+    provider: options.ProviderName = None,
+    api_key_env: options.ApiKeyEnv = None,
+    endpoint: options.Endpoint = None,
+    model: options.ModelName = None,
+    ca_file: options.CaFile = None,
+    allow_http: options.AllowHttp = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    concurrency: options.Concurrency = None,
+    max_attempts: options.MaxAttempts = None,
+    grace_s: options.Grace = None,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    changed: options.Changed = None,
+    simulate: options.Simulate = False,
+    echo: options.Echo = False,
+    progress: options.Progress = True,
+    quiet: options.Quiet = False,
+) -> int:
+    """Sends every job of JOBS and writes its reply to RESULTS. "run" may be left
+    out. Run again, the same command goes on where it stopped.
+
+    JOBS holds a JSON object a line, in any mix of three shapes; - is stdin:
+
+      {"prompt": "Hi", "model": "gpt-4o-mini"}
+      {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
+      {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
+
+    RESULTS gets a line for each reply, as soon as it is complete; - is stdout.
+    Failures go to <RESULTS stem>.errors.jsonl beside it.
+
+      process jobs.jsonl --out results.jsonl
+      process jobs.jsonl --simulate                      nobody is billed
+      process jobs.jsonl --echo --limit 3                try a prompt, live
+      process jobs.jsonl --rpm 500 --tpm 200000          within your own limits
+      process jobs.jsonl --base-url https://host/v1      ask another server
+      generate | process - --out - --quiet | consume     in the middle of a pipe
+    """
+    from processor.app.run import run as run_plan
+    from processor.app.run_options import Plan, default_out
+    from processor.config.settings import environment, load
+
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
+    environ = environment(os.environ)
+    plan = Plan(
+        jobs=jobs,
+        out=out or default_out(jobs, simulate=simulate),
+        settings=load(config, _settings(ctx.params), environ),
+        limit=limit,
+        retry_failed=retry_failed,
+        simulate=simulate,
+        echo=echo,
+        progress=progress,
+        quiet=quiet,
+        log_file=log_file,
+        summary_json=summary_json,
+        command=("process", *sys.argv[1:]),
+    )
+    return run_plan(plan, environ)
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that overrule a setting of the same name."""
+    from dataclasses import fields
+
+    from processor.config.settings import Settings
+
+    names = {"rpm", "tpm", *(setting.name for setting in fields(Settings))}
+    return {name: value for name, value in params.items() if name in names}
+
+
+@app.command(cls=Page, short_help="Be an LLM provider that bills nobody.")
+def simulate(
+    port: options.Port = 8000,
+    host: options.Host = "127.0.0.1",
+    rpm: options.ServerRpm = None,
+    tpm: options.ServerTpm = None,
+    kind: options.Kind = "sliding",
+    dialect: options.Dialect = "openai",
+    auth: options.ServerAuth = "open",
+    models: options.KnownModels = None,
+    speed: options.Speed = 80.0,
+    first_token: options.FirstToken = 0.3,
+    seed: options.Seed = 0,
+    faults: options.FaultRates = "",
+) -> int:
+    """Runs a server that speaks OpenAI's protocol, makes its replies up, keeps
+    to its limits as a provider does, and can be told to misbehave. Until Ctrl-C.
+
+      process simulate --rpm 60 --tpm 20000
+      process simulate --faults "all=0.05"
+      process simulate --faults "cut=0.1,error_500=0.02" --seed 7
+
+    Then, in another terminal:
+
+      process jobs.jsonl --base-url http://127.0.0.1:8000/v1 --out demo.jsonl
+    """
+    from processor.simulator.cli_server import run as run_alone
+    from processor.simulator.cli_server import settings
+
+    return run_alone(
+        settings(
+            rpm=rpm,
+            tpm=tpm,
+            kind=kind,
+            dialect=dialect,
+            auth=auth,
+            models=models,
+            speed_tps=speed,
+            first_token_s=first_token,
+            seed=seed,
+            faults=faults,
+        ),
+        host,
+        port,
+        say=typer.echo,
+    )
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits, with one line for whatever a person can have caused."""
+    from processor.terminal.console import complain
+
+    _open_standard_streams()
+    args = sys.argv[1:]
+    try:
+        # Without standalone mode what the command returns is the exit code.
+        code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        complain(_usage(error))
+        code = exit_codes.NOTHING_SENT
+    except ConfigError as error:
+        complain(str(error))
+        code = exit_codes.NOTHING_SENT
+    except KeyboardInterrupt:
+        code = exit_codes.INTERRUPTED
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        complain("a fault of this program, not yours: please report what stands above")
+        code = exit_codes.OUR_FAULT
+    sys.exit(code if args else exit_codes.NOTHING_SENT)
+
+
+def _open_standard_streams() -> None:
+    """Where one of them is closed, a file opened later would stand in its place."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _usage(error: typer.TyperException) -> str:
+    message = error.format_message().rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", "process")
+    return f"{message[:1].lower()}{message[1:]}; see {command} --help"

@@ -1,0 +1,205 @@
+"""One line of the job file → Draft. Three shapes, in any mix, told apart by the key they have:
+
+``body``      OpenAI Batch: ``{"custom_id", "method", "url", "body"}``
+``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``
+``prompt``    short: ``{"id"?, "prompt", "system"?, "metadata"?, ...request parameters}``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from processor.core.models import JSON, Job
+from processor.input.fingerprints import fingerprint_bytes
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+ENDPOINTS = (CHAT, COMPLETIONS)
+NO_MODEL = "names no model: give it one, or set --model"
+
+_ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
+"""Keys about the job; everything else in a bare or short job is part of the request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What holds for jobs that do not say it themselves."""
+
+    endpoint: str = CHAT
+    model: str | None = None
+
+
+class Draft(NamedTuple):
+    """A job that may still lack a name. ``custom_id`` is None where the file gives none."""
+
+    line: int
+    custom_id: str | None
+    fingerprint: str
+    path: str
+    model: str
+    body: JSON
+    metadata: Any
+    has_metadata: bool
+    raw: bytes
+
+    def named(self, custom_id: str) -> Job:
+        """The job under the name it goes by."""
+        return Job(
+            line=self.line,
+            custom_id=custom_id,
+            fingerprint=self.fingerprint,
+            path=self.path,
+            model=self.model,
+            body=self.body if "model" in self.body else {"model": self.model, **self.body},
+            metadata=self.metadata,
+            has_metadata=self.has_metadata,
+        )
+
+
+class NoJob(ValueError):
+    """This line is no job. ``code`` and message go into its failed row, with the ``custom_id`` as far as found."""
+
+    def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.custom_id = custom_id
+
+
+def parse(data: bytes, line: int, defaults: Defaults) -> Draft:
+    """Raises NoJob."""
+    entry = _decode(data)
+    custom_id = _custom_id(entry)
+    try:
+        return _draft(entry, custom_id, line, defaults, data)
+    except NoJob as error:
+        error.custom_id = custom_id
+        raise
+
+
+def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
+    """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises NoJob, but not always.
+
+    What the request holds is not looked at: where there is a reply to one with this fingerprint, it was a job.
+    """
+    entry = _decode(data)
+    custom_id = _custom_id(entry)
+    path = _path(entry, defaults.endpoint)
+    body = _body(entry, path)
+    if "model" not in body and not defaults.model:
+        raise NoJob(NO_MODEL)
+    return custom_id, _fingerprint(entry, custom_id, path, body)
+
+
+def _decode(data: bytes) -> JSON:
+    try:
+        entry = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _undecodable(data, error) from None
+    if not isinstance(entry, dict):
+        raise NoJob(f"not a JSON object but {_kind(entry)}", code="not_an_object")
+    return entry
+
+
+def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> NoJob:
+    try:
+        data.decode()
+    except UnicodeDecodeError as bad:
+        return NoJob(f"not UTF-8: byte 0x{data[bad.start]:02x} at column {bad.start + 1}", code="not_utf8")
+    return NoJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
+
+
+def _custom_id(entry: JSON) -> str | None:
+    name = entry.get("custom_id")
+    if name is None:
+        name = entry.get("id")
+    if name is None or (type(name) is str and name):
+        return name
+    if type(name) is int:
+        return str(name)
+    raise NoJob(f"custom_id must be a non-empty string, not {_kind(name)}")
+
+
+def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> Draft:
+    path = _path(entry, defaults.endpoint)
+    body = _body(entry, path)
+    _check(body, path)
+    model = body.get("model", defaults.model)
+    if model is None:
+        raise NoJob(NO_MODEL)
+    if not isinstance(model, str) or not model:
+        raise NoJob(f"model must be a non-empty string, not {_kind(model)}")
+    name = _fingerprint(entry, custom_id, path, body).hex()
+    return Draft(line, custom_id, name, path, model, body, entry.get("metadata"), "metadata" in entry, raw)
+
+
+def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
+    metadata = entry.get("metadata")
+    more = (metadata,) if custom_id is None and metadata is not None else ()
+    try:
+        return fingerprint_bytes(path, body, *more)
+    except TypeError:  # it can be read, but not be written again
+        raise NoJob("is nested too deeply") from None
+
+
+def _path(entry: JSON, default: str) -> str:
+    if entry.get("method", "POST") != "POST":
+        raise NoJob(f"method must be POST, not {_shown(entry['method'])}")
+    path: str = entry.get("url", default)
+    if path in ENDPOINTS:
+        return path
+    raise NoJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
+
+
+def _body(entry: JSON, path: str) -> JSON:
+    if "body" in entry:
+        body = entry["body"]
+        if not isinstance(body, dict):
+            raise NoJob(f"body must be an object, not {_kind(body)}")
+        return body
+    if "messages" in entry:
+        return {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    if "prompt" in entry:
+        return _short(entry, path)
+    raise NoJob("has neither body, messages nor prompt")
+
+
+def _short(entry: JSON, path: str) -> JSON:
+    body = {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    if path != CHAT:
+        if "system" in body:
+            raise NoJob("system has no place in a text completion: put it into the prompt")
+        return body
+    prompt, system = body.pop("prompt"), body.pop("system", None)
+    if not isinstance(prompt, str | list) or not prompt:
+        raise NoJob(f"prompt must be text, not {_kind(prompt)}")
+    messages = [{"role": "user", "content": prompt}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    return {**body, "messages": messages}
+
+
+def _check(body: JSON, path: str) -> None:
+    if path == CHAT:
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise NoJob("has no messages")
+        for message in messages:
+            if not isinstance(message, dict):
+                raise NoJob(f"every message must be an object, not {_kind(message)}")
+    elif not body.get("prompt"):
+        raise NoJob("has no prompt")
+
+
+def _shown(value: object) -> str:
+    return f"{value[:100]!r}" if isinstance(value, str) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds = ((bool, "a boolean"), (str, "a string"), (list, "an array"), (dict, "an object"))
+    what = next((name for kind, name in kinds if isinstance(value, kind)), "a number")
+    return f"an empty {what.split()[-1]}" if value in ("", [], {}) else what

@@ -1,0 +1,72 @@
+"""What the lines of a large job file ask for, in a few bytes each: enough to know which jobs are done.
+
+The file is skimmed in parts that end where a line ends, so that this can be done in any process, and in any order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from typing import NamedTuple
+
+from processor.core.job_keys import CHECK_BYTES, IDENTITY, job_key
+from processor.input.job_formats import Defaults, NoJob, identity
+
+PART_BYTES = 128 * 1024
+"""The memory of twice as much would be given back after each part, and be zeroed anew for the next."""
+MOST_BYTES = 4 * PART_BYTES
+"""A part that a long line makes larger than this is not skimmed."""
+STEP_BYTES = 4096
+"""Read at a time to find the end of a line."""
+
+NO_JOB = bytes(IDENTITY.size)
+
+Part = tuple[int, int]
+"""``start <= at < end``"""
+
+
+class Skimmed(NamedTuple):
+    part: Part
+    lines: int
+    identities: bytes | None
+    """Packed, of every line that is not blank, in their order; None where the part was not skimmed."""
+
+
+def parts(handle: int) -> Iterator[Part]:
+    """All of an open file, as long as it is now."""
+    size = os.fstat(handle).st_size
+    start = 0
+    while start < size:
+        end = _end_of_line(handle, start + PART_BYTES - 1, size)
+        yield start, end
+        start = end
+
+
+def _end_of_line(handle: int, at: int, size: int) -> int:
+    while at < size and (step := os.pread(handle, STEP_BYTES, at)):
+        if b"\n" in step:
+            return at + step.index(b"\n") + 1
+        at += len(step)
+    return size
+
+
+def skim(handle: int, defaults: Defaults, max_line_bytes: int, part: Part) -> Skimmed:
+    """Raises OSError."""
+    start, end = part
+    if start == 0 or end - start > MOST_BYTES:  # the first part may begin with a byte order mark
+        return Skimmed(part, 0, None)
+    lines = BytesIO(os.pread(handle, end - start, start)).readlines()  # split() takes four times as long
+    identities = [_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
+    return Skimmed(part, len(lines), b"".join(identities))
+
+
+def _identity(line: bytes, defaults: Defaults, max_line_bytes: int) -> bytes:
+    if len(line) > max_line_bytes:
+        return NO_JOB
+    try:
+        name, mark = identity(line, defaults)
+    except NoJob:
+        return NO_JOB
+    # A second one without a name is not known as done by the name of the first: it is looked at, and named, then.
+    return job_key(mark.hex() if name is None else name) + mark[:CHECK_BYTES]

@@ -1,0 +1,94 @@
+"""A result as one line of JSON. Pure.
+
+The shape is an OpenAI Batch output row with more beside it, keys in a fixed order; additions stand between
+``line`` and ``metadata``: ``simulated``, ``usage_estimated`` and ``own_fault``, each only where it says something.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import orjson
+
+from processor.core.models import JSON, Failure, Reply, Result
+
+MAX_DEPTH = 300
+"""Deeper than this a body is cut: what no reader can parse again would be paid for again in every run."""
+
+
+def encode(result: Result) -> bytes:
+    """The row as one line, with its line feed."""
+    row = as_row(result)
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Integers above 64 bits, halves of surrogate pairs, deep nesting: rare, slow and never lost.
+        return json.dumps(_plain(row, 0), separators=(",", ":")).encode() + b"\n"
+
+
+def as_row(result: Result) -> JSON:
+    row: JSON = {
+        "id": result.fingerprint,
+        "custom_id": result.custom_id,
+        "response": _response(result),
+        "error": _error(result.failure),
+        "usage": result.usage.as_json() if result.usage else None,
+        "usage_source": result.usage_source,
+        "attempts": result.attempts,
+        "timing": _timing(result),
+        "cost_usd": result.cost_usd,
+        "line": result.line,
+    }
+    if result.simulated:
+        row["simulated"] = True
+    if result.usage_estimated:
+        row["usage_estimated"] = list(result.usage_estimated)
+    if result.failure and result.failure.own_fault:
+        row["own_fault"] = True
+    if result.has_metadata:
+        row["metadata"] = result.metadata
+    return row
+
+
+def _response(result: Result) -> JSON | None:
+    reply = result.reply
+    if reply is None:
+        return None
+    return {"status_code": reply.status_code, "request_id": reply.request_id, "body": _body(result, reply)}
+
+
+def _body(result: Result, reply: Reply) -> Any:
+    if result.failure is None and result.usage_source == "computed" and result.usage:
+        return {**reply.body, "usage": result.usage.as_json()}
+    return reply.body
+
+
+def _error(failure: Failure | None) -> JSON | None:
+    return {"code": failure.code, "message": failure.message} if failure else None
+
+
+def _timing(result: Result) -> JSON | None:
+    timing = result.timing
+    if timing is None:
+        return None
+    return {
+        "started_at": timing.started_at,
+        "queued_s": timing.queued_s,
+        "first_token_s": timing.first_token_s,
+        "total_s": timing.total_s,
+    }
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """What every JSON reader can read: no NaN, no infinity, no nesting beyond MAX_DEPTH."""
+    if depth > MAX_DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,153 @@
+"""One job in the pipeline: what it needs, what it has been through, and what its present attempt tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+from processor.core.errors import RequestError, StatusError
+from processor.core.events import AttemptEnded, AttemptStarted, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
+from processor.core.models import Demand, Job, Reply, Timing
+from processor.ratelimit.limiter import Permit
+from processor.retry.policy import Again, Decision, Doubted, Fail, History
+from processor.tokens.rules import Count
+
+
+@dataclass(slots=True)
+class Care:
+    task: asyncio.Task[Any]
+    """The one that serves the job."""
+    job: Job
+    demand: Demand
+    prompt: Count | None
+    """None while the encoding is still being loaded: the demand then goes by the characters."""
+    read_at: float
+    attempts: int
+    """Requests sent for the job, in all runs."""
+    history: History = field(default_factory=History)
+    streaming_since: float = 0.0
+    """When its present attempt began."""
+    again: bool = False
+    """It has been through the gate before."""
+
+
+class Attempt:
+    """Listens to the signals of one request: keeps its times, and hands on what the gate must hear."""
+
+    __slots__ = ("_on_first_token", "_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
+
+    def __init__(
+        self,
+        permit: Permit,
+        on_response: Callable[[int], None],
+        on_first_token: Callable[[float], None],
+        too: Tell | None,
+    ) -> None:
+        self.sent_at: float | None = None
+        self.first_token_at: float | None = None
+        self.status: int | None = None
+        self._permit = permit
+        self._on_response = on_response
+        self._on_first_token = on_first_token
+        self._too = too
+
+    def tell(self, signal: Signal) -> None:
+        if isinstance(signal, Sent):
+            self.sent_at = signal.at
+            self._permit.sent(signal.at)
+        elif isinstance(signal, ResponseStarted):
+            self.status = signal.status
+            self._permit.response(signal.status, signal.headers, signal.at)
+            self._on_response(signal.status)
+        elif isinstance(signal, FirstToken):
+            self.first_token_at = signal.at
+            self._on_first_token(signal.at)
+        if self._too is not None:
+            self._too(signal)
+
+    def started(self, care: Care) -> AttemptStarted:
+        cost = self._permit.cost
+        return AttemptStarted(
+            at=care.streaming_since,
+            custom_id=care.job.custom_id,
+            attempt=care.attempts + 1,
+            tokens=cost.tokens or cost.input_tokens + cost.output_tokens,
+            waited_s=self._permit.granted_at - care.read_at,
+        )
+
+    def ended(
+        self, care: Care, at: float, *, then: Literal["done", "stop"], reply: Reply | None = None
+    ) -> AttemptEnded:
+        """In a reply, or broken off."""
+        return AttemptEnded(
+            at=at,
+            custom_id=care.job.custom_id,
+            attempt=care.attempts,
+            status=self.status,
+            request_id=reply.request_id if reply else None,
+            code=None if reply else "interrupted",
+            message=None if reply else "broken off",
+            then=then,
+            wait_s=None,
+        )
+
+    def ended_in(self, care: Care, at: float, error: RequestError, decision: Decision) -> AttemptEnded:
+        return AttemptEnded(
+            at=at,
+            custom_id=care.job.custom_id,
+            attempt=care.attempts,
+            status=error.status if isinstance(error, StatusError) else self.status,
+            request_id=error.request_id,
+            code=error.code,
+            message=str(error),
+            then=_then(decision),
+            wait_s=decision.after_s if isinstance(decision, Again) else None,
+        )
+
+    def timing(self, read_at: float, now: float, wall_s: float) -> Timing | None:
+        """None where nothing was sent. ``wall_s``: Unix time now."""
+        if self.sent_at is None:
+            return None
+        started_ms = round(1000 * (wall_s - (now - self.sent_at)))
+        first_s = None if self.first_token_at is None else round(self.first_token_at - self.sent_at, 6)
+        return Timing(
+            started_at=f"{_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
+            queued_s=round(self.sent_at - read_at, 6),
+            first_token_s=first_s,
+            total_s=round(now - self.sent_at, 6),
+        )
+
+
+def demand(job: Job, prompt_tokens: int, prompt_chars: int) -> Demand:
+    """What the job asks of the limits."""
+    body = job.body
+    allowed = body.get("max_completion_tokens")
+    if type(allowed) is not int:
+        allowed = body.get("max_tokens")
+    choices = body.get("n")
+    return Demand(
+        path=job.path,
+        model=job.model,
+        prompt_tokens=prompt_tokens,
+        prompt_chars=prompt_chars,
+        max_tokens=max(allowed, 0) if type(allowed) is int else None,
+        choices=choices if type(choices) is int and choices > 0 else 1,
+    )
+
+
+@lru_cache(maxsize=256)
+def _second(unix_s: int) -> str:
+    """ISO 8601 in UTC, without what follows the second. Requests of a second share it."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _then(decision: Decision) -> Then:
+    if isinstance(decision, Again):
+        return "replace" if decision.replaces else "retry"
+    if isinstance(decision, Doubted):
+        return "doubt"
+    return "fail" if isinstance(decision, Fail) else "stop"

@@ -1,0 +1,235 @@
+"""The run: reads jobs, gives each a task, and brings all of it to an orderly end. The file that wires the rooms.
+
+feed ──► a task a job (worker) ──► rows
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Any
+
+from processor.core import exit_codes
+from processor.core.errors import ConfigError, InputError, OutputError
+from processor.core.events import JobSkipped, Stopping
+from processor.core.models import Job, Result
+from processor.health.canary import Scout
+from processor.health.endpoint_health import ProviderState
+from processor.health.parked_jobs import FEW
+from processor.input.done_job_skipper import Passed
+from processor.input.fingerprints import digest
+from processor.input.job_file import BadLine
+from processor.input.job_formats import Draft
+from processor.output.index_entry import REPLIED
+from processor.output.job_index import Standing
+from processor.output.sink import WHOLE
+from processor.ratelimit.limiter import GateSnapshot
+from processor.scheduler import result_builder
+from processor.scheduler.attempt import Care
+from processor.scheduler.dependencies import Outcome, Rooms, Terms
+from processor.scheduler.job_registry import Phases
+from processor.scheduler.worker import Worker
+
+BREATH_LINES = 16
+"""Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C, nor all jobs connect at
+once."""
+
+
+class Run:
+    """One run, once: ``await Run(rooms, terms)()`` inside a running loop."""
+
+    def __init__(self, rooms: Rooms, terms: Terms) -> None:
+        self._rooms = rooms
+        self._terms = terms
+        self._sink = rooms.sink
+        self._loop = asyncio.get_running_loop()
+        self._tasks = asyncio.TaskGroup()
+        self._phases = Phases()
+        self._scout = Scout()
+        self._provider = ProviderState(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s)
+        self._worker = Worker(
+            rooms,
+            self._phases,
+            self._provider,
+            simulated=terms.simulated,
+            response_started=self._scout.response,
+            waits_in_doubt=self._waits_in_doubt,
+        )
+        self._feeder: asyncio.Task[None] | None = None
+        self._loading: set[str] = set()
+        self._ended: Outcome | None = None
+        self._lines = self._jobs = self._failed_before = 0
+        self._read_to = 0
+        self._fed = False
+
+    async def __call__(self) -> Outcome:
+        """Whatever ends a run is in its Outcome; nothing is raised but cancellation."""
+        async with self._tasks:
+            self._feeder = self._start(self._feed())
+        try:
+            await self._sink.close(self._read_to)
+        except OutputError as error:
+            self.stop(str(error), exit_code=exit_codes.STOPPED)
+        return self._ended or self._verdict()
+
+    def stop(self, why: str, *, exit_code: int, grace_s: float | None = None) -> None:
+        """No new requests; those in flight may finish within the grace period. The first reason counts."""
+        if self._ended is not None:
+            return
+        self._ended = Outcome(exit_code=exit_code, why=why)
+        grace_s = self._terms.grace_s if grace_s is None else grace_s
+        self._rooms.listen(Stopping(at=self._loop.time(), why=why, grace_s=grace_s))
+        self._phases.close()
+        if self._feeder:
+            # At whatever it waits for, even a row: that one is on its way to the disk already.
+            self._feeder.cancel()
+        self._loop.call_later(grace_s, self.abort)
+
+    def abort(self) -> None:
+        """Break off what is in flight; what is being written is written whole."""
+        self._phases.abort()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._ended is not None
+
+    @property
+    def gate(self) -> GateSnapshot:
+        return self._rooms.gate.snapshot()
+
+    @property
+    def in_flight(self) -> list[Care]:
+        return self._phases.in_flight
+
+    def _verdict(self) -> Outcome:
+        if not self._jobs:
+            what = "no job: every line is broken" if self._lines else "no job"
+            return Outcome(exit_code=exit_codes.NOTHING_SENT, why=f"{self._rooms.source_name} holds {what}")
+        return Outcome(
+            exit_code=exit_codes.INCOMPLETE if self._failed_before + self._worker.failures else exit_codes.COMPLETE
+        )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(self._edge(work))
+
+    async def _edge(self, work: Coroutine[Any, Any, None]) -> None:
+        """The one place where anything may come up: failing files, or a fault of ours, end the run in order."""
+        try:
+            await work
+        except OutputError as error:
+            self.stop(str(error), exit_code=exit_codes.STOPPED, grace_s=0)
+        except (InputError, ConfigError) as error:
+            code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
+            self.stop(str(error), exit_code=code)
+        except Exception as error:  # noqa: BLE001
+            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.OUR_FAULT)
+
+    # ------------------------------------------------------------ feeding
+
+    async def _feed(self) -> None:
+        await self._read()
+        self._fed = True
+        self._despair()
+
+    async def _read(self) -> None:
+        async with aclosing(self._rooms.source) as source:
+            async for found in source:
+                await self._take(found)
+                if self._lines == self._terms.limit:
+                    return
+        self._read_to = WHOLE
+
+    async def _take(self, found: Draft | BadLine | Passed) -> None:
+        lines = found.jobs if isinstance(found, Passed) else 1
+        self._lines += lines
+        self._read_to = found.line
+        if self._lines % BREATH_LINES < lines:
+            await asyncio.sleep(0)
+        if isinstance(found, Passed):
+            self._pass(found)
+            return
+        if isinstance(found, BadLine):
+            await self._worker.give_up(self._no_job(found))
+            return
+        self._jobs += 1
+        job = await self._meet(found)
+        if job is None:
+            return
+        await self._phases.room(self._terms.ahead)
+        self._load(job.model)
+        self._start(self._serve(job))
+        await self._scout.wait()
+
+    def _pass(self, passed: Passed) -> None:
+        self._jobs += passed.jobs
+        self._failed_before += passed.refused
+        if done := passed.jobs - passed.refused:
+            self._rooms.listen(JobSkipped(custom_id=None, why="done", count=done))
+        if passed.refused:
+            self._rooms.listen(JobSkipped(custom_id=None, why="own_fault", count=passed.refused))
+
+    async def _meet(self, draft: Draft) -> Job | None:
+        """The job, if there is something to do about it."""
+        ledger, terms = self._sink.ledger, self._terms
+        custom_id = draft.custom_id if draft.custom_id is not None else ledger.name(draft.fingerprint)
+        match ledger.meet(custom_id, draft.fingerprint):
+            case Standing.DUPLICATE:
+                await self._worker.give_up(self._no_job(_duplicate(draft, custom_id)))
+            case Standing.DONE:
+                self._rooms.listen(JobSkipped(custom_id=custom_id, why="done"))
+            case Standing.CHANGED if not terms.resend_changed:
+                self._rooms.listen(JobSkipped(custom_id=custom_id, why="changed"))
+            case Standing.OWN_FAULT if not terms.retry_failed:
+                self._failed_before += 1
+                self._rooms.listen(JobSkipped(custom_id=custom_id, why="own_fault"))
+            case _:
+                return draft.named(custom_id)
+        return None
+
+    def _load(self, model: str) -> None:
+        """Have the model's encoding loaded beside the first requests."""
+        if model not in self._loading:
+            self._loading.add(model)
+            self._start(self._rooms.counter.load(model))
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            stop = await self._worker.serve(job)
+        finally:
+            self._phases.leave()
+            self._scout.ended()
+        if stop is not None:
+            self.stop(stop.why, exit_code=exit_codes.STOPPED)
+        self._despair()
+
+    def _waits_in_doubt(self) -> None:
+        self._scout.ended()
+        self._despair()
+
+    def _despair(self) -> None:
+        """Stop, where everybody waits for a first success, and nobody who could have it is left, or can be read."""
+        doubt = self._provider.doubt
+        if doubt.is_over:
+            return
+        waiting = self._phases.all_in_doubt
+        nobody_comes = self._fed or self._phases.is_full_of_doubt
+        if not (doubt.is_despair or (waiting and nobody_comes)):
+            return
+        if 0 < waiting < FEW and self._sink.ledger.count(REPLIED):
+            doubt.succeeded()
+        else:
+            self.stop(doubt.why(), exit_code=exit_codes.STOPPED)
+
+    def _no_job(self, bad: BadLine) -> Result:
+        return result_builder.no_job(bad, self._rooms.source_name, simulated=self._terms.simulated)
+
+
+def _duplicate(draft: Draft, custom_id: str) -> BadLine:
+    return BadLine(
+        line=draft.line,
+        fingerprint=digest(draft.raw),
+        code="duplicate_custom_id",
+        message=f"custom_id {custom_id!r} is taken by an earlier line",
+        custom_id=custom_id,
+    )

@@ -1,0 +1,217 @@
+"""One job's way from its line to its row: admit, stream, settle, write; wait, and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from processor.core.errors import RateLimited, RequestError
+from processor.core.events import JobFinished
+from processor.core.models import Failure, Job, Reply, Result, Usage
+from processor.health.endpoint_health import ProviderState
+from processor.ratelimit.limit_group import TooLarge
+from processor.ratelimit.limiter import Permit
+from processor.retry.policy import Again, Doubted, Fail, Stop
+from processor.scheduler import result_builder
+from processor.scheduler.attempt import Attempt, Care, demand
+from processor.scheduler.dependencies import Rooms
+from processor.scheduler.job_registry import Phases
+from processor.tokens.rules import Count
+
+Next = Again | Stop | Result | None
+"""What follows an attempt. None: the job has its row; a Result: it has this one, if anything else succeeds."""
+
+
+class Worker:
+    """Serves any number of jobs at a time. ``failures`` counts those that got a failed row; ``has_sent``: a request."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        phases: Phases,
+        provider: ProviderState,
+        *,
+        simulated: bool,
+        response_started: Callable[[int], None],
+        waits_in_doubt: Callable[[], None],
+    ) -> None:
+        self._rooms = rooms
+        self._phases = phases
+        self._provider = provider
+        self._simulated = simulated
+        self._response_started = response_started
+        self._waits_in_doubt = waits_in_doubt
+        self._loop = asyncio.get_running_loop()
+        self._probe_turn = asyncio.Lock()
+        self.failures = 0
+        self.has_sent = False
+
+    async def serve(self, job: Job) -> Stop | None:
+        """Returns when the job has its row, or with what must end the run. Raises OutputError."""
+        care = self._prepare(job)
+        while (decision := await self._try(care)) is not None:
+            self._rooms.sink.rest(job.custom_id, care.attempts)
+            if isinstance(decision, Stop):
+                return decision
+            if isinstance(decision, Result):
+                await self._while_in_doubt(care)
+                await self.give_up(decision, late=job)
+                return None
+            care.again = True
+            with self._phases.waiting(care):
+                await asyncio.sleep(decision.after_s)
+        return None
+
+    async def give_up(self, result: Result, *, late: Job | None = None) -> None:
+        """Write a failed row. ``late``: the job, where others may have been echoed since it was."""
+        self.failures += 1
+        await self._write(result, late)
+
+    def _prepare(self, job: Job) -> Care:
+        counter = self._rooms.counter
+        prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
+        tokens = prompt.tokens if prompt else counter.guess(job.body)
+        task = asyncio.current_task()
+        assert task is not None, "every job has a task of its own"
+        return Care(
+            task=task,
+            job=job,
+            demand=demand(job, tokens, counter.characters(job.body)),
+            prompt=prompt,
+            read_at=self._loop.time(),
+            attempts=self._rooms.sink.ledger.attempts(job.custom_id),
+        )
+
+    # ------------------------------------------------------------ when it may go
+
+    async def _while_in_doubt(self, care: Care) -> None:
+        with self._phases.waiting(care), self._phases.in_doubt(care):
+            self._waits_in_doubt()
+            await self._provider.doubt.success()
+
+    async def _try(self, care: Care) -> Next:
+        """One attempt, when it may go. While the provider is down, one at a time."""
+        if self._provider.doubt.covers(care.job):
+            await self._while_in_doubt(care)
+        while self._provider.is_down:
+            with self._phases.waiting(care):
+                await self._probe_turn.acquire()
+            try:
+                if self._provider.is_down:
+                    return await self._probe(care)
+            finally:
+                self._probe_turn.release()
+        return await self._attempt(care)
+
+    async def _probe(self, care: Care) -> Next:
+        outages = self._provider.outages
+        with self._phases.waiting(care):
+            await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
+        outages.probing(self._loop.time())
+        return await self._attempt(care, probes=True)
+
+    async def _attempt(self, care: Care, *, probes: bool = False) -> Next:
+        try:
+            with self._phases.waiting(care):
+                permit = await self._rooms.gate.admit(care.demand, retry=care.again)
+        except TooLarge as error:
+            failure = Failure(code=error.code, message=str(error), own_fault=True)
+            await self.give_up(self._failure(care, failure, error, None))
+            return None
+        try:
+            if (self._provider.is_down and not probes) or self._provider.doubt.covers(care.job):
+                return Again(after_s=0.0)
+            return await self._stream(care, permit)
+        finally:
+            permit.release()
+
+    # ------------------------------------------------------------ on the wire
+
+    async def _stream(self, care: Care, permit: Permit) -> Next:
+        rooms, job, echo = self._rooms, care.job, self._rooms.echo
+        if echo and not care.streaming_since:
+            echo.begin(job)
+        rooms.sink.intend(job.custom_id, care.attempts + 1)
+        attempt = Attempt(
+            permit, self._response_started, partial(self._provider.began, care), echo.tell if echo else None
+        )
+        self.has_sent = True
+        care.streaming_since = self._loop.time()
+        self._provider.asking(care)
+        rooms.listen(attempt.started(care))
+        try:
+            with self._phases.streaming(care):
+                reply = await rooms.stream(job, rooms.target, attempt.tell)
+        except RequestError as error:
+            care.attempts += attempt.sent_at is not None
+            return await self._failed(care, permit, attempt, error)
+        except asyncio.CancelledError:
+            if attempt.sent_at is None:
+                rooms.sink.rest(job.custom_id, care.attempts)
+            rooms.listen(attempt.ended(care, self._loop.time(), then="stop"))
+            raise
+        care.attempts += 1
+        await self._replied(care, permit, attempt, reply)
+        self._provider.doubt.succeeded()
+        return None
+
+    async def _replied(self, care: Care, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+        now = self._loop.time()
+        timing = attempt.timing(care.read_at, now, self._rooms.wall())
+        self._provider.replied(care, now)
+        self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
+        prompt, completion = await self._count(care, reply)
+        reported = Usage.reported(reply.body)
+        result = result_builder.replied(
+            care.job,
+            reply,
+            prompt,
+            completion,
+            reported=reported,
+            attempts=care.attempts,
+            timing=timing,
+            simulated=self._simulated,
+        )
+        permit.settle(reported or result.usage, now)
+        await self._write(result)
+
+    async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
+        counter, job = self._rooms.counter, care.job
+        if care.prompt is None:
+            await counter.load(job.model)
+            care.prompt = counter.prompt(job.path, job.body)
+        return care.prompt, counter.reply(job.path, job.model, reply.body)
+
+    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Next:
+        now = self._loop.time()
+        if isinstance(error, RateLimited):
+            permit.refused(error.retry_after_s, now)
+        local = datetime.fromtimestamp(self._rooms.wall())
+        decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
+        self._rooms.listen(attempt.ended_in(care, now, error, decision))
+        if not isinstance(decision, Fail | Doubted):
+            return decision
+        result = self._failure(care, decision.failure, error, attempt)
+        if isinstance(decision, Doubted):
+            return result
+        await self.give_up(result)
+        return None
+
+    # ------------------------------------------------------------ its row
+
+    def _failure(self, care: Care, failure: Failure, error: Exception, attempt: Attempt | None) -> Result:
+        timing = attempt.timing(care.read_at, self._loop.time(), self._rooms.wall()) if attempt else None
+        return result_builder.failed(
+            care.job, failure, error, attempts=care.attempts, timing=timing, simulated=self._simulated
+        )
+
+    async def _write(self, result: Result, late: Job | None = None) -> None:
+        echo = self._rooms.echo
+        await self._rooms.sink.append(result)
+        self._rooms.listen(JobFinished(at=self._loop.time(), result=result))
+        if echo and late:
+            echo.begin(late)
+        if echo:
+            echo.end(result)

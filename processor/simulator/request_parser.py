@@ -1,0 +1,143 @@
+"""What a client asks for: bytes → Ask, or the refusal it deserves. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal
+
+import orjson
+
+from processor.core.models import JSON
+
+Protocol = Literal["chat", "completions"]
+
+_MAX_CHOICES = 128
+_STREAM_KEYS = ("stream", "stream_options")
+
+
+class BadRequest(ValueError):
+    """The request is invalid; `param` names the field."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    protocol: Protocol
+    model: str
+    body: JSON
+    prompts: tuple[str, ...]
+    """The text of each prompt; for chat one, with all messages in it."""
+    choices: int
+    """In all: `n` for each prompt."""
+    max_tokens: int | None
+    streamed: bool
+    include_usage: bool
+    identity: bytes
+    """16 bytes that are the same for the same request, streamed or not."""
+
+
+def protocol_of(path: str) -> Protocol | None:
+    """By the path's end, so that other prefixes (Azure's deployments, proxies) are understood."""
+    if path.endswith("/chat/completions"):
+        return "chat"
+    return "completions" if path.endswith("/completions") else None
+
+
+def identity(path: str, body: JSON) -> bytes:
+    """BLAKE2b-128 over the sorted-key JSON of [path, body without its stream flags]."""
+    body = {name: value for name, value in body.items() if name not in _STREAM_KEYS}
+    return blake2b(orjson.dumps((path, body), option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+def parse(path: str, protocol: Protocol, data: bytes) -> Ask:
+    """Raises BadRequest."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadRequest("We could not parse the JSON body of your request.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body of your request must be a JSON object.")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("you must provide a model parameter", "model")
+    prompts = _chat_text(body) if protocol == "chat" else _prompts(body)
+    streamed = _flag(body, "stream")
+    return Ask(
+        protocol=protocol,
+        model=model,
+        body=body,
+        prompts=prompts,
+        choices=(_count(body, "n", _MAX_CHOICES) or 1) * len(prompts),
+        max_tokens=_count(body, "max_completion_tokens") or _count(body, "max_tokens"),
+        streamed=streamed,
+        include_usage=_include_usage(body, streamed),
+        identity=identity(path, body),
+    )
+
+
+def _chat_text(body: JSON) -> tuple[str, ...]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("Missing required parameter: 'messages'.", "messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise BadRequest(f"Missing required parameter: 'messages[{index}].role'.", f"messages[{index}].role")
+    return ("\n".join(_content_text(message.get("content")) for message in messages),)
+
+
+def _content_text(content: Any) -> str:
+    """A message's content is text, nothing, or a list of parts, some of them text."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+
+
+def _prompts(body: JSON) -> tuple[str, ...]:
+    """One prompt is text or token numbers; several are a list of such."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return tuple(_prompt_text(one) for one in prompt)
+    return (_prompt_text(prompt),)
+
+
+def _prompt_text(prompt: Any) -> str:
+    if isinstance(prompt, str) and prompt:
+        return prompt
+    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
+        return "    " * len(prompt)
+    raise BadRequest("Missing required parameter: 'prompt'.", "prompt")
+
+
+def _count(body: JSON, name: str, most: int | None = None) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadRequest(f"Invalid type for '{name}': expected an integer.", name)
+    if value < 1 or (most is not None and value > most):
+        raise BadRequest(f"Invalid value for '{name}': {value} is out of range.", name)
+    return value
+
+
+def _flag(body: JSON, name: str) -> bool:
+    value = body.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadRequest(f"Invalid type for '{name}': expected a boolean.", name)
+
+
+def _include_usage(body: JSON, streamed: bool) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not streamed:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise BadRequest(message, "stream_options")
+    if not isinstance(options, dict):
+        raise BadRequest("Invalid type for 'stream_options': expected an object.", "stream_options")
+    return _flag(options, "include_usage")

@@ -1,0 +1,80 @@
+"""What the replies of this run say, summed up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from processor.core.models import JSON, Reply, Result, Usage
+from processor.stats.histogram import Histogram
+
+MOST_KINDS = 40
+"""Strings that others choose (finish reasons, codes, lanes) are told apart up to this many."""
+
+
+def kind(name: str, known: Mapping[str, object]) -> str:
+    """The name to count under: ``other`` once there are too many."""
+    return name if name in known or len(known) < MOST_KINDS else "other"
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Token counts, summed over replies."""
+
+    replies: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, usage: Usage) -> None:
+        self.replies += 1
+        self.prompt += usage.prompt_tokens
+        self.completion += usage.completion_tokens
+
+
+class Replies:
+    def __init__(self) -> None:
+        self.count = 0
+        self.used = Tokens()
+        """As the server reported them, else as computed: what is likely billed."""
+        self.reported = Tokens()
+        self.computed = Tokens()
+        """As computed, for the replies whose usage was reported too."""
+        self.cost_usd: float | None = None
+        self.finish_reasons: Counter[str] = Counter()
+        """Replies by why they ended; one with several choices may count under several."""
+        self.first_token = Histogram()
+        self.total = Histogram()
+
+    def add(self, result: Result) -> None:
+        self.count += 1
+        if result.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
+        if result.timing is not None:
+            self.total.add(result.timing.total_s)
+            if result.timing.first_token_s is not None:
+                self.first_token.add(result.timing.first_token_s)
+        if result.reply is not None:
+            self._add_reply(result, result.reply)
+
+    def _add_reply(self, result: Result, reply: Reply) -> None:
+        for reason in finish_reasons(reply.body):
+            self.finish_reasons[kind(reason, self.finish_reasons)] += 1
+        used = result.reported or result.usage
+        if used is not None:
+            self.used.add(used)
+        if result.reported is not None and result.usage is not None:
+            self.reported.add(result.reported)
+            self.computed.add(result.usage)
+
+
+def finish_reasons(body: JSON) -> set[str]:
+    """Why the choices of a reply ended. A cut is ``length`` in every dialect."""
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        reasons = {choice.get("finish_reason") for choice in choices if isinstance(choice, dict)}
+    elif body.get("stop_reason") == "max_tokens" or body.get("status") == "incomplete":
+        reasons = {"length"}
+    else:
+        reasons = {body.get("stop_reason") or body.get("status")}
+    return {reason for reason in reasons if isinstance(reason, str)}

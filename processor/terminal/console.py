@@ -1,0 +1,66 @@
+"""stderr, as a place where nothing can go wrong: a reader that went away never stops a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from processor.terminal.formatting import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Forgiving:
+    """A text stream that drops what it cannot write: to a closed pipe, a full disk, a vanished terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(ValueError):
+            return self._stream.isatty()
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def stderr(stream: TextIO | None = None) -> TextIO:
+    """This stream, else stderr as it is now, made forgiving."""
+    return cast(TextIO, Forgiving(stream if stream is not None else sys.stderr))
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether lines can be redrawn there. FORCE_COLOR and the like make no log file a terminal."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def rich_console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def complain(message: str, hint: str | None = None, stream: TextIO | None = None) -> None:
+    """One line: what is wrong, and what to do about it."""
+    stream = stderr(stream)
+    text = one_line(f"{message}: {hint}" if hint else message, limit=2000)
+    if is_terminal(stream):
+        from rich.text import Text
+
+        rich_console(stream).print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    else:
+        stream.write(f"error: {text}\n")
+        stream.flush()

@@ -1,0 +1,172 @@
+"""Whatever a person gets wrong is one line that says what to do, and exit code 2: nothing was sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processor.config.settings import settings
+from tests.support.cli_world import KEY, Ended, Shell
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> str:
+    (tmp_path / "jobs.jsonl").write_text('{"id": "a", "model": "m", "prompt": "Hi"}\n')
+    return "jobs.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["--bogus"], "no such option: --bogus"),
+        (["jobs.jsonl", "--bogus"], "no such option: --bogus"),
+        (["jobs.jsonl", "--concurency", "3"], "no such option: --concurency (Possible options: --concurrency)"),
+        (["jobs.jsonl", "more.jsonl"], "got unexpected extra argument(s) (more.jsonl)"),
+        (["jobs.jsonl", "--out"], "option '--out' requires an argument"),
+        (["jobs.jsonl", "--rpm", "many"], "invalid value for '--rpm': "),
+        (["jobs.jsonl", "--limit", "1.5"], "invalid value for '--limit': "),
+        (["jobs.jsonl", "--changed", "drop"], "invalid value for '--changed': "),
+        (["run"], "missing argument 'JOBS'"),
+        (["jobs.jsonl", "--limit", "0"], "--limit must be at least 1, not 0"),
+        (["jobs.jsonl", "--rpm", "0"], "--rpm must be more than 0, not 0"),
+        (["jobs.jsonl", "--tpm", "inf"], "--tpm must be a number, not inf"),
+        (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be at least 1, not 0"),
+        (["jobs.jsonl", "--grace", "-1"], "--grace must be 0 or more, not -1"),
+        (["jobs.jsonl", "--endpoint", "/v1/embeddings"], "the endpoint must be /v1/chat/completions or "),
+        (["jobs.jsonl", "--provider", "opneai"], "there is no provider 'opneai'; there are openai, "),
+        (["jobs.jsonl", "--base-url", "host"], "the base URL must look like https://host/v1, not 'host'"),
+        (["jobs.jsonl", "--config", "no.toml"], "there is no no.toml"),
+        (["jobs.jsonl"], "no key: set OPENAI_API_KEY, or name another variable with --api-key-env"),
+        (["jobs.jsonl", "--api-key-env", "MINE"], "no key: set MINE, or name another variable with --api-key-env"),
+        (["no.jsonl", "--simulate"], "cannot read no.jsonl: no such file or directory"),
+        ([".", "--simulate"], "cannot read .: is a directory"),
+        (["-", "--simulate"], "jobs from stdin need --out"),
+        (["jobs.jsonl", "--simulate", "--out", "no/r.jsonl"], "there is no folder no for the results file"),
+        (["jobs.jsonl", "--simulate", "--out", "jobs.jsonl"], "jobs.jsonl cannot be both the results file and the job"),
+        (["jobs.jsonl", "--simulate", "--summary-json", "jobs.jsonl"], "jobs.jsonl cannot be both the summary and the"),
+        (["r.errors.jsonl", "--simulate", "--out", "r.jsonl"], "r.errors.jsonl cannot be both the errors file and the"),
+        (
+            ["jobs.jsonl", "--simulate", "--out", "r", "--log-file", "r"],
+            "r cannot be both the results file and the log",
+        ),
+        (["jobs.jsonl", "--simulate", "--log-file", "no/log"], "there is no folder no for the log"),
+        (["jobs.jsonl", "--simulate", "--log-file", "."], "cannot write .: is a directory"),
+        (["jobs.jsonl", "--simulate", "--summary-json", "."], "cannot write .: is a directory"),
+        (["jobs.jsonl", "--simulate", "--out", "."], "cannot write .: is a directory"),
+        (["jobs.jsonl", "--simulate", "--out", "/"], "cannot write /: is a directory"),
+        (["simulate", "--faults", "rain=0.1"], "no fault is called 'rain'; there are error_500, "),
+        (["simulate", "--faults", "cut"], "a fault is written name=rate, e.g. cut=0.05, not 'cut'"),
+        (["simulate", "--faults", "cut=2"], "the rate of cut must be between 0 and 1, not 2"),
+        (["simulate", "--rpm", "0"], "a limit is at least 1 a minute"),
+        (["simulate", "--speed", "0"], "the speed must be more than 0 tokens a second"),
+        (["simulate", "--kind", "strict"], "invalid value for '--kind': "),
+        (["simulate", "--host", "0.0.0.0"], "cannot listen on 0.0.0.0, port 8000: the simulator listens on loopback"),
+        (["simulate", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(inside: Run, jobs: str, tmp_path: Path, args: list[str], error: str) -> None:
+    (tmp_path / "r.errors.jsonl").touch()
+    ended = inside(*args)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error.startswith(error)
+
+
+def test_an_output_that_holds_something_else_is_left_alone(inside: Run, jobs: str, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text("dear diary\n")
+    ended = inside(jobs, "--simulate", "--out", "r.jsonl")
+    assert ended.code == 2
+    assert ended.error == "r.jsonl holds something else than results: give another --out, or move it away"
+    assert (tmp_path / "r.jsonl").read_text() == "dear diary\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_that_cannot_be_written_to_says_so(inside: Run, jobs: str, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    ended = inside(jobs, "--simulate", "--out", "locked/r.jsonl")
+    assert ended.code == 2
+    assert ended.error.startswith("cannot write ")
+
+
+def test_a_mistake_in_the_settings_names_its_place(inside: Run, jobs: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[limits]\nrmp = 3\n")
+    assert inside(jobs, "--simulate").error == "config.toml: limits.rmp is no setting; is it rpm?"
+
+
+def test_an_encoding_that_nobody_knows_is_one_line(inside: Run, jobs: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('encoding = "o2k"\n')
+    ended = inside(jobs, "--simulate")
+    assert ended.code == 2
+    assert ended.error.startswith("unknown encoding 'o2k': use one of ")
+
+
+def test_certificates_that_cannot_be_used_are_one_line(inside: Run, jobs: str, shell: Shell) -> None:
+    shell.environ["OPENAI_API_KEY"] = KEY
+    ended = inside(jobs, "--ca-file", "no.pem")
+    assert ended.code == 2
+    assert ended.error == "the CA file no.pem cannot be used: No such file or directory"
+
+
+def test_a_key_is_sent_unencrypted_to_nobody_else(inside: Run, jobs: str, shell: Shell) -> None:
+    shell.environ["OPENAI_API_KEY"] = KEY
+    ended = inside(jobs, "--base-url", "http://llm.example.org/v1")
+    assert ended.code == 2
+    assert ended.error.startswith("a key would be sent unencrypted to llm.example.org: use https")
+    assert KEY not in ended.err
+
+
+def test_a_file_may_be_named_like_a_command(inside: Run, tmp_path: Path) -> None:
+    (tmp_path / "simulate").write_text("broken\n")
+    assert "simulate holds no job" in inside("./simulate", "--simulate", "--quiet").error
+
+
+def test_a_job_file_without_a_job_is_one_line(inside: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n \n")
+    ended = inside("empty.jsonl", "--simulate", "--quiet")
+    assert (ended.code, ended.error) == (2, "empty.jsonl holds no job")
+
+
+def test_a_fault_of_ours_is_told_from_all_these(
+    inside: Run, jobs: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("one of ours")
+
+    monkeypatch.setattr(settings, "load", broken)
+    ended = inside(jobs, "--simulate")
+    shell.said.clear()  # its traceback is to be reported, and holds no key
+    assert ended.code == 70
+    assert "ZeroDivisionError: one of ours" in ended.err
+    assert KEY not in ended.err
+    assert ended.err.splitlines()[-1].startswith("error: a fault of this program, not yours: ")
+
+
+def test_an_interrupt_before_anything_began_is_one(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(settings, "load", interrupted)
+    assert inside(jobs, "--simulate") == Ended(130, "", "")
+
+
+def test_closed_standard_streams_are_no_trouble(shell: Shell) -> None:
+    jobs = shell.write("jobs.jsonl", {"id": "a", "model": "m", "prompt": "Hi"})
+    command = f'"$0" -m processor {jobs} --simulate --out r.jsonl <&- >&- 2>&-'
+    ended = subprocess.run(["sh", "-c", command, sys.executable], cwd=shell.folder, env=shell.environ, check=False)
+    assert ended.returncode == 0
+    assert len(shell.rows("r.jsonl")) == 1
+
+
+def test_a_closed_stdin_holds_no_job(shell: Shell) -> None:
+    command = '"$0" -m processor - --simulate --out r.jsonl --quiet <&-'
+    ended = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=shell.folder, env=shell.environ, check=False, capture_output=True
+    )
+    assert (ended.returncode, ended.stderr) == (2, b"error: stdin holds no job\n")

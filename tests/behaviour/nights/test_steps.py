@@ -1,0 +1,127 @@
+"""Every I/O step of a whole run fails once: the first, then the second, … until a run gets through untouched.
+
+After each, the next run ends with everything right, and nothing is sent again that was written.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from processor.retry.policy import Policy
+from processor.scheduler import Terms
+from processor.simulator.fault_injecting_storage import Fault, Killed, Plan, nth, refusal
+from processor.simulator.faults import Faults
+from tests.support import nights_audit as audit
+from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
+from tests.support.pipeline_world import OUT, QUICK, Ran, World, kill_at
+
+FAULTS: dict[str, Callable[[], Fault]] = {
+    "no_space": lambda: Fault(refusal(errno.ENOSPC)),
+    "half_written_no_space": lambda: Fault(refusal(errno.ENOSPC), 0.5),
+    "io_error": lambda: Fault(refusal(errno.EIO)),
+    "read_only": lambda: Fault(refusal(errno.EROFS)),
+    "short_write": lambda: Fault(None, 0.5),
+    "killed": lambda: Fault(Killed()),
+    "killed_when_done": lambda: Fault(Killed(), 1.0),
+    "power_lost": lambda: Fault(Killed(), 0.5),
+}
+
+
+def files() -> tuple[JobFile, JobFile]:
+    """A mixed job file, and the same with one job that asks something else and one line that is right now."""
+    rng = Random(4)
+    broken = Sketch(entry=None, raw=b"{broken", code="invalid_json")
+    sketches = [*(draw(rng, number) for number in range(8)), broken, shaped(rng, "twice", "Once?"), broken]
+    sketches.append(shaped(rng, "twice", "Twice?"))
+    first = job_file(sketches)
+    named = next(at for at, sketch in enumerate(sketches) if sketch.custom_id and sketch.body)
+    sketches[named] = shaped(rng, sketches[named].custom_id, "Edited?")
+    sketches[sketches.index(broken)] = shaped(rng, "mended", "Mended?")
+    return first, job_file(sketches)
+
+
+FIRST, SECOND = files()
+
+
+class Play:
+    """A killed run has left something; then comes the run whose steps fail; then one that is left in peace."""
+
+    def __init__(self) -> None:
+        settings = replace(QUICK, models=("m",), faults=Faults({"error_500": 0.1, "cut": 0.1}), seed=9)
+        self.world = World(settings)
+        self.audit = audit.Audit(self.world)
+
+    def run(self, file: JobFile, *, disk: Plan | None = None, fails: bool = False, killed_s: float = 1e9) -> Ran:
+        terms = Terms(policy=Policy(max_attempts=2), resend_changed=True, retry_failed=True)
+        asked = audit.Terms(
+            concurrency=3,
+            max_attempts=2,
+            limit=None,
+            resend=True,
+            retry_failed=True,
+            disk_fails=fails,
+            stopped=False,
+            synced_within_s=1.01,
+        )
+        before = audit.Before.of(self.world)
+        self.audit.expect(file)
+        ran = self.world.run(
+            file.data, terms=terms, concurrency=3, disk=disk, during=kill_at(killed_s), max_line_bytes=4000
+        )
+        self.audit.ran(ran, file, asked, before)
+        return ran
+
+
+def every_step(kind: str) -> Iterator[tuple[int, Play, Ran]]:
+    """Ends with the first run that no fault has met."""
+    for step in range(1, 1000):
+        play = Play()
+        play.run(FIRST, killed_s=4.0)
+        ran = play.run(SECOND, disk=nth(step, FAULTS[kind]()), fails="killed" not in kind and kind != "power_lost")
+        yield step, play, ran
+        if ran.steps < step:
+            return
+    raise AssertionError("it never gets through")
+
+
+RARE = {"half_written_no_space", "io_error", "read_only", "killed_when_done"}
+"""Much like the others."""
+
+SAID = {"no_space": "No space left on device", "io_error": "Input/output error", "read_only": "Read-only file system"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in RARE)) for kind in FAULTS])
+def test_every_step_fails_once_and_the_next_run_puts_it_right(kind: str) -> None:
+    steps = 0
+    for step, play, ran in every_step(kind):
+        steps = step
+        if kind in SAID and ran.steps >= step:
+            check_end(ran, SAID[kind])
+        put_right(kind, step, play, ran)
+    assert steps > 40
+
+
+def check_end(ran: Ran, said: str) -> None:
+    """The run has met a failing disk: it ends with one clear line."""
+    assert ran.exit_code == 3 if ran.sent else ran.exit_code in (2, 3), ran.why
+    assert ran.why
+    assert ran.why.startswith("cannot ")
+    assert said in ran.why
+
+
+def put_right(kind: str, step: int, play: Play, ran: Ran) -> None:
+    if kind == "power_lost" and ran.exit_code is None:
+        before = play.world.platter.contents(OUT) or b""
+        play.world.platter.lose_power(Random(step))
+        play.audit.lost(before, bound_s=1.01)
+    again = play.run(SECOND)
+    assert again.exit_code == 1, "the file has broken lines"
+    last = play.run(SECOND)
+    # What failed is tried again in every run, because it was asked to be.
+    failed = [row["custom_id"] for row in play.world.failures() if not audit.is_of_line(row)]
+    assert {name for _, name, _ in last.sent} <= set(failed), "nothing else is left to do"

@@ -1,0 +1,226 @@
+"""Whatever step fails, wherever the process is killed, whenever the power goes: the next run puts everything right."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.core.errors import OutputError
+from processor.output.results_file import Journal
+from processor.output.row_json import encode
+from processor.output.sink import FsyncMode
+from processor.simulator.fault_injecting_storage import Fault, Killed, MemoryDisk, Plan, Platter, nth, refusal
+from processor.simulator.virtual_clock import inline, run
+from tests.support.results_samples import (
+    DAMAGED,
+    ERRORS,
+    OUT,
+    Provider,
+    SmallRun,
+    bad_line,
+    failure,
+    print_of,
+    reply,
+    rows,
+)
+
+JOBS = [("a", "1"), ("b", "2"), (None, "{"), ("c", "3"), ("a", "1"), ("d", "4"), ("e", "5"), ("f", "6")]
+"""``b`` has an old reply, to another request; ``c`` has failed before; ``d`` is refused."""
+
+BEFORE = {
+    OUT: encode(reply("b", "old"))
+    + b"{damaged\n"
+    + encode(reply("e", "first"))
+    + encode(reply("e", "reply to 5", request="5"))
+    + encode(reply("f"))[:50],
+    ERRORS: encode(failure("c", attempts=3))
+    + encode(failure("e"))
+    + encode(bad_line(3, "gone"))
+    + encode(failure("c"))[:-20],
+}
+
+
+@dataclass
+class World:
+    """A disk, a provider and a job file, over several runs."""
+
+    platter: Platter
+    provider: Provider
+    at_once: int = 3
+    fsync: FsyncMode = "interval"
+
+    def run(self, plan: Plan | None = None) -> tuple[SmallRun, MemoryDisk, BaseException | None]:
+        small = SmallRun(JOBS, self.provider, at_once=self.at_once, resend=True)
+        disk = MemoryDisk(self.platter, plan)
+
+        async def main():
+            await small(Journal(OUT, disk=disk, offload=inline, fsync=self.fsync))
+
+        try:
+            run(main())
+        except (OutputError, Killed) as error:
+            return small, disk, error
+        return small, disk, None
+
+
+def world(before: dict = BEFORE, **more) -> World:
+    made = World(Platter(), Provider(refuses=["d"]), **more)
+    for path, data in before.items():
+        made.platter.put(path, data)
+    return made
+
+
+def check(platter: Platter) -> None:
+    """Promise 1, read from the files alone."""
+    replies, failures = rows(platter.contents(OUT)), rows(platter.contents(ERRORS))
+    answered = {row["custom_id"]: row for row in replies}
+    assert sorted(answered) == ["a", "b", "c", "e", "f"]
+    assert len(replies) == len(answered)
+    requests = {name: request for name, request in JOBS if name}
+    for name, row in answered.items():
+        assert row["id"] == print_of(requests[name])
+        assert row["response"]["body"]["text"] == f"reply to {requests[name]}"
+    assert sorted((row["line"], row["error"]["code"]) for row in failures) == [
+        (3, "invalid_json"),
+        (5, "duplicate_custom_id"),
+        (6, "rejected"),
+    ]
+
+
+FAULTS = {
+    "no space": lambda: Fault(refusal(errno.ENOSPC)),
+    "no space after a part": lambda: Fault(refusal(errno.ENOSPC), 0.6),
+    "input/output error": lambda: Fault(refusal(errno.EIO)),
+    "done, but told otherwise": lambda: Fault(refusal(errno.EIO), 1.0),
+    "read only": lambda: Fault(refusal(errno.EROFS)),
+    "short write": lambda: Fault(None, 0.5),
+    "killed before": lambda: Fault(Killed()),
+    "killed in the middle": lambda: Fault(Killed(), 0.5),
+    "killed after": lambda: Fault(Killed(), 1.0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("before", [{}, BEFORE], ids=["fresh", "found in disorder"])
+def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault, before):
+    steps = 0
+    for step in range(1, 1000):
+        night = world(before)
+        small, disk, error = night.run(nth(step, FAULTS[fault]()))
+        if disk.steps < step:
+            break
+        steps += 1
+        written = set(small.written)
+        in_flight = 0 if error is None else night.at_once
+        first = sum(night.provider.sent.values())
+        if error is None:
+            assert fault == "short write"
+        else:
+            again, _, error = night.run()
+            assert error is None
+            assert not written & set(again.written), "what was written is not sent again"
+            more = sum(night.provider.sent.values()) - first
+            assert more <= 6 - len(written) and more + first <= 6 + in_flight
+        check(night.platter)
+        if before:
+            assert b"{damaged" in (night.platter.contents(DAMAGED) or b"").splitlines()
+    assert steps > (40 if before else 20)
+
+
+def test_every_step_fails_once_with_power_lost_at_it():
+    for step in range(1, 1000):
+        night = world(fsync="always")
+        small, disk, _ = night.run(nth(step, Fault(Killed(), 0.5)))
+        if disk.steps < step:
+            return
+        night.platter.lose_power(Random(step))
+        again, _, error = night.run()
+        assert error is None
+        assert not set(small.written) & set(again.written), "what was synced is not sent again"
+        check(night.platter)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_seeded_runs_of_faults_kills_and_power_cuts_end_with_everything_right(seed):
+    chance = Random(seed)
+    night = world(at_once=chance.randint(1, 6), fsync=chance.choice(("always", "interval", "never")))
+    sent = set()
+    for _ in range(chance.randint(1, 6)):
+        rate = chance.choice((0.01, 0.05, 0.2))
+
+        def plan(step: int, operation: str, rate=rate) -> Fault | None:
+            return chance.choice(list(FAULTS.values()))() if chance.random() < rate else None
+
+        small, _, _ = night.run(plan)
+        powerless = chance.random() < 0.3
+        if powerless:
+            night.platter.lose_power(chance)
+        assert not sent & set(small.written), "what was written is not sent again"
+        sent |= set(small.written)
+        if powerless and night.fsync != "always":
+            sent.clear()
+    assert night.run()[2] is None
+    check(night.platter)
+    before = {path: night.platter.contents(path) for path in night.platter.names}
+    assert night.run()[2] is None
+    assert {path: night.platter.contents(path) for path in night.platter.names} == before
+
+
+def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
+    async def main(disk: MemoryDisk, written: list[tuple[float, str]]):
+        journal = Journal(OUT, disk=disk, offload=inline, fsync_interval_s=1.0)
+        for number in range(100):
+            await journal.append(reply(str(number)))
+            written.append((asyncio.get_running_loop().time(), str(number)))
+            await asyncio.sleep(0.07)
+
+    for step in range(20, 100, 9):
+        platter = Platter()
+        written: list[tuple[float, str]] = []
+        with pytest.raises(Killed):
+            run(main(MemoryDisk(platter, nth(step, Fault(Killed()))), written))
+        platter.lose_power(Random(step))
+        journal = Journal(OUT, disk=MemoryDisk(platter), offload=inline)
+        end = written[-1][0]
+        kept = {name for _, name in written if journal.ledger.attempts(name)}
+        assert {name for at, name in written if at <= end - 1.01} <= kept
+
+
+def _ids(data: bytes) -> set[str]:
+    return {row["custom_id"] for row in rows(data.rpartition(b"\n")[0])}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_cut_both_files_at_any_byte_and_nothing_is_lost_and_nothing_done_twice(data):
+    done = world({})
+    done.run()
+    before = {path: done.platter.contents(path) or b"" for path in (OUT, ERRORS)}
+    cut = {path: whole[: data.draw(st.integers(0, len(whole)))] for path, whole in before.items()}
+    night = world(cut)
+    assert night.run()[2] is None
+    check(night.platter)
+    assert not set(night.provider.sent) & (_ids(cut[OUT]) | _ids(cut[ERRORS]) - {"a"})
+
+
+def test_the_disk_in_memory_would_notice_a_missing_fsync():
+    """Without it, whole nights of lost power above would show nothing."""
+    lost = 0
+    for seed in range(20):
+        platter = Platter()
+
+        async def main(platter=platter):
+            journal = Journal(OUT, disk=MemoryDisk(platter), offload=inline, fsync="never")
+            for number in range(5):
+                await journal.append(reply(str(number)))
+
+        run(main())
+        platter.lose_power(Random(seed))
+        lost += 5 - len(rows((platter.contents(OUT) or b"").rpartition(b"\n")[0].replace(b"\0", b"")))
+    assert lost

@@ -1,0 +1,94 @@
+"""The whole run over HTTP, on a real loop, against a server that does everything wrong now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import orjson
+
+from processor.core.models import JSON, Target
+from processor.http.client import HttpTransport
+from processor.http.settings import TransportSettings
+from processor.input.job_file import Source
+from processor.input.job_formats import Defaults
+from processor.output.results_file import Journal
+from processor.ratelimit.limiter import Gate
+from processor.ratelimit.settings import LimitSettings
+from processor.retry.backoff import Backoff
+from processor.retry.policy import Policy
+from processor.scheduler import Outcome, Rooms, Run, Terms
+from processor.simulator.faults import Faults
+from processor.simulator.http_server import serve
+from processor.simulator.provider import Provider
+from processor.simulator.settings import SimulatorSettings
+from processor.tokens.counter import TokenCounter
+from tests.support.pipeline_world import ask, lines
+
+JOBS = 300
+
+
+async def run(jobs: Path, out: Path, provider: Provider) -> Outcome:
+    server = await serve(provider)
+    source = Source(str(jobs), Defaults())
+    policy = Policy(backoff=Backoff(min_s=0.01, max_s=0.1))
+    try:
+        async with HttpTransport(TransportSettings(first_byte_timeout_s=2.0, stall_timeout_s=0.5)) as stream:
+            rooms = Rooms(
+                source=aiter(source),
+                source_name=jobs.name,
+                sink=Journal(out),
+                gate=Gate(LimitSettings(), listen=lambda event: None, concurrency=64),
+                stream=stream,
+                target=Target(base_url=server.base_url),
+                counter=TokenCounter(None, asyncio.to_thread),
+                listen=lambda event: None,
+                wall=time.time,
+            )
+            return await Run(rooms, Terms(policy=policy))()
+    finally:
+        source.close()
+        await server.close()
+
+
+def read(path: Path) -> dict[str, JSON]:
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    found = {row["custom_id"]: row for row in rows}
+    assert len(found) == len(rows), "a job stands twice"
+    return found
+
+
+def play(folder: Path) -> tuple[Outcome, Provider, dict[str, JSON], dict[str, JSON]]:
+    """How it ended, the provider, the replies and the failed rows by custom_id."""
+    jobs, out = folder / "jobs.jsonl", folder / "results.jsonl"
+    jobs.write_bytes(lines(ask(number, model="gpt-4o") for number in range(JOBS)))
+    # A burst holds everybody back for half a second: fewer of them, or the test is nothing but waiting.
+    provider = Provider(
+        SimulatorSettings(
+            seed=3,
+            books=True,
+            faults=Faults.parse("all=0.05,burst_429=0.01"),
+            first_token_s=0.01,
+            speed_tps=5000.0,
+            gather_s=0.01,
+        )
+    )
+    outcome = asyncio.run(run(jobs, out, provider))
+    return outcome, provider, read(out), read(folder / "results.errors.jsonl")
+
+
+def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path: Path) -> None:
+    outcome, provider, replied, failed = play(tmp_path)
+    assert outcome.exit_code == (1 if failed else 0)
+    assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(JOBS)}
+    assert not replied.keys() & failed.keys()
+    for row in replied.values():
+        request = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"Question {row['line'] - 1}?"}]}
+        expected = provider.expected_body("/v1/chat/completions", request)
+        if row["usage_source"] == "computed":
+            expected["usage"] = row["usage"]
+        assert row["response"]["body"] == expected
+    assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
+    assert provider.books.completed == len(replied)
+    assert len(provider.books.faults) >= 14, "hardly anything went wrong"

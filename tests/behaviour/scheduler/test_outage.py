@@ -1,0 +1,137 @@
+"""The provider is down from 02:00 to 03:00. The run has begun at 01:59."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from processor.core.events import BoundBy, Notice
+from processor.health.outage_detector import LONGEST_PROBE_S
+from processor.scheduler import Terms
+from processor.simulator.faults import Faults
+from processor.simulator.settings import Outage, OutageKind
+from tests.support.pipeline_network import gone
+from tests.support.pipeline_world import ERRORS, QUICK, World, ask
+
+WAYS: tuple[OutageKind, ...] = ("refuse", "500", "503", "429")
+DOWN_S, UP_S = 60.0, 3660.0
+PACED = replace(QUICK, first_token_s=2.0)
+JOBS = [ask(number) for number in range(400)]
+"""At 8 in flight they take some minutes."""
+
+
+def night(how: OutageKind) -> World:
+    return World(replace(PACED, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_an_hour_without_the_provider_costs_no_job_anything(how: OutageKind) -> None:
+    world = night(how)
+    ran = world.run(JOBS)
+    assert (ran.exit_code, ran.why) == (0, None)
+    assert len({row["custom_id"] for row in world.rows()}) == 400
+    assert world.platter.contents(ERRORS) is None
+    assert world.provider.books.completed == 400
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_it_is_noticed_said_once_and_over_when_it_is_over(how: OutageKind) -> None:
+    ran = night(how).run(JOBS)
+    begun, over = (event for event in ran.said(Notice))
+    assert begun.text.startswith("the provider is down: ")
+    assert DOWN_S < begun.at < DOWN_S + 120
+    assert over.text == "the provider is back"
+    assert UP_S < over.at < UP_S + LONGEST_PROBE_S + 10
+    bounds = [event.bound for event in ran.said(BoundBy) if DOWN_S + 120 < event.at < UP_S]
+    assert set(bounds) <= {"outage"}
+
+
+@pytest.mark.parametrize("how", ["500", "503", "429"])
+def test_meanwhile_one_request_at_a_time_asks_ever_more_rarely(how: OutageKind) -> None:
+    ran = night(how).run(JOBS)
+    (begun, _) = ran.said(Notice)
+    probes = [at for at, _, _ in ran.sent if begun.at + 5 < at < UP_S]
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
+    assert 20 < len(probes) < 60
+    assert all(later > earlier * 0.9 for earlier, later in pairwise(gaps))
+    assert max(gaps) < LONGEST_PROBE_S + 10
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_afterwards_it_goes_on_at_full_width(how: OutageKind) -> None:
+    ran = night(how).run(JOBS)
+    (_, over) = ran.said(Notice)
+    assert sum(over.at < at < over.at + 5 for at, _, _ in ran.sent) >= 8
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_an_outage_that_is_too_long_ends_the_run_and_the_next_one_goes_on(how: OutageKind) -> None:
+    world = night(how)
+    ran = world.run(JOBS, terms=Terms(max_outage_s=1800.0))
+    assert ran.exit_code == 3
+    assert ran.why and ran.why.startswith("the provider has been down for 0.5 h: ")
+    assert 1800 < ran.took_s < 1800 + DOWN_S + 2 * LONGEST_PROBE_S + 60
+    assert world.platter.contents(ERRORS) is None
+    world.now_s = UP_S
+    assert world.run(JOBS).exit_code == 0
+    assert world.provider.books.completed == 400
+
+
+def test_failures_of_the_ordinary_kind_are_no_outage() -> None:
+    world = World(replace(PACED, faults=Faults({"error_500": 0.2, "cut": 0.1, "burst_429": 0.02})))
+    ran = world.run(JOBS)
+    assert ran.said(Notice) == []
+
+
+def test_one_job_that_always_fails_is_no_outage() -> None:
+    world = World(replace(PACED, faults=Faults({"error_500": 1.0})))
+    ran = world.run([ask(1)], terms=Terms())
+    assert ran.exit_code == 1
+    assert ran.said(Notice) == []
+    assert len(world.failures()) == 1
+
+
+def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
+    world = World(replace(PACED, outages=(Outage(from_s=0.0, to_s=1e6, how="refuse"),)))
+    ran = world.run(JOBS)
+    assert ran.exit_code == 3
+    assert ran.why == "the connection was refused; is --base-url right, and the server up?"
+    assert ran.took_s < 3
+
+
+LONG = replace(QUICK, first_token_s=1.0, speed_tps=1.0, reply_tokens=(40, 60), gather_s=10.0)
+"""Replies of a minute."""
+
+
+def test_long_replies_under_way_are_a_sign_of_life_among_many_quick_failures() -> None:
+    world = World(replace(LONG, faults=Faults({"error_500": 0.3})))
+    ran = world.run(JOBS, concurrency=64)
+    assert ran.said(Notice) == []
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: OutageKind) -> None:
+    world = World(replace(LONG, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
+    ran = world.run(JOBS, concurrency=64)
+    assert [event.text[:20] for event in ran.said(Notice)] == ["the provider is down", "the provider is back"]
+    assert ran.exit_code == 0
+
+
+def test_a_provider_that_breaks_every_reply_off_is_down() -> None:
+    world = World(replace(PACED, faults=Faults({"reset_mid": 1.0})))
+    ran = world.run(JOBS, terms=Terms(max_outage_s=3600.0))
+    assert ran.exit_code == 3
+    assert ran.why and ran.why.startswith("the provider has been down for 1 h: ")
+    assert world.platter.contents(ERRORS) is None
+
+
+@pytest.mark.parametrize("away_s", [0.0, 10.0, 600.0])
+def test_a_network_that_goes_away_again_and_again_costs_no_job_anything(away_s: float) -> None:
+    world = World(replace(LONG, reply_tokens=(10, 15)))
+    times = [(begin, begin + away_s) for begin in (20.0 + number * (away_s + 14.0) for number in range(12))]
+    ran = world.run(JOBS, concurrency=64, through=gone(*times))
+    assert (ran.exit_code, ran.why) == (0, None)
+    assert len(world.rows()) == 400
+    assert world.provider.books.requests > 400, "some were cut"

@@ -1,0 +1,210 @@
+"""The faults that were tried, how, and what happened, as a Markdown table: ``python -m tests.benchmarks.nights_table [NIGHTS]``.
+
+Every number comes from runs that it makes: about a minute, and a second for 20 NIGHTS (default: 1000).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from processor.core.events import Notice
+from processor.retry.policy import Policy
+from processor.scheduler import Terms
+from processor.simulator.faults import Faults
+from processor.simulator.settings import Outage, OutageKind, SimulatorSettings
+from tests.behaviour.nights.test_kills import Campaign, campaign
+from tests.behaviour.nights.test_steps import every_step, put_right
+from tests.behaviour.scheduler import test_http
+from tests.behaviour.scheduler.test_stops import SLOW, at, both
+from tests.support.nights_night import Night
+from tests.support.pipeline_world import OUT, QUICK, Ran, World, ask
+
+
+class Row(NamedTuple):
+    fault: str
+    made: str
+    happened: str
+
+
+def jobs(count: int) -> list[dict[str, object]]:
+    return [ask(number) for number in range(count)]
+
+
+def shape(world: World, count: int) -> str:
+    """What is in the two files; every job must be in one of them, once."""
+    replied = {row["custom_id"] for row in world.rows()}
+    failed = {row["custom_id"] for row in world.failures()}
+    assert len(world.rows()) + len(world.failures()) == len(replied | failed) == count
+    return f"{len(replied):,} replies" + (f", {counted(len(failed), 'failed row')}" if failed else "")
+
+
+# ---------------------------------------------------------------- the provider
+
+
+def faults() -> Iterator[Row]:
+    world = World(replace(QUICK, faults=Faults.parse("all=0.05"), seed=11))
+    world.run(jobs(2000), concurrency=64)
+    count = sum(world.provider.books.faults.values())
+    assert all(row["response"]["body"]["choices"] == said(world, row) for row in world.rows())
+    yield Row(
+        "500s, 429 bursts, resets, stalls, cut streams, errors inside a stream, malformed chunks, odd manners",
+        f"each at 5 %, 2,000 jobs in memory, {count:,} faults",
+        f"{shape(world, 2000)}, none assembled wrongly",
+    )
+    with TemporaryDirectory() as folder:
+        _, provider, replied, failed = test_http.play(Path(folder))
+    assert len(replied) + len(failed) == 300
+    yield Row(
+        "the same",
+        f"300 jobs over HTTP, {sum(provider.books.faults.values())} faults",
+        f"{len(replied)} replies" + (f", {counted(len(failed), 'failed row')}" if failed else ""),
+    )
+
+
+def said(world: World, row: dict[str, dict[str, dict[str, object]]]) -> object:
+    request = {"model": "m", "messages": [{"role": "user", "content": f"Question {int(str(row['line'])) - 1}?"}]}
+    return world.provider.expected_body("/v1/chat/completions", request)["choices"]
+
+
+def refusals() -> Iterator[Row]:
+    def stopped(fault: str, made: str, settings: SimulatorSettings, terms: Terms | None = None) -> Row:
+        world = World(settings)
+        ran = world.run(jobs(100), terms=terms)
+        assert ran.exit_code == 3
+        return Row(fault, made, f"exit 3 after {counted(len(ran.sent), 'request')}, {len(world.rows())} replies kept")
+
+    yield stopped("a wrong key", "401 to everything", replace(QUICK, auth="refused"))
+    yield stopped("a mistyped model", "404 to everything", replace(QUICK, models=("another",)))
+    yield stopped("the quota ends", "after 20 requests", replace(QUICK, quota=20))
+    told = replace(QUICK, rpm=10, kind="silent", count_refused=False)
+    yield stopped(
+        "a wait too long to sit out", "429, longer than `max_wait_s`", told, Terms(policy=Policy(max_wait_s=0.0))
+    )
+
+
+def outages() -> Iterator[Row]:
+    ways: dict[OutageKind, str] = {"refuse": "refused connections", "500": "500s", "503": "503s", "429": "429s"}
+    for how, name in ways.items():
+        world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=3660.0, how=how),)))
+        ran = world.run(jobs(400))
+        begun, over = ran.said(Notice)
+        probes = sum(begun.at < sent < 3660 for sent, _, _ in ran.sent)
+        assert ran.exit_code == 0
+        yield Row(
+            "the provider is down for an hour",
+            f"{name} from 02:00 to 03:00",
+            f"noticed after {begun.at - 60:.1f} s, {counted(probes, 'request')} sent meanwhile, "
+            f"back {over.at - 3660:.0f} s after it; {shape(world, 400)}",
+        )
+    world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=1e6, how="503"),)))
+    ran = world.run(jobs(400))
+    assert ran.exit_code == 3
+    yield Row("and for longer than `max_outage_s`", "503s for good", f"exit 3 after {ran.took_s / 3600:.1f} h")
+
+
+# ---------------------------------------------------------------- the process
+
+
+def stops() -> Iterator[Row]:
+    for fault, during in (
+        ("Ctrl-C", at(20.0, "stop")),
+        ("Ctrl-C twice", both(at(20.0, "stop"), at(20.5, "abort"))),
+    ):
+        world = World(SLOW)
+        ran = world.run(jobs(100), during=during)
+        assert ran.exit_code == 130
+        left, kept = len(ran.left_in_flight), len(world.rows())
+        world.run(jobs(100))
+        again = world.provider.books.requests - 100
+        assert again == left
+        yield Row(
+            fault,
+            "with 8 replies under way",
+            f"exit 130 {ran.took_s - 20:.1f} s later, {kept} replies kept; "
+            f"{again} sent again, then {shape(world, 100)}",
+        )
+
+
+def kills() -> Iterator[Row]:
+    with TemporaryDirectory() as folder:
+        one: Campaign = asyncio.run(campaign(Path(folder), jobs=400, kills=8))
+    again = sum(one.provider.books.seen.values()) - one.jobs
+    yield Row(
+        "SIGKILL",
+        f"the real process, {len(one.in_flight)} times over {one.jobs} jobs, {sum(one.in_flight)} requests in flight",
+        f"one row for each job, {counted(again, 'request')} sent again",
+    )
+
+
+# ---------------------------------------------------------------- the disk
+
+
+def steps() -> Iterator[Row]:
+    names = {  # of test_nights_steps.FAULTS
+        "no_space": "no space left",
+        "half_written_no_space": "no space left, with half of it written",
+        "io_error": "an I/O error",
+        "read_only": "a read-only disk",
+        "short_write": "short writes",
+        "killed": "killed",
+        "power_lost": "the power goes",
+    }
+    for kind, name in names.items():
+        met = []
+        for step, play, ran in every_step(kind):
+            if ran.steps >= step:
+                met.append(ran)
+            put_right(kind, step, play, ran)
+        codes = sorted({ran.exit_code for ran in met if ran.exit_code is not None})
+        ends = f"exit {' or '.join(map(str, codes))}; " if codes else ""
+        yield Row(name, f"at each of {len(met)} I/O steps of a run", ends + RIGHT)
+
+
+RIGHT = "the next run puts all right, and sends nothing again that was written"
+
+
+def damage() -> Iterator[Row]:
+    world = World()
+    world.run(jobs(50))
+    data = world.platter.contents(OUT) or b""
+    world.platter.put(OUT, data[:5000] + b"\0" + data[5001:])
+    ran: Ran = world.run(jobs(50))
+    yield Row("a damaged line", "in the middle of the results", f"kept aside, {len(ran.sent)} sent again; one row each")
+    assert shape(world, 50) == "50 replies"
+
+
+def nights(count: int) -> Iterator[Row]:
+    done = [Night(seed).play() for seed in range(count)]
+    said = [line for night in done for line in night.said]
+    runs = sum(": exit " in line for line in said)
+    killed = sum(": exit None" in line for line in said)
+    power = said.count("the power goes")
+    sent = sum(night.world.provider.books.requests for night in done)
+    yield Row(
+        "all of it, mixed",
+        f"{count:,} nights from seeds: {runs:,} runs, {killed:,} killed, {power:,} losses of power, {sent:,} requests",
+        "no promise broken",
+    )
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parts: list[Callable[[], Iterator[Row]]] = [faults, refusals, outages, stops, kills, steps, damage]
+    print("| fault | how it was made | what happened |\n| --- | --- | --- |")
+    for part in (*parts, lambda: nights(count)):
+        for row in part():
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Checks the promises from outside: by the files, by what the provider says it did, and by what went over the seam.
+
+Nothing here asks the program what it thinks it has done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from processor.simulator.request_parser import identity
+from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, Line
+from tests.support.pipeline_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
+
+ROW = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
+MORE = ["simulated", "usage_estimated", "own_fault", "metadata"]
+TIMING = ["started_at", "queued_s", "first_token_s", "total_s"]
+TRANSIENT = {"server_error", "stream_truncated", "stream_stalled", "timeout", "connection_lost", "protocol_error"}
+
+Name = tuple[str, str]
+"""custom_id and fingerprint: one request of one job."""
+
+
+class Broken(AssertionError):
+    """A promise is."""
+
+
+def check(holds: Any, promise: str, *about: Any) -> None:
+    if not holds:
+        raise Broken(f"{promise}: {', '.join(map(str, about))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the audit must know of how a run was asked for, and of what was done to it."""
+
+    concurrency: int
+    max_attempts: int
+    limit: int | None
+    resend: bool
+    retry_failed: bool
+    disk_fails: bool
+    stopped: bool
+    """By a signal, an outage that is too long, or whatever else may end it early."""
+    synced_within_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was there when a run began."""
+
+    rows: list[JSON]
+    replied: set[Name]
+    logged: int
+    """Requests in the provider's log."""
+
+    @classmethod
+    def of(cls, world: World) -> Before:
+        rows = [row for path in (OUT, ERRORS) for row in whole_rows(world.platter.contents(path) or b"")]
+        return cls(rows, world.replied(), len(world.log))
+
+
+@dataclass(slots=True)
+class Audit:
+    world: World
+    versions: dict[Name, Line] = field(default_factory=dict)
+    """Every request that any version of the job file has asked for."""
+    may_be_paid: Counter[Name] = field(default_factory=Counter)
+    """How often: once, and once more whenever it was in flight at a run's end, or its row was lost."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """Requests by job, in all runs."""
+    cut_short: int = 0
+    """Runs that ended without their cleaning up."""
+    memory_is_whole: bool = True
+    """No loss of power, failing disk or deleted file has taken away what the program had noted beside the results."""
+    unanswered: tuple[int, int] | None = (0, 0)
+    """At least, at most: what the next run should say of requests billed without a reply. None: who knows."""
+    young: set[Name] = field(default_factory=set)
+    """Rows that were younger than the fsync bound when their run was killed, until the next run has begun."""
+    synced: bool = True
+    """Nothing but the time since its writing may keep a row from being on the platter."""
+
+    # ------------------------------------------------------------ around a run
+
+    def expect(self, file: JobFile) -> None:
+        for job in file.jobs:
+            name = (job.custom_id or "", job.fingerprint)
+            if name not in self.versions:
+                self.versions[name] = job
+                self.may_be_paid[name] += 1
+
+    def ran(self, ran: Ran, file: JobFile, terms: Terms, before: Before) -> None:
+        self._check_sending(ran, file, terms, before.replied)
+        self.sent.update(custom_id for _, custom_id, _ in ran.sent)
+        self.may_be_paid.update(name for name in ran.left_in_flight)
+        self._check_billing(ran, terms)
+        self._check_paid()
+        self.cut_short += ran.exit_code is None or terms.disk_fails
+        self.memory_is_whole &= not terms.disk_fails
+        self.synced &= not terms.disk_fails
+        self._note_young(ran, terms.synced_within_s)
+        self._check_exit(ran, file, terms)
+        self._check_rows()
+        if ran.exit_code is not None and not terms.disk_fails:
+            self._check_tidy()
+        if ran.exit_code in (0, 1):
+            self.synced = terms.synced_within_s is not None
+            self._check_every_job(file, terms, before, ran.exit_code)
+            self._check_failures(file, terms, before, ran)
+
+    def _note_young(self, ran: Ran, bound_s: float | None) -> None:
+        if ran.maybe_billed is not None:
+            self.young.clear()
+        if ran.exit_code is None and bound_s is not None:
+            rows = whole_rows(self.world.platter.contents(OUT) or b"")
+            self.young |= _names([row for row in rows if self._age_s(row) <= bound_s])
+
+    def _age_s(self, row: JSON) -> float:
+        return EPOCH_S + self.world.now_s - _ended_at(row)
+
+    def lost(self, before: bytes, *, bound_s: float | None) -> None:
+        """The power went, or somebody damaged the file: what was in the results before is there no more, or in part.
+
+        ``bound_s``: rows that old must be there.
+        """
+        had, has = _names(whole_rows(before)), self.world.replied()
+        self.memory_is_whole = False
+        self.unanswered = None
+        for row in whole_rows(before):
+            name = (row["custom_id"], row["id"])
+            if name in has or name in self.young:
+                continue
+            age_s = self._age_s(row)
+            check(bound_s is None or age_s <= bound_s, "a row older than the fsync bound is gone", name, age_s)
+        self.may_be_paid.update(had - has)
+
+    def forgot(self) -> None:
+        """Somebody deleted the state file."""
+        self.memory_is_whole = False
+        self.unanswered = None
+
+    # ------------------------------------------------------------ what went over the seam
+
+    def _check_sending(self, ran: Ran, file: JobFile, terms: Terms, replied_before: set[Name]) -> None:
+        wanted = {(job.custom_id, job.fingerprint) for job in within(file, terms.limit) if job.body is not None}
+        for at, *name in ran.sent:
+            check(tuple(name) in wanted, "sent what nobody asked for", name)
+            check(tuple(name) not in replied_before, "sent again what has its row", name, at)
+        check(ran.most_in_flight <= terms.concurrency, "more in flight than slots", ran.most_in_flight)
+        check(len(ran.left_in_flight) <= terms.concurrency, "more left in flight than slots", ran.left_in_flight)
+
+    def _check_paid(self) -> None:
+        """By identity, because that is all the provider can know: twins have the same."""
+        allowed: Counter[bytes] = Counter()
+        for name, times in self.may_be_paid.items():
+            job = self.versions[name]
+            allowed[identity(job.path, job.body or {})] += times
+        for one, times in self.world.provider.books.completed_by.items():
+            check(times <= allowed[one], "a complete reply was paid for once more", one.hex(), times, allowed[one])
+
+    def _check_billing(self, ran: Ran, terms: Terms) -> None:
+        if ran.maybe_billed is not None and self.unanswered is not None:
+            least, most = self.unanswered
+            check(least <= ran.maybe_billed <= most, "what may be billed", ran.maybe_billed, least, most)
+        if terms.disk_fails:
+            self.unanswered = None
+        elif ran.maybe_billed is not None:
+            # More: killed between their intent and their first byte, or failed, and killed before their row.
+            self.unanswered = len(ran.left_in_flight), 2 * terms.concurrency
+        elif self.unanswered is not None:
+            # Killed while it took over what the run before had left.
+            self.unanswered = 0, self.unanswered[1]
+
+    # ------------------------------------------------------------ how it ended
+
+    def _check_exit(self, ran: Ran, file: JobFile, terms: Terms) -> None:
+        code = ran.exit_code
+        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, ran.why)
+        check(code != 2 or not ran.sent, "exit 2, but something was sent", ran.why)
+        early = terms.stopped or terms.disk_fails
+        hopeless = code == 3 and self._asks_for_what_is_not_there(file, terms)
+        check(early or hopeless or code not in (3, 130), "stopped early for no reason", ran.why)
+
+    def _asks_for_what_is_not_there(self, file: JobFile, terms: Terms) -> bool:
+        """Nothing has ever been answered, and every job that is left names a model that the provider does not know."""
+        rows = _names(whole_rows(self.world.platter.contents(ERRORS) or b""))
+        jobs = [job for job in within(file, terms.limit) if job.body is not None]
+        left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
+        unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
+        return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
+
+    def _check_tidy(self) -> None:
+        for path in (OUT, ERRORS):
+            data = self.world.platter.contents(path)
+            check(not data or data.endswith(b"\n"), "a torn line is left", path.name)
+        names = {path.name for path in self.world.platter.names}
+        left = names - {OUT.name, ERRORS.name, STATE.name, "results.damaged.jsonl"}
+        check(not left, "a temporary file is left", left)
+
+    # ------------------------------------------------------------ rows
+
+    def _check_rows(self) -> None:
+        """What is whole in either file is true."""
+        for row in whole_rows(self.world.platter.contents(OUT) or b""):
+            check(row["error"] is None, "a failure among the replies", row)
+            self._check_reply(row)
+        for row in whole_rows(self.world.platter.contents(ERRORS) or b""):
+            check(row["error"] is not None, "a reply among the failures", row)
+            check_shape(row)
+
+    def _check_reply(self, row: JSON) -> None:
+        check_shape(row)
+        name = (row["custom_id"], row["id"])
+        job = self.versions.get(name)
+        check(job, "a reply to what nobody asked", name)
+        assert job is not None and job.body is not None
+        expected = self.world.provider.expected_body(job.path, job.body)
+        if row["usage_source"] == "computed":
+            expected["usage"] = row["usage"]
+        check(row["response"]["body"] == expected, "assembled wrongly", name, row["response"]["body"], expected)
+        check(row["response"]["status_code"] == 200, "a status of success", row["response"])
+        check(row.get("metadata") == job.metadata, "metadata carried through", name)
+        check(("metadata" in row) is job.has_metadata, "metadata where there was some", name)
+
+    def _check_attempts(self, rows: Iterable[JSON]) -> None:
+        for row in rows:
+            sent = self.sent[row["custom_id"]]
+            least = sent if self.memory_is_whole else 1
+            most = sent + self.cut_short
+            check(least <= row["attempts"] <= most, "attempts", row["custom_id"], row["attempts"], least, most)
+
+    # ------------------------------------------------------------ promise 1
+
+    def _check_every_job(self, file: JobFile, terms: Terms, before: Before, exit_code: int) -> None:
+        lines = within(file, terms.limit)
+        replies = self.world.rows(OUT)
+        failures = [row for row in self.world.rows(ERRORS) if not is_of_line(row)]
+        replied, failed = _by_id(replies), _by_id(failures)
+        both = replied.keys() & failed.keys()
+        check(not both, "a job stands in both files", both)
+        jobs = {job.custom_id or "": job for job in lines if job.body is not None}
+        none = jobs.keys() - replied.keys() - failed.keys()
+        check(not none, "a job is lost", none)
+        strange = failed.keys() - {custom_id for custom_id, _ in self.versions}
+        check(not strange, "a failed row of nobody", strange)
+        self._check_attempts(row for row in (*replies, *failures) if row not in before.rows)
+        old = [name for name, job in jobs.items() if name in replied and replied[name]["id"] != job.fingerprint]
+        missing = [name for name in jobs if name not in replied] + [line for line in lines if line.code]
+        missing += old if terms.resend else []
+        check(exit_code == bool(missing), "the exit code", exit_code, missing)
+        for name, job in jobs.items():
+            check(name not in replied or replied[name]["id"] != job.fingerprint or not job.is_rejected, "a reply", name)
+
+    def _check_failures(self, file: JobFile, terms: Terms, before: Before, ran: Ran) -> None:
+        lines = within(file, terms.limit)
+        jobs = {job.custom_id: job for job in lines if job.body is not None}
+        log = self.world.log[before.logged :]
+        asked = Counter(entry["identity"] for entry in log if "identity" in entry and entry["status"] != 429)
+        broken = {(line.number, line.code) for line in lines if line.code}
+        found = Counter()
+        for row in self.world.rows(ERRORS):
+            code = row["error"]["code"]
+            if is_of_line(row):
+                found[row["line"], code] += 1
+            elif row["custom_id"] in jobs:
+                self._check_failure(row, jobs[row["custom_id"]], asked, terms, ran)
+        check(all(times == 1 for times in found.values()), "a broken line stands twice", found)
+        last = lines[-1].number if lines and terms.limit else 1 << 30
+        check({line for line in found if line[0] <= last} == broken, "broken lines", set(found), broken)
+
+    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms, ran: Ran) -> None:
+        code, name = row["error"]["code"], row["custom_id"]
+        check(row["id"] == job.fingerprint, "a failure of another request", name)
+        if code == "rejected":
+            check(job.is_rejected and row.get("own_fault"), "rejected", name, row["error"])
+            return
+        check(code in TRANSIENT, "a code of failure", code)
+        tries = asked[identity(job.path, job.body or {}).hex()]
+        known = tries >= terms.max_attempts or not self._was_plainly_down(_ended_at(row) - EPOCH_S, ran, terms)
+        check(known, "given up because of an outage", name, code, tries)
+        said = f"the last of {terms.max_attempts} failed attempts"
+        check(terms.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
+
+    def _was_plainly_down(self, at: float, ran: Ran, terms: Terms) -> bool:
+        """So many requests, and of more than one job, had failed by then that it could be nothing but an outage.
+
+        With fewer attempts than by default a job may be given up before that can be seen.
+        """
+        if terms.max_attempts < 6:
+            return False
+        for outage in self.world.provider.settings.outages:
+            if outage.from_s <= at < outage.to_s + 1:
+                failed = [name for sent_at, name, _ in ran.sent if outage.from_s < ran.began_at + sent_at < at]
+                return len(set(failed)) > 1 and len(failed) > 10 + terms.concurrency
+        return False
+
+
+def within(file: JobFile, limit: int | None) -> list[Line]:
+    """The lines that hold something, as far as they are asked for."""
+    return [line for line in file.lines if line.body is not None or line.code][:limit]
+
+
+def check_shape(row: JSON) -> None:
+    keys = list(row)
+    check(keys[: len(ROW)] == ROW, "keys in their order", keys)
+    more = keys[len(ROW) :]
+    check(more == [key for key in MORE if key in more], "additions in their order", more)
+    if row["timing"]:
+        check(list(row["timing"]) == TIMING, "keys of the timing", row["timing"])
+    if row["error"]:
+        check(list(row["error"]) == ["code", "message"], "keys of the error", row["error"])
+    if row["response"]:
+        check(list(row["response"]) == ["status_code", "request_id", "body"], "keys of the response", row["response"])
+    check(row["error"] is not None or row["usage"]["prompt_tokens"] > 0, "usage computed", row["usage"])
+
+
+def is_of_line(row: JSON) -> bool:
+    """Whether the row is of a line that is no job."""
+    return row["timing"] is None and row["error"]["code"] in {
+        "invalid_json",
+        "not_an_object",
+        "invalid_job",
+        "not_utf8",
+        "line_too_long",
+        "duplicate_custom_id",
+    }
+
+
+def _names(rows: list[JSON]) -> set[Name]:
+    return {(row["custom_id"], row["id"]) for row in rows}
+
+
+def _by_id(rows: list[JSON]) -> dict[str, JSON]:
+    found = {row["custom_id"]: row for row in rows}
+    twice = [name for name, times in Counter(row["custom_id"] for row in rows).items() if times > 1]
+    check(not twice, "a job stands twice", twice)
+    return found
+
+
+def _ended_at(row: JSON) -> float:
+    timing = row["timing"]
+    return float(datetime.fromisoformat(timing["started_at"]).timestamp() + timing["total_s"])

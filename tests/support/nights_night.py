@@ -1,0 +1,315 @@
+"""A night from a seed: a job file, a provider with its moods, and runs that end in all the ways there are."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+
+from processor.output.sink import FsyncMode
+from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.retry.backoff import Backoff
+from processor.retry.policy import Policy
+from processor.scheduler import Run, Terms
+from processor.simulator.fault_injecting_storage import PLENTY_BYTES, Fault, Killed, Plan, nth, refusal
+from processor.simulator.faults import FAILURES, MANNERS, Faults
+from processor.simulator.memory_transport import Patience
+from processor.simulator.rate_limiter import KINDS
+from processor.simulator.settings import Outage, SimulatorSettings
+from tests.support import nights_audit as audit
+from tests.support.nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
+from tests.support.pipeline_network import gone
+from tests.support.pipeline_world import OUT, STATE, During, Ran, World, kill_at
+
+SYNCED_S = 1.0
+SLACK_S = 0.01
+
+Trouble = Callable[["Night", Random], "Disturbance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbance:
+    """What is done to one run."""
+
+    name: str
+    during: During = lambda run: None
+    disk: Plan | None = None
+    disk_fails: bool = False
+    stopped: bool = False
+    room_bytes: int = PLENTY_BYTES
+    loses_power: bool = False
+
+
+class Night:
+    """``play`` raises Broken where a promise is."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.rng = Random(f"night {seed}")
+        self.later = Random(f"night {seed}, what came later")
+        """So that the seeds that have found something still mean the same nights."""
+        self.sketches: list[Sketch] = [draw(self.rng, number) for number in range(self.rng.randint(1, 14))]
+        provider = _provider(self.rng, seed)
+        kind, tpm = self.later.choice(KINDS), self.later.choice((None, None, None, 4000))
+        self.world = World(replace(provider, kind=kind, tpm=tpm))
+        self.audit = audit.Audit(self.world)
+        self.fsync: FsyncMode = self.rng.choice(("interval", "interval", "interval", "always", "never"))
+        self.said: list[str] = []
+        """What happened, run by run, for a person who reads of a failure."""
+
+    @property
+    def bound_s(self) -> float | None:
+        """How old a row may be that a loss of power takes away."""
+        return {"interval": SYNCED_S + SLACK_S, "always": SLACK_S, "never": None}[self.fsync]
+
+    def play(self) -> Night:
+        # tenacity draws from the global generator.
+        random.seed(self.seed)
+        rng = self.rng
+        for _ in range(rng.randint(0, 4)):
+            self._run(rng.choice(TROUBLES)(self, rng), rough=True)
+            self._between(rng)
+        for _ in range(self.later.randint(0, 2)):
+            self._run(self.later.choice((_kill_early, _kill_at_early_step))(self, self.later), rough=True)
+            self._between(self.later)
+        self.world.now_s = max([self.world.now_s, *(outage.to_s for outage in self.world.provider.settings.outages)])
+        self._run(Disturbance(name="undisturbed"), rough=False)
+        ran = self._run(Disturbance(name="and again"), rough=False, retries=False)
+        done = [name for name, _ in self.world.replied()]
+        audit.check(len(done) == len(set(done)), "a job stands twice")
+        # 3: where the audit has found that no job that is left can succeed.
+        audit.check(ran.exit_code in (0, 1, 2, 3), "the last run ends by itself", ran.exit_code)
+        return self
+
+    # ------------------------------------------------------------ one run
+
+    def _run(self, trouble: Disturbance, *, rough: bool, retries: bool = True) -> Ran:
+        rng = self.rng
+        file = job_file(self.sketches)
+        policy = Policy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
+        terms = Terms(
+            policy=policy,
+            max_outage_s=rng.choice((600.0, 6 * 3600.0)) if rough else math.inf,
+            grace_s=rng.choice((0.0, 1.0, 30.0)),
+            ahead=rng.choice((3, 1000)),
+            limit=rng.randint(1, 12) if rough and rng.random() < 0.15 else None,
+            retry_failed=rng.random() < 0.2,
+            resend_changed=rng.random() < 0.5,
+        )
+        concurrency = rng.randint(1, 6)
+        absences = self._absences(self.later) if rough else []
+        asked = audit.Terms(
+            concurrency=concurrency,
+            max_attempts=policy.max_attempts,
+            limit=terms.limit,
+            resend=terms.resend_changed,
+            retry_failed=terms.retry_failed,
+            disk_fails=trouble.disk_fails,
+            stopped=trouble.stopped or bool(absences) or bool(rough and self.world.provider.settings.outages),
+            synced_within_s=self.bound_s,
+        )
+        before = audit.Before.of(self.world)
+        self.audit.expect(file)
+        platter = self.world.platter
+        platter.capacity_bytes = sum(len(inode.data) for inode in platter.names.values()) + trouble.room_bytes
+        ran = self.world.run(
+            file.data,
+            terms=terms,
+            concurrency=concurrency,
+            limits=_limits(rng),
+            fsync=self.fsync,
+            disk=trouble.disk,
+            patience=Patience(first_byte_s=60.0, stall_s=20.0, request_s=300.0),
+            during=self._during(trouble),
+            through=gone(*absences),
+            max_line_bytes=LONGEST_LINE,
+            part_bytes=self.later.choice((None, 1, 300)),
+        )
+        self.said.append(
+            f"{trouble.name}: exit {ran.exit_code} ({ran.why}) after {ran.took_s:.3f} s, "
+            f"{len(ran.sent)} sent, {len(ran.left_in_flight)} left in flight, {ran.steps} steps"
+        )
+        self.audit.ran(ran, file, asked, before)
+        if trouble.loses_power:
+            self._lose_power()
+        return ran
+
+    def _during(self, trouble: Disturbance) -> During:
+        """The limits change now and then, whatever else happens."""
+        at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
+        referee, began_at = self.world.provider.referee, self.world.now_s
+
+        def during(run: Run) -> None:
+            if limit is not None:
+                change = partial(referee.set_limits, began_at + at, rpm=limit)
+                asyncio.get_running_loop().call_at(at, change)
+            trouble.during(run)
+
+        return during
+
+    @staticmethod
+    def _absences(rng: Random) -> list[tuple[float, float]]:
+        """When there is no network."""
+        times = [rng.uniform(0.0, 10.0) for _ in range(rng.choice((0, 0, 0, 1, 3)))]
+        return [(time, time + rng.choice((0.0, 1.0, 30.0))) for time in times]
+
+    def _lose_power(self) -> None:
+        before = self.world.platter.contents(OUT) or b""
+        self.world.platter.lose_power(self.rng)
+        self.said.append("the power goes")
+        self.audit.lost(before, bound_s=self.bound_s if self.audit.synced else None)
+
+    def _between(self, rng: Random) -> None:
+        """What may happen while nothing runs."""
+        self.world.now_s += rng.choice((0.0, 1.0, 60.0, 3600.0))
+        if rng.random() < 0.2:
+            self.sketches = edited(rng, self.sketches)
+            self.said.append("the job file is edited")
+        if rng.random() < 0.05 and STATE in self.world.platter.names:
+            self.world.platter.delete(STATE)
+            self.audit.forgot()
+            self.said.append("the state file is deleted")
+        # A file without a single whole row is not touched: it may be anything.
+        if rng.random() < 0.05 and (data := self.world.platter.contents(OUT)) and data.count(b"\n") > 2:
+            _damage(self, rng, data)
+
+
+def _damage(night: Night, rng: Random, data: bytes) -> None:
+    place = rng.randrange(len(data))
+    night.world.platter.put(OUT, data[:place] + b"\0" + data[place + 1 :])
+    night.said.append(f"byte {place} of the results is damaged")
+    night.audit.lost(data, bound_s=None)
+
+
+def _provider(rng: Random, seed: int) -> SimulatorSettings:
+    rates: dict[str, float] = {}
+    if rng.random() < 0.7:
+        for name in rng.sample(FAILURES, rng.randint(1, len(FAILURES))):
+            rates[name] = rng.choice((0.02, 0.05, 0.1))
+        for name in rng.sample(MANNERS, rng.randint(0, len(MANNERS))):
+            rates[name] = rng.choice((0.1, 0.5))
+    outages = tuple(_outage(rng) for _ in range(rng.choice((0, 0, 0, 1, 1, 2))))
+    return SimulatorSettings(
+        seed=seed,
+        gather_s=1.0,
+        reply_tokens=(2, 30),
+        first_token_s=rng.choice((0.0, 0.1, 0.5, 3.0)),
+        speed_tps=rng.choice((math.inf, 80.0, 10.0)),
+        faults=Faults(rates),
+        outages=outages,
+        models=("m",),
+        rpm=rng.choice((None, None, 60)),
+        books=True,
+    )
+
+
+def _outage(rng: Random) -> Outage:
+    begins = rng.choice((0.0, rng.uniform(0, 3), rng.uniform(0, 100)))
+    return Outage(
+        from_s=begins,
+        to_s=begins + 10 ** rng.uniform(0, 3.8),
+        how=rng.choice(("refuse", "500", "503", "429")),
+    )
+
+
+def _limits(rng: Random) -> LimitSettings:
+    return LimitSettings(default=LaneLimits(rpm=60.0)) if rng.random() < 0.2 else LimitSettings()
+
+
+# ---------------------------------------------------------------- what may be done to a run
+
+
+def _when(rng: Random) -> float:
+    """Rather soon: there is not much to do, and beginnings are delicate."""
+    return 10 ** rng.uniform(-2.5, 1.5)
+
+
+def _nothing(night: Night, rng: Random) -> Disturbance:
+    return Disturbance(name="undisturbed", loses_power=rng.random() < 0.2)
+
+
+def _kill(night: Night, rng: Random) -> Disturbance:
+    at = _when(rng)
+    return Disturbance(name=f"killed at {at:.3f} s", during=kill_at(at), loses_power=rng.random() < 0.4)
+
+
+def _kill_at_step(night: Night, rng: Random) -> Disturbance:
+    return _killed_at(rng.randint(1, 120), rng.random(), rng)
+
+
+def _killed_at(step: int, part: float, rng: Random) -> Disturbance:
+    def plan(number: int, operation: str) -> Fault | None:
+        # A kill may come between the pages of a long write; a few bytes are written, or they are not.
+        return Fault(Killed(), part if operation == "write" else round(part)) if number == step else None
+
+    return Disturbance(name=f"killed at step {step}", disk=plan, loses_power=rng.random() < 0.4)
+
+
+def _kill_early(night: Night, rng: Random) -> Disturbance:
+    at = rng.uniform(0.0, 3.0 * night.world.provider.settings.first_token_s + 0.2)
+    return Disturbance(name=f"killed at {at:.3f} s", during=kill_at(at), loses_power=rng.random() < 0.3)
+
+
+def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
+    return _killed_at(rng.randint(8, 12 + 4 * len(night.sketches)), rng.random(), rng)
+
+
+def _stop(night: Night, rng: Random) -> Disturbance:
+    at, patience = _when(rng), rng.choice((0.0, 1.0, 100.0))
+
+    def during(run: Run) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at(at, lambda: run.stop("interrupted", exit_code=130))
+        loop.call_at(at + patience, run.abort)
+
+    return Disturbance(name=f"stopped at {at:.3f} s", during=during, stopped=True, loses_power=rng.random() < 0.2)
+
+
+def _fault(night: Night, rng: Random) -> Disturbance:
+    step, code, part = rng.randint(1, 120), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS)), rng.random()
+    name = f"{errno.errorcode[code]} at step {step}"
+    disk = nth(step, Fault(refusal(code), part))
+    return Disturbance(name=name, disk=disk, disk_fails=True, loses_power=rng.random() < 0.2)
+
+
+def _bad_disk(night: Night, rng: Random) -> Disturbance:
+    """From some step on, every operation of a kind fails."""
+    step, code = rng.randint(1, 60), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS))
+    kinds = rng.sample(("open", "write", "pwrite", "fsync", "fsync folder", "rename", "truncate", "unlink"), 3)
+
+    def plan(number: int, operation: str) -> Fault | None:
+        return Fault(refusal(code), 0.5) if number >= step and operation in kinds else None
+
+    return Disturbance(name=f"{errno.errorcode[code]} on {kinds} from step {step}", disk=plan, disk_fails=True)
+
+
+def _short_writes(night: Night, rng: Random) -> Disturbance:
+    chance = Random(rng.random())
+
+    def plan(number: int, operation: str) -> Fault | None:
+        return Fault(None, chance.uniform(0.3, 1.0)) if operation == "write" and chance.random() < 0.7 else None
+
+    return Disturbance(name="short writes", disk=plan)
+
+
+def _full(night: Night, rng: Random) -> Disturbance:
+    return Disturbance(name="the disk is full", room_bytes=rng.randint(0, 4000), disk_fails=True)
+
+
+TROUBLES: tuple[Trouble, ...] = (
+    _nothing,
+    _kill,
+    _kill,
+    _kill_at_step,
+    _kill_at_step,
+    _stop,
+    _fault,
+    _bad_disk,
+    _short_writes,
+    _full,
+)

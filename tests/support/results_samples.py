@@ -1,0 +1,132 @@
+"""Results to write, and a run in small: what the pipeline does with a journal, without anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from processor.core.models import Failure, Reply, Result, Timing, Usage
+from processor.output.job_index import Standing
+from processor.output.results_file import Journal
+from processor.output.sink import WHOLE
+
+OUT = Path("/out/results.jsonl")
+ERRORS = Path("/out/results.errors.jsonl")
+DAMAGED = Path("/out/results.damaged.jsonl")
+STATE = Path("/out/results.jsonl.state")
+
+TIMING = Timing(started_at="2026-01-01T00:00:00.000Z", queued_s=0.0, first_token_s=0.1, total_s=0.2)
+
+
+def print_of(name: str) -> str:
+    """A fingerprint that goes with a name."""
+    return name.encode().hex().ljust(32, "0")[-32:]
+
+
+def reply(name: str, text: str = "hello", *, request: str | None = None, attempts: int = 1, **more) -> Result:
+    return Result(
+        fingerprint=print_of(request or name),
+        custom_id=name,
+        line=more.pop("line", 1),
+        reply=Reply(status_code=200, request_id="r-1", body={"object": "chat.completion", "text": text}),
+        usage=Usage(prompt_tokens=1, completion_tokens=2),
+        attempts=attempts,
+        timing=TIMING,
+        **more,
+    )
+
+
+def failure(name: str, code: str = "timeout", *, request: str | None = None, attempts: int = 6, **more) -> Result:
+    return Result(
+        fingerprint=print_of(request or name),
+        custom_id=name,
+        line=more.pop("line", 1),
+        failure=Failure(code=code, message="no", own_fault=more.pop("own_fault", False)),
+        attempts=attempts,
+        timing=TIMING,
+        **more,
+    )
+
+
+def bad_line(number: int, text: str = "{", custom_id: str | None = None, code: str = "invalid_json") -> Result:
+    return Result(
+        fingerprint=print_of(text),
+        custom_id=custom_id,
+        line=number,
+        failure=Failure(code=code, message=f"jobs.jsonl:{number}: broken"),
+    )
+
+
+def rows(data: bytes | Path | None) -> list[dict]:
+    if isinstance(data, Path):
+        data = data.read_bytes() if data.exists() else None
+    return [json.loads(line) for line in (data or b"").splitlines()]
+
+
+class Provider:
+    """Answers with a text made from the request. ``refuses`` and ``fails`` name jobs that get no reply."""
+
+    def __init__(self, *, refuses: Iterable[str] = (), fails: Iterable[str] = ()) -> None:
+        self.refuses = set(refuses)
+        self.fails = set(fails)
+        self.sent: Counter[str] = Counter()
+
+    async def __call__(self, name: str, request: str, attempts: int, line: int) -> Result:
+        self.sent[name] += 1
+        await asyncio.sleep(0.01 * (1 + line % 3))
+        if name in self.refuses:
+            return failure(name, "rejected", request=request, own_fault=True, attempts=attempts, line=line)
+        if name in self.fails:
+            return failure(name, request=request, attempts=attempts, line=line)
+        return reply(name, f"reply to {request}", request=request, attempts=attempts, line=line)
+
+
+class SmallRun:
+    """Runs a job file of (name, request) pairs; a name None is a line that is no job.
+
+    ``written`` maps what ``append`` has returned for to the loop's time then.
+    """
+
+    def __init__(
+        self, jobs: list[tuple[str | None, str]], provider: Provider, *, at_once: int = 3, resend: bool = False
+    ):
+        self.jobs = jobs
+        self.provider = provider
+        self.at_once = at_once
+        self.resend = resend
+        self.written: dict[str, float] = {}
+        self.found: dict[str, Standing] = {}
+
+    async def __call__(self, journal: Journal) -> None:
+        queue = iter(enumerate(self.jobs, 1))
+        async with journal:
+            tasks = [asyncio.create_task(self._worker(journal, queue)) for _ in range(self.at_once)]
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            for task in done:
+                task.result()
+            await journal.close(WHOLE)
+
+    async def _worker(self, journal: Journal, queue) -> None:
+        for line, (name, request) in queue:
+            if name is None:
+                await journal.append(bad_line(line, request))
+                continue
+            self.found[name] = standing = journal.ledger.meet(name, print_of(request))
+            if standing is Standing.DUPLICATE:
+                await journal.append(bad_line(line, request, name, "duplicate_custom_id"))
+            elif standing in (Standing.NEW, Standing.FAILED) or (standing is Standing.CHANGED and self.resend):
+                await self._work(journal, name, request, line)
+
+    async def _work(self, journal: Journal, name: str, request: str, line: int) -> None:
+        attempts = journal.ledger.attempts(name) + 1
+        journal.intend(name, attempts)
+        result = await self.provider(name, request, attempts, line)
+        await journal.append(result)
+        if result.reply:
+            self.written[name] = asyncio.get_running_loop().time()

@@ -1,0 +1,82 @@
+"""The transport against the simulated provider over HTTP, which knows what it said."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from processor.core.errors import RequestError
+from processor.core.models import JSON, Job, Secret, Target
+from processor.http.client import HttpTransport
+from processor.http.settings import TransportSettings
+from processor.simulator.faults import Faults
+from processor.simulator.http_server import serve
+from processor.simulator.provider import Provider
+from processor.simulator.settings import SimulatorSettings
+
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+KINDS: tuple[tuple[str, JSON], ...] = (
+    ("/v1/chat/completions", {}),
+    ("/v1/chat/completions", {"n": 3}),
+    ("/v1/chat/completions", {"tools": [TOOL], "tool_choice": "required"}),
+    ("/v1/completions", {"n": 2}),
+    ("/v1/chat/completions", {"stream": False}),
+)
+
+
+def job_of(number: int) -> Job:
+    path, more = KINDS[number % len(KINDS)]
+    asked: JSON = {"messages": [{"role": "user", "content": f"Question {number}?"}]}
+    if path == "/v1/completions":
+        asked = {"prompt": f"Question {number}:"}
+    body = {"model": "gpt-4o-mini", **asked, "max_tokens": 40, **more}
+    return Job(line=number, custom_id=str(number), fingerprint="0" * 32, path=path, model="gpt-4o-mini", body=body)
+
+
+async def night(faults: str, jobs: int, attempts: int) -> tuple[dict[int, JSON], list[str], Provider]:
+    """The replies by job, the codes of the errors met, and the provider."""
+    settings = SimulatorSettings(
+        first_token_s=0.001, speed_tps=20_000, faults=Faults.parse(faults), reply_tokens=(5, 60)
+    )
+    provider = Provider(settings)
+    server = await serve(provider)
+    target = Target(base_url=server.base_url, key=Secret("not-a-key"))
+    replies: dict[int, JSON] = {}
+    codes: list[str] = []
+    at_once = asyncio.Semaphore(30)
+
+    async def one(number: int, transport: HttpTransport) -> None:
+        for _ in range(attempts):
+            try:
+                async with at_once:
+                    replies[number] = (await transport(job_of(number), target, lambda _: None)).body
+            except RequestError as error:
+                codes.append(error.code)
+            else:
+                return
+
+    try:
+        async with HttpTransport(TransportSettings(stall_timeout_s=0.2)) as transport:
+            await asyncio.gather(*(one(number, transport) for number in range(jobs)))
+    finally:
+        await server.close()
+    return replies, codes, provider
+
+
+def without_usage(body: JSON) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "usage"}
+
+
+@pytest.mark.parametrize("faults", ["", "all=0.05,burst_429=0"])
+def test_every_reply_is_what_the_provider_said(faults: str) -> None:
+    jobs = 200
+    replies, codes, provider = asyncio.run(asyncio.wait_for(night(faults, jobs, attempts=12), 60))
+    assert len(replies) == jobs
+    assert bool(codes) == bool(faults)
+    for number, body in replies.items():
+        job = job_of(number)
+        expected = provider.expected_body(job.path, job.body)
+        assert without_usage(body) == without_usage(expected)
+        assert body.get("usage", expected["usage"]) == expected["usage"]

@@ -1,0 +1,86 @@
+"""What makes two requests the same request."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.input.fingerprints import digest, fingerprint
+from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, Draft, parse
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def shuffled(value: Any) -> Any:
+    """The same with the keys of all objects in reverse."""
+    if isinstance(value, dict):
+        return {key: shuffled(value[key]) for key in reversed(value)}
+    return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+
+def draft(**entry: Any) -> Draft:
+    return parse(orjson.dumps(entry), 1, Defaults())
+
+
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
+def test_the_order_of_keys_is_irrelevant(body: dict[str, Any]) -> None:
+    assert fingerprint(CHAT, shuffled(body)) == fingerprint(CHAT, body)
+
+
+DELIVERY = st.fixed_dictionaries(
+    {}, optional={"stream": st.booleans(), "stream_options": st.just({"include_usage": True})}
+)
+
+
+@given(DELIVERY)
+def test_how_a_reply_is_delivered_is_irrelevant(options: dict[str, Any]) -> None:
+    assert fingerprint(CHAT, {**BODY, **options}) == fingerprint(CHAT, BODY)
+
+
+def test_it_is_the_digest_of_path_and_body_with_sorted_keys() -> None:
+    text = b'["/v1/chat/completions",{"messages":[{"content":"Hi","role":"user"}],"model":"m"}]'
+    assert fingerprint(CHAT, BODY) == blake2b(text, digest_size=16).hexdigest() == digest(text)
+    assert len(fingerprint(CHAT, BODY)) == 32
+
+
+def test_path_and_body_make_a_difference() -> None:
+    marks = {
+        fingerprint(CHAT, BODY),
+        fingerprint(COMPLETIONS, BODY),
+        fingerprint(CHAT, {**BODY, "model": "n"}),
+        fingerprint(CHAT, {**BODY, "temperature": 0}),
+    }
+    assert len(marks) == 4
+
+
+def test_metadata_tells_jobs_without_a_name_apart() -> None:
+    marks = {draft(model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, {"a": 1})}
+    assert len(marks) == 3
+
+
+def test_metadata_makes_no_difference_to_a_job_with_a_name() -> None:
+    marks = {draft(id="a", model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, None)}
+    assert len(marks) == 1
+
+
+def test_the_same_request_is_the_same_in_all_three_shapes() -> None:
+    short = draft(model="m", prompt="Hi")
+    bare = draft(**BODY)
+    batch = draft(custom_id="a", method="POST", url=CHAT, body=BODY)
+    assert short.fingerprint == bare.fingerprint == batch.fingerprint
+
+
+def test_what_flags_and_settings_say_is_not_in_it() -> None:
+    entry = orjson.dumps({"id": "a", "prompt": "Hi"})
+    marks = {parse(entry, 1, Defaults(model=model)).fingerprint for model in ("m", "n")}
+    assert len(marks) == 1

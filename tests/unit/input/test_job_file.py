@@ -1,0 +1,231 @@
+"""Where the jobs come from: files and pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processor.core.errors import ConfigError, InputError
+from processor.input import job_file as source_module
+from processor.input.fingerprints import digest
+from processor.input.job_file import CHUNK_BYTES, BadLine, Source
+from processor.input.job_formats import Defaults, Draft
+
+JOB = b'{"model": "m", "prompt": "Hi"}'
+
+
+def read(path: Path | str, **more: Any) -> list[Draft | BadLine]:
+    async def all_of_it() -> list[Draft | BadLine]:
+        source = Source(str(path), Defaults(), **more)
+        try:
+            return [found async for found in source]
+        finally:
+            source.close()
+
+    return asyncio.run(all_of_it())
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes(JOB + b"\n\nbroken\n" + JOB)
+    return path
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A pipe in the place of standard input; its writing end."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(source_module, "STDIN", reader)
+    with open(writer, "wb", buffering=0) as file:
+        yield file
+    os.close(reader)
+
+
+def test_a_file_is_read_line_by_line(jobs: Path) -> None:
+    first, broken, last = read(jobs)
+    assert isinstance(first, Draft)
+    assert isinstance(last, Draft)
+    assert (first.line, last.line) == (1, 4)
+    assert isinstance(broken, BadLine)
+    assert (broken.line, broken.code, broken.custom_id) == (3, "invalid_json", None)
+    assert broken.fingerprint == digest(b"broken")
+
+
+class Failing:
+    """A file on a disk that can be read only so far."""
+
+    def __init__(self, file: Any, chunks: int) -> None:
+        self._file = file
+        self._chunks = chunks
+
+    def read(self, size: int) -> bytes:
+        self._chunks -= 1
+        if self._chunks < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        chunk: bytes = self._file.read(size)
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def failing_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = source_module._open
+    monkeypatch.setattr(source_module, "_open", lambda path: Failing(opened(path), chunks))
+
+
+def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes((JOB + b"\n") * (CHUNK_BYTES // 8))
+    failing_after(1, monkeypatch)
+    last = 0
+
+    async def all_of_it() -> None:
+        nonlocal last
+        with closing(Source(str(path), Defaults())) as source:
+            async for found in source:
+                last = found.line
+
+    with pytest.raises(InputError, match=r"cannot read .*jobs.jsonl: input/output error"):
+        asyncio.run(all_of_it())
+    assert last == CHUNK_BYTES // len(JOB + b"\n")
+
+
+def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_after(0, monkeypatch)
+    with closing(Source(str(jobs), Defaults())) as source, pytest.raises(ConfigError, match="input/output error"):
+        source.count()
+
+
+def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*args: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(source_module, "WORTH_PASSING_BYTES", 0)
+    monkeypatch.setattr(os, "pread", unreadable)
+
+    async def all_of_it() -> None:
+        with closing(Source(str(jobs), Defaults())) as source:
+            async for _ in source.unfinished(lambda identities, begin, end: begin):
+                pass
+
+    with pytest.raises(InputError, match="input/output error"):
+        asyncio.run(all_of_it())
+
+
+def test_lines_longer_than_a_chunk_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes(b'{"model": "m", "prompt": "%b"}\n' % (b"x" * 3 * CHUNK_BYTES) + JOB)
+    assert [type(found) for found in read(path)] == [Draft, Draft]
+
+
+def test_a_line_too_long_is_a_bad_line_and_reading_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes(b"x" * 3 * 2**20 + b"\n" + JOB + b"\n")
+    bad, good = read(path, max_line_bytes=2**20)
+    assert isinstance(good, Draft)
+    assert isinstance(bad, BadLine)
+    assert (bad.code, bad.message) == ("line_too_long", "3 MiB, over the 1 MiB that a line may have")
+    assert bad.fingerprint == digest(b"x" * 3 * 2**20)
+
+
+def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
+    source = Source(str(jobs), Defaults())
+
+    async def all_of_it() -> int:
+        return len([found async for found in source])
+
+    assert source.count() == 3
+    assert asyncio.run(all_of_it()) == 3
+    assert source.count() == 3
+    source.close()
+
+
+def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
+    async def run() -> list[Draft | BadLine]:
+        source = Source("-", Defaults())
+        assert source.count() is None
+        found = []
+        stdin.write(JOB + b"\n" + JOB[:10])
+        async for line in source:
+            found.append(line)
+            if len(found) == 1:  # it did not wait for the second line to be complete
+                stdin.write(JOB[10:])
+                stdin.close()
+        source.close()
+        return found
+
+    assert [type(line) for line in asyncio.run(run())] == [Draft, Draft]
+
+
+def test_waiting_for_a_pipe_can_be_broken_off(stdin: Any) -> None:
+    async def run() -> None:
+        source = Source("-", Defaults())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                async for _ in source:
+                    raise AssertionError("there is nothing to read")
+        source.close()
+
+    asyncio.run(run())
+
+
+def test_standard_input_may_be_a_file(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with jobs.open("rb") as file:
+        monkeypatch.setattr(source_module, "STDIN", file.fileno())
+        assert len(read("-")) == 3
+
+
+def test_a_device_that_holds_nothing_is_read_to_its_end() -> None:
+    assert read(os.devnull) == []
+
+
+def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)  # keeps opening it from waiting
+    os.write(writer, JOB + b"\n")
+
+    async def run() -> Draft | BadLine:
+        source = Source(str(path), Defaults())
+        found = await anext(aiter(source))
+        source.close()
+        return found
+
+    assert isinstance(asyncio.run(run()), Draft)
+    os.close(writer)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot read .*nope\.jsonl: no such file or directory$"):
+        Source(str(tmp_path / "nope.jsonl"), Defaults())
+
+
+def test_a_folder_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot read .*: is a directory$"):
+        Source(str(tmp_path), Defaults())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_an_unreadable_file_is_one_clear_line(jobs: Path) -> None:
+    jobs.chmod(0)
+    with pytest.raises(ConfigError, match=r"^cannot read .*: permission denied$"):
+        Source(str(jobs), Defaults())
+
+
+def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    monkeypatch.setattr(source_module, "STDIN", reader)
+    with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
+        Source("-", Defaults())

@@ -1,0 +1,257 @@
+"""One line → a job or what is wrong with it: the three shapes of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.core.models import Job
+from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, Draft, NoJob, identity, parse
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def draft(entry: Any, **defaults: Any) -> Draft:
+    return parse(orjson.dumps(entry), 7, Defaults(**defaults))
+
+
+def job(entry: Any, **defaults: Any) -> Job:
+    found = draft(entry, **defaults)
+    return found.named(found.custom_id or found.fingerprint)
+
+
+def wrong(data: Any, **defaults: Any) -> tuple[str, str]:
+    """The code and message of a line that is no job."""
+    with pytest.raises(NoJob) as caught:
+        parse(data if isinstance(data, bytes) else orjson.dumps(data), 7, Defaults(**defaults))
+    return caught.value.code, str(caught.value)
+
+
+# ---------------------------------------------------------------- with a body: OpenAI Batch
+
+
+def test_a_batch_line_is_sent_to_its_url_with_its_body_as_it_is() -> None:
+    body = {"model": "gpt-4o", "messages": MESSAGES, "metadata": {"of": "the request"}, "temperature": 0}
+    found = job({"custom_id": "a", "method": "POST", "url": CHAT, "body": body})
+    assert (found.custom_id, found.path, found.model, found.line) == ("a", CHAT, "gpt-4o", 7)
+    assert found.body == body
+    assert not found.has_metadata
+
+
+def test_a_batch_line_may_carry_metadata_beside_its_body() -> None:
+    found = job({"custom_id": "a", "body": {"model": "m", "messages": MESSAGES}, "metadata": [1, None]})
+    assert found.has_metadata
+    assert found.metadata == [1, None]
+
+
+def test_body_goes_before_messages_and_messages_before_prompt() -> None:
+    body = {"model": "m", "messages": MESSAGES}
+    assert job({"body": body, "messages": [], "prompt": "x"}).body == body
+    assert job({"model": "m", "messages": MESSAGES, "prompt": "x"}).body["messages"] == MESSAGES
+
+
+# ---------------------------------------------------------------- with messages: a bare request body
+
+
+def test_a_bare_body_is_sent_without_what_is_about_the_job() -> None:
+    found = job({"model": "m", "messages": MESSAGES, "metadata": {"k": 1}, "seed": 3, "id": "x", "url": CHAT})
+    assert found.body == {"model": "m", "messages": MESSAGES, "seed": 3}
+    assert (found.custom_id, found.metadata) == ("x", {"k": 1})
+
+
+def test_metadata_of_null_is_carried_through_too() -> None:
+    assert job({"model": "m", "messages": MESSAGES, "metadata": None}).has_metadata
+
+
+# ---------------------------------------------------------------- with a prompt: short
+
+
+def test_a_prompt_becomes_a_user_message() -> None:
+    assert job({"id": "a", "model": "m", "prompt": "Hi", "max_tokens": 5}).body == {
+        "model": "m",
+        "max_tokens": 5,
+        "messages": MESSAGES,
+    }
+
+
+def test_system_becomes_the_first_message() -> None:
+    assert job({"model": "m", "prompt": "Hi", "system": "Be brief."}).body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        *MESSAGES,
+    ]
+
+
+def test_a_prompt_may_be_a_list_of_parts() -> None:
+    parts = [{"type": "text", "text": "Hi"}]
+    assert job({"model": "m", "prompt": parts}).body["messages"] == [{"role": "user", "content": parts}]
+
+
+def test_for_completions_the_prompt_is_the_prompt() -> None:
+    found = job({"id": "a", "url": COMPLETIONS, "model": "m", "prompt": ["Once", "Twice"], "n": 2})
+    assert found.path == COMPLETIONS
+    assert found.body == {"model": "m", "prompt": ["Once", "Twice"], "n": 2}
+
+
+# ---------------------------------------------------------------- what is not said
+
+
+def test_the_endpoint_of_the_run_holds_where_there_is_no_url() -> None:
+    assert job({"model": "m", "prompt": "Hi"}, endpoint=COMPLETIONS).path == COMPLETIONS
+    assert job({"model": "m", "prompt": "Hi", "url": CHAT}, endpoint=COMPLETIONS).path == CHAT
+
+
+def test_the_model_of_the_run_holds_where_none_is_named() -> None:
+    found = job({"prompt": "Hi"}, model="m")
+    assert (found.model, found.body["model"]) == ("m", "m")
+    assert job({"prompt": "Hi", "model": "mine"}, model="m").model == "mine"
+
+
+def test_a_job_without_a_name_is_left_to_be_named() -> None:
+    assert draft({"model": "m", "prompt": "Hi"}).custom_id is None
+    assert draft({"model": "m", "prompt": "Hi", "id": None}).custom_id is None
+
+
+def test_custom_id_and_id_are_one_namespace_and_numbers_are_names() -> None:
+    assert draft({"model": "m", "prompt": "Hi", "id": "a"}).custom_id == "a"
+    assert draft({"model": "m", "prompt": "Hi", "custom_id": "b", "id": "a"}).custom_id == "b"
+    assert draft({"model": "m", "prompt": "Hi", "id": 17}).custom_id == "17"
+
+
+def test_a_job_that_says_so_is_not_streamed() -> None:
+    assert job({"model": "m", "prompt": "Hi"}).streamed
+    assert job({"model": "m", "prompt": "Hi", "stream": True}).streamed
+    assert not job({"model": "m", "prompt": "Hi", "stream": False}).streamed
+
+
+# ---------------------------------------------------------------- what is no job
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "message"),
+    [
+        (b'{"prompt": "\xff"}', "not_utf8", "not UTF-8: byte 0xff at column 13"),
+        (b'{"prompt": ', "invalid_json", "broken JSON: "),
+        (b"{'prompt': 'x'}", "invalid_json", "broken JSON: "),
+        (b'{"a": NaN}', "invalid_json", "broken JSON: "),
+        (b'{"a": 1} {"b": 2}', "invalid_json", "broken JSON: "),
+        (b'{"a": "\\ud800"}', "invalid_json", "broken JSON: "),
+        ([], "not_an_object", "not a JSON object but an empty array"),
+        ("text", "not_an_object", "not a JSON object but a string"),
+        (17, "not_an_object", "not a JSON object but a number"),
+        (None, "not_an_object", "not a JSON object but null"),
+        (True, "not_an_object", "not a JSON object but a boolean"),
+        ({}, "invalid_job", "has neither body, messages nor prompt"),
+        ({"id": ""}, "invalid_job", "custom_id must be a non-empty string, not an empty string"),
+        ({"id": 1.5}, "invalid_job", "custom_id must be a non-empty string, not a number"),
+        ({"custom_id": ["a"]}, "invalid_job", "custom_id must be a non-empty string, not an array"),
+        ({"id": True}, "invalid_job", "custom_id must be a non-empty string, not a boolean"),
+        ({"prompt": "x"}, "invalid_job", "names no model: give it one, or set --model"),
+        ({"prompt": "x", "model": ""}, "invalid_job", "model must be a non-empty string, not an empty string"),
+        ({"prompt": "x", "model": 4}, "invalid_job", "model must be a non-empty string, not a number"),
+        ({"prompt": "", "model": "m"}, "invalid_job", "prompt must be text, not an empty string"),
+        ({"prompt": {}, "model": "m"}, "invalid_job", "prompt must be text, not an empty object"),
+        ({"prompt": "", "model": "m", "url": COMPLETIONS}, "invalid_job", "has no prompt"),
+        ({"messages": MESSAGES, "model": "m", "url": COMPLETIONS}, "invalid_job", "has no prompt"),
+        ({"messages": [], "model": "m"}, "invalid_job", "has no messages"),
+        ({"messages": "x", "model": "m"}, "invalid_job", "has no messages"),
+        ({"messages": ["x"], "model": "m"}, "invalid_job", "every message must be an object"),
+        ({"body": None}, "invalid_job", "body must be an object, not null"),
+        ({"body": {}}, "invalid_job", "has no messages"),
+        ({"body": {}, "method": "GET"}, "invalid_job", "method must be POST, not 'GET'"),
+        ({"body": {}, "method": None}, "invalid_job", "method must be POST, not null"),
+        (
+            {"body": {}, "url": "/v1/embeddings"},
+            "invalid_job",
+            "url must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",
+        ),
+        (
+            {"prompt": "x", "model": "m", "url": COMPLETIONS, "system": "s"},
+            "invalid_job",
+            "system has no place in a text completion: put it into the prompt",
+        ),
+    ],
+)
+def test_a_line_that_is_no_job_says_what_is_wrong(data: Any, code: str, message: str) -> None:
+    found = wrong(data)
+    assert found[0] == code
+    assert found[1].startswith(message)
+    assert "\n" not in found[1]
+
+
+def test_broken_json_says_where() -> None:
+    assert wrong(b'{"prompt": x}')[1].endswith("at column 12")
+
+
+def test_what_can_be_read_but_not_written_again_is_no_job() -> None:
+    deep = b'{"prompt": "x", "model": "m", "more": ' + b"[" * 400 + b"]" * 400 + b"}"
+    assert wrong(deep) == ("invalid_job", "is nested too deeply")
+
+
+def test_a_strange_url_is_shown_in_short() -> None:
+    assert len(wrong({"body": {}, "url": "x" * 10_000})[1]) < 200
+    assert wrong({"body": {}, "url": {"a": 1}})[1].endswith("not an object")
+
+
+def test_a_line_that_is_no_job_keeps_the_name_it_gives() -> None:
+    with pytest.raises(NoJob) as caught:
+        draft({"id": "a"})
+    assert caught.value.custom_id == "a"
+
+
+# ---------------------------------------------------------------- skimmed
+
+
+values = (
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "POST", "GET", "m", CHAT, COMPLETIONS])
+)
+asked = st.sampled_from([MESSAGES, "Hi", [], ["Hi"], 5, None])
+parts = {"model": values, "messages": asked, "prompt": asked, "system": values, "stream": values, "n": values}
+bodies = st.fixed_dictionaries({}, optional=parts)
+entries = st.fixed_dictionaries(
+    {},
+    optional={
+        **parts,
+        "custom_id": values,
+        "id": values,
+        "method": st.sampled_from(["POST", "POST", "GET", 1]),
+        "url": st.sampled_from([CHAT, COMPLETIONS, CHAT, "/v1/other", None]),
+        "body": bodies | values,
+        "metadata": values | st.dictionaries(st.sampled_from("ab"), values),
+    },
+)
+
+
+@settings(max_examples=500)
+@given(entries | values, st.sampled_from([b"", b"\n", b" \r\n", b"}"]), st.sampled_from([None, "m"]))
+def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
+    entry: Any, end: bytes, model: str | None
+) -> None:
+    line, defaults = orjson.dumps(entry) + end, Defaults(model=model)
+    try:
+        found = parse(line.strip(), 1, defaults)
+    except NoJob:
+        return  # whatever it is known by then, no reply was ever given to it
+    assert identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [],
+        {"id": [], "model": "m", "messages": MESSAGES},
+        {"method": "GET", "model": "m", "messages": MESSAGES},
+        {"url": "/v1/other", "model": "m", "messages": MESSAGES},
+        {"messages": MESSAGES},
+        {"model": "m"},
+    ],
+)
+def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
+    with pytest.raises(NoJob):
+        parse(orjson.dumps(entry), 1, Defaults())
+    for model in (None, ""):
+        with pytest.raises(NoJob):
+            identity(orjson.dumps(entry), Defaults(model=model))

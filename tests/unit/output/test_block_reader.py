@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.core.errors import ConfigError
+from processor.core.job_keys import check_of, job_key
+from processor.output import block_reader, scanner
+from processor.output.block_reader import Block, lines, read_block, read_span, spans
+from processor.output.index_entry import PACKED, REPLIED, SIMULATED, read_entry
+from processor.output.results_file import Journal
+from processor.output.row_json import encode
+from processor.output.storage import RealDisk
+from processor.simulator.fault_injecting_storage import MemoryDisk, Platter
+from processor.simulator.virtual_clock import inline
+from tests.support.results_samples import reply
+
+PATH = Path("/out/results.jsonl")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """So small that lines are longer than blocks, and blocks than chunks."""
+    monkeypatch.setattr(block_reader, "CHUNK_BYTES", 512)
+    monkeypatch.setattr(block_reader, "REST_BYTES", 64)
+    monkeypatch.setattr(block_reader, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(scanner, "WORTH_A_HELPER_BYTES", 1)
+
+
+def file_of(data: bytes):
+    platter = Platter()
+    platter.put(PATH, data)
+    return MemoryDisk(platter).open(PATH, "read")
+
+
+def together(found: list[Block]) -> tuple:
+    return (
+        b"".join(block.entries for block in found),
+        sum(block.lines for block in found),
+        sum(block.damaged for block in found),
+        sum(block.foreign for block in found),
+        [block.torn_bytes for block in found if block.torn_bytes],
+        any(block.unended for block in found),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.binary(max_size=9).map(lambda raw: raw.replace(b"\n", b"").replace(b"\r", b"")), max_size=12),
+    st.booleans(),
+    st.integers(1, 20),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_every_line_belongs_to_exactly_one_block_wherever_the_blocks_begin(raws, ended, size, chunk, rest):
+    data = b"\n".join(raws) + (b"\n" if ended else b"")
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.setattr(block_reader, "CHUNK_BYTES", chunk)
+        patch.setattr(block_reader, "REST_BYTES", rest)
+        file = file_of(data)
+        found = [
+            raw for start in range(0, len(data), size) for batch in lines(file, start, start + size) for raw in batch
+        ]
+    assert found == data.splitlines(keepends=True)
+
+
+def test_a_line_of_50_mb_is_no_trouble():
+    huge = encode(reply("huge", "x" * 50_000_000))
+    file = file_of(encode(reply("a")) + huge + encode(reply("b")))
+    found = read_block(file, 0, file.size(), replies=True)
+    assert list(PACKED.iter_unpack(found.entries)) == [
+        tuple(read_entry(raw[:-1])) for raw in (encode(reply("a")), huge, encode(reply("b")))
+    ]
+
+
+@pytest.mark.parametrize("raw", [b'{"id":"12', b"", b'{"id":"12\0\0\0'])
+def test_what_is_left_of_a_row_is_not_taken_for_another_file(raw):
+    block = read_block(file_of(raw + b"\n" + encode(reply("a"))), 0, 1 << 20, replies=True)
+    assert (block.lines, block.damaged, block.foreign) == (2, bool(raw), 0)
+
+
+ROW = encode(reply("a", "“Yes”, \\n he said", line=7))
+AROUND = [encode(reply("before")), encode(reply("behind"))]
+
+
+@st.composite
+def damaged(draw) -> bytes:
+    """A row with a stretch of it overwritten, zeroed, cut out or doubled, or a byte of it changed."""
+    start = draw(st.integers(0, len(ROW) - 1))
+    end = draw(st.integers(start + 1, min(len(ROW), start + 40)))
+    piece = ROW[start:end]
+    bent = [bytes([piece[0] ^ 1 << bit]) + piece[1:] for bit in range(8)]
+    put = [b"", bytes(len(piece)), piece * 2, b"\n" + piece[1:], piece[:-1] + b"\n", b",", b"}", b'"', *bent]
+    other = draw(st.sampled_from(put) | st.binary(min_size=len(piece), max_size=len(piece)))
+    return ROW[:start] + other + ROW[end:]
+
+
+def judged(raw: bytes) -> tuple | None:
+    """From the words of the contract, by a parser that builds all of the row and is not ours."""
+    try:
+        row = json.loads(raw)
+        row["response"]["body"]
+        attempts, line = row["attempts"], row["line"]
+        if row["error"] is not None or not type(attempts) is type(line) is int or min(attempts, line) < 0:
+            return None
+        flags = REPLIED | SIMULATED * ("simulated" in row)
+        return job_key(row["custom_id"]), check_of(row["id"]), min(attempts, 2**16 - 1), flags, min(line, 2**32 - 1)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def assert_only_rows_are_taken(raw: bytes) -> None:
+    data = AROUND[0] + raw + AROUND[1]
+    found = read_block(file_of(data), 0, len(data), replies=True)
+    lines_there = [line + b"\n" for line in data.split(b"\n")][:-1]
+    assert list(PACKED.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
+    wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not judged(line)]
+    assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
+
+
+@settings(max_examples=200, deadline=None)
+@given(damaged())
+def test_of_damaged_rows_only_those_are_taken_that_another_parser_takes_for_the_same(raw):
+    assert_only_rows_are_taken(raw)
+
+
+def test_so_it_is_for_every_byte_that_is_changed_or_lost_and_wherever_a_row_is_cut():
+    for at, byte in enumerate(ROW):
+        bent = [bytes([byte ^ 1 << bit]) for bit in range(8)]
+        for other in [b"", b"\0", b"\n", b",", b"}", b'"', *bent]:
+            assert_only_rows_are_taken(ROW[:at] + other + ROW[at + 1 :])
+        assert_only_rows_are_taken(ROW[:at] + b"\n")
+        assert_only_rows_are_taken(ROW[:at] + bytes(len(ROW) - at - 1) + b"\n")
+
+
+# ---------------------------------------------------------------- large files
+
+
+def sample(count: int) -> bytes:
+    rows = [encode(reply(f"job-{number}", "x" * (number % 700), line=number)) for number in range(1, count)]
+    rows[count // 2] = b'{"id":"damaged\n'
+    rows.insert(count // 3, b"\n")
+    return b"".join(rows) + encode(reply("torn"))[:77]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(sample(300))
+    with closing(RealDisk().open(path, "read")) as file:
+        alone = list(block_reader.blocks(file, replies=True))
+        assert [read_span(path, True, span) for span in spans(file.size())] == alone
+    assert together(alone)[1:4] == (301, 1, 1)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(sample(300))
+    journal = Journal(path, offload=inline)
+    assert journal.replied == 298
+    assert journal.found[path].damaged_lines == [152]
+    assert journal.found[path].torn
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind(tmp_path, started):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(sample(300))
+    with pytest.raises(ConfigError):
+        Journal(path, offload=inline, simulated=True)
+    assert started
+    assert all(process.returncode is not None for process in started)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.core.models import Failure, Reply, Result, Usage
+from processor.output.index_entry import FAILED, LINE, OWN_FAULT, REPLIED, SIMULATED, entry_of, job_key, read_entry
+from processor.output.row_json import encode
+from tests.support.results_samples import TIMING, bad_line, failure, print_of, reply
+
+KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
+
+
+def test_a_row_has_the_keys_of_the_contract_in_their_order():
+    line = encode(reply("a"))
+    row = json.loads(line)
+    assert list(row) == KEYS
+    assert list(row["response"]) == ["status_code", "request_id", "body"]
+    assert list(row["timing"]) == ["started_at", "queued_s", "first_token_s", "total_s"]
+    assert list(row["usage"]) == ["prompt_tokens", "completion_tokens", "total_tokens"]
+    assert row["error"] is None
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+
+
+def test_additions_stand_between_line_and_metadata_and_only_where_they_say_something():
+    more = {"usage_estimated": ("tools",), "has_metadata": True, "metadata": {"k": 1}, "simulated": True}
+    row = json.loads(encode(failure("a", own_fault=True, **more)))
+    assert list(row) == [*KEYS, "simulated", "usage_estimated", "own_fault", "metadata"]
+    assert row["metadata"] == {"k": 1}
+    assert row["usage_estimated"] == ["tools"]
+
+
+def test_metadata_null_is_carried_where_the_job_has_it():
+    assert json.loads(encode(reply("a", has_metadata=True)))["metadata"] is None
+    assert "metadata" not in json.loads(encode(reply("a")))
+
+
+def test_a_failed_row_has_its_code_and_message_and_the_refusing_response():
+    refused = replace(failure("a"), reply=Reply(status_code=400, request_id="q", body={"error": {"message": "no"}}))
+    row = json.loads(encode(refused))
+    assert row["error"] == {"code": "timeout", "message": "no"}
+    assert row["response"] == {"status_code": 400, "request_id": "q", "body": {"error": {"message": "no"}}}
+    assert json.loads(encode(failure("a")))["response"] is None
+
+
+def test_the_row_of_a_line_that_is_no_job_has_no_timing():
+    row = json.loads(encode(bad_line(7)))
+    assert (row["timing"], row["line"], row["custom_id"], row["attempts"]) == (None, 7, None, 0)
+
+
+def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
+    reported = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "details": {}}
+    computed = json.loads(encode(reply("a")))
+    assert (
+        computed["response"]["body"]["usage"]
+        == computed["usage"]
+        == Usage(prompt_tokens=1, completion_tokens=2).as_json()
+    )
+    body = {"text": "x", "usage": reported}
+    told = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), reported=Usage.reported(body))
+    row = json.loads(encode(told))
+    assert row["response"]["body"]["usage"] == reported
+    assert row["usage"]["total_tokens"] == 3
+
+
+def _nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [2**70, -(2**63) - 1, "half a pair: \ud83d", {"\udc00": 1}, math.nan, [math.inf], _nested(300), _nested(2000)],
+    ids=["int", "negative", "surrogate", "key", "nan", "inf", "deep", "abyss"],
+)
+def test_no_body_is_too_odd_to_be_kept_and_read_again(odd):
+    result = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body={"odd": odd, "text": "kept"}))
+    raw = encode(result)
+    assert raw.count(b"\n") == 1
+    assert read_entry(raw[:-1]) == entry_of(result, raw[:-1])
+    body = json.loads(raw)["response"]["body"]
+    assert body["text"] == "kept"
+    if not isinstance(odd, float | list):
+        assert body["odd"] == odd
+
+
+names = st.text(min_size=1, max_size=8) | st.just("half \ud83d")
+results = st.builds(
+    Result,
+    fingerprint=st.binary(min_size=16, max_size=16).map(bytes.hex),
+    custom_id=names,
+    line=st.integers(1, 2**33),
+    reply=st.just(Reply(status_code=200, request_id=None, body={"a": 1})),
+    failure=st.none()
+    | st.builds(
+        Failure,
+        code=st.sampled_from(["timeout", "rejected", "invalid_json"]),
+        message=st.text(),
+        own_fault=st.booleans(),
+    ),
+    attempts=st.integers(0, 2**17),
+    timing=st.none() | st.just(TIMING),
+    simulated=st.booleans(),
+)
+
+
+@given(results)
+def test_what_is_read_from_a_row_is_what_was_written(result):
+    raw = encode(result)[:-1]
+    assert read_entry(raw) == entry_of(result, raw)
+
+
+def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
+    def flags(result):
+        return read_entry(encode(result)[:-1]).flags
+
+    assert flags(reply("a")) == REPLIED
+    assert flags(reply("a", simulated=True)) == REPLIED | SIMULATED
+    assert flags(failure("a")) == FAILED
+    assert flags(failure("a", "rejected", own_fault=True)) == FAILED | OWN_FAULT
+    assert flags(bad_line(3)) == LINE
+    # A job can fail before anything is sent for it, too: what tells it apart is the code.
+    assert flags(replace(failure("a", "too_large"), timing=None)) == FAILED
+    assert read_entry(encode(reply("a"))[:-1]).key == job_key("a")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"{}",
+        b"\xff\xfe",
+        b'{"id":"' + print_of("a").encode() + b'","custom_id":"a"}',
+        b"[" * 3000,
+        encode(reply("a"))[:-2],
+        encode(reply("a"))[:-1] + encode(reply("b"))[:-1],
+        encode(reply("a")).replace(b'"custom_id":"a"', b'"custom_id":null')[:-1],
+        encode(reply("a")).replace(b'"attempts":1', b'"attempts":-1')[:-1],
+        encode(reply("a")).replace(b'"attempts":1', b'"attempts":"1"')[:-1],
+        encode(reply("a")).replace(b'"attempts":1', b'"attempts":true')[:-1],
+        encode(reply("a")).replace(b'"attempts":1', b'"attempts":1.5')[:-1],
+        encode(reply("a")).replace(b'"line":1', b'"line":null')[:-1],
+        encode(reply("a")).replace(b'"line":1', b'"line":1.0')[:-1],
+        encode(reply("a")).replace(b'"error":null', b'"error":7')[:-1],
+        encode(reply("a")).replace(print_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
+        encode(failure("a")).replace(b'"error":{', b'"error":null,"wrong":{')[:-1],
+    ],
+)
+def test_what_is_no_row_is_told_apart(line):
+    with pytest.raises(ValueError):
+        read_entry(line)
+
+
+def test_an_id_that_is_no_fingerprint_is_still_a_request_of_its_own():
+    odd = encode(reply("a")).replace(print_of("a").encode(), b"batch_req_1")[:-1]
+    other = encode(reply("a")).replace(print_of("a").encode(), b"batch_req_2")[:-1]
+    short = encode(reply("a")).replace(print_of("a").encode(), b"ab")[:-1]
+    assert len({read_entry(line).check for line in (odd, other, short)}) == 3
+    assert {len(read_entry(line).check) for line in (odd, other, short)} == {4}

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from processor.core.errors import OutputError
+from processor.output.job_index import Standing
+from processor.output.row_json import encode
+from processor.output.sink import WHOLE
+from processor.output.stdout_sink import StandardOutput
+from tests.support.results_samples import failure, print_of, reply, rows
+
+
+def pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def drain(end: int) -> bytes:
+    with os.fdopen(end, "rb") as file:
+        return file.read()
+
+
+def test_replies_go_to_standard_output_and_failures_to_standard_error():
+    (out, out_end), (err, err_end) = pipe(), pipe()
+
+    async def main():
+        async with StandardOutput(out=out_end, err=err_end) as sink:
+            sink.intend("a", 1)
+            await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
+            sink.rest("a", 1)
+            assert sink.ledger.meet("a", print_of("a")) is Standing.NEW
+            assert sink.ledger.meet("a", print_of("a")) is Standing.DUPLICATE
+            await sink.close(WHOLE)
+
+    asyncio.run(main())
+    os.close(out_end)
+    os.close(err_end)
+    assert drain(out) == encode(reply("a")) + encode(reply("c"))
+    assert [row["custom_id"] for row in rows(drain(err))] == ["b"]
+
+
+def test_a_closed_pipe_ends_the_run_in_one_line():
+    out, out_end = pipe()
+    os.close(out)
+
+    async def main():
+        sink = StandardOutput(out=out_end)
+        sink.intend("a", 1)
+        with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
+            await sink.append(reply("a"))
+        with pytest.raises(OutputError):
+            sink.intend("b", 1)
+        with pytest.raises(OutputError):
+            await sink.append(reply("b"))
+        await sink.close()
+
+    asyncio.run(main())
+    os.close(out_end)
+
+
+def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
+    out, out_end = pipe()
+    big = reply("a", "x" * 200_000)
+
+    async def main():
+        sink = StandardOutput(out=out_end)
+        task = asyncio.create_task(sink.append(big))
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        reader = asyncio.create_task(asyncio.to_thread(drain, out))
+        await task
+        await sink.close()
+        os.close(out_end)
+        return await reader
+
+    assert asyncio.run(main()) == encode(big)
+
+
+def test_cancelling_the_caller_leaves_a_whole_line():
+    out, out_end = pipe()
+    big = reply("a", "x" * 200_000)
+
+    async def main():
+        sink = StandardOutput(out=out_end)
+        task = asyncio.create_task(sink.append(big))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        reader = asyncio.create_task(asyncio.to_thread(drain, out))
+        await sink.close()
+        os.close(out_end)
+        return await reader
+
+    assert asyncio.run(main()) == encode(big)

@@ -1,0 +1,521 @@
+"""Streams fold into the body that the same request would have got without streaming."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.core.errors import (
+    ProtocolError,
+    RateLimited,
+    Refused,
+    Rejected,
+    RequestError,
+    ServerError,
+    StreamTruncated,
+)
+from processor.protocols import Fold, open_fold
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+TOP = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
+
+
+def chunk(*choices: Any, **fields: Any) -> bytes:
+    return orjson.dumps({**TOP, "choices": list(choices), **fields})
+
+
+def delta(index: int = 0, finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "delta": fields, "finish_reason": finish_reason}
+
+
+def piece(text: str | None, index: int = 0, finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason, **fields}
+
+
+def folded(*payloads: bytes, path: str = CHAT, **request: Any) -> Fold:
+    fold = open_fold(path, request)
+    fold.feed(payloads)
+    return fold
+
+
+def message(*payloads: bytes) -> dict[str, Any]:
+    body = folded(*payloads, chunk(delta(finish_reason="stop"))).body()
+    found: dict[str, Any] = body["choices"][0]["message"]
+    return found
+
+
+def test_a_chat_stream_becomes_a_chat_completion() -> None:
+    extra = {"system_fingerprint": "fp_1", "service_tier": "default"}
+    fold = folded(
+        chunk(delta(role="assistant", content="", refusal=None), usage=None, **extra),
+        chunk(delta(content="Hello"), usage=None, **extra),
+        chunk(delta(content=", wörld"), usage=None, obfuscation="aXb", **extra),
+        chunk(delta(finish_reason="stop"), usage=None, **extra),
+        chunk(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, **extra),
+        b"[DONE]",
+    )
+    assert fold.body() == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "m-1",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello, wörld", "refusal": None},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+        **extra,
+    }
+    assert list(fold.body())[:5] == ["id", "object", "created", "model", "choices"]
+
+
+def test_a_completions_stream_becomes_a_text_completion() -> None:
+    one = {"tokens": ["a"], "token_logprobs": [-0.1], "top_logprobs": None, "text_offset": [0]}
+    two = {"tokens": ["b"], "token_logprobs": [-0.2], "top_logprobs": None, "text_offset": [1]}
+    fold = folded(
+        chunk(piece("a", logprobs=one), object="text_completion"),
+        chunk(piece("b", logprobs=two), object="text_completion"),
+        chunk(piece(None, finish_reason="length"), usage={"total_tokens": 2}),
+        path=COMPLETIONS,
+    )
+    assert fold.complete
+    body = fold.body()
+    assert body["object"] == "text_completion"
+    assert body["usage"] == {"total_tokens": 2}
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-0.1, -0.2], "top_logprobs": None, "text_offset": [0, 1]}
+    assert body["choices"] == [{"index": 0, "text": "ab", "logprobs": logprobs, "finish_reason": "length"}]
+
+
+def test_choices_that_interleave_are_told_apart_and_sorted() -> None:
+    fold = folded(
+        chunk(delta(1, content="b1")),
+        chunk(delta(0, content="a1"), delta(2, content="c1")),
+        chunk(delta(1, content="b2", finish_reason="stop")),
+        chunk(delta(2, finish_reason="length"), delta(0, content="a2", finish_reason="stop")),
+        n=3,
+    )
+    body = fold.body()
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["a1a2", "b1b2", "c1"]
+    assert [choice["finish_reason"] for choice in body["choices"]] == ["stop", "stop", "length"]
+
+
+def test_tool_calls_are_put_together_by_index() -> None:
+    def call(index: int, **fields: Any) -> bytes:
+        return chunk(delta(tool_calls=[{"index": index, **fields}]))
+
+    made = message(
+        chunk(delta(role="assistant", content=None)),
+        call(1, id="call_b", type="function", function={"name": "second", "arguments": ""}),
+        call(0, id="call_a", type="function", function={"name": "first", "arguments": ""}),
+        call(1, function={"arguments": '{"x":'}),
+        call(0, id="", type="function", function={"name": None, "arguments": "{}"}),
+        call(1, id="call_b", function={"arguments": " 1}"}),
+    )
+    assert made == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_a", "type": "function", "function": {"name": "first", "arguments": "{}"}},
+            {"id": "call_b", "type": "function", "function": {"name": "second", "arguments": '{"x": 1}'}},
+        ],
+    }
+
+
+def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+    made = message(
+        chunk(delta(tool_calls=[{"id": "a", "function": {"name": "f", "arguments": "1"}}])),
+        chunk(delta(tool_calls=[{"function": {"arguments": "2"}}])),
+        chunk(delta(tool_calls=[{"id": "b", "function": {"name": "g", "arguments": "3"}}])),
+    )
+    assert [(call["id"], call["function"]["arguments"]) for call in made["tool_calls"]] == [("a", "12"), ("b", "3")]
+
+
+def test_a_function_call_is_put_together() -> None:
+    made = message(
+        chunk(delta(role="assistant", function_call={"name": "f", "arguments": ""})),
+        chunk(delta(function_call={"arguments": '{"a"'})),
+        chunk(delta(function_call={"arguments": ":1}"})),
+    )
+    assert made["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+    assert made["content"] is None
+
+
+def test_content_is_null_beside_tool_calls_and_refusals_and_else_a_string() -> None:
+    assert message(chunk(delta(content="", tool_calls=[{"index": 0, "id": "a"}])))["content"] is None
+    assert message(chunk(delta(content="", refusal="No.")))["content"] is None
+    assert message(chunk(delta(content=None)))["content"] == ""
+    assert message(chunk(delta(content="Yes", tool_calls=[{"index": 0, "id": "a"}])))["content"] == "Yes"
+
+
+def test_reasoning_refusals_and_unknown_fields_are_kept() -> None:
+    made = message(
+        chunk(delta(role="", content=None, reasoning_content="let me ")),
+        chunk(delta(reasoning_content="think", reasoning="too", refusal="no", custom={"a": 1, "said": "x"}, list=[1])),
+        chunk(delta(refusal=" way", custom={"b": 2, "said": "y"}, list=[2], flag=True)),
+        chunk(delta(flag=False, custom=None)),
+    )
+    assert made["role"] == "assistant"
+    assert made["reasoning_content"] == "let me think"
+    assert made["reasoning"] == "too"
+    assert made["refusal"] == "no way"
+    assert made["custom"] == {"a": 1, "said": "xy", "b": 2}
+    assert made["list"] == [1, 2]
+    assert made["flag"] is False
+
+
+def thinking(*texts: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text} for text in texts]}
+
+
+def test_content_in_parts_becomes_one_part_for_each_stretch_of_a_kind() -> None:
+    made = message(
+        chunk(delta(role="assistant", content="")),
+        chunk(delta(content=[thinking("Let me ")])),
+        chunk(delta(content=[thinking("think", ".")])),
+        chunk(delta(content=[{"type": "text", "text": "It "}])),
+        chunk(delta(content="is ")),
+        chunk(delta(content=[])),
+        chunk(delta(content=[{"type": "text", "text": "4."}, {"type": "reference", "reference_ids": [1]}])),
+        chunk(delta(content=[{"type": "reference", "reference_ids": [2]}])),
+    )
+    assert made["content"] == [
+        thinking("Let me think."),
+        {"type": "text", "text": "It is 4."},
+        {"type": "reference", "reference_ids": [1]},
+        {"type": "reference", "reference_ids": [2]},
+    ]
+
+
+def test_text_before_any_parts_is_the_first_of_them() -> None:
+    made = message(chunk(delta(content="Hm")), chunk(delta(content=". ")), chunk(delta(content=[thinking("so")])))
+    assert made["content"] == [{"type": "text", "text": "Hm. "}, thinking("so")]
+
+
+def test_parts_that_are_nothing_but_text_are_text() -> None:
+    part = {"type": "text", "text": "Hello"}
+    assert message(chunk(delta(content=[part])), chunk(delta(content=" world")))["content"] == "Hello world"
+    assert message(chunk(delta(content=[part | {"annotations": []}])))["content"] == [part | {"annotations": []}]
+    assert message(chunk(delta(content=[])))["content"] == ""
+
+
+def test_the_text_in_parts_can_be_taken_as_it_comes_without_the_thinking() -> None:
+    fold = folded(chunk(delta(content="a")))
+    assert fold.take_text() == "a"
+    fold.feed([chunk(delta(content=[thinking("x"), {"type": "text", "text": "b"}])), chunk(delta(content="c"))])
+    assert fold.take_text() == "bc"
+    assert fold.take_text() == ""
+
+
+@given(st.lists(st.sampled_from(["text", "part", "thinking"]).flatmap(lambda k: st.tuples(st.just(k), st.text()))))
+def test_no_text_of_any_parts_is_lost(said: list[tuple[str, str]]) -> None:
+    as_content: dict[str, Any] = {
+        "text": lambda text: text,
+        "part": lambda text: [{"type": "text", "text": text}],
+        "thinking": lambda text: [thinking(text)],
+    }
+    content = message(*(chunk(delta(content=as_content[kind](text))) for kind, text in said))["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    spoken = "".join(part["text"] for part in parts if part["type"] == "text")
+    thought = "".join(inner["text"] for part in parts if part["type"] == "thinking" for inner in part["thinking"])
+    assert spoken == "".join(text for kind, text in said if kind != "thinking")
+    assert thought == "".join(text for kind, text in said if kind == "thinking")
+
+
+def test_a_field_that_changes_its_type_ends_as_the_last_one_said() -> None:
+    assert message(chunk(delta(x="a")), chunk(delta(x=[1])), chunk(delta(x=[2])))["x"] == [1, 2]
+    assert message(chunk(delta(x=[1])), chunk(delta(x="a")), chunk(delta(x="b")))["x"] == "ab"
+    assert message(chunk(delta(x={"y": 1})), chunk(delta(x=3)))["x"] == 3
+    assert message(chunk(delta(x=3)), chunk(delta(x={"y": "1"})))["x"] == {"y": "1"}
+
+
+def test_log_probabilities_are_concatenated_and_a_vendors_fields_stand_beside_them() -> None:
+    def with_logprobs(token: str, **fields: Any) -> dict[str, Any]:
+        logprobs = {"content": [{"token": token, "logprob": -1.0, "top_logprobs": []}], "refusal": None}
+        return {**delta(content=token), "logprobs": logprobs, **fields}
+
+    fold = folded(
+        chunk(with_logprobs("a", token_ids=[1], stop_reason=None)),
+        chunk(with_logprobs("b", token_ids=[2], content_filter_results={"hate": {"severity": "safe"}})),
+        chunk(with_logprobs("c", token_ids=[3], content_filter_results={"hate": {"severity": "safe"}})),
+        chunk({**delta(finish_reason="stop"), "logprobs": None, "stop_reason": 7}),
+    )
+    (choice,) = fold.body()["choices"]
+    assert [token["token"] for token in choice["logprobs"]["content"]] == ["a", "b", "c"]
+    assert choice["token_ids"] == [1, 2, 3]
+    assert choice["content_filter_results"] == {"hate": {"severity": "safe"}}
+    assert choice["stop_reason"] == 7
+
+
+def test_ids_of_the_first_chunk_that_has_them_stand_and_other_fields_are_the_last_ones() -> None:
+    fold = folded(
+        orjson.dumps({"id": "", "model": "", "created": 0, "choices": [], "prompt_filter_results": [1]}),
+        chunk(delta(content="a"), citations=[1], system_fingerprint=None),
+        chunk(delta(content="b", finish_reason="stop"), id="other", citations=[1, 2], usage={"total_tokens": 1}),
+        chunk(usage={"total_tokens": 2}),
+        chunk(usage=None),
+    )
+    body = fold.body()
+    assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "m-1", 1700000000)
+    assert body["citations"] == [1, 2]
+    assert body["prompt_filter_results"] == [1]
+    assert body["usage"] == {"total_tokens": 2}
+    assert body["system_fingerprint"] is None
+
+
+def test_a_usage_that_is_always_null_is_no_usage() -> None:
+    assert "usage" not in folded(chunk(delta(content="a", finish_reason="stop"), usage=None)).body()
+
+
+def test_choices_may_be_null_and_events_may_be_blank() -> None:
+    fold = folded(
+        chunk(delta(content="a", finish_reason="stop")), b"", b"  ", b' {"choices": null, "usage": {"x": 1}} '
+    )
+    assert fold.body()["usage"] == {"x": 1}
+
+
+# ---------------------------------------------------------------- what is complete
+
+
+def test_every_choice_must_have_finished_or_the_end_marker_have_come() -> None:
+    fold = folded(chunk(delta(0, content="a", finish_reason="stop"), delta(1, content="b")), n=3)
+    assert not fold.complete
+    with pytest.raises(StreamTruncated):
+        fold.body()
+    fold.feed([chunk(delta(1, finish_reason="stop"))])
+    assert not fold.complete  # the third choice has not even begun
+    fold.feed([chunk(delta(2, finish_reason="stop"))])
+    assert fold.complete
+    assert not fold.ended
+    fold.feed([b"[DONE]"])
+    assert fold.ended
+
+
+def test_an_empty_finish_reason_finishes_nothing() -> None:
+    assert not folded(chunk(delta(content="a", finish_reason=""))).complete
+
+
+def test_the_end_marker_completes_a_choice_that_gave_no_finish_reason() -> None:
+    fold = folded(chunk(delta(content="a")), b"[DONE]")
+    assert fold.body()["choices"][0]["finish_reason"] is None
+
+
+def test_a_choice_more_than_asked_for_must_finish_too() -> None:
+    fold = folded(chunk(delta(0, finish_reason="stop"), delta(1, content="b")))
+    assert not fold.complete
+    fold.feed([chunk(delta(1, finish_reason="stop")), chunk(delta(1, finish_reason="stop"))])
+    assert fold.complete
+
+
+def test_each_prompt_of_a_list_gets_its_own_choices() -> None:
+    done = [chunk(piece("x", index, "stop")) for index in range(4)]
+    assert not folded(*done[:3], path=COMPLETIONS, prompt=["a", "b"], n=2).complete
+    assert folded(*done, path=COMPLETIONS, prompt=["a", "b"], n=2).complete
+    assert folded(done[0], path=COMPLETIONS, prompt=[1, 2, 3]).complete
+    assert folded(done[0], path=COMPLETIONS, prompt="text").complete
+    assert folded(*done[:2], path=COMPLETIONS, prompt=[[1], [2]]).complete
+
+
+def test_an_empty_stream_is_truncated_and_an_end_without_choices_makes_no_sense() -> None:
+    with pytest.raises(StreamTruncated):
+        folded().body()
+    with pytest.raises(ProtocolError):
+        folded(b"[DONE]").body()
+
+
+def test_nothing_after_the_end_marker_matters() -> None:
+    done = chunk(delta(content="a", finish_reason="stop"))
+    assert folded(done, b"[DONE]", b"garbage", chunk(delta(content="b"))).body() == folded(done, b"[DONE]").body()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"content": "x"}, {"reasoning": "x"}, {"refusal": "x"}, {"tool_calls": [{"id": "a"}]}]
+)
+def test_a_reply_has_started_with_its_first_generated_piece(fields: dict[str, Any]) -> None:
+    fold = folded(chunk(delta(role="assistant", content="")), chunk())
+    assert not fold.started
+    fold.feed([chunk(delta(**fields))])
+    assert fold.started
+
+
+def test_new_text_of_the_first_choice_can_be_taken_as_it_comes() -> None:
+    fold = folded(n=2)
+    assert fold.take_text() == ""
+    fold.feed([chunk(delta(1, content="other")), chunk(delta(content="a")), chunk(delta(content="b"))])
+    assert fold.take_text() == "ab"
+    assert fold.take_text() == ""
+    fold.feed([chunk(delta(content="c"))])
+    assert fold.take_text() == "c"
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "status"),
+    [
+        ({"error": {"message": "no credit", "code": 402}}, Refused, 402),
+        ({"error": {"message": "boom", "code": 500}}, ServerError, 500),
+        ({"error": {"message": "boom", "code": "502"}}, ServerError, 502),
+        ({"error": {"message": "boom"}}, ServerError, 500),
+        ({"error": "boom"}, ServerError, 500),
+        ({"error": {"code": "rate_limit_exceeded", "message": "Please try again in 2s"}}, RateLimited, 429),
+        ({"error": {"code": "insufficient_quota", "message": "x"}}, Refused, 500),
+        ({"error": {"type": "invalid_request_error", "message": "x"}}, Rejected, 400),
+        ({"error": {"code": 99999, "message": "x"}}, ServerError, 500),
+        ({"object": "error", "message": "boom", "code": 400}, Rejected, 400),
+        ({"choices": [{"index": 0, "delta": {}, "error": {"code": 503, "message": "x"}}]}, ServerError, 503),
+    ],
+)
+def test_an_error_told_inside_the_stream_is_raised_as_its_status(event: Any, error: type, status: int) -> None:
+    with pytest.raises(error) as raised:
+        folded(chunk(delta(content="a")), orjson.dumps(event))
+    assert raised.value.status == status
+    assert raised.value.body is not None
+
+
+def test_an_error_that_asks_to_wait_says_how_long() -> None:
+    with pytest.raises(RateLimited) as raised:
+        folded(orjson.dumps({"error": {"code": 429, "message": "slow, try again in 1.5s"}}))
+    assert raised.value.retry_after_s == 1.5
+
+
+BAD = [
+    b"not json",
+    b"[1]",
+    b"1",
+    b'"text"',
+    b"null",
+    b'{"choices": [',
+    b'{"choices": "x"}',
+    b'{"choices": {"0": 1}}',
+    b'{"choices": [1]}',
+    b'{"choices": [{"index": -1, "delta": {}}]}',
+    b'{"choices": [{"index": "0", "delta": {}}]}',
+    b'{"choices": [{"index": true, "delta": {}}]}',
+    b'{"choices": [{"index": 1000000, "delta": {}}]}',
+    b'{"choices": [{"index": 0, "delta": []}]}',
+    b'{"choices": [{"index": 0, "delta": "x"}]}',
+    b'{"choices": [{"index": 0, "delta": {"content": 1}}]}',
+    b'{"choices": [{"index": 0, "delta": {"content": ["x"]}}]}',
+    b'{"choices": [{"index": 0, "delta": {"tool_calls": {}}}]}',
+    b'{"choices": [{"index": 0, "delta": {"tool_calls": [1]}}]}',
+    b'{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": -1}]}}]}',
+    b'{"choices": [{"index": 0, "delta": {}, "finish_reason": 1}]}',
+    b'{"choices": [{"index": 0, "delta": {"content": "\xff"}}]}',
+    b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}",
+    b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}",
+    b"[" * 5000,
+]
+
+
+@pytest.mark.parametrize("payload", BAD)
+def test_what_makes_no_sense_is_a_protocol_error(payload: bytes) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        folded(chunk(delta(content="a")), payload)
+    assert len(str(raised.value)) < 250
+    assert "\n" not in str(raised.value)
+
+
+def test_a_completions_text_must_be_text() -> None:
+    with pytest.raises(ProtocolError):
+        folded(chunk(piece(1)), path=COMPLETIONS)  # type: ignore[arg-type]
+
+
+def test_wide_events_are_not_taken_for_deep_ones() -> None:
+    wide = [{"token": "a", "top_logprobs": [{"token": "b"}] * 20}] * 20
+    choice = {**delta(content="a", finish_reason="stop"), "logprobs": {"content": wide}}
+    assert folded(chunk(choice)).body()["choices"][0]["logprobs"] == {"content": wide}
+
+
+def test_no_protocol_is_known_for_other_paths() -> None:
+    with pytest.raises(Rejected):
+        open_fold("/v1/unknown", {})
+
+
+# ---------------------------------------------------------------- for all streams
+
+OUTER = ("choices", "usage", "error", "code", "message", "model", "object", "type", "id", "x")
+INNER = (
+    "index",
+    "delta",
+    "content",
+    "text",
+    "role",
+    "tool_calls",
+    "function",
+    "arguments",
+    "logprobs",
+    "finish_reason",
+)
+NAMES = st.sampled_from(OUTER + INNER)
+GARBAGE = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 3) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+CHUNK_LIKE = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "index": st.integers(0, 2) | GARBAGE,
+                    "delta": st.dictionaries(NAMES, GARBAGE, max_size=3),
+                    "text": st.text(max_size=3),
+                    "finish_reason": st.none() | st.just("stop"),
+                    "logprobs": GARBAGE,
+                    "x": GARBAGE,
+                },
+            ),
+            max_size=3,
+        )
+        | GARBAGE,
+        "usage": GARBAGE,
+        "id": GARBAGE,
+        "x": GARBAGE,
+    },
+)
+PAYLOADS = st.lists(
+    (CHUNK_LIKE | GARBAGE).map(orjson.dumps) | st.sampled_from([b"[DONE]", b"", b"{", b"\xff"]) | st.binary(max_size=8),
+    max_size=6,
+)
+
+
+@given(PAYLOADS, st.sampled_from([CHAT, COMPLETIONS]), st.integers(0, 3))
+@settings(max_examples=300)
+def test_whatever_comes_ends_in_a_body_or_a_request_error(payloads: list[bytes], path: str, n: int) -> None:
+    fold = open_fold(path, {"n": n})
+    try:
+        fold.feed(payloads)
+        body = fold.body()
+    except RequestError as error:
+        assert "\n" not in str(error)
+    else:
+        assert orjson.dumps(body)
+        assert body["choices"]
+
+
+TEXTS = st.lists(
+    st.text(max_size=6) | st.sampled_from(['"', "\\", "\n", "?", "a", "index", "content", "é"]), max_size=12
+)
+
+
+@given(TEXTS, st.integers(1, 5), st.sampled_from(["content", "reasoning_content"]), st.booleans())
+def test_any_batching_gives_the_same_body(texts: list[str], size: int, field: str, spaced: bool) -> None:
+    dump = (lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2)) if spaced else orjson.dumps
+    payloads = [dump({**TOP, "choices": [delta(role="assistant", **{field: text})]}) for text in texts]
+    payloads += [chunk(delta(finish_reason="stop")), b"[DONE]"]
+    fold = open_fold(CHAT, {})
+    for start in range(0, len(payloads), size):
+        fold.feed(payloads[start : start + size])
+    made = fold.body()["choices"][0]["message"]
+    assert made["role"] == "assistant"
+    assert made.get(field) == "".join(texts) if texts else field not in made or made[field] == ""

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from math import isfinite
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.ratelimit.headers import Reported, count, duration_s, read
+from processor.simulator.rate_limit_headers import go_duration
+
+NAMES = [
+    *(f"x-ratelimit-{part}-{what}" for part in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
+    *(f"x-ratelimit-{part}-project-tokens" for part in ("limit", "remaining", "reset")),
+    *(f"anthropic-ratelimit-input-tokens-{part}" for part in ("limit", "remaining", "reset")),
+    "date",
+]
+DATE = "Fri, 27 Nov 2026 08:00:00 GMT"
+
+scraps = st.sampled_from(["-1", "0", "1e400", "NaN", "inf", "-inf", "9" * 400, "1.0", "٣", "²", "6m0s", "1h", "m", "."])
+dates = st.sampled_from([DATE, "27 Nov", "Fri, 99 Nov 2026 99:99:99 GMT", "0", ",", "2026-11-27T08:00:00Z"])
+values = st.one_of(st.text(max_size=30), scraps, dates, st.integers().map(str), st.floats().map(str))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "seconds"),
+    [
+        ("20ms", 0.02),
+        ("1s", 1),
+        ("6m0s", 360),
+        ("4m12.172s", 252.172),
+        ("23h18m29.1s", 83_909.1),
+        ("2h", 7200),
+        ("5m", 300),
+        ("0s", 0),
+        ("0", 0),
+        ("37", 37),
+        ("1.5", 1.5),
+        ("2026-11-27T08:01:30Z", 90),
+        ("2026-11-27T08:01:30+00:00", 90),
+        ("2026-11-27T09:01:30+01:00", 90),
+        ("2026-11-27T08:01:30", 90),
+        ("2026-11-27T07:00:00Z", 0),
+    ],
+)
+def test_a_reset_is_read_in_every_spelling(spelling: str, seconds: float) -> None:
+    assert duration_s(spelling, DATE) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("nonsense", [None, "", "-1", "-5s", "soon", "1e9", "5 s", "m5s", "9" * 400, "2026-99-99"])
+def test_a_reset_that_makes_no_sense_is_not_there(nonsense: str | None) -> None:
+    assert duration_s(nonsense, DATE) is None
+
+
+def test_an_instant_means_nothing_without_the_responses_own_date() -> None:
+    assert duration_s("2026-11-27T08:01:30Z") is None
+    assert duration_s("2026-11-27T08:01:30Z", "yesterday") is None
+
+
+@given(st.integers(0, 10**15))
+def test_what_go_prints_is_read_to_the_millisecond(duration_ns: int) -> None:
+    assert duration_s(go_duration(duration_ns)) == pytest.approx(duration_ns / 1e9, abs=0.0011)
+
+
+@pytest.mark.parametrize(("written", "number"), [("0", 0), ("300", 300), (" 7 ", 7), ("40000.0", 40_000)])
+def test_a_count_is_a_whole_number(written: str, number: float) -> None:
+    assert count(written) == number
+
+
+@pytest.mark.parametrize("nonsense", [None, "", "-1", "1.5", "1e3", "NaN", "inf", "٣", "9" * 16, "many"])
+def test_anything_else_is_no_count(nonsense: str | None) -> None:
+    assert count(nonsense) is None
+
+
+def test_every_limit_of_both_dialects_is_found() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "500",
+        "x-ratelimit-remaining-requests": "499",
+        "x-ratelimit-reset-requests": "120ms",
+        "x-ratelimit-remaining-project-tokens": "0",
+        "anthropic-ratelimit-input-tokens-limit": "40000",
+        "anthropic-ratelimit-output-tokens-remaining": "7000",
+        "anthropic-ratelimit-output-tokens-reset": "2026-11-27T08:00:05Z",
+        "date": DATE,
+    }
+    assert read(headers) == {
+        "requests": Reported(500, 499, 0.12),
+        "project_tokens": Reported(None, 0),
+        "input_tokens": Reported(40_000, None),
+        "output_tokens": Reported(None, 7000, 5),
+    }
+
+
+@pytest.mark.parametrize("nothing", ["0", "-1"])
+def test_a_limit_of_nothing_means_nothing(nothing: str) -> None:
+    headers = {"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "12"}
+    assert read(headers) == {"tokens": Reported(None, 12)}
+    assert read({"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "-1"}) == {}
+
+
+def test_a_reset_alone_says_nothing() -> None:
+    assert read({"x-ratelimit-reset-tokens": "6s"}) == {}
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), values))
+def test_whatever_a_server_writes_is_a_sound_number_or_not_there(headers: dict[str, str]) -> None:
+    for reported in read(headers).values():
+        assert reported.limit or reported.remaining is not None
+        for number in reported:
+            assert number is None or (isfinite(number) and number >= 0)
+        assert reported.limit != 0

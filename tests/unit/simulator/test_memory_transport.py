@@ -1,0 +1,266 @@
+"""The whole way without sockets, on the virtual clock: what a client assembles is what the simulator said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import pytest
+
+from processor.core.errors import (
+    ConnectError,
+    ConnectionLost,
+    ProtocolError,
+    RateLimited,
+    Refused,
+    Rejected,
+    RequestError,
+    RequestTimeout,
+    ServerError,
+    StreamStalled,
+    StreamTruncated,
+)
+from processor.core.events import Delta, FirstToken, ResponseStarted, Sent, Signal
+from processor.core.models import JSON, Job, Reply, Secret, Target
+from processor.simulator.faults import MANNERS, Faults
+from processor.simulator.memory_transport import MemoryTransport, Patience
+from processor.simulator.provider import Provider
+from processor.simulator.settings import INSTANT, Outage, SimulatorSettings
+from processor.simulator.virtual_clock import run
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+TARGET = Target(base_url="http://127.0.0.1/v1", key=Secret("not-a-key"), headers=(("X-Extra", "1"),))
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {}}, "required": ["a"]}}}]
+
+
+def job(number: int = 1, path: str = CHAT, **more: Any) -> Job:
+    asked: JSON = (
+        {"prompt": f"Say {number}"}
+        if path == COMPLETIONS
+        else {"messages": [{"role": "user", "content": f"Question {number}"}]}
+    )
+    body = {"model": "m", **asked, **more}
+    return Job(line=number, custom_id=str(number), fingerprint=f"{number:032x}", path=path, model="m", body=body)
+
+
+def send(
+    settings: SimulatorSettings,
+    one: Job | None = None,
+    tell: Callable[[Signal], None] = lambda signal: None,
+    **how: Any,
+) -> tuple[Reply, float]:
+    """The reply, and when it was there."""
+
+    async def main() -> tuple[Reply, float]:
+        reply = await MemoryTransport(Provider(settings), **how)(one or job(), TARGET, tell)
+        return reply, asyncio.get_running_loop().time()
+
+    return run(main())
+
+
+VARIETY: list[JSON] = [
+    {},
+    {"n": 3},
+    {"tools": TOOLS, "tool_choice": "required"},
+    {"functions": [TOOLS[0]["function"]], "function_call": {"name": "f"}},
+    {"model": "reasoner"},
+    {"max_tokens": 1},
+    {"stream": False},
+    {"response_format": {"type": "json_object"}},
+]
+
+
+@pytest.mark.parametrize("manner", ["", *MANNERS, "all"])
+def test_what_is_assembled_is_what_was_said(manner: str) -> None:
+    faults = dict.fromkeys(MANNERS, 0.5) if manner == "all" else {manner: 1.0} if manner else {}
+    provider = Provider(SimulatorSettings(seed=7, faults=Faults(faults), gather_s=0.1))
+    transport = MemoryTransport(provider)
+    jobs = [job(number, **more) for number in range(5) for more in VARIETY]
+    jobs += [job(number, COMPLETIONS, n=2) for number in range(5)]
+
+    async def main() -> list[Reply]:
+        return await asyncio.gather(*(transport(one, TARGET, lambda signal: None) for one in jobs))
+
+    for one, reply in zip(jobs, run(main()), strict=True):
+        expected = provider.expected_body(one.path, one.body)
+        if manner in ("no_usage", "all"):
+            reply.body.setdefault("usage", expected["usage"])
+        assert reply.body == expected
+        assert reply.request_id is not None
+        assert reply.status_code == 200
+
+
+def test_signals_come_in_order_and_on_time() -> None:
+    told: list[Signal] = []
+    settings = SimulatorSettings(rpm=10, first_token_s=2.0, first_token_jitter=0.0, speed_tps=10)
+    _, ended = send(settings, job(max_tokens=5), told.append, latency_s=(0.01, 0.06))
+    sent, started, first = told
+    assert isinstance(sent, Sent) and isinstance(started, ResponseStarted) and isinstance(first, FirstToken)
+    assert 2.02 < started.at - sent.at < 2.12
+    assert (started.status, started.headers["x-ratelimit-remaining-requests"]) == (200, "9")
+    assert first.at == started.at
+    assert ended - first.at == pytest.approx(0.5, abs=0.001)
+
+
+def test_the_server_counts_a_request_when_it_arrives() -> None:
+    provider = Provider(SimulatorSettings(rpm=1000, reply_tokens=(1, 1)))
+    transport = MemoryTransport(provider, latency_s=(0.01, 0.06), seed=3)
+
+    async def main() -> None:
+        await asyncio.gather(*(transport(job(number), TARGET, lambda signal: None) for number in range(100)))
+
+    run(main())
+    log = provider.referee.log
+    assert 0.01 <= log.first_at < 0.02
+    assert 0.05 < log.last_at <= 0.061
+
+
+def test_the_same_seed_replays_to_the_last_digit() -> None:
+    def night(seed: int) -> list[object]:
+        told: list[object] = []
+        provider = Provider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), gather_s=1.0))
+        transport = MemoryTransport(provider, seed=seed)
+
+        async def one(number: int) -> None:
+            try:
+                told.append(await transport(job(number), TARGET, told.append))
+            except RequestError as error:
+                told.append(repr(error))
+
+        async def main() -> None:
+            await asyncio.gather(*(one(number) for number in range(60)))
+
+        run(main())
+        return told
+
+    assert night(4) == night(4)
+    assert night(4) != night(5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("error_500", ServerError),
+        ("burst_429", RateLimited),
+        ("reset_before", ConnectionLost),
+        ("reset_mid", StreamTruncated),
+        ("cut", StreamTruncated),
+        ("stall_mid", StreamStalled),
+        ("in_band_error", ServerError),
+        ("malformed_chunk", ProtocolError),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_every_fault_is_the_error_it_would_be_over_http(fault: str, error: type[RequestError], path: str) -> None:
+    for seed in range(12):
+        with pytest.raises(error):
+            send(SimulatorSettings(seed=seed, faults=Faults({fault: 1.0})), job(path=path))
+
+
+def test_an_error_carries_the_servers_request_id() -> None:
+    for fault in ("error_500", "in_band_error", "cut"):
+        with pytest.raises(RequestError) as failed:
+            send(SimulatorSettings(faults=Faults({fault: 1.0})))
+        assert (failed.value.request_id or "").startswith("req_")
+
+
+def test_refusals_are_told_and_raised() -> None:
+    told: list[Signal] = []
+    with pytest.raises(Refused):
+        send(SimulatorSettings(auth="refused"), tell=told.append)
+    assert [type(signal) for signal in told] == [Sent, ResponseStarted]
+    with pytest.raises(Rejected):
+        send(SimulatorSettings(models=("other",)))
+    send(SimulatorSettings(auth="required"))
+
+
+def test_a_server_that_is_away_is_never_sent_to() -> None:
+    told: list[Signal] = []
+    settings = SimulatorSettings(outages=(Outage(from_s=0, to_s=10, how="refuse"),))
+    with pytest.raises(ConnectError):
+        send(settings, tell=told.append)
+    assert told == []
+    send(settings, offset_s=10.0)
+
+
+def test_silence_is_noticed_after_the_stall_timeout() -> None:
+    async def main() -> float:
+        provider = Provider(SimulatorSettings(faults=Faults({"stall_mid": 1.0}), speed_tps=inf, first_token_s=0))
+        with pytest.raises(StreamStalled, match="nothing came for 120 s"):
+            await MemoryTransport(provider, latency_s=(0, 0))(job(), TARGET, lambda signal: None)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(120, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("patience", "settings", "seconds"),
+    [
+        (Patience(first_byte_s=5), SimulatorSettings(first_token_s=20), 5),
+        (Patience(request_s=8), SimulatorSettings(first_token_s=20), 8),
+        (Patience(request_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
+    ],
+)
+def test_a_reply_that_takes_too_long_is_given_up(
+    patience: Patience, settings: SimulatorSettings, seconds: float
+) -> None:
+    async def main() -> float:
+        with pytest.raises(RequestTimeout):
+            await MemoryTransport(Provider(settings), patience=patience)(job(), TARGET, lambda signal: None)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(seconds, abs=0.1)
+
+
+def test_a_slow_stream_is_no_stalled_one() -> None:
+    send(SimulatorSettings(speed_tps=0.01, reply_tokens=(3, 3)), job(max_tokens=4), patience=Patience(request_s=inf))
+
+
+def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> None:
+    provider = Provider(SimulatorSettings(seed=1, faults=Faults({"reset_before": 0.5})))
+    transport = MemoryTransport(provider)
+
+    async def main() -> list[bool | None]:
+        outcomes: list[bool | None] = []
+        for number in range(12):
+            try:
+                await transport(job(number, max_tokens=1), TARGET, lambda signal: None)
+                outcomes.append(None)
+            except ConnectionLost as error:
+                outcomes.append(error.reused)
+        return outcomes
+
+    outcomes = run(main())
+    for before, now in zip([False, *outcomes], outcomes, strict=False):
+        assert now in (None, before is None)
+    assert {True, False, None} == set(outcomes)
+
+
+def test_echoed_text_adds_up_to_the_reply() -> None:
+    told: list[Signal] = []
+    reply, _ = send(SimulatorSettings(), job(stream_options={}), told.append, echo=True)
+    text = "".join(signal.text for signal in told if isinstance(signal, Delta))
+    assert text == reply.body["choices"][0]["message"]["content"] != ""
+
+
+def test_the_books_count_what_was_delivered() -> None:
+    provider = Provider(SimulatorSettings(books=True, faults=Faults({"cut": 0.5}), gather_s=1.0))
+    transport = MemoryTransport(provider)
+
+    async def main() -> int:
+        replies = await asyncio.gather(
+            *(transport(job(number), TARGET, lambda signal: None) for number in range(40)), return_exceptions=True
+        )
+        return sum(isinstance(reply, Reply) for reply in replies)
+
+    assert run(main()) == provider.books.completed == sum(provider.books.completed_by.values())
+    assert provider.books.billed == 40
+
+
+def test_the_instant_provider_takes_no_time() -> None:
+    reply, ended = send(INSTANT, latency_s=(0, 0))
+    assert ended == 0.0
+    assert reply.body["choices"][0]["message"]["content"] == "Of course."
+    assert send(INSTANT, job(2), latency_s=(0, 0))[0].body == reply.body

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiolimiter import AsyncLimiter
+
+from processor.simulator.virtual_clock import Stuck, run
+
+
+def test_an_hour_passes_at_once_and_is_seen_by_the_loop() -> None:
+    async def main() -> float:
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(3600, abs=0.001)
+
+
+def test_sleepers_wake_in_the_order_of_their_timers() -> None:
+    woken: list[int] = []
+
+    async def sleeper(delay_s: int) -> None:
+        await asyncio.sleep(delay_s)
+        woken.append(delay_s)
+
+    async def main() -> None:
+        await asyncio.gather(*(sleeper(s) for s in (30, 10, 20)))
+
+    run(main())
+    assert woken == [10, 20, 30]
+
+
+def test_waiting_for_what_can_never_come_is_an_error_not_a_hang() -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(Stuck, match="no timer is set"):
+        run(main())
+
+
+def test_a_leaky_bucket_does_not_spin_on_float_residue() -> None:
+    async def main() -> float:
+        limiter = AsyncLimiter(1, 0.1)
+        for _ in range(100):
+            await limiter.acquire()
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(9.9, abs=0.01)
+
+
+def test_spinning_without_time_passing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.simulator.virtual_clock.MAX_STEPS_AT_ONE_TIME", 1000)
+
+    async def main() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(Stuck, match="no time passes"):
+        run(main())

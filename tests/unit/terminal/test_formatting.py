@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.terminal import formatting
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (9_999, "9,999"),
+        (9_999.6, "10k"),
+        (181_234, "181k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (1_240_000, "1.2M"),
+        (12_400_000, "12M"),
+        (7_200_000_000, "7.2G"),
+        (7_200_000_000_000, "7200G"),
+    ],
+)
+def test_large_numbers_are_short(number: float, expected: str) -> None:
+    assert formatting.short(number) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "0.00 s"),
+        (0.424, "0.42 s"),
+        (0.996, "1.0 s"),
+        (3.14, "3.1 s"),
+        (42.4, "42 s"),
+        (59.6, "1m 00s"),
+        (200, "3m 20s"),
+        (3599.7, "1h 00m"),
+        (3900, "1h 05m"),
+        (86_400 * 2 + 3600 * 3, "2d 03h"),
+    ],
+)
+def test_durations_read_at_a_glance(seconds: float, expected: str) -> None:
+    assert formatting.duration(seconds) == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, "0%"), (0.001, "<1%"), (0.5, "50%"), (0.996, ">99%"), (1, "100%")])
+def test_a_share_is_not_rounded_to_all_or_nothing(share: float, expected: str) -> None:
+    assert formatting.percent(share) == expected
+
+
+def test_one_is_not_many() -> None:
+    assert formatting.plural(1, "job") == "1 job"
+    assert formatting.plural(2000, "job") == "2,000 jobs"
+    assert formatting.plural(0, "reply", "replies") == "0 replies"
+
+
+@given(st.text(st.characters()), st.integers(1, 50))
+def test_a_strangers_text_becomes_one_bounded_line_that_only_prints(text: str, limit: int) -> None:
+    line = formatting.one_line(text, limit)
+    assert len(line) <= limit
+    assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in line)
+
+
+def test_a_cut_is_seen() -> None:
+    assert formatting.one_line("a  b\n c" * 100, limit=9) == "a b ca b…"
+
+
+def test_what_a_model_writes_cannot_move_the_cursor() -> None:
+    assert formatting.printable("a\x1b[2Jb\n\tc\x9b\ud800") == "a�[2Jb\n\tc��"
+
+
+def test_joined_emoji_stay_joined() -> None:
+    assert formatting.printable("👩\u200d🚀") == "👩\u200d🚀"
