@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from processor.cli.early_signals import heed_signals
+from processor.cli.early_signals import install_early_handlers
 
 
 def main() -> NoReturn:
-    heed_signals()
+    install_early_handlers()
     from processor.cli.main import main as command_line  # takes longer than anything before it
 
     command_line()

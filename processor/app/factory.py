@@ -10,40 +10,40 @@ from functools import partial
 from pathlib import Path
 
 from processor.app.run_options import Plan
-from processor.config import ANY
-from processor.config.endpoint_resolution import Access
+from processor.config import GENERIC
+from processor.config.endpoint_resolution import EndpointAccess
 from processor.config.settings import ModelLimits, Settings
 from processor.core.errors import ConfigError, OutputError
-from processor.core.events import Listen, Stream
+from processor.core.events import Listener, Transport
 from processor.core.models import Target
-from processor.input.done_job_skipper import Passed
-from processor.input.job_file import BadLine, Source
-from processor.input.job_formats import Defaults, Draft
-from processor.output.results_file import Journal
-from processor.output.stdout_sink import StandardOutput
-from processor.ratelimit.limiter import Gate
-from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.input.done_job_skipper import SkippedJobs
+from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_formats import Defaults, ParsedJob
+from processor.output.results_file import ResultsFile
+from processor.output.stdout_sink import StdoutSink
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.retry.backoff import Backoff
-from processor.retry.policy import Policy
-from processor.scheduler import LOOK_AHEAD, Rooms, Terms
+from processor.retry.policy import RetryPolicy
+from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
-Output = Journal | StandardOutput
+OutputSink = ResultsFile | StdoutSink
 
 
-def source(plan: Plan) -> Source:
+def source(plan: Plan) -> JobFile:
     settings = plan.settings
     defaults = Defaults(endpoint=settings.endpoint, model=settings.model)
-    return Source(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
+    return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def sink(plan: Plan) -> Output:
+def sink(plan: Plan) -> OutputSink:
     if plan.out == "-":
-        return StandardOutput()
+        return StdoutSink()
     output = plan.settings.output
     try:
-        return Journal(
+        return ResultsFile(
             Path(plan.out), simulated=plan.simulate, fsync=output.fsync, fsync_interval_s=output.fsync_interval_s
         )
     except OutputError as error:
@@ -51,7 +51,7 @@ def sink(plan: Plan) -> Output:
 
 
 @asynccontextmanager
-async def transport(plan: Plan, access: Access | None) -> AsyncIterator[tuple[Target, Stream]]:
+async def transport(plan: Plan, access: EndpointAccess | None) -> AsyncIterator[tuple[Target, Transport]]:
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
 
@@ -73,7 +73,7 @@ async def transport(plan: Plan, access: Access | None) -> AsyncIterator[tuple[Ta
 
 async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
     from processor.simulator.http_server import serve
-    from processor.simulator.provider import Provider
+    from processor.simulator.provider import SimulatedProvider
     from processor.simulator.settings import SimulatorSettings
 
     limits = plan.settings.limits
@@ -83,25 +83,25 @@ async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
         speed_tps=400.0,
         first_token_s=0.1,
     )
-    server = await serve(Provider(settings))
+    server = await serve(SimulatedProvider(settings))
     stack.push_async_callback(server.close)
     return Target(base_url=server.base_url)
 
 
 def rooms(
     plan: Plan,
-    access: Access | None,
-    source: Source,
-    sink: Output,
-    stream: Stream,
+    access: EndpointAccess | None,
+    source: JobFile,
+    sink: OutputSink,
+    stream: Transport,
     target: Target,
-    listen: Listen,
-) -> Rooms:
-    return Rooms(
+    listen: Listener,
+) -> Dependencies:
+    return Dependencies(
         source=_lines(plan, source, sink),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
-        gate=Gate(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
+        gate=RateLimiter(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
         stream=stream,
         target=target,
         counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
@@ -111,17 +111,19 @@ def rooms(
     )
 
 
-def _lines(plan: Plan, source: Source, sink: Output) -> AsyncGenerator[Draft | BadLine | Passed, None]:
-    if isinstance(sink, Journal) and sink.replied:
+def _lines(
+    plan: Plan, source: JobFile, sink: OutputSink
+) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    if isinstance(sink, ResultsFile) and sink.replied:
         return source.unfinished(partial(sink.ledger.pass_over, refused=not plan.retry_failed), plan.limit)
     return aiter(source)
 
 
-def _limits(settings: Settings, access: Access | None) -> LimitSettings:
-    def lane(limits: ModelLimits) -> LaneLimits:
-        return LaneLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
+def _limits(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
+    def lane(limits: ModelLimits) -> RateLimits:
+        return RateLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
 
-    provider = access.provider if access else ANY
+    provider = access.provider if access else GENERIC
     return LimitSettings(
         default=lane(settings.limits),
         per_model={model: lane(limits) for model, limits in settings.limits.models.items()},
@@ -129,11 +131,11 @@ def _limits(settings: Settings, access: Access | None) -> LimitSettings:
     )
 
 
-def terms(plan: Plan) -> Terms:
+def terms(plan: Plan) -> RunOptions:
     settings, waiting = plan.settings, plan.settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
-    return Terms(
-        policy=Policy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s),
+    return RunOptions(
+        policy=RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s),
         max_outage_s=waiting.max_outage_s,
         grace_s=settings.grace_s,
         ahead=1 if plan.echo else LOOK_AHEAD,

@@ -11,7 +11,7 @@ MOST = 10_000
 """More streams than one process can fold in time are of no use."""
 
 
-def most_in_flight() -> int:
+def raise_fd_limit() -> int:
     """Raises the soft limit on open files to the hard one, and says how many requests that leaves room for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST + RESERVE if hard == resource.RLIM_INFINITY else min(hard, MOST + RESERVE)

@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, contextmanager
 from processor.app import factory, run_reporter
 from processor.app.run_options import Plan, check_files
 from processor.app.signals import signals
-from processor.config.endpoint_resolution import Access, access
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import environment
-from processor.scheduler import Run
-from processor.stats.run_stats import Tally
+from processor.scheduler import Scheduler
+from processor.stats.run_stats import RunStats
 from processor.terminal.progress import Progress
 
-SWEEP_AFTER = 10_000
+GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector. Hardly anything here refers to itself, and with Python's own 700
 it looks at the same jobs in flight again and again."""
 
@@ -39,17 +39,17 @@ async def run_async(plan: Plan, environ: Mapping[str, str] | None = None) -> int
 @contextmanager
 def _fewer_sweeps() -> Iterator[None]:
     before = gc.get_threshold()
-    gc.set_threshold(SWEEP_AFTER, *before[1:])
+    gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
 
 
-def _access(plan: Plan, environ: Mapping[str, str] | None) -> Access | None:
+def _access(plan: Plan, environ: Mapping[str, str] | None) -> EndpointAccess | None:
     if plan.simulate:
         return None
-    return access(plan.settings, environment(os.environ) if environ is None else environ)
+    return resolve_endpoint(plan.settings, environment(os.environ) if environ is None else environ)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -60,20 +60,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(plan: Plan, access: Access | None, *, listen_to_signals: bool) -> int:
+async def _run(plan: Plan, resolve_endpoint: EndpointAccess | None, *, listen_to_signals: bool) -> int:
     check_files(plan)
     async with AsyncExitStack() as stack:
         source = factory.source(plan)
         stack.callback(source.close)
         sink = factory.sink(plan)
         stack.push_async_exit(sink)
-        tally = Tally()
+        tally = RunStats()
         progress = Progress(tally, run_reporter.mode(plan))
         listen = run_reporter.listeners(plan, tally, progress, stack)
-        target, stream = await stack.enter_async_context(factory.transport(plan, access))
-        rooms = factory.rooms(plan, access, source, sink, stream, target, listen)
-        run_reporter.begin(plan, access, source, sink, listen)
-        work = Run(rooms, factory.terms(plan))
+        target, stream = await stack.enter_async_context(factory.transport(plan, resolve_endpoint))
+        rooms = factory.rooms(plan, resolve_endpoint, source, sink, stream, target, listen)
+        run_reporter.begin(plan, resolve_endpoint, source, sink, listen)
+        work = Scheduler(rooms, factory.terms(plan))
         if listen_to_signals:
             stack.enter_context(signals(work, tally, progress))
         with progress:

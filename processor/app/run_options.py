@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.app.fd_limit import most_in_flight
+from processor.app.fd_limit import raise_fd_limit
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.output.recovery import Paths
@@ -36,7 +36,7 @@ class Plan:
     def concurrency(self) -> int:
         if self.echo:
             return 1
-        return self.settings.concurrency or most_in_flight()
+        return self.settings.concurrency or raise_fd_limit()
 
 
 def default_out(jobs: str, *, simulate: bool) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from processor.core import exit_codes
-from processor.scheduler import Run
-from processor.stats.run_stats import Tally
+from processor.scheduler import Scheduler
+from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
 from processor.terminal.progress import Progress
 
@@ -20,7 +20,7 @@ _STOPS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (S
 
 
 @contextmanager
-def signals(run: Run, tally: Tally, progress: Progress) -> Iterator[None]:
+def signals(run: Scheduler, tally: RunStats, progress: Progress) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the run in order, a second one at once; SIGUSR1 asks what it is doing.
 
     Afterwards signals do again what they did before.
@@ -38,14 +38,14 @@ def signals(run: Run, tally: Tally, progress: Progress) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _stop(run: Run, why: str) -> None:
+def _stop(run: Scheduler, why: str) -> None:
     if run.is_stopping:
         run.abort()
     else:
         run.stop(why, exit_code=exit_codes.INTERRUPTED)
 
 
-def _say(run: Run, tally: Tally, progress: Progress) -> None:
+def _say(run: Scheduler, tally: RunStats, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status_line.line(tally, now)]
     for lane in run.gate.lanes:

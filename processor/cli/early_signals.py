@@ -10,7 +10,7 @@ from types import FrameType
 from processor.core import exit_codes
 
 
-def heed_signals() -> None:
+def install_early_handlers() -> None:
     """SIGUSR1 kills whoever does not expect it; Ctrl-C and SIGTERM end the process at once, without a traceback.
 
     Nothing is lost thereby: whatever is written to is written so that it survives a kill.

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 NAME_COLUMNS = 26
 
 
-class Page(TyperCommand):
+class CommandHelp(TyperCommand):
     """A command's page. An option's heading is its ``rich_help_panel``, though rich has no part in this."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -35,7 +35,7 @@ class Page(TyperCommand):
             formatter.write(f"\n{cleandoc(self.epilog)}\n")
 
 
-class FrontPage(TyperGroup):
+class ProgramHelp(TyperGroup):
     """The page of the whole program."""
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:

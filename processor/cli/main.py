@@ -11,14 +11,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from processor.cli import options
-from processor.cli.help_formatter import FrontPage, Page
+from processor.cli.help_formatter import CommandHelp, ProgramHelp
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
 
 app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class RunByDefault(FrontPage):
+class RunByDefault(ProgramHelp):
     """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first word that is no command's name is a job file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -66,7 +66,7 @@ Exit codes:
 """
 
 
-@app.command(cls=Page, epilog=_EXIT_CODES, short_help="Send every job of a file, and write the replies.")
+@app.command(cls=CommandHelp, epilog=_EXIT_CODES, short_help="Send every job of a file, and write the replies.")
 def run(
     ctx: typer.Context,
     jobs: options.Jobs,
@@ -147,7 +147,7 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name in names}
 
 
-@app.command(cls=Page, short_help="Be an LLM provider that bills nobody.")
+@app.command(cls=CommandHelp, short_help="Be an LLM provider that bills nobody.")
 def simulate(
     port: options.Port = 8000,
     host: options.Host = "127.0.0.1",
@@ -197,7 +197,7 @@ def simulate(
 
 def main() -> NoReturn:
     """Runs the command line and exits, with one line for whatever a person can have caused."""
-    from processor.terminal.console import complain
+    from processor.terminal.console import print_error
 
     _open_standard_streams()
     args = sys.argv[1:]
@@ -205,16 +205,16 @@ def main() -> NoReturn:
         # Without standalone mode what the command returns is the exit code.
         code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
     except typer.TyperException as error:
-        complain(_usage(error))
+        print_error(_usage(error))
         code = exit_codes.NOTHING_SENT
     except ConfigError as error:
-        complain(str(error))
+        print_error(str(error))
         code = exit_codes.NOTHING_SENT
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
     except Exception:  # noqa: BLE001
         traceback.print_exc()
-        complain("a fault of this program, not yours: please report what stands above")
+        print_error("a fault of this program, not yours: please report what stands above")
         code = exit_codes.OUR_FAULT
     sys.exit(code if args else exit_codes.NOTHING_SENT)
 

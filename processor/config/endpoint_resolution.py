@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from processor.config import ANY, OPENAI, PROVIDERS, Provider, provider_for
+from processor.config import GENERIC, OPENAI, PROVIDERS, ProviderPreset, provider_for
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.models import Secret, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class EndpointAccess:
     target: Target
-    provider: Provider
+    provider: ProviderPreset
     key_from: str | None
     """The variable that held the key."""
 
 
-def access(settings: Settings, environ: Mapping[str, str]) -> Access:
+def resolve_endpoint(settings: Settings, environ: Mapping[str, str]) -> EndpointAccess:
     """Finds the address and the key. A server on this machine may do without one."""
     named = _named(settings.provider)
     base_url = _base_url(settings, named)
@@ -45,19 +45,19 @@ def access(settings: Settings, environ: Mapping[str, str]) -> Access:
         auth_scheme=provider.auth_scheme,
         query=(("api-version", settings.api_version),) if settings.api_version else (),
     )
-    return Access(target=target, provider=provider, key_from=variable if key else None)
+    return EndpointAccess(target=target, provider=provider, key_from=variable if key else None)
 
 
-def _named(name: str | None) -> Provider | None:
+def _named(name: str | None) -> ProviderPreset | None:
     if name is None:
         return None
-    known = {**PROVIDERS, ANY.name: ANY}
+    known = {**PROVIDERS, GENERIC.name: GENERIC}
     if name not in known:
         raise ConfigError(f"there is no provider {name!r}; there are {', '.join(known)}")
     return known[name]
 
 
-def _base_url(settings: Settings, named: Provider | None) -> str:
+def _base_url(settings: Settings, named: ProviderPreset | None) -> str:
     url = settings.base_url or (named or OPENAI).base_url
     if url is None:
         raise ConfigError(f"provider {settings.provider} has no address of its own: set --base-url")

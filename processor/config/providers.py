@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
+class ProviderPreset:
     name: str
     base_url: str | None
     """Ends in ``/v1``, or what the provider has in its place; None: the user must say."""
@@ -19,28 +19,32 @@ class Provider:
     """How tokens are counted against the limit, see ``limits.settings.ChargingRule``."""
 
 
-OPENAI = Provider(name="openai", base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY", charging="larger")
+OPENAI = ProviderPreset(
+    name="openai", base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY", charging="larger"
+)
 
 _KNOWN = (
     OPENAI,
-    Provider(name="azure", base_url=None, key_variable="AZURE_OPENAI_API_KEY", auth_header="api-key", auth_scheme=""),
-    Provider(name="deepseek", base_url="https://api.deepseek.com/v1", key_variable="DEEPSEEK_API_KEY"),
-    Provider(name="groq", base_url="https://api.groq.com/openai/v1", key_variable="GROQ_API_KEY"),
-    Provider(name="mistral", base_url="https://api.mistral.ai/v1", key_variable="MISTRAL_API_KEY"),
-    Provider(name="openrouter", base_url="https://openrouter.ai/api/v1", key_variable="OPENROUTER_API_KEY"),
-    Provider(name="together", base_url="https://api.together.xyz/v1", key_variable="TOGETHER_API_KEY"),
+    ProviderPreset(
+        name="azure", base_url=None, key_variable="AZURE_OPENAI_API_KEY", auth_header="api-key", auth_scheme=""
+    ),
+    ProviderPreset(name="deepseek", base_url="https://api.deepseek.com/v1", key_variable="DEEPSEEK_API_KEY"),
+    ProviderPreset(name="groq", base_url="https://api.groq.com/openai/v1", key_variable="GROQ_API_KEY"),
+    ProviderPreset(name="mistral", base_url="https://api.mistral.ai/v1", key_variable="MISTRAL_API_KEY"),
+    ProviderPreset(name="openrouter", base_url="https://openrouter.ai/api/v1", key_variable="OPENROUTER_API_KEY"),
+    ProviderPreset(name="together", base_url="https://api.together.xyz/v1", key_variable="TOGETHER_API_KEY"),
 )
 
 PROVIDERS = {provider.name: provider for provider in _KNOWN}
 
-ANY = Provider(name="any", base_url=None, key_variable="OPENAI_API_KEY")
+GENERIC = ProviderPreset(name="any", base_url=None, key_variable="OPENAI_API_KEY")
 """Some server that speaks OpenAI's protocol: what it counts is not known, so that the larger guess is taken."""
 
 
-def provider_for(base_url: str) -> Provider:
-    """The provider whose host this is, else ``ANY``."""
+def provider_for(base_url: str) -> ProviderPreset:
+    """The provider whose host this is, else ``GENERIC``."""
     host = urlsplit(base_url).hostname or ""
     if host.endswith(".openai.azure.com"):
         return PROVIDERS["azure"]
     hosts = {urlsplit(known.base_url).hostname: known for known in _KNOWN if known.base_url}
-    return hosts.get(host, ANY)
+    return hosts.get(host, GENERIC)

@@ -19,7 +19,7 @@ FILE = "config.toml"
 LARGEST = 1e15
 """No number of ours is larger; infinity is not "no limit"."""
 
-OrZero = Annotated[float, "may be 0"]
+NonNegative = Annotated[float, "may be 0"]
 
 _NAMES = {int: "a whole number", str: "text", bool: "true or false"}
 
@@ -77,7 +77,7 @@ class Settings:
     max_attempts: int = 6
     max_reply_bytes: int = 64 * 2**20
     max_line_bytes: int = 32 * 2**20
-    grace_s: OrZero = 30.0
+    grace_s: NonNegative = 30.0
     changed: Literal["keep", "resend"] = "keep"
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
@@ -179,8 +179,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
-    if kind in (float, OrZero):
-        return _number(value, where, or_zero=kind is OrZero)
+    if kind in (float, NonNegative):
+        return _number(value, where, or_zero=kind is NonNegative)
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise ConfigError(f"{where} must be {_NAMES[kind]}, not {value!r}")
     if kind is int and value < 1:

@@ -91,7 +91,7 @@ class StreamStalled(TransportError):
     code = "stream_stalled"
 
 
-class RequestTimeout(TransportError):
+class Timeout(TransportError):
     code = "timeout"
 
 
@@ -120,7 +120,7 @@ class StatusError(RequestError):
         self.retry_after_s = retry_after_s
 
 
-class RateLimited(StatusError):
+class Throttled(StatusError):
     code = "rate_limited"
 
 
@@ -128,7 +128,7 @@ class ServerError(StatusError):
     code = "server_error"
 
 
-class StreamOptionsUnknown(ServerError):
+class OptionRefused(ServerError):
     """The server refused `stream_options`, which this program had added. It is sent none from now on.
 
     No failure of the job: it is sent again at once, under a new permit.
@@ -137,23 +137,23 @@ class StreamOptionsUnknown(ServerError):
     code = "stream_options_unknown"
 
 
-class Rejected(StatusError):
+class BadRequest(StatusError):
     code = "rejected"
 
 
-class NotFound(Rejected):
+class NotFound(BadRequest):
     """What the request was addressed to is not there: one job's mistake, or that of all that name the same."""
 
 
-class ModelUnknown(NotFound):
+class ModelNotFound(NotFound):
     """The server has no such model, or none for this key."""
 
 
-class AddressUnknown(NotFound):
+class UrlNotFound(NotFound):
     """No API answers there, or not this one."""
 
 
-class Refused(StatusError):
+class AccessDenied(StatusError):
     code = "refused"
 
 

@@ -46,11 +46,11 @@ class Delta:
     text: str
 
 
-Signal = Sent | ResponseStarted | FirstToken | Delta
-Tell = Callable[[Signal], None]
+RequestEvent = Sent | ResponseStarted | FirstToken | Delta
+RequestListener = Callable[[RequestEvent], None]
 
 
-class Stream(Protocol):
+class Transport(Protocol):
     """The seam: sends one request and folds its event stream into a Reply.
 
     Behind it stand aiohttp, the simulator in memory, and whatever comes later; gate, retry decisions,
@@ -58,12 +58,12 @@ class Stream(Protocol):
     FirstToken, in this order. Raises RequestError where the attempt failed.
     """
 
-    async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply: ...
+    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply: ...
 
 
 # ---------------------------------------------------------------- events of a run
 
-Bound = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
+Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
 """What keeps the next request from being sent right now."""
 
 
@@ -98,12 +98,12 @@ class AttemptStarted:
     """How long it waited for its permit."""
 
 
-Then = Literal["done", "retry", "replace", "fail", "doubt", "stop"]
+AttemptOutcome = Literal["done", "retry", "replace", "fail", "doubt", "stop"]
 """What followed from an attempt. ``doubt``: it has failed, if anything else succeeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded:
+class AttemptFinished:
     """An attempt left the wire. ``code`` is None for a reply, else the error's code."""
 
     at: float
@@ -113,7 +113,7 @@ class AttemptEnded:
     request_id: str | None
     code: str | None
     message: str | None
-    then: Then
+    then: AttemptOutcome
     wait_s: float | None
     """Seconds until the next attempt, where there is one."""
 
@@ -127,7 +127,7 @@ class JobFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsKnown:
+class LimitsChanged:
     """The limits in force for a lane changed, by configuration or by a server's headers."""
 
     at: float
@@ -138,11 +138,11 @@ class LimitsKnown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoundBy:
+class BottleneckChanged:
     """From now on the run waits for this (None: for nothing)."""
 
     at: float
-    bound: Bound | None
+    bound: Bottleneck | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,15 @@ class Stopping:
     grace_s: float = inf
 
 
-Event = (
-    RunStarted | JobSkipped | AttemptStarted | AttemptEnded | JobFinished | LimitsKnown | BoundBy | Notice | Stopping
+RunEvent = (
+    RunStarted
+    | JobSkipped
+    | AttemptStarted
+    | AttemptFinished
+    | JobFinished
+    | LimitsChanged
+    | BottleneckChanged
+    | Notice
+    | Stopping
 )
-Listen = Callable[[Event], None]
+Listener = Callable[[RunEvent], None]

@@ -62,7 +62,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class RequestSize:
     """What one request asks of the limits, before any charging rule is applied."""
 
     path: str

@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-AHEAD = 8
+MAX_PENDING = 8
 """Tasks the helper is asked for before it has answered."""
-HELD = 32
+MAX_BUFFERED = 32
 """Answers that may wait here for earlier ones: of the time in which a helper starts, or is kept from its core."""
 
 # Not multiprocessing's own processes: they would import the user's main module a second time.
@@ -31,7 +31,7 @@ _CODE = (
 _ROOT = str(Path(__file__).parents[2])
 
 
-def in_order(
+def map_with_worker(
     work: Callable[[Task], Answer], tasks: Iterable[Task], *, handles: Sequence[int] = ()
 ) -> Generator[Answer, None, None]:
     """``map(work, tasks)``, half of it in a second process. Takes tasks, and holds answers, only a few ahead.
@@ -50,7 +50,7 @@ def in_order(
 
 
 def _shared(
-    work: Callable[[Task], Answer], todo: Iterator[tuple[int, Task]], helper: Helper[Task, Answer]
+    work: Callable[[Task], Answer], todo: Iterator[tuple[int, Task]], helper: WorkerProcess[Task, Answer]
 ) -> Generator[Answer, None, None]:
     """While the helper is busy, does what it has not been asked for."""
     wanted = 0
@@ -60,7 +60,7 @@ def _shared(
         if wanted in done:
             yield done.pop(wanted)
             wanted += 1
-        elif helper.has_answer() or len(done) >= HELD:
+        elif helper.has_answer() or len(done) >= MAX_BUFFERED:
             done |= helper.answer()
         elif mine := next(todo, None):
             done[mine[0]] = work(mine[1])
@@ -70,11 +70,11 @@ def _shared(
             return
 
 
-def _helper(work: Callable[[Task], Answer], handles: Sequence[int]) -> Helper[Task, Answer] | None:
+def _helper(work: Callable[[Task], Answer], handles: Sequence[int]) -> WorkerProcess[Task, Answer] | None:
     if _processors() < 2:
         return None
     try:
-        return Helper(work, handles)
+        return WorkerProcess(work, handles)
     except OSError:
         return None
 
@@ -85,7 +85,7 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-class Helper(Generic[Task, Answer]):
+class WorkerProcess(Generic[Task, Answer]):
     """Does what it is asked for, and answers in the order of asking."""
 
     def __init__(self, work: Callable[[Task], Answer], handles: Sequence[int] = ()) -> None:
@@ -111,7 +111,7 @@ class Helper(Generic[Task, Answer]):
 
     def ask(self, todo: Iterator[tuple[int, Task]]) -> None:
         """Take as much from ``todo`` as keeps it busy."""
-        while len(self._asked) < AHEAD and not self._gone and (numbered := next(todo, None)):
+        while len(self._asked) < MAX_PENDING and not self._gone and (numbered := next(todo, None)):
             self._asked.append(numbered)
             self._send(numbered[1])
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 
-SCOUT_S = 2.0
+CANARY_TIMEOUT_S = 2.0
 """For so long a scout is waited for, at most."""
 
 
-class Scout:
+class Canary:
     def __init__(self) -> None:
         self._next = asyncio.Event()
         self._is_over = False
@@ -22,7 +22,7 @@ class Scout:
         if self._is_over:
             return
         self._next.clear()
-        patience = asyncio.get_running_loop().call_later(SCOUT_S, self._free)
+        patience = asyncio.get_running_loop().call_later(CANARY_TIMEOUT_S, self._free)
         try:
             await self._next.wait()
         finally:

@@ -7,20 +7,20 @@ from datetime import datetime
 from math import inf
 
 from processor.core.errors import NotFound, RequestError
-from processor.core.events import BoundBy, Listen, Notice
-from processor.health.outage_detector import Outages, is_sign
-from processor.health.parked_jobs import Doubt
-from processor.retry.policy import Again, Decision, Policy, Standing, Stop, is_own_failure
-from processor.scheduler.attempt import Care
+from processor.core.events import BottleneckChanged, Listener, Notice
+from processor.health.outage_detector import OutageDetector, indicates_outage
+from processor.health.parked_jobs import ParkedJobs
+from processor.retry.policy import Decision, ProviderRecord, Retry, RetryPolicy, StopRun, is_own_failure
+from processor.scheduler.attempt import JobState
 
 
-class ProviderState:
-    def __init__(self, policy: Policy, listen: Listen, *, max_outage_s: float) -> None:
+class EndpointHealth:
+    def __init__(self, policy: RetryPolicy, listen: Listener, *, max_outage_s: float) -> None:
         self._policy = policy
         self._listen = listen
-        self._standing = Standing()
-        self.doubt = Doubt()
-        self.outages = Outages(max_outage_s=max_outage_s)
+        self._standing = ProviderRecord()
+        self.doubt = ParkedJobs()
+        self.outages = OutageDetector(max_outage_s=max_outage_s)
         self._undecided: dict[int, float] = {}
         """By the job's line, the oldest first: when the requests were made that nothing has come of yet."""
 
@@ -28,49 +28,49 @@ class ProviderState:
     def is_down(self) -> bool:
         return self.outages.down_since is not None
 
-    def asking(self, care: Care) -> None:
+    def asking(self, care: JobState) -> None:
         self._undecided[care.job.line] = care.streaming_since
 
-    def replied(self, care: Care, now: float) -> None:
+    def replied(self, care: JobState, now: float) -> None:
         self._standing.succeeded = True
         self._undecided.pop(care.job.line, None)
         self._tell_back(self.outages.answered(care.streaming_since), now)
 
-    def began(self, care: Care, now: float) -> None:
+    def began(self, care: JobState, now: float) -> None:
         """The first token of a reply is there."""
         self._undecided.pop(care.job.line, None)
         self._tell_back(self.outages.began(care.streaming_since), now)
 
-    def failed(self, error: RequestError, care: Care, now: float, local: datetime, *, begun: bool) -> Decision:
+    def failed(self, error: RequestError, care: JobState, now: float, local: datetime, *, begun: bool) -> Decision:
         """What follows for this job, or for the run. ``local``: the time on the wall; ``begun``: it was a reply."""
         self._standing.heard(error)
         self._undecided.pop(care.job.line, None)
         self._observe(error, care, now, begun)
         if self.outages.too_long(now):
             hours = self.outages.max_outage_s / 3600
-            return Stop(why=f"the provider has been down for {hours:.3g} h: {error}")
+            return StopRun(why=f"the provider has been down for {hours:.3g} h: {error}")
         history, is_own = care.history, is_own_failure(error)
         failed_at = [*history.failed_at, now] if is_own else history.failed_at
         own = sum(not self.outages.excuses(at) for at in failed_at)
         decision = self._policy.decide(error, history, self._standing, now=local, own=own)
         if isinstance(error, NotFound):
             self.doubt.hear(error, care.job)
-        history.replaced = isinstance(decision, Again) and decision.replaces
+        history.replaced = isinstance(decision, Retry) and decision.replaces
         if not history.replaced:
             history.failed_at = failed_at
             history.held_up += not is_own
-        return replace(decision, after_s=0.0) if isinstance(decision, Again) and self.is_down else decision
+        return replace(decision, after_s=0.0) if isinstance(decision, Retry) and self.is_down else decision
 
-    def _observe(self, error: RequestError, care: Care, now: float, begun: bool) -> None:
-        if not is_sign(error):
+    def _observe(self, error: RequestError, care: JobState, now: float, begun: bool) -> None:
+        if not indicates_outage(error):
             self._tell_back(self.outages.answered(care.streaming_since), now)
             return
         since = next(iter(self._undecided.values()), inf)
         if self.outages.failed(error, care.job.line, now, begun=begun, undecided_since=since):
             self._listen(Notice(at=now, text=f"the provider is down: {error}; probing until it is back"))
-            self._listen(BoundBy(at=now, bound="outage"))
+            self._listen(BottleneckChanged(at=now, bound="outage"))
 
     def _tell_back(self, is_back: bool, now: float) -> None:
         if is_back:
             self._listen(Notice(at=now, text="the provider is back"))
-            self._listen(BoundBy(at=now, bound=None))
+            self._listen(BottleneckChanged(at=now, bound=None))

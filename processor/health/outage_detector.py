@@ -12,42 +12,42 @@ from math import inf
 from processor.core.errors import (
     ConnectError,
     ConnectionLost,
-    RateLimited,
+    OptionRefused,
     RequestError,
-    RequestTimeout,
     ServerError,
-    StreamOptionsUnknown,
     StreamStalled,
     StreamTruncated,
+    Throttled,
+    Timeout,
 )
 
-IN_A_ROW = 10
-CONNECTS_IN_A_ROW = 2
+FAILURE_THRESHOLD = 10
+CONNECT_FAILURE_THRESHOLD = 2
 """No connection at all is never a job's fault, and needs fewer of them to be believed."""
 
-UNDECIDED_S = 3.0
+MIN_STREAK_S = 3.0
 """Failures come quicker than replies: for so long, requests from before the first failure may still prove it wrong."""
 
-FIRST_PROBE_S = 2.0
-LONGEST_PROBE_S = 120.0
+FIRST_PROBE_INTERVAL_S = 2.0
+MAX_PROBE_INTERVAL_S = 120.0
 
-_SIGNS = (ConnectError, ConnectionLost, RateLimited, RequestTimeout, ServerError, StreamStalled, StreamTruncated)
+_SIGNS = (ConnectError, ConnectionLost, Throttled, Timeout, ServerError, StreamStalled, StreamTruncated)
 
 
-def is_sign(error: RequestError) -> bool:
+def indicates_outage(error: RequestError) -> bool:
     """Whether a provider that is down would fail a request like this."""
-    return isinstance(error, _SIGNS) and not isinstance(error, StreamOptionsUnknown)
+    return isinstance(error, _SIGNS) and not isinstance(error, OptionRefused)
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class OutageInterval:
     """From the first failure of an outage to its last."""
 
     from_s: float
     to_s: float
 
 
-class Outages:
+class OutageDetector:
     """Hears how every attempt ended. ``down_since`` is None while the provider is up."""
 
     def __init__(self, *, max_outage_s: float) -> None:
@@ -60,9 +60,9 @@ class Outages:
         self._streak_from = 0.0
         self._streak_last = 0.0
         self._jobs: set[int] = set()
-        self._spans: list[Span] = []
+        self._spans: list[OutageInterval] = []
         self._noticed_at = 0.0
-        self._probe_after_s = FIRST_PROBE_S
+        self._probe_after_s = FIRST_PROBE_INTERVAL_S
         self._next_probe = 0.0
 
     def answered(self, asked_at: float) -> bool:
@@ -72,11 +72,11 @@ class Outages:
         if was_down and asked_at < self._noticed_at:
             return False
         if was_down:
-            self._spans.append(Span(self._streak_from, self._streak_last))
+            self._spans.append(OutageInterval(self._streak_from, self._streak_last))
         self.down_since = None
         self._streak = self._broken_off = self._connects = 0
         self._jobs.clear()
-        self._probe_after_s = FIRST_PROBE_S
+        self._probe_after_s = FIRST_PROBE_INTERVAL_S
         return was_down
 
     def began(self, asked_at: float) -> bool:
@@ -96,7 +96,7 @@ class Outages:
         ``begun``: after the reply had begun. ``undecided_since``: when the oldest request was made that has neither
         begun to be answered nor failed.
         """
-        if not is_sign(error):
+        if not indicates_outage(error):
             return False
         if self._streak == 0:
             self._streak_from = at
@@ -125,15 +125,15 @@ class Outages:
 
     def probing(self, at: float) -> None:
         """A probe goes now; the next one later than this one was."""
-        self._probe_after_s = min(self._probe_after_s * 2, LONGEST_PROBE_S)
+        self._probe_after_s = min(self._probe_after_s * 2, MAX_PROBE_INTERVAL_S)
         self._next_probe = at + self._probe_after_s
 
     def too_long(self, now: float) -> bool:
         return self.down_since is not None and now - self.down_since >= self.max_outage_s
 
     def _is_outage(self, at: float, undecided_since: float) -> bool:
-        if self._connects >= CONNECTS_IN_A_ROW:
+        if self._connects >= CONNECT_FAILURE_THRESHOLD:
             return True
-        if self._streak < IN_A_ROW or len(self._jobs) < 2:
+        if self._streak < FAILURE_THRESHOLD or len(self._jobs) < 2:
             return False
-        return undecided_since > self._streak_from or at - self._streak_from >= UNDECIDED_S
+        return undecided_since > self._streak_from or at - self._streak_from >= MIN_STREAK_S

@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from processor.core.errors import ModelUnknown, NotFound
+from processor.core.errors import ModelNotFound, NotFound
 from processor.core.models import Job
 
-MOST_IN_DOUBT = 256
+MAX_PARKED_JOBS = 256
 """Jobs that wait in doubt: how far what is not there can hide a job that asks for something else."""
-FEW = 20
+MAX_DISTINCT_NOT_FOUND = 20
 """So many different ones not there, and not one success: it is the run that is wrong, not the jobs. Fewer jobs than
 that, at the end of a file whose others have been answered by an earlier run: it is they."""
-MOST_NAMED = 3
+MAX_NAMES_SHOWN = 3
 
 
-class Subject(NamedTuple):
+class MissingResource(NamedTuple):
     """What may not be there."""
 
     kind: str
     name: str
 
 
-class Doubt:
+class ParkedJobs:
     def __init__(self) -> None:
-        self._heard: dict[Subject, NotFound] = {}
+        self._heard: dict[MissingResource, NotFound] = {}
         """What the provider said of each, the first time."""
         self._success = asyncio.Event()
 
@@ -39,10 +39,10 @@ class Doubt:
 
     @property
     def is_despair(self) -> bool:
-        return not self.is_over and len(self._heard) >= FEW
+        return not self.is_over and len(self._heard) >= MAX_DISTINCT_NOT_FOUND
 
     def hear(self, error: NotFound, job: Job) -> None:
-        subject = _model(job) if isinstance(error, ModelUnknown) else _address(job)
+        subject = _model(job) if isinstance(error, ModelNotFound) else _address(job)
         self._heard.setdefault(subject, error)
 
     def covers(self, job: Job) -> bool:
@@ -64,14 +64,14 @@ class Doubt:
         return f"there is nothing at {_listed([subject.name for subject in self._heard])}: {said}; is --base-url right?"
 
 
-def _model(job: Job) -> Subject:
-    return Subject("model", job.model)
+def _model(job: Job) -> MissingResource:
+    return MissingResource("model", job.model)
 
 
-def _address(job: Job) -> Subject:
-    return Subject("address", job.path)
+def _address(job: Job) -> MissingResource:
+    return MissingResource("address", job.path)
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more

@@ -9,16 +9,16 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawResponseMessage
 
 from processor.http.fast_connector import Connection
-from processor.http.read_batching import Pauses
-from processor.http.response_body import Intake
-from processor.http.rhythm import Rhythm
-from processor.http.timeouts import Patience
+from processor.http.read_batching import ReadBatching
+from processor.http.response_body import ResponseParser
+from processor.http.rhythm import ReplyTiming
+from processor.http.timeouts import Deadlines
 
 _END_WITHIN_S = 0.1
 """How long the end of a response is waited for once its reply is whole: with it the connection can be used again."""
 
 
-class Reading:
+class ReadBatcher:
     """One response's reads, paused where several segments can be gathered that way.
 
     Never before ``begin``: until the first token has come, all is read as it comes.
@@ -36,7 +36,7 @@ class Reading:
         "loop",
     )
 
-    def __init__(self, rhythm: Rhythm, pauses: Pauses, connection: BaseProtocol | None) -> None:
+    def __init__(self, rhythm: ReplyTiming, pauses: ReadBatching, connection: BaseProtocol | None) -> None:
         self._rhythm = rhythm
         self._pauses = pauses
         self.connection = connection
@@ -80,13 +80,15 @@ class Reading:
         return None if connection.transport.is_closing() else connection.number
 
 
-class Taker:
+class BodyReader:
     """Hands what has come to the intake, until that has enough or the response ends. Listens to the connection, where
     that can be listened to."""
 
     __slots__ = ("_content", "_intake", "_looking", "_patience", "_reading", "done")
 
-    def __init__(self, content: StreamReader, intake: Intake, patience: Patience, reading: Reading) -> None:
+    def __init__(
+        self, content: StreamReader, intake: ResponseParser, patience: Deadlines, reading: ReadBatcher
+    ) -> None:
         self._content = content
         self._intake = intake
         self._patience = patience

@@ -12,13 +12,13 @@ from typing import Self
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
 from processor.core.errors import ConfigError, ConnectionLost, RequestError
-from processor.core.events import Tell
+from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http.connection_state import Route
 from processor.http.error_mapping import without_key
 from processor.http.fast_connector import Connector
-from processor.http.read_batching import Pauses
-from processor.http.request import Exchange
+from processor.http.read_batching import ReadBatching
+from processor.http.request import HttpRequest
 from processor.http.response_body import bulk_bytes
 from processor.http.settings import TransportSettings
 
@@ -35,7 +35,7 @@ class HttpTransport:
         self._routes: dict[tuple[Target, str], Route] = {}
         self._under_way = 0
         self._sessions = AsyncExitStack()
-        self._pauses: Pauses
+        self._pauses: ReadBatching
         self._pooled: ClientSession
         self._fresh: ClientSession
         """Closes each connection behind its reply."""
@@ -43,7 +43,7 @@ class HttpTransport:
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file is of no use."""
         trust = _trust(self._settings.ca_file)
-        self._pauses = Pauses()
+        self._pauses = ReadBatching()
         self._sessions.callback(self._pauses.close)
         self._pooled = await self._sessions.enter_async_context(self._open_session(trust, force_close=False))
         self._fresh = await self._sessions.enter_async_context(self._open_session(trust, force_close=True))
@@ -54,10 +54,10 @@ class HttpTransport:
     ) -> None:
         await self._sessions.aclose()
 
-    async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
+    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
         """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
         route = self._route(target, job.path)
-        exchange = Exchange(
+        exchange = HttpRequest(
             job,
             route,
             tell,

@@ -11,8 +11,8 @@ from yarl import URL
 from processor.core.errors import ConfigError
 from processor.core.models import Target
 from processor.http.proxies import proxy_for
-from processor.http.reuse import Reuse
-from processor.http.rhythm import Rhythm
+from processor.http.reuse import KeepAliveBreaker
+from processor.http.rhythm import ReplyTiming
 from processor.http.urls import request_url
 
 _OPENAI = "api.openai.com"
@@ -54,8 +54,8 @@ class Route:
         self.headers = _headers(target)
         self.knows_stream_options = True
         """Until the server refuses them."""
-        self.reuse = Reuse()
-        self.rhythms: dict[str, Rhythm] = defaultdict(Rhythm)
+        self.reuse = KeepAliveBreaker()
+        self.rhythms: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """How the replies of each model come."""
         self.declines_padding = host == _OPENAI
 

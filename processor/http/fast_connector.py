@@ -16,7 +16,7 @@ from processor.http.read_batching import number_of
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-class Content(StreamReader):
+class UnmeteredStreamReader(StreamReader):
     """A response's body, for a listener that takes all there is whenever something has come. Nobody waits for it to be
     filled, and it never fills up.
 
@@ -42,7 +42,7 @@ class Content(StreamReader):
         return data
 
 
-class Listener(Protocol):
+class ConnectionObserver(Protocol):
     """Is told what comes at once. To wake a task for every segment costs more than to take it in, and what is taken in
     while it is warm costs less than what has waited for its task."""
 
@@ -61,7 +61,7 @@ class Connection(ResponseHandler):
     since: nothing, as it was not paused. With a hundred chunks in a reply that is a tenth of all work.
     """
 
-    listener: Listener | None = None
+    listener: ConnectionObserver | None = None
     """Of the request that went out last."""
     number: int | None = None
     """Of its socket, while it may be paused."""
@@ -93,7 +93,7 @@ class Connection(ResponseHandler):
             return data
         super().data_received(data[:end])
         if type(self._payload) is StreamReader and self.listener is not None:
-            self._payload.__class__ = Content
+            self._payload.__class__ = UnmeteredStreamReader
         return data[end:]
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -12,23 +12,23 @@ import ctypes
 import socket
 from heapq import heappop, heappush
 
-GRID_S = 0.01
+TICK_S = 0.01
 """Pauses end at multiples of this, so that many share one waking."""
 
-MUCH_BYTES = 32 * 1024
+BATCH_BYTES = 32 * 1024
 """Half of the smallest receive window that is usual: the sender is never kept waiting."""
 
-LOW_MARK = getattr(socket, "SO_RCVLOWAT", None)
+SO_RCVLOWAT = getattr(socket, "SO_RCVLOWAT", None)
 
 # Straight to the C library: uvloop makes a socket object for each call, which takes four times as long, and a socket
 # object of ours would close the number when it goes, whoever has it by then.
 _set_option = ctypes.PyDLL(None).setsockopt
 _set_option.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
 _ANYTHING = ctypes.c_int(1)
-_MUCH = ctypes.c_int(MUCH_BYTES)
+_MUCH = ctypes.c_int(BATCH_BYTES)
 
 
-class Pauses:
+class ReadBatching:
     """Of sockets, by their numbers. ``until`` and all times are the event loop's."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Pauses:
     def pause(self, number: int, until: float) -> None:
         """To the nearest grid step."""
         _wake_at(number, _MUCH)
-        moment = round(until / GRID_S)
+        moment = round(until / TICK_S)
         if moment in self._due:
             self._due[moment].append(number)
             return
@@ -61,7 +61,7 @@ class Pauses:
 
     def _set(self) -> None:
         self.close()
-        self._timer = self.loop.call_at(self._moments[0] * GRID_S, self._end_due)
+        self._timer = self.loop.call_at(self._moments[0] * TICK_S, self._end_due)
 
     def _end_due(self) -> None:
         for number in self._due.pop(heappop(self._moments)):
@@ -73,9 +73,9 @@ class Pauses:
 def number_of(transport: asyncio.BaseTransport) -> int | None:
     """Of its socket. None where it has none, or there is no such mark here."""
     connected = transport.get_extra_info("socket")
-    return None if connected is None or LOW_MARK is None else connected.fileno()
+    return None if connected is None or SO_RCVLOWAT is None else connected.fileno()
 
 
 def _wake_at(number: int, size: ctypes.c_int) -> None:
     # It may fail, if the socket is closed: then nothing needs to be woken.
-    _set_option(number, socket.SOL_SOCKET, LOW_MARK, ctypes.byref(size), ctypes.sizeof(size))
+    _set_option(number, socket.SOL_SOCKET, SO_RCVLOWAT, ctypes.byref(size), ctypes.sizeof(size))

@@ -9,19 +9,19 @@ from aiohttp import ClientError, ClientSession, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawResponseMessage
 
-from processor.core.errors import Rejected, RequestError, StatusError, StreamOptionsUnknown
-from processor.core.events import Delta, FirstToken, ResponseStarted, Sent, Tell
+from processor.core.errors import BadRequest, OptionRefused, RequestError, StatusError
+from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import Job, Reply
 from processor.http.body import OutgoingBody
-from processor.http.body_reader import Reading, Taker
+from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.connection_state import Route
 from processor.http.error_mapping import before_response, inside_response
 from processor.http.fast_connector import Connection
-from processor.http.read_batching import Pauses
-from processor.http.response_body import Intake, ScrapIntake, StreamIntake, WholeIntake, page_error
+from processor.http.read_batching import ReadBatching
+from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, page_error
 from processor.http.settings import TransportSettings
-from processor.http.timeouts import Patience
-from processor.protocols import Fold, open_fold, payload, refusal, request_id
+from processor.http.timeouts import Deadlines
+from processor.protocols import Accumulator, accumulator_for, error_from_response, payload, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
 _EVENT_STREAM = "text/event-stream"
@@ -29,7 +29,7 @@ _INFORMATIONAL = {*range(100, 200)} - {101}
 """Statuses of responses that another one follows."""
 
 
-class Exchange:
+class HttpRequest:
     """Serves one request: tells what happens to it, and makes a reply or an error of what comes back.
 
     Raises Rejected where no protocol is known for the job's path: nothing is sent.
@@ -61,10 +61,10 @@ class Exchange:
         self,
         job: Job,
         route: Route,
-        tell: Tell,
+        tell: RequestListener,
         settings: TransportSettings,
         *,
-        pauses: Pauses,
+        pauses: ReadBatching,
         bulk_bytes: int,
         wall: Callable[[], float],
     ) -> None:
@@ -75,7 +75,7 @@ class Exchange:
         self._pauses = pauses
         self._bulk_bytes = bulk_bytes
         self._wall = wall
-        self._fold = open_fold(job.path, job.body)
+        self._fold = accumulator_for(job.path, job.body)
         self._asks_usage = job.streamed and route.knows_stream_options
         self._connection: BaseProtocol | None = None
         self.reused = False
@@ -84,10 +84,10 @@ class Exchange:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
-        self._patience = Patience(settings, pauses.loop, self._give_up)
-        self._intake: Intake | None = None
-        self._reading: Reading | None = None
-        self._taker: Taker | None = None
+        self._patience = Deadlines(settings, pauses.loop, self._give_up)
+        self._intake: ResponseParser | None = None
+        self._reading: ReadBatcher | None = None
+        self._taker: BodyReader | None = None
         self._fault: Exception | None = None
         """Came up while the connection told something: it is for the task."""
 
@@ -147,31 +147,31 @@ class Exchange:
     def look(self) -> None:
         """Nothing has begun yet."""
 
-    def _begin(self, status: int, named: Mapping[str, str], content: StreamReader) -> Taker:
+    def _begin(self, status: int, named: Mapping[str, str], content: StreamReader) -> BodyReader:
         self._status = status
         headers = {name.lower(): value for name, value in named.items()}
         self.request_id = request_id(headers)
         self._tell(ResponseStarted(status, headers, self._pauses.loop.time()))
         self._intake = self._open_intake(headers)
-        if isinstance(self._intake, ScrapIntake):
+        if isinstance(self._intake, ErrorParser):
             self._patience.within(_ERROR_BODY_WITHIN_S)
-        self._reading = Reading(self._route.rhythms[self._job.model], self._pauses, self._connection)
-        self._taker = Taker(content, self._intake, self._patience, self._reading)
+        self._reading = ReadBatcher(self._route.rhythms[self._job.model], self._pauses, self._connection)
+        self._taker = BodyReader(content, self._intake, self._patience, self._reading)
         if isinstance(self._connection, Connection):
             self._connection.listener = self._taker
             self._taker.look()
         return self._taker
 
-    def _open_intake(self, headers: Mapping[str, str]) -> Intake:
+    def _open_intake(self, headers: Mapping[str, str]) -> ResponseParser:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
-            return ScrapIntake(partial(self._refused, headers))
+            return ErrorParser(partial(self._refused, headers))
         if content_type in ("text/html", "application/xhtml+xml"):
-            return ScrapIntake(page_error(content_type))
+            return ErrorParser(page_error(content_type))
         in_one_piece = not self._job.streamed and content_type != _EVENT_STREAM
         if in_one_piece or content_type == "application/json" or content_type.endswith("+json"):
-            return WholeIntake(max_bytes=self._settings.max_reply_bytes)
-        return StreamIntake(
+            return JsonParser(max_bytes=self._settings.max_reply_bytes)
+        return SseParser(
             self._fold,
             self._grown,
             max_bytes=self._settings.max_reply_bytes,
@@ -180,7 +180,7 @@ class Exchange:
             bulk_bytes=self._bulk_bytes,
         )
 
-    def _grown(self, fold: Fold) -> None:
+    def _grown(self, fold: Accumulator) -> None:
         if not self._has_token and fold.started:
             self._has_token = True
             self._tell(FirstToken(at := self._pauses.loop.time()))
@@ -190,12 +190,12 @@ class Exchange:
             self._tell(Delta(text))
 
     def _refused(self, headers: Mapping[str, str], data: bytes) -> StatusError:
-        error = refusal(self._status, headers, data, now_wall=self._wall())
+        error = error_from_response(self._status, headers, data, now_wall=self._wall())
         ours = self._asks_usage and "stream_options" not in self._job.body
-        if not (ours and isinstance(error, Rejected) and "stream_options" in str(error)):
+        if not (ours and isinstance(error, BadRequest) and "stream_options" in str(error)):
             return error
         self._route.knows_stream_options = False
-        return StreamOptionsUnknown(str(error), status=error.status, body=error.body, kind=error.kind)
+        return OptionRefused(str(error), status=error.status, body=error.body, kind=error.kind)
 
     # ------------------------------------------------------------ how it ends
 

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
-from processor.protocols import Decoder, Fold, whole_body
-from processor.protocols.base import scrap
+from processor.protocols import Accumulator, SseDecoder, whole_body
+from processor.protocols.base import excerpt
 
-MAX_SCRAP_BYTES = 64 * 1024
+MAX_ERROR_BYTES = 64 * 1024
 
 BULK_BYTES = 4 * 1024
 """So much is folded in at a time: much at once costs little more than a little."""
@@ -22,7 +22,7 @@ _SHORT_BYTES = 64
 _END = b"[DONE]"
 
 
-class Intake(Protocol):
+class ResponseParser(Protocol):
     @property
     def enough(self) -> bool:
         """Nothing that may follow matters."""
@@ -41,7 +41,7 @@ class Intake(Protocol):
         """The reply's body. Raises RequestError."""
 
 
-class StreamIntake:
+class SseParser:
     """An event stream. ``grown`` is called with the fold when events have come: of a ``live`` one at once."""
 
     __slots__ = (
@@ -61,8 +61,8 @@ class StreamIntake:
 
     def __init__(
         self,
-        fold: Fold,
-        grown: Callable[[Fold], None],
+        fold: Accumulator,
+        grown: Callable[[Accumulator], None],
         *,
         max_bytes: int,
         content_type: str,
@@ -73,7 +73,7 @@ class StreamIntake:
         self._grown = grown
         self._live = live
         self._bulk_bytes = bulk_bytes
-        self._decoder = Decoder()
+        self._decoder = SseDecoder()
         self._max_bytes = self._left = max_bytes
         self._content_type = content_type
         self._first = b""
@@ -142,7 +142,7 @@ class StreamIntake:
         self._grown(self._fold)
 
 
-class WholeIntake:
+class JsonParser:
     """A reply in one JSON body."""
 
     enough = False
@@ -167,7 +167,7 @@ class WholeIntake:
         return whole_body(b"".join(self._parts))
 
 
-class ScrapIntake:
+class ErrorParser:
     """An answer that is no reply: its beginning suffices to say what it is. ``error`` makes the error of it."""
 
     complete = True
@@ -178,10 +178,10 @@ class ScrapIntake:
 
     @property
     def enough(self) -> bool:
-        return len(self._data) >= MAX_SCRAP_BYTES
+        return len(self._data) >= MAX_ERROR_BYTES
 
     def take(self, data: bytes) -> None:
-        self._data += data[:MAX_SCRAP_BYTES]
+        self._data += data[:MAX_ERROR_BYTES]
 
     def finish(self) -> None:
         """There is nothing to wait for."""
@@ -205,4 +205,4 @@ def _too_large(max_bytes: int) -> ReplyTooLarge:
 
 
 def _wrong_type(content_type: str, data: bytes) -> ProtocolError:
-    return ProtocolError(f"the reply is no event stream but {content_type or 'of no type'}: {scrap(data)}")
+    return ProtocolError(f"the reply is no event stream but {content_type or 'of no type'}: {excerpt(data)}")

@@ -12,7 +12,7 @@ _TRUSTED_AFTER = 50
 """Reused connections in a row that served."""
 
 
-class Reuse:
+class KeepAliveBreaker:
     """After a loss the next requests go on connections of their own: the more, the sooner the next loss comes."""
 
     def __init__(self) -> None:

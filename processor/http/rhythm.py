@@ -7,15 +7,15 @@ share of what such a reply takes.
 
 from __future__ import annotations
 
-SHARE = 0.03
-"""Of the time a reply is expected to take. The bound on the mean delay follows: see ``Rhythm.pause_s``."""
+MAX_DELAY_SHARE = 0.03
+"""Of the time a reply is expected to take. The bound on the mean delay follows: see ``ReplyTiming.pause_s``."""
 
 AGE_DIVISOR = 3
 
 LEAST_S = 0.02
 LONGEST_S = 1.0
 
-SEVERAL = 1.5
+MIN_GAPS = 1.5
 """Times the usual gap between two reads: a shorter pause costs about as much as it saves."""
 
 READ_AS_IT_COMES = 32
@@ -25,7 +25,7 @@ MEMORY = 64
 """Replies after which what was learned has faded."""
 
 
-class Rhythm:
+class ReplyTiming:
     """Of replies of one kind. Times are seconds, from a reply's first token."""
 
     __slots__ = ("_gap_s", "_gaps", "_opened", "_per_s", "_replies")
@@ -62,5 +62,5 @@ class Rhythm:
         """
         if not self._gaps:
             return 0.0
-        pause_s = min(SHARE * max(1 / self._per_s, age_s / AGE_DIVISOR), LONGEST_S)
-        return pause_s if pause_s >= max(LEAST_S, SEVERAL * self._gap_s) else 0.0
+        pause_s = min(MAX_DELAY_SHARE * max(1 / self._per_s, age_s / AGE_DIVISOR), LONGEST_S)
+        return pause_s if pause_s >= max(LEAST_S, MIN_GAPS * self._gap_s) else 0.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from processor.core.errors import RequestTimeout, StreamStalled, TransportError
+from processor.core.errors import StreamStalled, Timeout, TransportError
 from processor.http.settings import TransportSettings
 
 
-class Patience:
+class Deadlines:
     """Gives a request up, once, when it has been silent, or under way, for too long.
 
     Bytes only note when they came. The timer goes off at the earliest moment at which it could be too late, and is
@@ -55,10 +55,10 @@ class Patience:
     def lost(self) -> TransportError:
         """Why it was given up."""
         if self._end_at <= self._heard_at + self._silence_s:
-            return RequestTimeout(f"no whole reply within {self._settings.request_timeout_s:g} s")
+            return Timeout(f"no whole reply within {self._settings.request_timeout_s:g} s")
         if self._began:
             return StreamStalled(f"silence for {self._silence_s:g} s in the middle of the reply")
-        return RequestTimeout(f"no first byte within {self._silence_s:g} s")
+        return Timeout(f"no first byte within {self._silence_s:g} s")
 
     def _due(self) -> float:
         return min(self._heard_at + self._silence_s, self._end_at)

@@ -12,14 +12,14 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from processor.core.job_keys import IDENTITY
 from processor.input.job_formats import Defaults
 from processor.input.line_splitter import Line, LineSplitter
-from processor.input.prescan import Part, Skimmed, parts, skim
+from processor.input.prescan import ByteRange, ScannedPart, scan_part, split_file
 
 CHUNK_BYTES = 64 * 1024
 
-Found = TypeVar("Found")
+InputItem = TypeVar("InputItem")
 
 
-class PassOver(Protocol):
+class SkipDone(Protocol):
     """Meets the jobs ``begin <= number < end`` as long as nothing is to be done about them.
 
     Returns the number of the first about which there is, and how many before it were refused for their own fault.
@@ -29,7 +29,7 @@ class PassOver(Protocol):
     def __call__(self, identities: bytes, begin: int, end: int, /) -> tuple[int, int]: ...
 
 
-class Passed(NamedTuple):
+class SkippedJobs(NamedTuple):
     """Lines at a stretch about whose jobs there is nothing to be done."""
 
     jobs: int
@@ -39,7 +39,7 @@ class Passed(NamedTuple):
     """Where the last of them is, or a blank line behind it."""
 
 
-class Passing(Generic[Found]):
+class DoneJobSkipper(Generic[InputItem]):
     """Reads an open file once. Each thing found is to be dealt with before the next is asked for."""
 
     def __init__(
@@ -48,26 +48,26 @@ class Passing(Generic[Found]):
         defaults: Defaults,
         max_line_bytes: int,
         *,
-        read: Callable[[Line], Found],
-        pass_over: PassOver,
+        read: Callable[[Line], InputItem],
+        pass_over: SkipDone,
         limit: int | None,
     ) -> None:
         """Of more than ``limit`` lines none is passed over."""
         self._handle = handle
-        self._skim = partial(skim, handle, defaults, max_line_bytes)
+        self._skim = partial(scan_part, handle, defaults, max_line_bytes)
         self._splitter = LineSplitter(max_line_bytes)
         self._read = read
         self._pass_over = pass_over
         self._left = sys.maxsize if limit is None else limit
 
-    def __iter__(self) -> Generator[Found | Passed, None, None]:
-        from processor.core.worker_process import in_order  # its import takes longer than a small file
+    def __iter__(self) -> Generator[InputItem | SkippedJobs, None, None]:
+        from processor.core.worker_process import map_with_worker  # its import takes longer than a small file
 
-        with closing(in_order(self._skim, parts(self._handle), handles=[self._handle])) as found:
+        with closing(map_with_worker(self._skim, split_file(self._handle), handles=[self._handle])) as found:
             for skimmed in found:
                 yield from self._pass_or_look(skimmed)
 
-    def _pass_or_look(self, skimmed: Skimmed) -> Iterator[Found | Passed]:
+    def _pass_or_look(self, skimmed: ScannedPart) -> Iterator[InputItem | SkippedJobs]:
         identities = skimmed.identities or b""
         passed, refused = self._pass_on(identities, 0)
         if skimmed.identities is None or passed < len(identities) // IDENTITY.size:
@@ -75,13 +75,13 @@ class Passing(Generic[Found]):
             return
         self._splitter.skip(skimmed.lines)
         if passed:
-            yield Passed(passed, refused, self._splitter.number)
+            yield SkippedJobs(passed, refused, self._splitter.number)
 
-    def _look(self, part: Part, identities: bytes, passed: int, refused: int) -> Iterator[Found | Passed]:
+    def _look(self, part: ByteRange, identities: bytes, passed: int, refused: int) -> Iterator[InputItem | SkippedJobs]:
         met = 0
         for number, line in enumerate(self._lines(part), 1):
             if number == passed:
-                yield Passed(passed - met, refused, line.number)
+                yield SkippedJobs(passed - met, refused, line.number)
             elif number > passed:
                 self._left -= 1
                 yield self._read(line)
@@ -96,7 +96,7 @@ class Passing(Generic[Found]):
         self._left -= passed - begin
         return passed, refused
 
-    def _lines(self, part: Part) -> Iterator[Line]:
+    def _lines(self, part: ByteRange) -> Iterator[Line]:
         at, end = part
         while at < end and (chunk := os.pread(self._handle, min(CHUNK_BYTES, end - at), at)):
             at += len(chunk)

@@ -12,19 +12,19 @@ from functools import partial
 from typing import BinaryIO
 
 from processor.core.errors import ConfigError, InputError, reason
-from processor.input.done_job_skipper import Passed, Passing, PassOver
+from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import digest
-from processor.input.job_formats import Defaults, Draft, NoJob, parse
+from processor.input.job_formats import Defaults, InvalidJob, ParsedJob, parse
 from processor.input.line_splitter import Line, LineSplitter, count_lines
 
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 32 * 1024 * 1024
-WORTH_PASSING_BYTES = 64 << 20
+MIN_SKIP_BYTES = 64 << 20
 STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BadLine:
+class InvalidLine:
     """A line that is no job, as its failed row will say. ``fingerprint`` is that of the raw line."""
 
     line: int
@@ -34,7 +34,7 @@ class BadLine:
     custom_id: str | None = None
 
 
-class Source:
+class JobFile:
     """A job file, opened. Raises ConfigError where it cannot be read. ``-`` is standard input.
 
     Iterating raises InputError where it cannot be read any further.
@@ -60,7 +60,7 @@ class Source:
     def close(self) -> None:
         self._file.close()
 
-    async def __aiter__(self) -> AsyncGenerator[Draft | BadLine, None]:
+    async def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
         splitter = LineSplitter(self._max_line_bytes)
         async for chunk in self._chunks():
             for line in splitter.feed(chunk):
@@ -69,18 +69,18 @@ class Source:
             yield self._read(last)
 
     async def unfinished(
-        self, pass_over: PassOver, limit: int | None = None
-    ) -> AsyncGenerator[Draft | BadLine | Passed, None]:
+        self, pass_over: SkipDone, limit: int | None = None
+    ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
         """The same, but in a large file jobs that are done are only counted, in its first ``limit`` lines.
 
         Each thing found is to be dealt with before the next is asked for.
         """
-        if not stat.S_ISREG(self._kind) or os.fstat(self._file.fileno()).st_size < WORTH_PASSING_BYTES:
+        if not stat.S_ISREG(self._kind) or os.fstat(self._file.fileno()).st_size < MIN_SKIP_BYTES:
             async with aclosing(aiter(self)) as every:
                 async for found in every:
                     yield found
             return
-        passing = Passing(
+        passing = DoneJobSkipper(
             self._file.fileno(),
             self._defaults,
             self._max_line_bytes,
@@ -92,14 +92,14 @@ class Source:
             for line in lines:
                 yield line
 
-    def _read(self, line: Line) -> Draft | BadLine:
+    def _read(self, line: Line) -> ParsedJob | InvalidLine:
         if line.data is None:
             size = f"{line.size / 2**20:.0f} MiB, over the {self._max_line_bytes / 2**20:.0f} MiB that a line may have"
-            return BadLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=size)
+            return InvalidLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=size)
         try:
             return parse(line.data, line.number, self._defaults)
-        except NoJob as error:
-            return BadLine(
+        except InvalidJob as error:
+            return InvalidLine(
                 line=line.number,
                 fingerprint=digest(line.data),
                 code=error.code,

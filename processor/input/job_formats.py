@@ -32,7 +32,7 @@ class Defaults:
     model: str | None = None
 
 
-class Draft(NamedTuple):
+class ParsedJob(NamedTuple):
     """A job that may still lack a name. ``custom_id`` is None where the file gives none."""
 
     line: int
@@ -59,7 +59,7 @@ class Draft(NamedTuple):
         )
 
 
-class NoJob(ValueError):
+class InvalidJob(ValueError):
     """This line is no job. ``code`` and message go into its failed row, with the ``custom_id`` as far as found."""
 
     def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
@@ -68,13 +68,13 @@ class NoJob(ValueError):
         self.custom_id = custom_id
 
 
-def parse(data: bytes, line: int, defaults: Defaults) -> Draft:
+def parse(data: bytes, line: int, defaults: Defaults) -> ParsedJob:
     """Raises NoJob."""
     entry = _decode(data)
     custom_id = _custom_id(entry)
     try:
         return _draft(entry, custom_id, line, defaults, data)
-    except NoJob as error:
+    except InvalidJob as error:
         error.custom_id = custom_id
         raise
 
@@ -89,7 +89,7 @@ def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
     path = _path(entry, defaults.endpoint)
     body = _body(entry, path)
     if "model" not in body and not defaults.model:
-        raise NoJob(NO_MODEL)
+        raise InvalidJob(NO_MODEL)
     return custom_id, _fingerprint(entry, custom_id, path, body)
 
 
@@ -99,16 +99,16 @@ def _decode(data: bytes) -> JSON:
     except orjson.JSONDecodeError as error:
         raise _undecodable(data, error) from None
     if not isinstance(entry, dict):
-        raise NoJob(f"not a JSON object but {_kind(entry)}", code="not_an_object")
+        raise InvalidJob(f"not a JSON object but {_kind(entry)}", code="not_an_object")
     return entry
 
 
-def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> NoJob:
+def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> InvalidJob:
     try:
         data.decode()
     except UnicodeDecodeError as bad:
-        return NoJob(f"not UTF-8: byte 0x{data[bad.start]:02x} at column {bad.start + 1}", code="not_utf8")
-    return NoJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
+        return InvalidJob(f"not UTF-8: byte 0x{data[bad.start]:02x} at column {bad.start + 1}", code="not_utf8")
+    return InvalidJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
 
 
 def _custom_id(entry: JSON) -> str | None:
@@ -119,20 +119,20 @@ def _custom_id(entry: JSON) -> str | None:
         return name
     if type(name) is int:
         return str(name)
-    raise NoJob(f"custom_id must be a non-empty string, not {_kind(name)}")
+    raise InvalidJob(f"custom_id must be a non-empty string, not {_kind(name)}")
 
 
-def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> Draft:
+def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> ParsedJob:
     path = _path(entry, defaults.endpoint)
     body = _body(entry, path)
     _check(body, path)
     model = body.get("model", defaults.model)
     if model is None:
-        raise NoJob(NO_MODEL)
+        raise InvalidJob(NO_MODEL)
     if not isinstance(model, str) or not model:
-        raise NoJob(f"model must be a non-empty string, not {_kind(model)}")
+        raise InvalidJob(f"model must be a non-empty string, not {_kind(model)}")
     name = _fingerprint(entry, custom_id, path, body).hex()
-    return Draft(line, custom_id, name, path, model, body, entry.get("metadata"), "metadata" in entry, raw)
+    return ParsedJob(line, custom_id, name, path, model, body, entry.get("metadata"), "metadata" in entry, raw)
 
 
 def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
@@ -141,40 +141,40 @@ def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> b
     try:
         return fingerprint_bytes(path, body, *more)
     except TypeError:  # it can be read, but not be written again
-        raise NoJob("is nested too deeply") from None
+        raise InvalidJob("is nested too deeply") from None
 
 
 def _path(entry: JSON, default: str) -> str:
     if entry.get("method", "POST") != "POST":
-        raise NoJob(f"method must be POST, not {_shown(entry['method'])}")
+        raise InvalidJob(f"method must be POST, not {_shown(entry['method'])}")
     path: str = entry.get("url", default)
     if path in ENDPOINTS:
         return path
-    raise NoJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
+    raise InvalidJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
 
 
 def _body(entry: JSON, path: str) -> JSON:
     if "body" in entry:
         body = entry["body"]
         if not isinstance(body, dict):
-            raise NoJob(f"body must be an object, not {_kind(body)}")
+            raise InvalidJob(f"body must be an object, not {_kind(body)}")
         return body
     if "messages" in entry:
         return {key: value for key, value in entry.items() if key not in _ENVELOPE}
     if "prompt" in entry:
         return _short(entry, path)
-    raise NoJob("has neither body, messages nor prompt")
+    raise InvalidJob("has neither body, messages nor prompt")
 
 
 def _short(entry: JSON, path: str) -> JSON:
     body = {key: value for key, value in entry.items() if key not in _ENVELOPE}
     if path != CHAT:
         if "system" in body:
-            raise NoJob("system has no place in a text completion: put it into the prompt")
+            raise InvalidJob("system has no place in a text completion: put it into the prompt")
         return body
     prompt, system = body.pop("prompt"), body.pop("system", None)
     if not isinstance(prompt, str | list) or not prompt:
-        raise NoJob(f"prompt must be text, not {_kind(prompt)}")
+        raise InvalidJob(f"prompt must be text, not {_kind(prompt)}")
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -185,12 +185,12 @@ def _check(body: JSON, path: str) -> None:
     if path == CHAT:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise NoJob("has no messages")
+            raise InvalidJob("has no messages")
         for message in messages:
             if not isinstance(message, dict):
-                raise NoJob(f"every message must be an object, not {_kind(message)}")
+                raise InvalidJob(f"every message must be an object, not {_kind(message)}")
     elif not body.get("prompt"):
-        raise NoJob("has no prompt")
+        raise InvalidJob("has no prompt")
 
 
 def _shown(value: object) -> str:

@@ -11,29 +11,29 @@ from io import BytesIO
 from typing import NamedTuple
 
 from processor.core.job_keys import CHECK_BYTES, IDENTITY, job_key
-from processor.input.job_formats import Defaults, NoJob, identity
+from processor.input.job_formats import Defaults, InvalidJob, identity
 
 PART_BYTES = 128 * 1024
 """The memory of twice as much would be given back after each part, and be zeroed anew for the next."""
-MOST_BYTES = 4 * PART_BYTES
+MAX_SCAN_BYTES = 4 * PART_BYTES
 """A part that a long line makes larger than this is not skimmed."""
 STEP_BYTES = 4096
 """Read at a time to find the end of a line."""
 
-NO_JOB = bytes(IDENTITY.size)
+UNKNOWN = bytes(IDENTITY.size)
 
-Part = tuple[int, int]
+ByteRange = tuple[int, int]
 """``start <= at < end``"""
 
 
-class Skimmed(NamedTuple):
-    part: Part
+class ScannedPart(NamedTuple):
+    part: ByteRange
     lines: int
     identities: bytes | None
     """Packed, of every line that is not blank, in their order; None where the part was not skimmed."""
 
 
-def parts(handle: int) -> Iterator[Part]:
+def split_file(handle: int) -> Iterator[ByteRange]:
     """All of an open file, as long as it is now."""
     size = os.fstat(handle).st_size
     start = 0
@@ -51,22 +51,22 @@ def _end_of_line(handle: int, at: int, size: int) -> int:
     return size
 
 
-def skim(handle: int, defaults: Defaults, max_line_bytes: int, part: Part) -> Skimmed:
+def scan_part(handle: int, defaults: Defaults, max_line_bytes: int, part: ByteRange) -> ScannedPart:
     """Raises OSError."""
     start, end = part
-    if start == 0 or end - start > MOST_BYTES:  # the first part may begin with a byte order mark
-        return Skimmed(part, 0, None)
+    if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may begin with a byte order mark
+        return ScannedPart(part, 0, None)
     lines = BytesIO(os.pread(handle, end - start, start)).readlines()  # split() takes four times as long
     identities = [_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
-    return Skimmed(part, len(lines), b"".join(identities))
+    return ScannedPart(part, len(lines), b"".join(identities))
 
 
 def _identity(line: bytes, defaults: Defaults, max_line_bytes: int) -> bytes:
     if len(line) > max_line_bytes:
-        return NO_JOB
+        return UNKNOWN
     try:
         name, mark = identity(line, defaults)
-    except NoJob:
-        return NO_JOB
+    except InvalidJob:
+        return UNKNOWN
     # A second one without a name is not known as done by the name of the first: it is looked at, and named, then.
     return job_key(mark.hex() if name is None else name) + mark[:CHECK_BYTES]

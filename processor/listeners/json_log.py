@@ -11,18 +11,18 @@ import orjson
 
 from processor.core.errors import ConfigError, reason
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    Event,
     JobFinished,
-    LimitsKnown,
+    LimitsChanged,
     Notice,
+    RunEvent,
     RunStarted,
     Stopping,
 )
 
 
-class Logbook:
+class JsonLog:
     """A listener that appends to a file. Raises ConfigError where it cannot be opened; later failures are let go:
     a log that cannot be written is no reason to stop a night's work."""
 
@@ -33,7 +33,7 @@ class Logbook:
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         if (entry := _entry(event)) is None:
             return
         time = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="milliseconds")
@@ -46,7 +46,7 @@ class Logbook:
         self._file.close()
 
 
-def _entry(event: Event) -> dict[str, Any] | None:
+def _entry(event: RunEvent) -> dict[str, Any] | None:
     match event:
         case AttemptStarted():
             return {
@@ -56,7 +56,7 @@ def _entry(event: Event) -> dict[str, Any] | None:
                 "tokens": event.tokens,
                 "waited_s": round(event.waited_s, 6),
             }
-        case AttemptEnded():
+        case AttemptFinished():
             return {
                 "event": event.then,
                 "custom_id": event.custom_id,
@@ -70,7 +70,7 @@ def _entry(event: Event) -> dict[str, Any] | None:
         case JobFinished(result=result) if result.failure is not None:
             failure = result.failure
             return {"event": "failed", "custom_id": result.custom_id, "line": result.line, "code": failure.code}
-        case LimitsKnown():
+        case LimitsChanged():
             limits = {"rpm": event.rpm, "tpm": event.tpm, "source": event.source}
             return {"event": "limits", "lane": event.lane, **limits}
         case Notice():

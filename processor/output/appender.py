@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processor.output.compaction import write_all
-from processor.output.index_entry import Entry
-from processor.output.storage import Disk, File
+from processor.output.index_entry import IndexEntry
+from processor.output.storage import Storage, StorageFile
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     raw: bytes
-    entry: Entry
+    entry: IndexEntry
     written: Future[None]
 
 
 class Appender:
     """One file that only grows. It is created by the first write to it."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Storage, path: Path) -> None:
         self.path = path
         self.pending: list[Pending] = []
         self._disk = disk
-        self._file: File | None = None
+        self._file: StorageFile | None = None
         self._size = 0
 
-    def open(self) -> File:
+    def open(self) -> StorageFile:
         """Raises OSError."""
         if self._file is None:
             self._file = self._disk.open(self.path, "append")
@@ -59,7 +59,7 @@ class Appender:
         if self._file and self._file.vanished():
             raise FileNotFoundError(errno.ENOENT, "it has been deleted")
 
-    def _salvage(self, file: File) -> list[Pending]:
+    def _salvage(self, file: StorageFile) -> list[Pending]:
         """After a failed write: keep the rows that came out whole, and cut the torn one off.
 
         Should that fail, too, the next run does it.

@@ -10,8 +10,8 @@ from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 
-from processor.output.index_entry import FLAGS_AT, REPLIED, Entry, read_packed, unpacked
-from processor.output.storage import File, RealDisk
+from processor.output.index_entry import FLAGS_AT, REPLIED, IndexEntry, read_packed, unpacked
+from processor.output.storage import LocalStorage, StorageFile
 
 BLOCK_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 16
@@ -25,7 +25,7 @@ _HEAD = re.compile(rb'\{"id":"[0-9a-f]{32}"')
 _TEMPLATE = b'{"id":"' + b"0" * 32 + b'"'
 
 
-Span = tuple[int, int]
+ByteSpan = tuple[int, int]
 """``start <= at < end``"""
 
 
@@ -47,16 +47,16 @@ class Block:
     """The last row is whole, only its line feed is missing."""
 
 
-def spans(size: int) -> Iterator[Span]:
+def spans(size: int) -> Iterator[ByteSpan]:
     return ((start, start + BLOCK_BYTES) for start in range(0, size, BLOCK_BYTES))
 
 
-def blocks(file: File, *, replies: bool) -> Generator[Block, None, None]:
+def blocks(file: StorageFile, *, replies: bool) -> Generator[Block, None, None]:
     """All of a file, in its order. Raises OSError."""
     return (read_block(file, start, end, replies=replies) for start, end in spans(file.size()))
 
 
-def lines(file: File, start: int, end: int) -> Iterator[list[bytes]]:
+def lines(file: StorageFile, start: int, end: int) -> Iterator[list[bytes]]:
     """The lines whose first byte is in ``start <= at < end``, with their line feeds, many at a time.
 
     Only the last line of a file may have none. Raises OSError.
@@ -99,12 +99,12 @@ def packed_in(raw: bytes, *, replies: bool) -> bytes | None:
     return packed if bool(packed[FLAGS_AT] & REPLIED) is replies else None
 
 
-def entry_in(raw: bytes, *, replies: bool) -> Entry | None:
+def entry_in(raw: bytes, *, replies: bool) -> IndexEntry | None:
     packed = packed_in(raw, replies=replies)
     return None if packed is None else unpacked(packed)
 
 
-def read_block(file: File, start: int, end: int, *, replies: bool) -> Block:
+def read_block(file: StorageFile, start: int, end: int, *, replies: bool) -> Block:
     """Raises OSError."""
     block = Block()
     rows = []
@@ -122,9 +122,9 @@ def read_block(file: File, start: int, end: int, *, replies: bool) -> Block:
     return block
 
 
-def read_span(path: Path, replies: bool, span: Span) -> Block:
+def read_span(path: Path, replies: bool, span: ByteSpan) -> Block:
     """Like ``read_block``, in any process."""
-    with closing(RealDisk().open(path, "read")) as file:
+    with closing(LocalStorage().open(path, "read")) as file:
         return read_block(file, *span, replies=replies)
 
 

@@ -35,11 +35,11 @@ _SOUGHT = Struct(f">H{_TAIL_BYTES + CHECK_BYTES}s")
 
 _KIND_BITS = 8
 
-Place = tuple[bytearray, int]
+Slot = tuple[bytearray, int]
 """Where a record's fields stand, for FIELDS.unpack_from and pack_into."""
 
 
-class Table:
+class CompactHashTable:
     def __init__(self) -> None:
         self._pages = _zeros(_CHAINS << _PAGE_BITS)
         self._after = array("I", bytes(4 * _CHAINS))
@@ -54,7 +54,7 @@ class Table:
         full = (len(self._after) - _CHAINS) * (_USED_BYTES // _WIDTH)
         return full + sum(free % _PAGE_BYTES // _WIDTH for free in self._free)
 
-    def find(self, key: bytes) -> Place | None:
+    def find(self, key: bytes) -> Slot | None:
         pages, after, tail = self._pages, self._after, key[_CHAIN_BYTES:]
         page = (key[0] << 8 | key[1]) % _CHAINS
         while True:
@@ -68,7 +68,7 @@ class Table:
             if not page:
                 return None
 
-    def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Place | None:
+    def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Slot | None:
         """Add a record. Where there is one with this key, leaves it as it is and returns its place."""
         new = key + FIELDS.pack(check, attempts, count, flags) + bytes(4)
         return self.find(key) if self.add_all(new) else None

@@ -7,25 +7,25 @@ from contextlib import closing
 from pathlib import Path
 
 from processor.output.block_reader import entry_in, lines
-from processor.output.index_entry import Entry
-from processor.output.storage import Disk, File, Mode
+from processor.output.index_entry import IndexEntry
+from processor.output.storage import Mode, Storage, StorageFile
 
-Keeps = Callable[[Entry], bool]
+Keeps = Callable[[IndexEntry], bool]
 
 
-def compact(disk: Disk, path: Path, *, replies: bool, keeps: Keeps) -> int:
+def compact(disk: Storage, path: Path, *, replies: bool, keeps: Keeps) -> int:
     """Write the rows that stay to a new file and put it in the place of the old one. Returns how many they are."""
 
     def stays(raw: bytes) -> bool:
         entry = entry_in(raw, replies=replies)
         return entry is not None and keeps(entry)
 
-    count = _copy(disk, path, beside(path), "new", stays)
-    disk.replace(beside(path), path)
+    count = _copy(disk, path, temp_path(path), "new", stays)
+    disk.replace(temp_path(path), path)
     return count
 
 
-def keep_aside(disk: Disk, path: Path, damaged: Path, *, replies: bool) -> None:
+def quarantine(disk: Storage, path: Path, damaged: Path, *, replies: bool) -> None:
     """Append the lines that are no rows to another file, so that ``compact`` loses none."""
 
     def broken(raw: bytes) -> bool:
@@ -35,21 +35,21 @@ def keep_aside(disk: Disk, path: Path, damaged: Path, *, replies: bool) -> None:
     disk.sync_folder(damaged)
 
 
-def beside(path: Path) -> Path:
+def temp_path(path: Path) -> Path:
     """The temporary file. What a crash left there is of no use."""
     # Beside the file itself, where the path is a link: a rename does not reach another disk.
     path = path.resolve()
     return path.with_name(path.name + ".compacting")
 
 
-def write_all(file: File, data: bytes) -> None:
+def write_all(file: StorageFile, data: bytes) -> None:
     """Complete short writes. Raises OSError."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
 
 
-def _copy(disk: Disk, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes], bool]) -> int:
+def _copy(disk: Storage, source: Path, target: Path, mode: Mode, wanted: Callable[[bytes], bool]) -> int:
     with closing(disk.open(source, "read")) as old, closing(disk.open(target, mode)) as new:
         count = 0
         if (size := new.size()) and new.read(size - 1, 1) != b"\n":

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from processor.output.appender import Appender, Pending
-from processor.output.sink import Offload
+from processor.output.sink import RunInThread
 
 
-class Syncer:
+class FsyncScheduler:
     """``delay_s`` 0: rows count as written after their fsync. None: the operating system decides."""
 
-    def __init__(self, delay_s: float | None, offload: Offload, broken: Callable[[Path, OSError], None]) -> None:
+    def __init__(self, delay_s: float | None, offload: RunInThread, broken: Callable[[Path, OSError], None]) -> None:
         self._delay_s = delay_s
         self._offload = offload
         self._broken = broken

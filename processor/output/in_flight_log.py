@@ -13,7 +13,7 @@ from zlib import crc32
 
 from processor.core.job_keys import KEY_BYTES
 from processor.output.index_entry import MAX_ATTEMPTS
-from processor.output.storage import File
+from processor.output.storage import StorageFile
 
 _BODY = Struct(f"<{KEY_BYTES}sHB")
 """key, attempts in all runs, whether one of them is in flight. 16 bytes with the checksum: none crosses a page."""
@@ -22,8 +22,8 @@ _WIDTH = _BODY.size + _CHECKSUM.size
 _EMPTY = bytes(_WIDTH)
 
 
-class Intents:
-    def __init__(self, file: File) -> None:
+class InFlightLog:
+    def __init__(self, file: StorageFile) -> None:
         self._file = file
         self._slots: dict[bytes, int] = {}
         """By key: the jobs being worked on, and those an earlier run left behind."""

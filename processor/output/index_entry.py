@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 0xFFFF
 MAX_LINE = 0xFFFFFFFF
 
 
-class Entry(NamedTuple):
+class IndexEntry(NamedTuple):
     key: bytes
     """Of the job's id; of the whole row, where it is of a line that is no job."""
     check: bytes
@@ -39,8 +39,8 @@ PACKED = Struct(f"<{KEY_BYTES}s4sH4xBI")
 FLAGS_AT = PACKED.size - 5
 
 
-def unpacked(packed: bytes) -> Entry:
-    return Entry._make(PACKED.unpack(packed))
+def unpacked(packed: bytes) -> IndexEntry:
+    return IndexEntry._make(PACKED.unpack(packed))
 
 
 def line_key(raw: bytes) -> bytes:
@@ -48,19 +48,19 @@ def line_key(raw: bytes) -> bytes:
     return blake2b(raw, digest_size=KEY_BYTES, person=b"line").digest()
 
 
-def entry_of(result: Result, raw: bytes) -> Entry:
+def entry_of(result: Result, raw: bytes) -> IndexEntry:
     """The same that ``read_entry`` gives for the result's row."""
     failure = result.failure
     flags = _failed(failure.code, failure.own_fault, result.timing) if failure else REPLIED
     if result.simulated:
         flags |= SIMULATED
     key = line_key(raw) if flags & LINE else job_key(result.custom_id or "")
-    return Entry(
+    return IndexEntry(
         key, check_of(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
     )
 
 
-def read_entry(raw: bytes) -> Entry:
+def read_entry(raw: bytes) -> IndexEntry:
     """As ``read_packed``."""
     return unpacked(read_packed(raw))
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from processor.core.job_keys import IDENTITY, check_of, job_key
-from processor.output.compact_hash_table import FIELDS, Table
-from processor.output.index_entry import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, PACKED, REPLIED, Entry
+from processor.output.compact_hash_table import FIELDS, CompactHashTable
+from processor.output.index_entry import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, PACKED, REPLIED, IndexEntry
 
-SEEN = 128
+SEEN_THIS_RUN = 128
 """A flag beside those of entries: met in this run's job file."""
 
 _UNKNOWN = bytes(4)
-_DONE = bytes(flags & (REPLIED | SEEN) == REPLIED for flags in range(256))
-_REFUSED = bytes(flags & (OWN_FAULT | REPLIED | SEEN) == OWN_FAULT for flags in range(256))
+_DONE = bytes(flags & (REPLIED | SEEN_THIS_RUN) == REPLIED for flags in range(256))
+_REFUSED = bytes(flags & (OWN_FAULT | REPLIED | SEEN_THIS_RUN) == OWN_FAULT for flags in range(256))
 _SETTLED = bytes(done + 2 * refused for done, refused in zip(_DONE, _REFUSED, strict=True))
 
 
-class Standing(Enum):
+class JobStatus(Enum):
     """What is to be done about a job."""
 
     NEW = auto()
@@ -32,11 +32,11 @@ class Standing(Enum):
     """Its id has been met before in this job file."""
 
 
-class Ledger:
+class JobIndex:
     """Every question costs a few microseconds, however many jobs there are, and every job 18.3 bytes."""
 
     def __init__(self) -> None:
-        self._table = Table()
+        self._table = CompactHashTable()
         self.superseded = 0
         """REPLIED and FAILED: in which of the two files there are rows that stand for nothing any more."""
         self.read_to = -1
@@ -44,16 +44,16 @@ class Ledger:
 
     # ------------------------------------------------------------ the job file
 
-    def meet(self, custom_id: str, fingerprint: str) -> Standing:
+    def meet(self, custom_id: str, fingerprint: str) -> JobStatus:
         """Judge the next job of the job file. Each line is to be met once."""
         now = check_of(fingerprint)
-        place = self._table.add(job_key(custom_id), now, 0, 0, SEEN)
+        place = self._table.add(job_key(custom_id), now, 0, 0, SEEN_THIS_RUN)
         if place is None:
-            return Standing.NEW
+            return JobStatus.NEW
         check, attempts, count, flags = FIELDS.unpack_from(*place)
-        if flags & SEEN:
-            return Standing.DUPLICATE
-        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
+        if flags & SEEN_THIS_RUN:
+            return JobStatus.DUPLICATE
+        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
         return _standing(flags, check == now)
 
     def pass_over(self, identities: bytes, begin: int, end: int, *, refused: bool = False) -> tuple[int, int]:
@@ -63,16 +63,16 @@ class Ledger:
         all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
         """
         wanted = memoryview(identities)[begin * IDENTITY.size : end * IDENTITY.size]
-        met, own_faults = self._table.flag_while(wanted, _SETTLED if refused else _DONE, SEEN)
+        met, own_faults = self._table.flag_while(wanted, _SETTLED if refused else _DONE, SEEN_THIS_RUN)
         return begin + met, own_faults
 
     def meet_line(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""
-        place = self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN)
+        place = self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN_THIS_RUN)
         if place is None:
             return True
         check, attempts, count, flags = FIELDS.unpack_from(*place)
-        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN)
+        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
         return False
 
     def name(self, fingerprint: str) -> str:
@@ -84,7 +84,7 @@ class Ledger:
         if place is None:
             return fingerprint
         check, attempts, count, flags = FIELDS.unpack_from(*place)
-        if not flags & SEEN:
+        if not flags & SEEN_THIS_RUN:
             return fingerprint
         FIELDS.pack_into(*place, check, attempts, count + 1, flags)
         return f"{fingerprint}-{count + 2}"
@@ -137,9 +137,9 @@ class Ledger:
         again = bool(known & flags & (REPLIED | FAILED | LINE))
         if again or self._is_gone(flags, known, line):
             self.superseded |= flags & REPLIED or FAILED
-        FIELDS.pack_into(*place, check, max(attempts, tries), count + again, known & SEEN | flags)
+        FIELDS.pack_into(*place, check, max(attempts, tries), count + again, known & SEEN_THIS_RUN | flags)
 
-    def keeps(self, entry: Entry) -> bool:
+    def keeps(self, entry: IndexEntry) -> bool:
         """Whether a row stays when its file is compacted: the last one of those that were entered."""
         place = self._table.find(entry.key)
         if place is None:
@@ -153,9 +153,9 @@ class Ledger:
         return not self._is_gone(entry.flags, known, entry.line)
 
     def _is_gone(self, flags: int, known: int, line: int) -> bool:
-        return bool(flags & LINE) and not known & SEEN and line <= self.read_to
+        return bool(flags & LINE) and not known & SEEN_THIS_RUN and line <= self.read_to
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: IndexEntry) -> None:
         """Learn a job's row that was just appended."""
         place = self._table.find(entry.key)
         if place is None:
@@ -163,7 +163,7 @@ class Ledger:
             return
         _, tries, count, known = FIELDS.unpack_from(*place)
         self.superseded |= known & (REPLIED | FAILED)
-        FIELDS.pack_into(*place, entry.check, max(entry.attempts, tries), count, known & SEEN | entry.flags)
+        FIELDS.pack_into(*place, entry.check, max(entry.attempts, tries), count, known & SEEN_THIS_RUN | entry.flags)
 
     def forget(self, flags: int) -> None:
         """Before the rows that these flags stand for are entered again. Names can no longer be given."""
@@ -171,9 +171,9 @@ class Ledger:
         self.superseded = 0
 
 
-def _standing(known: int, same: bool) -> Standing:
+def _standing(known: int, same: bool) -> JobStatus:
     if known & REPLIED:
-        return Standing.DONE if same else Standing.CHANGED
+        return JobStatus.DONE if same else JobStatus.CHANGED
     if known & OWN_FAULT and same:
-        return Standing.OWN_FAULT
-    return Standing.FAILED if known & FAILED else Standing.NEW
+        return JobStatus.OWN_FAULT
+    return JobStatus.FAILED if known & FAILED else JobStatus.NEW

@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.output.compaction import beside, compact, keep_aside, write_all
+from processor.output.compaction import compact, quarantine, temp_path, write_all
 from processor.output.index_entry import FAILED, LINE, OWN_FAULT, REPLIED
-from processor.output.job_index import SEEN, Ledger
-from processor.output.scanner import Findings, scan
-from processor.output.storage import Disk
+from processor.output.job_index import SEEN_THIS_RUN, JobIndex
+from processor.output.scanner import ScanReport, scan
+from processor.output.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +35,20 @@ class Paths:
         )
 
 
-class Upkeep:
+class Recovery:
     """All of it raises OSError; reading raises ConfigError, too, before anything is changed."""
 
-    def __init__(self, disk: Disk, paths: Paths, ledger: Ledger, *, simulated: bool) -> None:
+    def __init__(self, disk: Storage, paths: Paths, ledger: JobIndex, *, simulated: bool) -> None:
         self._disk = disk
         self._paths = paths
         self._ledger = ledger
         self._simulated = simulated
 
-    def start(self) -> dict[Path, Findings]:
+    def start(self) -> dict[Path, ScanReport]:
         """Learn all rows, and repair both files. Returns what was found, by file."""
         for path in (self._paths.replies, self._paths.failures):
-            if self._disk.exists(beside(path)):
-                self._disk.remove(beside(path))
+            if self._disk.exists(temp_path(path)):
+                self._disk.remove(temp_path(path))
         replies, failures = self._scan(replies=True), self._scan(replies=False)
         self._put_right(replies, replies=True)
         self._put_right(failures, replies=False)
@@ -60,20 +60,20 @@ class Upkeep:
         ledger = self._ledger
         ledger.read_to = read_to
         superseded = ledger.superseded
-        if not superseded and not ledger.count(LINE, without=SEEN):
+        if not superseded and not ledger.count(LINE, without=SEEN_THIS_RUN):
             return
         ledger.forget(superseded & REPLIED | FAILED | OWN_FAULT | LINE)
         if superseded & REPLIED:
             self._put_right(self._scan(replies=True), replies=True)
         self._put_right(self._scan(replies=False), replies=False)
 
-    def _scan(self, *, replies: bool) -> Findings:
+    def _scan(self, *, replies: bool) -> ScanReport:
         return scan(self._disk, self._path(replies), self._ledger, replies=replies, simulated=self._simulated)
 
-    def _put_right(self, found: Findings, *, replies: bool) -> None:
+    def _put_right(self, found: ScanReport, *, replies: bool) -> None:
         path = self._path(replies)
         if found.damaged:
-            keep_aside(self._disk, path, self._paths.damaged, replies=replies)
+            quarantine(self._disk, path, self._paths.damaged, replies=replies)
         if found.damaged or self._ledger.superseded & (REPLIED if replies else FAILED):
             left = compact(self._disk, path, replies=replies, keeps=self._ledger.keeps)
             if not left and not replies:
@@ -82,7 +82,7 @@ class Upkeep:
         elif found.torn or found.unended:
             self._mend(path, found)
 
-    def _mend(self, path: Path, found: Findings) -> None:
+    def _mend(self, path: Path, found: ScanReport) -> None:
         """Cut a torn line off, or end a whole one. Undone by a loss of power, it is done again."""
         with closing(self._disk.open(path, "append")) as file:
             if found.torn:

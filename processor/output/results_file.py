@@ -16,21 +16,21 @@ from processor.core.errors import ConfigError, OutputError
 from processor.core.job_keys import job_key
 from processor.core.models import Result
 from processor.output.appender import Appender, Pending
-from processor.output.fsync import Syncer
-from processor.output.in_flight_log import Intents
+from processor.output.fsync import FsyncScheduler
+from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, LINE, REPLIED, entry_of
-from processor.output.job_index import Ledger
-from processor.output.recovery import Paths, Upkeep
+from processor.output.job_index import JobIndex
+from processor.output.recovery import Paths, Recovery
 from processor.output.row_json import encode
-from processor.output.sink import FsyncMode, Offload
-from processor.output.storage import Disk, File, RealDisk
+from processor.output.sink import FsyncMode, RunInThread
+from processor.output.storage import LocalStorage, Storage, StorageFile
 from processor.output.trouble import as_output_error, cannot_write
 
-APART_S = 0.02
+GROUP_COMMIT_S = 0.02
 """Between two writes of rows: many jobs a second share them, unless nobody is left who could add to the next one."""
 
 
-class Journal:
+class ResultsFile:
     """Making one takes the lock, reads what is done, and repairs what a crash left; it blocks while it reads.
 
     Raises OutputError where the output is locked or cannot be written, ConfigError where it holds something else.
@@ -49,17 +49,17 @@ class Journal:
         simulated: bool = False,
         fsync: FsyncMode = "interval",
         fsync_interval_s: float = 1.0,
-        offload: Offload = asyncio.to_thread,
-        disk: Disk | None = None,
+        offload: RunInThread = asyncio.to_thread,
+        disk: Storage | None = None,
     ) -> None:
         self.paths = Paths.of(results)
-        self.ledger = Ledger()
-        self._disk = disk or RealDisk()
-        self._upkeep = Upkeep(self._disk, self.paths, self.ledger, simulated=simulated)
+        self.ledger = JobIndex()
+        self._disk = disk or LocalStorage()
+        self._upkeep = Recovery(self._disk, self.paths, self.ledger, simulated=simulated)
         self._replies = Appender(self._disk, self.paths.replies)
         self._failures = Appender(self._disk, self.paths.failures)
         delay_s = {"always": 0.0, "interval": fsync_interval_s, "never": None}[fsync]
-        self._syncer = Syncer(delay_s, offload, self._break)
+        self._syncer = FsyncScheduler(delay_s, offload, self._break)
         self._syncs = delay_s is not None
         self._offload = offload
         self._next_flush: asyncio.Handle | None = None
@@ -70,7 +70,7 @@ class Journal:
         self._closing: asyncio.Task[None] | None = None
         self._broken: str | None = None
         self._state, is_new = self._lock()
-        self._intents = Intents(self._state)
+        self._intents = InFlightLog(self._state)
         try:
             self._start()
         except (OutputError, ConfigError):
@@ -82,7 +82,7 @@ class Journal:
 
     # ------------------------------------------------------------ opening
 
-    def _lock(self) -> tuple[File, bool]:
+    def _lock(self) -> tuple[StorageFile, bool]:
         """The state file, locked, and whether it was made for it."""
         with as_output_error(self.paths.state):
             is_new = not self._disk.exists(self.paths.state)
@@ -179,7 +179,7 @@ class Journal:
 
     def _flush(self) -> None:
         self._next_flush, self._hurries = None, False
-        self._flush_at = asyncio.get_running_loop().time() + APART_S
+        self._flush_at = asyncio.get_running_loop().time() + GROUP_COMMIT_S
         for appender in (self._replies, self._failures):
             if not appender.pending:
                 continue

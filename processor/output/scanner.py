@@ -11,14 +11,14 @@ from pathlib import Path
 from processor.core.errors import ConfigError
 from processor.output.block_reader import MAX_NAMED, Block, blocks, read_span, spans
 from processor.output.index_entry import FLAGS_AT, PACKED, SIMULATED
-from processor.output.job_index import Ledger
-from processor.output.storage import Disk, File
+from processor.output.job_index import JobIndex
+from processor.output.storage import Storage, StorageFile
 
-WORTH_A_HELPER_BYTES = 64 << 20
+MIN_WORKER_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
-class Findings:
+class ScanReport:
     """What reading one file through has shown."""
 
     size: int = 0
@@ -33,12 +33,12 @@ class Findings:
     """The last row is whole, only its line feed is missing."""
 
 
-def scan(disk: Disk, path: Path, ledger: Ledger, *, replies: bool, simulated: bool) -> Findings:
+def scan(disk: Storage, path: Path, ledger: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
     """Enter the rows of a file into the ledger. Changes nothing on disk. Raises OSError.
 
     Raises ConfigError where the file is of another kind: rehearsed rows among real ones, or no results at all.
     """
-    found = Findings()
+    found = ScanReport()
     if not disk.exists(path):
         return found
     lines = foreign = 0
@@ -54,21 +54,21 @@ def scan(disk: Disk, path: Path, ledger: Ledger, *, replies: bool, simulated: bo
     return found
 
 
-def _blocks(disk: Disk, path: Path, file: File, *, replies: bool) -> Generator[Block, None, None]:
-    if disk.shared and file.size() >= WORTH_A_HELPER_BYTES:
-        from processor.core.worker_process import in_order  # its import takes longer than a small file
+def _blocks(disk: Storage, path: Path, file: StorageFile, *, replies: bool) -> Generator[Block, None, None]:
+    if disk.shared and file.size() >= MIN_WORKER_BYTES:
+        from processor.core.worker_process import map_with_worker  # its import takes longer than a small file
 
-        return in_order(partial(read_span, path, replies), spans(file.size()))
+        return map_with_worker(partial(read_span, path, replies), spans(file.size()))
     return blocks(file, replies=replies)
 
 
-def _enter(ledger: Ledger, block: Block, path: Path, *, simulated: bool) -> None:
+def _enter(ledger: JobIndex, block: Block, path: Path, *, simulated: bool) -> None:
     if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_AT :: PACKED.size])):
         raise ConfigError(_mixed(path, simulated))
     ledger.enter(block.entries)
 
 
-def _sum_up(found: Findings, block: Block, lines: int) -> None:
+def _sum_up(found: ScanReport, block: Block, lines: int) -> None:
     found.rows += len(block.entries) // PACKED.size
     found.damaged += block.damaged
     room = MAX_NAMED - len(found.damaged_lines)

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, TypeVar
 
 from processor.core.models import Result
-from processor.output.job_index import Ledger
+from processor.output.job_index import JobIndex
 
 T = TypeVar("T")
 
 FsyncMode = Literal["always", "interval", "never"]
 
-WHOLE = 1 << 62
+END_OF_FILE = 1 << 62
 """``read_to`` for a job file that was read to its end."""
 
 
-class Offload(Protocol):
+class RunInThread(Protocol):
     """Does blocking work elsewhere: ``asyncio.to_thread``, or inline on a virtual clock."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
@@ -25,7 +25,7 @@ class Offload(Protocol):
 class Sink(Protocol):
     """Takes results. Every method but ``rest`` raises OutputError where the output cannot take more."""
 
-    ledger: Ledger
+    ledger: JobIndex
 
     async def append(self, result: Result) -> None:
         """Return when the row is written; the write is not undone by cancelling the caller."""

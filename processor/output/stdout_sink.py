@@ -9,22 +9,22 @@ from typing import Self
 
 from processor.core.errors import OutputError
 from processor.core.models import Result
-from processor.output.job_index import Ledger
+from processor.output.job_index import JobIndex
 from processor.output.row_json import encode
-from processor.output.sink import Offload
+from processor.output.sink import RunInThread
 
 
-class StandardOutput:
+class StdoutSink:
     """A ``Sink``. A pipe may be full for as long as its reader likes, so that writes are offloaded, one at a time."""
 
     def __init__(
         self,
-        offload: Offload = asyncio.to_thread,
+        offload: RunInThread = asyncio.to_thread,
         *,
         out: int = 1,
         err: int = 2,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = JobIndex()
         self._offload = offload
         self._out = out
         self._err = err

@@ -13,7 +13,7 @@ Mode = Literal["read", "append", "new", "update"]
 """``append`` and ``update`` create the file where it is missing, ``new`` also empties it."""
 
 
-class File(Protocol):
+class StorageFile(Protocol):
     def size(self) -> int: ...
     def read(self, at: int, size: int) -> bytes: ...
     def write(self, data: bytes | memoryview) -> int:
@@ -37,13 +37,13 @@ class File(Protocol):
     def close(self) -> None: ...
 
 
-class Disk(Protocol):
+class Storage(Protocol):
     @property
     def shared(self) -> bool:
         """Whether another process finds the same files."""
         ...
 
-    def open(self, path: Path, mode: Mode) -> File: ...
+    def open(self, path: Path, mode: Mode) -> StorageFile: ...
     def exists(self, path: Path) -> bool: ...
     def replace(self, source: Path, target: Path) -> None:
         """Put ``source`` in the place of ``target``, in one step, and make that survive a loss of power."""
@@ -67,7 +67,7 @@ _FLAGS: dict[Mode, int] = {
 }
 
 
-class RealFile:
+class LocalFile:
     def __init__(self, path: Path, mode: Mode) -> None:
         # A pipe would block in open(), a device has no end to go on from.
         if path.exists() and not path.is_file():
@@ -107,11 +107,11 @@ class RealFile:
         os.close(self._fd)
 
 
-class RealDisk:
+class LocalStorage:
     shared = True
 
-    def open(self, path: Path, mode: Mode) -> File:
-        return RealFile(path, mode)
+    def open(self, path: Path, mode: Mode) -> StorageFile:
+        return LocalFile(path, mode)
 
     def exists(self, path: Path) -> bool:
         return path.exists()

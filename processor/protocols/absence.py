@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from processor.core.errors import AddressUnknown, ModelUnknown, NotFound
-from processor.protocols.error_body import Saying
+from processor.core.errors import ModelNotFound, NotFound, UrlNotFound
+from processor.protocols.error_body import ErrorBody
 
 _MODEL_KINDS = frozenset(
     {"model_not_found", "model_not_available", "invalid_model", "DeploymentNotFound", "deployment_not_found"}
@@ -32,16 +32,16 @@ _NO_ADDRESS = re.compile(
 )
 
 
-def absence(status: int, said: Saying) -> type[NotFound] | None:
+def not_found_class(status: int, said: ErrorBody) -> type[NotFound] | None:
     """What is not there, where the server says so; else None."""
     if status in (400, 403, 404) and not _MODEL_KINDS.isdisjoint(said.kinds):
-        return ModelUnknown
+        return ModelNotFound
     if 300 <= status < 400:
-        return AddressUnknown
+        return UrlNotFound
     if status == 400 and _NO_MODEL_400.search(said.message):
-        return ModelUnknown
+        return ModelNotFound
     if status == 404 and _NO_MODEL_404.search(said.message):
-        return ModelUnknown
+        return ModelNotFound
     if status in (404, 405, 501) and (said.body is None or _NO_ADDRESS.search(said.message)):
-        return AddressUnknown
+        return UrlNotFound
     return None

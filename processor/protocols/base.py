@@ -14,7 +14,7 @@ _MAX_DEPTH = 100
 """Far from what makes Python's recursion or orjson's writer give up."""
 
 
-class Fold(Protocol):
+class Accumulator(Protocol):
     """One reply in the making. Sees no bytes but whole payloads; knows no time."""
 
     @property
@@ -44,12 +44,12 @@ def parse(payload: bytes, what: str = "an event") -> JSON:
     try:
         value: Any = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"{what} is no JSON ({error}): {scrap(payload)}") from None
+        raise ProtocolError(f"{what} is no JSON ({error}): {excerpt(payload)}") from None
     if not isinstance(value, dict):
-        raise ProtocolError(f"{what} is no JSON object: {scrap(payload)}")
+        raise ProtocolError(f"{what} is no JSON object: {excerpt(payload)}")
     # Counting brackets is cheap, and shows nearly always that there is nothing to walk through.
     if payload.count(b"{") + payload.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
-        raise ProtocolError(f"{what} is nested more than {_MAX_DEPTH} deep: {scrap(payload)}")
+        raise ProtocolError(f"{what} is nested more than {_MAX_DEPTH} deep: {excerpt(payload)}")
     return value
 
 
@@ -58,7 +58,7 @@ def _is_shallow(value: Any, depth: int) -> bool:
     return depth >= 0 and all(_is_shallow(child, depth - 1) for child in children)
 
 
-def scrap(data: bytes, length: int = 80) -> str:
+def excerpt(data: bytes, length: int = 80) -> str:
     """The beginning of some bytes, fit for a one-line message."""
     text = " ".join(data[: 4 * length].decode("utf-8", "replace").split())
     readable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

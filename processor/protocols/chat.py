@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
-from processor.protocols.choices_accumulator import ChoicesFold, choices_per_prompt
+from processor.protocols.choices_accumulator import ChoicesAccumulator, choices_per_prompt
 from processor.protocols.parts import are_parts, plain
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
 
-class ChatFold(ChoicesFold):
+class ChatAccumulator(ChoicesAccumulator):
     """`choices[].delta` add up to `choices[].message`."""
 
     object_name = "chat.completion"
@@ -39,5 +39,5 @@ class ChatFold(ChoicesFold):
         return {"message": message}
 
 
-def open_chat(request: JSON) -> ChatFold:
-    return ChatFold(choices_per_prompt(request))
+def open_chat(request: JSON) -> ChatAccumulator:
+    return ChatAccumulator(choices_per_prompt(request))

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from processor.core.errors import ProtocolError, StreamTruncated
 from processor.core.models import JSON
 from processor.protocols.base import parse
-from processor.protocols.chunk_fast_path import Shortcut
+from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import index_of, merge, settled
-from processor.protocols.error_mapping import in_band
-from processor.protocols.parts import Parts, Pieces
+from processor.protocols.error_mapping import error_from_event
+from processor.protocols.parts import ContentParts, TextChunks
 
 _NOT_CARRIED = frozenset({"error", "object", "obfuscation"})
 _FIRST_STANDS = frozenset({"id", "created", "model"})
@@ -37,7 +37,7 @@ class Choice:
         self.finish_reason: str | None = None
 
 
-class ChoicesFold(ABC):
+class ChoicesAccumulator(ABC):
     """A subclass says where a choice's content stands, streamed and assembled."""
 
     object_name: ClassVar[str]
@@ -50,7 +50,7 @@ class ChoicesFold(ABC):
         """Choices without a finish reason so far."""
         self._top: JSON = {}
         self._last_top: JSON = {}
-        self._shortcut = Shortcut()
+        self._shortcut = ChunkTemplate()
         self._taken = 0
         self.started = False
         self.ended = False
@@ -68,9 +68,9 @@ class ChoicesFold(ABC):
     def take_text(self) -> str:
         first = self._choices.get(0)
         pieces = first.content.get(self.text_field) if first else None
-        if isinstance(pieces, Parts):
+        if isinstance(pieces, ContentParts):
             pieces = pieces.said
-        if not isinstance(pieces, Pieces):
+        if not isinstance(pieces, TextChunks):
             return ""
         new = pieces[self._taken :]
         self._taken = len(pieces)
@@ -113,7 +113,7 @@ class ChoicesFold(ABC):
 
     def _take_choices(self, chunk: JSON, payload: bytes) -> None:
         if chunk.get("error") or chunk.get("object") == "error":
-            raise in_band(chunk)
+            raise error_from_event(chunk)
         choices = chunk.get("choices")
         if choices is None:
             return
@@ -128,7 +128,7 @@ class ChoicesFold(ABC):
         if not isinstance(choice, dict):
             raise ProtocolError("a choice is no object")
         if choice.get("error"):
-            raise in_band(choice)
+            raise error_from_event(choice)
         index, holder = index_of(choice, 0), self._holder(choice)
         state = self._choices.get(index) or self._begin(index)
         piece = self._piece(holder)

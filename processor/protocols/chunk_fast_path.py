@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from orjson import JSONDecodeError, loads
 
 from processor.core.models import JSON
-from processor.protocols.delta_merge import SAID_ONCE
-from processor.protocols.parts import Pieces
+from processor.protocols.delta_merge import NOT_CONCATENATED
+from processor.protocols.parts import TextChunks
 
 _MAX_MISSES = 4
 """Templates in a row that fitted no further chunk, after which a stream is taken as it comes."""
@@ -22,14 +22,14 @@ _LAST_ONES = 4
 """How many chunks at a stream's end may be otherwise: the finish reason, the usage, the end marker."""
 
 
-class Shortcut:
+class ChunkTemplate:
     """Remembers what stands before and after the text of the last chunk, and where that text went."""
 
     __slots__ = ("_head", "_misses", "_pieces", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = b""
-        self._pieces: Pieces | None = None
+        self._pieces: TextChunks | None = None
         self._misses = 0
 
     def take(self, payloads: Sequence[bytes], start: int) -> int:
@@ -85,7 +85,7 @@ class Shortcut:
         """
         field = _only_text(holder)
         pieces = content.get(field) if field else None
-        if field is None or not isinstance(pieces, Pieces):
+        if field is None or not isinstance(pieces, TextChunks):
             return
         self._misses += 1
         raw, name = f'"{holder[field]}"'.encode(), f'"{field}"'.encode()
@@ -127,7 +127,7 @@ def _only_text(holder: JSON) -> str | None:
     """The field whose text is all that is said here."""
     text = None
     for name, value in holder.items():
-        if value and name not in SAID_ONCE:
+        if value and name not in NOT_CONCATENATED:
             if text is not None or not isinstance(value, str):
                 return None
             text = name

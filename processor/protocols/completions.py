@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
-from processor.protocols.choices_accumulator import ChoicesFold, choices_per_prompt
+from processor.protocols.choices_accumulator import ChoicesAccumulator, choices_per_prompt
 
 
-class CompletionsFold(ChoicesFold):
+class CompletionsAccumulator(ChoicesAccumulator):
     """`choices[].text` are the pieces of the same field."""
 
     object_name = "text_completion"
@@ -25,8 +25,8 @@ class CompletionsFold(ChoicesFold):
         return {"text": content["text"] or ""}
 
 
-def open_completions(request: JSON) -> CompletionsFold:
-    return CompletionsFold(choices_per_prompt(request) * _prompts(request.get("prompt")))
+def open_completions(request: JSON) -> CompletionsAccumulator:
+    return CompletionsAccumulator(choices_per_prompt(request) * _prompts(request.get("prompt")))
 
 
 def _prompts(prompt: object) -> int:

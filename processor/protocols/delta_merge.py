@@ -6,11 +6,11 @@ from typing import Any
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
-from processor.protocols.parts import Parts, Pieces, are_parts
+from processor.protocols.parts import ContentParts, TextChunks, are_parts
 
 MAX_INDEX = 65_535
 """More choices or tool calls than any server makes."""
-SAID_ONCE = frozenset({"id", "index", "role", "type"})
+NOT_CONCATENATED = frozenset({"id", "index", "role", "type"})
 """Not pieces: some servers repeat them in every delta, or send them empty after the first."""
 
 
@@ -18,7 +18,7 @@ IN_PARTS = frozenset({"content", "thinking"})
 """May be a list of parts instead of a text."""
 
 
-class Calls(dict[int, JSON]):
+class ToolCalls(dict[int, JSON]):
     """Tool calls in the making, by index."""
 
 
@@ -31,15 +31,15 @@ def merge(into: JSON, delta: JSON) -> None:
         known = into.get(name)
         if value is None:
             into.setdefault(name, None)
-        elif name in SAID_ONCE:
+        elif name in NOT_CONCATENATED:
             into[name] = known or value
         elif isinstance(value, str):
-            if isinstance(known, Pieces):
+            if isinstance(known, TextChunks):
                 known.append(value)
             else:
                 into[name] = _more_text(known, value)
         elif name == "tool_calls":
-            into[name] = _merge_calls(known if isinstance(known, Calls) else Calls(), value)
+            into[name] = _merge_calls(known if isinstance(known, ToolCalls) else ToolCalls(), value)
         elif isinstance(value, dict):
             into[name] = known if isinstance(known, dict) else {}
             merge(into[name], value)
@@ -48,12 +48,16 @@ def merge(into: JSON, delta: JSON) -> None:
 
 
 def _more_text(known: Any, text: str) -> Any:
-    return _merge_parts(known, [{"type": "text", "text": text}]) if isinstance(known, Parts) else Pieces((text,))
+    return (
+        _merge_parts(known, [{"type": "text", "text": text}])
+        if isinstance(known, ContentParts)
+        else TextChunks((text,))
+    )
 
 
 def _longer(name: str, known: Any, value: list[Any]) -> list[Any]:
     if name in IN_PARTS and are_parts(value):
-        return _merge_parts(known if isinstance(known, Parts) else Parts(known), value)
+        return _merge_parts(known if isinstance(known, ContentParts) else ContentParts(known), value)
     if type(known) is not list:
         return value
     known.extend(value)
@@ -73,7 +77,7 @@ def index_of(piece: JSON, default: int) -> int:
     return index
 
 
-def _merge_calls(calls: Calls, pieces: Any) -> Calls:
+def _merge_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
     if not isinstance(pieces, list):
         raise ProtocolError("tool_calls is no list")
     for piece in pieces:
@@ -85,7 +89,7 @@ def _merge_calls(calls: Calls, pieces: Any) -> Calls:
     return calls
 
 
-def _merge_parts(parts: Parts, pieces: list[JSON]) -> Parts:
+def _merge_parts(parts: ContentParts, pieces: list[JSON]) -> ContentParts:
     for piece in pieces:
         if piece.get("type") == "text" and isinstance(piece.get("text"), str):
             parts.said.append(piece["text"])
@@ -95,7 +99,7 @@ def _merge_parts(parts: Parts, pieces: list[JSON]) -> Parts:
     return parts
 
 
-def _next_index(calls: Calls, piece: JSON) -> int:
+def _next_index(calls: ToolCalls, piece: JSON) -> int:
     """For servers that send no index: a new id begins the next call, anything else belongs to the last one."""
     last = max(calls, default=-1)
     if last < 0 or ("id" in piece and piece["id"] not in (None, "", calls[last].get("id"))):
@@ -104,10 +108,10 @@ def _next_index(calls: Calls, piece: JSON) -> int:
 
 
 def _made(value: Any) -> Any:
-    if isinstance(value, Pieces):
+    if isinstance(value, TextChunks):
         return "".join(value)
-    if isinstance(value, Calls):
+    if isinstance(value, ToolCalls):
         return [settled(call) for _, call in sorted(value.items())]
-    if isinstance(value, Parts):
+    if isinstance(value, ContentParts):
         return [_made(part) for part in value]
     return settled(value) if isinstance(value, dict) else value

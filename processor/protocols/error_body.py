@@ -20,7 +20,7 @@ _TAG = re.compile(rb"(?s)<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saying:
+class ErrorBody:
     message: str
     """One line of at most 500 characters; empty where nothing readable was said."""
     kinds: tuple[str, ...] = ()
@@ -31,24 +31,24 @@ class Saying:
     request_id: str | None = None
 
 
-def saying(data: bytes) -> Saying:
+def parse_error_body(data: bytes) -> ErrorBody:
     try:
         decoded = orjson.loads(data)
     except orjson.JSONDecodeError:
-        return Saying(message=one_line(_readable(data)))
+        return ErrorBody(message=one_line(_readable(data)))
     if isinstance(decoded, list) and decoded and isinstance(decoded[0], dict):  # Gemini
         decoded = decoded[0]
     if isinstance(decoded, dict):
         return saying_of(decoded)
-    return Saying(message=one_line(decoded if isinstance(decoded, str) else ""))
+    return ErrorBody(message=one_line(decoded if isinstance(decoded, str) else ""))
 
 
-def saying_of(body: JSON) -> Saying:
+def saying_of(body: JSON) -> ErrorBody:
     """The same for a decoded body: `{"error": {...}}`, `{"error": "..."}`, or the error's fields at the top."""
     error = body.get("error")
     fields = error if isinstance(error, dict) else body
     request = body.get("request_id")
-    return Saying(
+    return ErrorBody(
         message=one_line(error if isinstance(error, str) else _message(fields)),
         kinds=tuple(kind for kind in _kinds(fields) if kind and not kind.isdigit()),
         status=_status(fields),

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from processor.core.errors import RateLimited, Refused, Rejected, ServerError, StatusError
+from processor.core.errors import AccessDenied, BadRequest, ServerError, StatusError, Throttled
 from processor.core.models import JSON
-from processor.protocols.absence import absence
-from processor.protocols.error_body import Saying, one_line, saying, saying_of
+from processor.protocols.absence import not_found_class
+from processor.protocols.error_body import ErrorBody, one_line, parse_error_body, saying_of
 from processor.protocols.retry_after import retry_after
 
 _NEVER_RETRY = frozenset(
@@ -47,12 +47,14 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LIMIT_AND_REQUESTED = re.compile(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_wall: float | None = None) -> StatusError:
+def error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now_wall: float | None = None
+) -> StatusError:
     """The error that an answer with a bad status stands for. Header names are lower case.
 
     ``now_wall`` (Unix seconds) serves a `Retry-After` date where the answer itself has no `Date`.
     """
-    said = saying(body)
+    said = parse_error_body(body)
     return _error_class(status, said, headers.get("x-should-retry"))(
         _message(status, headers, said),
         status=status,
@@ -63,7 +65,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_wall: f
     )
 
 
-def in_band(event: JSON) -> StatusError:
+def error_from_event(event: JSON) -> StatusError:
     """An error told inside a stream: as the status it would have had raises it, 500 where it does not say."""
     said = saying_of(event)
     named = next((_STATUS_OF_KIND[kind] for kind in said.kinds if kind in _STATUS_OF_KIND), 500)
@@ -83,16 +85,16 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
 
 
-def _error_class(status: int, said: Saying, should_retry: str | None) -> type[StatusError]:
+def _error_class(status: int, said: ErrorBody, should_retry: str | None) -> type[StatusError]:
     if status == 402 or not _NEVER_RETRY.isdisjoint(said.kinds):
-        return Refused
+        return AccessDenied
     if should_retry == "false" or (status == 429 and _can_never_fit(said.message)):
-        return Refused if status in _KEYS_FAULT else Rejected
+        return AccessDenied if status in _KEYS_FAULT else BadRequest
     if status == 429:
-        return RateLimited
+        return Throttled
     if should_retry == "true" or status in _SERVERS_FAULT or (status >= 500 and status != _NOT_IMPLEMENTED):
         return ServerError
-    return absence(status, said) or (Refused if status in _KEYS_FAULT else Rejected)
+    return not_found_class(status, said) or (AccessDenied if status in _KEYS_FAULT else BadRequest)
 
 
 def _can_never_fit(message: str) -> bool:
@@ -104,11 +106,11 @@ def _can_never_fit(message: str) -> bool:
     return requested > limit
 
 
-def _kind(said: Saying) -> str | None:
+def _kind(said: ErrorBody) -> str | None:
     return next(iter(said.kinds), None) or (str(said.status) if said.status else None)
 
 
-def _message(status: int, headers: Mapping[str, str], said: Saying) -> str:
+def _message(status: int, headers: Mapping[str, str], said: ErrorBody) -> str:
     if 300 <= status < 400:
         where = one_line(_without_secrets(headers.get("location", "")))
         return f"HTTP {status}: redirected to {where or 'nowhere'}; redirects are not followed"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
 from processor.protocols.base import parse
-from processor.protocols.error_mapping import in_band
+from processor.protocols.error_mapping import error_from_event
 
 
 def whole_body(data: bytes) -> JSON:
     """The body itself. Raises ProtocolError, or the StatusError of an error told with a good status."""
     body = parse(data, "the reply")
     if body.get("error") or body.get("object") == "error":
-        raise in_band(body)
+        raise error_from_event(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise ProtocolError("the reply has no choices")

@@ -14,19 +14,19 @@ GROWING = frozenset({"text", "thinking"})
 """Kinds of parts whose neighbours are pieces of one. Of any other kind every part is whole."""
 
 
-class Pieces(list[str]):
+class TextChunks(list[str]):
     """A string in the making. Adding to a str in a dict would copy it every time."""
 
 
-class Parts(list[JSON]):
+class ContentParts(list[JSON]):
     """Parts in the making. ``said``: the pieces of their text, without the thinking."""
 
     def __init__(self, known: object = None) -> None:
         """``known``: what had been said as plain text before."""
         super().__init__()
-        self.said = known if isinstance(known, Pieces) else Pieces()
+        self.said = known if isinstance(known, TextChunks) else TextChunks()
         if any(self.said):
-            self.append({"type": "text", "text": Pieces(self.said)})
+            self.append({"type": "text", "text": TextChunks(self.said)})
 
     def begins(self, part: JSON) -> bool:
         """Whether it is no piece of the part before."""

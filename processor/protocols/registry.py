@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from processor.core.errors import Rejected
+from processor.core.errors import BadRequest
 from processor.core.models import JSON
-from processor.protocols.base import Fold
+from processor.protocols.base import Accumulator
 from processor.protocols.chat import open_chat
 from processor.protocols.completions import open_completions
 
-_FOLDS: dict[str, Callable[[JSON], Fold]] = {
+_FOLDS: dict[str, Callable[[JSON], Accumulator]] = {
     "/chat/completions": open_chat,
     "/completions": open_completions,
 }
 
 
-def open_fold(path: str, request: JSON) -> Fold:
+def accumulator_for(path: str, request: JSON) -> Accumulator:
     """A fold for the reply to this request body. Raises Rejected where no protocol is known for the path."""
     opened = _FOLDS.get(path.removeprefix("/v1"))
     if opened is None:
-        raise Rejected(f"no protocol is known for {path}", status=404, kind="unknown_endpoint")
+        raise BadRequest(f"no protocol is known for {path}", status=404, kind="unknown_endpoint")
     return opened(request)

@@ -10,7 +10,7 @@ from __future__ import annotations
 _BOM = b"\xef\xbb\xbf"
 
 
-class Decoder:
+class SseDecoder:
     """Feed it reads of any size; each byte is looked at a bounded number of times, however small the reads."""
 
     __slots__ = ("_after_cr", "_at_start", "_data", "_rest")

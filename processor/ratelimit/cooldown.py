@@ -6,7 +6,7 @@ from math import inf
 
 FIRST_COOL_DOWN_S = 1.1
 """A second's bucket is full again after it."""
-MOST_COOL_DOWN_S = 60.0
+MAX_COOL_DOWN_S = 60.0
 
 
 class CoolDown:
@@ -26,7 +26,7 @@ class CoolDown:
             self.until = max(self.until, at + max(told_s, FIRST_COOL_DOWN_S))
         elif news:
             self.until = max(self.until, at + self._least_s)
-            self._least_s = min(2 * self._least_s, MOST_COOL_DOWN_S)
+            self._least_s = min(2 * self._least_s, MAX_COOL_DOWN_S)
         else:
             return
         self._refused_at = at

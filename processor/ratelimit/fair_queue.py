@@ -9,16 +9,16 @@ from math import inf
 from typing import Generic, Protocol, TypeVar
 
 
-class Waiting(Protocol):
+class QueueEntry(Protocol):
     @property
     def is_over(self) -> bool:
         """They have gone, or wait no longer."""
 
 
-W = TypeVar("W", bound=Waiting)
+W = TypeVar("W", bound=QueueEntry)
 
 
-class Line(Generic[W]):
+class FairQueue(Generic[W]):
     """First in, first out; retries and new jobs take turns while both wait. Whoever is at the head stays there."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Line(Generic[W]):
         return None
 
 
-class Bell:
+class WakeUp:
     """Calls one listener, once: in the turn of the loop after it was rung, or at a moment."""
 
     def __init__(self) -> None:

@@ -12,16 +12,16 @@ from processor.core.errors import ProcessorError
 from processor.core.models import Cost, Usage
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.estimator.send_history import WINDOW_S
-from processor.ratelimit.fair_queue import Bell, Line
+from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.headers import Reported, Resource, read
-from processor.ratelimit.resource_limiter import Meter
-from processor.ratelimit.settings import LaneLimits
-from processor.ratelimit.strategies.concurrency_controller import Level
+from processor.ratelimit.resource_limiter import ResourceLimiter
+from processor.ratelimit.settings import RateLimits
+from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 
 SCOUT_S = 2.0
 """While nothing at all is known of a lane, its first request goes ahead alone, for at most so long."""
 
-TOKEN_SLACK = 0.3
+TOKEN_COST_TOLERANCE = 0.3
 """Servers estimate tokens by rules of their own."""
 
 
@@ -31,10 +31,10 @@ class TooLarge(ProcessorError):
     code: ClassVar[str] = "too_large"
 
 
-Amounts = Mapping[Resource, int]
+CostByResource = Mapping[Resource, int]
 
 
-def amounts(cost: Cost) -> Amounts:
+def cost_by_resource(cost: Cost) -> CostByResource:
     """What each limit is charged. A project's limit on tokens counts as the model's."""
     return {
         "requests": cost.requests,
@@ -46,11 +46,11 @@ def amounts(cost: Cost) -> Amounts:
 
 
 @dataclass(slots=True)
-class Charge:
+class Reservation:
     """What one request has taken from a lane."""
 
     cost: Cost
-    amounts: Amounts
+    cost_by_resource: CostByResource
     granted_at: float
     sent_at: float | None = None
     answered: bool = False
@@ -62,41 +62,41 @@ class Charge:
 
 
 @dataclass(slots=True)
-class Turn:
+class QueuedRequest:
     """Somebody in a lane's line, who waits for a charge."""
 
     cost: Cost
-    amounts: Amounts
-    charge: asyncio.Future[Charge]
+    cost_by_resource: CostByResource
+    charge: asyncio.Future[Reservation]
 
     @property
     def is_over(self) -> bool:
         return self.charge.done()
 
 
-class Lane:
-    def __init__(self, name: str, limits: LaneLimits, *, concurrency: int) -> None:
+class LimitGroup:
+    def __init__(self, name: str, limits: RateLimits, *, concurrency: int) -> None:
         self.name = name
-        self.line: Line[Turn] = Line()
-        self.bell = Bell()
+        self.line: FairQueue[QueuedRequest] = FairQueue()
+        self.bell = WakeUp()
         self.in_flight = 0
         self.cooling = CoolDown()
-        self.meters: dict[Resource, Meter] = {}
+        self.meters: dict[Resource, ResourceLimiter] = {}
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
                 self._meter(resource, limit)
         self._requests = self.meters["requests"]
-        self._level = Level(concurrency)
+        self._level = ConcurrencyController(concurrency)
         self._scouted_at = inf
         """When others may follow the first request, though nothing is known yet."""
         self._unexplained = False
         """The last refusal is due to no limit that is known: so to one on requests that the server does not name."""
 
     @property
-    def limits(self) -> LaneLimits:
+    def limits(self) -> RateLimits:
         """What is in force."""
         limit: dict[str, float | None] = {resource: meter.limit for resource, meter in self.meters.items()}
-        return LaneLimits(
+        return RateLimits(
             rpm=limit["requests"],
             tpm=limit["tokens"],
             input_tpm=limit.get("input_tokens"),
@@ -110,7 +110,7 @@ class Lane:
 
     # ------------------------------------------------------------ when
 
-    def check(self, wanted: Amounts) -> None:
+    def check(self, wanted: CostByResource) -> None:
         """Raises TooLarge."""
         for resource, meter in self.meters.items():
             amount = wanted[resource]
@@ -118,7 +118,7 @@ class Lane:
                 what = resource.replace("_", " ")
                 raise TooLarge(f"it is charged {amount} {what}, and the limit is {meter.limit:.0f} a minute")
 
-    def when(self, wanted: Amounts, now: float) -> tuple[float, Resource | None]:
+    def when(self, wanted: CostByResource, now: float) -> tuple[float, Resource | None]:
         """From when on every limit has room for this, and which of them is the last to have it (None: now)."""
         latest: tuple[float, Resource | None] = (now, None)
         for resource, meter in self.meters.items():
@@ -137,7 +137,7 @@ class Lane:
 
     # ------------------------------------------------------------ what becomes of a request
 
-    def grant(self, cost: Cost, wanted: Amounts, now: float) -> Charge:
+    def grant(self, cost: Cost, wanted: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
         if self._scouted_at == inf:
             self._scouted_at = now + SCOUT_S
@@ -146,16 +146,16 @@ class Lane:
             self._level.refused(now)
         for resource, meter in self.meters.items():
             meter.granted(wanted[resource], now)
-        return Charge(cost, wanted, now)
+        return Reservation(cost, wanted, now)
 
-    def sent(self, charge: Charge, at: float) -> None:
+    def sent(self, charge: Reservation, at: float) -> None:
         charge.sent_at = at
         for resource, meter in self.meters.items():
-            meter.sent(charge.amounts[resource], at)
+            meter.sent(charge.cost_by_resource[resource], at)
         self._requests.guess.sent(at)
         self.bell.ring()
 
-    def response(self, charge: Charge, status: int, headers: Mapping[str, str], at: float) -> bool:
+    def response(self, charge: Reservation, status: int, headers: Mapping[str, str], at: float) -> bool:
         """Returns whether the limits in force changed."""
         charge.answered = True
         said = read(headers)
@@ -173,7 +173,7 @@ class Lane:
         self.bell.ring()
         return changed
 
-    def refused(self, charge: Charge, retry_after_s: float | None, at: float) -> None:
+    def refused(self, charge: Reservation, retry_after_s: float | None, at: float) -> None:
         """Hold the whole lane back."""
         news = self.cooling.is_news(charge.sent_at)
         if self._unexplained:
@@ -182,52 +182,52 @@ class Lane:
             self._requests.guess.refused(sent_at, at, held)
         if retry_after_s:
             for resource, meter in self.meters.items():
-                meter.rest(at + retry_after_s, charge.amounts[resource])
+                meter.rest(at + retry_after_s, charge.cost_by_resource[resource])
         self.cooling.refused(retry_after_s, at, news=news)
         self.bell.ring()
 
-    def settle(self, charge: Charge, used: Usage, at: float, *, correct: bool) -> None:
+    def settle(self, charge: Reservation, used: Usage, at: float, *, correct: bool) -> None:
         """``correct``: the server counts what was used."""
         if charge.sent_at is None:
             return
         self._level.replied(sent_at=charge.sent_at, at=at, work=used.completion_tokens or 1, in_flight=self.in_flight)
         if not correct:
             return
-        spent = amounts(
+        spent = cost_by_resource(
             Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
         )
         for resource, meter in self.meters.items():
-            excess = charge.amounts[resource] - spent[resource]
+            excess = charge.cost_by_resource[resource] - spent[resource]
             if excess:
                 meter.settled(excess, charge.sent_at)
         self.bell.ring()
 
-    def release(self, charge: Charge) -> None:
+    def release(self, charge: Reservation) -> None:
         self.in_flight -= 1
         for resource, meter in self.meters.items():
-            amount = charge.amounts[resource]
+            amount = charge.cost_by_resource[resource]
             if charge.sent_at is None:
                 meter.withdrawn(amount, charge.granted_at)
             elif not charge.answered:
                 meter.lost(amount, charge.granted_at)
         self.bell.ring()
 
-    def _hear(self, charge: Charge, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
+    def _hear(self, charge: Reservation, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
         changed = False
         went_at = charge.went_at
         for resource, reported in said.items():
             meter = self.meters.get(resource) or self._meter(resource, None)
-            amount = charge.amounts[resource]
+            amount = charge.cost_by_resource[resource]
             changed |= meter.told(reported, went_at, amount, at, refused=refused)
         return changed
 
-    def _blame(self, charge: Charge, said: Mapping[Resource, Reported], at: float) -> None:
+    def _blame(self, charge: Reservation, said: Mapping[Resource, Reported], at: float) -> None:
         """A 429 is due to the limits whose headers show no room. If none does, they promised more than is granted."""
         scarce = [
             resource
             for resource, reported in said.items()
             if reported.remaining is not None
-            and reported.remaining < self.meters[resource].charged(charge.amounts[resource])
+            and reported.remaining < self.meters[resource].charged(charge.cost_by_resource[resource])
         ]
         self._unexplained = self._requests.limit is None and not any(
             self.meters[resource].explains(charge.granted_at, scarce=resource in scarce) for resource in said
@@ -235,13 +235,13 @@ class Lane:
         for resource in scarce or self.meters:
             self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
 
-    def _meter(self, resource: Resource, configured: float | None) -> Meter:
-        meter = Meter(configured, slack=0.0 if resource == "requests" else TOKEN_SLACK)
+    def _meter(self, resource: Resource, configured: float | None) -> ResourceLimiter:
+        meter = ResourceLimiter(configured, slack=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
         self.meters[resource] = meter
         return meter
 
 
-def _configured(limits: LaneLimits) -> dict[Resource, float | None]:
+def _configured(limits: RateLimits) -> dict[Resource, float | None]:
     return {
         "requests": limits.rpm,
         "tokens": limits.tpm,

@@ -18,33 +18,40 @@ from math import inf
 
 from aiolimiter import AsyncLimiter
 
-from processor.core.events import Bound, BoundBy, LimitsKnown, Listen, Notice
-from processor.core.models import Cost, Demand, Usage
+from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged, Listener, Notice
+from processor.core.models import Cost, RequestSize, Usage
 from processor.ratelimit.headers import Resource
-from processor.ratelimit.in_flight_slots import Slots
-from processor.ratelimit.limit_group import Amounts, Charge, Lane, TooLarge, Turn, amounts
-from processor.ratelimit.settings import LaneLimits, LimitSettings, lane_key
-from processor.ratelimit.token_cost import Expectation, charge
+from processor.ratelimit.in_flight_slots import InFlightSlots
+from processor.ratelimit.limit_group import (
+    CostByResource,
+    LimitGroup,
+    QueuedRequest,
+    Reservation,
+    TooLarge,
+    cost_by_resource,
+)
+from processor.ratelimit.settings import LimitSettings, RateLimits, limit_group_key
+from processor.ratelimit.token_cost import ExpectedOutput, charge
 
-STEEPEST_PER_S = 10_000
-AT_ONCE = 100
+MAX_STARTS_PER_S = 10_000
+MAX_START_BURST = 100
 """A burst is no storm: so many requests may come at once, and so many a second, which one process can really send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneSnapshot:
+class LimitGroupSnapshot:
     name: str
     waiting: int
-    limits: LaneLimits
+    limits: RateLimits
     """What is in force."""
     cool_down_s: float
     """Still to wait because of a refusal; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateSnapshot:
+class LimiterSnapshot:
     in_flight: int
-    lanes: tuple[LaneSnapshot, ...]
+    lanes: tuple[LimitGroupSnapshot, ...]
 
 
 class Permit:
@@ -56,7 +63,7 @@ class Permit:
 
     __slots__ = ("_charge", "_demand", "_gate", "_lane", "_released")
 
-    def __init__(self, gate: Gate, lane: Lane, demand: Demand, charge: Charge) -> None:
+    def __init__(self, gate: RateLimiter, lane: LimitGroup, demand: RequestSize, charge: Reservation) -> None:
         self._gate = gate
         self._lane = lane
         self._demand = demand
@@ -102,23 +109,23 @@ class Permit:
             self._gate.slots.give()
 
 
-class Gate:
-    def __init__(self, settings: LimitSettings, *, listen: Listen, concurrency: int) -> None:
-        self.slots = Slots(concurrency)
-        self._brake = AsyncLimiter(AT_ONCE, AT_ONCE / STEEPEST_PER_S)
+class RateLimiter:
+    def __init__(self, settings: LimitSettings, *, listen: Listener, concurrency: int) -> None:
+        self.slots = InFlightSlots(concurrency)
+        self._brake = AsyncLimiter(MAX_START_BURST, MAX_START_BURST / MAX_STARTS_PER_S)
         self._settings = settings
         self._listen = listen
         self._concurrency = concurrency
-        self._lanes: dict[str, Lane] = {}
-        self._lane_of: dict[tuple[str, str], Lane] = {}
+        self._lanes: dict[str, LimitGroup] = {}
+        self._lane_of: dict[tuple[str, str], LimitGroup] = {}
         """By path and model."""
-        self._expected: dict[tuple[str, str], Expectation] = {}
-        self._overruled: set[tuple[Lane, Resource]] = set()
-        self._bounds: dict[Lane, Bound] = {}
-        self._told: Bound | None = None
+        self._expected: dict[tuple[str, str], ExpectedOutput] = {}
+        self._overruled: set[tuple[LimitGroup, Resource]] = set()
+        self._bounds: dict[LimitGroup, Bottleneck] = {}
+        self._told: Bottleneck | None = None
         self._telling = False
 
-    async def admit(self, demand: Demand, *, retry: bool = False) -> Permit:
+    async def admit(self, demand: RequestSize, *, retry: bool = False) -> Permit:
         """Wait until a request of this size may go.
 
         First in, first out within its lane; retries and new jobs in turn. Raises TooLarge at once where
@@ -126,8 +133,8 @@ class Gate:
         """
         lane = self._lane(demand)
         cost = charge(demand, self._settings.charging, self._expectation(demand).output_tokens)
-        turn = Turn(cost, amounts(cost), asyncio.get_running_loop().create_future())
-        lane.check(turn.amounts)
+        turn = QueuedRequest(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future())
+        lane.check(turn.cost_by_resource)
         await self._brake.acquire()
         lane.line.join(turn, retry=retry)
         if not lane.bell.is_heard:
@@ -140,12 +147,12 @@ class Gate:
             lane.bell.ring()
             raise
 
-    def snapshot(self) -> GateSnapshot:
+    def snapshot(self) -> LimiterSnapshot:
         now = asyncio.get_running_loop().time()
-        return GateSnapshot(
+        return LimiterSnapshot(
             in_flight=self.slots.in_flight,
             lanes=tuple(
-                LaneSnapshot(
+                LimitGroupSnapshot(
                     name=lane.name,
                     waiting=lane.line.waiting,
                     limits=lane.limits,
@@ -155,8 +162,8 @@ class Gate:
             ),
         )
 
-    def limits_changed(self, lane: Lane, at: float) -> None:
-        self._listen(LimitsKnown(at=at, lane=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported"))
+    def limits_changed(self, lane: LimitGroup, at: float) -> None:
+        self._listen(LimitsChanged(at=at, lane=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported"))
         for resource, meter in lane.meters.items():
             if meter.overruled and (lane, resource) not in self._overruled:
                 self._overruled.add((lane, resource))
@@ -164,21 +171,21 @@ class Gate:
                 text = f"{meter.configured:.0f} {what} a minute are configured, the server grants {meter.reported:.0f}"
                 self._listen(Notice(at=at, text=f"{text}: the server's limit holds"))
 
-    def settle(self, lane: Lane, demand: Demand, charge: Charge, usage: Usage, at: float) -> None:
+    def settle(self, lane: LimitGroup, demand: RequestSize, charge: Reservation, usage: Usage, at: float) -> None:
         if demand.max_tokens is None:
             self._expectation(demand).learn(usage.completion_tokens / demand.choices)
         lane.settle(charge, usage, at, correct=self._settings.charging == "used")
 
-    def _advance(self, lane: Lane) -> None:
+    def _advance(self, lane: LimitGroup) -> None:
         """Let go whoever may go now, one after the other, and look again when the next one may."""
         now = asyncio.get_running_loop().time()
         while (turn := lane.line.head()) is not None:
             try:
-                lane.check(turn.amounts)
+                lane.check(turn.cost_by_resource)
             except TooLarge as error:
                 turn.charge.set_exception(error)
                 continue
-            if (obstacle := self._obstacle(lane, turn.amounts, now)) is not None:
+            if (obstacle := self._obstacle(lane, turn.cost_by_resource, now)) is not None:
                 bound, until = obstacle
                 lane.bell.listen(partial(self._advance, lane), until)
                 self._bounds[lane] = bound
@@ -190,13 +197,13 @@ class Gate:
             self._bounds.pop(lane, None)
         self._tell_bound()
 
-    def _grant(self, lane: Lane, turn: Turn, now: float) -> None:
+    def _grant(self, lane: LimitGroup, turn: QueuedRequest, now: float) -> None:
         self.slots.take()
         self.slots.leave(lane)
         self._bounds.pop(lane, None)
-        turn.charge.set_result(lane.grant(turn.cost, turn.amounts, now))
+        turn.charge.set_result(lane.grant(turn.cost, turn.cost_by_resource, now))
 
-    def _obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
+    def _obstacle(self, lane: LimitGroup, wanted: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
         """What the head of this lane waits for, and until when at the latest. Only for a slot it stands in line."""
         obstacle = self._lane_obstacle(lane, wanted, now)
         if obstacle is not None:
@@ -207,7 +214,7 @@ class Gate:
             return "in_flight", inf
         return None
 
-    def _lane_obstacle(self, lane: Lane, wanted: Amounts, now: float) -> tuple[Bound, float] | None:
+    def _lane_obstacle(self, lane: LimitGroup, wanted: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
         if lane.cooling.until > now:
             return "cool_down", lane.cooling.until
         at, resource = lane.when(wanted, now)
@@ -216,29 +223,29 @@ class Gate:
         full_until = lane.full_until(now)
         return None if full_until is None else ("in_flight", full_until)
 
-    def _lane(self, demand: Demand) -> Lane:
+    def _lane(self, demand: RequestSize) -> LimitGroup:
         kind = demand.path, demand.model
         lane = self._lane_of.get(kind)
         if lane is None:
             lane = self._lane_of[kind] = self._open_lane(demand)
         return lane
 
-    def _open_lane(self, demand: Demand) -> Lane:
-        key = lane_key(self._settings, demand)
+    def _open_lane(self, demand: RequestSize) -> LimitGroup:
+        key = limit_group_key(self._settings, demand)
         lane = self._lanes.get(key)
         if lane is None:
             limits = self._settings.of(demand.model)
-            lane = self._lanes[key] = Lane(key, limits, concurrency=self._concurrency)
+            lane = self._lanes[key] = LimitGroup(key, limits, concurrency=self._concurrency)
             if limits:
                 now = asyncio.get_running_loop().time()
-                self._listen(LimitsKnown(at=now, lane=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
+                self._listen(LimitsChanged(at=now, lane=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
         return lane
 
-    def _expectation(self, demand: Demand) -> Expectation:
+    def _expectation(self, demand: RequestSize) -> ExpectedOutput:
         key = demand.path, demand.model
         expectation = self._expected.get(key)
         if expectation is None:
-            expectation = self._expected[key] = Expectation()
+            expectation = self._expected[key] = ExpectedOutput()
         return expectation
 
     def _tell_bound(self) -> None:
@@ -250,7 +257,7 @@ class Gate:
     def _tell(self) -> None:
         """The lane that has waited longest speaks for the run."""
         self._telling = False
-        bound: Bound = next(iter(self._bounds.values()), "input")
+        bound: Bottleneck = next(iter(self._bounds.values()), "input")
         if bound != self._told:
             self._told = bound
-            self._listen(BoundBy(at=asyncio.get_running_loop().time(), bound=bound))
+            self._listen(BottleneckChanged(at=asyncio.get_running_loop().time(), bound=bound))

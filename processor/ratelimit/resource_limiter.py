@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from math import inf
 
-from processor.ratelimit.clearance import Clearance
-from processor.ratelimit.estimator.burst_breaker import PROBE_S, State, Trust
-from processor.ratelimit.estimator.send_history import GRAIN_S, WINDOW_S
-from processor.ratelimit.estimator.server_model import SMALL_S, Picture
-from processor.ratelimit.estimator.token_ratio import ALONE_S, Exchange
+from processor.ratelimit.clearance import FastPath
+from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, BurstBreaker
+from processor.ratelimit.estimator.send_history import MERGE_S, WINDOW_S
+from processor.ratelimit.estimator.server_model import SMALL_BUCKET_S, ServerModel
+from processor.ratelimit.estimator.token_ratio import ISOLATION_S, TokenRatio
 from processor.ratelimit.headers import Reported
-from processor.ratelimit.strategies.aimd_rate import Guess
-from processor.ratelimit.strategies.pacer import Pace
+from processor.ratelimit.strategies.aimd_rate import AimdRate
+from processor.ratelimit.strategies.pacer import Pacer
 
 UNLIMITED = 1e18
 
-EQUAL = 0.01
+LIMIT_TOLERANCE = 0.01
 """Limits that differ by no more than this share are the same."""
 
 _SOUNDINGS = 3
@@ -30,7 +30,7 @@ _SOUNDING_UNITS = 2.2
 """What a bucket must refill between two of them to be told from a window."""
 _SOUNDING_S = 1.0
 
-FULL_S = 1.0
+SECOND_BUCKET_REFILL_S = 1.0
 """After it a bucket of one second is full, whatever was in it."""
 _SECOND_S = 1.05
 _MEMORY = 50
@@ -39,19 +39,19 @@ _CLEAR = 0.5
 """The share of what fits that may go in a moment without another look."""
 
 
-class Meter:
+class ResourceLimiter:
     """Costs are counted in our own units; what the server says is converted, once it has shown its rate."""
 
     def __init__(self, configured: float | None, *, slack: float) -> None:
         """``slack``: see Picture. Without any, the server's units are ours."""
         self.configured = configured
         self.reported: float | None = None
-        self.guess = Guess()
-        self.picture = Picture(configured or UNLIMITED, slack=slack)
+        self.guess = AimdRate()
+        self.picture = ServerModel(configured or UNLIMITED, slack=slack)
         self._slack = slack
-        self._exchange = Exchange() if slack else None
-        self._trust = Trust()
-        self._pace = Pace()
+        self._exchange = TokenRatio() if slack else None
+        self._trust = BurstBreaker()
+        self._pace = Pacer()
         self._ceiling: float | None = None
         self._unit = 1.0
         """The mean cost so far."""
@@ -66,7 +66,7 @@ class Meter:
         self._named_at = -inf
         self._careful = True
         """Whether a bucket of one second must be reckoned with."""
-        self._clearance = Clearance()
+        self._clearance = FastPath()
         self._heard_of = -inf
         """When the newest request was sent whose header the picture has seen."""
 
@@ -78,7 +78,7 @@ class Meter:
     @property
     def overruled(self) -> bool:
         """Whether more is configured than the server grants."""
-        return self.configured is not None and self.configured > (1 + EQUAL) * (self.reported or inf)
+        return self.configured is not None and self.configured > (1 + LIMIT_TOLERANCE) * (self.reported or inf)
 
     def never(self, cost: float) -> bool:
         """Whether this exceeds a whole minute's limit. The server's is compared with the least it may charge:
@@ -113,7 +113,7 @@ class Meter:
         """Evenly, or at once as far as the server is trusted."""
         picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
         trust.forgive(now)
-        if trust.state is State.WARY and picture.room(now) >= SMALL_S * rate:
+        if trust.state is BreakerState.WARY and picture.room(now) >= SMALL_BUCKET_S * rate:
             if now < self._alone_at(self._last_went):
                 return self._alone_at(self._last_went)
             trust.probe(PROBE_S * rate + self._unit, now)
@@ -127,7 +127,7 @@ class Meter:
 
     def _alone_at(self, sent_at: float) -> float:
         """A probe that is to teach the exchange rate is kept apart from what was sent before and after."""
-        return sent_at + ALONE_S if self._exchange is not None and sent_at < inf else -inf
+        return sent_at + ISOLATION_S if self._exchange is not None and sent_at < inf else -inf
 
     def _even_at(self, cost: float) -> float:
         return self._pace.at(cost, self._paced_by, careful=self._careful)
@@ -187,7 +187,9 @@ class Meter:
         """Returns whether the limit in force changes."""
         changed = said.limit is not None and sent_at >= self._told_at and self._told_limit(said.limit, sent_at, at)
         # More than there ever is makes no sense; who goes by it sends a storm.
-        if said.remaining is not None and said.remaining <= (1 + EQUAL) * (self.reported or self.configured or -inf):
+        if said.remaining is not None and said.remaining <= (1 + LIMIT_TOLERANCE) * (
+            self.reported or self.configured or -inf
+        ):
             self._told_remaining(said.remaining, said.reset_s, sent_at, cost, at, refused=refused)
         return changed
 
@@ -207,7 +209,7 @@ class Meter:
     def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
         news = granted_at > self._refused_at
-        evenly = self._trust.state is State.BROKEN or self.picture.small or not self.picture.heard
+        evenly = self._trust.state is BreakerState.BROKEN or self.picture.small or not self.picture.heard
         known = self.picture.limit < UNLIMITED  # a guess finds its own pace
         if news and known and evenly and self._careful and granted_at > self._relimited_at:
             self._pace.slow_down(at)
@@ -220,7 +222,7 @@ class Meter:
 
     def rest(self, until: float, cost: float) -> None:
         """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""
-        missing_s = max(0.0, FULL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
+        missing_s = max(0.0, SECOND_BUCKET_REFILL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
         self._pace.rest(until + missing_s)
         self._clearance.end()
 
@@ -235,7 +237,7 @@ class Meter:
             self._relimited_at = at
         before, self.reported = self.limit, limit
         self._clearance.end()
-        below = self.configured is not None and self.configured < (1 - EQUAL) * limit
+        below = self.configured is not None and self.configured < (1 - LIMIT_TOLERANCE) * limit
         self._ceiling = self.configured if below else None
         self._careful = self._careful and not below
         if self.picture.limit != limit / self._rate:
@@ -255,7 +257,7 @@ class Meter:
                 self._clearance.end()
         # Of requests that went at the same moment one shows what all do, where nobody else is about.
         calm = picture.kind is not None and not picture.company and not refused
-        if calm and 0 <= sent_at - self._heard_of < GRAIN_S:
+        if calm and 0 <= sent_at - self._heard_of < MERGE_S:
             picture.heard_at = at
             return
         self._heard_of = max(self._heard_of, sent_at)

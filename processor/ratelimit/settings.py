@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from processor.core.models import Demand
+from processor.core.models import RequestSize
 
-ChargingRule = Literal["sum", "larger", "used"]
+TokenAccounting = Literal["sum", "larger", "used"]
 """How a provider counts a request's tokens against the limit on their sum.
 
 ``sum``     prompt + the most it may generate (Azure; and the safe guess for providers nobody knows)
@@ -18,7 +18,7 @@ ChargingRule = Literal["sum", "larger", "used"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLimits:
+class RateLimits:
     """Limits per minute; None: none is configured."""
 
     rpm: float | None = None
@@ -32,15 +32,15 @@ class LaneLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    default: LaneLimits = LaneLimits()
-    per_model: Mapping[str, LaneLimits] = field(default_factory=dict)
-    charging: ChargingRule = "sum"
+    default: RateLimits = RateLimits()
+    per_model: Mapping[str, RateLimits] = field(default_factory=dict)
+    charging: TokenAccounting = "sum"
 
-    def of(self, model: str) -> LaneLimits:
+    def of(self, model: str) -> RateLimits:
         return self.per_model.get(model, self.default)
 
 
-def lane_key(settings: LimitSettings, demand: Demand) -> str:
+def limit_group_key(settings: LimitSettings, demand: RequestSize) -> str:
     """Requests with the same key share one lane, and so one set of limits.
 
     A limit set for a model is for that model on each endpoint. A general limit is for all other requests

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from math import ceil, sqrt
 
-from processor.core.models import Cost, Demand
-from processor.ratelimit.settings import ChargingRule
+from processor.core.models import Cost, RequestSize
+from processor.ratelimit.settings import TokenAccounting
 
-FIRST_GUESS = 256
+DEFAULT_OUTPUT_TOKENS = 256
 """Output tokens of a request that does not say, while nothing is known: a few paragraphs."""
 
 CHARS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English, by which a prompt is estimated on arrival."""
 
 
-class Expectation:
+class ExpectedOutput:
     """How long replies are that no ``max_tokens`` bounds, learned from those so far.
 
     Mean plus half a deviation, both fading over the last fifty replies or so. In a minute's sum the
@@ -39,11 +39,11 @@ class Expectation:
     @property
     def output_tokens(self) -> int:
         if not self._seen:
-            return FIRST_GUESS
+            return DEFAULT_OUTPUT_TOKENS
         return ceil(self._mean + sqrt(self._variance) / 2)
 
 
-def charge(demand: Demand, rule: ChargingRule, expected: int) -> Cost:
+def charge(demand: RequestSize, rule: TokenAccounting, expected: int) -> Cost:
     """``expected``: output tokens per choice where the job does not bound them."""
     per_choice = expected if demand.max_tokens is None else demand.max_tokens
     output = per_choice * demand.choices

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
     ConnectError,
     ConnectionLost,
     NotFound,
+    OptionRefused,
     ProtocolError,
-    RateLimited,
-    Refused,
-    Rejected,
     ReplyTooLarge,
     RequestError,
     StatusError,
-    StreamOptionsUnknown,
+    Throttled,
 )
 from processor.core.models import Failure
 from processor.retry.backoff import Backoff
@@ -26,7 +26,7 @@ REJECTIONS_THAT_STOP = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class Retry:
     """``replaces``: at once and beside the count, the attempt never had its chance."""
 
     after_s: float
@@ -34,29 +34,29 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fail:
+class FailJob:
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubted:
+class Park:
     """The job has failed, if anything else succeeds; until then it may be the run that is wrong, and the job waits."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class StopRun:
     """No request of this run can succeed, now: ``why`` is what a person should read."""
 
     why: str
 
 
-Decision = Again | Fail | Doubted | Stop
+Decision = Retry | FailJob | Park | StopRun
 
 
 @dataclass(slots=True)
-class History:
+class AttemptHistory:
     """What a job has been through in this run."""
 
     failed_at: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class History:
 
 
 @dataclass(slots=True)
-class Standing:
+class ProviderRecord:
     """What the run has seen of the provider so far."""
 
     succeeded: bool = False
@@ -78,56 +78,58 @@ class Standing:
 
     def heard(self, error: RequestError) -> None:
         self.reached |= not isinstance(error, ConnectError)
-        if isinstance(error, Rejected) and not isinstance(error, NotFound):
+        if isinstance(error, BadRequest) and not isinstance(error, NotFound):
             kind = rejection_kind(error)
             self.rejections[kind] = self.rejections.get(kind, 0) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class RetryPolicy:
     """How patient a run is. Defaults are those of ``config.toml``."""
 
     max_attempts: int = 6
     backoff: Backoff = field(default_factory=Backoff)
     max_wait_s: float = 3600.0
 
-    def decide(self, error: RequestError, history: History, standing: Standing, *, now: datetime, own: int) -> Decision:
+    def decide(
+        self, error: RequestError, history: AttemptHistory, standing: ProviderRecord, *, now: datetime, own: int
+    ) -> Decision:
         """``own``: the failures that count against the job, this one included. ``now``: local time."""
         match error:
-            case StreamOptionsUnknown():
-                return Again(after_s=0.0, replaces=True)
+            case OptionRefused():
+                return Retry(after_s=0.0, replaces=True)
             case ConnectionLost(reused=True) if not history.replaced:
-                return Again(after_s=0.0, replaces=True)
-            case Refused(status=403) if standing.succeeded:
+                return Retry(after_s=0.0, replaces=True)
+            case AccessDenied(status=403) if standing.succeeded:
                 return _failed(error, own_fault=True)
-            case Refused():
-                return Stop(why=f"the provider refused: {error}")
-            case Rejected():
+            case AccessDenied():
+                return StopRun(why=f"the provider refused: {error}")
+            case BadRequest():
                 return self._rejected(error, standing)
             case ReplyTooLarge():
                 return _failed(error, own_fault=True)
             case ConnectError() if not standing.succeeded and not standing.reached:
-                return Stop(why=f"{error}; is --base-url right, and the server up?")
-            case RateLimited() | ConnectError():
+                return StopRun(why=f"{error}; is --base-url right, and the server up?")
+            case Throttled() | ConnectError():
                 return self._later(error, history.held_up, now)
         if own >= self.max_attempts:
             return _failed(error, tried=own)
         return self._later(error, own, now)
 
-    def _later(self, error: RequestError, failures: int, now: datetime) -> Again | Stop:
+    def _later(self, error: RequestError, failures: int, now: datetime) -> Retry | StopRun:
         told_s = error.retry_after_s if isinstance(error, StatusError) else None
         if not told_s:  # a wait of 0 s asks for the same answer again
-            return Again(after_s=self.backoff.wait_s(failures))
+            return Retry(after_s=self.backoff.wait_s(failures))
         if told_s <= self.max_wait_s:
-            return Again(after_s=told_s)
+            return Retry(after_s=told_s)
         back = (now + timedelta(seconds=told_s)).strftime("%Y-%m-%d %H:%M")
-        return Stop(why=f"the provider asks to wait until {back}: {error}")
+        return StopRun(why=f"the provider asks to wait until {back}: {error}")
 
-    def _rejected(self, error: Rejected, standing: Standing) -> Fail | Doubted | Stop:
+    def _rejected(self, error: BadRequest, standing: ProviderRecord) -> FailJob | Park | StopRun:
         if isinstance(error, NotFound) and not standing.succeeded:
-            return Doubted(failure=_failure(error, own_fault=True))
+            return Park(failure=_failure(error, own_fault=True))
         if not standing.succeeded and standing.rejections.get(rejection_kind(error), 0) >= REJECTIONS_THAT_STOP:
-            return Stop(why=f"the first {REJECTIONS_THAT_STOP} requests were all rejected: {error}")
+            return StopRun(why=f"the first {REJECTIONS_THAT_STOP} requests were all rejected: {error}")
         return _failed(error, own_fault=True)
 
 
@@ -135,15 +137,15 @@ def is_own_failure(error: RequestError) -> bool:
     """Whether ``max_attempts`` counts it, unless an outage explains it."""
     if isinstance(error, ProtocolError):
         return True
-    return not isinstance(error, RateLimited | Rejected | Refused | ConnectError | StreamOptionsUnknown)
+    return not isinstance(error, Throttled | BadRequest | AccessDenied | ConnectError | OptionRefused)
 
 
-def rejection_kind(error: Rejected) -> str:
+def rejection_kind(error: BadRequest) -> str:
     return f"{error.status} {error.kind or ''}"
 
 
-def _failed(error: RequestError, *, own_fault: bool = False, tried: int = 0) -> Fail:
-    return Fail(failure=_failure(error, own_fault=own_fault, tried=tried))
+def _failed(error: RequestError, *, own_fault: bool = False, tried: int = 0) -> FailJob:
+    return FailJob(failure=_failure(error, own_fault=own_fault, tried=tried))
 
 
 def _failure(error: RequestError, *, own_fault: bool, tried: int = 0) -> Failure:

@@ -10,25 +10,34 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from processor.core.errors import RequestError, StatusError
-from processor.core.events import AttemptEnded, AttemptStarted, FirstToken, ResponseStarted, Sent, Signal, Tell, Then
-from processor.core.models import Demand, Job, Reply, Timing
+from processor.core.events import (
+    AttemptFinished,
+    AttemptOutcome,
+    AttemptStarted,
+    FirstToken,
+    RequestEvent,
+    RequestListener,
+    ResponseStarted,
+    Sent,
+)
+from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.ratelimit.limiter import Permit
-from processor.retry.policy import Again, Decision, Doubted, Fail, History
-from processor.tokens.rules import Count
+from processor.retry.policy import AttemptHistory, Decision, FailJob, Park, Retry
+from processor.tokens.rules import TokenCount
 
 
 @dataclass(slots=True)
-class Care:
+class JobState:
     task: asyncio.Task[Any]
     """The one that serves the job."""
     job: Job
-    demand: Demand
-    prompt: Count | None
+    size: RequestSize
+    prompt: TokenCount | None
     """None while the encoding is still being loaded: the demand then goes by the characters."""
     read_at: float
     attempts: int
     """Requests sent for the job, in all runs."""
-    history: History = field(default_factory=History)
+    history: AttemptHistory = field(default_factory=AttemptHistory)
     streaming_since: float = 0.0
     """When its present attempt began."""
     again: bool = False
@@ -45,7 +54,7 @@ class Attempt:
         permit: Permit,
         on_response: Callable[[int], None],
         on_first_token: Callable[[float], None],
-        too: Tell | None,
+        too: RequestListener | None,
     ) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
@@ -55,7 +64,7 @@ class Attempt:
         self._on_first_token = on_first_token
         self._too = too
 
-    def tell(self, signal: Signal) -> None:
+    def tell(self, signal: RequestEvent) -> None:
         if isinstance(signal, Sent):
             self.sent_at = signal.at
             self._permit.sent(signal.at)
@@ -69,7 +78,7 @@ class Attempt:
         if self._too is not None:
             self._too(signal)
 
-    def started(self, care: Care) -> AttemptStarted:
+    def started(self, care: JobState) -> AttemptStarted:
         cost = self._permit.cost
         return AttemptStarted(
             at=care.streaming_since,
@@ -80,10 +89,10 @@ class Attempt:
         )
 
     def ended(
-        self, care: Care, at: float, *, then: Literal["done", "stop"], reply: Reply | None = None
-    ) -> AttemptEnded:
+        self, care: JobState, at: float, *, then: Literal["done", "stop"], reply: Reply | None = None
+    ) -> AttemptFinished:
         """In a reply, or broken off."""
-        return AttemptEnded(
+        return AttemptFinished(
             at=at,
             custom_id=care.job.custom_id,
             attempt=care.attempts,
@@ -95,8 +104,8 @@ class Attempt:
             wait_s=None,
         )
 
-    def ended_in(self, care: Care, at: float, error: RequestError, decision: Decision) -> AttemptEnded:
-        return AttemptEnded(
+    def ended_in(self, care: JobState, at: float, error: RequestError, decision: Decision) -> AttemptFinished:
+        return AttemptFinished(
             at=at,
             custom_id=care.job.custom_id,
             attempt=care.attempts,
@@ -105,7 +114,7 @@ class Attempt:
             code=error.code,
             message=str(error),
             then=_then(decision),
-            wait_s=decision.after_s if isinstance(decision, Again) else None,
+            wait_s=decision.after_s if isinstance(decision, Retry) else None,
         )
 
     def timing(self, read_at: float, now: float, wall_s: float) -> Timing | None:
@@ -122,14 +131,14 @@ class Attempt:
         )
 
 
-def demand(job: Job, prompt_tokens: int, prompt_chars: int) -> Demand:
+def request_size(job: Job, prompt_tokens: int, prompt_chars: int) -> RequestSize:
     """What the job asks of the limits."""
     body = job.body
     allowed = body.get("max_completion_tokens")
     if type(allowed) is not int:
         allowed = body.get("max_tokens")
     choices = body.get("n")
-    return Demand(
+    return RequestSize(
         path=job.path,
         model=job.model,
         prompt_tokens=prompt_tokens,
@@ -145,9 +154,9 @@ def _second(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _then(decision: Decision) -> Then:
-    if isinstance(decision, Again):
+def _then(decision: Decision) -> AttemptOutcome:
+    if isinstance(decision, Retry):
         return "replace" if decision.replaces else "retry"
-    if isinstance(decision, Doubted):
+    if isinstance(decision, Park):
         return "doubt"
-    return "fail" if isinstance(decision, Fail) else "stop"
+    return "fail" if isinstance(decision, FailJob) else "stop"

@@ -6,46 +6,46 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from processor.core.events import Listen, Signal, Stream
+from processor.core.events import Listener, RequestEvent, Transport
 from processor.core.models import Job, Result, Target
-from processor.input.done_job_skipper import Passed
-from processor.input.job_file import BadLine
-from processor.input.job_formats import Draft
+from processor.input.done_job_skipper import SkippedJobs
+from processor.input.job_file import InvalidLine
+from processor.input.job_formats import ParsedJob
 from processor.output.sink import Sink
-from processor.ratelimit.limiter import Gate
-from processor.retry.policy import Policy
+from processor.ratelimit.limiter import RateLimiter
+from processor.retry.policy import RetryPolicy
 from processor.tokens.counter import TokenCounter
 
 LOOK_AHEAD = 256
 """Jobs that are read and wait, beside those in flight: how far a lane that is held up can hide another's jobs."""
 
 
-class Echoing(Protocol):
+class ReplyPrinter(Protocol):
     """Shows replies live; see ``terminal.echo``."""
 
     def begin(self, job: Job) -> None: ...
-    def tell(self, signal: Signal) -> None: ...
+    def tell(self, signal: RequestEvent) -> None: ...
     def end(self, result: Result) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    source: AsyncGenerator[Draft | BadLine | Passed, None]
+class Dependencies:
+    source: AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
     source_name: str
     sink: Sink
-    gate: Gate
-    stream: Stream
+    gate: RateLimiter
+    stream: Transport
     target: Target
     counter: TokenCounter
-    listen: Listen
+    listen: Listener
     wall: Callable[[], float]
     """Unix seconds."""
-    echo: Echoing | None = None
+    echo: ReplyPrinter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    policy: Policy = field(default_factory=Policy)
+class RunOptions:
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     max_outage_s: float = 6 * 3600.0
     grace_s: float = 30.0
     ahead: int = LOOK_AHEAD

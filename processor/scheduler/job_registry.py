@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from processor.health.parked_jobs import MOST_IN_DOUBT
-from processor.scheduler.attempt import Care
+from processor.health.parked_jobs import MAX_PARKED_JOBS
+from processor.scheduler.attempt import JobState
 
 Task = asyncio.Task[Any]
 
 
-class Stay:
+class PhaseScope:
     """A job's task is in a phase for as long as this context lasts."""
 
     __slots__ = ("_care", "_there")
 
-    def __init__(self, care: Care, there: dict[Task, Care]) -> None:
+    def __init__(self, care: JobState, there: dict[Task, JobState]) -> None:
         self._care = care
         self._there = there
 
@@ -32,14 +32,14 @@ class Stay:
         del self._there[self._care.task]
 
 
-class Phases:
+class JobRegistry:
     def __init__(self) -> None:
         self.closed = False
         """Nobody may begin to wait, or to stream, any more."""
-        self._waiting: dict[Task, Care] = {}
+        self._waiting: dict[Task, JobState] = {}
         """In order, so that what is simulated replays."""
-        self._streaming: dict[Task, Care] = {}
-        self._in_doubt: dict[Task, Care] = {}
+        self._streaming: dict[Task, JobState] = {}
+        self._in_doubt: dict[Task, JobState] = {}
         """Of those that wait."""
         self._jobs = 0
         self._room = asyncio.Event()
@@ -58,23 +58,23 @@ class Phases:
         self._jobs -= 1
         self._room.set()
 
-    def waiting(self, care: Care) -> Stay:
+    def waiting(self, care: JobState) -> PhaseScope:
         """Raises CancelledError where nobody may begin to."""
         if self.closed:
             raise asyncio.CancelledError
-        return Stay(care, self._waiting)
+        return PhaseScope(care, self._waiting)
 
-    def streaming(self, care: Care) -> Stay:
+    def streaming(self, care: JobState) -> PhaseScope:
         self._room.set()
-        return Stay(care, self._streaming)
+        return PhaseScope(care, self._streaming)
 
-    def in_doubt(self, care: Care) -> Stay:
+    def in_doubt(self, care: JobState) -> PhaseScope:
         self._room.set()
-        return Stay(care, self._in_doubt)
+        return PhaseScope(care, self._in_doubt)
 
     @property
     def is_full_of_doubt(self) -> bool:
-        return len(self._in_doubt) >= MOST_IN_DOUBT
+        return len(self._in_doubt) >= MAX_PARKED_JOBS
 
     @property
     def all_in_doubt(self) -> int:
@@ -82,7 +82,7 @@ class Phases:
         return self._jobs if self._jobs == len(self._in_doubt) else 0
 
     @property
-    def in_flight(self) -> list[Care]:
+    def in_flight(self) -> list[JobState]:
         return list(self._streaming.values())
 
     def close(self) -> None:

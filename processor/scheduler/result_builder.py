@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
-from processor.input.job_file import BadLine
-from processor.tokens.rules import Count
+from processor.input.job_file import InvalidLine
+from processor.tokens.rules import TokenCount
 
 
 def replied(
     job: Job,
     reply: Reply,
-    prompt: Count,
-    completion: Count,
+    prompt: TokenCount,
+    completion: TokenCount,
     *,
     reported: Usage | None,
     attempts: int,
@@ -52,7 +52,7 @@ def failed(
     )
 
 
-def no_job(bad: BadLine, source: str, *, simulated: bool) -> Result:
+def no_job(bad: InvalidLine, source: str, *, simulated: bool) -> Result:
     return Result(
         fingerprint=bad.fingerprint,
         custom_id=bad.custom_id,

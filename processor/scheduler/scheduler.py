@@ -14,40 +14,40 @@ from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, OutputError
 from processor.core.events import JobSkipped, Stopping
 from processor.core.models import Job, Result
-from processor.health.canary import Scout
-from processor.health.endpoint_health import ProviderState
-from processor.health.parked_jobs import FEW
-from processor.input.done_job_skipper import Passed
+from processor.health.canary import Canary
+from processor.health.endpoint_health import EndpointHealth
+from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND
+from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import digest
-from processor.input.job_file import BadLine
-from processor.input.job_formats import Draft
+from processor.input.job_file import InvalidLine
+from processor.input.job_formats import ParsedJob
 from processor.output.index_entry import REPLIED
-from processor.output.job_index import Standing
-from processor.output.sink import WHOLE
-from processor.ratelimit.limiter import GateSnapshot
+from processor.output.job_index import JobStatus
+from processor.output.sink import END_OF_FILE
+from processor.ratelimit.limiter import LimiterSnapshot
 from processor.scheduler import result_builder
-from processor.scheduler.attempt import Care
-from processor.scheduler.dependencies import Outcome, Rooms, Terms
-from processor.scheduler.job_registry import Phases
+from processor.scheduler.attempt import JobState
+from processor.scheduler.dependencies import Dependencies, Outcome, RunOptions
+from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.worker import Worker
 
-BREATH_LINES = 16
+LINES_PER_YIELD = 16
 """Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C, nor all jobs connect at
 once."""
 
 
-class Run:
+class Scheduler:
     """One run, once: ``await Run(rooms, terms)()`` inside a running loop."""
 
-    def __init__(self, rooms: Rooms, terms: Terms) -> None:
+    def __init__(self, rooms: Dependencies, terms: RunOptions) -> None:
         self._rooms = rooms
         self._terms = terms
         self._sink = rooms.sink
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
-        self._phases = Phases()
-        self._scout = Scout()
-        self._provider = ProviderState(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s)
+        self._phases = JobRegistry()
+        self._scout = Canary()
+        self._provider = EndpointHealth(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s)
         self._worker = Worker(
             rooms,
             self._phases,
@@ -95,11 +95,11 @@ class Run:
         return self._ended is not None
 
     @property
-    def gate(self) -> GateSnapshot:
+    def gate(self) -> LimiterSnapshot:
         return self._rooms.gate.snapshot()
 
     @property
-    def in_flight(self) -> list[Care]:
+    def in_flight(self) -> list[JobState]:
         return self._phases.in_flight
 
     def _verdict(self) -> Outcome:
@@ -138,18 +138,18 @@ class Run:
                 await self._take(found)
                 if self._lines == self._terms.limit:
                     return
-        self._read_to = WHOLE
+        self._read_to = END_OF_FILE
 
-    async def _take(self, found: Draft | BadLine | Passed) -> None:
-        lines = found.jobs if isinstance(found, Passed) else 1
+    async def _take(self, found: ParsedJob | InvalidLine | SkippedJobs) -> None:
+        lines = found.jobs if isinstance(found, SkippedJobs) else 1
         self._lines += lines
         self._read_to = found.line
-        if self._lines % BREATH_LINES < lines:
+        if self._lines % LINES_PER_YIELD < lines:
             await asyncio.sleep(0)
-        if isinstance(found, Passed):
+        if isinstance(found, SkippedJobs):
             self._pass(found)
             return
-        if isinstance(found, BadLine):
+        if isinstance(found, InvalidLine):
             await self._worker.give_up(self._no_job(found))
             return
         self._jobs += 1
@@ -161,7 +161,7 @@ class Run:
         self._start(self._serve(job))
         await self._scout.wait()
 
-    def _pass(self, passed: Passed) -> None:
+    def _pass(self, passed: SkippedJobs) -> None:
         self._jobs += passed.jobs
         self._failed_before += passed.refused
         if done := passed.jobs - passed.refused:
@@ -169,18 +169,18 @@ class Run:
         if passed.refused:
             self._rooms.listen(JobSkipped(custom_id=None, why="own_fault", count=passed.refused))
 
-    async def _meet(self, draft: Draft) -> Job | None:
+    async def _meet(self, draft: ParsedJob) -> Job | None:
         """The job, if there is something to do about it."""
         ledger, terms = self._sink.ledger, self._terms
         custom_id = draft.custom_id if draft.custom_id is not None else ledger.name(draft.fingerprint)
         match ledger.meet(custom_id, draft.fingerprint):
-            case Standing.DUPLICATE:
+            case JobStatus.DUPLICATE:
                 await self._worker.give_up(self._no_job(_duplicate(draft, custom_id)))
-            case Standing.DONE:
+            case JobStatus.DONE:
                 self._rooms.listen(JobSkipped(custom_id=custom_id, why="done"))
-            case Standing.CHANGED if not terms.resend_changed:
+            case JobStatus.CHANGED if not terms.resend_changed:
                 self._rooms.listen(JobSkipped(custom_id=custom_id, why="changed"))
-            case Standing.OWN_FAULT if not terms.retry_failed:
+            case JobStatus.OWN_FAULT if not terms.retry_failed:
                 self._failed_before += 1
                 self._rooms.listen(JobSkipped(custom_id=custom_id, why="own_fault"))
             case _:
@@ -216,17 +216,17 @@ class Run:
         nobody_comes = self._fed or self._phases.is_full_of_doubt
         if not (doubt.is_despair or (waiting and nobody_comes)):
             return
-        if 0 < waiting < FEW and self._sink.ledger.count(REPLIED):
+        if 0 < waiting < MAX_DISTINCT_NOT_FOUND and self._sink.ledger.count(REPLIED):
             doubt.succeeded()
         else:
             self.stop(doubt.why(), exit_code=exit_codes.STOPPED)
 
-    def _no_job(self, bad: BadLine) -> Result:
+    def _no_job(self, bad: InvalidLine) -> Result:
         return result_builder.no_job(bad, self._rooms.source_name, simulated=self._terms.simulated)
 
 
-def _duplicate(draft: Draft, custom_id: str) -> BadLine:
-    return BadLine(
+def _duplicate(draft: ParsedJob, custom_id: str) -> InvalidLine:
+    return InvalidLine(
         line=draft.line,
         fingerprint=digest(draft.raw),
         code="duplicate_custom_id",

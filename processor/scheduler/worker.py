@@ -7,20 +7,20 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from processor.core.errors import RateLimited, RequestError
+from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Usage
-from processor.health.endpoint_health import ProviderState
+from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Permit
-from processor.retry.policy import Again, Doubted, Fail, Stop
+from processor.retry.policy import FailJob, Park, Retry, StopRun
 from processor.scheduler import result_builder
-from processor.scheduler.attempt import Attempt, Care, demand
-from processor.scheduler.dependencies import Rooms
-from processor.scheduler.job_registry import Phases
-from processor.tokens.rules import Count
+from processor.scheduler.attempt import Attempt, JobState, request_size
+from processor.scheduler.dependencies import Dependencies
+from processor.scheduler.job_registry import JobRegistry
+from processor.tokens.rules import TokenCount
 
-Next = Again | Stop | Result | None
+AttemptResult = Retry | StopRun | Result | None
 """What follows an attempt. None: the job has its row; a Result: it has this one, if anything else succeeds."""
 
 
@@ -29,9 +29,9 @@ class Worker:
 
     def __init__(
         self,
-        rooms: Rooms,
-        phases: Phases,
-        provider: ProviderState,
+        rooms: Dependencies,
+        phases: JobRegistry,
+        provider: EndpointHealth,
         *,
         simulated: bool,
         response_started: Callable[[int], None],
@@ -48,12 +48,12 @@ class Worker:
         self.failures = 0
         self.has_sent = False
 
-    async def serve(self, job: Job) -> Stop | None:
+    async def serve(self, job: Job) -> StopRun | None:
         """Returns when the job has its row, or with what must end the run. Raises OutputError."""
         care = self._prepare(job)
         while (decision := await self._try(care)) is not None:
             self._rooms.sink.rest(job.custom_id, care.attempts)
-            if isinstance(decision, Stop):
+            if isinstance(decision, StopRun):
                 return decision
             if isinstance(decision, Result):
                 await self._while_in_doubt(care)
@@ -69,16 +69,16 @@ class Worker:
         self.failures += 1
         await self._write(result, late)
 
-    def _prepare(self, job: Job) -> Care:
+    def _prepare(self, job: Job) -> JobState:
         counter = self._rooms.counter
         prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
         tokens = prompt.tokens if prompt else counter.guess(job.body)
         task = asyncio.current_task()
         assert task is not None, "every job has a task of its own"
-        return Care(
+        return JobState(
             task=task,
             job=job,
-            demand=demand(job, tokens, counter.characters(job.body)),
+            size=request_size(job, tokens, counter.characters(job.body)),
             prompt=prompt,
             read_at=self._loop.time(),
             attempts=self._rooms.sink.ledger.attempts(job.custom_id),
@@ -86,12 +86,12 @@ class Worker:
 
     # ------------------------------------------------------------ when it may go
 
-    async def _while_in_doubt(self, care: Care) -> None:
+    async def _while_in_doubt(self, care: JobState) -> None:
         with self._phases.waiting(care), self._phases.in_doubt(care):
             self._waits_in_doubt()
             await self._provider.doubt.success()
 
-    async def _try(self, care: Care) -> Next:
+    async def _try(self, care: JobState) -> AttemptResult:
         """One attempt, when it may go. While the provider is down, one at a time."""
         if self._provider.doubt.covers(care.job):
             await self._while_in_doubt(care)
@@ -105,31 +105,31 @@ class Worker:
                 self._probe_turn.release()
         return await self._attempt(care)
 
-    async def _probe(self, care: Care) -> Next:
+    async def _probe(self, care: JobState) -> AttemptResult:
         outages = self._provider.outages
         with self._phases.waiting(care):
             await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
         outages.probing(self._loop.time())
         return await self._attempt(care, probes=True)
 
-    async def _attempt(self, care: Care, *, probes: bool = False) -> Next:
+    async def _attempt(self, care: JobState, *, probes: bool = False) -> AttemptResult:
         try:
             with self._phases.waiting(care):
-                permit = await self._rooms.gate.admit(care.demand, retry=care.again)
+                permit = await self._rooms.gate.admit(care.size, retry=care.again)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), own_fault=True)
             await self.give_up(self._failure(care, failure, error, None))
             return None
         try:
             if (self._provider.is_down and not probes) or self._provider.doubt.covers(care.job):
-                return Again(after_s=0.0)
+                return Retry(after_s=0.0)
             return await self._stream(care, permit)
         finally:
             permit.release()
 
     # ------------------------------------------------------------ on the wire
 
-    async def _stream(self, care: Care, permit: Permit) -> Next:
+    async def _stream(self, care: JobState, permit: Permit) -> AttemptResult:
         rooms, job, echo = self._rooms, care.job, self._rooms.echo
         if echo and not care.streaming_since:
             echo.begin(job)
@@ -157,7 +157,7 @@ class Worker:
         self._provider.doubt.succeeded()
         return None
 
-    async def _replied(self, care: Care, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+    async def _replied(self, care: JobState, permit: Permit, attempt: Attempt, reply: Reply) -> None:
         now = self._loop.time()
         timing = attempt.timing(care.read_at, now, self._rooms.wall())
         self._provider.replied(care, now)
@@ -177,31 +177,31 @@ class Worker:
         permit.settle(reported or result.usage, now)
         await self._write(result)
 
-    async def _count(self, care: Care, reply: Reply) -> tuple[Count, Count]:
+    async def _count(self, care: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
         counter, job = self._rooms.counter, care.job
         if care.prompt is None:
             await counter.load(job.model)
             care.prompt = counter.prompt(job.path, job.body)
         return care.prompt, counter.reply(job.path, job.model, reply.body)
 
-    async def _failed(self, care: Care, permit: Permit, attempt: Attempt, error: RequestError) -> Next:
+    async def _failed(self, care: JobState, permit: Permit, attempt: Attempt, error: RequestError) -> AttemptResult:
         now = self._loop.time()
-        if isinstance(error, RateLimited):
+        if isinstance(error, Throttled):
             permit.refused(error.retry_after_s, now)
         local = datetime.fromtimestamp(self._rooms.wall())
         decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
         self._rooms.listen(attempt.ended_in(care, now, error, decision))
-        if not isinstance(decision, Fail | Doubted):
+        if not isinstance(decision, FailJob | Park):
             return decision
         result = self._failure(care, decision.failure, error, attempt)
-        if isinstance(decision, Doubted):
+        if isinstance(decision, Park):
             return result
         await self.give_up(result)
         return None
 
     # ------------------------------------------------------------ its row
 
-    def _failure(self, care: Care, failure: Failure, error: Exception, attempt: Attempt | None) -> Result:
+    def _failure(self, care: JobState, failure: Failure, error: Exception, attempt: Attempt | None) -> Result:
         timing = attempt.timing(care.read_at, self._loop.time(), self._rooms.wall()) if attempt else None
         return result_builder.failed(
             care.job, failure, error, attempts=care.attempts, timing=timing, simulated=self._simulated

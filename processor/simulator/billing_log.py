@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Books:
+class BillingLog:
     """Totals always; the counts by identity (see `requests.identity`) only where they are kept."""
 
     keeps_identities: bool

@@ -11,7 +11,7 @@ from typing import Any
 from processor.core.errors import ConfigError, reason
 from processor.simulator.faults import Faults
 from processor.simulator.http_server import serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 
 
@@ -35,7 +35,7 @@ async def _run(settings: SimulatorSettings, host: str, port: int, say: Callable[
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     try:
-        server = await serve(Provider(settings), host, port)
+        server = await serve(SimulatedProvider(settings), host, port)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
     except OSError as error:

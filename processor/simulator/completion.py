@@ -14,12 +14,12 @@ import orjson
 
 from processor.core.models import JSON
 from processor.simulator import corpus
-from processor.simulator.request_parser import Ask, parse, protocol_of
+from processor.simulator.request_parser import ParsedRequest, parse, protocol_of
 from processor.simulator.schema_examples import an_object, example
 from processor.simulator.settings import SimulatorSettings
-from processor.simulator.tool_calls import Call, called_function, called_tools
+from processor.simulator.tool_calls import ToolCall, called_function, called_tools
 
-Count = Callable[[str], int]
+CountTokens = Callable[[str], int]
 """Counts a text's tokens."""
 
 _REFUSES = 0.01
@@ -28,7 +28,7 @@ _SOME_OBJECT = {"properties": {"answer": {}}, "required": ["answer"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class CompletionChoice:
     """One answer, in the pieces in which it streams. Of content, refusal and calls one is not empty."""
 
     index: int
@@ -36,8 +36,8 @@ class Choice:
     reasoning: tuple[str, ...] = ()
     content: tuple[str, ...] = ()
     refusal: tuple[str, ...] = ()
-    calls: tuple[Call, ...] = ()
-    function_call: Call | None = None
+    calls: tuple[ToolCall, ...] = ()
+    function_call: ToolCall | None = None
 
     @property
     def tokens(self) -> int:
@@ -46,16 +46,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Completion:
     """A whole reply. `top` stands in every chunk and in the unstreamed body alike."""
 
     chat: bool
     top: JSON
-    choices: tuple[Choice, ...]
+    choices: tuple[CompletionChoice, ...]
     usage: JSON
 
 
-def say(ask: Ask, settings: SimulatorSettings, count: Count | None = None) -> Said:
+def say(ask: ParsedRequest, settings: SimulatorSettings, count: CountTokens | None = None) -> Completion:
     """`count` counts the prompt's tokens; without it, four characters are one."""
     if settings.canned:
         return _canned(ask, settings)
@@ -65,12 +65,18 @@ def say(ask: Ask, settings: SimulatorSettings, count: Count | None = None) -> Sa
     return _said(ask, settings, ask.identity.hex(), choices, prompt_tokens)
 
 
-def _canned(ask: Ask, settings: SimulatorSettings) -> Said:
+def _canned(ask: ParsedRequest, settings: SimulatorSettings) -> Completion:
     choices = tuple(_text(index, list(corpus.CANNED), ask.max_tokens) for index in range(ask.choices))
     return _said(ask, settings, "0" * 32, choices, prompt_tokens=1)
 
 
-def _said(ask: Ask, settings: SimulatorSettings, name: str, choices: tuple[Choice, ...], prompt_tokens: int) -> Said:
+def _said(
+    ask: ParsedRequest,
+    settings: SimulatorSettings,
+    name: str,
+    choices: tuple[CompletionChoice, ...],
+    prompt_tokens: int,
+) -> Completion:
     """`name`: 32 hex digits."""
     chat = ask.protocol == "chat"
     completion_tokens = sum(choice.tokens for choice in choices)
@@ -85,10 +91,10 @@ def _said(ask: Ask, settings: SimulatorSettings, name: str, choices: tuple[Choic
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-    return Said(chat=chat, top=top, choices=choices, usage=usage)
+    return Completion(chat=chat, top=top, choices=choices, usage=usage)
 
 
-def expected_body(path: str, request: JSON, settings: SimulatorSettings, count: Count | None = None) -> JSON:
+def expected_body(path: str, request: JSON, settings: SimulatorSettings, count: CountTokens | None = None) -> JSON:
     """The unstreamed answer to a request body. Raises BadRequest, and ValueError for a path that is not served."""
     protocol = protocol_of(path)
     if protocol is None:
@@ -96,14 +102,14 @@ def expected_body(path: str, request: JSON, settings: SimulatorSettings, count: 
     return unstreamed(say(parse(path, protocol, orjson.dumps(request)), settings, count))
 
 
-def unstreamed(said: Said) -> JSON:
+def unstreamed(said: Completion) -> JSON:
     """The body that answers a request with `"stream": false`."""
     choices = [_message_choice(choice) if said.chat else _text_choice(choice) for choice in said.choices]
     kind = "chat.completion" if said.chat else "text_completion"
     return {**said.top, "object": kind, "choices": choices, "usage": said.usage}
 
 
-def _message_choice(choice: Choice) -> JSON:
+def _message_choice(choice: CompletionChoice) -> JSON:
     instead = choice.refusal or choice.calls or choice.function_call
     message: JSON = {
         "role": "assistant",
@@ -119,22 +125,22 @@ def _message_choice(choice: Choice) -> JSON:
     return {"index": choice.index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _called(call: Call) -> JSON:
+def _called(call: ToolCall) -> JSON:
     return {"name": call.name, "arguments": "".join(call.arguments)}
 
 
-def _text_choice(choice: Choice) -> JSON:
+def _text_choice(choice: CompletionChoice) -> JSON:
     text = "".join(choice.content)
     return {"index": choice.index, "text": text, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _choice(index: int, ask: Ask, settings: SimulatorSettings, rng: Random) -> Choice:
+def _choice(index: int, ask: ParsedRequest, settings: SimulatorSettings, rng: Random) -> CompletionChoice:
     if ask.protocol == "chat":
         instead = _calling(index, ask, rng)
         if instead:
             return instead
         if rng.random() < _REFUSES:
-            return Choice(index=index, finish_reason="stop", refusal=corpus.REFUSAL)
+            return CompletionChoice(index=index, finish_reason="stop", refusal=corpus.REFUSAL)
     length = _length(settings, rng)
     reasoning: list[str] = []
     if ask.protocol == "chat" and "reason" in ask.model:
@@ -142,11 +148,13 @@ def _choice(index: int, ask: Ask, settings: SimulatorSettings, rng: Random) -> C
     return _text(index, _content(ask, index, length, rng), ask.max_tokens, reasoning)
 
 
-def _text(index: int, content: list[str], max_tokens: int | None, reasoning: list[str] | None = None) -> Choice:
+def _text(
+    index: int, content: list[str], max_tokens: int | None, reasoning: list[str] | None = None
+) -> CompletionChoice:
     """As much of it as is allowed; reasoning counts, too."""
     reasoning = reasoning or []
     room = len(reasoning) + len(content) if max_tokens is None else max_tokens
-    return Choice(
+    return CompletionChoice(
         index=index,
         finish_reason="length" if len(reasoning) + len(content) > room else "stop",
         reasoning=tuple(reasoning[:room]),
@@ -161,22 +169,22 @@ def _length(settings: SimulatorSettings, rng: Random) -> int:
     return min(longest, shortest + round(rng.lognormvariate(log(typical), 0.8)))
 
 
-def _content(ask: Ask, index: int, length: int, rng: Random) -> list[str]:
+def _content(ask: ParsedRequest, index: int, length: int, rng: Random) -> list[str]:
     """JSON where it is asked for, else sentences after a word on the question, so that replies can be told apart."""
     wanted = an_object(ask.body.get("response_format"))
     if wanted.get("type") in ("json_object", "json_schema"):
         schema = an_object(wanted.get("json_schema")).get("schema", _SOME_OBJECT)
-        return corpus.cut(orjson.dumps(example(schema, rng)).decode(), rng)
+        return corpus.chunk_text(orjson.dumps(example(schema, rng)).decode(), rng)
     prompt = ask.prompts[index * len(ask.prompts) // ask.choices]
     topic = " ".join(prompt[-2000:].strip().rsplit("\n", 1)[-1].split()[:6])[:60]
     return corpus.sentences(f"On “{topic}”:", length, rng)
 
 
-def _calling(index: int, ask: Ask, rng: Random) -> Choice | None:
+def _calling(index: int, ask: ParsedRequest, rng: Random) -> CompletionChoice | None:
     calls = called_tools(ask.body, rng)
     if calls:
-        return Choice(index=index, finish_reason="tool_calls", calls=calls)
+        return CompletionChoice(index=index, finish_reason="tool_calls", calls=calls)
     function_call = called_function(ask.body, rng)
     if function_call:
-        return Choice(index=index, finish_reason="function_call", function_call=function_call)
+        return CompletionChoice(index=index, finish_reason="function_call", function_call=function_call)
     return None

@@ -45,7 +45,7 @@ def sentences(opening: str, length: int, rng: Random) -> list[str]:
     return pieces
 
 
-def cut(text: str, rng: Random) -> list[str]:
+def chunk_text(text: str, rng: Random) -> list[str]:
     """The text in pieces of a few characters, as tool arguments arrive."""
     pieces, start = [], 0
     while start < len(text):

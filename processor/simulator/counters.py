@@ -14,7 +14,7 @@ MINUTE_NS = 60 * SECOND_NS
 _TRIM_AT = 4096
 
 
-class Meter(Protocol):
+class ServerCounter(Protocol):
     limit: int
     """Units per minute."""
 
@@ -39,7 +39,7 @@ class Meter(Protocol):
     def set_limit(self, now: int, limit: int) -> None: ...
 
 
-class Sliding:
+class SlidingWindowCounter:
     """No 60 seconds may hold more than the limit. What was taken at t comes back, whole, at t + 60 s."""
 
     def __init__(self, limit: int) -> None:
@@ -89,7 +89,7 @@ class Sliding:
         return self._total - self._left
 
 
-class Bucket:
+class TokenBucketCounter:
     """Refilled continuously; its capacity is what `window_ns` refill, but at least one unit.
 
     A cost above the capacity (but not above a minute's limit) is let in when the bucket is full, and

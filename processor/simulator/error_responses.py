@@ -13,46 +13,46 @@ import orjson
 
 from processor.simulator.counters import SECOND_NS
 from processor.simulator.rate_limit_headers import go_duration
-from processor.simulator.rate_limiter import Verdict
-from processor.simulator.response_script import Answer, Step
+from processor.simulator.rate_limiter import LimitDecision
+from processor.simulator.response_script import ResponseStep, ScriptedResponse
 
 _UNITS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
 _PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
 
-NO_RESPONSE = Answer(status=None, headers={}, ending="reset")
+NO_RESPONSE = ScriptedResponse(status=None, headers={}, ending="reset")
 
 
-def invalid(message: str, param: str | None, code: str | None = None) -> Answer:
+def invalid(message: str, param: str | None, code: str | None = None) -> ScriptedResponse:
     return _error(400, message, "invalid_request_error", param=param, code=code)
 
 
-def unknown_path(method: str, path: str) -> Answer:
+def unknown_path(method: str, path: str) -> ScriptedResponse:
     return _error(404, f"Invalid URL ({method} {path})", "invalid_request_error")
 
 
-def wrong_method(method: str, path: str) -> Answer:
+def wrong_method(method: str, path: str) -> ScriptedResponse:
     return _error(405, f"Not allowed to {method} on {path}", "invalid_request_error", code="method_not_supported")
 
 
-def unknown_model(model: str) -> Answer:
+def unknown_model(model: str) -> ScriptedResponse:
     message = f"The model `{model}` does not exist or you do not have access to it."
     return _error(404, message, "invalid_request_error", code="model_not_found")
 
 
-def no_key() -> Answer:
+def no_key() -> ScriptedResponse:
     return _error(401, "You didn't provide an API key.", "invalid_request_error")
 
 
-def bad_key() -> Answer:
+def bad_key() -> ScriptedResponse:
     return _error(401, "Incorrect API key provided.", "invalid_request_error", code="invalid_api_key")
 
 
-def no_quota() -> Answer:
+def no_quota() -> ScriptedResponse:
     message = "You exceeded your current quota, please check your plan and billing details."
     return _error(429, message, "insufficient_quota", code="insufficient_quota")
 
 
-def over_limit(model: str, verdict: Verdict, headers: Mapping[str, str]) -> Answer:
+def over_limit(model: str, verdict: LimitDecision, headers: Mapping[str, str]) -> ScriptedResponse:
     """The wait stands in the message, and in headers where there are rate headers at all."""
     which = verdict.which or "requests"
     limit = f"for {model} in organization org-simulated on {_UNITS[which]}: Limit {verdict.limit}"
@@ -66,28 +66,28 @@ def over_limit(model: str, verdict: Verdict, headers: Mapping[str, str]) -> Answ
     return _error(429, message, which, code="rate_limit_exceeded", headers={**headers, **waits})
 
 
-def burst(wait_s: float) -> Answer:
+def burst(wait_s: float) -> ScriptedResponse:
     message = "That was too fast. Please slow down and try again."
     return _error(429, message, "requests", code="rate_limit_exceeded", headers=_waits(wait_s))
 
 
-def outage(how: str) -> Answer:
+def outage(how: str) -> ScriptedResponse:
     """`how` as in `settings.Outage`."""
     return {"refuse": NO_RESPONSE, "500": server_error(), "503": overloaded(), "429": burst(1.0)}[how]
 
 
-def server_error() -> Answer:
+def server_error() -> ScriptedResponse:
     message = "The server had an error while processing your request. Sorry about that!"
     return _error(500, message, "server_error")
 
 
-def overloaded() -> Answer:
+def overloaded() -> ScriptedResponse:
     message = "The engine is currently overloaded, please try again later."
     return _error(503, message, "server_error", code="server_is_overloaded")
 
 
-def some_5xx(rng: Random) -> Answer:
-    page = Answer(status=502, headers={"content-type": "text/html"}, steps=(Step(0.0, _PAGE),))
+def some_5xx(rng: Random) -> ScriptedResponse:
+    page = ScriptedResponse(status=502, headers={"content-type": "text/html"}, steps=(ResponseStep(0.0, _PAGE),))
     return rng.choice((server_error(), server_error(), overloaded(), page))
 
 
@@ -103,10 +103,10 @@ def _error(
     param: str | None = None,
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Answer:
+) -> ScriptedResponse:
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return Answer(
+    return ScriptedResponse(
         status=status,
         headers={"content-type": "application/json", **(headers or {})},
-        steps=(Step(0.0, orjson.dumps(body)),),
+        steps=(ResponseStep(0.0, orjson.dumps(body)),),
     )

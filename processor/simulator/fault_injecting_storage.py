@@ -26,7 +26,7 @@ class Killed(SystemExit):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class StorageFault:
     """A write does ``part`` of its work first; any other step all of it, where ``part`` is 1, or nothing.
 
     Without an error it is a short write.
@@ -36,11 +36,11 @@ class Fault:
     part: float = 0.0
 
 
-Plan = Callable[[int, str], Fault | None]
+FaultPlan = Callable[[int, str], StorageFault | None]
 """What happens at a step, given its 1-based number and the operation's name."""
 
 
-def nth(step: int, fault: Fault) -> Plan:
+def fail_at_step(step: int, fault: StorageFault) -> FaultPlan:
     """Nothing but one fault, at one step."""
     return lambda number, _: fault if number == step else None
 
@@ -71,7 +71,7 @@ class _Inode:
         self.synced = bytes(self.data)
 
 
-class Platter:
+class DiskState:
     """What outlives the processes that use it."""
 
     def __init__(self, *, capacity_bytes: int = PLENTY_BYTES) -> None:
@@ -106,7 +106,7 @@ class Platter:
         return max(0, self.capacity_bytes - sum(len(inode.data) for inode in self.names.values()))
 
 
-class MemoryDisk:
+class FaultInjectingStorage:
     """A platter as one process sees it.
 
     Once the process is killed nothing reaches the platter any more: every step fails, so that what Python still runs
@@ -115,7 +115,7 @@ class MemoryDisk:
 
     shared = False
 
-    def __init__(self, platter: Platter, plan: Plan | None = None) -> None:
+    def __init__(self, platter: DiskState, plan: FaultPlan | None = None) -> None:
         self.platter = platter
         self.steps = 0
         self.dead = False
@@ -168,7 +168,7 @@ class MemoryDisk:
         if error:
             self.fail(error)
 
-    def fault(self, operation: str) -> Fault | None:
+    def fault(self, operation: str) -> StorageFault | None:
         """Count a step, and ask the plan about it."""
         if self.dead:
             raise refusal(errno.EIO)
@@ -181,7 +181,7 @@ class MemoryDisk:
 
 
 class MemoryFile:
-    def __init__(self, disk: MemoryDisk, inode: _Inode) -> None:
+    def __init__(self, disk: FaultInjectingStorage, inode: _Inode) -> None:
         self._disk = disk
         self._inode = inode
 

@@ -31,7 +31,7 @@ FAILURES = (
 ``malformed_chunk``  a chunk that is no JSON
 """
 
-MANNERS = (
+QUIRKS = (
     "crlf",
     "comments",
     "split_utf8",
@@ -55,7 +55,7 @@ MANNERS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class DrawnFaults:
     """What goes wrong with one try; `rng` decides where and how."""
 
     failure: str | None
@@ -63,7 +63,7 @@ class Drawn:
     rng: Random
 
 
-NOTHING = Drawn(failure=None, manners=frozenset(), rng=Random(0))
+NO_FAULTS = DrawnFaults(failure=None, manners=frozenset(), rng=Random(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Faults:
 
     def __post_init__(self) -> None:
         for name, rate in self.rates.items():
-            if name not in FAILURES + MANNERS:
-                raise ValueError(f"no fault is called {name!r}; there are {', '.join(FAILURES + MANNERS)}, all")
+            if name not in FAILURES + QUIRKS:
+                raise ValueError(f"no fault is called {name!r}; there are {', '.join(FAILURES + QUIRKS)}, all")
             if not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name} must be between 0 and 1, not {rate:g}")
         if sum(self.rates.get(name, 0.0) for name in FAILURES) > 1 + 1e-9:
@@ -93,12 +93,12 @@ class Faults:
             except ValueError:
                 raise ValueError(f"a fault is written name=rate, e.g. cut=0.05, not {item!r}") from None
         default = given.pop("all", None)
-        return cls(given if default is None else {**dict.fromkeys(FAILURES + MANNERS, default), **given})
+        return cls(given if default is None else {**dict.fromkeys(FAILURES + QUIRKS, default), **given})
 
-    def draw(self, seed: int, identity: bytes, tries: int) -> Drawn:
+    def draw(self, seed: int, identity: bytes, tries: int) -> DrawnFaults:
         """For a request that was tried this many times before."""
         if not self.rates:
-            return NOTHING
+            return NO_FAULTS
         rng = Random(b"%d:%b:%d" % (seed, identity, tries))
         position = rng.random()
         failure = None
@@ -107,5 +107,5 @@ class Faults:
             if position < 0:
                 failure = name
                 break
-        manners = frozenset(name for name in MANNERS if rng.random() < self.rates.get(name, 0.0))
-        return Drawn(failure=failure, manners=manners, rng=rng)
+        manners = frozenset(name for name in QUIRKS if rng.random() < self.rates.get(name, 0.0))
+        return DrawnFaults(failure=failure, manners=manners, rng=rng)

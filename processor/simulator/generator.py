@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processor.simulator.completion import Count, say
-from processor.simulator.faults import NOTHING, Drawn
-from processor.simulator.request_parser import Ask
-from processor.simulator.response_script import Ending, Step, reply
+from processor.simulator.completion import CountTokens, say
+from processor.simulator.faults import NO_FAULTS, DrawnFaults
+from processor.simulator.request_parser import ParsedRequest
+from processor.simulator.response_script import Ending, ResponseStep, reply
 from processor.simulator.settings import SimulatorSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    steps: tuple[Step, ...]
+    steps: tuple[ResponseStep, ...]
     ending: Ending
     tokens: int
     """Billed for; a reply that breaks off costs no less."""
@@ -21,14 +21,14 @@ class Generated:
     """From the first token to the first byte: a reply that is not streamed is made whole first."""
 
 
-class Model:
-    def __init__(self, settings: SimulatorSettings, count: Count | None) -> None:
+class TextGenerator:
+    def __init__(self, settings: SimulatorSettings, count: CountTokens | None) -> None:
         self._settings = settings
         self._count = count
         self._canned: dict[tuple[object, ...], Generated] = {}
 
-    def generate(self, ask: Ask, drawn: Drawn) -> Generated:
-        if not self._settings.canned or drawn is not NOTHING:
+    def generate(self, ask: ParsedRequest, drawn: DrawnFaults) -> Generated:
+        if not self._settings.canned or drawn is not NO_FAULTS:
             return self._generate(ask, drawn)
         # All that a canned reply depends on.
         key = (ask.protocol, ask.model, ask.choices, ask.max_tokens, ask.streamed, ask.include_usage)
@@ -37,7 +37,7 @@ class Model:
             made = self._canned[key] = self._generate(ask, drawn)
         return made
 
-    def _generate(self, ask: Ask, drawn: Drawn) -> Generated:
+    def _generate(self, ask: ParsedRequest, drawn: DrawnFaults) -> Generated:
         said = say(ask, self._settings, self._count)
         token_s = 1 / self._settings.speed_tps
         steps, ending = reply(

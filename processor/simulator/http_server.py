@@ -10,8 +10,8 @@ from socket import SO_LINGER, SOL_SOCKET
 
 from aiohttp import web
 
-from processor.simulator.provider import Provider
-from processor.simulator.response_script import Answer
+from processor.simulator.provider import SimulatedProvider
+from processor.simulator.response_script import ScriptedResponse
 
 _BACKLOG = 4096
 _SHUTDOWN_S = 0.1
@@ -21,7 +21,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 class SimulatorServer:
     """A running server. `base_url` ends in `/v1`."""
 
-    def __init__(self, provider: Provider, runner: web.ServerRunner, base_url: str) -> None:
+    def __init__(self, provider: SimulatedProvider, runner: web.ServerRunner, base_url: str) -> None:
         self.provider = provider
         self.base_url = base_url
         self._runner = runner
@@ -31,13 +31,13 @@ class SimulatorServer:
         await self._runner.cleanup()
 
 
-async def serve(provider: Provider, host: str = "127.0.0.1", port: int = 0) -> SimulatorServer:
+async def serve(provider: SimulatedProvider, host: str = "127.0.0.1", port: int = 0) -> SimulatorServer:
     """`port` 0: any free one. The provider's clock is 0 now. Raises OSError where the port is taken, ValueError
     for a host that is no loopback address: this server asks nobody for a key."""
     if not ip_address(host).is_loopback:
         raise ValueError(f"the simulator listens on loopback addresses only, not on {host}")
     # A handler whose client has gone is cancelled: nobody is there to stream to.
-    server = web.Server(_Face(provider), handler_cancellation=True, access_log=None)
+    server = web.Server(_Handler(provider), handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
@@ -49,8 +49,8 @@ async def serve(provider: Provider, host: str = "127.0.0.1", port: int = 0) -> S
     return SimulatorServer(provider, runner, f"http://{f'[{host}]' if ':' in host else host}:{bound}/v1")
 
 
-class _Face:
-    def __init__(self, provider: Provider) -> None:
+class _Handler:
+    def __init__(self, provider: SimulatedProvider) -> None:
         self._provider = provider
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
@@ -75,7 +75,7 @@ class _Face:
             await self._stream(request, response, answer)
         return response
 
-    async def _stream(self, request: web.BaseRequest, response: web.StreamResponse, answer: Answer) -> None:
+    async def _stream(self, request: web.BaseRequest, response: web.StreamResponse, answer: ScriptedResponse) -> None:
         await response.prepare(request)
         due = self._loop.time()
         for step in answer.steps:

@@ -12,20 +12,20 @@ from processor.core.errors import (
     ConnectError,
     ConnectionLost,
     RequestError,
-    RequestTimeout,
     StreamStalled,
     StreamTruncated,
+    Timeout,
     TransportError,
 )
-from processor.core.events import Delta, FirstToken, ResponseStarted, Sent, Tell
+from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target
-from processor.protocols import Decoder, open_fold, payload, refusal, request_id, whole_body
-from processor.simulator.provider import Provider
-from processor.simulator.response_script import Answer
+from processor.protocols import SseDecoder, accumulator_for, error_from_response, payload, request_id, whole_body
+from processor.simulator.provider import SimulatedProvider
+from processor.simulator.response_script import ScriptedResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class SimulatedTimeouts:
     """How long the client waits before it gives up."""
 
     first_byte_s: float = 600.0
@@ -42,32 +42,32 @@ class MemoryTransport:
 
     def __init__(
         self,
-        provider: Provider,
+        provider: SimulatedProvider,
         *,
         latency_s: tuple[float, float] = (0.010, 0.060),
         seed: int = 0,
-        patience: Patience | None = None,
+        patience: SimulatedTimeouts | None = None,
         offset_s: float = 0.0,
         echo: bool = False,
     ) -> None:
         self._provider = provider
         self._latency_s = latency_s
         self._rng = Random(seed)
-        self._patience = patience or Patience()
+        self._patience = patience or SimulatedTimeouts()
         self._offset_s = offset_s
         self._echo = echo
         self._idle = 0
         """Connections in the pool."""
 
-    async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
+    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
         loop = asyncio.get_running_loop()
         reused = await self._connect(loop)
         time = _Time(loop, self._patience)
         tell(Sent(loop.time()))
-        await time.wait(self._latency(), inf, RequestTimeout)
+        await time.wait(self._latency(), inf, Timeout)
         at = loop.time() + self._offset_s
         answer = self._provider.answer("POST", job.path, _headers(target), payload(job), at)
-        await time.wait(answer.start_s + self._latency(), self._patience.first_byte_s, RequestTimeout)
+        await time.wait(answer.start_s + self._latency(), self._patience.first_byte_s, Timeout)
         if answer.status is None:
             raise ConnectionLost("the connection was reset before a response", reused=reused)
         tell(ResponseStarted(answer.status, answer.headers, loop.time()))
@@ -92,17 +92,17 @@ class MemoryTransport:
         shortest, longest = self._latency_s
         return self._rng.uniform(shortest, longest) if longest else 0.0
 
-    async def _body(self, answer: Answer, status: int, job: Job, time: _Time, tell: Tell) -> JSON:
+    async def _body(self, answer: ScriptedResponse, status: int, job: Job, time: _Time, tell: RequestListener) -> JSON:
         if status == 200 and answer.headers["content-type"].startswith("text/event-stream"):
             return await self._streamed(answer, job, time, tell)
         reads: list[bytes] = []
         await self._read(answer, time, reads.append)
         if status != 200:
-            raise refusal(status, answer.headers, b"".join(reads))
+            raise error_from_response(status, answer.headers, b"".join(reads))
         return whole_body(b"".join(reads))
 
-    async def _streamed(self, answer: Answer, job: Job, time: _Time, tell: Tell) -> JSON:
-        decoder, fold = Decoder(), open_fold(job.path, job.body)
+    async def _streamed(self, answer: ScriptedResponse, job: Job, time: _Time, tell: RequestListener) -> JSON:
+        decoder, fold = SseDecoder(), accumulator_for(job.path, job.body)
         started = False
 
         def take(read: bytes) -> None:
@@ -119,7 +119,7 @@ class MemoryTransport:
         fold.feed(decoder.finish())
         return fold.body()
 
-    async def _read(self, answer: Answer, time: _Time, take: Callable[[bytes], None]) -> None:
+    async def _read(self, answer: ScriptedResponse, time: _Time, take: Callable[[bytes], None]) -> None:
         """Hand on what arrives, when it does, until the response ends in its way."""
         for step in answer.steps:
             await time.wait(step.delay_s, self._patience.stall_s, StreamStalled)
@@ -137,7 +137,7 @@ class _Time:
 
     __slots__ = ("_ends_at", "now")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: SimulatedTimeouts) -> None:
         self.now = loop.time
         self._ends_at = loop.time() + patience.request_s
 
@@ -151,7 +151,7 @@ class _Time:
         await asyncio.sleep(min(patience_s, left_s))
         if patience_s <= left_s:
             raise late(f"nothing came for {patience_s:g} s")
-        raise RequestTimeout("the reply took too long")
+        raise Timeout("the reply took too long")
 
 
 def _headers(target: Target) -> dict[str, str]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from processor.core.models import JSON
 from processor.simulator import error_responses
-from processor.simulator.billing_log import Books
-from processor.simulator.completion import Count, expected_body
-from processor.simulator.faults import NOTHING, Drawn
-from processor.simulator.generator import Model
-from processor.simulator.rate_limiter import Referee
-from processor.simulator.request_parser import Ask
+from processor.simulator.billing_log import BillingLog
+from processor.simulator.completion import CountTokens, expected_body
+from processor.simulator.faults import NO_FAULTS, DrawnFaults
+from processor.simulator.generator import TextGenerator
+from processor.simulator.rate_limiter import ServerRateLimiter
+from processor.simulator.request_parser import ParsedRequest
 from processor.simulator.request_validation import receive
-from processor.simulator.response_script import Answer
+from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import Outage, SimulatorSettings
 
 Log = Callable[[dict[str, Any]], None]
@@ -26,7 +26,7 @@ _BURST_S = 0.5
 _CHARS_PER_TOKEN = 4
 
 
-class Provider:
+class SimulatedProvider:
     """`count` counts a prompt's tokens for the reported usage; `log` gets one dict for every request.
 
     Times (`at`) are seconds on one clock that does not go back.
@@ -36,19 +36,19 @@ class Provider:
         self,
         settings: SimulatorSettings | None = None,
         *,
-        count: Count | None = None,
+        count: CountTokens | None = None,
         log: Log | None = None,
     ) -> None:
         self.settings = settings or SimulatorSettings()
-        self.books = Books(keeps_identities=self.settings.books)
-        self.referee = Referee(
+        self.books = BillingLog(keeps_identities=self.settings.books)
+        self.referee = ServerRateLimiter(
             self.settings.rpm,
             self.settings.tpm,
             kind=self.settings.kind,
             count_refused=self.settings.count_refused,
         )
         self._count = count
-        self._model = Model(self.settings, count)
+        self._model = TextGenerator(self.settings, count)
         self._log = log
         self._rng = Random(self.settings.seed)
         self._tries: Counter[bytes] = Counter()
@@ -56,7 +56,7 @@ class Provider:
         self._burst_until = 0.0
         self._admitted = 0
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> Answer:
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> ScriptedResponse:
         """Judge a request that arrives now. Header names are lower case; `path` has no query."""
         answer, ask = self._judge(method, path, headers, body, at)
         self._note(answer, ask, method, path, at)
@@ -67,7 +67,7 @@ class Provider:
         outage = self._outage(at)
         return outage is None or outage.how != "refuse"
 
-    def delivered(self, answer: Answer) -> None:
+    def delivered(self, answer: ScriptedResponse) -> None:
         """To be told by the face that has sent an answer to its end."""
         if answer.identity is not None:
             self.books.complete(answer.identity)
@@ -78,12 +78,12 @@ class Provider:
 
     def _judge(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float
-    ) -> tuple[Answer, Ask | None]:
+    ) -> tuple[ScriptedResponse, ParsedRequest | None]:
         outage = self._outage(at)
         if outage:
             return error_responses.outage(outage.how), None
         received = receive(self.settings, method, path, headers, body)
-        if isinstance(received, Answer):
+        if isinstance(received, ScriptedResponse):
             return received, None
         self.books.see(received.identity)
         return self._refuse(received, at) or self._serve(received, at), received
@@ -91,7 +91,7 @@ class Provider:
     def _outage(self, at: float) -> Outage | None:
         return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)
 
-    def _refuse(self, ask: Ask, at: float) -> Answer | None:
+    def _refuse(self, ask: ParsedRequest, at: float) -> ScriptedResponse | None:
         if self.settings.quota is not None and self._admitted >= self.settings.quota:
             return error_responses.no_quota()
         if at < self._burst_until:
@@ -102,7 +102,7 @@ class Provider:
             return None
         return error_responses.over_limit(ask.model, verdict, self._rate_headers(at))
 
-    def charge(self, ask: Ask) -> int:
+    def charge(self, ask: ParsedRequest) -> int:
         """The tokens a request counts for at arrival."""
         estimate = -(-sum(map(len, ask.prompts)) // _CHARS_PER_TOKEN) * (ask.choices // len(ask.prompts))
         allowed = (ask.max_tokens or 0) * ask.choices
@@ -111,7 +111,7 @@ class Provider:
     def _rate_headers(self, at: float) -> dict[str, str]:
         return self.referee.headers(at, self.settings.dialect, epoch_s=self.settings.epoch_s)
 
-    def _serve(self, ask: Ask, at: float) -> Answer:
+    def _serve(self, ask: ParsedRequest, at: float) -> ScriptedResponse:
         drawn = self._draw(ask)
         headers = {**self._rate_headers(at), "x-request-id": f"req_{self._rng.getrandbits(96):024x}"}
         if drawn.failure == "error_500":
@@ -126,7 +126,7 @@ class Provider:
         made = self._model.generate(ask, drawn)
         self.books.bill(ask.identity, made.tokens)
         headers["content-type"] = "text/event-stream; charset=utf-8" if ask.streamed else "application/json"
-        return Answer(
+        return ScriptedResponse(
             headers=headers,
             start_s=self._first_token_s() + made.before_s,
             steps=made.steps,
@@ -134,9 +134,9 @@ class Provider:
             identity=ask.identity if drawn.failure is None else None,
         )
 
-    def _draw(self, ask: Ask) -> Drawn:
+    def _draw(self, ask: ParsedRequest) -> DrawnFaults:
         if not self.settings.faults.rates:
-            return NOTHING
+            return NO_FAULTS
         drawn = self.settings.faults.draw(self.settings.seed, ask.identity, self._tries[ask.identity])
         self._tries[ask.identity] += 1
         self.books.faults.update(drawn.manners)
@@ -148,7 +148,7 @@ class Provider:
         share = self.settings.first_token_jitter
         return self.settings.first_token_s * (self._rng.uniform(1 - share, 1 + share) if share else 1.0)
 
-    def _note(self, answer: Answer, ask: Ask | None, method: str, path: str, at: float) -> None:
+    def _note(self, answer: ScriptedResponse, ask: ParsedRequest | None, method: str, path: str, at: float) -> None:
         self.books.requests += 1
         self.books.statuses[answer.status or 0] += 1
         if self._log is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from processor.simulator.counters import SECOND_NS, Meter
+from processor.simulator.counters import SECOND_NS, ServerCounter
 
 Dialect = Literal["openai", "anthropic", "azure", "none"]
 Resource = Literal["requests", "tokens"]
@@ -14,7 +14,9 @@ Resource = Literal["requests", "tokens"]
 _MILLISECOND_NS = 1_000_000
 
 
-def rate_headers(meters: Mapping[Resource, Meter], now: int, dialect: Dialect, epoch_s: float) -> dict[str, str]:
+def rate_headers(
+    meters: Mapping[Resource, ServerCounter], now: int, dialect: Dialect, epoch_s: float
+) -> dict[str, str]:
     """`epoch_s` is the wall clock's time (Unix) at `now` = 0, for dialects that name an instant."""
     if dialect == "none":
         return {}

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from processor.simulator.counters import MINUTE_NS, SECOND_NS, Bucket, Meter, Sliding
+from processor.simulator.counters import MINUTE_NS, SECOND_NS, ServerCounter, SlidingWindowCounter, TokenBucketCounter
 from processor.simulator.rate_limit_headers import Dialect, Resource, rate_headers
 
-Kind = Literal["sliding", "minute", "second", "quantised", "silent"]
+LimiterKind = Literal["sliding", "minute", "second", "quantised", "silent"]
 """How a provider enforces a limit of N a minute.
 
 ``sliding``    no 60-second window holds more than N
@@ -23,11 +23,11 @@ Kind = Literal["sliding", "minute", "second", "quantised", "silent"]
 ``quantised``  refuses by the second's bucket, but its headers speak of a minute's
 ``silent``     sliding, and no headers
 """
-KINDS: tuple[Kind, ...] = get_args(Kind)
+LIMITER_KINDS: tuple[LimiterKind, ...] = get_args(LimiterKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class LimitDecision:
     """What the provider says to one request. All but `ok` describe the limit that refused it."""
 
     ok: bool
@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Log:
+class RequestLog:
     """Every admission, 16 bytes each, and how many were refused."""
 
     at_ns: array[int] = field(default_factory=lambda: array("q"))
@@ -77,24 +77,26 @@ class Log:
         return most
 
 
-class Referee:
+class ServerRateLimiter:
     """Limits on requests and on tokens a minute (None: no limit); a request is admitted where both have room.
 
     `count_refused`: a refused request counts against the requests limit too, as OpenAI documents it.
     """
 
-    def __init__(self, rpm: int | None, tpm: int | None, *, kind: Kind = "sliding", count_refused: bool = True) -> None:
-        self.kind: Kind = kind
+    def __init__(
+        self, rpm: int | None, tpm: int | None, *, kind: LimiterKind = "sliding", count_refused: bool = True
+    ) -> None:
+        self.kind: LimiterKind = kind
         self.count_refused = count_refused
-        self.log = Log()
+        self.log = RequestLog()
         limits: dict[Resource, int | None] = {"requests": rpm, "tokens": tpm}
         known = {resource: limit for resource, limit in limits.items() if limit is not None}
         self._enforced = {resource: _ENFORCED[kind](limit) for resource, limit in known.items()}
         self._shown = self._enforced
         if kind == "quantised":
-            self._shown = {resource: Bucket(limit) for resource, limit in known.items()}
+            self._shown = {resource: TokenBucketCounter(limit) for resource, limit in known.items()}
 
-    def admit(self, at: float, tokens: int = 0, *, ours: bool = True) -> Verdict:
+    def admit(self, at: float, tokens: int = 0, *, ours: bool = True) -> LimitDecision:
         """Judge one request as it arrives. `ours` = False: another client of the same key; kept out of the log."""
         now = _ns(at)
         costs: dict[Resource, int] = {"requests": 1, "tokens": tokens}
@@ -134,10 +136,10 @@ class Referee:
                 meter.take(now, cost[resource])
         return now / SECOND_NS
 
-    def _meter_sets(self) -> tuple[dict[Resource, Meter], ...]:
+    def _meter_sets(self) -> tuple[dict[Resource, ServerCounter], ...]:
         return (self._enforced,) if self._shown is self._enforced else (self._enforced, self._shown)
 
-    def _refuse(self, full: list[Resource], now: int, costs: dict[Resource, int], ours: bool) -> Verdict:
+    def _refuse(self, full: list[Resource], now: int, costs: dict[Resource, int], ours: bool) -> LimitDecision:
         if self.count_refused:
             for meters in self._meter_sets():
                 if "requests" in meters:
@@ -148,7 +150,7 @@ class Referee:
         if ours:
             self.log.refused[which] += 1
         meter = self._enforced[which]
-        return Verdict(
+        return LimitDecision(
             ok=False,
             which=which,
             limit=meter.limit,
@@ -158,7 +160,7 @@ class Referee:
         )
 
 
-def _earliest(meters: dict[Resource, Meter], now: int, costs: dict[Resource, int]) -> int:
+def _earliest(meters: dict[Resource, ServerCounter], now: int, costs: dict[Resource, int]) -> int:
     """The first instant from now at which every meter has room; waiting never takes room away."""
     for resource, meter in meters.items():
         wait = meter.wait_ns(now, costs[resource])
@@ -172,11 +174,11 @@ def _ns(at: float) -> int:
     return round(at * SECOND_NS)
 
 
-_ADMITTED = Verdict(ok=True)
-_ENFORCED: dict[Kind, Callable[[int], Meter]] = {
-    "sliding": Sliding,
-    "minute": lambda limit: Bucket(limit, MINUTE_NS),
-    "second": lambda limit: Bucket(limit, SECOND_NS),
-    "quantised": lambda limit: Bucket(limit, SECOND_NS),
-    "silent": Sliding,
+_ADMITTED = LimitDecision(ok=True)
+_ENFORCED: dict[LimiterKind, Callable[[int], ServerCounter]] = {
+    "sliding": SlidingWindowCounter,
+    "minute": lambda limit: TokenBucketCounter(limit, MINUTE_NS),
+    "second": lambda limit: TokenBucketCounter(limit, SECOND_NS),
+    "quantised": lambda limit: TokenBucketCounter(limit, SECOND_NS),
+    "silent": SlidingWindowCounter,
 }

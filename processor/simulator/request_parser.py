@@ -10,13 +10,13 @@ import orjson
 
 from processor.core.models import JSON
 
-Protocol = Literal["chat", "completions"]
+ApiKind = Literal["chat", "completions"]
 
 _MAX_CHOICES = 128
 _STREAM_KEYS = ("stream", "stream_options")
 
 
-class BadRequest(ValueError):
+class InvalidRequest(ValueError):
     """The request is invalid; `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -25,8 +25,8 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    protocol: Protocol
+class ParsedRequest:
+    protocol: ApiKind
     model: str
     body: JSON
     prompts: tuple[str, ...]
@@ -40,7 +40,7 @@ class Ask:
     """16 bytes that are the same for the same request, streamed or not."""
 
 
-def protocol_of(path: str) -> Protocol | None:
+def protocol_of(path: str) -> ApiKind | None:
     """By the path's end, so that other prefixes (Azure's deployments, proxies) are understood."""
     if path.endswith("/chat/completions"):
         return "chat"
@@ -53,20 +53,20 @@ def identity(path: str, body: JSON) -> bytes:
     return blake2b(orjson.dumps((path, body), option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
-def parse(path: str, protocol: Protocol, data: bytes) -> Ask:
+def parse(path: str, protocol: ApiKind, data: bytes) -> ParsedRequest:
     """Raises BadRequest."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:
-        raise BadRequest("We could not parse the JSON body of your request.") from None
+        raise InvalidRequest("We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
-        raise BadRequest("The body of your request must be a JSON object.")
+        raise InvalidRequest("The body of your request must be a JSON object.")
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise BadRequest("you must provide a model parameter", "model")
+        raise InvalidRequest("you must provide a model parameter", "model")
     prompts = _chat_text(body) if protocol == "chat" else _prompts(body)
     streamed = _flag(body, "stream")
-    return Ask(
+    return ParsedRequest(
         protocol=protocol,
         model=model,
         body=body,
@@ -82,10 +82,10 @@ def parse(path: str, protocol: Protocol, data: bytes) -> Ask:
 def _chat_text(body: JSON) -> tuple[str, ...]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise BadRequest("Missing required parameter: 'messages'.", "messages")
+        raise InvalidRequest("Missing required parameter: 'messages'.", "messages")
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest(f"Missing required parameter: 'messages[{index}].role'.", f"messages[{index}].role")
+            raise InvalidRequest(f"Missing required parameter: 'messages[{index}].role'.", f"messages[{index}].role")
     return ("\n".join(_content_text(message.get("content")) for message in messages),)
 
 
@@ -110,7 +110,7 @@ def _prompt_text(prompt: Any) -> str:
         return prompt
     if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
         return "    " * len(prompt)
-    raise BadRequest("Missing required parameter: 'prompt'.", "prompt")
+    raise InvalidRequest("Missing required parameter: 'prompt'.", "prompt")
 
 
 def _count(body: JSON, name: str, most: int | None = None) -> int | None:
@@ -118,9 +118,9 @@ def _count(body: JSON, name: str, most: int | None = None) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise BadRequest(f"Invalid type for '{name}': expected an integer.", name)
+        raise InvalidRequest(f"Invalid type for '{name}': expected an integer.", name)
     if value < 1 or (most is not None and value > most):
-        raise BadRequest(f"Invalid value for '{name}': {value} is out of range.", name)
+        raise InvalidRequest(f"Invalid value for '{name}': {value} is out of range.", name)
     return value
 
 
@@ -128,7 +128,7 @@ def _flag(body: JSON, name: str) -> bool:
     value = body.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise BadRequest(f"Invalid type for '{name}': expected a boolean.", name)
+    raise InvalidRequest(f"Invalid type for '{name}': expected a boolean.", name)
 
 
 def _include_usage(body: JSON, streamed: bool) -> bool:
@@ -137,7 +137,7 @@ def _include_usage(body: JSON, streamed: bool) -> bool:
         return False
     if not streamed:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        raise BadRequest(message, "stream_options")
+        raise InvalidRequest(message, "stream_options")
     if not isinstance(options, dict):
-        raise BadRequest("Invalid type for 'stream_options': expected an object.", "stream_options")
+        raise InvalidRequest("Invalid type for 'stream_options': expected an object.", "stream_options")
     return _flag(options, "include_usage")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import orjson
 
 from processor.simulator import error_responses
-from processor.simulator.request_parser import Ask, BadRequest, parse, protocol_of
-from processor.simulator.response_script import Answer, Step
+from processor.simulator.request_parser import InvalidRequest, ParsedRequest, parse, protocol_of
+from processor.simulator.response_script import ResponseStep, ScriptedResponse
 from processor.simulator.settings import SimulatorSettings
 
 _DEFAULT_MODELS = ("simulated-model",)
@@ -17,7 +17,7 @@ _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 
 def receive(
     settings: SimulatorSettings, method: str, path: str, headers: Mapping[str, str], body: bytes
-) -> Ask | Answer:
+) -> ParsedRequest | ScriptedResponse:
     """An Answer where there is nothing to ask a model."""
     refusal = _refuse_key(settings, headers)
     if refusal:
@@ -31,12 +31,12 @@ def receive(
         return error_responses.wrong_method(method, path)
     try:
         ask = parse(path, protocol, body)
-    except BadRequest as error:
+    except InvalidRequest as error:
         return error_responses.invalid(str(error), error.param)
     return _refuse_ask(settings, ask) or ask
 
 
-def _refuse_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> Answer | None:
+def _refuse_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> ScriptedResponse | None:
     if settings.auth == "open":
         return None
     if not any(headers.get(name) for name in _KEY_HEADERS):
@@ -44,14 +44,14 @@ def _refuse_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> Answ
     return error_responses.bad_key() if settings.auth == "refused" else None
 
 
-def _models(settings: SimulatorSettings) -> Answer:
+def _models(settings: SimulatorSettings) -> ScriptedResponse:
     names = settings.models or _DEFAULT_MODELS
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "simulator"} for name in names]
     data = orjson.dumps({"object": "list", "data": models})
-    return Answer(headers={"content-type": "application/json"}, steps=(Step(0.0, data),))
+    return ScriptedResponse(headers={"content-type": "application/json"}, steps=(ResponseStep(0.0, data),))
 
 
-def _refuse_ask(settings: SimulatorSettings, ask: Ask) -> Answer | None:
+def _refuse_ask(settings: SimulatorSettings, ask: ParsedRequest) -> ScriptedResponse | None:
     if "stream_options" in ask.body and not settings.knows_stream_options:
         message = "Unrecognized request argument supplied: stream_options"
         return error_responses.invalid(message, "stream_options", "unknown_parameter")

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import orjson
 
 from processor.core.models import JSON
-from processor.simulator.completion import Said, unstreamed
-from processor.simulator.faults import Drawn
+from processor.simulator.completion import Completion, unstreamed
+from processor.simulator.faults import DrawnFaults
 from processor.simulator.stream_chunks import chunks
 
 Ending = Literal["clean", "reset", "stall"]
@@ -25,14 +25,14 @@ _IN_BAND: tuple[JSON, ...] = (
 )
 
 
-class Step(NamedTuple):
+class ResponseStep(NamedTuple):
     delay_s: float
     """Since the step before, or since the response began."""
     data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ScriptedResponse:
     """What happens to a request that has arrived."""
 
     status: int | None = 200
@@ -41,15 +41,15 @@ class Answer:
     """Names are lower case."""
     start_s: float = 0.0
     """From the request's arrival to the response's status line and headers."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ResponseStep, ...] = ()
     ending: Ending = "clean"
     identity: bytes | None = None
     """The request's, where this is a reply with nothing missing."""
 
 
 def reply(
-    said: Said, drawn: Drawn, *, streamed: bool, include_usage: bool, token_s: float, gather_s: float
-) -> tuple[tuple[Step, ...], Ending]:
+    said: Completion, drawn: DrawnFaults, *, streamed: bool, include_usage: bool, token_s: float, gather_s: float
+) -> tuple[tuple[ResponseStep, ...], Ending]:
     """The steps of a reply, as far as it gets."""
     if streamed:
         made = chunks(said, token_s, include_usage=include_usage, manners=drawn.manners)
@@ -68,7 +68,7 @@ def reply(
 Frame = tuple[float, bytes]
 
 
-def _stream(events: list[Frame], last_finish: int, drawn: Drawn) -> tuple[list[Frame], Ending]:
+def _stream(events: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
     if "no_done" not in drawn.manners:
         events.append((0.0, b"[DONE]"))
     frames = [(delay_s, b"data: %b\n\n" % payload) for delay_s, payload in events]
@@ -82,7 +82,7 @@ def _stream(events: list[Frame], last_finish: int, drawn: Drawn) -> tuple[list[F
     return frames, ending
 
 
-def _broken(frames: list[Frame], at: int, drawn: Drawn) -> tuple[list[Frame], Ending]:
+def _broken(frames: list[Frame], at: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
     """The frames before `at`, and then what goes wrong. Some stop inside a frame."""
     before, rest, rng = frames[:at], frames[at:], drawn.rng
     delay_s, data = rest[0]
@@ -95,7 +95,7 @@ def _broken(frames: list[Frame], at: int, drawn: Drawn) -> tuple[list[Frame], En
     return [*before, (delay_s, half if rng.random() < 0.5 else b"")], _ENDINGS[drawn.failure or ""]
 
 
-def _whole(body: JSON, drawn: Drawn) -> tuple[list[Frame], Ending]:
+def _whole(body: JSON, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
     if "no_usage" in drawn.manners:
         del body["usage"]
     if drawn.failure == "in_band_error":
@@ -117,21 +117,21 @@ def _commented(frame: Frame, rng: Random) -> Iterable[Frame]:
     yield delay_s, data
 
 
-def _gathered(frames: Sequence[Frame], gather_s: float) -> list[Step]:
+def _gathered(frames: Sequence[Frame], gather_s: float) -> list[ResponseStep]:
     """What is due at one time is one write, and after the first write what is due within `gather_s`, too."""
-    steps: list[Step] = []
+    steps: list[ResponseStep] = []
     held: list[bytes] = []
     waited_s = 0.0
     for delay_s, data in frames:
         if held and delay_s > 0 and (not steps or waited_s >= gather_s):
-            steps.append(Step(waited_s, b"".join(held)))
+            steps.append(ResponseStep(waited_s, b"".join(held)))
             held, waited_s = [], 0.0
         held.append(data)
         waited_s += delay_s
-    return [*steps, Step(waited_s, b"".join(held))]
+    return [*steps, ResponseStep(waited_s, b"".join(held))]
 
 
-def _fragments(steps: Sequence[Step], rng: Random) -> list[Step]:
+def _fragments(steps: Sequence[ResponseStep], rng: Random) -> list[ResponseStep]:
     """The same bytes at about the same times, cut elsewhere: where there are such, half the cuts inside a character."""
     data = b"".join(step.data for step in steps)
     inside = [place for place, byte in enumerate(data) if byte & 0xC0 == 0x80]
@@ -141,4 +141,4 @@ def _fragments(steps: Sequence[Step], rng: Random) -> list[Step]:
         places.add(rng.randrange(1, len(data)))
     ends = [*sorted(places), len(data)]
     delays = [step.delay_s for step in steps] + [0.0] * len(ends)
-    return [Step(delay, data[start:end]) for delay, start, end in zip(delays, [0, *ends], ends, strict=False)]
+    return [ResponseStep(delay, data[start:end]) for delay, start, end in zip(delays, [0, *ends], ends, strict=False)]

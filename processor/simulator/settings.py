@@ -8,7 +8,7 @@ from typing import Literal
 
 from processor.simulator.faults import Faults
 from processor.simulator.rate_limit_headers import Dialect
-from processor.simulator.rate_limiter import Kind
+from processor.simulator.rate_limiter import LimiterKind
 
 Auth = Literal["open", "required", "refused"]
 Charging = Literal["larger", "sum"]
@@ -37,7 +37,7 @@ class SimulatorSettings:
     rpm: int | None = None
     """Requests per minute; None: no limit."""
     tpm: int | None = None
-    kind: Kind = "sliding"
+    kind: LimiterKind = "sliding"
     """How the limits are enforced."""
     dialect: Dialect = "openai"
     """How they are told in headers."""

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from processor.core.models import JSON
-from processor.simulator.completion import Choice, Said
-from processor.simulator.tool_calls import Call
+from processor.simulator.completion import Completion, CompletionChoice
+from processor.simulator.tool_calls import ToolCall
 
 
 class Chunk(NamedTuple):
@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
     data: JSON
 
 
-def chunks(said: Said, token_s: float, *, include_usage: bool, manners: Collection[str]) -> list[Chunk]:
+def chunks(said: Completion, token_s: float, *, include_usage: bool, manners: Collection[str]) -> list[Chunk]:
     """The choices interleave: each says one piece every `token_s`. The usage, where asked for, comes last."""
     head = {**said.top, "object": "chat.completion.chunk" if said.chat else "text_completion"}
     if include_usage and "no_usage" not in manners:
@@ -35,7 +35,7 @@ def chunks(said: Said, token_s: float, *, include_usage: bool, manners: Collecti
     return made
 
 
-def _interleaved(said: Said, token_s: float, manners: Collection[str]) -> Iterator[tuple[float, JSON]]:
+def _interleaved(said: Completion, token_s: float, manners: Collection[str]) -> Iterator[tuple[float, JSON]]:
     pieces = [_message_pieces(c, manners) if said.chat else _text_pieces(c) for c in said.choices]
     for number, together in enumerate(zip_longest(*pieces)):
         # The first delta only names the role: it comes with the first token.
@@ -46,19 +46,19 @@ def _interleaved(said: Said, token_s: float, manners: Collection[str]) -> Iterat
                 delay_s = 0.0
 
 
-def _text_pieces(choice: Choice) -> Iterator[JSON]:
+def _text_pieces(choice: CompletionChoice) -> Iterator[JSON]:
     for text in choice.content:
         yield {"index": choice.index, "text": text, "logprobs": None, "finish_reason": None}
     yield {"index": choice.index, "text": "", "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _message_pieces(choice: Choice, manners: Collection[str]) -> Iterator[JSON]:
+def _message_pieces(choice: CompletionChoice, manners: Collection[str]) -> Iterator[JSON]:
     for delta in _deltas(choice, manners):
         yield {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
     yield {"index": choice.index, "delta": {}, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _deltas(choice: Choice, manners: Collection[str]) -> Iterator[JSON]:
+def _deltas(choice: CompletionChoice, manners: Collection[str]) -> Iterator[JSON]:
     instead = choice.calls or choice.function_call or choice.refusal
     first: JSON = {
         "role": "assistant",
@@ -83,7 +83,7 @@ def _deltas(choice: Choice, manners: Collection[str]) -> Iterator[JSON]:
             yield {"function_call": {"arguments": text}}
 
 
-def _call_deltas(index: int, call: Call) -> Iterator[JSON]:
+def _call_deltas(index: int, call: ToolCall) -> Iterator[JSON]:
     """The name comes whole, with the id; the arguments in pieces after it."""
     opening = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
     yield {"tool_calls": [opening]}

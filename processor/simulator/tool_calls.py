@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from processor.core.models import JSON
-from processor.simulator.corpus import cut
+from processor.simulator.corpus import chunk_text
 from processor.simulator.schema_examples import an_object, example
 
 _CALLS = 0.5
@@ -17,7 +17,7 @@ _CALLS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ToolCall:
     """Of a tool, or of a function (without an id)."""
 
     id: str | None
@@ -26,7 +26,7 @@ class Call:
     """JSON, in the pieces in which it streams."""
 
 
-def called_tools(body: JSON, rng: Random) -> tuple[Call, ...]:
+def called_tools(body: JSON, rng: Random) -> tuple[ToolCall, ...]:
     """One call, or sometimes two at once."""
     functions = [an_object(tool.get("function")) for tool in _objects(body.get("tools"))]
     offered = _wanted(functions, body.get("tool_choice", "auto"), rng)
@@ -35,7 +35,7 @@ def called_tools(body: JSON, rng: Random) -> tuple[Call, ...]:
     return tuple(_call(offered, f"call_{rng.getrandbits(96):024x}", rng) for _ in range(rng.choice((1, 1, 1, 2))))
 
 
-def called_function(body: JSON, rng: Random) -> Call | None:
+def called_function(body: JSON, rng: Random) -> ToolCall | None:
     """The older way: `functions` and `function_call`."""
     offered = _wanted(_objects(body.get("functions")), body.get("function_call", "auto"), rng)
     return _call(offered, None, rng) if offered else None
@@ -55,7 +55,7 @@ def _wanted(offered: list[JSON], wanted: Any, rng: Random) -> list[JSON]:
     return offered
 
 
-def _call(offered: list[JSON], call_id: str | None, rng: Random) -> Call:
+def _call(offered: list[JSON], call_id: str | None, rng: Random) -> ToolCall:
     function = rng.choice(offered)
     arguments = orjson.dumps(example(function.get("parameters", {"type": "object"}), rng)).decode()
-    return Call(id=call_id, name=str(function.get("name")), arguments=tuple(cut(arguments, rng)))
+    return ToolCall(id=call_id, name=str(function.get("name")), arguments=tuple(chunk_text(arguments, rng)))

@@ -15,7 +15,7 @@ OVERSHOOT_S = 1e-6
 MAX_STEPS_AT_ONE_TIME = 1_000_000
 
 
-class Stuck(RuntimeError):
+class Deadlock(RuntimeError):
     """The program makes no progress: it spins without time passing, or waits for what can never come."""
 
 
@@ -29,13 +29,13 @@ class _JumpingSelector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise Stuck("every task waits and no timer is set")
+            raise Deadlock("every task waits and no timer is set")
         if timeout > 0:
             self.now += timeout + OVERSHOOT_S
             self._steps = 0
         self._steps += 1
         if self._steps > MAX_STEPS_AT_ONE_TIME:
-            raise Stuck(f"{MAX_STEPS_AT_ONE_TIME} steps at t = {self.now} s and no time passes")
+            raise Deadlock(f"{MAX_STEPS_AT_ONE_TIME} steps at t = {self.now} s and no time passes")
         return super().select(0)
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from processor.core.models import JSON, Reply, Result, Usage
 from processor.stats.histogram import Histogram
 
-MOST_KINDS = 40
+MAX_LABELS = 40
 """Strings that others choose (finish reasons, codes, lanes) are told apart up to this many."""
 
 
-def kind(name: str, known: Mapping[str, object]) -> str:
+def bounded_label(name: str, known: Mapping[str, object]) -> str:
     """The name to count under: ``other`` once there are too many."""
-    return name if name in known or len(known) < MOST_KINDS else "other"
+    return name if name in known or len(known) < MAX_LABELS else "other"
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Replies:
 
     def _add_reply(self, result: Result, reply: Reply) -> None:
         for reason in finish_reasons(reply.body):
-            self.finish_reasons[kind(reason, self.finish_reasons)] += 1
+            self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
         used = result.reported or result.usage
         if used is not None:
             self.used.add(used)

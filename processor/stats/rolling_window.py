@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Window:
+class RollingWindow:
     """A ring of buckets over the last ``span_s`` seconds, known to a bucket's width."""
 
     def __init__(self, span_s: float, buckets: int) -> None:

@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    BoundBy,
-    Event,
+    BottleneckChanged,
     JobFinished,
     JobSkipped,
-    LimitsKnown,
+    LimitsChanged,
+    RunEvent,
     RunStarted,
     Stopping,
 )
 from processor.core.models import Failure, Result
-from processor.stats.reply_stats import Replies, kind
-from processor.stats.throughput import Pace
+from processor.stats.reply_stats import Replies, bounded_label
+from processor.stats.throughput import Throughput
 
 EXAMPLE_CHARS = 300
 MOST_CHANGED_NAMED = 3
 
 
 @dataclass(slots=True)
-class Failed:
+class FailureCount:
     """Jobs that failed with one code, and the first of them."""
 
     count: int
@@ -36,17 +36,17 @@ class Failed:
     message: str
 
 
-class Tally:
+class RunStats:
     """Sums only: nothing here knows a clock, a file or a screen. ``now`` is the event loop's time, as in the events."""
 
     def __init__(self) -> None:
         self.replies = Replies()
-        self.pace = Pace()
+        self.pace = Throughput()
         self.jobs: int | None = None
         """Jobs in the file, where it is known."""
         self.simulated = False
         """Nobody is billed."""
-        self.failed: dict[str, Failed] = {}
+        self.failed: dict[str, FailureCount] = {}
         self.own_fault = 0
         """Of the failed ones, those the provider refused for themselves: sending them again is pointless."""
         self.skipped: Counter[str] = Counter()
@@ -62,18 +62,18 @@ class Tally:
         self.last_at = 0.0
         self._started_at: float | None = None
         self._done_at_start = 0
-        self._hear: dict[type[Event], Callable[[Any], None]] = {
+        self._hear: dict[type[RunEvent], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             JobSkipped: self._job_skipped,
             AttemptStarted: self._attempt_started,
-            AttemptEnded: self._attempt_ended,
+            AttemptFinished: self._attempt_ended,
             JobFinished: self._job_finished,
-            LimitsKnown: self.pace.limits_known,
-            BoundBy: self._bound_by,
+            LimitsChanged: self.pace.limits_known,
+            BottleneckChanged: self._bound_by,
             Stopping: self._stopping,
         }
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         hear = self._hear.get(type(event))
         if hear is not None:
             hear(event)
@@ -128,13 +128,13 @@ class Tally:
         self.in_flight += 1
         self.pace.sent(event.at, event.tokens)
 
-    def _attempt_ended(self, event: AttemptEnded) -> None:
+    def _attempt_ended(self, event: AttemptFinished) -> None:
         self.last_at = event.at
         self.in_flight -= 1
         if event.code is None:
             return
         if event.then in ("retry", "replace"):
-            self.retried[kind(event.code, self.retried)] += 1
+            self.retried[bounded_label(event.code, self.retried)] += 1
         refused = event.status is not None and event.status >= 400
         if not refused and event.code != "connect_failed":
             self.maybe_billed += 1
@@ -149,14 +149,14 @@ class Tally:
 
     def _job_failed(self, result: Result, failure: Failure) -> None:
         self.own_fault += failure.own_fault
-        code = kind(failure.code, self.failed)
+        code = bounded_label(failure.code, self.failed)
         if code in self.failed:
             self.failed[code].count += 1
             return
         example = result.custom_id if result.custom_id is not None else f"line {result.line}"
-        self.failed[code] = Failed(1, example[:EXAMPLE_CHARS], failure.message[:EXAMPLE_CHARS])
+        self.failed[code] = FailureCount(1, example[:EXAMPLE_CHARS], failure.message[:EXAMPLE_CHARS])
 
-    def _bound_by(self, event: BoundBy) -> None:
+    def _bound_by(self, event: BottleneckChanged) -> None:
         self.last_at = event.at
         self.pace.bound_by(event)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from processor.core.events import Bound, BoundBy, LimitsKnown
-from processor.stats.reply_stats import MOST_KINDS
-from processor.stats.rolling_window import Window
+from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged
+from processor.stats.reply_stats import MAX_LABELS
+from processor.stats.rolling_window import RollingWindow
 
 RECENT_S = 300
 """What is left is foretold from the last five minutes: long enough to be steady, short enough to follow a change."""
 
 
-class Pace:
+class Throughput:
     def __init__(self) -> None:
-        self.limits: dict[str, LimitsKnown] = {}
-        self.bound: Bound | None = None
+        self.limits: dict[str, LimitsChanged] = {}
+        self.bound: Bottleneck | None = None
         self._bound_since: float | None = None
-        self._bound_s: dict[Bound | None, float] = {}
-        self._requests = Window(60, 60)
-        self._tokens = Window(60, 60)
-        self._finished = Window(RECENT_S, 60)
+        self._bound_s: dict[Bottleneck | None, float] = {}
+        self._requests = RollingWindow(60, 60)
+        self._tokens = RollingWindow(60, 60)
+        self._finished = RollingWindow(RECENT_S, 60)
 
     # ---------------------------------------------------------------- what it hears
 
@@ -29,11 +29,11 @@ class Pace:
     def finished(self, at: float) -> None:
         self._finished.add(at)
 
-    def limits_known(self, event: LimitsKnown) -> None:
-        if event.lane in self.limits or len(self.limits) < MOST_KINDS:
+    def limits_known(self, event: LimitsChanged) -> None:
+        if event.lane in self.limits or len(self.limits) < MAX_LABELS:
             self.limits[event.lane] = event
 
-    def bound_by(self, event: BoundBy) -> None:
+    def bound_by(self, event: BottleneckChanged) -> None:
         self._bound_s = self._bound_until(event.at)
         self.bound = event.bound
         self._bound_since = event.at
@@ -68,14 +68,14 @@ class Pace:
         at_once = max(self.rpm - self.requests_last_minute(now), 0.0)
         return max(jobs - at_once, 0.0) * 60 / self.rpm
 
-    def bound_shares(self, now: float) -> list[tuple[Bound | None, float]]:
+    def bound_shares(self, now: float) -> list[tuple[Bottleneck | None, float]]:
         """What the run waited for, as shares of its time, largest first. None stands for nothing."""
         spent = self._bound_until(now)
         whole = sum(spent.values())
         by_share = sorted(spent.items(), key=lambda item: item[1], reverse=True)
         return [(bound, seconds / whole) for bound, seconds in by_share if seconds > 0]
 
-    def _bound_until(self, now: float) -> dict[Bound | None, float]:
+    def _bound_until(self, now: float) -> dict[Bottleneck | None, float]:
         if self._bound_since is None:
             return {}
         passed = max(now - self._bound_since, 0.0)

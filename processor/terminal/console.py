@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Forgiving:
+class NonRaisingStream:
     """A text stream that drops what it cannot write: to a closed pipe, a full disk, a vanished terminal."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -39,7 +39,7 @@ class Forgiving:
 
 def stderr(stream: TextIO | None = None) -> TextIO:
     """This stream, else stderr as it is now, made forgiving."""
-    return cast(TextIO, Forgiving(stream if stream is not None else sys.stderr))
+    return cast(TextIO, NonRaisingStream(stream if stream is not None else sys.stderr))
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -53,7 +53,7 @@ def rich_console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def complain(message: str, hint: str | None = None, stream: TextIO | None = None) -> None:
+def print_error(message: str, hint: str | None = None, stream: TextIO | None = None) -> None:
     """One line: what is wrong, and what to do about it."""
     stream = stderr(stream)
     text = one_line(f"{message}: {hint}" if hint else message, limit=2000)

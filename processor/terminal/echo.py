@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from processor.core.events import Delta, Sent, Signal
+from processor.core.events import Delta, RequestEvent, Sent
 from processor.core.models import Job, Result
 from processor.terminal import console
 from processor.terminal.formatting import duration, listed, one_line, printable
@@ -22,7 +22,7 @@ class Echo:
     def begin(self, job: Job) -> None:
         self._line(f"── {one_line(job.custom_id)}")
 
-    def tell(self, signal: Signal) -> None:
+    def tell(self, signal: RequestEvent) -> None:
         if isinstance(signal, Delta):
             self._write(signal.text)
         elif isinstance(signal, Sent) and self._last:

@@ -16,23 +16,23 @@ GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LabelRow:
     label: str
     """Empty where the row goes on with what the one above began."""
     text: str
     style: Style = ""
 
 
-BLANK = Row("", "")
+BLANK = LabelRow("", "")
 
 
-def plain(rows: Sequence[Row]) -> str:
+def plain(rows: Sequence[LabelRow]) -> str:
     """Aligned, without colours, and unwrapped: a log is searched line by line."""
     width = _label_width(rows)
     return "".join(f"{row.label:{width}}{row.text}".rstrip() + "\n" for row in rows)
 
 
-def show(rows: Sequence[Row], stream: TextIO | None = None) -> None:
+def show(rows: Sequence[LabelRow], stream: TextIO | None = None) -> None:
     """On a terminal coloured and wrapped to its width, else ``plain``."""
     stream = console.stderr(stream)
     if console.is_terminal(stream):
@@ -42,7 +42,7 @@ def show(rows: Sequence[Row], stream: TextIO | None = None) -> None:
         stream.flush()
 
 
-def _draw(rows: Sequence[Row], stream: TextIO) -> None:
+def _draw(rows: Sequence[LabelRow], stream: TextIO) -> None:
     from rich.text import Text
 
     output = console.rich_console(stream)
@@ -57,5 +57,5 @@ def _draw(rows: Sequence[Row], stream: TextIO) -> None:
             label = " " * width
 
 
-def _label_width(rows: Sequence[Row]) -> int:
+def _label_width(rows: Sequence[LabelRow]) -> int:
     return max((len(row.label) for row in rows), default=0) + GAP

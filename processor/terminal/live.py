@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from processor.stats.run_stats import Tally
+from processor.stats.run_stats import RunStats
 from processor.terminal import console, status_line
 from processor.terminal.formatting import percent
 from processor.terminal.label_table import COLOURS, Style
@@ -31,7 +31,7 @@ class LiveLines:
         self._stream = stream
         self._live: Live | None = None
 
-    def show(self, tally: Tally, now: float) -> None:
+    def show(self, tally: RunStats, now: float) -> None:
         live = self._started()
         live.update(_lines(tally, now, min(live.console.width, WIDEST)), refresh=True)
 
@@ -61,13 +61,13 @@ class LiveLines:
         return self._live
 
 
-def _lines(tally: Tally, now: float, width: int) -> Group:
+def _lines(tally: RunStats, now: float, width: int) -> Group:
     from rich.console import Group
 
     return Group(_bar(tally, now, width), _details(tally, now, width))
 
 
-def _bar(tally: Tally, now: float, width: int) -> RenderableType:
+def _bar(tally: RunStats, now: float, width: int) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -85,7 +85,7 @@ def _bar(tally: Tally, now: float, width: int) -> RenderableType:
     return grid
 
 
-def _details(tally: Tally, now: float, width: int) -> Text:
+def _details(tally: RunStats, now: float, width: int) -> Text:
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol, TextIO
 
-from processor.core.events import Event, Notice, Stopping
-from processor.stats.run_stats import Tally
+from processor.core.events import Notice, RunEvent, Stopping
+from processor.stats.run_stats import RunStats
 from processor.terminal import console, status_line
 from processor.terminal.formatting import one_line, plural
 from processor.terminal.label_table import Style
@@ -20,7 +20,7 @@ class Display(Protocol):
     """Until the next time it wants to be shown something."""
     first_after_s: float
 
-    def show(self, tally: Tally, now: float) -> None: ...
+    def show(self, tally: RunStats, now: float) -> None: ...
     def say(self, text: str, style: Style) -> None: ...
     def close(self) -> None: ...
 
@@ -36,7 +36,7 @@ class PlainLines:
         self._stream = stream
         self.period_s = self.first_after_s
 
-    def show(self, tally: Tally, now: float) -> None:
+    def show(self, tally: RunStats, now: float) -> None:
         self.period_s = min(self.period_s * self.growth, self.longest_s)
         self.say(status_line.line(tally, now), "")
 
@@ -54,14 +54,14 @@ class Progress:
     A listener, and a context manager inside a running event loop: it is drawn from the loop's own timers.
     """
 
-    def __init__(self, tally: Tally, mode: Mode, stream: TextIO | None = None) -> None:
+    def __init__(self, tally: RunStats, mode: Mode, stream: TextIO | None = None) -> None:
         stream = console.stderr(stream)
         self._tally = tally
         self._mode = mode
         self._display: Display = LiveLines(stream) if mode == "live" else PlainLines(stream)
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         if self._mode == "nothing":
             return
         if isinstance(event, Notice):

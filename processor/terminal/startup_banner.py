@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processor.terminal.formatting import plural
-from processor.terminal.label_table import BLANK, Row
+from processor.terminal.label_table import BLANK, LabelRow
 
 NAMED_LINES = 5
 
@@ -23,7 +23,7 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Banner:
     source: str
     """The job file as it was named; ``-`` is stdin."""
     jobs: int | None
@@ -49,18 +49,18 @@ class Opening:
     warnings: tuple[str, ...] = ()
 
 
-def rows(opening: Opening) -> list[Row]:
+def rows(opening: Banner) -> list[LabelRow]:
     return [
-        Row("jobs", _jobs(opening)),
-        Row("to", _endpoint(opening)),
-        Row("limits", _limits(opening)),
+        LabelRow("jobs", _jobs(opening)),
+        LabelRow("to", _endpoint(opening)),
+        LabelRow("limits", _limits(opening)),
         _results(opening),
-        *(Row("warning", text, "warning") for text in _warnings(opening)),
+        *(LabelRow("warning", text, "warning") for text in _warnings(opening)),
         BLANK,
     ]
 
 
-def _jobs(opening: Opening) -> str:
+def _jobs(opening: Banner) -> str:
     source = "stdin" if opening.source == "-" else opening.source
     if opening.jobs is None:
         return source + (f", {opening.done:,} done already" if opening.done else "")
@@ -71,14 +71,14 @@ def _jobs(opening: Opening) -> str:
     return f"{counted}, {opening.done:,} done already, {f'{left:,}' if left else 'nothing'} to do"
 
 
-def _endpoint(opening: Opening) -> str:
+def _endpoint(opening: Banner) -> str:
     if opening.simulated:
         return "the simulator: nothing leaves this machine, nobody is billed"
     key = f"key from {opening.key_from}" if opening.key_from else "without a key"
     return f"{opening.endpoint}, {key}"
 
 
-def _limits(opening: Opening) -> str:
+def _limits(opening: Banner) -> str:
     limits = [
         f"{limit:,.0f} {of}" for limit, of in ((opening.rpm, "requests"), (opening.tpm, "tokens")) if limit is not None
     ]
@@ -88,13 +88,13 @@ def _limits(opening: Opening) -> str:
     return f"{minute}{own}{in_flight}"
 
 
-def _results(opening: Opening) -> Row:
+def _results(opening: Banner) -> LabelRow:
     if opening.results == "-":
-        return Row("results", "stdout, without a journal: a run that stops cannot go on", "warning")
-    return Row("results", opening.results)
+        return LabelRow("results", "stdout, without a journal: a run that stops cannot go on", "warning")
+    return LabelRow("results", opening.results)
 
 
-def _warnings(opening: Opening) -> list[str]:
+def _warnings(opening: Banner) -> list[str]:
     warnings = list(opening.warnings)
     warnings += [_damaged(damage) for damage in opening.damage]
     if opening.maybe_billed:

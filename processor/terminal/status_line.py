@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from processor.core.events import Bound
-from processor.stats.run_stats import Tally
+from processor.core.events import Bottleneck
+from processor.stats.run_stats import RunStats
 from processor.terminal.formatting import duration, percent, short
 from processor.terminal.label_table import Style
 
-BOUND_WORDS: dict[Bound | None, str] = {
+BOUND_WORDS: dict[Bottleneck | None, str] = {
     "requests": "requests",
     "tokens": "tokens",
     "in_flight": "in flight",
@@ -35,26 +35,26 @@ class Detail:
         return f"{self.label} {self.value}" if self.label else self.value
 
 
-def share(tally: Tally) -> float | None:
+def share(tally: RunStats) -> float | None:
     """How much of the job file is settled."""
     if tally.jobs is None or tally.unsettled is None:
         return None
     return 1 - tally.unsettled / tally.jobs if tally.jobs else 1.0
 
 
-def counted(tally: Tally) -> str:
+def counted(tally: RunStats) -> str:
     """``1,240/2,000``: jobs that have their reply, of all."""
     done = f"{tally.done + tally.done_before:,}"
     return done if tally.jobs is None else f"{done}/{tally.jobs:,}"
 
 
-def left(tally: Tally, now: float) -> str:
+def left(tally: RunStats, now: float) -> str:
     """``3m 20s left``, or nothing where nobody knows."""
     eta_s = tally.eta_s(now)
     return "" if eta_s is None or tally.stopping else f"{duration(eta_s)} left"
 
 
-def details(tally: Tally, now: float) -> list[Detail]:
+def details(tally: RunStats, now: float) -> list[Detail]:
     used = tally.replies.used
     shown = [
         Detail(f"{tally.failures:,} failed", style="bad", keep=9) if tally.failures else None,
@@ -76,7 +76,7 @@ def fit(every: Sequence[Detail], width: int, gap: int) -> list[Detail]:
     return kept
 
 
-def line(tally: Tally, now: float) -> str:
+def line(tally: RunStats, now: float) -> str:
     """All of it in one plain line: for a log, or for whoever asks what a run is doing."""
     settled = share(tally)
     parts = [
@@ -91,7 +91,7 @@ def _of(used: int, limit: float | None) -> str:
     return short(used) if limit is None else f"{short(used)}/{short(limit)}"
 
 
-def _held_back(tally: Tally) -> Detail | None:
+def _held_back(tally: RunStats) -> Detail | None:
     if tally.stopping:
         return Detail("stopping", style="warning", keep=10)
     bound = tally.pace.bound

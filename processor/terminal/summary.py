@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from processor.core.models import JSON
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import Replies, Tokens
-from processor.stats.run_stats import Tally
+from processor.stats.run_stats import RunStats
 from processor.terminal.formatting import duration, listed, one_line, percent, plural
-from processor.terminal.label_table import BLANK, Row
+from processor.terminal.label_table import BLANK, LabelRow
 from processor.terminal.status_line import BOUND_WORDS
 
-ONLY_IF_ASKED = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
+NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
 """Failures that stand until the job is changed. A line that is no job is looked at anew by every run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
+class SummaryContext:
     """What the events do not tell."""
 
     results: str
@@ -29,7 +29,7 @@ class Closing:
     """The command of this run, to be given again; None where that would start from nothing."""
 
 
-def rows(tally: Tally, closing: Closing) -> list[Row]:
+def rows(tally: RunStats, closing: SummaryContext) -> list[LabelRow]:
     """Only what there is to say: a run without failures has no row for them."""
     return [
         BLANK,
@@ -44,7 +44,7 @@ def rows(tally: Tally, closing: Closing) -> list[Row]:
     ]
 
 
-def summary_json(tally: Tally, closing: Closing) -> JSON:
+def summary_json(tally: RunStats, closing: SummaryContext) -> JSON:
     """The same for scripts. Counts are of this run unless they say otherwise; durations are in seconds."""
     replies = tally.replies
     return {
@@ -88,13 +88,13 @@ def _quantiles_json(histogram: Histogram) -> JSON:
     return {"median": histogram.quantile(0.5), "p95": histogram.quantile(0.95)}
 
 
-def _done(tally: Tally) -> Row:
+def _done(tally: RunStats) -> LabelRow:
     of = f" of {plural(tally.jobs, 'job')}" if tally.jobs is not None else ""
     complete = tally.unsettled == 0 and not tally.failures
-    return Row("done", f"{tally.done + tally.done_before:,}{of}{_when(tally)}", "good" if complete else "")
+    return LabelRow("done", f"{tally.done + tally.done_before:,}{of}{_when(tally)}", "good" if complete else "")
 
 
-def _when(tally: Tally) -> str:
+def _when(tally: RunStats) -> str:
     before = f", {tally.done_before:,} before" if tally.done_before else ""
     if not tally.done:
         return f": none in this run{before}"
@@ -102,50 +102,52 @@ def _when(tally: Tally) -> str:
     return f": {tally.done:,} {took}{before}" if before else f" {took}"
 
 
-def _failed(tally: Tally) -> Iterator[Row]:
+def _failed(tally: RunStats) -> Iterator[LabelRow]:
     label = "failed"
     for code, failed in sorted(tally.failed.items(), key=lambda item: -item[1].count):
         first = f"e.g. {one_line(failed.example, limit=60)}" if failed.count > 1 else one_line(failed.example, limit=60)
-        yield Row(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message)}", "bad")
+        yield LabelRow(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message)}", "bad")
         label = ""
     if tally.skipped["own_fault"]:
         jobs = plural(tally.skipped["own_fault"], "job")
-        yield Row(label, f"{jobs} before, by their own fault: not sent again", "bad")
+        yield LabelRow(label, f"{jobs} before, by their own fault: not sent again", "bad")
 
 
-def _not_done(tally: Tally) -> Iterator[Row]:
+def _not_done(tally: RunStats) -> Iterator[LabelRow]:
     if tally.unsettled or tally.stopping:
         jobs = plural(tally.unsettled, "job") + " to go" if tally.unsettled else "before the end"
         why = f": {one_line(tally.stopping)}" if tally.stopping else ""
-        yield Row("stopped", f"{jobs}{why}", "warning")
+        yield LabelRow("stopped", f"{jobs}{why}", "warning")
     if changed := tally.skipped["changed"]:
         names = [one_line(name, limit=40) for name in tally.changed] + ["…"] * (changed > len(tally.changed))
         kept = f"since the reply came, kept as answered: {', '.join(names)} (--changed resend asks anew)"
-        yield Row("changed", f"{plural(changed, 'job')} {kept}", "warning")
+        yield LabelRow("changed", f"{plural(changed, 'job')} {kept}", "warning")
 
 
-def _attempts(tally: Tally) -> Iterator[Row]:
+def _attempts(tally: RunStats) -> Iterator[LabelRow]:
     if tally.attempts:
         again = f", {tally.retried.total():,} failed and tried again: {_counts(tally.retried)}" if tally.retried else ""
-        yield Row("attempts", f"{tally.attempts:,}{again}")
+        yield LabelRow("attempts", f"{tally.attempts:,}{again}")
     if tally.maybe_billed and not tally.simulated:
-        yield Row("maybe billed", f"{plural(tally.maybe_billed, 'attempt')} that broke off without a reply", "warning")
+        yield LabelRow(
+            "maybe billed", f"{plural(tally.maybe_billed, 'attempt')} that broke off without a reply", "warning"
+        )
 
 
-def _replies(replies: Replies, *, simulated: bool) -> Iterator[Row]:
+def _replies(replies: Replies, *, simulated: bool) -> Iterator[LabelRow]:
     if replies.used.replies:
         # The simulator's tokens are pieces of text of its own: there is nothing to compare them with.
         source = "simulated: nobody was billed" if simulated else _source(replies)
-        yield Row("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {source}")
+        yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {source}")
     if replies.cost_usd is not None:
-        yield Row("cost", f"${replies.cost_usd:,.2f}")
+        yield LabelRow("cost", f"${replies.cost_usd:,.2f}")
     for label, histogram in (("first token", replies.first_token), ("whole reply", replies.total)):
         median, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
         if median is not None and p95 is not None:
-            yield Row(label, f"{duration(median)} median, {duration(p95)} p95")
+            yield LabelRow(label, f"{duration(median)} median, {duration(p95)} p95")
     if replies.finish_reasons["length"]:
         cut = plural(replies.finish_reasons["length"], "reply", "replies")
-        yield Row("cut short", f"{cut} ended by the token limit (finish reason length)", "warning")
+        yield LabelRow("cut short", f"{cut} ended by the token limit (finish reason length)", "warning")
 
 
 def _source(replies: Replies) -> str:
@@ -166,29 +168,29 @@ def _difference(computed: int, reported: int) -> str:
     return f"{max(off, 0.001):.1%} {'more' if computed > reported else 'less'}"
 
 
-def _bound(tally: Tally) -> Iterator[Row]:
+def _bound(tally: RunStats) -> Iterator[LabelRow]:
     shares = tally.pace.bound_shares(tally.last_at)
     if shares:
-        yield Row("bound by", listed([f"{BOUND_WORDS[bound]} {percent(share)}" for bound, share in shares]))
+        yield LabelRow("bound by", listed([f"{BOUND_WORDS[bound]} {percent(share)}" for bound, share in shares]))
 
 
-def _files(closing: Closing) -> Iterator[Row]:
-    yield Row("results", "stdout" if closing.results == "-" else closing.results)
+def _files(closing: SummaryContext) -> Iterator[LabelRow]:
+    yield LabelRow("results", "stdout" if closing.results == "-" else closing.results)
     if closing.errors is not None:
-        yield Row("errors", closing.errors)
+        yield LabelRow("errors", closing.errors)
 
 
-def _go_on(tally: Tally, closing: Closing) -> Iterator[Row]:
+def _go_on(tally: RunStats, closing: SummaryContext) -> Iterator[LabelRow]:
     """The same command again, where that would do something."""
     if closing.command is None:
         return
     own_fault = tally.own_fault + tally.skipped["own_fault"]
     if tally.unsettled or tally.stopping or tally.failures > own_fault:
-        yield Row("to go on", closing.command, "command")
+        yield LabelRow("to go on", closing.command, "command")
     elif own_fault:
-        only_if_asked = tally.skipped["own_fault"] or not ONLY_IF_ASKED.isdisjoint(tally.failed)
+        only_if_asked = tally.skipped["own_fault"] or not NEEDS_RETRY_FLAG.isdisjoint(tally.failed)
         flag = " --retry-failed" if only_if_asked and "--retry-failed" not in closing.command else ""
-        yield Row("once fixed", closing.command + flag, "command")
+        yield LabelRow("once fixed", closing.command + flag, "command")
 
 
 def _counts(counts: Counter[str]) -> str:

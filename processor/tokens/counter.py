@@ -9,7 +9,7 @@ from typing import Any
 
 from processor.core.models import JSON
 from processor.tokens import encoding_files, encodings, rules
-from processor.tokens.rules import Count
+from processor.tokens.rules import TokenCount
 from processor.tokens.text_cache import TextCounter
 
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -42,23 +42,23 @@ class TokenCounter:
     def ready(self, model: str) -> bool:
         return self._text(model) is not None
 
-    def prompt(self, path: str, body: JSON) -> Count:
+    def prompt(self, path: str, body: JSON) -> TokenCount:
         """Counts a request's body; its ``model`` says how."""
         model = body.get("model")
         model = model if isinstance(model, str) else ""
         text = self._text(model)
         if text is None:
-            return Count(rules.guess(body), ("not_loaded",))
-        overhead = rules.OVERHEAD_0301 if encodings.bare(model) == MODEL_0301 else rules.OVERHEAD
+            return TokenCount(rules.guess(body), ("not_loaded",))
+        overhead = rules.OVERHEAD_0301 if encodings.base_model_name(model) == MODEL_0301 else rules.OVERHEAD
         return _marked(model, rules.prompt(path, body, text, overhead))
 
-    def reply(self, path: str, model: str, body: JSON) -> Count:
+    def reply(self, path: str, model: str, body: JSON) -> TokenCount:
         """Counts an assembled reply of a request for ``model``."""
         text = self._text(model)
         if text is not None:
             return _marked(model, rules.reply(path, body, text))
         by_characters = rules.reply(path, body, lambda generated: -(-len(generated) // rules.CHARS_PER_TOKEN))
-        return Count(by_characters.tokens, ("not_loaded", *by_characters.estimated))
+        return TokenCount(by_characters.tokens, ("not_loaded", *by_characters.estimated))
 
     def guess(self, body: JSON) -> int:
         """The prompt's tokens by its characters, for as long as its encoding is not loaded."""
@@ -77,7 +77,7 @@ class TokenCounter:
             self._texts[encoding] = TextCounter(encoding_files.load(encoding).encode_ordinary)
 
 
-def _marked(model: str, count: Count) -> Count:
+def _marked(model: str, count: TokenCount) -> TokenCount:
     if encodings.encoding_of(model) is not None:
         return count
-    return Count(count.tokens, (*count.estimated, "unknown_model"))
+    return TokenCount(count.tokens, (*count.estimated, "unknown_model"))

@@ -37,7 +37,7 @@ _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankFile:
+class EncodingFile:
     """One of tiktoken's files: where it is packed, how much of that is it, and the hash tiktoken asks for."""
 
     encoding: str
@@ -62,29 +62,29 @@ class RankFile:
         return sha256(data).hexdigest() == self.sha256
 
 
-RANK_FILES = {
+ENCODING_FILES = {
     file.encoding: file
     for file in (
-        RankFile(
+        EncodingFile(
             encoding="o200k_base",
             packed="o200k_base",
             size=3_613_922,
             sha256="446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
         ),
-        RankFile(
+        EncodingFile(
             encoding="cl100k_base",
             packed="cl100k_base",
             size=1_681_126,
             sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
         ),
-        RankFile(
+        EncodingFile(
             encoding="p50k_base",
             packed="p50k_base",
             size=836_186,
             sha256="94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
         ),
         # p50k_base only adds tokens, at the end of the file.
-        RankFile(
+        EncodingFile(
             encoding="r50k_base",
             packed="p50k_base",
             size=835_554,
@@ -103,7 +103,7 @@ def load(encoding: str) -> Encoding:
     import tiktoken
 
     try:
-        with _LOADING, _folder_with(RANK_FILES[encoding]) as folder, _tiktoken_looking_in(folder):
+        with _LOADING, _folder_with(ENCODING_FILES[encoding]) as folder, _tiktoken_looking_in(folder):
             return tiktoken.get_encoding(encoding)
     except OSError as error:
         raise ConfigError(
@@ -112,7 +112,7 @@ def load(encoding: str) -> Encoding:
 
 
 @contextmanager
-def _folder_with(file: RankFile) -> Iterator[Path]:
+def _folder_with(file: EncodingFile) -> Iterator[Path]:
     users_own = next((os.environ[name] for name in SETTINGS if name in os.environ), "")
     if users_own and file.is_in(Path(users_own)):
         yield Path(users_own)
@@ -144,7 +144,7 @@ def _tiktoken_looking_in(folder: Path) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _could_put(file: RankFile, folder: Path) -> bool:
+def _could_put(file: EncodingFile, folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _put(file, folder)
@@ -153,7 +153,7 @@ def _could_put(file: RankFile, folder: Path) -> bool:
     return True
 
 
-def _put(file: RankFile, folder: Path) -> None:
+def _put(file: EncodingFile, folder: Path) -> None:
     """Write the file whole or not at all, whoever else does the same now. Raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{file.encoding}.", suffix=".tmp")
     temporary = Path(name)

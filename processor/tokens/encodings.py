@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from processor.core.errors import ConfigError
-from processor.tokens.encoding_files import RANK_FILES
+from processor.tokens.encoding_files import ENCODING_FILES
 
 FALLBACK = "o200k_base"
 """For models tiktoken does not know: the encoding of today's OpenAI models."""
@@ -17,14 +17,14 @@ _SAME_RANKS = {"gpt2": "r50k_base", "p50k_edit": "p50k_base", "o200k_harmony": "
 def checked(encoding: str) -> str:
     """The encoding of this name. Raises ConfigError where there is none."""
     encoding = _SAME_RANKS.get(encoding, encoding)
-    if encoding not in RANK_FILES:
-        known = ", ".join(sorted({*RANK_FILES, *_SAME_RANKS}))
+    if encoding not in ENCODING_FILES:
+        known = ", ".join(sorted({*ENCODING_FILES, *_SAME_RANKS}))
         raise ConfigError(f"unknown encoding {encoding!r}: use one of {known}")
     return encoding
 
 
 @lru_cache(maxsize=1024)
-def bare(model: str) -> str:
+def base_model_name(model: str) -> str:
     """The model's own name: without provider, fine-tuning and variant.
 
     ``openai/gpt-4o``, ``ft:gpt-4o:org::id``, ``davinci:ft-org-...`` and ``gpt-4o:free`` are spelt so by OpenRouter,
@@ -39,9 +39,9 @@ def encoding_of(model: str) -> str | None:
     from tiktoken.model import encoding_name_for_model
 
     try:
-        encoding = encoding_name_for_model(bare(model))
+        encoding = encoding_name_for_model(base_model_name(model))
     except KeyError:
         return None
     encoding = _SAME_RANKS.get(encoding, encoding)
     # A newer tiktoken may name encodings whose ranks are not shipped here, and would download them.
-    return encoding if encoding in RANK_FILES else None
+    return encoding if encoding in ENCODING_FILES else None

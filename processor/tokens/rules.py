@@ -1,7 +1,7 @@
 """The rules: how many tokens a request's prompt and its reply are.
 
 Pure: what a text counts is given as ``text``. Nothing here raises, whatever JSON a body is. What the provider does not
-publish is an estimate, and each reason for one is named in ``Count.estimated``:
+publish is an estimate, and each reason for one is named in ``TokenCount.estimated``:
 
 ``tools``       definitions and calls of tools and functions: counted as their JSON, or name and arguments
 ``schema``      a response format's JSON schema: counted as its JSON
@@ -21,7 +21,7 @@ import orjson
 
 from processor.core.models import JSON
 
-Text = Callable[[str], int]
+CountText = Callable[[str], int]
 
 CHARS_PER_TOKEN = 4
 
@@ -42,7 +42,7 @@ PART_TOKENS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class TokenCount:
     """Tokens, and why they are an estimate, if they are."""
 
     tokens: int
@@ -62,7 +62,7 @@ OVERHEAD_0301 = Overhead(message=4, name=-1)
 """gpt-3.5-turbo-0301: ``<|start|>{role/name}\\n{content}<|end|>\\n``; a name takes the role's place."""
 
 
-def prompt(path: str, body: JSON, text: Text, overhead: Overhead = OVERHEAD) -> Count:
+def prompt(path: str, body: JSON, text: CountText, overhead: Overhead = OVERHEAD) -> TokenCount:
     """The prompt's tokens, once, however many choices are asked for."""
     why: set[str] = set()
     if path.endswith("/chat/completions"):
@@ -73,22 +73,22 @@ def prompt(path: str, body: JSON, text: Text, overhead: Overhead = OVERHEAD) -> 
         tokens = _texts_or_ids(body.get("input"), text, why)
     else:
         tokens = _as_json(body, text, why, "endpoint")
-    return Count(tokens, tuple(sorted(why)))
+    return TokenCount(tokens, tuple(sorted(why)))
 
 
-def reply(path: str, body: JSON, text: Text) -> Count:
+def reply(path: str, body: JSON, text: CountText) -> TokenCount:
     """The tokens generated, over all choices, from an assembled body."""
     if path.endswith(("/embeddings", "/moderations")):
-        return Count(0)
+        return TokenCount(0)
     if not path.endswith("/completions"):
-        return Count(0, ("endpoint",))
+        return TokenCount(0, ("endpoint",))
     why: set[str] = set()
     choices = body.get("choices")
     tokens = 0
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             tokens += _choice(choice, text, why)
-    return Count(tokens, tuple(sorted(why)))
+    return TokenCount(tokens, tuple(sorted(why)))
 
 
 def characters(body: JSON) -> int:
@@ -119,7 +119,7 @@ def guess(body: JSON) -> int:
     return ceil(characters(body) / CHARS_PER_TOKEN) + overhead
 
 
-def _chat(body: JSON, text: Text, overhead: Overhead, why: set[str]) -> int:
+def _chat(body: JSON, text: CountText, overhead: Overhead, why: set[str]) -> int:
     """The cookbook's rule, https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken"""
     messages = body.get("messages")
     tokens = PRIMING_TOKENS
@@ -134,7 +134,7 @@ def _chat(body: JSON, text: Text, overhead: Overhead, why: set[str]) -> int:
     return tokens
 
 
-def _message(message: Any, text: Text, overhead: Overhead, why: set[str]) -> int:
+def _message(message: Any, text: CountText, overhead: Overhead, why: set[str]) -> int:
     tokens = overhead.message
     if not isinstance(message, dict):
         return tokens + _as_json(message, text, why)
@@ -146,7 +146,7 @@ def _message(message: Any, text: Text, overhead: Overhead, why: set[str]) -> int
     return tokens + (overhead.name if message.get("name") is not None else 0)
 
 
-def _value(key: str, value: Any, text: Text, why: set[str]) -> int:
+def _value(key: str, value: Any, text: CountText, why: set[str]) -> int:
     """A message's field that is no text."""
     if key == "content" and isinstance(value, list):
         return sum(_part(part, text, why) for part in value)
@@ -155,7 +155,7 @@ def _value(key: str, value: Any, text: Text, why: set[str]) -> int:
     return _as_json(value, text, why)
 
 
-def _part(part: Any, text: Text, why: set[str]) -> int:
+def _part(part: Any, text: CountText, why: set[str]) -> int:
     if not isinstance(part, dict):
         return _as_json(part, text, why)
     for key in ("text", "refusal", "thinking"):
@@ -171,7 +171,7 @@ def _part(part: Any, text: Text, why: set[str]) -> int:
     return _as_json(part, text, why)
 
 
-def _calls(value: Any, text: Text, why: set[str]) -> int:
+def _calls(value: Any, text: CountText, why: set[str]) -> int:
     """``tool_calls``, or the one older ``function_call``: names and arguments."""
     why.add("tools")
     tokens = 0
@@ -183,7 +183,7 @@ def _calls(value: Any, text: Text, why: set[str]) -> int:
     return tokens
 
 
-def _texts_or_ids(value: Any, text: Text, why: set[str]) -> int:
+def _texts_or_ids(value: Any, text: CountText, why: set[str]) -> int:
     """A completions prompt: a text, a list of texts, a list of token ids, or a list of such lists."""
     if isinstance(value, str):
         return text(value)
@@ -202,7 +202,7 @@ def _texts_or_ids(value: Any, text: Text, why: set[str]) -> int:
     return tokens
 
 
-def _choice(choice: JSON, text: Text, why: set[str]) -> int:
+def _choice(choice: JSON, text: CountText, why: set[str]) -> int:
     message = choice.get("message")
     if not isinstance(message, dict):
         generated = choice.get("text")
@@ -221,7 +221,7 @@ def _choice(choice: JSON, text: Text, why: set[str]) -> int:
     return tokens
 
 
-def _as_json(value: Any, text: Text, why: set[str], reason: str = "other") -> int:
+def _as_json(value: Any, text: CountText, why: set[str], reason: str = "other") -> int:
     why.add(reason)
     try:
         return text(orjson.dumps(value).decode())

@@ -30,8 +30,8 @@ from aiolimiter import AsyncLimiter
 from measure import CORES, ENVIRONMENT, SERVER_CORE
 
 from processor.simulator.http_server import SimulatorServer, serve
-from processor.simulator.provider import Provider
-from processor.simulator.rate_limiter import KINDS, Kind
+from processor.simulator.provider import SimulatedProvider
+from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from processor.simulator.settings import SimulatorSettings
 
 Bound = Literal["requests", "tokens"]
@@ -85,7 +85,7 @@ def task(rpm: int, minutes: float, bound: Bound) -> Task:
 # ------------------------------------------------------------ the servers, in a process of their own
 
 
-def settings(kind: Kind, work: Task) -> SimulatorSettings:
+def settings(kind: LimiterKind, work: Task) -> SimulatorSettings:
     return SimulatorSettings(
         rpm=work.rpm, tpm=work.tpm, kind=kind, first_token_s=0.3, speed_tps=400.0, gather_s=0.5, reply_tokens=(5, 30)
     )
@@ -94,7 +94,7 @@ def settings(kind: Kind, work: Task) -> SimulatorSettings:
 async def judge() -> None:
     """On stdin a line: the kinds and tasks. On stdout a line: where they are served; when stdin ends, the verdicts."""
     orders = [(kind, Task(**work)) for kind, work in orjson.loads(sys.stdin.buffer.readline())]
-    servers = [await serve(Provider(settings(kind, work))) for kind, work in orders]
+    servers = [await serve(SimulatedProvider(settings(kind, work))) for kind, work in orders]
     print(orjson.dumps([server.base_url for server in servers]).decode(), flush=True)
     await asyncio.to_thread(sys.stdin.buffer.read)
     for server in servers:
@@ -115,7 +115,7 @@ def verdict(server: SimulatorServer, work: Task) -> Verdict:
 # ------------------------------------------------------------ the clients
 
 
-async def ours(base_url: str, kind: Kind, work: Task) -> None:
+async def ours(base_url: str, kind: LimiterKind, work: Task) -> None:
     """A job is charged as the server does it: here as OpenAI does."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = Path(folder) / "jobs.jsonl"
@@ -130,7 +130,7 @@ async def ours(base_url: str, kind: Kind, work: Task) -> None:
             raise SystemExit(f"process {' '.join(words)} failed")
 
 
-async def naive(base_url: str, kind: Kind, work: Task) -> None:
+async def naive(base_url: str, kind: LimiterKind, work: Task) -> None:
     limiter = AsyncLimiter(work.limit, 60)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -147,12 +147,12 @@ async def naive(base_url: str, kind: Kind, work: Task) -> None:
         await asyncio.gather(*(one(body, cost) for body, cost in zip(work.bodies(), costs, strict=True)))
 
 
-async def after(wait_s: float, client: str, base_url: str, kind: Kind, work: Task) -> None:
+async def after(wait_s: float, client: str, base_url: str, kind: LimiterKind, work: Task) -> None:
     await asyncio.sleep(wait_s)
     await (ours if client == "process" else naive)(base_url, kind, work)
 
 
-async def measure(runs: Sequence[tuple[Kind, Task, str]]) -> list[Verdict]:
+async def measure(runs: Sequence[tuple[LimiterKind, Task, str]]) -> list[Verdict]:
     os.sched_setaffinity(0, {SERVER_CORE})
     judges = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -181,7 +181,7 @@ async def measure(runs: Sequence[tuple[Kind, Task, str]]) -> list[Verdict]:
 # ------------------------------------------------------------ the table
 
 
-def table(runs: Sequence[tuple[Kind, Task, str]], verdicts: Sequence[Verdict]) -> str:
+def table(runs: Sequence[tuple[LimiterKind, Task, str]], verdicts: Sequence[Verdict]) -> str:
     lines = [
         "| limit a minute | jobs | server | client | ideal | took | × ideal | utilisation | 429s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -203,7 +203,7 @@ def main() -> None:
     words.add_argument("--minutes", type=float, default=5.5, help="of work at the limit")
     words.add_argument("--short", action="store_true", help=f"{SHORT_MINUTES} minutes of work")
     words.add_argument("--bound", choices=("requests", "tokens"), action="append")
-    words.add_argument("--kind", choices=KINDS, action="append")
+    words.add_argument("--kind", choices=LIMITER_KINDS, action="append")
     words.add_argument("--judge", action="store_true", help=argparse.SUPPRESS)
     given = words.parse_args()
     if given.judge:
@@ -211,7 +211,7 @@ def main() -> None:
         return
     minutes = SHORT_MINUTES if given.short else given.minutes
     works = [task(given.rpm, minutes, bound) for bound in given.bound or ("requests", "tokens")]
-    runs = [(kind, work, client) for work in works for kind in given.kind or KINDS for client in CLIENTS]
+    runs = [(kind, work, client) for work in works for kind in given.kind or LIMITER_KINDS for client in CLIENTS]
     print(table(runs, asyncio.run(measure(runs))))
 
 

@@ -1,4 +1,5 @@
-"""The faults that were tried, how, and what happened, as a Markdown table: ``python -m tests.benchmarks.nights_table [NIGHTS]``.
+"""The faults that were tried, how, and what happened, as a Markdown table:
+``python -m tests.benchmarks.nights_table [NIGHTS]``.
 
 Every number comes from runs that it makes: about a minute, and a second for 20 NIGHTS (default: 1000).
 """
@@ -14,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from processor.core.events import Notice
-from processor.retry.policy import Policy
-from processor.scheduler import Terms
+from processor.retry.policy import RetryPolicy
+from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind, SimulatorSettings
 from tests.behaviour.nights.test_kills import Campaign, campaign
@@ -73,7 +74,7 @@ def said(world: World, row: dict[str, dict[str, dict[str, object]]]) -> object:
 
 
 def refusals() -> Iterator[Row]:
-    def stopped(fault: str, made: str, settings: SimulatorSettings, terms: Terms | None = None) -> Row:
+    def stopped(fault: str, made: str, settings: SimulatorSettings, terms: RunOptions | None = None) -> Row:
         world = World(settings)
         ran = world.run(jobs(100), terms=terms)
         assert ran.exit_code == 3
@@ -84,7 +85,10 @@ def refusals() -> Iterator[Row]:
     yield stopped("the quota ends", "after 20 requests", replace(QUICK, quota=20))
     told = replace(QUICK, rpm=10, kind="silent", count_refused=False)
     yield stopped(
-        "a wait too long to sit out", "429, longer than `max_wait_s`", told, Terms(policy=Policy(max_wait_s=0.0))
+        "a wait too long to sit out",
+        "429, longer than `max_wait_s`",
+        told,
+        RunOptions(policy=RetryPolicy(max_wait_s=0.0)),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from processor.simulator.http_server import serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).parents[2]
@@ -136,8 +136,8 @@ class Server:
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.asked: list[dict[str, Any]] = []
-        """What came, in order: see ``Provider``."""
-        self.provider = Provider(settings, log=self.asked.append)
+        """What came, in order: see ``SimulatedProvider``."""
+        self.provider = SimulatedProvider(settings, log=self.asked.append)
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()

@@ -10,9 +10,9 @@ from math import inf, isfinite
 from typing import NamedTuple
 
 from processor.ratelimit.headers import read
-from processor.ratelimit.resource_limiter import Meter
+from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.simulator.rate_limit_headers import Dialect
-from processor.simulator.rate_limiter import Kind, Referee
+from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 
 PATIENCE_S = 7 * 3600.0
 """The slowest pace there is lets one request of a whole minute through in so long."""
@@ -32,7 +32,7 @@ class Ask(NamedTuple):
 class Play:
     """``limit`` is configured unless ``learn``; costs are requests where ``by_requests``, else tokens."""
 
-    kind: Kind
+    kind: LimiterKind
     limit: int
     by_requests: bool = True
     dialect: Dialect = "openai"
@@ -42,9 +42,9 @@ class Play:
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.meter = Meter(self.limit, slack=0.0 if self.by_requests else 0.3)
+        self.meter = ResourceLimiter(self.limit, slack=0.0 if self.by_requests else 0.3)
         rpm, tpm = (self.limit, None) if self.by_requests else (None, self.limit)
-        self.referee = Referee(rpm, tpm, kind=self.kind)
+        self.referee = ServerRateLimiter(rpm, tpm, kind=self.kind)
         self._numbers = count()
 
     def run(self, asks: Iterable[Ask]) -> Play:

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from processor.core.events import Event
-from processor.core.models import Demand, Usage
-from processor.ratelimit.limiter import Gate, Permit
-from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.core.events import RunEvent
+from processor.core.models import RequestSize, Usage
+from processor.ratelimit.limiter import Permit, RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.rate_limit_headers import Dialect
-from processor.simulator.rate_limiter import Kind, Referee
+from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.virtual_clock import run
 
 Mode = Literal["rpm", "tpm", "huge"]
 """Bound by requests; by tokens, in jobs of 60 to 240; by tokens, every hundredth job an eighth to half a minute's."""
 
-Script = Sequence[tuple[float, Callable[[Referee], None]]]
+Script = Sequence[tuple[float, Callable[[ServerRateLimiter], None]]]
 """What happens to the server, and when."""
 
 Says = Callable[[float, dict[str, str]], dict[str, str]]
@@ -38,8 +38,8 @@ REFUSED_S = 0.05
 PATIENCE_S = 40_000.0
 
 
-def demand(tokens: int = 1, model: str = "m", path: str = "/v1/chat/completions") -> Demand:
-    return Demand(path=path, model=model, prompt_tokens=0, prompt_chars=0, max_tokens=tokens)
+def demand(tokens: int = 1, model: str = "m", path: str = "/v1/chat/completions") -> RequestSize:
+    return RequestSize(path=path, model=model, prompt_tokens=0, prompt_chars=0, max_tokens=tokens)
 
 
 def jobs(mode: Mode, rate: int, count: int, seed: int = 7) -> list[int]:
@@ -63,7 +63,7 @@ class World:
 
     rpm: int | None
     tpm: int | None
-    kind: Kind = "sliding"
+    kind: LimiterKind = "sliding"
     latency_s: float = 0.2
     """From arrival to the start of the response, a quarter more or less."""
     dialect: Dialect = "openai"
@@ -88,13 +88,13 @@ class World:
     waits: Callable[[float | None], float | None] = lambda wait_s: wait_s
     """What becomes of a refusal's Retry-After on its way; None: there is none."""
     by_chance: int = 0
-    events: list[Event] = field(default_factory=list)
+    events: list[RunEvent] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     """The tokens of each attempt, in their order."""
 
     def __post_init__(self) -> None:
-        self.referee = Referee(self.rpm, self.tpm, kind=self.kind, count_refused=self.count_refused)
-        self.gate: Gate
+        self.referee = ServerRateLimiter(self.rpm, self.tpm, kind=self.kind, count_refused=self.count_refused)
+        self.gate: RateLimiter
 
     @property
     def refused(self) -> int:
@@ -119,8 +119,8 @@ class World:
         self._left = len(costs)
         self._done = self._loop.create_future()
         self._again: asyncio.Queue[int] = asyncio.Queue()
-        settings = self.settings or LimitSettings(default=LaneLimits(rpm=self.rpm, tpm=self.tpm))
-        self.gate = Gate(settings, listen=self.events.append, concurrency=self.concurrency)
+        settings = self.settings or LimitSettings(default=RateLimits(rpm=self.rpm, tpm=self.tpm))
+        self.gate = RateLimiter(settings, listen=self.events.append, concurrency=self.concurrency)
         for at, change in self.script:
             self._loop.call_at(at, change, self.referee)
         tasks = [asyncio.create_task(work) for work in (self._first(costs), self._retries(), self._company())]

@@ -12,14 +12,21 @@ from functools import partial
 from random import Random
 
 from processor.output.sink import FsyncMode
-from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.retry.backoff import Backoff
-from processor.retry.policy import Policy
-from processor.scheduler import Run, Terms
-from processor.simulator.fault_injecting_storage import PLENTY_BYTES, Fault, Killed, Plan, nth, refusal
-from processor.simulator.faults import FAILURES, MANNERS, Faults
-from processor.simulator.memory_transport import Patience
-from processor.simulator.rate_limiter import KINDS
+from processor.retry.policy import RetryPolicy
+from processor.scheduler import RunOptions, Scheduler
+from processor.simulator.fault_injecting_storage import (
+    PLENTY_BYTES,
+    FaultPlan,
+    Killed,
+    StorageFault,
+    fail_at_step,
+    refusal,
+)
+from processor.simulator.faults import FAILURES, QUIRKS, Faults
+from processor.simulator.memory_transport import SimulatedTimeouts
+from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
@@ -38,7 +45,7 @@ class Disturbance:
 
     name: str
     during: During = lambda run: None
-    disk: Plan | None = None
+    disk: FaultPlan | None = None
     disk_fails: bool = False
     stopped: bool = False
     room_bytes: int = PLENTY_BYTES
@@ -55,7 +62,7 @@ class Night:
         """So that the seeds that have found something still mean the same nights."""
         self.sketches: list[Sketch] = [draw(self.rng, number) for number in range(self.rng.randint(1, 14))]
         provider = _provider(self.rng, seed)
-        kind, tpm = self.later.choice(KINDS), self.later.choice((None, None, None, 4000))
+        kind, tpm = self.later.choice(LIMITER_KINDS), self.later.choice((None, None, None, 4000))
         self.world = World(replace(provider, kind=kind, tpm=tpm))
         self.audit = audit.Audit(self.world)
         self.fsync: FsyncMode = self.rng.choice(("interval", "interval", "interval", "always", "never"))
@@ -91,8 +98,8 @@ class Night:
     def _run(self, trouble: Disturbance, *, rough: bool, retries: bool = True) -> Ran:
         rng = self.rng
         file = job_file(self.sketches)
-        policy = Policy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
-        terms = Terms(
+        policy = RetryPolicy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
+        terms = RunOptions(
             policy=policy,
             max_outage_s=rng.choice((600.0, 6 * 3600.0)) if rough else math.inf,
             grace_s=rng.choice((0.0, 1.0, 30.0)),
@@ -124,7 +131,7 @@ class Night:
             limits=_limits(rng),
             fsync=self.fsync,
             disk=trouble.disk,
-            patience=Patience(first_byte_s=60.0, stall_s=20.0, request_s=300.0),
+            patience=SimulatedTimeouts(first_byte_s=60.0, stall_s=20.0, request_s=300.0),
             during=self._during(trouble),
             through=gone(*absences),
             max_line_bytes=LONGEST_LINE,
@@ -144,7 +151,7 @@ class Night:
         at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
         referee, began_at = self.world.provider.referee, self.world.now_s
 
-        def during(run: Run) -> None:
+        def during(run: Scheduler) -> None:
             if limit is not None:
                 change = partial(referee.set_limits, began_at + at, rpm=limit)
                 asyncio.get_running_loop().call_at(at, change)
@@ -191,7 +198,7 @@ def _provider(rng: Random, seed: int) -> SimulatorSettings:
     if rng.random() < 0.7:
         for name in rng.sample(FAILURES, rng.randint(1, len(FAILURES))):
             rates[name] = rng.choice((0.02, 0.05, 0.1))
-        for name in rng.sample(MANNERS, rng.randint(0, len(MANNERS))):
+        for name in rng.sample(QUIRKS, rng.randint(0, len(QUIRKS))):
             rates[name] = rng.choice((0.1, 0.5))
     outages = tuple(_outage(rng) for _ in range(rng.choice((0, 0, 0, 1, 1, 2))))
     return SimulatorSettings(
@@ -218,7 +225,7 @@ def _outage(rng: Random) -> Outage:
 
 
 def _limits(rng: Random) -> LimitSettings:
-    return LimitSettings(default=LaneLimits(rpm=60.0)) if rng.random() < 0.2 else LimitSettings()
+    return LimitSettings(default=RateLimits(rpm=60.0)) if rng.random() < 0.2 else LimitSettings()
 
 
 # ---------------------------------------------------------------- what may be done to a run
@@ -243,9 +250,9 @@ def _kill_at_step(night: Night, rng: Random) -> Disturbance:
 
 
 def _killed_at(step: int, part: float, rng: Random) -> Disturbance:
-    def plan(number: int, operation: str) -> Fault | None:
+    def plan(number: int, operation: str) -> StorageFault | None:
         # A kill may come between the pages of a long write; a few bytes are written, or they are not.
-        return Fault(Killed(), part if operation == "write" else round(part)) if number == step else None
+        return StorageFault(Killed(), part if operation == "write" else round(part)) if number == step else None
 
     return Disturbance(name=f"killed at step {step}", disk=plan, loses_power=rng.random() < 0.4)
 
@@ -262,7 +269,7 @@ def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
 def _stop(night: Night, rng: Random) -> Disturbance:
     at, patience = _when(rng), rng.choice((0.0, 1.0, 100.0))
 
-    def during(run: Run) -> None:
+    def during(run: Scheduler) -> None:
         loop = asyncio.get_running_loop()
         loop.call_at(at, lambda: run.stop("interrupted", exit_code=130))
         loop.call_at(at + patience, run.abort)
@@ -273,7 +280,7 @@ def _stop(night: Night, rng: Random) -> Disturbance:
 def _fault(night: Night, rng: Random) -> Disturbance:
     step, code, part = rng.randint(1, 120), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS)), rng.random()
     name = f"{errno.errorcode[code]} at step {step}"
-    disk = nth(step, Fault(refusal(code), part))
+    disk = fail_at_step(step, StorageFault(refusal(code), part))
     return Disturbance(name=name, disk=disk, disk_fails=True, loses_power=rng.random() < 0.2)
 
 
@@ -282,8 +289,8 @@ def _bad_disk(night: Night, rng: Random) -> Disturbance:
     step, code = rng.randint(1, 60), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS))
     kinds = rng.sample(("open", "write", "pwrite", "fsync", "fsync folder", "rename", "truncate", "unlink"), 3)
 
-    def plan(number: int, operation: str) -> Fault | None:
-        return Fault(refusal(code), 0.5) if number >= step and operation in kinds else None
+    def plan(number: int, operation: str) -> StorageFault | None:
+        return StorageFault(refusal(code), 0.5) if number >= step and operation in kinds else None
 
     return Disturbance(name=f"{errno.errorcode[code]} on {kinds} from step {step}", disk=plan, disk_fails=True)
 
@@ -291,8 +298,8 @@ def _bad_disk(night: Night, rng: Random) -> Disturbance:
 def _short_writes(night: Night, rng: Random) -> Disturbance:
     chance = Random(rng.random())
 
-    def plan(number: int, operation: str) -> Fault | None:
-        return Fault(None, chance.uniform(0.3, 1.0)) if operation == "write" and chance.random() < 0.7 else None
+    def plan(number: int, operation: str) -> StorageFault | None:
+        return StorageFault(None, chance.uniform(0.3, 1.0)) if operation == "write" and chance.random() < 0.7 else None
 
     return Disturbance(name="short writes", disk=plan)
 

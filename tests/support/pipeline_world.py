@@ -22,20 +22,20 @@ import processor.core.worker_process
 import processor.input.job_file
 import processor.input.prescan
 from processor.core.errors import ConfigError, OutputError, RequestError
-from processor.core.events import Event, Sent, Signal, Stream, Tell
+from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Target
-from processor.input.done_job_skipper import Passed
-from processor.input.job_file import BadLine, Source
-from processor.input.job_formats import Defaults, Draft
-from processor.output.results_file import Journal
+from processor.input.done_job_skipper import SkippedJobs
+from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_formats import Defaults, ParsedJob
+from processor.output.results_file import ResultsFile
 from processor.output.sink import FsyncMode
-from processor.ratelimit.limiter import Gate
+from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
-from processor.scheduler import Rooms, Run, Terms
-from processor.scheduler.dependencies import Echoing
-from processor.simulator.fault_injecting_storage import Killed, MemoryDisk, Plan, Platter
-from processor.simulator.memory_transport import MemoryTransport, Patience
-from processor.simulator.provider import Provider
+from processor.scheduler import Dependencies, RunOptions, Scheduler
+from processor.scheduler.dependencies import ReplyPrinter
+from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage, FaultPlan, Killed
+from processor.simulator.memory_transport import MemoryTransport, SimulatedTimeouts
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.virtual_clock import VirtualLoop, inline
 from processor.tokens.counter import TokenCounter
@@ -52,8 +52,8 @@ EPOCH_S = 1_800_000_000.0
 QUICK = SimulatorSettings(books=True, gather_s=1.0, reply_tokens=(3, 30))
 """Believable, and cheap to simulate."""
 
-Lines = AsyncGenerator[Draft | BadLine | Passed, None]
-During = Callable[[Run], None]
+Lines = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+During = Callable[[Scheduler], None]
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Ran:
 
     exit_code: int | None = None
     why: str | None = None
-    events: list[Event] = field(default_factory=list)
+    events: list[RunEvent] = field(default_factory=list)
     sent: list[tuple[float, str, str]] = field(default_factory=list)
     """Every request: when (seconds since the run began), custom_id, fingerprint."""
     most_in_flight: int = 0
@@ -92,8 +92,8 @@ class World:
 
     def __init__(self, settings: SimulatorSettings = QUICK) -> None:
         self.log: list[dict[str, Any]] = []
-        self.provider = Provider(replace(settings, books=True), log=self.log.append)
-        self.platter = Platter()
+        self.provider = SimulatedProvider(replace(settings, books=True), log=self.log.append)
+        self.platter = DiskState()
         self.now_s = 0.0
         self.runs = 0
 
@@ -101,34 +101,34 @@ class World:
         self,
         jobs: bytes | Iterable[JSON],
         *,
-        terms: Terms | None = None,
+        terms: RunOptions | None = None,
         concurrency: int = 8,
         limits: LimitSettings | None = None,
         fsync: FsyncMode = "interval",
-        disk: Plan | None = None,
-        patience: Patience | None = None,
+        disk: FaultPlan | None = None,
+        patience: SimulatedTimeouts | None = None,
         during: During = lambda run: None,
-        through: Callable[[Stream], Stream] = lambda stream: stream,
+        through: Callable[[Transport], Transport] = lambda stream: stream,
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
-        echo: Echoing | None = None,
+        echo: ReplyPrinter | None = None,
     ) -> Ran:
         """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
         ``through`` may put something between the run and the provider; with ``part_bytes`` the job file is read as a
         large one is, in parts of this size."""
         ran = Ran(began_at=self.now_s)
         self.runs += 1
-        memory = MemoryDisk(self.platter, disk)
+        memory = FaultInjectingStorage(self.platter, disk)
         seam = Seam(through(self._transport(patience)), ran, self.platter)
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else lines(jobs))
             file.flush()
-            source = Source(file.name, Defaults(model=model), max_line_bytes=max_line_bytes)
+            source = JobFile(file.name, Defaults(model=model), max_line_bytes=max_line_bytes)
 
             async def main() -> None:
                 try:
-                    sink = Journal(OUT, fsync=fsync, offload=inline, disk=memory)
+                    sink = ResultsFile(OUT, fsync=fsync, offload=inline, disk=memory)
                 except (OutputError, ConfigError) as error:
                     ran.exit_code, ran.why = 2, str(error)
                     return
@@ -137,7 +137,7 @@ class World:
                 pass_over = partial(sink.ledger.pass_over, refused=not (terms and terms.retry_failed))
                 passes = part_bytes and sink.replied
                 found = source.unfinished(pass_over, limit) if passes else aiter(source)
-                run = Run(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or Terms())
+                run = Scheduler(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or RunOptions())
                 during(run)
                 outcome = await run()
                 ran.exit_code, ran.why = outcome.exit_code, outcome.why
@@ -151,29 +151,29 @@ class World:
         ran.ended_at = self.now_s
         return ran
 
-    def transport(self, settings: SimulatorSettings) -> Stream:
+    def transport(self, settings: SimulatorSettings) -> Transport:
         """Another provider, of the moment."""
-        return MemoryTransport(Provider(settings))
+        return MemoryTransport(SimulatedProvider(settings))
 
-    def _transport(self, patience: Patience | None) -> Stream:
+    def _transport(self, patience: SimulatedTimeouts | None) -> Transport:
         return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, patience=patience)
 
     def _rooms(
         self,
         source: Lines,
-        sink: Journal,
-        stream: Stream,
+        sink: ResultsFile,
+        stream: Transport,
         ran: Ran,
         concurrency: int,
         limits: LimitSettings | None,
-        echo: Echoing | None,
-    ) -> Rooms:
+        echo: ReplyPrinter | None,
+    ) -> Dependencies:
         loop, began_at = asyncio.get_running_loop(), self.now_s
-        return Rooms(
+        return Dependencies(
             source=_counted(source, ran),
             source_name=JOBS,
             sink=sink,
-            gate=Gate(limits or LimitSettings(), listen=ran.events.append, concurrency=concurrency),
+            gate=RateLimiter(limits or LimitSettings(), listen=ran.events.append, concurrency=concurrency),
             stream=stream,
             target=Target(base_url="http://127.0.0.1/v1"),
             counter=TokenCounter("p50k_base", inline),
@@ -185,7 +185,7 @@ class World:
     def open_elsewhere(self) -> str:
         """What another process is told that wants to write here, too."""
         try:
-            Journal(OUT, offload=inline, disk=MemoryDisk(self.platter))
+            ResultsFile(OUT, offload=inline, disk=FaultInjectingStorage(self.platter))
         except OutputError as error:
             return str(error)
         return "welcome"
@@ -217,7 +217,7 @@ def whole_rows(data: bytes) -> list[JSON]:
 class Seam:
     """Watches the run from outside: what it sends, and how much of it is in flight at once."""
 
-    def __init__(self, stream: Stream, ran: Ran, platter: Platter) -> None:
+    def __init__(self, stream: Transport, ran: Ran, platter: DiskState) -> None:
         self._stream = stream
         self._ran = ran
         self._platter = platter
@@ -225,10 +225,10 @@ class Seam:
         self._open: dict[tuple[str, str], bool] = {}
         """True once the reply is complete: it is in flight until its row is written."""
 
-    async def __call__(self, job: Job, target: Target, tell: Tell) -> Reply:
+    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
         name = (job.custom_id, job.fingerprint)
 
-        def hear(signal: Signal) -> None:
+        def hear(signal: RequestEvent) -> None:
             if isinstance(signal, Sent):
                 self._ran.sent.append((signal.at, *name))
                 self._open[name] = False
@@ -270,7 +270,7 @@ def _large(part_bytes: int | None) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(patch.object(processor.input.job_file, "WORTH_PASSING_BYTES", 0))
+        stack.enter_context(patch.object(processor.input.job_file, "MIN_SKIP_BYTES", 0))
         stack.enter_context(patch.object(processor.input.prescan, "PART_BYTES", part_bytes))
         stack.enter_context(patch.object(processor.core.worker_process, "_processors", lambda: 1))
         yield
@@ -295,7 +295,7 @@ def ask(number: int, **more: Any) -> JSON:
 def kill_at(at: float) -> During:
     """The process ends at this time, whatever it is doing."""
 
-    def during(run: Run) -> None:
+    def during(run: Scheduler) -> None:
         asyncio.get_running_loop().call_at(at, _kill)
 
     return during
@@ -305,7 +305,7 @@ def _kill() -> None:
     raise Killed
 
 
-def play(main: Coroutine[Any, Any, None], disk: MemoryDisk) -> float:
+def play(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> float:
     """Run to the end, or to the kill. Returns how long it took."""
     loop = VirtualLoop()
     loop.set_exception_handler(lambda loop, context: None)

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from processor.core.models import Failure, Reply, Result, Timing, Usage
-from processor.output.job_index import Standing
-from processor.output.results_file import Journal
-from processor.output.sink import WHOLE
+from processor.output.job_index import JobStatus
+from processor.output.results_file import ResultsFile
+from processor.output.sink import END_OF_FILE
 
 OUT = Path("/out/results.jsonl")
 ERRORS = Path("/out/results.errors.jsonl")
@@ -98,9 +98,9 @@ class SmallRun:
         self.at_once = at_once
         self.resend = resend
         self.written: dict[str, float] = {}
-        self.found: dict[str, Standing] = {}
+        self.found: dict[str, JobStatus] = {}
 
-    async def __call__(self, journal: Journal) -> None:
+    async def __call__(self, journal: ResultsFile) -> None:
         queue = iter(enumerate(self.jobs, 1))
         async with journal:
             tasks = [asyncio.create_task(self._worker(journal, queue)) for _ in range(self.at_once)]
@@ -110,20 +110,20 @@ class SmallRun:
             await asyncio.gather(*pending, return_exceptions=True)
             for task in done:
                 task.result()
-            await journal.close(WHOLE)
+            await journal.close(END_OF_FILE)
 
-    async def _worker(self, journal: Journal, queue) -> None:
+    async def _worker(self, journal: ResultsFile, queue) -> None:
         for line, (name, request) in queue:
             if name is None:
                 await journal.append(bad_line(line, request))
                 continue
             self.found[name] = standing = journal.ledger.meet(name, print_of(request))
-            if standing is Standing.DUPLICATE:
+            if standing is JobStatus.DUPLICATE:
                 await journal.append(bad_line(line, request, name, "duplicate_custom_id"))
-            elif standing in (Standing.NEW, Standing.FAILED) or (standing is Standing.CHANGED and self.resend):
+            elif standing in (JobStatus.NEW, JobStatus.FAILED) or (standing is JobStatus.CHANGED and self.resend):
                 await self._work(journal, name, request, line)
 
-    async def _work(self, journal: Journal, name: str, request: str, line: int) -> None:
+    async def _work(self, journal: ResultsFile, name: str, request: str, line: int) -> None:
         attempts = journal.ledger.attempts(name) + 1
         journal.intend(name, attempts)
         result = await self.provider(name, request, attempts, line)

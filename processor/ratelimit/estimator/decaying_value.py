@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Fading:
+class DecayingValue:
     def __init__(self, halves_s: float) -> None:
         self._halves_s = halves_s
         self._value = 0.0

@@ -15,21 +15,21 @@ FORESEEN_S = 30.0
 """For no longer than that others are expected to go on at the same pace."""
 
 
-class Span(NamedTuple):
+class Interval(NamedTuple):
     """A number known to lie between two bounds."""
 
     least: float
     most: float
 
 
-class Others:
+class ExternalUsage:
     def __init__(self) -> None:
         self.used = 0.0
         self._drift = 0.0
         self._noted: tuple[float, float] | None = None
         """When, and what was used then."""
 
-    def explain(self, predicted: Span, shown: float, spare: float) -> None:
+    def explain(self, predicted: Interval, shown: float, spare: float) -> None:
         """A header shows this where the ledger predicts that, if nobody else were there. The belief so far
         stays where it explains the header; else it becomes the least that does, and a little to spare."""
         least, most = predicted.least - (shown + 1), predicted.most - shown

@@ -12,16 +12,16 @@ from math import inf
 
 WINDOW_S = 60.0
 
-JITTER_S = 0.1
+LATENCY_JITTER_S = 0.1
 """How much longer one request may be on its way to the server than another."""
 
-GRAIN_S = 0.005
+MERGE_S = 0.005
 """What is sent this close together is one entry: memory is bounded by time, not by the rate."""
 
-SPREAD_S = JITTER_S + GRAIN_S
+ORDER_CERTAIN_S = LATENCY_JITTER_S + MERGE_S
 """Two requests sent this far apart are surely counted in that order."""
 
-LATE_S = 0.5
+LATE_ARRIVAL_S = 0.5
 """On a busy machine, or a poor line, one request in many takes so much longer."""
 
 _KEPT_S = 2 * WINDOW_S + 1
@@ -30,7 +30,7 @@ _KEPT_S = 2 * WINDOW_S + 1
 _TRIM_AT = 2048
 
 
-class Ledger:
+class SendHistory:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.rate = limit / WINDOW_S
@@ -47,7 +47,7 @@ class Ledger:
     def add(self, at: float, amount: float) -> None:
         """Times may not go back; where they do a little, the latest so far counts."""
         self.total += amount
-        if at - self._times[-1] < GRAIN_S:
+        if at - self._times[-1] < MERGE_S:
             self._sums[-1] = self.total
             self._levels[-1] -= amount
             return
@@ -71,21 +71,21 @@ class Ledger:
 
     def held(self, now: float) -> float:
         """The most that a window on the server may hold of it now."""
-        return self.total - self.sent_by(now - WINDOW_S - SPREAD_S - self.late_s)
+        return self.total - self.sent_by(now - WINDOW_S - ORDER_CERTAIN_S - self.late_s)
 
     def left_when(self, amount: float, now: float) -> float:
         """From when on a window surely holds less than now by this amount; inf where it does not hold so much."""
         if amount <= 0:
             return now
         entry = bisect_left(self._sums, self.total - self.held(now) + amount - 1e-6)
-        return self._times[entry] + WINDOW_S + SPREAD_S + self.late_s if entry < len(self._times) else inf
+        return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_s if entry < len(self._times) else inf
 
     def around(self, at: float) -> tuple[float, float, float]:
         """What was sent surely before what was sent then, until then, and not surely after it."""
         times, sums = self._times, self._sums
         by = bisect_right(times, at)
-        before = bisect_right(times, at - SPREAD_S, 0, by)
-        after = bisect_right(times, at + SPREAD_S, by)
+        before = bisect_right(times, at - ORDER_CERTAIN_S, 0, by)
+        after = bisect_right(times, at + ORDER_CERTAIN_S, by)
         return sums[before - 1 if before else 0], sums[by - 1 if by else 0], sums[after - 1 if after else 0]
 
     def level(self, at: float) -> float:

@@ -11,20 +11,26 @@ from __future__ import annotations
 
 from math import inf
 
-from processor.ratelimit.estimator.decaying_value import Fading
-from processor.ratelimit.estimator.external_usage import FORESEEN_S, Others, Span
-from processor.ratelimit.estimator.send_history import JITTER_S, LATE_S, SPREAD_S, WINDOW_S, Ledger
-from processor.ratelimit.estimator.window_or_bucket import Kind, Kinds, Mark
+from processor.ratelimit.estimator.decaying_value import DecayingValue
+from processor.ratelimit.estimator.external_usage import FORESEEN_S, ExternalUsage, Interval
+from processor.ratelimit.estimator.send_history import (
+    LATE_ARRIVAL_S,
+    LATENCY_JITTER_S,
+    ORDER_CERTAIN_S,
+    WINDOW_S,
+    SendHistory,
+)
+from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
 _MISJUDGED = 0.1
 """In units that were wrong by so much, what came back was, too."""
 
-SMALL_S = 5.0
+SMALL_BUCKET_S = 5.0
 """A bucket of fewer seconds' refill is small: bursts gain nothing there, even pacing loses nothing."""
 
-COMPANY = 0.02
+SHARED_KEY_SHARE = 0.02
 """Others that use more than this share of the limit make the two kinds look alike, for some minutes."""
-COMPANY_S = 3 * WINDOW_S
+SHARED_KEY_S = 3 * WINDOW_S
 
 FRESH_S = 1.0
 """Where others use the key, what remained at a time longer ago is no ground for a burst."""
@@ -44,34 +50,34 @@ _RESERVED_SMALL_S = 0.5
 """Seconds' refill, at most, where the bucket is small."""
 
 
-class Picture:
+class ServerModel:
     def __init__(self, limit: float, *, slack: float) -> None:
         """``slack``: by which share the server's charges may differ from ours; 0 where they are counts."""
         self.limit = limit
-        self.ledger = Ledger(limit)
-        self._margin = self.ledger.rate * SPREAD_S
+        self.ledger = SendHistory(limit)
+        self._margin = self.ledger.rate * ORDER_CERTAIN_S
         """What a bucket may gain while one request is on its way and another is not."""
         self.pending = 0.0
         """Permitted and not yet sent: it may reach the server at any time."""
         self.heard_at = -inf
         self._full_at = inf
         """When the newest header says that all of it is back."""
-        self._kinds = Kinds(slack)
+        self._kinds = CounterClassifier(slack)
         self._newest = -inf
         """When the newest request was sent that has a header."""
         self._last: tuple[float, float, float] | None = None
         """The newest header: when its request was sent, its cost, and what remained."""
-        self._window = Others()
-        self._bucket = Others()
+        self._window = ExternalUsage()
+        self._bucket = ExternalUsage()
         self._company_at = -inf
         self._short_at = -inf
         """When there was no room where there should have been."""
         self._others_at = -inf
         """When more was missing than ever was sent. What is there too much of may be a matter of units."""
-        self._reserve = Fading(RESERVE_HALVES_S)
+        self._reserve = DecayingValue(RESERVE_HALVES_S)
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> CounterType | None:
         return self._kinds.kind
 
     @property
@@ -81,20 +87,20 @@ class Picture:
     @property
     def company(self) -> bool:
         """Whether others have lately used a good part of the limit."""
-        return self._newest - self._company_at <= COMPANY_S
+        return self._newest - self._company_at <= SHARED_KEY_S
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
-        return self._newest - self._others_at <= COMPANY_S and now - self._newest > FRESH_S
+        return self._newest - self._others_at <= SHARED_KEY_S and now - self._newest > FRESH_S
 
     @property
     def small(self) -> bool:
         """Whether the server's bucket is known to hold a few seconds' refill only."""
-        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_S * self.ledger.rate
+        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_BUCKET_S * self.ledger.rate
 
     def set_limit(self, limit: float, since: float) -> None:
         """The server has another limit: known from a request that was sent then. The next header says what is left."""
-        self._window, self._bucket = Others(), Others()
+        self._window, self._bucket = ExternalUsage(), ExternalUsage()
         self._last = None
         self._relimit(limit, since)
 
@@ -114,7 +120,7 @@ class Picture:
     def _relimit(self, limit: float, since: float = -inf) -> None:
         self.limit = limit
         self.ledger.set_limit(limit, since)
-        self._margin = self.ledger.rate * SPREAD_S
+        self._margin = self.ledger.rate * ORDER_CERTAIN_S
         self._kinds.forget()
 
     # ------------------------------------------------------------ what happens
@@ -133,9 +139,9 @@ class Picture:
         self.heard_at = at
         if refused:
             self._kinds.doubt(cost)
-        if sent_at < max(self._newest - SPREAD_S, at - WINDOW_S):
+        if sent_at < max(self._newest - ORDER_CERTAIN_S, at - WINDOW_S):
             return
-        if self._newest > -inf and sent_at > self._newest + SPREAD_S:
+        if self._newest > -inf and sent_at > self._newest + ORDER_CERTAIN_S:
             self._window.note(self._newest)
             self._bucket.note(self._newest)
         self._newest = max(self._newest, sent_at)
@@ -145,7 +151,7 @@ class Picture:
         self._explain(mark)
         if not refused:
             self._kinds.hear(mark)
-        left_late = self.ledger.sent_by(sent_at - WINDOW_S + LATE_S) - self.ledger.sent_by(sent_at - WINDOW_S)
+        left_late = self.ledger.sent_by(sent_at - WINDOW_S + LATE_ARRIVAL_S) - self.ledger.sent_by(sent_at - WINDOW_S)
         self._kinds.exceeds_window(-self._window.used - left_late - mark.early, self.limit - mark.window.least)
 
     def lost(self, cost: float) -> None:
@@ -155,13 +161,13 @@ class Picture:
     def short(self, cost: float, now: float, *, news: bool) -> None:
         """There was no room where there should have been: keep some back for a while. ``news``: it was sent since the
         last time."""
-        if news and (self.company or now - self._short_at <= COMPANY_S):
+        if news and (self.company or now - self._short_at <= SHARED_KEY_S):
             # One may have arrived late. Another so soon: there are others, or it is a window after all.
             if self.kind == "bucket" and not self.small:
                 self._kinds.kind = None
             self._company_at = now
         self._short_at = now
-        self.ledger.late_s = min(MOST_LATE_S, 2 * self.ledger.late_s + JITTER_S)
+        self.ledger.late_s = min(MOST_LATE_S, 2 * self.ledger.late_s + LATENCY_JITTER_S)
         most = min(_MOST_RESERVED * cost, max(2 * _RESERVED * cost, _RESERVED_SHARE * self.limit))
         self._reserve.raise_by(_RESERVED * cost, now, most=most)
 
@@ -231,7 +237,7 @@ class Picture:
     def _held_back(self) -> float:
         """What the bucket may hold less than the ledger thinks, because requests arrive later than sent. Where it is
         large, much later ones cost nothing but that the whole run ends so much later."""
-        return self.ledger.rate * LATE_S if self.kind == "bucket" and not self.small else self._margin
+        return self.ledger.rate * LATE_ARRIVAL_S if self.kind == "bucket" and not self.small else self._margin
 
     @property
     def _spare(self) -> float:
@@ -241,33 +247,33 @@ class Picture:
     def _ebbed_at(self, since: float, amount: float) -> float:
         # The header has not counted what was sent beside it or later: that may arrive later than sent, too. Who comes
         # to a small bucket waits for that already, by its pace.
-        late_s = 0.0 if self.small else SPREAD_S
+        late_s = 0.0 if self.small else ORDER_CERTAIN_S
         return min(since + amount / self.ledger.rate, max(self._full_at, since + late_s))
 
-    def _mark(self, sent_at: float, cost: float, remaining: float) -> Mark:
+    def _mark(self, sent_at: float, cost: float, remaining: float) -> Observation:
         ledger, limit, margin = self.ledger, self.limit, self._margin
         before, by, after = ledger.around(sent_at)
         surely_gone, _, maybe_gone = ledger.around(sent_at - WINDOW_S)
         most_used, least_used = after - surely_gone, before + cost - maybe_gone
-        shortly_before = before - ledger.sent_by(sent_at - LATE_S)
+        shortly_before = before - ledger.sent_by(sent_at - LATE_ARRIVAL_S)
         level = ledger.level(sent_at)
-        return Mark(
+        return Observation(
             at=sent_at,
             shown=remaining,
             sent=by,
-            late=ledger.sent_by(sent_at + LATE_S) - after,
+            late=ledger.sent_by(sent_at + LATE_ARRIVAL_S) - after,
             early=min(shortly_before, _STRAGGLERS * cost + _STRAGGLING * shortly_before),
-            window=Span(limit - most_used, limit - least_used),
-            bucket=Span(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
+            window=Interval(limit - most_used, limit - least_used),
+            bucket=Interval(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
         )
 
-    def _explain(self, mark: Mark) -> None:
+    def _explain(self, mark: Observation) -> None:
         spare = self._spare
         self._window.explain(mark.window, mark.shown, spare)
         # A bucket in debt shows 0.
-        self._bucket.explain(mark.bucket if mark.shown else Span(mark.bucket.least, inf), mark.shown, spare)
+        self._bucket.explain(mark.bucket if mark.shown else Interval(mark.bucket.least, inf), mark.shown, spare)
         # What one late arrival explains is nobody else's.
-        much = COMPANY * self.limit + mark.late + mark.early
+        much = SHARED_KEY_SHARE * self.limit + mark.late + mark.early
         used = (self._bucket if self.kind == "bucket" else self._window).used
         if (used if self.kind == "bucket" else abs(used)) > much:
             self._company_at = mark.at

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
 
-from processor.ratelimit.estimator.send_history import GRAIN_S, LATE_S, SPREAD_S, WINDOW_S, Ledger
+from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, ORDER_CERTAIN_S, WINDOW_S, SendHistory
 
-TOGETHER_S = 0.05
+BURST_WINDOW_S = 0.05
 """What is sent this close together is one burst."""
 
-ALONE_S = LATE_S + 2 * GRAIN_S
+ISOLATION_S = LATE_ARRIVAL_S + 2 * MERGE_S
 """What is sent so long before or after does not belong to it."""
 
 _FEWEST = 3
@@ -46,7 +46,7 @@ class Burst:
 _START = attrgetter("start")
 
 
-class Exchange:
+class TokenRatio:
     def __init__(self) -> None:
         self.rate = 1.0
         """What the server charges for one unit of ours."""
@@ -54,14 +54,14 @@ class Exchange:
         self._bursts: deque[Burst] = deque(maxlen=_KEPT)
 
     def sent(self, cost: float, at: float) -> None:
-        if not self._bursts or at > self._bursts[-1].start + TOGETHER_S:
+        if not self._bursts or at > self._bursts[-1].start + BURST_WINDOW_S:
             self._bursts.append(Burst(at))
         burst = self._bursts[-1]
         burst.sent += 1
         burst.cost += cost
         burst.largest = max(burst.largest, cost)
 
-    def reply(self, sent_at: float, cost: float, remaining: float, ledger: Ledger, *, company: bool) -> bool:
+    def reply(self, sent_at: float, cost: float, remaining: float, ledger: SendHistory, *, company: bool) -> bool:
         """``company``: others use the key too. Returns whether the rate has changed."""
         burst = self._burst(sent_at)
         if burst is None:
@@ -84,16 +84,20 @@ class Exchange:
         which = bisect_right(self._bursts, sent_at, key=_START) - 1
         return self._bursts[which] if which >= 0 else None
 
-    def _learn(self, burst: Burst, ledger: Ledger, company: bool) -> bool:
+    def _learn(self, burst: Burst, ledger: SendHistory, company: bool) -> bool:
         fall, cost = (burst.highest - burst.lowest) / self.rate, burst.cost - burst.first_cost
-        rounding, strays, returns = _ROUNDING / self.rate, _strays(burst, ledger), _returns(burst, ledger, SPREAD_S)
+        rounding, strays, returns = (
+            _ROUNDING / self.rate,
+            _strays(burst, ledger),
+            _returns(burst, ledger, ORDER_CERTAIN_S),
+        )
         if fall - rounding - strays > cost:
             if strays + returns > _BLUR * cost:
                 return False
             shown = fall + (returns - strays) / 2
         else:
             # Cheaper only as far as it is certain: who believes it wrongly sends too much.
-            shown = fall + rounding + _returns(burst, ledger, LATE_S)
+            shown = fall + rounding + _returns(burst, ledger, LATE_ARRIVAL_S)
             if shown >= cost:
                 return False
         target = min(_MOST, max(_LEAST, self.rate * shown / cost))
@@ -102,13 +106,15 @@ class Exchange:
         return True
 
 
-def _strays(burst: Burst, ledger: Ledger) -> float:
+def _strays(burst: Burst, ledger: SendHistory) -> float:
     """What was sent so shortly before or after that it may have been counted in between."""
-    around = ledger.sent_by(burst.start + TOGETHER_S + LATE_S) - ledger.sent_by(burst.start - LATE_S)
+    around = ledger.sent_by(burst.start + BURST_WINDOW_S + LATE_ARRIVAL_S) - ledger.sent_by(
+        burst.start - LATE_ARRIVAL_S
+    )
     return max(0.0, around - burst.cost)
 
 
-def _returns(burst: Burst, ledger: Ledger, late_s: float) -> float:
+def _returns(burst: Burst, ledger: SendHistory, late_s: float) -> float:
     """What may have come back in between, if the last arrived so late: a bucket's refill, or what left a window."""
-    first, last = burst.start - WINDOW_S - late_s, burst.start + TOGETHER_S - WINDOW_S + late_s
-    return max(ledger.rate * (late_s + TOGETHER_S), ledger.sent_by(last) - ledger.sent_by(first))
+    first, last = burst.start - WINDOW_S - late_s, burst.start + BURST_WINDOW_S - WINDOW_S + late_s
+    return max(ledger.rate * (late_s + BURST_WINDOW_S), ledger.sent_by(last) - ledger.sent_by(first))

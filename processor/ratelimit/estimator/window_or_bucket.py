@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from processor.ratelimit.estimator.external_usage import Span
+from processor.ratelimit.estimator.external_usage import Interval
 
-Kind = Literal["window", "bucket"]
+CounterType = Literal["window", "bucket"]
 
 _MARK_EVERY_S = 0.25
 _MARKS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Observation:
     """One header, and what each kind of server without other users would have shown in its place."""
 
     at: float
@@ -32,16 +32,16 @@ class Mark:
     """What was sent so much later that it was counted before only if this one was late."""
     early: float
     """Of what was sent so much earlier that it was counted after only if it was late: as much as may have been."""
-    window: Span
-    bucket: Span
+    window: Interval
+    bucket: Interval
 
 
-class Kinds:
+class CounterClassifier:
     def __init__(self, slack: float) -> None:
         """``slack``: by which share the server's charges may differ from ours."""
-        self.kind: Kind | None = None
+        self.kind: CounterType | None = None
         self._slack = slack
-        self._marks: deque[tuple[Mark, float]] = deque(maxlen=_MARKS)
+        self._marks: deque[tuple[Observation, float]] = deque(maxlen=_MARKS)
         self._doubtful = 0.0
 
     def doubt(self, cost: float) -> None:
@@ -52,7 +52,7 @@ class Kinds:
         """What was shown so far compares with nothing to come. The kind stays."""
         self._marks.clear()
 
-    def hear(self, mark: Mark) -> None:
+    def hear(self, mark: Observation) -> None:
         if not self._marks or mark.at > self._marks[-1][0].at + _MARK_EVERY_S:
             self.kind = self._compared(mark) or self.kind
             self._marks.append((mark, self._doubtful))
@@ -62,7 +62,7 @@ class Kinds:
         if excess > 0.5 + self._slack * held + self._doubtful:
             self.kind = "bucket"
 
-    def _compared(self, new: Mark) -> Kind | None:
+    def _compared(self, new: Observation) -> CounterType | None:
         """The kind that explains what came back since an earlier header, where the other cannot."""
         for old, doubtful in self._marks:
             rose = new.shown - old.shown
@@ -78,13 +78,13 @@ class Kinds:
         return None
 
 
-def _offs(new: Mark, old: Mark, least: float, most: float) -> tuple[float, float]:
+def _offs(new: Observation, old: Observation, least: float, most: float) -> tuple[float, float]:
     """By how much a change, of ``least`` to ``most``, lies outside of what a window allows, and a bucket."""
     window = _off(least, most, new.window, old.window)
     # A bucket in debt shows 0.
     return window, _off(least if new.shown else -inf, most if old.shown else inf, new.bucket, old.bucket)
 
 
-def _off(least: float, most: float, new: Span, old: Span) -> float:
+def _off(least: float, most: float, new: Interval, old: Interval) -> float:
     """The same, for two predictions of one kind."""
     return max(0.0, new.least - old.most - most, least - (new.most - old.least))

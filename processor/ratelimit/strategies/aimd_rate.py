@@ -11,7 +11,7 @@ shows that something is full for long: a window, and what it holds is what was s
 from __future__ import annotations
 
 from processor.ratelimit.estimator.send_history import WINDOW_S
-from processor.ratelimit.strategies.refusal_episode import Lesson
+from processor.ratelimit.strategies.refusal_episode import RefusalEpisode
 
 _FIRST_S = 10.0
 """The first refusal ends a burst of unknown meaning: taken as what a server bears in so long."""
@@ -42,11 +42,11 @@ than at first."""
 _GROWN = 1.5
 
 
-class Guess:
+class AimdRate:
     def __init__(self) -> None:
         self.per_minute: float | None = None
         """None: it has refused nothing, or only by chance."""
-        self._lesson = Lesson()
+        self._lesson = RefusalEpisode()
         self._ramping = True
         self._answered = 0
         """Since the last lesson."""
@@ -69,7 +69,7 @@ class Guess:
         unpaced = self.per_minute is None
         if self._lesson.is_over(now):
             self._learn(self._lesson)
-            self._lesson = Lesson(self._lesson.heard_at)
+            self._lesson = RefusalEpisode(self._lesson.heard_at)
             self._answered = 0
         return unpaced and self.per_minute is not None
 
@@ -93,7 +93,7 @@ class Guess:
             self._held = held
         self._lesson.refuse(sent_at, heard_at)
 
-    def _learn(self, lesson: Lesson) -> None:
+    def _learn(self, lesson: RefusalEpisode) -> None:
         again = lesson.refused > 1
         storm = lesson.is_storm or (lesson.is_crowded and (again or self._crowds >= _ROW))
         if self.per_minute is None:
@@ -108,7 +108,7 @@ class Guess:
         self._empties = self._empties + 1 if lesson.is_empty else 0
         self._crowds = self._crowds + 1 if lesson.is_crowded else 0
 
-    def _slower(self, lesson: Lesson, pace: float, *, storm: bool) -> float:
+    def _slower(self, lesson: RefusalEpisode, pace: float, *, storm: bool) -> float:
         """A slower pace; or, where that is in vain, the one before."""
         if storm or pace >= _SLOWER * self._refused_pace:
             self._first_pace = pace

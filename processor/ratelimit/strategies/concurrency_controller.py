@@ -7,22 +7,22 @@ throughput, doubling at first, and falls while that costs next to none.
 
 from __future__ import annotations
 
-FIRST_LEVEL = 8
-LEAST_IN_A_ROUND = 32
+INITIAL_CONCURRENCY = 8
+MIN_ROUND_REPLIES = 32
 """Replies are of varied length: fewer of them say little."""
 
-WORTH = 0.3
+MIN_GAIN = 0.3
 """A rise pays where throughput grows by at least this share of it, a fall where it loses no more than that."""
 
 STEP = 0.2
-REST_ROUNDS = 4
+HOLD_ROUNDS = 4
 """Rounds at a level that a step away from it did not improve, before the next one, the other way."""
 
 
-class Level:
+class ConcurrencyController:
     """``limit`` is the number of requests that may be in flight. It changes by rounds of so many replies."""
 
-    def __init__(self, ceiling: int, *, first: int = FIRST_LEVEL) -> None:
+    def __init__(self, ceiling: int, *, first: int = INITIAL_CONCURRENCY) -> None:
         self.limit = min(first, ceiling)
         self._ceiling = ceiling
         self._doubling = True
@@ -40,7 +40,7 @@ class Level:
         self._work += work
         self._latency_s += at - sent_at
         self._saturated += in_flight >= self.limit
-        if self._replies >= max(LEAST_IN_A_ROUND, 2 * self.limit):
+        if self._replies >= max(MIN_ROUND_REPLIES, 2 * self.limit):
             self._look(at)
 
     def refused(self, at: float) -> None:
@@ -48,7 +48,7 @@ class Level:
         self.limit = max(1, self.limit // 2)
         self._before = None
         self._doubling, self._rises = False, True
-        self._resting = REST_ROUNDS
+        self._resting = HOLD_ROUNDS
         self._begin(at)
 
     def _begin(self, at: float) -> None:
@@ -68,7 +68,7 @@ class Level:
             self.limit = self._before[0]
             self._before = None
             self._doubling, self._rises = False, not self._rises
-            self._resting = REST_ROUNDS
+            self._resting = HOLD_ROUNDS
         elif self._resting:
             self._resting -= 1
         else:
@@ -76,7 +76,7 @@ class Level:
             self.limit = self._stepped()
 
     def _paid(self, level: int, throughput: float, now: float) -> bool:
-        return now / throughput - 1 >= WORTH * (self.limit / level - 1)
+        return now / throughput - 1 >= MIN_GAIN * (self.limit / level - 1)
 
     def _stepped(self) -> int:
         step = self.limit if self._doubling else max(1, round(self.limit * STEP))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import exp, inf
 
-from processor.ratelimit.estimator.decaying_value import Fading
-from processor.ratelimit.estimator.send_history import JITTER_S, SPREAD_S, WINDOW_S
+from processor.ratelimit.estimator.decaying_value import DecayingValue
+from processor.ratelimit.estimator.send_history import LATENCY_JITTER_S, ORDER_CERTAIN_S, WINDOW_S
 
-EVEN = 0.999
+PACING_SHARE = 0.999
 """Even pacing stays this little under the limit: what arrives in a minute was sent in up to 60.1 s."""
 
-CREDIT_S = 0.25
+BURST_TOLERANCE_S = 0.25
 """Time left unused that may be made up for: late timers, and waits for another limit. A second's bucket bears it."""
 
 _LONG_S = 5.0
@@ -21,10 +21,10 @@ _SLOWEST = 6.0
 _SLOWER_HALVES_S = 10 * WINDOW_S
 
 
-class Pace:
+class Pacer:
     def __init__(self) -> None:
         self._free_at = -inf
-        self._slower = Fading(_SLOWER_HALVES_S)
+        self._slower = DecayingValue(_SLOWER_HALVES_S)
         """By how many e-folds the pace is slower than the limit."""
 
     def at(self, cost: float, limit: float, *, careful: bool) -> float:
@@ -32,16 +32,16 @@ class Pace:
         full waits until it is, even where the last request arrived late and this one does not."""
         share_s = cost * WINDOW_S / limit
         if not careful:
-            return self._free_at + (CREDIT_S + JITTER_S if share_s > _LONG_S else 0.0)
-        beyond_s = share_s + CREDIT_S + SPREAD_S - 1.0
+            return self._free_at + (BURST_TOLERANCE_S + LATENCY_JITTER_S if share_s > _LONG_S else 0.0)
+        beyond_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - 1.0
         if beyond_s <= 0:
             return self._free_at
-        return self._free_at + (beyond_s if beyond_s <= CREDIT_S else CREDIT_S + JITTER_S)
+        return self._free_at + (beyond_s if beyond_s <= BURST_TOLERANCE_S else BURST_TOLERANCE_S + LATENCY_JITTER_S)
 
     def went(self, cost: float, limit: float, now: float) -> None:
-        share_s = cost * WINDOW_S / (EVEN * limit) * exp(self._slower.value(now))
+        share_s = cost * WINDOW_S / (PACING_SHARE * limit) * exp(self._slower.value(now))
         # What goes earlier than that, in a burst, is not owed.
-        credit_s = 0.0 if self._free_at == -inf else CREDIT_S
+        credit_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
         self._free_at = min(now, max(self._free_at, now - credit_s)) + share_s
 
     def give_back(self, cost: float, limit: float) -> None:

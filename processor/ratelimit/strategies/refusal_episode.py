@@ -28,7 +28,7 @@ _SETTLED_S = 0.5
 """After a refusal, until all others have come that went with it."""
 
 
-class Lesson:
+class RefusalEpisode:
     """The requests that went since the last lesson, and which of them were refused. Times are seconds."""
 
     def __init__(self, since: float = -inf) -> None:

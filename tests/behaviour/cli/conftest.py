@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from processor.cli.main import main
+from processor.cli import main
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import KEY, Ended, Server, Shell
 

@@ -13,7 +13,7 @@ import pytest
 
 from processor.cli.main import options
 from processor.simulator.rate_limit_headers import Dialect
-from processor.simulator.rate_limiter import KINDS
+from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Auth
 from tests.support.cli_world import KEY, Ended, Shell, asks, free_port
 
@@ -105,7 +105,7 @@ def test_a_port_that_is_taken_is_one_line(inside: Run) -> None:
 
 @pytest.mark.parametrize(
     ("flag", "known"),
-    [(options.Kind, KINDS), (options.Dialect, get_args(Dialect)), (options.ServerAuth, get_args(Auth))],
+    [(options.Kind, LIMITER_KINDS), (options.Dialect, get_args(Dialect)), (options.ServerAuth, get_args(Auth))],
     ids=["kind", "dialect", "auth"],
 )
 def test_its_flags_know_what_the_simulator_knows(flag: object, known: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import pytest
 
-from processor.input.job_file import Source
+from processor.input.job_file import JobFile
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import Ended, Server, Shell, ask, asks, free_port
@@ -135,13 +135,13 @@ def test_a_job_file_that_can_be_read_no_further_ends_the_run_in_order(
     """A bad sector: some chunks of it are read, after all of them were counted."""
     shell.write("jobs.jsonl", *asks(2000))
 
-    async def chunks(source: Source) -> AsyncIterator[bytes]:
+    async def chunks(source: JobFile) -> AsyncIterator[bytes]:
         with source._reading():
             for chunk in (b"\n", json.dumps(ask("a")).encode() + b"\n")[:readable]:
                 yield chunk
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Source, "_chunks", chunks)
+    monkeypatch.setattr(JobFile, "_chunks", chunks)
     ended = inside("jobs.jsonl", "--out", "r.jsonl", "--quiet")
     assert (ended.code, ended.error) == (code, "cannot read jobs.jsonl: input/output error")
     assert len(shell.rows("r.jsonl")) == len(server.asked) == readable - 1

@@ -16,7 +16,7 @@ import pytest
 
 from processor.core.models import JSON
 from processor.simulator.http_server import serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.request_parser import identity
 from processor.simulator.settings import SimulatorSettings
 
@@ -35,7 +35,7 @@ class Campaign:
     """One job file, and what has become of it."""
 
     folder: Path
-    provider: Provider
+    provider: SimulatedProvider
     base_url: str
     jobs: int
     in_flight: list[int] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Campaign:
 
 
 async def campaign(folder: Path, jobs: int, kills: int) -> Campaign:
-    provider = Provider(SETTINGS)
+    provider = SimulatedProvider(SETTINGS)
     server = await serve(provider)
     one = Campaign(folder, provider, server.base_url, jobs)
     try:

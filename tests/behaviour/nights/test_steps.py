@@ -12,23 +12,23 @@ from random import Random
 
 import pytest
 
-from processor.retry.policy import Policy
-from processor.scheduler import Terms
-from processor.simulator.fault_injecting_storage import Fault, Killed, Plan, nth, refusal
+from processor.retry.policy import RetryPolicy
+from processor.scheduler import RunOptions
+from processor.simulator.fault_injecting_storage import FaultPlan, Killed, StorageFault, fail_at_step, refusal
 from processor.simulator.faults import Faults
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
 from tests.support.pipeline_world import OUT, QUICK, Ran, World, kill_at
 
-FAULTS: dict[str, Callable[[], Fault]] = {
-    "no_space": lambda: Fault(refusal(errno.ENOSPC)),
-    "half_written_no_space": lambda: Fault(refusal(errno.ENOSPC), 0.5),
-    "io_error": lambda: Fault(refusal(errno.EIO)),
-    "read_only": lambda: Fault(refusal(errno.EROFS)),
-    "short_write": lambda: Fault(None, 0.5),
-    "killed": lambda: Fault(Killed()),
-    "killed_when_done": lambda: Fault(Killed(), 1.0),
-    "power_lost": lambda: Fault(Killed(), 0.5),
+FAULTS: dict[str, Callable[[], StorageFault]] = {
+    "no_space": lambda: StorageFault(refusal(errno.ENOSPC)),
+    "half_written_no_space": lambda: StorageFault(refusal(errno.ENOSPC), 0.5),
+    "io_error": lambda: StorageFault(refusal(errno.EIO)),
+    "read_only": lambda: StorageFault(refusal(errno.EROFS)),
+    "short_write": lambda: StorageFault(None, 0.5),
+    "killed": lambda: StorageFault(Killed()),
+    "killed_when_done": lambda: StorageFault(Killed(), 1.0),
+    "power_lost": lambda: StorageFault(Killed(), 0.5),
 }
 
 
@@ -56,8 +56,8 @@ class Play:
         self.world = World(settings)
         self.audit = audit.Audit(self.world)
 
-    def run(self, file: JobFile, *, disk: Plan | None = None, fails: bool = False, killed_s: float = 1e9) -> Ran:
-        terms = Terms(policy=Policy(max_attempts=2), resend_changed=True, retry_failed=True)
+    def run(self, file: JobFile, *, disk: FaultPlan | None = None, fails: bool = False, killed_s: float = 1e9) -> Ran:
+        terms = RunOptions(policy=RetryPolicy(max_attempts=2), resend_changed=True, retry_failed=True)
         asked = audit.Terms(
             concurrency=3,
             max_attempts=2,
@@ -82,7 +82,9 @@ def every_step(kind: str) -> Iterator[tuple[int, Play, Ran]]:
     for step in range(1, 1000):
         play = Play()
         play.run(FIRST, killed_s=4.0)
-        ran = play.run(SECOND, disk=nth(step, FAULTS[kind]()), fails="killed" not in kind and kind != "power_lost")
+        ran = play.run(
+            SECOND, disk=fail_at_step(step, FAULTS[kind]()), fails="killed" not in kind and kind != "power_lost"
+        )
         yield step, play, ran
         if ran.steps < step:
             return

@@ -12,10 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core.errors import OutputError
-from processor.output.results_file import Journal
+from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode
 from processor.output.sink import FsyncMode
-from processor.simulator.fault_injecting_storage import Fault, Killed, MemoryDisk, Plan, Platter, nth, refusal
+from processor.simulator.fault_injecting_storage import (
+    DiskState,
+    FaultInjectingStorage,
+    FaultPlan,
+    Killed,
+    StorageFault,
+    fail_at_step,
+    refusal,
+)
 from processor.simulator.virtual_clock import inline, run
 from tests.support.results_samples import (
     DAMAGED,
@@ -50,17 +58,17 @@ BEFORE = {
 class World:
     """A disk, a provider and a job file, over several runs."""
 
-    platter: Platter
+    platter: DiskState
     provider: Provider
     at_once: int = 3
     fsync: FsyncMode = "interval"
 
-    def run(self, plan: Plan | None = None) -> tuple[SmallRun, MemoryDisk, BaseException | None]:
+    def run(self, plan: FaultPlan | None = None) -> tuple[SmallRun, FaultInjectingStorage, BaseException | None]:
         small = SmallRun(JOBS, self.provider, at_once=self.at_once, resend=True)
-        disk = MemoryDisk(self.platter, plan)
+        disk = FaultInjectingStorage(self.platter, plan)
 
         async def main():
-            await small(Journal(OUT, disk=disk, offload=inline, fsync=self.fsync))
+            await small(ResultsFile(OUT, disk=disk, offload=inline, fsync=self.fsync))
 
         try:
             run(main())
@@ -70,13 +78,13 @@ class World:
 
 
 def world(before: dict = BEFORE, **more) -> World:
-    made = World(Platter(), Provider(refuses=["d"]), **more)
+    made = World(DiskState(), Provider(refuses=["d"]), **more)
     for path, data in before.items():
         made.platter.put(path, data)
     return made
 
 
-def check(platter: Platter) -> None:
+def check(platter: DiskState) -> None:
     """Promise 1, read from the files alone."""
     replies, failures = rows(platter.contents(OUT)), rows(platter.contents(ERRORS))
     answered = {row["custom_id"]: row for row in replies}
@@ -94,15 +102,15 @@ def check(platter: Platter) -> None:
 
 
 FAULTS = {
-    "no space": lambda: Fault(refusal(errno.ENOSPC)),
-    "no space after a part": lambda: Fault(refusal(errno.ENOSPC), 0.6),
-    "input/output error": lambda: Fault(refusal(errno.EIO)),
-    "done, but told otherwise": lambda: Fault(refusal(errno.EIO), 1.0),
-    "read only": lambda: Fault(refusal(errno.EROFS)),
-    "short write": lambda: Fault(None, 0.5),
-    "killed before": lambda: Fault(Killed()),
-    "killed in the middle": lambda: Fault(Killed(), 0.5),
-    "killed after": lambda: Fault(Killed(), 1.0),
+    "no space": lambda: StorageFault(refusal(errno.ENOSPC)),
+    "no space after a part": lambda: StorageFault(refusal(errno.ENOSPC), 0.6),
+    "input/output error": lambda: StorageFault(refusal(errno.EIO)),
+    "done, but told otherwise": lambda: StorageFault(refusal(errno.EIO), 1.0),
+    "read only": lambda: StorageFault(refusal(errno.EROFS)),
+    "short write": lambda: StorageFault(None, 0.5),
+    "killed before": lambda: StorageFault(Killed()),
+    "killed in the middle": lambda: StorageFault(Killed(), 0.5),
+    "killed after": lambda: StorageFault(Killed(), 1.0),
 }
 
 
@@ -112,7 +120,7 @@ def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault
     steps = 0
     for step in range(1, 1000):
         night = world(before)
-        small, disk, error = night.run(nth(step, FAULTS[fault]()))
+        small, disk, error = night.run(fail_at_step(step, FAULTS[fault]()))
         if disk.steps < step:
             break
         steps += 1
@@ -136,7 +144,7 @@ def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault
 def test_every_step_fails_once_with_power_lost_at_it():
     for step in range(1, 1000):
         night = world(fsync="always")
-        small, disk, _ = night.run(nth(step, Fault(Killed(), 0.5)))
+        small, disk, _ = night.run(fail_at_step(step, StorageFault(Killed(), 0.5)))
         if disk.steps < step:
             return
         night.platter.lose_power(Random(step))
@@ -154,7 +162,7 @@ def test_seeded_runs_of_faults_kills_and_power_cuts_end_with_everything_right(se
     for _ in range(chance.randint(1, 6)):
         rate = chance.choice((0.01, 0.05, 0.2))
 
-        def plan(step: int, operation: str, rate=rate) -> Fault | None:
+        def plan(step: int, operation: str, rate=rate) -> StorageFault | None:
             return chance.choice(list(FAULTS.values()))() if chance.random() < rate else None
 
         small, _, _ = night.run(plan)
@@ -173,20 +181,20 @@ def test_seeded_runs_of_faults_kills_and_power_cuts_end_with_everything_right(se
 
 
 def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
-    async def main(disk: MemoryDisk, written: list[tuple[float, str]]):
-        journal = Journal(OUT, disk=disk, offload=inline, fsync_interval_s=1.0)
+    async def main(disk: FaultInjectingStorage, written: list[tuple[float, str]]):
+        journal = ResultsFile(OUT, disk=disk, offload=inline, fsync_interval_s=1.0)
         for number in range(100):
             await journal.append(reply(str(number)))
             written.append((asyncio.get_running_loop().time(), str(number)))
             await asyncio.sleep(0.07)
 
     for step in range(20, 100, 9):
-        platter = Platter()
+        platter = DiskState()
         written: list[tuple[float, str]] = []
         with pytest.raises(Killed):
-            run(main(MemoryDisk(platter, nth(step, Fault(Killed()))), written))
+            run(main(FaultInjectingStorage(platter, fail_at_step(step, StorageFault(Killed()))), written))
         platter.lose_power(Random(step))
-        journal = Journal(OUT, disk=MemoryDisk(platter), offload=inline)
+        journal = ResultsFile(OUT, disk=FaultInjectingStorage(platter), offload=inline)
         end = written[-1][0]
         kept = {name for _, name in written if journal.ledger.attempts(name)}
         assert {name for at, name in written if at <= end - 1.01} <= kept
@@ -213,10 +221,10 @@ def test_the_disk_in_memory_would_notice_a_missing_fsync():
     """Without it, whole nights of lost power above would show nothing."""
     lost = 0
     for seed in range(20):
-        platter = Platter()
+        platter = DiskState()
 
         async def main(platter=platter):
-            journal = Journal(OUT, disk=MemoryDisk(platter), offload=inline, fsync="never")
+            journal = ResultsFile(OUT, disk=FaultInjectingStorage(platter), offload=inline, fsync="never")
             for number in range(5):
                 await journal.append(reply(str(number)))
 

@@ -9,13 +9,20 @@ from random import Random
 
 import pytest
 
-from processor.output.storage import Disk, RealDisk
-from processor.simulator.fault_injecting_storage import Fault, Killed, MemoryDisk, Platter, nth, refusal
+from processor.output.storage import LocalStorage, Storage
+from processor.simulator.fault_injecting_storage import (
+    DiskState,
+    FaultInjectingStorage,
+    Killed,
+    StorageFault,
+    fail_at_step,
+    refusal,
+)
 
 
 @pytest.fixture(params=["real", "in memory"])
-def place(request, tmp_path) -> tuple[Disk, Path]:
-    return (RealDisk(), tmp_path) if request.param == "real" else (MemoryDisk(Platter()), Path("/out"))
+def place(request, tmp_path) -> tuple[Storage, Path]:
+    return (LocalStorage(), tmp_path) if request.param == "real" else (FaultInjectingStorage(DiskState()), Path("/out"))
 
 
 def test_what_is_appended_is_read_and_cut(place):
@@ -97,11 +104,11 @@ def test_a_full_device_is_told_by_the_real_disk():
     finally:
         os.close(fd)
     with pytest.raises(OSError, match="not a regular file"):
-        RealDisk().open(Path("/dev/full"), "append")
+        LocalStorage().open(Path("/dev/full"), "append")
 
 
 def test_a_write_in_place_that_comes_out_short_is_an_error(tmp_path, monkeypatch):
-    file = RealDisk().open(tmp_path / "s", "update")
+    file = LocalStorage().open(tmp_path / "s", "update")
     monkeypatch.setattr(os, "pwrite", lambda *_: 1)
     with pytest.raises(OSError, match="No space left"):
         file.write_at(0, b"abc")
@@ -111,7 +118,7 @@ def test_a_write_in_place_that_comes_out_short_is_an_error(tmp_path, monkeypatch
 # ---------------------------------------------------------------- only in memory
 
 
-def write(disk: MemoryDisk, path: Path, data: bytes, *, sync: bool = False) -> None:
+def write(disk: FaultInjectingStorage, path: Path, data: bytes, *, sync: bool = False) -> None:
     file = disk.open(path, "append")
     file.write(data)
     if sync:
@@ -119,23 +126,23 @@ def write(disk: MemoryDisk, path: Path, data: bytes, *, sync: bool = False) -> N
 
 
 def test_a_killed_process_leaves_what_it_wrote_and_touches_nothing_more():
-    platter, path = Platter(), Path("/out/f")
-    disk = MemoryDisk(platter, nth(3, Fault(Killed(), 0.5)))
+    platter, path = DiskState(), Path("/out/f")
+    disk = FaultInjectingStorage(platter, fail_at_step(3, StorageFault(Killed(), 0.5)))
     write(disk, path, b"before")
     with pytest.raises(Killed):
         disk.open(path, "append")
     with pytest.raises(OSError):
         disk.open(path, "append")
     assert platter.contents(path) == b"before"
-    file = MemoryDisk(platter).open(path, "update")
+    file = FaultInjectingStorage(platter).open(path, "update")
     assert file.lock()
 
 
 def test_a_lock_ends_with_its_process():
-    platter, path = Platter(), Path("/out/s")
-    disk = MemoryDisk(platter, nth(3, Fault(Killed())))
+    platter, path = DiskState(), Path("/out/s")
+    disk = FaultInjectingStorage(platter, fail_at_step(3, StorageFault(Killed())))
     assert disk.open(path, "update").lock()
-    other = MemoryDisk(platter).open(path, "update")
+    other = FaultInjectingStorage(platter).open(path, "update")
     assert not other.lock()
     with pytest.raises(Killed):
         disk.sync_folder(path)
@@ -145,8 +152,8 @@ def test_a_lock_ends_with_its_process():
 def test_lost_power_keeps_what_was_synced_and_some_of_the_rest():
     kept = set()
     for seed in range(40):
-        platter, path = Platter(), Path("/out/f")
-        disk = MemoryDisk(platter)
+        platter, path = DiskState(), Path("/out/f")
+        disk = FaultInjectingStorage(platter)
         write(disk, path, b"safe", sync=True)
         disk.sync_folder(path)
         write(disk, path, b"perhaps")
@@ -161,8 +168,8 @@ def test_lost_power_keeps_what_was_synced_and_some_of_the_rest():
 def test_lost_power_forgets_names_whose_folder_was_not_synced():
     found = set()
     for seed in range(20):
-        platter, path = Platter(), Path("/out/f")
-        write(MemoryDisk(platter), path, b"x", sync=True)
+        platter, path = DiskState(), Path("/out/f")
+        write(FaultInjectingStorage(platter), path, b"x", sync=True)
         platter.lose_power(Random(seed))
         found.add(platter.contents(path))
     assert found == {None, b"x"}
@@ -171,31 +178,33 @@ def test_lost_power_forgets_names_whose_folder_was_not_synced():
 def test_a_change_in_the_middle_is_there_or_not():
     found = set()
     for seed in range(20):
-        platter, path = Platter(), Path("/out/s")
+        platter, path = DiskState(), Path("/out/s")
         platter.put(path, b"old")
-        MemoryDisk(platter).open(path, "update").write_at(0, b"new")
+        FaultInjectingStorage(platter).open(path, "update").write_at(0, b"new")
         platter.lose_power(Random(seed))
         found.add(platter.contents(path))
     assert found == {b"old", b"new"}
 
 
 def test_a_full_disk_takes_what_fits_and_then_nothing():
-    platter = Platter(capacity_bytes=5)
-    file = MemoryDisk(platter).open(Path("/out/f"), "append")
+    platter = DiskState(capacity_bytes=5)
+    file = FaultInjectingStorage(platter).open(Path("/out/f"), "append")
     assert file.write(b"abcdefgh") == 5
     with pytest.raises(OSError) as caught:
         file.write(b"fgh")
     assert caught.value.errno == errno.ENOSPC
-    assert MemoryDisk(platter).free_bytes(Path("/out/f")) == 0
+    assert FaultInjectingStorage(platter).free_bytes(Path("/out/f")) == 0
 
 
 def test_a_fault_may_do_part_of_a_write_first():
-    platter = Platter()
-    disk = MemoryDisk(platter, lambda _, operation: Fault(refusal(errno.EIO), 0.5) if operation == "write" else None)
+    platter = DiskState()
+    disk = FaultInjectingStorage(
+        platter, lambda _, operation: StorageFault(refusal(errno.EIO), 0.5) if operation == "write" else None
+    )
     with pytest.raises(OSError, match="Input/output"):
         write(disk, Path("/out/f"), b"abcd")
     assert platter.contents(Path("/out/f")) == b"ab"
-    state = MemoryDisk(platter, nth(2, Fault(None, 0.5))).open(Path("/out/s"), "update")
+    state = FaultInjectingStorage(platter, fail_at_step(2, StorageFault(None, 0.5))).open(Path("/out/s"), "update")
     with pytest.raises(OSError, match="No space left"):
         state.write_at(0, b"abcd")
     assert platter.contents(Path("/out/s")) == b"ab"

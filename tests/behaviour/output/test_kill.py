@@ -22,7 +22,7 @@ RUN = """
 import asyncio, sys
 from pathlib import Path
 from tests.support.results_samples import Provider, SmallRun
-from processor.output.results_file import Journal
+from processor.output.results_file import ResultsFile
 
 class Told(SmallRun):
     async def _work(self, journal, name, request, line):
@@ -30,7 +30,7 @@ class Told(SmallRun):
         await super()._work(journal, name, request, line)
         print("written", name, flush=True)
 
-journal = Journal(Path(sys.argv[1]))
+journal = ResultsFile(Path(sys.argv[1]))
 print("billed", journal.maybe_billed, flush=True)
 jobs = [(f"job-{n}", f"request {n}") for n in range(int(sys.argv[2]))]
 asyncio.run(Told(jobs, Provider(fails={"job-7"}), at_once=int(sys.argv[3]))(journal))

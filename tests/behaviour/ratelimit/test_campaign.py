@@ -9,14 +9,14 @@ from random import Random
 
 import pytest
 
-from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.rate_limit_headers import Dialect
-from processor.simulator.rate_limiter import Kind, Referee
+from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from tests.support.limits_world import JITTER_S, TOKENS, Mode, World, at_random, evenly, jobs, limits
 
 MINUTES = 5.5
-HONEST: tuple[Kind, ...] = ("sliding", "minute", "second")
-KINDS: tuple[Kind, ...] = (*HONEST, "quantised")
+HONEST: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
+KINDS: tuple[LimiterKind, ...] = (*HONEST, "quantised")
 MODES: tuple[Mode, ...] = ("rpm", "tpm", "huge")
 LATENCIES_S = (0.2, 2.0, 15.0)
 PROMPT_S = 2.0
@@ -40,14 +40,14 @@ def promised_s(world: World, ideal_s: float) -> float:
     return 1.02 * ideal_s + 3 + (1 + LATE_S) * world.latency_s
 
 
-def evenly_s(costs: list[int], mode: Mode, rate: int, kind: Kind, ideal_s: float) -> float:
+def evenly_s(costs: list[int], mode: Mode, rate: int, kind: LimiterKind, ideal_s: float) -> float:
     """What even pacing needs, a little under the limit. In a window large jobs leave gaps for everybody."""
     limit = rate if mode == "rpm" else rate * TOKENS
     pauses_s = 5 if kind == "quantised" else 2
     return max(60 * sum(costs) / limit * 1.01, 1.07 * ideal_s if mode == "huge" and kind == "sliding" else 0) + pauses_s
 
 
-def jitters_s(costs: list[int], mode: Mode, rate: int, kind: Kind) -> float:
+def jitters_s(costs: list[int], mode: Mode, rate: int, kind: LimiterKind) -> float:
     """What no client can avoid: a bucket of one second must be full for a request that is as large as it, and that
     the last one arrived late shows to nobody."""
     if kind not in ("second", "quantised"):
@@ -56,12 +56,12 @@ def jitters_s(costs: list[int], mode: Mode, rate: int, kind: Kind) -> float:
     return 1.05 * JITTER_S * sum(cost > second * (1 - JITTER_S) for cost in costs)
 
 
-def used(referee: Referee, mode: Mode, from_s: float, to_s: float) -> float:
+def used(referee: ServerRateLimiter, mode: Mode, from_s: float, to_s: float) -> float:
     """A minute, on average."""
     return referee.log.spent("requests" if mode == "rpm" else "tokens", from_s, to_s) / (to_s - from_s) * 60
 
 
-def check(kind: Kind, mode: Mode, rate: int, latency_s: float, *, dialect: Dialect = "openai") -> None:
+def check(kind: LimiterKind, mode: Mode, rate: int, latency_s: float, *, dialect: Dialect = "openai") -> None:
     costs = jobs(mode, rate, int(MINUTES * rate))
     rpm, tpm = limits(mode, rate)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, dialect=dialect).run(costs)
@@ -79,13 +79,13 @@ def check(kind: Kind, mode: Mode, rate: int, latency_s: float, *, dialect: Diale
 )
 @pytest.mark.parametrize("mode", ["rpm", "tpm", pytest.param("huge", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_limit_is_used_and_never_exceeded(kind: Kind, mode: Mode, rate: int, latency_s: float) -> None:
+def test_the_limit_is_used_and_never_exceeded(kind: LimiterKind, mode: Mode, rate: int, latency_s: float) -> None:
     check(kind, mode, rate, latency_s)
 
 
 @pytest.mark.parametrize(("mode", "rate"), [("rpm", 60), ("tpm", 60), ("huge", 300)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_and_large_jobs_fare_no_worse(kind: Kind, mode: Mode, rate: int) -> None:
+def test_few_and_large_jobs_fare_no_worse(kind: LimiterKind, mode: Mode, rate: int) -> None:
     check(kind, mode, rate, 2.0)
 
 
@@ -93,7 +93,7 @@ def test_few_and_large_jobs_fare_no_worse(kind: Kind, mode: Mode, rate: int) -> 
 @pytest.mark.parametrize("latency_s", LATENCIES_S)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_limit_is_used_at_three_thousand_a_minute(kind: Kind, mode: Mode, latency_s: float) -> None:
+def test_the_limit_is_used_at_three_thousand_a_minute(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     check(kind, mode, 3000, latency_s)
 
 
@@ -101,7 +101,7 @@ def test_the_limit_is_used_at_three_thousand_a_minute(kind: Kind, mode: Mode, la
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_hour_keeps_to_it(kind: Kind, mode: Mode, latency_s: float) -> None:
+def test_a_whole_hour_keeps_to_it(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     costs = jobs(mode, 300, 60 * 300)
     rpm, tpm = limits(mode, 300)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s).run(costs)
@@ -114,13 +114,13 @@ def test_a_whole_hour_keeps_to_it(kind: Kind, mode: Mode, latency_s: float) -> N
 
 @pytest.mark.parametrize("dialect", ["anthropic", "azure"])
 @pytest.mark.parametrize("kind", ["sliding", "minute"])
-def test_every_dialect_is_understood(kind: Kind, dialect: Dialect) -> None:
+def test_every_dialect_is_understood(kind: LimiterKind, dialect: Dialect) -> None:
     check(kind, "tpm", 60, 0.2, dialect=dialect)
 
 
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", HONEST)
-def test_what_one_minute_holds_goes_at_once_where_the_server_allows_it(kind: Kind, latency_s: float) -> None:
+def test_what_one_minute_holds_goes_at_once_where_the_server_allows_it(kind: LimiterKind, latency_s: float) -> None:
     world = World(rpm=300, tpm=None, kind=kind, latency_s=latency_s).run([1] * 300)
     assert world.refused == 0
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 300))
@@ -128,7 +128,9 @@ def test_what_one_minute_holds_goes_at_once_where_the_server_allows_it(kind: Kin
 
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_configured_limits_they_are_learned_from_the_first_response(kind: Kind, latency_s: float) -> None:
+def test_without_configured_limits_they_are_learned_from_the_first_response(
+    kind: LimiterKind, latency_s: float
+) -> None:
     world = World(rpm=300, tpm=None, kind=kind, latency_s=latency_s, settings=LimitSettings()).run([1] * 1650)
     assert world.refused <= (16 if kind == "quantised" else 3)
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 1650)) + 4
@@ -145,7 +147,7 @@ def test_without_configured_limits_they_are_learned_from_the_first_response(kind
 )
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", KINDS)
-def test_limits_on_requests_and_tokens_hold_together(kind: Kind, latency_s: float, rpm: int, tpm: int) -> None:
+def test_limits_on_requests_and_tokens_hold_together(kind: LimiterKind, latency_s: float, rpm: int, tpm: int) -> None:
     costs = jobs("tpm", 300, 1650)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s).run(costs)
     assert world.refused <= (16 if kind == "quantised" else 0)
@@ -159,7 +161,7 @@ def test_limits_on_requests_and_tokens_hold_together(kind: Kind, latency_s: floa
 @pytest.mark.parametrize("rate", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_silent_server_is_paced_and_no_window_holds_more(kind: Kind, mode: Mode, rate: int) -> None:
+def test_a_silent_server_is_paced_and_no_window_holds_more(kind: LimiterKind, mode: Mode, rate: int) -> None:
     costs = jobs(mode, rate, int(MINUTES * rate))
     rpm, tpm = limits(mode, rate)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=2.0, dialect="none").run(costs)
@@ -173,7 +175,7 @@ def test_a_silent_server_is_paced_and_no_window_holds_more(kind: Kind, mode: Mod
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_eighteen_hundred_jobs_at_six_hundred_a_minute_without_one_refusal(kind: Kind) -> None:
+def test_eighteen_hundred_jobs_at_six_hundred_a_minute_without_one_refusal(kind: LimiterKind) -> None:
     world = World(rpm=600, tpm=None, kind=kind, dialect="none").run([1] * 1800)
     assert world.refused == 0
     assert world.referee.log.fullest_window("requests") <= 600
@@ -185,10 +187,10 @@ def test_eighteen_hundred_jobs_at_six_hundred_a_minute_without_one_refusal(kind:
 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lower_limit_is_a_ceiling_without_bursts(kind: Kind, mode: Mode) -> None:
+def test_a_lower_limit_is_a_ceiling_without_bursts(kind: LimiterKind, mode: Mode) -> None:
     costs = jobs(mode, 300, 900)
     rpm, tpm = limits(mode, 600)
-    asked = LaneLimits(rpm=300 if rpm else None, tpm=300 * TOKENS if tpm else None)
+    asked = RateLimits(rpm=300 if rpm else None, tpm=300 * TOKENS if tpm else None)
     world = World(rpm=rpm, tpm=tpm, kind=kind, settings=LimitSettings(default=asked)).run(costs)
     log, resource = world.referee.log, "requests" if rpm else "tokens"
     ceiling = 300 if rpm else 300 * TOKENS
@@ -199,8 +201,8 @@ def test_a_lower_limit_is_a_ceiling_without_bursts(kind: Kind, mode: Mode) -> No
 
 
 @pytest.mark.parametrize("kind", ["sliding", "minute"])
-def test_a_limit_that_differs_by_less_than_a_percent_is_the_servers(kind: Kind) -> None:
-    settings = LimitSettings(default=LaneLimits(rpm=298))
+def test_a_limit_that_differs_by_less_than_a_percent_is_the_servers(kind: LimiterKind) -> None:
+    settings = LimitSettings(default=RateLimits(rpm=298))
     world = World(rpm=300, tpm=None, kind=kind, settings=settings).run([1] * 900)
     assert world.refused == 0
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
@@ -208,8 +210,8 @@ def test_a_limit_that_differs_by_less_than_a_percent_is_the_servers(kind: Kind) 
 
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_higher_limit_gives_way_to_the_servers(kind: Kind, latency_s: float) -> None:
-    settings = LimitSettings(default=LaneLimits(rpm=3000))
+def test_a_higher_limit_gives_way_to_the_servers(kind: LimiterKind, latency_s: float) -> None:
+    settings = LimitSettings(default=RateLimits(rpm=3000))
     world = World(rpm=300, tpm=None, kind=kind, settings=settings, latency_s=latency_s).run([1] * 1650)
     assert world.refused <= 8
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 1650)) + 3
@@ -225,7 +227,9 @@ def change(rpm: int | None, tpm: int | None, at: float) -> list[tuple[float, obj
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_limit_that_is_halved_is_settled_on_within_two_windows(kind: Kind, mode: Mode, latency_s: float) -> None:
+def test_a_limit_that_is_halved_is_settled_on_within_two_windows(
+    kind: LimiterKind, mode: Mode, latency_s: float
+) -> None:
     rpm, tpm = limits(mode, 300)
     script = change(rpm and rpm // 2, tpm and tpm // 2, 100.0)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, script=script)  # type: ignore[arg-type]
@@ -237,7 +241,9 @@ def test_a_limit_that_is_halved_is_settled_on_within_two_windows(kind: Kind, mod
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_limit_that_is_doubled_is_settled_on_within_two_windows(kind: Kind, mode: Mode, latency_s: float) -> None:
+def test_a_limit_that_is_doubled_is_settled_on_within_two_windows(
+    kind: LimiterKind, mode: Mode, latency_s: float
+) -> None:
     rpm, tpm = limits(mode, 300)
     script = change(rpm and rpm * 2, tpm and tpm * 2, 100.0)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, script=script, settings=LimitSettings())  # type: ignore[arg-type]
@@ -251,7 +257,7 @@ def test_a_limit_that_is_doubled_is_settled_on_within_two_windows(kind: Kind, mo
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", HONEST)
 def test_another_program_that_takes_half_costs_few_refusals(
-    kind: Kind, mode: Mode, latency_s: float, since_s: float
+    kind: LimiterKind, mode: Mode, latency_s: float, since_s: float
 ) -> None:
     rpm, tpm = limits(mode, 300)
     others = evenly(150, since_s, 3000, tokens=TOKENS)
@@ -266,7 +272,7 @@ def test_another_program_that_takes_half_costs_few_refusals(
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", HONEST)
 def test_a_program_that_comes_and_goes_costs_few_refusals_too(
-    kind: Kind, mode: Mode, latency_s: float, seed: int
+    kind: LimiterKind, mode: Mode, latency_s: float, seed: int
 ) -> None:
     rpm, tpm = limits(mode, 300)
     others = at_random(150, 3000, seed, tokens=TOKENS)
@@ -288,7 +294,7 @@ def test_a_run_that_follows_another_waits_for_what_that_one_used() -> None:
 @pytest.mark.parametrize("ratio", [0.6, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (0.9, 1.15)), 1.5])
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", HONEST)
-def test_what_the_server_really_charges_is_learned(kind: Kind, latency_s: float, ratio: float) -> None:
+def test_what_the_server_really_charges_is_learned(kind: LimiterKind, latency_s: float, ratio: float) -> None:
     costs = jobs("tpm", 300, 1650)
     world = World(rpm=None, tpm=45_000, kind=kind, latency_s=latency_s, ratio=lambda _: ratio).run(costs)
     assert world.refused <= 0.01 * world.attempts
@@ -298,7 +304,7 @@ def test_what_the_server_really_charges_is_learned(kind: Kind, latency_s: float,
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_charges_that_vary_cost_few_refusals(kind: Kind) -> None:
+def test_charges_that_vary_cost_few_refusals(kind: LimiterKind) -> None:
     def ratio(rng: Random) -> float:
         return rng.uniform(0.7, 1.3)
 
@@ -311,7 +317,7 @@ def test_charges_that_vary_cost_few_refusals(kind: Kind) -> None:
 
 @pytest.mark.parametrize("latency_s", PROMPT)
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_slots_change_nothing_but_the_time(kind: Kind, latency_s: float) -> None:
+def test_few_slots_change_nothing_but_the_time(kind: LimiterKind, latency_s: float) -> None:
     world = World(rpm=300, tpm=None, kind=kind, latency_s=latency_s, concurrency=64).run([1] * 900)
     assert world.refused <= (9 if kind == "quantised" else 0)
 
@@ -323,7 +329,7 @@ def test_refusals_that_come_late_teach_the_same(latency_s: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_server_that_does_not_count_refused_requests(kind: Kind) -> None:
+def test_a_server_that_does_not_count_refused_requests(kind: LimiterKind) -> None:
     world = World(rpm=300, tpm=None, kind=kind, count_refused=False).run([1] * 900)
     assert world.refused <= (9 if kind == "quantised" else 0)
     assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
@@ -339,7 +345,7 @@ def poor_line(rng: Random) -> float:
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_requests_that_arrive_late_cost_few_refusals_and_no_burst(
-    kind: Kind, mode: Mode, minutes: float, seed: int
+    kind: LimiterKind, mode: Mode, minutes: float, seed: int
 ) -> None:
     costs = jobs(mode, 300, int(300 * minutes))
     rpm, tpm = limits(mode, 300)
@@ -351,7 +357,7 @@ def test_requests_that_arrive_late_cost_few_refusals_and_no_burst(
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_first_in_is_first_out_whatever_the_sizes(kind: Kind) -> None:
+def test_first_in_is_first_out_whatever_the_sizes(kind: LimiterKind) -> None:
     costs = jobs("huge", 300, 600)
     world = World(rpm=None, tpm=300 * TOKENS, kind=kind).run(costs)
     assert world.refused == 0

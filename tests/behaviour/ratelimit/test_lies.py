@@ -12,11 +12,11 @@ import pytest
 
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.settings import LimitSettings
-from processor.simulator.rate_limiter import Kind, Referee
+from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.virtual_clock import VirtualLoop
 from tests.support.limits_world import Mode, Says, World, jobs, limits
 
-HONEST: tuple[Kind, ...] = ("sliding", "minute", "second")
+HONEST: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 RATE, MINUTES = 120, 5.5
 COUNT = int(RATE * MINUTES)
 EVENLY_S = 60 * MINUTES * 1.01 + 2
@@ -49,7 +49,7 @@ def meanwhile(since: float, until: float, says: Says) -> Says:
     return lambda at, headers: says(at, headers) if since <= at < until else headers
 
 
-def world(kind: Kind, latency_s: float, mode: Mode = "rpm", **more: object) -> World:
+def world(kind: LimiterKind, latency_s: float, mode: Mode = "rpm", **more: object) -> World:
     rpm, tpm = limits(mode, RATE)
     ran = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, **more)  # type: ignore[arg-type]
     return ran.run(jobs(mode, RATE, COUNT))
@@ -65,18 +65,18 @@ def is_paced(ran: World, *, within: float = 1.0) -> None:
 
 
 @on_every_server
-def test_more_that_remains_than_the_limit_is_not_believed(kind: Kind, latency_s: float) -> None:
+def test_more_that_remains_than_the_limit_is_not_believed(kind: LimiterKind, latency_s: float) -> None:
     is_paced(world(kind, latency_s, says=put(remaining_requests=10_000)))
 
 
 @on_every_server
-def test_nor_for_half_a_minute(kind: Kind, latency_s: float) -> None:
+def test_nor_for_half_a_minute(kind: LimiterKind, latency_s: float) -> None:
     is_paced(world(kind, latency_s, says=meanwhile(100, 130, put(remaining_requests=10_000))))
 
 
 @pytest.mark.parametrize("reset", ["2020-01-01T00:00:00Z", "0s", "-5", "soon", "9999h"])
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_reset_that_makes_no_sense_changes_nothing(kind: Kind, reset: str) -> None:
+def test_a_reset_that_makes_no_sense_changes_nothing(kind: LimiterKind, reset: str) -> None:
     ran = world(kind, 2.0, says=put(reset_requests=reset))
     is_paced(ran)
     assert ran.last_s <= 1.02 * ran.referee.ideal_s([1] * COUNT) + 6
@@ -86,7 +86,7 @@ def test_a_reset_that_makes_no_sense_changes_nothing(kind: Kind, reset: str) -> 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @on_every_server
 def test_limits_of_nothing_in_the_middle_of_a_run_do_not_stop_it(
-    kind: Kind, latency_s: float, mode: Mode, nothing: int
+    kind: LimiterKind, latency_s: float, mode: Mode, nothing: int
 ) -> None:
     what = "requests" if mode == "rpm" else "tokens"
     lie = put(**{f"limit_{what}": nothing, f"remaining_{what}": nothing})
@@ -95,7 +95,9 @@ def test_limits_of_nothing_in_the_middle_of_a_run_do_not_stop_it(
 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @on_every_server
-def test_nothing_that_remains_for_three_minutes_does_not_stop_it(kind: Kind, latency_s: float, mode: Mode) -> None:
+def test_nothing_that_remains_for_three_minutes_does_not_stop_it(
+    kind: LimiterKind, latency_s: float, mode: Mode
+) -> None:
     what = "requests" if mode == "rpm" else "tokens"
     ran = world(kind, latency_s, mode, says=meanwhile(60, 240, put(**{f"remaining_{what}": 0})))
     assert ran.refused <= 0.01 * ran.attempts
@@ -103,20 +105,20 @@ def test_nothing_that_remains_for_three_minutes_does_not_stop_it(kind: Kind, lat
 
 
 @on_every_server
-def test_nor_does_nothing_that_remains_ever(kind: Kind, latency_s: float) -> None:
+def test_nor_does_nothing_that_remains_ever(kind: LimiterKind, latency_s: float) -> None:
     ran = world(kind, latency_s, says=put(remaining_requests=0))
     assert ran.refused <= 0.01 * ran.attempts
     assert ran.last_s <= 1.4 * EVENLY_S
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_a_limit_that_slips_for_a_second_fails_no_job(kind: Kind) -> None:
+def test_a_limit_that_slips_for_a_second_fails_no_job(kind: LimiterKind) -> None:
     ran = world(kind, 0.2, "tpm", says=meanwhile(100, 101, put(limit_tokens=50, remaining_tokens=0)))
     is_paced(ran, within=4)
 
 
 @on_every_server
-def test_garbage_in_the_middle_changes_nothing(kind: Kind, latency_s: float) -> None:
+def test_garbage_in_the_middle_changes_nothing(kind: LimiterKind, latency_s: float) -> None:
     lie = put(limit_requests="NaN", remaining_requests="inf", reset_requests="'")
     is_paced(world(kind, latency_s, says=meanwhile(100, 160, lie)))
 
@@ -125,7 +127,7 @@ def test_garbage_in_the_middle_changes_nothing(kind: Kind, latency_s: float) -> 
 
 
 @on_every_server
-def test_headers_that_are_never_seen_again_leave_what_they_taught(kind: Kind, latency_s: float) -> None:
+def test_headers_that_are_never_seen_again_leave_what_they_taught(kind: LimiterKind, latency_s: float) -> None:
     is_paced(world(kind, latency_s, says=meanwhile(100, 1e9, lambda at, headers: {})))
 
 
@@ -138,17 +140,17 @@ def test_headers_that_are_never_seen_again_leave_what_they_taught(kind: Kind, la
     ],
 )
 @pytest.mark.parametrize("kind", HONEST)
-def test_where_nothing_is_said_of_what_remains_it_is_paced(kind: Kind, says: Says) -> None:
+def test_where_nothing_is_said_of_what_remains_it_is_paced(kind: LimiterKind, says: Says) -> None:
     is_paced(world(kind, 2.0, says=says))
 
 
 @on_every_server
-def test_what_remains_without_its_limit_is_used_with_the_configured_one(kind: Kind, latency_s: float) -> None:
+def test_what_remains_without_its_limit_is_used_with_the_configured_one(kind: LimiterKind, latency_s: float) -> None:
     is_paced(world(kind, latency_s, says=put(limit_requests=None, reset_requests=None)))
 
 
 @on_every_server
-def test_a_projects_limit_that_is_lower_than_the_models_holds(kind: Kind, latency_s: float) -> None:
+def test_a_projects_limit_that_is_lower_than_the_models_holds(kind: LimiterKind, latency_s: float) -> None:
     def says(at: float, headers: dict[str, str]) -> dict[str, str]:
         project = {f"{name[: -len('tokens')]}project-tokens": value for name, value in headers.items()}
         return put(limit_tokens=10**7, remaining_tokens=10**7)(at, project)
@@ -163,14 +165,14 @@ def test_a_projects_limit_that_is_lower_than_the_models_holds(kind: Kind, latenc
 
 @pytest.mark.parametrize("wait_s", [None, 0.0])
 @on_every_server
-def test_a_server_that_only_refuses_is_found_out(kind: Kind, latency_s: float, wait_s: float | None) -> None:
+def test_a_server_that_only_refuses_is_found_out(kind: LimiterKind, latency_s: float, wait_s: float | None) -> None:
     ran = world(kind, latency_s, dialect="none", waits=lambda _: wait_s, settings=LimitSettings(), concurrency=64)
     # The first lesson costs what is in flight.
     assert ran.refused <= 64 + 0.015 * ran.attempts
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_nor_does_it_help_to_name_another_limit(kind: Kind) -> None:
+def test_nor_does_it_help_to_name_another_limit(kind: LimiterKind) -> None:
     only_tokens: Says = lambda at, headers: put(limit_tokens=10**6, remaining_tokens=9 * 10**5)(at, {})  # noqa: E731
     ran = world(kind, 2.0, says=only_tokens, settings=LimitSettings(), concurrency=64)
     assert ran.refused <= 64 + 0.02 * ran.attempts
@@ -178,7 +180,7 @@ def test_nor_does_it_help_to_name_another_limit(kind: Kind) -> None:
 
 @pytest.mark.parametrize("wait_s", [None, 0.0])
 @pytest.mark.parametrize("kind", [*HONEST, "quantised"])
-def test_a_configured_limit_that_is_too_high_is_settled_on_in_silence(kind: Kind, wait_s: float | None) -> None:
+def test_a_configured_limit_that_is_too_high_is_settled_on_in_silence(kind: LimiterKind, wait_s: float | None) -> None:
     halved = [(100.0, lambda referee: referee.set_limits(100.0, rpm=RATE // 2))]
     ran = world(kind, 2.0, dialect="none", waits=lambda _: wait_s, script=halved)
     assert ran.refused <= 0.03 * ran.attempts
@@ -214,7 +216,7 @@ def test_refusals_by_chance_cost_minutes_and_not_hours(share: float, seed: int) 
 SLEPT_S = 3600.0
 
 
-def sleep(referee: Referee) -> None:
+def sleep(referee: ServerRateLimiter) -> None:
     """Our clock, too, has gone on."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
@@ -223,7 +225,7 @@ def sleep(referee: Referee) -> None:
 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @on_every_server
-def test_after_an_hours_sleep_there_is_no_storm(kind: Kind, latency_s: float, mode: Mode) -> None:
+def test_after_an_hours_sleep_there_is_no_storm(kind: LimiterKind, latency_s: float, mode: Mode) -> None:
     ran = world(kind, latency_s, mode, script=[(100.0, sleep)])
     # Two that are on their way then arrive together.
     assert ran.refused <= 1
@@ -232,7 +234,7 @@ def test_after_an_hours_sleep_there_is_no_storm(kind: Kind, latency_s: float, mo
 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", HONEST)
-def test_nor_where_our_clock_has_slept_too_and_the_servers_has_not(kind: Kind, mode: Mode) -> None:
+def test_nor_where_our_clock_has_slept_too_and_the_servers_has_not(kind: LimiterKind, mode: Mode) -> None:
     ran = world(kind, 2.0, mode, clock=lambda at: at if at < 100 else at + SLEPT_S)
     assert ran.refused <= 0.01 * ran.attempts
     assert ran.last_s - SLEPT_S <= 1.1 * EVENLY_S

@@ -9,15 +9,22 @@ from random import Random
 
 import pytest
 
-from processor.scheduler import Run, Terms
-from processor.simulator.fault_injecting_storage import PLENTY_BYTES, Fault, Killed, Plan, nth, refusal
+from processor.scheduler import RunOptions, Scheduler
+from processor.simulator.fault_injecting_storage import (
+    PLENTY_BYTES,
+    FaultPlan,
+    Killed,
+    StorageFault,
+    fail_at_step,
+    refusal,
+)
 from tests.support.pipeline_world import OUT, QUICK, During, Ran, World, ask
 
 JOBS = [ask(number) for number in range(60)]
 
 
 def when(at: float, do: Callable[[], None]) -> During:
-    def during(run: Run) -> None:
+    def during(run: Scheduler) -> None:
         asyncio.get_running_loop().call_at(at, do)
 
     return during
@@ -48,8 +55,8 @@ def test_a_full_disk_ends_the_run_and_after_room_is_made_it_goes_on() -> None:
 def test_a_disk_that_fails_in_the_middle_ends_the_run_at_once(operation: str) -> None:
     world, failing = World(QUICK), [False]
 
-    def plan(number: int, step: str) -> Fault | None:
-        return Fault(refusal(errno.EIO)) if failing[0] and step == operation else None
+    def plan(number: int, step: str) -> StorageFault | None:
+        return StorageFault(refusal(errno.EIO)) if failing[0] and step == operation else None
 
     ran = world.run(JOBS, disk=plan, during=when(1.5, lambda: failing.__setitem__(0, True)))
     assert ran.exit_code == 3
@@ -59,7 +66,7 @@ def test_a_disk_that_fails_in_the_middle_ends_the_run_at_once(operation: str) ->
 
 
 def test_nothing_is_sent_where_nothing_can_be_written() -> None:
-    read_only: Plan = lambda number, step: Fault(refusal(errno.EROFS))  # noqa: E731
+    read_only: FaultPlan = lambda number, step: StorageFault(refusal(errno.EROFS))  # noqa: E731
     ran = World(QUICK).run(JOBS, disk=read_only)
     assert (ran.exit_code, ran.sent) == (2, [])
     assert ran.why == "cannot write /out/results.jsonl.state: Read-only file system"
@@ -80,8 +87,8 @@ def test_what_a_killed_run_made_and_never_synced_is_safe_after_the_next(step: in
     world = World(QUICK)
     world.run(JOBS[:5])
     edited = [{**JOBS[0], "prompt": "Edited?"}, *JOBS[1:10]]
-    world.run(edited, terms=Terms(resend_changed=True), disk=nth(step, Fault(Killed(), 1.0)))
-    ran = world.run(edited, terms=Terms(resend_changed=True))
+    world.run(edited, terms=RunOptions(resend_changed=True), disk=fail_at_step(step, StorageFault(Killed(), 1.0)))
+    ran = world.run(edited, terms=RunOptions(resend_changed=True))
     rows = world.rows()
     world.platter.lose_power(Random(step))
     assert ran.exit_code == 0

@@ -11,17 +11,17 @@ import orjson
 from processor.core.models import JSON, Target
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
-from processor.input.job_file import Source
+from processor.input.job_file import JobFile
 from processor.input.job_formats import Defaults
-from processor.output.results_file import Journal
-from processor.ratelimit.limiter import Gate
+from processor.output.results_file import ResultsFile
+from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
 from processor.retry.backoff import Backoff
-from processor.retry.policy import Policy
-from processor.scheduler import Outcome, Rooms, Run, Terms
+from processor.retry.policy import RetryPolicy
+from processor.scheduler import Dependencies, Outcome, RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.http_server import serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.tokens.counter import TokenCounter
 from tests.support.pipeline_world import ask, lines
@@ -29,24 +29,24 @@ from tests.support.pipeline_world import ask, lines
 JOBS = 300
 
 
-async def run(jobs: Path, out: Path, provider: Provider) -> Outcome:
+async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
     server = await serve(provider)
-    source = Source(str(jobs), Defaults())
-    policy = Policy(backoff=Backoff(min_s=0.01, max_s=0.1))
+    source = JobFile(str(jobs), Defaults())
+    policy = RetryPolicy(backoff=Backoff(min_s=0.01, max_s=0.1))
     try:
         async with HttpTransport(TransportSettings(first_byte_timeout_s=2.0, stall_timeout_s=0.5)) as stream:
-            rooms = Rooms(
+            rooms = Dependencies(
                 source=aiter(source),
                 source_name=jobs.name,
-                sink=Journal(out),
-                gate=Gate(LimitSettings(), listen=lambda event: None, concurrency=64),
+                sink=ResultsFile(out),
+                gate=RateLimiter(LimitSettings(), listen=lambda event: None, concurrency=64),
                 stream=stream,
                 target=Target(base_url=server.base_url),
                 counter=TokenCounter(None, asyncio.to_thread),
                 listen=lambda event: None,
                 wall=time.time,
             )
-            return await Run(rooms, Terms(policy=policy))()
+            return await Scheduler(rooms, RunOptions(policy=policy))()
     finally:
         source.close()
         await server.close()
@@ -59,12 +59,12 @@ def read(path: Path) -> dict[str, JSON]:
     return found
 
 
-def play(folder: Path) -> tuple[Outcome, Provider, dict[str, JSON], dict[str, JSON]]:
+def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dict[str, JSON]]:
     """How it ended, the provider, the replies and the failed rows by custom_id."""
     jobs, out = folder / "jobs.jsonl", folder / "results.jsonl"
     jobs.write_bytes(lines(ask(number, model="gpt-4o") for number in range(JOBS)))
     # A burst holds everybody back for half a second: fewer of them, or the test is nothing but waiting.
-    provider = Provider(
+    provider = SimulatedProvider(
         SimulatorSettings(
             seed=3,
             books=True,

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from processor.core.events import BoundBy, Notice
-from processor.health.outage_detector import LONGEST_PROBE_S
-from processor.scheduler import Terms
+from processor.core.events import BottleneckChanged, Notice
+from processor.health.outage_detector import MAX_PROBE_INTERVAL_S
+from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind
 from tests.support.pipeline_network import gone
@@ -43,8 +43,8 @@ def test_it_is_noticed_said_once_and_over_when_it_is_over(how: OutageKind) -> No
     assert begun.text.startswith("the provider is down: ")
     assert DOWN_S < begun.at < DOWN_S + 120
     assert over.text == "the provider is back"
-    assert UP_S < over.at < UP_S + LONGEST_PROBE_S + 10
-    bounds = [event.bound for event in ran.said(BoundBy) if DOWN_S + 120 < event.at < UP_S]
+    assert UP_S < over.at < UP_S + MAX_PROBE_INTERVAL_S + 10
+    bounds = [event.bound for event in ran.said(BottleneckChanged) if DOWN_S + 120 < event.at < UP_S]
     assert set(bounds) <= {"outage"}
 
 
@@ -56,7 +56,7 @@ def test_meanwhile_one_request_at_a_time_asks_ever_more_rarely(how: OutageKind) 
     gaps = [later - earlier for earlier, later in pairwise(probes)]
     assert 20 < len(probes) < 60
     assert all(later > earlier * 0.9 for earlier, later in pairwise(gaps))
-    assert max(gaps) < LONGEST_PROBE_S + 10
+    assert max(gaps) < MAX_PROBE_INTERVAL_S + 10
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -69,10 +69,10 @@ def test_afterwards_it_goes_on_at_full_width(how: OutageKind) -> None:
 @pytest.mark.parametrize("how", WAYS)
 def test_an_outage_that_is_too_long_ends_the_run_and_the_next_one_goes_on(how: OutageKind) -> None:
     world = night(how)
-    ran = world.run(JOBS, terms=Terms(max_outage_s=1800.0))
+    ran = world.run(JOBS, terms=RunOptions(max_outage_s=1800.0))
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the provider has been down for 0.5 h: ")
-    assert 1800 < ran.took_s < 1800 + DOWN_S + 2 * LONGEST_PROBE_S + 60
+    assert 1800 < ran.took_s < 1800 + DOWN_S + 2 * MAX_PROBE_INTERVAL_S + 60
     assert world.platter.contents(ERRORS) is None
     world.now_s = UP_S
     assert world.run(JOBS).exit_code == 0
@@ -87,7 +87,7 @@ def test_failures_of_the_ordinary_kind_are_no_outage() -> None:
 
 def test_one_job_that_always_fails_is_no_outage() -> None:
     world = World(replace(PACED, faults=Faults({"error_500": 1.0})))
-    ran = world.run([ask(1)], terms=Terms())
+    ran = world.run([ask(1)], terms=RunOptions())
     assert ran.exit_code == 1
     assert ran.said(Notice) == []
     assert len(world.failures()) == 1
@@ -121,7 +121,7 @@ def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: Ou
 
 def test_a_provider_that_breaks_every_reply_off_is_down() -> None:
     world = World(replace(PACED, faults=Faults({"reset_mid": 1.0})))
-    ran = world.run(JOBS, terms=Terms(max_outage_s=3600.0))
+    ran = world.run(JOBS, terms=RunOptions(max_outage_s=3600.0))
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the provider has been down for 1 h: ")
     assert world.platter.contents(ERRORS) is None

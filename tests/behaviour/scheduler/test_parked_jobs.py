@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from processor.core.errors import AddressUnknown, ModelUnknown, ServerError
-from processor.core.events import AttemptEnded, JobFinished, Sent, Signal, Stream, Tell
+from processor.core.errors import ModelNotFound, ServerError, UrlNotFound
+from processor.core.events import AttemptFinished, JobFinished, RequestEvent, RequestListener, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Result, Target
-from processor.health.parked_jobs import FEW, MOST_IN_DOUBT
-from processor.scheduler import Terms
+from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND, MAX_PARKED_JOBS
+from processor.scheduler import RunOptions
 from tests.support.pipeline_world import ERRORS, QUICK, STATE, Ran, World, ask
 
 KNOWS_M = replace(QUICK, models=("m",), first_token_s=0.2, first_token_jitter=0.0)
@@ -77,16 +77,16 @@ def test_jobs_of_a_model_in_doubt_wait_unsent_and_go_once_anything_has_succeeded
 @pytest.mark.parametrize("ahead", [1, 4, 256])
 def test_a_short_look_ahead_does_not_hide_the_job_that_ends_the_doubt(ahead: int) -> None:
     world = World(KNOWS_M)
-    ran = world.run(wrong(*range(30)) + right(30), terms=Terms(ahead=ahead))
+    ran = world.run(wrong(*range(30)) + right(30), terms=RunOptions(ahead=ahead))
     assert ran.exit_code == 1
     assert names(ran)[:2] == ["job-0", "job-30"]
 
 
 def test_only_so_many_wait_in_doubt_and_then_the_run_stops() -> None:
     world = World(KNOWS_M)
-    ran = world.run(wrong(*range(MOST_IN_DOUBT)) + right(MOST_IN_DOUBT))
+    ran = world.run(wrong(*range(MAX_PARKED_JOBS)) + right(MAX_PARKED_JOBS))
     assert (ran.exit_code, len(ran.sent)) == (3, 1)
-    ran = world.run(wrong(*range(MOST_IN_DOUBT - 1)) + right(MOST_IN_DOUBT))
+    ran = world.run(wrong(*range(MAX_PARKED_JOBS - 1)) + right(MAX_PARKED_JOBS))
     assert (ran.exit_code, len(world.rows())) == (1, 1)
 
 
@@ -100,13 +100,13 @@ def test_every_wrong_model_is_named_and_costs_one_request() -> None:
 
 
 def test_an_address_where_there_is_nothing_costs_one_request_too() -> None:
-    def through(stream: Stream) -> Stream:
-        async def elsewhere(job: Job, target: Target, tell: Tell) -> Reply:
+    def through(stream: Transport) -> Transport:
+        async def elsewhere(job: Job, target: Target, tell: RequestListener) -> Reply:
             if job.path == "/v1/completions":
                 return await stream(job, target, tell)
             tell(Sent(asyncio.get_running_loop().time()))
             await asyncio.sleep(0.1)
-            raise AddressUnknown("HTTP 404 Not Found", status=404)
+            raise UrlNotFound("HTTP 404 Not Found", status=404)
 
         return elsewhere
 
@@ -120,7 +120,7 @@ def test_an_address_where_there_is_nothing_costs_one_request_too() -> None:
 
 def test_models_without_end_are_not_tried_without_end() -> None:
     ran = World(KNOWS_M).run([ask(number, model=f"model-{number}") for number in range(100)])
-    assert (ran.exit_code, len(ran.sent)) == (3, FEW)
+    assert (ran.exit_code, len(ran.sent)) == (3, MAX_DISTINCT_NOT_FOUND)
 
 
 class Heard:
@@ -132,7 +132,7 @@ class Heard:
     def begin(self, job: Job) -> None:
         self.said.append(f"begin {job.custom_id}")
 
-    def tell(self, signal: Signal) -> None:
+    def tell(self, signal: RequestEvent) -> None:
         pass
 
     def end(self, result: Result) -> None:
@@ -141,7 +141,7 @@ class Heard:
 
 def test_where_replies_are_echoed_a_late_failure_is_told_from_them() -> None:
     world, echo = World(KNOWS_M), Heard()
-    ran = world.run(wrong(0) + right(1, 2), concurrency=1, terms=Terms(ahead=1), echo=echo)
+    ran = world.run(wrong(0) + right(1, 2), concurrency=1, terms=RunOptions(ahead=1), echo=echo)
     assert ran.exit_code == 1
     assert echo.said[:3] == ["begin job-0", "begin job-1", "end job-1"]
     late = echo.said.index("begin job-0", 1)
@@ -152,7 +152,7 @@ def test_where_replies_are_echoed_a_late_failure_is_told_from_them() -> None:
 def test_what_waits_in_doubt_is_not_under_way() -> None:
     world = World(KNOWS_M)
     ran = world.run(wrong(*range(10)))
-    (ended,) = ran.said(AttemptEnded)
+    (ended,) = ran.said(AttemptFinished)
     assert (ended.then, ended.wait_s) == ("doubt", None)
     assert not ran.left_in_flight
     assert world.run(right(10)).maybe_billed == 0
@@ -162,8 +162,8 @@ def test_a_backoff_may_end_the_doubt_too() -> None:
     """The only job of another model fails at first: while it waits for its next attempt the run does not give up."""
     failures = iter([ServerError("hiccup", status=500)])
 
-    def through(stream: Stream) -> Stream:
-        async def once_broken(job: Job, target: Target, tell: Tell) -> Reply:
+    def through(stream: Transport) -> Transport:
+        async def once_broken(job: Job, target: Target, tell: RequestListener) -> Reply:
             if job.model == "m":
                 for failure in failures:
                     raise failure
@@ -182,11 +182,11 @@ def test_requests_under_way_when_doubt_comes_up_fall_into_it_too() -> None:
     """A slow server: after two seconds the others have followed."""
     world = World(replace(KNOWS_M, first_token_s=0.0))
 
-    def through(stream: Stream) -> Stream:
-        async def slow(job: Job, target: Target, tell: Tell) -> Reply:
+    def through(stream: Transport) -> Transport:
+        async def slow(job: Job, target: Target, tell: RequestListener) -> Reply:
             try:
                 return await stream(job, target, tell)
-            except ModelUnknown:
+            except ModelNotFound:
                 await asyncio.sleep(5.0)
                 raise
 
@@ -209,6 +209,6 @@ def test_what_few_jobs_are_left_of_an_answered_file_have_failed_rows_at_last() -
 def test_but_many_are_not_given_up_for_a_mistyped_model() -> None:
     world = World(KNOWS_M)
     assert world.run(right(*range(5))).exit_code == 0
-    ran = world.run(right(*range(5)) + wrong(*range(5, 5 + FEW)))
+    ran = world.run(right(*range(5)) + wrong(*range(5, 5 + MAX_DISTINCT_NOT_FOUND)))
     assert (ran.exit_code, len(ran.sent), world.failures()) == (3, 1, [])
     assert world.platter.contents(STATE) is not None

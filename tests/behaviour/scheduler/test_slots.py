@@ -9,7 +9,7 @@ import pytest
 
 from processor.core.events import JobFinished
 from processor.core.models import Result
-from processor.output.results_file import Journal
+from processor.output.results_file import ResultsFile
 from processor.simulator.faults import Faults
 from tests.support.pipeline_world import QUICK, Ran, World, ask
 
@@ -19,13 +19,13 @@ ROW_S = 5.0
 @pytest.fixture
 def slow_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes its time for every row."""
-    append = Journal.append
+    append = ResultsFile.append
 
-    async def slow(journal: Journal, result: Result) -> None:
+    async def slow(journal: ResultsFile, result: Result) -> None:
         await asyncio.sleep(ROW_S)
         await append(journal, result)
 
-    monkeypatch.setattr(Journal, "append", slow)
+    monkeypatch.setattr(ResultsFile, "append", slow)
 
 
 def finished(ran: Ran) -> list[float]:

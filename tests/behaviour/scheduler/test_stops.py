@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from processor.core.errors import Refused
-from processor.core.events import JobFinished, Stopping, Stream, Tell
+from processor.core.errors import AccessDenied
+from processor.core.events import JobFinished, RequestListener, Stopping, Transport
 from processor.core.models import JSON, Job, Reply, Target
-from processor.retry.policy import REJECTIONS_THAT_STOP, Policy
-from processor.scheduler import Run, Terms
+from processor.retry.policy import REJECTIONS_THAT_STOP, RetryPolicy
+from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
 from tests.support.pipeline_world import ERRORS, QUICK, During, World, ask
@@ -25,7 +25,7 @@ def jobs(count: int) -> list[JSON]:
 
 
 def at(seconds: float, act: str, **how: object) -> During:
-    def during(run: Run) -> None:
+    def during(run: Scheduler) -> None:
         def stop() -> None:
             if act == "stop":
                 run.stop("interrupted", exit_code=130)
@@ -38,7 +38,7 @@ def at(seconds: float, act: str, **how: object) -> During:
 
 
 def both(*arrange: During) -> During:
-    def during(run: Run) -> None:
+    def during(run: Scheduler) -> None:
         for one in arrange:
             one(run)
 
@@ -103,10 +103,10 @@ def test_after_one_success_rejections_only_fail_their_jobs() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_403_stops_the_run_unless_the_key_has_worked_before(first: bool) -> None:
-    def through(stream: Stream) -> Stream:
-        async def forbidding(job: Job, target: Target, tell: Tell) -> Reply:
+    def through(stream: Transport) -> Transport:
+        async def forbidding(job: Job, target: Target, tell: RequestListener) -> Reply:
             if (job.custom_id == "job-0") is first:
-                raise Refused("not in your country", status=403)
+                raise AccessDenied("not in your country", status=403)
             return await stream(job, target, tell)
 
         return forbidding
@@ -120,7 +120,7 @@ def test_a_403_stops_the_run_unless_the_key_has_worked_before(first: bool) -> No
 
 def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -> None:
     world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
-    ran = world.run(jobs(30), terms=Terms(policy=Policy(max_wait_s=2.0)))
+    ran = world.run(jobs(30), terms=RunOptions(policy=RetryPolicy(max_wait_s=2.0)))
     assert ran.exit_code == 3
     assert ran.why and ran.why.startswith("the provider asks to wait until 20")
     assert world.platter.contents(ERRORS) is None
@@ -129,7 +129,7 @@ def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -
 
 def test_a_wait_within_max_wait_is_obeyed_and_costs_no_attempt() -> None:
     world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
-    ran = world.run(jobs(30), terms=Terms(policy=Policy(max_attempts=1)))
+    ran = world.run(jobs(30), terms=RunOptions(policy=RetryPolicy(max_attempts=1)))
     assert ran.exit_code == 0
     assert 100 < ran.took_s < 200
 
@@ -151,7 +151,7 @@ def test_stopping_lets_what_is_in_flight_finish_and_sends_nothing_more() -> None
 
 def test_after_the_grace_period_what_is_still_in_flight_is_broken_off() -> None:
     world = World(SLOW)
-    ran = world.run(jobs(100), concurrency=8, terms=Terms(grace_s=1.0), during=at(20.0, "stop"))
+    ran = world.run(jobs(100), concurrency=8, terms=RunOptions(grace_s=1.0), during=at(20.0, "stop"))
     assert ran.exit_code == 130
     assert 21.0 <= ran.took_s < 21.1
     assert 0 < len(ran.left_in_flight) <= 8
@@ -171,7 +171,7 @@ def test_a_second_interrupt_breaks_off_at_once_with_whole_lines() -> None:
 
 def test_the_next_run_knows_how_many_requests_may_have_been_billed_for_nothing() -> None:
     world = World(SLOW)
-    ran = world.run(jobs(100), concurrency=8, terms=Terms(grace_s=0.0), during=at(20.0, "stop"))
+    ran = world.run(jobs(100), concurrency=8, terms=RunOptions(grace_s=0.0), during=at(20.0, "stop"))
     again = world.run(jobs(100))
     assert ran.left_in_flight
     assert again.maybe_billed == len(ran.left_in_flight)
@@ -197,8 +197,8 @@ def test_a_backoff_holds_no_slot() -> None:
     """One slot, a job that always fails at once, and others that still get through while it waits."""
     world = World(replace(QUICK, first_token_s=0.1))
 
-    def through(stream: Stream) -> Stream:
-        async def unlucky(job: Job, target: Target, tell: Tell) -> Reply:
+    def through(stream: Transport) -> Transport:
+        async def unlucky(job: Job, target: Target, tell: RequestListener) -> Reply:
             if job.custom_id == "job-0":
                 return await broken(job, target, tell)
             return await stream(job, target, tell)

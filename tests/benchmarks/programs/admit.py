@@ -17,10 +17,10 @@ import uvloop
 from processor.app import factory
 from processor.app.run_options import Plan
 from processor.config.settings import Limits, Settings
-from processor.core.events import FirstToken, ResponseStarted, Sent, Tell
+from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target
-from processor.scheduler import Run
-from processor.stats.run_stats import Tally
+from processor.scheduler import Scheduler
+from processor.stats.run_stats import RunStats
 
 MODEL = "gpt-4o-mini"
 LIMITS = Limits(rpm=100_000_000.0, tpm=100_000_000.0)
@@ -50,7 +50,7 @@ def body() -> JSON:
     return {**first, "choices": choices, "usage": usage}
 
 
-async def answer(job: Job, target: Target, tell: Tell) -> Reply:
+async def answer(job: Job, target: Target, tell: RequestListener) -> Reply:
     loop = asyncio.get_running_loop()
     tell(Sent(loop.time()))
     await asyncio.sleep(0)
@@ -60,12 +60,12 @@ async def answer(job: Job, target: Target, tell: Tell) -> Reply:
 
 
 async def serve(plan: Plan) -> None:
-    tally = Tally()
+    tally = RunStats()
     target = Target(base_url="http://127.0.0.1/v1")
     rooms = factory.rooms(plan, None, factory.source(plan), factory.sink(plan), answer, target, tally)
     await rooms.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()
-    outcome = await Run(rooms, factory.terms(plan))()
+    outcome = await Scheduler(rooms, factory.terms(plan))()
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     assert outcome.exit_code == 0, outcome
     print(tally.done / wall_s, 1e6 * cpu_s / tally.done)

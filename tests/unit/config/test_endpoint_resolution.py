@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processor.config.endpoint_resolution import Access, access
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.models import Secret
@@ -13,8 +13,8 @@ KEY = "not-a-key"
 ENVIRON = {"OPENAI_API_KEY": KEY}
 
 
-def opened(environ: dict[str, str] = ENVIRON, **settings: str | bool) -> Access:
-    return access(Settings(**settings), environ)  # type: ignore[arg-type]
+def opened(environ: dict[str, str] = ENVIRON, **settings: str | bool) -> EndpointAccess:
+    return resolve_endpoint(Settings(**settings), environ)  # type: ignore[arg-type]
 
 
 def complaint(environ: dict[str, str] = ENVIRON, **settings: str | bool) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from processor.config import ANY, OPENAI, PROVIDERS, provider_for
+from processor.config import GENERIC, OPENAI, PROVIDERS, provider_for
 
 
 def test_each_is_known_by_its_own_name() -> None:
@@ -42,7 +42,7 @@ def test_each_is_found_by_its_address(name: str) -> None:
     ],
 )
 def test_whatever_else_speaks_the_protocol_is_any(url: str) -> None:
-    assert provider_for(url) is ANY
+    assert provider_for(url) is GENERIC
 
 
 def test_a_host_is_the_same_in_capitals() -> None:

@@ -18,15 +18,15 @@ from time import sleep
 import pytest
 
 from processor.core import worker_process
-from processor.core.worker_process import AHEAD, HELD, Helper, in_order, serve
+from processor.core.worker_process import MAX_BUFFERED, MAX_PENDING, WorkerProcess, map_with_worker, serve
 
 
 @pytest.fixture
-def helpers(monkeypatch: pytest.MonkeyPatch) -> list[Helper[int, int]]:
+def helpers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerProcess[int, int]]:
     """Those that were started."""
-    started: list[Helper[int, int]] = []
+    started: list[WorkerProcess[int, int]] = []
 
-    class Known(Helper[int, int]):
+    class Known(WorkerProcess[int, int]):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             started.append(self)
@@ -35,18 +35,18 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> list[Helper[int, int]]:
     return started
 
 
-def kill(helper: Helper[int, int]) -> None:
+def kill(helper: WorkerProcess[int, int]) -> None:
     helper._process.kill()
     helper._process.wait()
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 1000])
 def test_the_answers_are_those_of_map(tasks: int) -> None:
-    assert list(in_order(isqrt, range(tasks))) == list(map(isqrt, range(tasks)))
+    assert list(map_with_worker(isqrt, range(tasks))) == list(map(isqrt, range(tasks)))
 
 
-def test_both_processes_work(helpers: list[Helper[int, int]]) -> None:
-    pids = set(in_order(_pid_after_a_moment, range(100)))
+def test_both_processes_work(helpers: list[WorkerProcess[int, int]]) -> None:
+    pids = set(map_with_worker(_pid_after_a_moment, range(100)))
     assert pids == {os.getpid(), helpers[0]._process.pid}
 
 
@@ -61,7 +61,7 @@ def test_an_open_file_is_read_in_both(tmp_path: Path) -> None:
     with path.open("rb") as file:
         path.unlink()
         work = partial(os.pread, file.fileno(), 1)
-        assert b"".join(in_order(work, range(200), handles=[file.fileno()])) == bytes(range(200))
+        assert b"".join(map_with_worker(work, range(200), handles=[file.fileno()])) == bytes(range(200))
 
 
 def test_tasks_are_taken_only_as_they_are_needed() -> None:
@@ -73,15 +73,15 @@ def test_tasks_are_taken_only_as_they_are_needed() -> None:
             taken += 1
             yield number
 
-    with closing(in_order(isqrt, tasks())) as answers:
+    with closing(map_with_worker(isqrt, tasks())) as answers:
         for number, _ in enumerate(answers):
-            assert taken <= number + 1 + AHEAD + HELD + 1
+            assert taken <= number + 1 + MAX_PENDING + MAX_BUFFERED + 1
             if number == 100:
                 break
 
 
-def test_answers_do_not_pile_up_behind_a_slow_helper(helpers: list[Helper[int, int]]) -> None:
-    with closing(in_order(isqrt, count())) as answers:
+def test_answers_do_not_pile_up_behind_a_slow_helper(helpers: list[WorkerProcess[int, int]]) -> None:
+    with closing(map_with_worker(isqrt, count())) as answers:
         assert next(answers) == 0
         os.kill(helpers[0]._process.pid, signal.SIGSTOP)
         threading.Timer(0.2, os.kill, (helpers[0]._process.pid, signal.SIGCONT)).start()
@@ -89,9 +89,9 @@ def test_answers_do_not_pile_up_behind_a_slow_helper(helpers: list[Helper[int, i
 
 
 @pytest.mark.parametrize("answers", [0, 1, 5])
-def test_where_the_helper_dies_its_work_is_done_here(helpers: list[Helper[int, int]], answers: int) -> None:
+def test_where_the_helper_dies_its_work_is_done_here(helpers: list[WorkerProcess[int, int]], answers: int) -> None:
     found = []
-    for number, answer in enumerate(in_order(isqrt, range(50))):
+    for number, answer in enumerate(map_with_worker(isqrt, range(50))):
         if number == answers:
             kill(helpers[0])
         found.append(answer)
@@ -107,17 +107,17 @@ def test_where_there_can_be_no_helper_all_is_done_here(monkeypatch: pytest.Monke
     else:
         monkeypatch.delattr(worker_process.os, "sched_getaffinity")
         monkeypatch.setattr(worker_process.os, "cpu_count", lambda: None)
-    monkeypatch.setattr(Helper, "ask", None)
-    assert list(in_order(isqrt, range(9))) == list(map(isqrt, range(9)))
+    monkeypatch.setattr(WorkerProcess, "ask", None)
+    assert list(map_with_worker(isqrt, range(9))) == list(map(isqrt, range(9)))
 
 
 def test_what_fails_in_the_helper_fails_here() -> None:
     with pytest.raises(ValueError, match="nonnegative"):
-        list(in_order(isqrt, [1, 2, -3, 4]))
+        list(map_with_worker(isqrt, [1, 2, -3, 4]))
 
 
 def test_no_process_is_left_behind(started: list[subprocess.Popen[bytes]]) -> None:
-    with closing(in_order(isqrt, count())) as answers:
+    with closing(map_with_worker(isqrt, count())) as answers:
         next(answers)
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
@@ -135,11 +135,11 @@ def test_the_helper_answers_until_it_is_left() -> None:
 
 
 def test_a_helper_that_is_gone_gives_up_what_it_was_asked_for() -> None:
-    helper: Helper[int, int] = Helper(isqrt)
+    helper: WorkerProcess[int, int] = WorkerProcess(isqrt)
     kill(helper)
-    todo = enumerate(range(AHEAD + 6))
+    todo = enumerate(range(MAX_PENDING + 6))
     helper.ask(todo)
-    assert helper.answer() == {number: isqrt(number) for number in range(AHEAD)}
+    assert helper.answer() == {number: isqrt(number) for number in range(MAX_PENDING)}
     helper.ask(todo)
     assert not helper.is_asked
     helper.dismiss()

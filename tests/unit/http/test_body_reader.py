@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 from processor.core.errors import StreamStalled
 from processor.core.models import Job, Reply, Target
 from processor.http.body import OutgoingBody
-from processor.http.body_reader import Reading, Taker
+from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.client import HttpTransport
-from processor.http.fast_connector import Connection, Connector, Content
-from processor.http.read_batching import Pauses, number_of
-from processor.http.response_body import WholeIntake
-from processor.http.rhythm import LONGEST_S, READ_AS_IT_COMES, Rhythm
+from processor.http.fast_connector import Connection, Connector, UnmeteredStreamReader
+from processor.http.read_batching import ReadBatching, number_of
+from processor.http.response_body import JsonParser
+from processor.http.rhythm import LONGEST_S, READ_AS_IT_COMES, ReplyTiming
 from processor.http.settings import TransportSettings
-from processor.http.timeouts import Patience
+from processor.http.timeouts import Deadlines
 from tests.support.transport_server import Answer, raw_serving
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -42,14 +42,14 @@ GAP_S = 0.01
 # ---------------------------------------------------------------- the rhythm
 
 
-def rhythm_of(took_s: float, reads: int) -> Rhythm:
-    rhythm = Rhythm()
+def rhythm_of(took_s: float, reads: int) -> ReplyTiming:
+    rhythm = ReplyTiming()
     rhythm.learn(took_s, reads)
     return rhythm
 
 
 def test_nothing_is_paused_before_a_reply_has_been_read_as_it_came() -> None:
-    rhythm = Rhythm()
+    rhythm = ReplyTiming()
     assert rhythm.pause_s(100.0) == 0.0
     rhythm.learn(10.0, None)
     assert rhythm.pause_s(100.0) == 0.0
@@ -94,7 +94,7 @@ def test_what_was_learned_fades() -> None:
 
 
 def test_one_reply_in_some_is_read_as_it_comes() -> None:
-    rhythm = Rhythm()
+    rhythm = ReplyTiming()
     assert [rhythm.opens() for _ in range(READ_AS_IT_COMES)].count(False) == 1
 
 
@@ -102,7 +102,7 @@ def test_one_reply_in_some_is_read_as_it_comes() -> None:
 def test_replies_are_late_by_less_than_two_percent_of_their_time_whatever_lengths_are_mixed(
     took_s: list[float],
 ) -> None:
-    rhythm = Rhythm()
+    rhythm = ReplyTiming()
     for one_s in took_s:
         rhythm.learn(one_s, 1_000_000)
     # A reply ends anywhere in its last pause: half of it, on average.
@@ -162,21 +162,21 @@ async def _with_head(answer: Answer, writer: asyncio.StreamWriter) -> None:
 
 
 async def read(
-    session: ClientSession, url: str, rhythm: Rhythm, *, begins: bool = True, stall_timeout_s: float = 5.0
+    session: ClientSession, url: str, rhythm: ReplyTiming, *, begins: bool = True, stall_timeout_s: float = 5.0
 ) -> Takes:
     """One response, gathered."""
-    pauses, takes = Pauses(), Takes()
+    pauses, takes = ReadBatching(), Takes()
     async with session.post(url, data=OutgoingBody(b"{}", listened_to)) as response:
         connection = response.connection  # None where all of it has come already
         protocol = connection.protocol if connection else None
         settings = TransportSettings(stall_timeout_s=stall_timeout_s)
-        patience = Patience(settings, pauses.loop, lambda: abort(protocol))
+        patience = Deadlines(settings, pauses.loop, lambda: abort(protocol))
         patience.start(pauses.loop.time())
-        reading = Reading(rhythm, pauses, protocol)
+        reading = ReadBatcher(rhythm, pauses, protocol)
         if begins:
             takes.began = lambda: reading.begin(asyncio.get_running_loop().time()) if len(takes.parts) == 1 else None
         try:
-            taker = Taker(response.content, takes, patience, reading)
+            taker = BodyReader(response.content, takes, patience, reading)
             if isinstance(reading.connection, Connection):
                 reading.connection.listener = taker
                 taker.look()
@@ -204,7 +204,7 @@ def abort(protocol: BaseProtocol | None) -> None:
     protocol.transport.abort()
 
 
-async def read_from(answer: Answer, rhythm: Rhythm, **options: bool) -> Takes:
+async def read_from(answer: Answer, rhythm: ReplyTiming, **options: bool) -> Takes:
     async with serving(answer) as url, ClientSession(connector=Connector()) as session:
         return await read(session, url, rhythm, **options)
 
@@ -232,7 +232,7 @@ def test_the_end_is_not_later_than_a_pause() -> None:
 
 
 def test_what_a_paced_reply_is_like_is_learned_from_one_that_was_not_paused() -> None:
-    rhythm = Rhythm()
+    rhythm = ReplyTiming()
     takes = asyncio.run(read_from(paced, rhythm))
     assert len(takes.parts) > 25
     for _ in range(10):
@@ -295,7 +295,7 @@ def test_a_connection_whose_reply_ends_in_a_pause_is_ready_for_the_next_one() ->
         async with serving(ends_in_a_pause, short) as url, ClientSession(connector=Connector()) as session:
             await read(session, url, rhythm_of(1000.0, 100_000))
             began = time.perf_counter()
-            await read(session, url, Rhythm())
+            await read(session, url, ReplyTiming())
             return time.perf_counter() - began
 
     assert asyncio.run(scenario()) < LONGEST_S / 2
@@ -313,7 +313,7 @@ def test_many_streams_in_pauses_all_come_to_their_end() -> None:
 def test_one_timer_ends_the_pauses_of_all_and_none_is_left_over() -> None:
     async def scenario() -> list[bool]:
         loop = asyncio.get_running_loop()
-        pauses = Pauses()
+        pauses = ReadBatching()
         pairs = [socket.socketpair() for _ in range(20)]
         for ours, _ in pairs:
             ours.setblocking(False)
@@ -412,15 +412,15 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
         writer.write(END)
 
     async def scenario() -> int:
-        intake = WholeIntake(max_bytes=1 << 30)
+        intake = JsonParser(max_bytes=1 << 30)
         async with (
             serving(large) as url,
             ClientSession(connector=Connector(), read_bufsize=4096) as session,
             session.get(url) as response,
         ):
             await asyncio.sleep(0.1)
-            patience = Patience(TransportSettings(), asyncio.get_running_loop(), lambda: None)
-            await Taker(response.content, intake, patience, Reading(Rhythm(), Pauses(), None)).end()
+            patience = Deadlines(TransportSettings(), asyncio.get_running_loop(), lambda: None)
+            await BodyReader(response.content, intake, patience, ReadBatcher(ReplyTiming(), ReadBatching(), None)).end()
             return sum(map(len, intake._parts))
 
     assert asyncio.run(scenario()) == 10_000_000
@@ -429,15 +429,15 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
 # ---------------------------------------------------------------- behind the end
 
 
-def ended() -> tuple[Taker, Content, Takes]:
+def ended() -> tuple[BodyReader, UnmeteredStreamReader, Takes]:
     """A reply that is whole, in a response that has not ended."""
     loop, takes = asyncio.get_running_loop(), Takes()
     connection = Connection(loop)
     content = StreamReader(connection, 4096, loop=loop)
-    content.__class__ = Content
-    assert isinstance(content, Content)
-    patience = Patience(TransportSettings(), loop, lambda: None)
-    taker = Taker(content, takes, patience, Reading(Rhythm(), Pauses(), connection))
+    content.__class__ = UnmeteredStreamReader
+    assert isinstance(content, UnmeteredStreamReader)
+    patience = Deadlines(TransportSettings(), loop, lambda: None)
+    taker = BodyReader(content, takes, patience, ReadBatcher(ReplyTiming(), ReadBatching(), connection))
     content.feed_data(LAST)
     taker.look()
     assert taker.done.done()

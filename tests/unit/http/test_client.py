@@ -23,24 +23,24 @@ import pytest
 import uvloop
 
 from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
     ConfigError,
     ConnectError,
     ConnectionLost,
+    OptionRefused,
     ProcessorError,
     ProtocolError,
-    RateLimited,
-    Refused,
-    Rejected,
     ReplyTooLarge,
     RequestError,
-    RequestTimeout,
     ServerError,
     StatusError,
-    StreamOptionsUnknown,
     StreamStalled,
     StreamTruncated,
+    Throttled,
+    Timeout,
 )
-from processor.core.events import Delta, FirstToken, ResponseStarted, Sent, Signal
+from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
 from processor.core.models import Job, Reply, Secret, Target
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
@@ -112,7 +112,7 @@ class Seen:
 
     replies: list[Reply] = field(default_factory=list)
     errors: list[ProcessorError] = field(default_factory=list)
-    signals: list[Signal] = field(default_factory=list)
+    signals: list[RequestEvent] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
@@ -248,9 +248,9 @@ def test_what_comes_before_the_answer_is_told_of_as_little_as_nothing(apart: boo
 def test_a_fault_of_whoever_is_told_is_no_fault_of_the_connection() -> None:
     """It listens to the connection itself: what is raised there would end the connection, and look like a loss."""
 
-    told: list[Signal] = []
+    told: list[RequestEvent] = []
 
-    def tell(signal: Signal) -> None:
+    def tell(signal: RequestEvent) -> None:
         told.append(signal)
         if isinstance(signal, ResponseStarted):
             raise ZeroDivisionError
@@ -279,7 +279,7 @@ def test_a_connection_that_has_gone_out_again_keeps_its_new_listener() -> None:
         async def answer(line: Line) -> None:
             await line.send(plain(WHOLE))
 
-        def tell(signal: Signal) -> None:
+        def tell(signal: RequestEvent) -> None:
             if isinstance(signal, FirstToken):
                 (connection,) = connections
                 connection.listener = following
@@ -302,7 +302,7 @@ def test_patience_that_ends_when_all_has_come_costs_no_connection() -> None:
         async def answer(line: Line) -> None:
             await line.send(plain(WHOLE))
 
-        def tell(signal: Signal) -> None:
+        def tell(signal: RequestEvent) -> None:
             if isinstance(signal, FirstToken):
                 time.sleep(0.1)
 
@@ -377,7 +377,7 @@ def test_an_odd_content_type_is_forgiven_where_the_events_are_right(content_type
 
 def test_a_path_that_no_protocol_is_known_for_is_never_asked() -> None:
     seen = asked(plain(WHOLE), job=replace(job_of(), path="/v1/unheard/of"))
-    assert type(seen.error) is Rejected
+    assert type(seen.error) is BadRequest
     assert not seen.heads
 
 
@@ -592,7 +592,7 @@ async def silent_after_text(line: Line) -> None:
 @pytest.mark.parametrize("answer", [silent, silent_after_headers])
 def test_a_first_byte_that_does_not_come_times_out(answer: Answer) -> None:
     seen = asked(answer, first_byte_timeout_s=0.1, stall_timeout_s=0.02)
-    assert type(seen.error) is RequestTimeout
+    assert type(seen.error) is Timeout
     assert str(seen.error) == "no first byte within 0.1 s"
     assert 0.09 < seen.took_s < 1
 
@@ -622,7 +622,7 @@ def test_a_reply_that_never_ends_times_out() -> None:
             await asyncio.sleep(0.01)
 
     seen = asked(answer, request_timeout_s=0.15)
-    assert type(seen.error) is RequestTimeout
+    assert type(seen.error) is Timeout
     assert str(seen.error) == "no whole reply within 0.15 s"
 
 
@@ -650,7 +650,7 @@ def test_a_server_that_does_not_read_is_not_waited_for_for_ever() -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         target = Target(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         async with HttpTransport(TransportSettings(first_byte_timeout_s=0.1)) as transport:
-            with pytest.raises(RequestTimeout):
+            with pytest.raises(Timeout):
                 await transport(job_of(prompt="x" * 30_000_000), target, seen.signals.append)
         listener.close()
         return seen
@@ -746,9 +746,9 @@ def test_many_requests_are_in_flight_at_once() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        ("400 Bad", Rejected),
-        ("401 No", Refused),
-        ("429 Slow", RateLimited),
+        ("400 Bad", BadRequest),
+        ("401 No", AccessDenied),
+        ("429 Slow", Throttled),
         ("500 Oh", ServerError),
         ("529 Busy", ServerError),
     ],
@@ -808,7 +808,7 @@ def test_an_error_answer_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_redirect_is_not_followed() -> None:
     seen = asked(plain(b"", "307 Moved", "", "Location: https://elsewhere.example/v1?key=1"), times=1)
-    assert isinstance(seen.error, Rejected)
+    assert isinstance(seen.error, BadRequest)
     assert str(seen.error) == "HTTP 307: redirected to https://elsewhere.example/v1; redirects are not followed"
     assert len(seen.heads) == 1
 
@@ -900,7 +900,7 @@ def test_stream_options_that_a_server_does_not_know_are_left_out_from_then_on() 
             await line.send(plain(WHOLE))
 
     seen = asked(answer, times=3)
-    assert [type(error) for error in seen.errors] == [StreamOptionsUnknown]
+    assert [type(error) for error in seen.errors] == [OptionRefused]
     assert [reply.body["choices"][0]["message"]["content"] for reply in seen.replies] == ["Hello world"] * 2
     assert [b"stream_options" in body for body in seen.bodies] == [True, False, False]
 
@@ -908,7 +908,7 @@ def test_stream_options_that_a_server_does_not_know_are_left_out_from_then_on() 
 def test_stream_options_of_the_jobs_own_are_its_own_fault() -> None:
     answer = plain(b'{"error": "unknown field: stream_options"}', "400 Bad", "application/json")
     seen = asked(answer, job=job_of(stream_options={"x": 1}))
-    assert type(seen.error) is Rejected
+    assert type(seen.error) is BadRequest
 
 
 # ---------------------------------------------------------------- connecting
@@ -917,7 +917,7 @@ def test_stream_options_of_the_jobs_own_are_its_own_fault() -> None:
 def fails_at(base_url: str, **settings: Any) -> RequestError:
     async def run() -> RequestError:
         async with HttpTransport(TransportSettings(**settings)) as transport:
-            signals: list[Signal] = []
+            signals: list[RequestEvent] = []
             with pytest.raises(RequestError) as raised:
                 await transport(job_of(), Target(base_url=base_url, key=Secret(KEY)), signals.append)
             assert not signals

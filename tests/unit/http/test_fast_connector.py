@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.http.body import OutgoingBody
-from processor.http.fast_connector import Connection, Connector, Content
+from processor.http.fast_connector import Connection, Connector, UnmeteredStreamReader
 from tests.support.transport_server import Answer, raw_serving
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -76,12 +76,12 @@ def bodies(*answers: Answer) -> list[tuple[type, bytes]]:
 
 
 def test_a_body_that_comes_with_its_head_is_taken_in_whole() -> None:
-    assert bodies(pieces(CHUNKED + b"\r\n" + FRAMED)) == [(Content, b"".join(EVENTS))]
+    assert bodies(pieces(CHUNKED + b"\r\n" + FRAMED)) == [(UnmeteredStreamReader, b"".join(EVENTS))]
 
 
 def test_each_response_on_a_connection_is() -> None:
     answer = pieces(CHUNKED + b"\r\n" + FRAMED[:50], FRAMED[50:])
-    assert bodies(answer, answer, answer) == [(Content, b"".join(EVENTS))] * 3
+    assert bodies(answer, answer, answer) == [(UnmeteredStreamReader, b"".join(EVENTS))] * 3
 
 
 @given(st.lists(st.integers(0, len(CHUNKED) + 2 + len(FRAMED)), max_size=6))

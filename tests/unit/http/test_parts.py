@@ -16,21 +16,21 @@ from processor.core.errors import (
     ConfigError,
     ProtocolError,
     ReplyTooLarge,
-    RequestTimeout,
     StatusError,
     StreamStalled,
+    Timeout,
     TransportError,
 )
 from processor.core.models import Target
 from processor.http.body import OutgoingBody
 from processor.http.connection_state import Route
 from processor.http.proxies import proxy_for
-from processor.http.response_body import BULK_BYTES, MAX_SCRAP_BYTES, ScrapIntake, StreamIntake, WholeIntake, page_error
-from processor.http.reuse import Reuse
+from processor.http.response_body import BULK_BYTES, MAX_ERROR_BYTES, ErrorParser, JsonParser, SseParser, page_error
+from processor.http.reuse import KeepAliveBreaker
 from processor.http.settings import TransportSettings
-from processor.http.timeouts import Patience
+from processor.http.timeouts import Deadlines
 from processor.http.urls import request_url
-from processor.protocols import Fold, open_fold
+from processor.protocols import Accumulator, accumulator_for
 from processor.simulator.virtual_clock import run
 
 CHAT = "/v1/chat/completions"
@@ -125,7 +125,7 @@ def test_the_user_agent_is_our_own_with_its_version_where_it_is_installed(monkey
 
 
 def test_after_a_loss_the_next_requests_get_connections_of_their_own() -> None:
-    reuse = Reuse()
+    reuse = KeepAliveBreaker()
     assert reuse.allowed()
     for span in (16, 32, 64, 128):
         reuse.lost()
@@ -134,7 +134,7 @@ def test_after_a_loss_the_next_requests_get_connections_of_their_own() -> None:
 
 
 def test_a_server_that_keeps_its_connections_is_trusted_again() -> None:
-    reuse = Reuse()
+    reuse = KeepAliveBreaker()
     for _ in range(3):
         reuse.lost()
         while not reuse.allowed():
@@ -155,7 +155,7 @@ async def waited(*heard_after_s: float, within: float | None = None) -> tuple[fl
     loop = asyncio.get_running_loop()
     began = loop.time()
     over = asyncio.Event()
-    patience = Patience(SETTINGS, loop, over.set)
+    patience = Deadlines(SETTINGS, loop, over.set)
 
     async def hear() -> None:
         for pause_s in heard_after_s:
@@ -175,14 +175,14 @@ async def waited(*heard_after_s: float, within: float | None = None) -> tuple[fl
 @pytest.mark.parametrize(
     ("heard_after_s", "within", "ends_s", "why", "said"),
     [
-        ((), None, 600, RequestTimeout, "no first byte within 600 s"),
+        ((), None, 600, Timeout, "no first byte within 600 s"),
         ((10,), None, 130, StreamStalled, "silence for 120 s in the middle of the reply"),
         ((130,), None, 250, StreamStalled, "silence for 120 s"),
         ((599,), None, 719, StreamStalled, "silence for 120 s"),
         ((1, 119, 119), None, 359, StreamStalled, "silence for 120 s"),
-        ((100,) * 40, None, 3600, RequestTimeout, "no whole reply within 3600 s"),
-        ((5,), 10, 15, RequestTimeout, "no whole reply"),
-        ((), 1e9, 600, RequestTimeout, "no first byte"),
+        ((100,) * 40, None, 3600, Timeout, "no whole reply within 3600 s"),
+        ((5,), 10, 15, Timeout, "no whole reply"),
+        ((), 1e9, 600, Timeout, "no first byte"),
     ],
 )
 def test_a_request_is_waited_for_until_it_is_silent_for_too_long(
@@ -205,7 +205,7 @@ def test_however_many_bytes_come_there_is_one_timer() -> None:
             timers += 1
             return call_at(*args, **options)
 
-        patience = Patience(SETTINGS, loop, lambda: None)
+        patience = Deadlines(SETTINGS, loop, lambda: None)
         loop.call_at = counting  # type: ignore[method-assign]
         patience.start(loop.time())
         for _ in range(10_000):
@@ -220,9 +220,9 @@ def test_however_many_bytes_come_there_is_one_timer() -> None:
 # ---------------------------------------------------------------- intakes
 
 
-def stream_intake(content_type: str = "text/event-stream", max_bytes: int = 1000) -> StreamIntake:
-    fold = open_fold(CHAT, {})
-    return StreamIntake(fold, lambda _: None, max_bytes=max_bytes, content_type=content_type)
+def stream_intake(content_type: str = "text/event-stream", max_bytes: int = 1000) -> SseParser:
+    fold = accumulator_for(CHAT, {})
+    return SseParser(fold, lambda _: None, max_bytes=max_bytes, content_type=content_type)
 
 
 def test_the_cap_counts_every_byte() -> None:
@@ -231,7 +231,7 @@ def test_the_cap_counts_every_byte() -> None:
     intake.take(b": alive\n\n")
     with pytest.raises(ReplyTooLarge, match="larger than"):
         intake.take(b": alive\n\n")
-    whole = WholeIntake(max_bytes=5)
+    whole = JsonParser(max_bytes=5)
     with pytest.raises(ReplyTooLarge):
         whole.take(b"123456")
 
@@ -257,15 +257,15 @@ class Grown:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, fold: Fold) -> None:
+    def __call__(self, fold: Accumulator) -> None:
         self.times += 1
 
 
-def taken(data: bytes, sizes: Iterable[int], *, live: bool = False) -> tuple[StreamIntake, Grown]:
+def taken(data: bytes, sizes: Iterable[int], *, live: bool = False) -> tuple[SseParser, Grown]:
     """Read in pieces of these sizes, and what is left of it in one."""
     grown = Grown()
-    fold = open_fold(CHAT, {})
-    intake = StreamIntake(fold, grown, max_bytes=1 << 20, content_type="text/event-stream", live=live)
+    fold = accumulator_for(CHAT, {})
+    intake = SseParser(fold, grown, max_bytes=1 << 20, content_type="text/event-stream", live=live)
     for size in sizes:
         if data and not intake.enough:
             intake.take(data[:size])
@@ -306,7 +306,7 @@ def test_what_was_not_looked_into_counts_where_a_response_breaks_off() -> None:
 
 
 def test_of_an_answer_that_is_no_reply_only_the_beginning_is_kept() -> None:
-    intake = ScrapIntake(page_error("text/html"))
+    intake = ErrorParser(page_error("text/html"))
     while not intake.enough:
         intake.take(b"<p>" * 10_000_000)
     intake.finish()
@@ -314,7 +314,7 @@ def test_of_an_answer_that_is_no_reply_only_the_beginning_is_kept() -> None:
     with pytest.raises(ProtocolError, match=r"<p><p>") as raised:
         intake.body()
     assert len(str(raised.value)) < 200
-    assert MAX_SCRAP_BYTES == 65_536
+    assert MAX_ERROR_BYTES == 65_536
 
 
 def test_a_body_can_be_read_as_text() -> None:

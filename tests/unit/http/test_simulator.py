@@ -13,7 +13,7 @@ from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.simulator.faults import Faults
 from processor.simulator.http_server import serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
@@ -35,12 +35,12 @@ def job_of(number: int) -> Job:
     return Job(line=number, custom_id=str(number), fingerprint="0" * 32, path=path, model="gpt-4o-mini", body=body)
 
 
-async def night(faults: str, jobs: int, attempts: int) -> tuple[dict[int, JSON], list[str], Provider]:
+async def night(faults: str, jobs: int, attempts: int) -> tuple[dict[int, JSON], list[str], SimulatedProvider]:
     """The replies by job, the codes of the errors met, and the provider."""
     settings = SimulatorSettings(
         first_token_s=0.001, speed_tps=20_000, faults=Faults.parse(faults), reply_tokens=(5, 60)
     )
-    provider = Provider(settings)
+    provider = SimulatedProvider(settings)
     server = await serve(provider)
     target = Target(base_url=server.base_url, key=Secret("not-a-key"))
     replies: dict[int, JSON] = {}

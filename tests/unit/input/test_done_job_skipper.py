@@ -20,19 +20,19 @@ from processor.core import worker_process
 from processor.core.job_keys import check_of, job_key
 from processor.input import done_job_skipper, prescan
 from processor.input import job_file as source_module
-from processor.input.done_job_skipper import Passed
-from processor.input.job_file import BadLine, Source
-from processor.input.job_formats import Defaults, Draft, parse
+from processor.input.done_job_skipper import SkippedJobs
+from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_formats import Defaults, ParsedJob, parse
 from processor.output.index_entry import FAILED, OWN_FAULT, PACKED, REPLIED
-from processor.output.job_index import Ledger, Standing
+from processor.output.job_index import JobIndex, JobStatus
 
 DEFAULTS = Defaults(model="m")
 MAX_LINE_BYTES = 400
 MARK = b"\xef\xbb\xbf"
 
 
-def ledger(rows: list[tuple[bytes, int]]) -> Ledger:
-    known = Ledger()
+def ledger(rows: list[tuple[bytes, int]]) -> JobIndex:
+    known = JobIndex()
     for raw, flags in rows:
         draft = parse(raw, 0, DEFAULTS)
         name = draft.custom_id or draft.fingerprint
@@ -53,22 +53,25 @@ class Learned(NamedTuple):
 
 
 async def met(
-    found: AsyncIterator[Draft | BadLine | Passed], known: Ledger, limit: int | None, settled: tuple[Standing, ...]
+    found: AsyncIterator[ParsedJob | InvalidLine | SkippedJobs],
+    known: JobIndex,
+    limit: int | None,
+    settled: tuple[JobStatus, ...],
 ) -> Learned:
     learned: list[Any] = []
     refused = 0
     async for each in found:
-        if isinstance(each, Passed):
+        if isinstance(each, SkippedJobs):
             learned += [True] * (each.jobs - 1)
             learned.append((each.line, True))
             refused += each.refused
-        elif isinstance(each, BadLine):
+        elif isinstance(each, InvalidLine):
             learned.append(each)
         else:
             name = each.custom_id if each.custom_id is not None else known.name(each.fingerprint)
             standing = known.meet(name, each.fingerprint)
             learned.append((each.line, True) if standing in settled else (each, name, standing))
-            refused += standing in settled and standing is Standing.OWN_FAULT
+            refused += standing in settled and standing is JobStatus.OWN_FAULT
         if len(learned) == limit:
             break
     return Learned(learned, refused)
@@ -78,10 +81,10 @@ def both_ways(
     path: Path, rows: list[tuple[bytes, int]], limit: int | None = None, *, refused: bool = False
 ) -> tuple[Learned, Learned]:
     """Without and with passing over."""
-    settled = (Standing.DONE, Standing.OWN_FAULT) if refused else (Standing.DONE,)
+    settled = (JobStatus.DONE, JobStatus.OWN_FAULT) if refused else (JobStatus.DONE,)
 
     async def run() -> tuple[Learned, Learned]:
-        source = Source(str(path), DEFAULTS, max_line_bytes=MAX_LINE_BYTES)
+        source = JobFile(str(path), DEFAULTS, max_line_bytes=MAX_LINE_BYTES)
         try:
             known = ledger(rows)
             async with aclosing(aiter(source)) as lines:
@@ -98,9 +101,9 @@ def both_ways(
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """So small that lines are longer than parts, and parts than chunks."""
-    patch.setattr(source_module, "WORTH_PASSING_BYTES", 1)
+    patch.setattr(source_module, "MIN_SKIP_BYTES", 1)
     patch.setattr(prescan, "PART_BYTES", 300)
-    patch.setattr(prescan, "MOST_BYTES", 1000)
+    patch.setattr(prescan, "MAX_SCAN_BYTES", 1000)
     patch.setattr(prescan, "STEP_BYTES", 7)
     patch.setattr(done_job_skipper, "CHUNK_BYTES", 100)
 
@@ -149,9 +152,9 @@ def test_what_is_passed_over_is_what_would_have_been_found_settled(
         assert passed.lines[-1][0] >= plain.lines[-1][0]
 
 
-def all_of(path: Path, known: Ledger, limit: int | None = None) -> list[Draft | BadLine | Passed]:
-    async def run() -> list[Draft | BadLine | Passed]:
-        source = Source(str(path), DEFAULTS)
+def all_of(path: Path, known: JobIndex, limit: int | None = None) -> list[ParsedJob | InvalidLine | SkippedJobs]:
+    async def run() -> list[ParsedJob | InvalidLine | SkippedJobs]:
+        source = JobFile(str(path), DEFAULTS)
         try:
             return [found async for found in source.unfinished(known.pass_over, limit)]
         finally:
@@ -180,8 +183,8 @@ def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None
 
 def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
     found = all_of(thousand, ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()[:-1]]))
-    passed = [each for each in found if isinstance(each, Passed)]
-    looked_at = [each.line for each in found if not isinstance(each, Passed)]
+    passed = [each for each in found if isinstance(each, SkippedJobs)]
+    looked_at = [each.line for each in found if not isinstance(each, SkippedJobs)]
     assert sum(each.jobs for each in passed) > 950
     assert max(each.jobs for each in passed) > 5
     assert looked_at == [*range(1, len(looked_at)), 1000]  # the first part, and what is not done
@@ -192,7 +195,7 @@ def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path)
     thousand.write_bytes(b"\n".join([*lines[:500], LONG, *lines[500:]]))
     plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in [*lines, LONG]])
     assert passed.without_places() == plain.without_places()
-    assert isinstance(passed.lines[500], BadLine)
+    assert isinstance(passed.lines[500], InvalidLine)
 
 
 def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
@@ -206,7 +209,7 @@ def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
     known = ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()])
     lines = 0
     for each in all_of(thousand, known, limit=500):
-        lines += each.jobs if isinstance(each, Passed) else 1
+        lines += each.jobs if isinstance(each, SkippedJobs) else 1
         if lines == 500:
             assert each.line == 500
             return
@@ -216,14 +219,14 @@ def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
 def test_a_small_file_is_read_as_ever(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(JOBS[0])
-    assert [type(found) for found in all_of(path, ledger([(JOBS[0], REPLIED)]))] == [Draft]
+    assert [type(found) for found in all_of(path, ledger([(JOBS[0], REPLIED)]))] == [ParsedJob]
 
 
 def test_a_file_cut_short_while_it_is_read_is_read_as_far_as_it_goes(thousand: Path) -> None:
     async def run() -> int:
-        source = Source(str(thousand), DEFAULTS)
+        source = JobFile(str(thousand), DEFAULTS)
         lines = 0
-        async with aclosing(source.unfinished(Ledger().pass_over)) as found:
+        async with aclosing(source.unfinished(JobIndex().pass_over)) as found:
             async for each in found:
                 lines += 1
                 if each.line == 3:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.input.fingerprints import digest, fingerprint
-from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, Draft, parse
+from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, ParsedJob, parse
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -28,7 +28,7 @@ def shuffled(value: Any) -> Any:
     return [shuffled(item) for item in value] if isinstance(value, list) else value
 
 
-def draft(**entry: Any) -> Draft:
+def draft(**entry: Any) -> ParsedJob:
     return parse(orjson.dumps(entry), 1, Defaults())
 
 

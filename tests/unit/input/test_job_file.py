@@ -14,15 +14,15 @@ import pytest
 from processor.core.errors import ConfigError, InputError
 from processor.input import job_file as source_module
 from processor.input.fingerprints import digest
-from processor.input.job_file import CHUNK_BYTES, BadLine, Source
-from processor.input.job_formats import Defaults, Draft
+from processor.input.job_file import CHUNK_BYTES, InvalidLine, JobFile
+from processor.input.job_formats import Defaults, ParsedJob
 
 JOB = b'{"model": "m", "prompt": "Hi"}'
 
 
-def read(path: Path | str, **more: Any) -> list[Draft | BadLine]:
-    async def all_of_it() -> list[Draft | BadLine]:
-        source = Source(str(path), Defaults(), **more)
+def read(path: Path | str, **more: Any) -> list[ParsedJob | InvalidLine]:
+    async def all_of_it() -> list[ParsedJob | InvalidLine]:
+        source = JobFile(str(path), Defaults(), **more)
         try:
             return [found async for found in source]
         finally:
@@ -50,10 +50,10 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_file_is_read_line_by_line(jobs: Path) -> None:
     first, broken, last = read(jobs)
-    assert isinstance(first, Draft)
-    assert isinstance(last, Draft)
+    assert isinstance(first, ParsedJob)
+    assert isinstance(last, ParsedJob)
     assert (first.line, last.line) == (1, 4)
-    assert isinstance(broken, BadLine)
+    assert isinstance(broken, InvalidLine)
     assert (broken.line, broken.code, broken.custom_id) == (3, "invalid_json", None)
     assert broken.fingerprint == digest(b"broken")
 
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
 
     async def all_of_it() -> None:
         nonlocal last
-        with closing(Source(str(path), Defaults())) as source:
+        with closing(JobFile(str(path), Defaults())) as source:
             async for found in source:
                 last = found.line
 
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
 
 def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_after(0, monkeypatch)
-    with closing(Source(str(jobs), Defaults())) as source, pytest.raises(ConfigError, match="input/output error"):
+    with closing(JobFile(str(jobs), Defaults())) as source, pytest.raises(ConfigError, match="input/output error"):
         source.count()
 
 
@@ -110,11 +110,11 @@ def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch:
     def unreadable(*args: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(source_module, "WORTH_PASSING_BYTES", 0)
+    monkeypatch.setattr(source_module, "MIN_SKIP_BYTES", 0)
     monkeypatch.setattr(os, "pread", unreadable)
 
     async def all_of_it() -> None:
-        with closing(Source(str(jobs), Defaults())) as source:
+        with closing(JobFile(str(jobs), Defaults())) as source:
             async for _ in source.unfinished(lambda identities, begin, end: begin):
                 pass
 
@@ -125,21 +125,21 @@ def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch:
 def test_lines_longer_than_a_chunk_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(b'{"model": "m", "prompt": "%b"}\n' % (b"x" * 3 * CHUNK_BYTES) + JOB)
-    assert [type(found) for found in read(path)] == [Draft, Draft]
+    assert [type(found) for found in read(path)] == [ParsedJob, ParsedJob]
 
 
 def test_a_line_too_long_is_a_bad_line_and_reading_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(b"x" * 3 * 2**20 + b"\n" + JOB + b"\n")
     bad, good = read(path, max_line_bytes=2**20)
-    assert isinstance(good, Draft)
-    assert isinstance(bad, BadLine)
+    assert isinstance(good, ParsedJob)
+    assert isinstance(bad, InvalidLine)
     assert (bad.code, bad.message) == ("line_too_long", "3 MiB, over the 1 MiB that a line may have")
     assert bad.fingerprint == digest(b"x" * 3 * 2**20)
 
 
 def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
-    source = Source(str(jobs), Defaults())
+    source = JobFile(str(jobs), Defaults())
 
     async def all_of_it() -> int:
         return len([found async for found in source])
@@ -151,8 +151,8 @@ def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
 
 
 def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
-    async def run() -> list[Draft | BadLine]:
-        source = Source("-", Defaults())
+    async def run() -> list[ParsedJob | InvalidLine]:
+        source = JobFile("-", Defaults())
         assert source.count() is None
         found = []
         stdin.write(JOB + b"\n" + JOB[:10])
@@ -164,12 +164,12 @@ def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
         source.close()
         return found
 
-    assert [type(line) for line in asyncio.run(run())] == [Draft, Draft]
+    assert [type(line) for line in asyncio.run(run())] == [ParsedJob, ParsedJob]
 
 
 def test_waiting_for_a_pipe_can_be_broken_off(stdin: Any) -> None:
     async def run() -> None:
-        source = Source("-", Defaults())
+        source = JobFile("-", Defaults())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 async for _ in source:
@@ -195,31 +195,31 @@ def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
     writer = os.open(path, os.O_RDWR)  # keeps opening it from waiting
     os.write(writer, JOB + b"\n")
 
-    async def run() -> Draft | BadLine:
-        source = Source(str(path), Defaults())
+    async def run() -> ParsedJob | InvalidLine:
+        source = JobFile(str(path), Defaults())
         found = await anext(aiter(source))
         source.close()
         return found
 
-    assert isinstance(asyncio.run(run()), Draft)
+    assert isinstance(asyncio.run(run()), ParsedJob)
     os.close(writer)
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*nope\.jsonl: no such file or directory$"):
-        Source(str(tmp_path / "nope.jsonl"), Defaults())
+        JobFile(str(tmp_path / "nope.jsonl"), Defaults())
 
 
 def test_a_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*: is a directory$"):
-        Source(str(tmp_path), Defaults())
+        JobFile(str(tmp_path), Defaults())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_an_unreadable_file_is_one_clear_line(jobs: Path) -> None:
     jobs.chmod(0)
     with pytest.raises(ConfigError, match=r"^cannot read .*: permission denied$"):
-        Source(str(jobs), Defaults())
+        JobFile(str(jobs), Defaults())
 
 
 def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,4 +228,4 @@ def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPat
     os.close(writer)
     monkeypatch.setattr(source_module, "STDIN", reader)
     with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
-        Source("-", Defaults())
+        JobFile("-", Defaults())

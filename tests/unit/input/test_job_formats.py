@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core.models import Job
-from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, Draft, NoJob, identity, parse
+from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, InvalidJob, ParsedJob, identity, parse
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def draft(entry: Any, **defaults: Any) -> Draft:
+def draft(entry: Any, **defaults: Any) -> ParsedJob:
     return parse(orjson.dumps(entry), 7, Defaults(**defaults))
 
 
@@ -26,7 +26,7 @@ def job(entry: Any, **defaults: Any) -> Job:
 
 def wrong(data: Any, **defaults: Any) -> tuple[str, str]:
     """The code and message of a line that is no job."""
-    with pytest.raises(NoJob) as caught:
+    with pytest.raises(InvalidJob) as caught:
         parse(data if isinstance(data, bytes) else orjson.dumps(data), 7, Defaults(**defaults))
     return caught.value.code, str(caught.value)
 
@@ -197,7 +197,7 @@ def test_a_strange_url_is_shown_in_short() -> None:
 
 
 def test_a_line_that_is_no_job_keeps_the_name_it_gives() -> None:
-    with pytest.raises(NoJob) as caught:
+    with pytest.raises(InvalidJob) as caught:
         draft({"id": "a"})
     assert caught.value.custom_id == "a"
 
@@ -233,7 +233,7 @@ def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
     line, defaults = orjson.dumps(entry) + end, Defaults(model=model)
     try:
         found = parse(line.strip(), 1, defaults)
-    except NoJob:
+    except InvalidJob:
         return  # whatever it is known by then, no reply was ever given to it
     assert identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
 
@@ -250,8 +250,8 @@ def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
     ],
 )
 def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
-    with pytest.raises(NoJob):
+    with pytest.raises(InvalidJob):
         parse(orjson.dumps(entry), 1, Defaults())
     for model in (None, ""):
-        with pytest.raises(NoJob):
+        with pytest.raises(InvalidJob):
             identity(orjson.dumps(entry), Defaults(model=model))

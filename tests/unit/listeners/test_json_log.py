@@ -11,18 +11,18 @@ import pytest
 
 from processor.core.errors import ConfigError
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    BoundBy,
-    Event,
+    BottleneckChanged,
     JobFinished,
-    LimitsKnown,
+    LimitsChanged,
     Notice,
+    RunEvent,
     RunStarted,
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result
-from processor.listeners.json_log import Logbook
+from processor.listeners.json_log import JsonLog
 
 NOON = 1_780_315_200.0
 
@@ -30,8 +30,8 @@ FAILED = Result(fingerprint="f", custom_id="a", line=3, failure=Failure(code="re
 REPLIED = Result(fingerprint="f", custom_id="a", line=3, reply=Reply(status_code=200, request_id=None, body={}))
 
 
-def logged(path: Path, *events: Event) -> list[dict[str, Any]]:
-    logbook = Logbook(path, lambda: NOON)
+def logged(path: Path, *events: RunEvent) -> list[dict[str, Any]]:
+    logbook = JsonLog(path, lambda: NOON)
     for event in events:
         logbook(event)
     logbook.close()
@@ -47,7 +47,7 @@ def logged(path: Path, *events: Event) -> list[dict[str, Any]]:
             {"event": "sent", "custom_id": "a", "attempt": 2, "tokens": 30, "waited_s": 0.123457},
         ),
         (
-            AttemptEnded(
+            AttemptFinished(
                 at=1.0,
                 custom_id="a",
                 attempt=2,
@@ -74,7 +74,7 @@ def logged(path: Path, *events: Event) -> list[dict[str, Any]]:
             {"event": "failed", "custom_id": "a", "line": 3, "code": "rejected"},
         ),
         (
-            LimitsKnown(at=1.0, lane="m", rpm=500.0, tpm=None, source="reported"),
+            LimitsChanged(at=1.0, lane="m", rpm=500.0, tpm=None, source="reported"),
             {"event": "limits", "lane": "m", "rpm": 500.0, "tpm": None, "source": "reported"},
         ),
         (Notice(at=1.0, text="the provider is down"), {"event": "notice", "text": "the provider is down"}),
@@ -82,12 +82,14 @@ def logged(path: Path, *events: Event) -> list[dict[str, Any]]:
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )
-def test_each_event_is_a_line(tmp_path: Path, event: Event, entry: dict[str, Any]) -> None:
+def test_each_event_is_a_line(tmp_path: Path, event: RunEvent, entry: dict[str, Any]) -> None:
     assert logged(tmp_path / "log", event) == [{"time": "2026-06-01T12:00:00.000+00:00", **entry}]
 
 
 def test_what_stands_in_the_results_does_not_stand_here_again(tmp_path: Path) -> None:
-    assert logged(tmp_path / "log", JobFinished(at=1.0, result=REPLIED), BoundBy(at=1.0, bound="tokens")) == []
+    assert (
+        logged(tmp_path / "log", JobFinished(at=1.0, result=REPLIED), BottleneckChanged(at=1.0, bound="tokens")) == []
+    )
 
 
 def test_a_log_is_appended_to(tmp_path: Path) -> None:
@@ -97,12 +99,12 @@ def test_a_log_is_appended_to(tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot write .*: is a directory$"):
-        Logbook(tmp_path, lambda: NOON)
+        JsonLog(tmp_path, lambda: NOON)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
 def test_one_that_cannot_be_written_stops_nobody() -> None:
-    logbook = Logbook(Path("/dev/full"), lambda: NOON)
+    logbook = JsonLog(Path("/dev/full"), lambda: NOON)
     logbook(Notice(at=1.0, text="the disk is full"))
     logbook.close()
     assert os.stat("/dev/full").st_size == 0

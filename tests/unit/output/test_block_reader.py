@@ -13,10 +13,10 @@ from processor.core.job_keys import check_of, job_key
 from processor.output import block_reader, scanner
 from processor.output.block_reader import Block, lines, read_block, read_span, spans
 from processor.output.index_entry import PACKED, REPLIED, SIMULATED, read_entry
-from processor.output.results_file import Journal
+from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode
-from processor.output.storage import RealDisk
-from processor.simulator.fault_injecting_storage import MemoryDisk, Platter
+from processor.output.storage import LocalStorage
+from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage
 from processor.simulator.virtual_clock import inline
 from tests.support.results_samples import reply
 
@@ -29,13 +29,13 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(block_reader, "CHUNK_BYTES", 512)
     monkeypatch.setattr(block_reader, "REST_BYTES", 64)
     monkeypatch.setattr(block_reader, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(scanner, "WORTH_A_HELPER_BYTES", 1)
+    monkeypatch.setattr(scanner, "MIN_WORKER_BYTES", 1)
 
 
 def file_of(data: bytes):
-    platter = Platter()
+    platter = DiskState()
     platter.put(PATH, data)
-    return MemoryDisk(platter).open(PATH, "read")
+    return FaultInjectingStorage(platter).open(PATH, "read")
 
 
 def together(found: list[Block]) -> tuple:
@@ -153,7 +153,7 @@ def sample(count: int) -> bytes:
 def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
-    with closing(RealDisk().open(path, "read")) as file:
+    with closing(LocalStorage().open(path, "read")) as file:
         alone = list(block_reader.blocks(file, replies=True))
         assert [read_span(path, True, span) for span in spans(file.size())] == alone
     assert together(alone)[1:4] == (301, 1, 1)
@@ -163,7 +163,7 @@ def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
 def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
-    journal = Journal(path, offload=inline)
+    journal = ResultsFile(path, offload=inline)
     assert journal.replied == 298
     assert journal.found[path].damaged_lines == [152]
     assert journal.found[path].torn
@@ -174,6 +174,6 @@ def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with pytest.raises(ConfigError):
-        Journal(path, offload=inline, simulated=True)
+        ResultsFile(path, offload=inline, simulated=True)
     assert started
     assert all(process.returncode is not None for process in started)

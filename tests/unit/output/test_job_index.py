@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from processor.core.models import Result
-from processor.output.compact_hash_table import FIELDS, KEY_BYTES, Table
-from processor.output.index_entry import FAILED, PACKED, REPLIED, Entry, entry_of, job_key, unpacked
-from processor.output.job_index import SEEN, Ledger, Standing
+from processor.output.compact_hash_table import FIELDS, KEY_BYTES, CompactHashTable
+from processor.output.index_entry import FAILED, PACKED, REPLIED, IndexEntry, entry_of, job_key, unpacked
+from processor.output.job_index import SEEN_THIS_RUN, JobIndex, JobStatus
 from processor.output.row_json import encode
 from tests.support.results_samples import bad_line, failure, print_of, reply
 
 
-def entry(result: Result) -> Entry:
+def entry(result: Result) -> IndexEntry:
     return entry_of(result, encode(result)[:-1])
 
 
-def knowing(*results: Result) -> Ledger:
-    ledger = Ledger()
+def knowing(*results: Result) -> JobIndex:
+    ledger = JobIndex()
     for result in results:
         ledger.enter(PACKED.pack(*entry(result)))
     return ledger
@@ -32,24 +32,24 @@ def key(number: int) -> bytes:
 
 def test_a_job_is_judged_by_the_row_it_has():
     ledger = knowing(reply("done"), reply("changed"), failure("failed"), failure("own", own_fault=True))
-    assert ledger.meet("done", print_of("done")) is Standing.DONE
-    assert ledger.meet("changed", print_of("other")) is Standing.CHANGED
-    assert ledger.meet("failed", print_of("failed")) is Standing.FAILED
-    assert ledger.meet("own", print_of("own")) is Standing.OWN_FAULT
-    assert ledger.meet("new", print_of("new")) is Standing.NEW
-    assert ledger.meet("new", print_of("new")) is Standing.DUPLICATE
-    assert ledger.meet("done", print_of("done")) is Standing.DUPLICATE
+    assert ledger.meet("done", print_of("done")) is JobStatus.DONE
+    assert ledger.meet("changed", print_of("other")) is JobStatus.CHANGED
+    assert ledger.meet("failed", print_of("failed")) is JobStatus.FAILED
+    assert ledger.meet("own", print_of("own")) is JobStatus.OWN_FAULT
+    assert ledger.meet("new", print_of("new")) is JobStatus.NEW
+    assert ledger.meet("new", print_of("new")) is JobStatus.DUPLICATE
+    assert ledger.meet("done", print_of("done")) is JobStatus.DUPLICATE
 
 
 def test_a_job_refused_for_its_own_fault_is_tried_again_once_it_has_changed():
-    assert knowing(failure("a", own_fault=True)).meet("a", print_of("b")) is Standing.FAILED
+    assert knowing(failure("a", own_fault=True)).meet("a", print_of("b")) is JobStatus.FAILED
 
 
 def test_a_failed_row_says_nothing_against_a_reply_and_of_two_rows_the_last_counts():
-    assert knowing(reply("a"), failure("a")).meet("a", print_of("a")) is Standing.DONE
-    assert knowing(reply("a"), reply("a", request="b")).meet("a", print_of("b")) is Standing.DONE
+    assert knowing(reply("a"), failure("a")).meet("a", print_of("a")) is JobStatus.DONE
+    assert knowing(reply("a"), reply("a", request="b")).meet("a", print_of("b")) is JobStatus.DONE
     last = knowing(failure("a", own_fault=True), failure("a", attempts=9))
-    assert last.meet("a", print_of("a")) is Standing.FAILED
+    assert last.meet("a", print_of("a")) is JobStatus.FAILED
     assert last.attempts("a") == 9
 
 
@@ -60,14 +60,14 @@ def test_attempts_count_over_all_runs():
     assert ledger.tried(job_key("a"), 8)
     assert ledger.tried(job_key("b"), 1)
     assert (ledger.attempts("a"), ledger.attempts("b"), ledger.attempts("c")) == (8, 1, 0)
-    assert ledger.meet("b", print_of("b")) is Standing.NEW
+    assert ledger.meet("b", print_of("b")) is JobStatus.NEW
     ledger.settle(entry(reply("b", attempts=2)))
     assert ledger.attempts("b") == 2
 
 
 def test_the_same_id_in_a_row_of_a_bad_line_is_another_matter():
     ledger = knowing(reply("a"), bad_line(3, "x", "a", "duplicate_custom_id"))
-    assert ledger.meet("a", print_of("a")) is Standing.DONE
+    assert ledger.meet("a", print_of("a")) is JobStatus.DONE
     assert not ledger.meet_line(entry(bad_line(3, "x", "a", "duplicate_custom_id")).key)
     assert ledger.meet_line(entry(bad_line(4, "x", "a", "duplicate_custom_id")).key)
     assert ledger.superseded == 0
@@ -93,7 +93,7 @@ def test_identical_jobs_without_id_are_told_apart_by_their_number(requests, kept
             named.append((name, ledger.meet(name, print_of(request))))
         return named
 
-    first = run(Ledger())
+    first = run(JobIndex())
     names = [name for name, _ in first]
     assert len(set(names)) == len(names)
     for request in "abcd":
@@ -143,7 +143,7 @@ def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, read_to):
     entries = [PACKED.pack(*entry(result)) for result in sorted(results, key=lambda result: result.reply is None)]
 
     def learned(step):
-        ledger = Ledger()
+        ledger = JobIndex()
         ledger.read_to = read_to
         for at in range(0, len(entries), step):
             ledger.enter(b"".join(entries[at : at + step]))
@@ -156,7 +156,7 @@ def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, read_to):
 class TableAgainstDict(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.table = Table()
+        self.table = CompactHashTable()
         self.model: dict[bytes, tuple] = {}
 
     # Keys that share a chain, and tails that look alike at every offset.
@@ -194,7 +194,7 @@ TestTableAgainstDict.settings = settings(max_examples=15, stateful_step_count=20
 
 
 def test_a_long_chain_finds_all_its_records():
-    table = Table()
+    table = CompactHashTable()
     for number in range(200):
         table.add(b"\0\0" + key(number)[2:], bytes(4), number, 0, 1)
     for number in range(200):
@@ -204,21 +204,21 @@ def test_a_long_chain_finds_all_its_records():
 
 def test_a_job_costs_less_than_24_bytes_at_any_time_while_they_grow():
     """Beside what the table takes from the start, and the last step by which it grew, which is not full yet."""
-    table = Table()
+    table = CompactHashTable()
 
     def taken():
         return len(table._pages) + sum(map(sys.getsizeof, (table._after, table._free, table._kinds)))
 
     before = taken()
     for number in range(1, 200_000):
-        table.add(key(number), bytes(4), 0, 0, SEEN)
+        table.add(key(number), bytes(4), 0, 0, SEEN_THIS_RUN)
         if number % 10_000 == 0:
             assert (taken() - before - (1 << 20)) / number < 20
 
 
 def test_identical_jobs_cost_no_more_than_others():
-    ledger = Ledger()
+    ledger = JobIndex()
     for _ in range(20_000):
         ledger.meet(name := ledger.name("ab" * 16), "ab" * 16)
     assert name == "ab" * 16 + "-20000"
-    assert ledger.count(SEEN) == 20_000
+    assert ledger.count(SEEN_THIS_RUN) == 20_000

@@ -14,11 +14,17 @@ import pytest
 
 from processor.core.errors import ConfigError, OutputError
 from processor.core.models import Reply
-from processor.output.job_index import Standing
-from processor.output.results_file import Journal
+from processor.output.job_index import JobStatus
+from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode
-from processor.output.sink import WHOLE
-from processor.simulator.fault_injecting_storage import Fault, MemoryDisk, Platter, nth, refusal
+from processor.output.sink import END_OF_FILE
+from processor.simulator.fault_injecting_storage import (
+    DiskState,
+    FaultInjectingStorage,
+    StorageFault,
+    fail_at_step,
+    refusal,
+)
 from processor.simulator.virtual_clock import inline, run
 from tests.support.results_samples import (
     DAMAGED,
@@ -35,11 +41,11 @@ from tests.support.results_samples import (
 )
 
 
-def journal_on(platter: Platter, plan=None, **more) -> Journal:
-    return Journal(OUT, disk=MemoryDisk(platter, plan), offload=inline, **more)
+def journal_on(platter: DiskState, plan=None, **more) -> ResultsFile:
+    return ResultsFile(OUT, disk=FaultInjectingStorage(platter, plan), offload=inline, **more)
 
 
-def write(platter: Platter, *results, read_to=WHOLE, **more) -> Journal:
+def write(platter: DiskState, *results, read_to=END_OF_FILE, **more) -> ResultsFile:
     """One run that appends these rows, one after the other, and closes."""
 
     async def main():
@@ -64,30 +70,30 @@ def test_on_a_real_disk_a_run_leaves_its_rows_and_the_next_one_knows_them(tmp_pa
     out = tmp_path / "results.jsonl"
 
     async def first():
-        async with Journal(out) as journal:
+        async with ResultsFile(out) as journal:
             await asyncio.gather(*(journal.append(reply(name)) for name in "abc"), journal.append(failure("d")))
-            await journal.close(WHOLE)
+            await journal.close(END_OF_FILE)
 
     asyncio.run(first())
     assert ids(out.read_bytes()) == ["a", "b", "c"]
     assert ids((tmp_path / "results.errors.jsonl").read_bytes()) == ["d"]
-    journal = Journal(out)
+    journal = ResultsFile(out)
     assert (journal.replied, journal.failed) == (3, 1)
-    assert journal.ledger.meet("a", print_of("a")) is Standing.DONE
+    assert journal.ledger.meet("a", print_of("a")) is JobStatus.DONE
     assert journal.free_bytes() > 0
-    asyncio.run(journal.close(WHOLE))
+    asyncio.run(journal.close(END_OF_FILE))
 
 
 def test_a_run_with_nothing_to_do_leaves_every_file_untouched(tmp_path):
     out = tmp_path / "results.jsonl"
 
     async def go():
-        async with Journal(out) as journal:
+        async with ResultsFile(out) as journal:
             for name in "ab":
-                if journal.ledger.meet(name, print_of(name)) is Standing.NEW:
+                if journal.ledger.meet(name, print_of(name)) is JobStatus.NEW:
                     await journal.append(reply(name))
             await journal.append(bad_line(3))
-            await journal.close(WHOLE)
+            await journal.close(END_OF_FILE)
 
     def state():
         return {
@@ -106,9 +112,9 @@ LOCKED = """
 import sys
 from pathlib import Path
 from processor.core.errors import OutputError
-from processor.output.results_file import Journal
+from processor.output.results_file import ResultsFile
 try:
-    Journal(Path(sys.argv[1]))
+    ResultsFile(Path(sys.argv[1]))
 except OutputError as error:
     print(error)
 """
@@ -123,10 +129,10 @@ def test_a_second_process_on_the_same_results_is_refused_until_the_first_has_end
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
 
     async def main():
-        async with Journal(out):
+        async with ResultsFile(out):
             assert "another run is writing to" in other()
             with pytest.raises(OutputError, match="another run"):
-                Journal(out)
+                ResultsFile(out)
         assert other() == ""
 
     asyncio.run(main())
@@ -140,7 +146,7 @@ def test_results_behind_a_link_stay_there_and_keep_their_permissions(tmp_path):
     (tmp_path / "results.jsonl").symlink_to(real)
 
     async def main():
-        async with Journal(tmp_path / "results.jsonl"):
+        async with ResultsFile(tmp_path / "results.jsonl"):
             pass
 
     asyncio.run(main())
@@ -159,7 +165,7 @@ def test_what_cannot_hold_results_is_refused_in_one_line(tmp_path, kind):
     else:
         out = tmp_path / "none" / "results.jsonl"
     with pytest.raises(OutputError, match=r"cannot write .*: (not a regular file|No such file or directory)"):
-        Journal(out)
+        ResultsFile(out)
     assert [path.name for path in tmp_path.iterdir()] == ([] if kind == "no folder" else ["results.jsonl"])
 
 
@@ -167,7 +173,7 @@ def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
     out = tmp_path / "results.jsonl"
 
     async def main():
-        async with Journal(out) as journal:
+        async with ResultsFile(out) as journal:
             await journal.append(reply("a"))
             out.unlink()
             with pytest.raises(OutputError, match=r"results.jsonl: it has been deleted"):
@@ -181,14 +187,14 @@ def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
 
 @pytest.mark.parametrize("path", [OUT, ERRORS])
 def test_an_output_that_is_deleted_after_its_last_row_is_noticed_at_the_end(path):
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         async with journal_on(platter) as journal:
             await journal.append(reply("a"))
             await journal.append(failure("b"))
             platter.delete(path)
-            await journal.close(WHOLE)
+            await journal.close(END_OF_FILE)
 
     with pytest.raises(OutputError, match=f"{path}: it has been deleted"):
         run(main())
@@ -198,7 +204,7 @@ def test_an_output_that_is_deleted_after_its_last_row_is_noticed_at_the_end(path
 
 
 def test_a_reply_takes_the_place_of_a_failure_and_the_last_failure_that_of_earlier_ones():
-    platter = Platter()
+    platter = DiskState()
     write(platter, failure("a"), failure("b"), failure("c"))
     write(platter, reply("a"), failure("b", attempts=12))
     assert ids(platter.contents(OUT)) == ["a"]
@@ -208,7 +214,7 @@ def test_a_reply_takes_the_place_of_a_failure_and_the_last_failure_that_of_earli
 
 
 def test_a_changed_job_that_is_sent_again_gets_its_new_reply_instead_of_the_old_one():
-    platter = Platter()
+    platter = DiskState()
     write(platter, reply("a", "old"), reply("b"))
     journal = write(platter, reply("a", "new", request="other", attempts=2))
     assert (journal.replied, journal.failed) == (2, 0)
@@ -216,27 +222,27 @@ def test_a_changed_job_that_is_sent_again_gets_its_new_reply_instead_of_the_old_
 
 
 def test_a_crash_between_the_new_reply_and_the_end_is_put_right_by_the_next_run():
-    platter = Platter()
+    platter = DiskState()
     write(platter, reply("a", "old"), reply("b"))
     write(platter, reply("a", "new", request="other"), read_to=None)
     assert ids(platter.contents(OUT)) == ["a", "b", "a"]
     journal = journal_on(platter)
     assert ids(platter.contents(OUT)) == ["b", "a"]
-    assert journal.ledger.meet("a", print_of("other")) is Standing.DONE
+    assert journal.ledger.meet("a", print_of("other")) is JobStatus.DONE
 
 
 def test_a_failed_row_never_takes_the_place_of_a_reply():
-    platter = Platter()
+    platter = DiskState()
     write(platter, reply("a", "old"))
     before = platter.contents(OUT)
-    for read_to in (None, WHOLE):
+    for read_to in (None, END_OF_FILE):
         write(platter, failure("a", request="other"), read_to=read_to)
         assert platter.contents(OUT) == before
         assert platter.contents(ERRORS) is None
 
 
 def test_rows_of_lines_that_are_no_jobs_stand_once_whatever_is_run_again():
-    platter = Platter()
+    platter = DiskState()
     found = [bad_line(1), bad_line(2), bad_line(3, "x", "a", "duplicate_custom_id")]
     write(platter, reply("a"), *found)
     before = platter.contents(ERRORS)
@@ -247,7 +253,7 @@ def test_rows_of_lines_that_are_no_jobs_stand_once_whatever_is_run_again():
 
 
 def test_the_row_of_a_line_that_was_put_right_goes_once_the_line_has_been_read():
-    platter = Platter()
+    platter = DiskState()
     write(platter, *(bad_line(number) for number in (1, 5, 9)))
     write(platter, bad_line(1), read_to=4)
     assert [row["line"] for row in rows(platter.contents(ERRORS))] == [1, 5, 9]
@@ -260,7 +266,7 @@ def test_the_row_of_a_line_that_was_put_right_goes_once_the_line_has_been_read()
 
 
 def test_a_bad_line_that_moved_has_one_row_with_its_new_number():
-    platter = Platter()
+    platter = DiskState()
     write(platter, bad_line(1), failure("a"))
     write(platter, bad_line(2))
     assert [row["line"] for row in rows(platter.contents(ERRORS))] == [1, 2]
@@ -268,7 +274,7 @@ def test_a_bad_line_that_moved_has_one_row_with_its_new_number():
 
 
 def test_a_job_that_left_the_job_file_keeps_its_row():
-    platter = Platter()
+    platter = DiskState()
     write(platter, reply("a"), failure("b"))
     write(platter)
     assert (ids(platter.contents(OUT)), ids(platter.contents(ERRORS))) == (["a"], ["b"])
@@ -277,7 +283,7 @@ def test_a_job_that_left_the_job_file_keeps_its_row():
 @pytest.mark.parametrize("first", [True, False])
 def test_simulated_and_real_rows_are_not_mixed(first):
     for result in (reply("a"), failure("a"), bad_line(1)):
-        platter = Platter()
+        platter = DiskState()
         write(platter, replace(result, simulated=first), simulated=first)
         before = [platter.contents(path) for path in (OUT, ERRORS)]
         with pytest.raises(ConfigError, match="give another --out, or move it away"):
@@ -297,7 +303,7 @@ def test_simulated_and_real_rows_are_not_mixed(first):
 )
 def test_a_file_of_something_else_is_refused_and_left_alone(data):
     for path in (OUT, ERRORS):
-        platter = Platter()
+        platter = DiskState()
         platter.put(path, data)
         with pytest.raises(ConfigError, match="holds something else than results"):
             journal_on(platter)
@@ -306,7 +312,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(data):
 
 
 def test_a_state_file_of_an_earlier_run_outlives_a_refused_one():
-    platter = Platter()
+    platter = DiskState()
     write(platter, reply("a"))
     with pytest.raises(ConfigError):
         journal_on(platter, simulated=True)
@@ -314,18 +320,18 @@ def test_a_state_file_of_an_earlier_run_outlives_a_refused_one():
 
 
 def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_another():
-    platter = Platter()
+    platter = DiskState()
 
-    class Late(MemoryDisk):
+    class Late(FaultInjectingStorage):
         def open(self, path, mode):
             file = super().open(path, mode)
             if path == STATE and platter.names[STATE] is first:
                 platter.delete(STATE)
             return file
 
-    MemoryDisk(platter).open(STATE, "update")
+    FaultInjectingStorage(platter).open(STATE, "update")
     first = platter.names[STATE]
-    Journal(OUT, disk=Late(platter), offload=inline)
+    ResultsFile(OUT, disk=Late(platter), offload=inline)
     with pytest.raises(OutputError, match="another run"):
         journal_on(platter)
 
@@ -335,32 +341,32 @@ def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_ano
 
 def test_a_torn_last_line_is_cut_off_and_a_whole_one_only_gets_its_line_feed():
     for cut in (*range(1, 400, 7), len(encode(reply("b"))) - 1, len(encode(reply("b")))):
-        platter = Platter()
+        platter = DiskState()
         platter.put(OUT, encode(reply("a")) + encode(reply("b"))[:cut])
         journal = journal_on(platter)
         whole = cut >= len(encode(reply("b"))) - 1
         assert platter.contents(OUT) == encode(reply("a")) + (encode(reply("b")) if whole else b"")
         assert journal.found[OUT].torn is not whole
-        assert (journal.ledger.meet("b", print_of("b")) is Standing.DONE) is whole
+        assert (journal.ledger.meet("b", print_of("b")) is JobStatus.DONE) is whole
 
 
 def test_the_first_row_may_be_torn_too():
     for cut in (*range(1, 50), len(encode(reply("b"))) - 2):
-        platter = Platter()
+        platter = DiskState()
         platter.put(OUT, encode(reply("b"))[:cut])
         journal_on(platter)
         assert platter.contents(OUT) == b""
 
 
 def test_zeros_left_by_a_loss_of_power_are_cut_off():
-    platter = Platter()
+    platter = DiskState()
     platter.put(OUT, bytes(5000))
     journal_on(platter)
     assert platter.contents(OUT) == b""
 
 
 def test_malformed_lines_are_named_kept_aside_and_their_jobs_done_again():
-    platter = Platter()
+    platter = DiskState()
     broken = encode(reply("b")).replace(b'"error":null', b'"error":nul')
     platter.put(OUT, encode(reply("a")) + broken + b"\n" + encode(reply("c")) + b"garbage\xff\n")
     platter.put(ERRORS, b"{}\n" + encode(failure("d")))
@@ -370,12 +376,12 @@ def test_malformed_lines_are_named_kept_aside_and_their_jobs_done_again():
     assert platter.contents(DAMAGED) == broken + b"garbage\xff\n" + b"{}\n"
     assert platter.contents(OUT) == encode(reply("a")) + encode(reply("c"))
     assert platter.contents(ERRORS) == encode(failure("d"))
-    assert journal.ledger.meet("b", print_of("b")) is Standing.NEW
-    assert journal.ledger.meet("c", print_of("c")) is Standing.DONE
+    assert journal.ledger.meet("b", print_of("b")) is JobStatus.NEW
+    assert journal.ledger.meet("c", print_of("c")) is JobStatus.DONE
 
 
 def test_a_failure_among_the_replies_is_damage():
-    platter = Platter()
+    platter = DiskState()
     platter.put(OUT, encode(reply("a")) + encode(failure("b")))
     platter.put(ERRORS, encode(failure("c")) + encode(reply("d")))
     journal_on(platter)
@@ -384,7 +390,7 @@ def test_a_failure_among_the_replies_is_damage():
 
 
 def test_only_so_many_damaged_lines_are_named():
-    platter = Platter()
+    platter = DiskState()
     platter.put(OUT, encode(reply("a")) + b"x\n" * 250)
     found = journal_on(platter).found[OUT]
     assert found.damaged == 250
@@ -392,7 +398,7 @@ def test_only_so_many_damaged_lines_are_named():
 
 
 def test_blank_lines_are_no_damage():
-    platter = Platter()
+    platter = DiskState()
     platter.put(OUT, b"\n" + encode(reply("a")) + b"  \r\n\n" + encode(reply("b")))
     journal = journal_on(platter)
     assert journal.replied == 2
@@ -401,7 +407,7 @@ def test_blank_lines_are_no_damage():
 
 
 def test_what_a_broken_off_compaction_left_is_removed():
-    platter = Platter()
+    platter = DiskState()
     left = OUT.with_name("results.jsonl.compacting")
     platter.put(left, b"half")
     journal_on(platter)
@@ -409,7 +415,7 @@ def test_what_a_broken_off_compaction_left_is_removed():
 
 
 def test_putting_right_twice_changes_nothing():
-    platter = Platter()
+    platter = DiskState()
     platter.put(OUT, encode(reply("a")) + b"x\n" + encode(reply("a", "new")) + encode(reply("b"))[:-9])
     platter.put(ERRORS, encode(failure("a")) + encode(failure("c")) + encode(failure("c")))
     write(platter)
@@ -423,7 +429,7 @@ def test_putting_right_twice_changes_nothing():
 
 
 def test_what_was_in_flight_when_a_run_was_killed_is_counted_once_and_its_attempts_go_on():
-    platter = Platter()
+    platter = DiskState()
 
     async def killed():
         journal = journal_on(platter)
@@ -459,7 +465,7 @@ def test_what_was_in_flight_when_a_run_was_killed_is_counted_once_and_its_attemp
 
 
 def test_the_state_file_stays_small_and_can_be_deleted():
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         async with journal_on(platter) as journal:
@@ -479,7 +485,7 @@ def test_the_state_file_stays_small_and_can_be_deleted():
 
 @pytest.mark.parametrize("state", [b"\xff" * 500, bytes(17), b"nonsense", os.urandom(1000)])
 def test_a_state_file_that_makes_no_sense_is_ignored(state):
-    platter = Platter()
+    platter = DiskState()
     platter.put(STATE, state)
     journal = journal_on(platter)
     assert journal.maybe_billed == 0
@@ -493,7 +499,7 @@ def test_a_state_file_that_makes_no_sense_is_ignored(state):
 
 
 def test_rows_that_finish_in_the_same_turn_go_out_in_one_write():
-    platter = Platter()
+    platter = DiskState()
     writes = []
 
     def plan(_, operation):
@@ -525,7 +531,7 @@ def written_at(in_flight: str, appended: dict[str, float], resting: str = "") ->
             await asyncio.sleep(at)
             await journal.append(reply(name))
 
-        journal, began = journal_on(Platter(), plan), loop.time()
+        journal, began = journal_on(DiskState(), plan), loop.time()
         for name in in_flight + resting:
             journal.intend(name, 1)
         for name in resting:
@@ -551,7 +557,7 @@ def test_nor_is_one_behind_which_nobody_is_in_flight(resting):
 
 
 def test_cancelling_the_caller_does_not_undo_a_row():
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         async with journal_on(platter) as journal:
@@ -569,7 +575,7 @@ def test_cancelling_the_caller_does_not_undo_a_row():
 
 @pytest.mark.parametrize(("mode", "synced_at"), [("always", 0.0), ("interval", 2.0), ("never", None)])
 def test_a_row_is_synced_within_the_bound(mode, synced_at):
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -601,7 +607,7 @@ def test_a_row_is_synced_within_the_bound(mode, synced_at):
 
 
 def test_fsync_always_shares_one_fsync_among_the_rows_of_a_group():
-    platter = Platter()
+    platter = DiskState()
     synced = []
 
     def plan(_, operation):
@@ -617,7 +623,7 @@ def test_fsync_always_shares_one_fsync_among_the_rows_of_a_group():
 
 
 def test_closing_writes_and_syncs_what_is_left():
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         journal = journal_on(platter, fsync_interval_s=1000.0)
@@ -643,25 +649,25 @@ def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
         return await asyncio.to_thread(work)
 
     async def main():
-        journal = Journal(out, offload=offload)
+        journal = ResultsFile(out, offload=offload)
         await journal.append(reply("a"))
-        task = asyncio.create_task(journal.close(WHOLE))
+        task = asyncio.create_task(journal.close(END_OF_FILE))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         with pytest.raises(OutputError, match="another run"):
-            Journal(out)
+            ResultsFile(out)
         slow.set()
         await journal.close()
-        Journal(out)
+        ResultsFile(out)
 
     asyncio.run(main())
 
 
 def test_rows_that_a_killed_run_left_unsynced_are_synced_by_the_run_that_counts_them_as_done():
     for seed in range(10):
-        platter = Platter()
+        platter = DiskState()
 
         async def killed(platter=platter):
             await journal_on(platter, fsync="never").append(reply("a"))
@@ -674,8 +680,8 @@ def test_rows_that_a_killed_run_left_unsynced_are_synced_by_the_run_that_counts_
 
 
 def test_short_writes_are_completed():
-    platter = Platter()
-    plan = lambda _, operation: Fault(None, 0.4) if operation == "write" else None  # noqa: E731
+    platter = DiskState()
+    plan = lambda _, operation: StorageFault(None, 0.4) if operation == "write" else None  # noqa: E731
 
     async def main():
         async with journal_on(platter, plan) as journal:
@@ -687,7 +693,7 @@ def test_short_writes_are_completed():
 
 @pytest.mark.parametrize("room", range(0, 1300, 97))
 def test_on_a_full_disk_whole_rows_stay_and_the_others_are_told(room):
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         journal = journal_on(platter)
@@ -702,7 +708,7 @@ def test_on_a_full_disk_whole_rows_stay_and_the_others_are_told(room):
         with pytest.raises(OutputError, match="No space left"):
             await journal.append(reply("later"))
         with pytest.raises(OutputError, match=r"cannot write /out/results.*: No space left on device"):
-            await journal.close(WHOLE)
+            await journal.close(END_OF_FILE)
         return [name for name, outcome in zip("abcde", outcomes, strict=True) if outcome is None], outcomes
 
     written, outcomes = run(main())
@@ -713,8 +719,8 @@ def test_on_a_full_disk_whole_rows_stay_and_the_others_are_told(room):
 
 
 def test_a_failed_fsync_reaches_whoever_writes_next():
-    platter = Platter()
-    plan = lambda _, operation: Fault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    platter = DiskState()
+    plan = lambda _, operation: StorageFault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
 
     async def main():
         journal = journal_on(platter, plan)
@@ -730,10 +736,10 @@ def test_a_failed_fsync_reaches_whoever_writes_next():
 
 
 def test_a_failed_fsync_is_told_to_those_who_wait_for_it():
-    plan = lambda _, operation: Fault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    plan = lambda _, operation: StorageFault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
 
     async def main():
-        journal = journal_on(Platter(), plan, fsync="always")
+        journal = journal_on(DiskState(), plan, fsync="always")
         outcomes = await asyncio.gather(*(journal.append(reply(n)) for n in "ab"), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [OutputError, OutputError]
 
@@ -742,13 +748,13 @@ def test_a_failed_fsync_is_told_to_those_who_wait_for_it():
 
 @pytest.mark.parametrize("operation", ["intend", "rest", "append"])
 def test_a_state_file_that_cannot_be_written_stops_the_run(operation):
-    platter = Platter()
+    platter = DiskState()
 
     async def main():
         failing = False
 
         def plan(_, step):
-            return Fault(refusal(errno.EIO)) if failing and step == "pwrite" else None
+            return StorageFault(refusal(errno.EIO)) if failing and step == "pwrite" else None
 
         journal = journal_on(platter, plan)
         journal.intend("a", 1)
@@ -765,7 +771,7 @@ def test_a_state_file_that_cannot_be_written_stops_the_run(operation):
 
 def test_an_error_inside_the_run_is_not_hidden_by_one_of_closing():
     async def main():
-        async with journal_on(Platter(), nth(9, Fault(refusal(errno.EIO)))) as journal:
+        async with journal_on(DiskState(), fail_at_step(9, StorageFault(refusal(errno.EIO)))) as journal:
             await journal.append(reply("a"))
             raise KeyError("the run's own")
 
@@ -776,7 +782,7 @@ def test_an_error_inside_the_run_is_not_hidden_by_one_of_closing():
 def test_a_small_run_over_every_kind_of_line_goes_on_where_it_stopped():
     jobs = [("a", "1"), (None, "{"), ("b", "2"), ("a", "1"), ("bad", "3"), ("down", "4"), ("c", "5")]
     provider = Provider(refuses=["bad"], fails=["down"])
-    platter = Platter()
+    platter = DiskState()
     for _ in range(3):
         run(SmallRun(jobs, provider)(journal_on(platter)))
         assert sorted(ids(platter.contents(OUT))) == ["a", "b", "c"]
@@ -787,7 +793,7 @@ def test_a_small_run_over_every_kind_of_line_goes_on_where_it_stopped():
 
 
 def test_the_refusing_response_is_kept_in_a_failed_row():
-    platter = Platter()
+    platter = DiskState()
     write(platter, replace(failure("a"), reply=Reply(status_code=400, request_id=None, body={"error": 1})))
     assert rows(platter.contents(ERRORS))[0]["response"]["body"] == {"error": 1}
 
@@ -797,6 +803,6 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OutputError, match="Permission denied"):
-            Journal(tmp_path / "results.jsonl")
+            ResultsFile(tmp_path / "results.jsonl")
     finally:
         tmp_path.chmod(0o700)

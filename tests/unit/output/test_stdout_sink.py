@@ -6,10 +6,10 @@ import os
 import pytest
 
 from processor.core.errors import OutputError
-from processor.output.job_index import Standing
+from processor.output.job_index import JobStatus
 from processor.output.row_json import encode
-from processor.output.sink import WHOLE
-from processor.output.stdout_sink import StandardOutput
+from processor.output.sink import END_OF_FILE
+from processor.output.stdout_sink import StdoutSink
 from tests.support.results_samples import failure, print_of, reply, rows
 
 
@@ -26,13 +26,13 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
     (out, out_end), (err, err_end) = pipe(), pipe()
 
     async def main():
-        async with StandardOutput(out=out_end, err=err_end) as sink:
+        async with StdoutSink(out=out_end, err=err_end) as sink:
             sink.intend("a", 1)
             await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
             sink.rest("a", 1)
-            assert sink.ledger.meet("a", print_of("a")) is Standing.NEW
-            assert sink.ledger.meet("a", print_of("a")) is Standing.DUPLICATE
-            await sink.close(WHOLE)
+            assert sink.ledger.meet("a", print_of("a")) is JobStatus.NEW
+            assert sink.ledger.meet("a", print_of("a")) is JobStatus.DUPLICATE
+            await sink.close(END_OF_FILE)
 
     asyncio.run(main())
     os.close(out_end)
@@ -46,7 +46,7 @@ def test_a_closed_pipe_ends_the_run_in_one_line():
     os.close(out)
 
     async def main():
-        sink = StandardOutput(out=out_end)
+        sink = StdoutSink(out=out_end)
         sink.intend("a", 1)
         with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
             await sink.append(reply("a"))
@@ -65,7 +65,7 @@ def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
     big = reply("a", "x" * 200_000)
 
     async def main():
-        sink = StandardOutput(out=out_end)
+        sink = StdoutSink(out=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.05)
         assert not task.done()
@@ -83,7 +83,7 @@ def test_cancelling_the_caller_leaves_a_whole_line():
     big = reply("a", "x" * 200_000)
 
     async def main():
-        sink = StandardOutput(out=out_end)
+        sink = StdoutSink(out=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.02)
         task.cancel()

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
     ProtocolError,
-    RateLimited,
-    Refused,
-    Rejected,
     RequestError,
     ServerError,
     StreamTruncated,
+    Throttled,
 )
-from processor.protocols import Fold, open_fold
+from processor.protocols import Accumulator, accumulator_for
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TOP = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
@@ -36,8 +36,8 @@ def piece(text: str | None, index: int = 0, finish_reason: str | None = None, **
     return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason, **fields}
 
 
-def folded(*payloads: bytes, path: str = CHAT, **request: Any) -> Fold:
-    fold = open_fold(path, request)
+def folded(*payloads: bytes, path: str = CHAT, **request: Any) -> Accumulator:
+    fold = accumulator_for(path, request)
     fold.feed(payloads)
     return fold
 
@@ -360,16 +360,16 @@ def test_new_text_of_the_first_choice_can_be_taken_as_it_comes() -> None:
 @pytest.mark.parametrize(
     ("event", "error", "status"),
     [
-        ({"error": {"message": "no credit", "code": 402}}, Refused, 402),
+        ({"error": {"message": "no credit", "code": 402}}, AccessDenied, 402),
         ({"error": {"message": "boom", "code": 500}}, ServerError, 500),
         ({"error": {"message": "boom", "code": "502"}}, ServerError, 502),
         ({"error": {"message": "boom"}}, ServerError, 500),
         ({"error": "boom"}, ServerError, 500),
-        ({"error": {"code": "rate_limit_exceeded", "message": "Please try again in 2s"}}, RateLimited, 429),
-        ({"error": {"code": "insufficient_quota", "message": "x"}}, Refused, 500),
-        ({"error": {"type": "invalid_request_error", "message": "x"}}, Rejected, 400),
+        ({"error": {"code": "rate_limit_exceeded", "message": "Please try again in 2s"}}, Throttled, 429),
+        ({"error": {"code": "insufficient_quota", "message": "x"}}, AccessDenied, 500),
+        ({"error": {"type": "invalid_request_error", "message": "x"}}, BadRequest, 400),
         ({"error": {"code": 99999, "message": "x"}}, ServerError, 500),
-        ({"object": "error", "message": "boom", "code": 400}, Rejected, 400),
+        ({"object": "error", "message": "boom", "code": 400}, BadRequest, 400),
         ({"choices": [{"index": 0, "delta": {}, "error": {"code": 503, "message": "x"}}]}, ServerError, 503),
     ],
 )
@@ -381,7 +381,7 @@ def test_an_error_told_inside_the_stream_is_raised_as_its_status(event: Any, err
 
 
 def test_an_error_that_asks_to_wait_says_how_long() -> None:
-    with pytest.raises(RateLimited) as raised:
+    with pytest.raises(Throttled) as raised:
         folded(orjson.dumps({"error": {"code": 429, "message": "slow, try again in 1.5s"}}))
     assert raised.value.retry_after_s == 1.5
 
@@ -435,8 +435,8 @@ def test_wide_events_are_not_taken_for_deep_ones() -> None:
 
 
 def test_no_protocol_is_known_for_other_paths() -> None:
-    with pytest.raises(Rejected):
-        open_fold("/v1/unknown", {})
+    with pytest.raises(BadRequest):
+        accumulator_for("/v1/unknown", {})
 
 
 # ---------------------------------------------------------------- for all streams
@@ -492,7 +492,7 @@ PAYLOADS = st.lists(
 @given(PAYLOADS, st.sampled_from([CHAT, COMPLETIONS]), st.integers(0, 3))
 @settings(max_examples=300)
 def test_whatever_comes_ends_in_a_body_or_a_request_error(payloads: list[bytes], path: str, n: int) -> None:
-    fold = open_fold(path, {"n": n})
+    fold = accumulator_for(path, {"n": n})
     try:
         fold.feed(payloads)
         body = fold.body()
@@ -513,7 +513,7 @@ def test_any_batching_gives_the_same_body(texts: list[str], size: int, field: st
     dump = (lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2)) if spaced else orjson.dumps
     payloads = [dump({**TOP, "choices": [delta(role="assistant", **{field: text})]}) for text in texts]
     payloads += [chunk(delta(finish_reason="stop")), b"[DONE]"]
-    fold = open_fold(CHAT, {})
+    fold = accumulator_for(CHAT, {})
     for start in range(0, len(payloads), size):
         fold.feed(payloads[start : start + size])
     made = fold.body()["choices"][0]["message"]

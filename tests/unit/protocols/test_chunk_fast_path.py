@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError
-from processor.protocols import open_fold
-from processor.protocols.chunk_fast_path import Shortcut
-from processor.protocols.parts import Pieces
+from processor.protocols import accumulator_for
+from processor.protocols.chunk_fast_path import ChunkTemplate
+from processor.protocols.parts import TextChunks
 
 HEAD = b'{"id":"a","choices":[{"index":0,"delta":{"content":'
 TAIL = b'},"finish_reason":null}],"usage":null}'
 
 
-def learned(payload: bytes, where: str = "content") -> tuple[Shortcut, Pieces]:
-    shortcut, pieces = Shortcut(), Pieces()
+def learned(payload: bytes, where: str = "content") -> tuple[ChunkTemplate, TextChunks]:
+    shortcut, pieces = ChunkTemplate(), TextChunks()
     chunk = orjson.loads(payload)
     choice = chunk["choices"][0]
     holder = choice.get("delta", choice)
@@ -79,11 +79,11 @@ def test_no_template_is_made_where_the_place_of_the_text_is_not_plain(payload: b
 
 
 def test_templates_that_fit_nothing_are_given_up() -> None:
-    shortcut = Shortcut()
+    shortcut = ChunkTemplate()
     for _ in range(4):
         assert not shortcut.hopeless
         chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
-        shortcut.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": Pieces()})
+        shortcut.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": TextChunks()})
     assert shortcut.hopeless
 
 
@@ -109,7 +109,7 @@ ENDS = st.sampled_from(
 
 def outcome(payloads: list[bytes], *, whole: bool) -> Any:
     """The body, or the kind of error. Other chunks between them keep every template from being used."""
-    fold = open_fold("/v1/chat/completions", {})
+    fold = accumulator_for("/v1/chat/completions", {})
     try:
         for payload in payloads:
             fold.feed([payload] if whole else [payload, b'{"choices":[]}'])

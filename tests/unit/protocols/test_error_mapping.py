@@ -10,20 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import (
-    AddressUnknown,
-    ModelUnknown,
-    RateLimited,
-    Refused,
-    Rejected,
+    AccessDenied,
+    BadRequest,
+    ModelNotFound,
     ServerError,
     StatusError,
+    Throttled,
+    UrlNotFound,
 )
-from processor.protocols import refusal, request_id
+from processor.protocols import error_from_response, request_id
 
 
 def refused(status: int, body: Any = b"", **headers: str) -> StatusError:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    return refusal(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now_wall=1000.0)
+    return error_from_response(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now_wall=1000.0
+    )
 
 
 def error(message: str = "no", **fields: Any) -> dict[str, Any]:
@@ -33,11 +35,11 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *((status, Rejected) for status in (400, 404, 405, 413, 422, 431)),
-        *((status, AddressUnknown) for status in (301, 302, 308)),
-        *((status, Refused) for status in (401, 402, 403)),
+        *((status, BadRequest) for status in (400, 404, 405, 413, 422, 431)),
+        *((status, UrlNotFound) for status in (301, 302, 308)),
+        *((status, AccessDenied) for status in (401, 402, 403)),
         *((status, ServerError) for status in (408, 409, 500, 502, 503, 504, 520, 529, 599)),
-        (429, RateLimited),
+        (429, Throttled),
     ],
 )
 def test_a_status_decides_whose_fault_it_is(status: int, kind: type[StatusError]) -> None:
@@ -62,7 +64,7 @@ NEVER = [
 @pytest.mark.parametrize("status", [400, 402, 403, 429, 500, 503])
 @pytest.mark.parametrize("should_retry", ["true", "false"])
 def test_where_there_is_no_money_nothing_is_tried_again(body: Any, status: int, should_retry: str) -> None:
-    assert type(refused(status, body, x_should_retry=should_retry)) is Refused
+    assert type(refused(status, body, x_should_retry=should_retry)) is AccessDenied
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,14 @@ def test_where_there_is_no_money_nothing_is_tried_again(body: Any, status: int, 
     [
         (400, "true", ServerError),
         (401, "true", ServerError),
-        (429, "true", RateLimited),
+        (429, "true", Throttled),
         (503, "true", ServerError),
-        (400, "false", Rejected),
-        (401, "false", Refused),
-        (409, "false", Rejected),
-        (429, "false", Rejected),
-        (503, "false", Rejected),
-        (402, "true", Refused),
+        (400, "false", BadRequest),
+        (401, "false", AccessDenied),
+        (409, "false", BadRequest),
+        (429, "false", BadRequest),
+        (503, "false", BadRequest),
+        (402, "true", AccessDenied),
         (503, "maybe", ServerError),
     ],
 )
@@ -106,7 +108,7 @@ def test_a_server_that_says_whether_to_retry_is_believed(status: int, should_ret
     ],
 )
 def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is ModelUnknown
+    assert type(refused(status, body)) is ModelNotFound
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, 
     ],
 )
 def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is AddressUnknown
+    assert type(refused(status, body)) is UrlNotFound
 
 
 @pytest.mark.parametrize(
@@ -141,17 +143,17 @@ def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None
     ],
 )
 def test_what_a_job_alone_is_turned_away_for_is_neither(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is Rejected
+    assert type(refused(status, body)) is BadRequest
 
 
 def test_a_request_larger_than_the_limit_is_the_jobs_fault_and_not_a_matter_of_waiting() -> None:
     words = "Request too large for gpt-4o on tokens per min (TPM): Limit {}, Requested {}. Visit us."
-    assert type(refused(429, error(words.format("30000", "45000"), code="rate_limit_exceeded"))) is Rejected
-    assert type(refused(429, error(words.format("30,000", "45,000")))) is Rejected
-    assert type(refused(429, error(words.format("45000", "30000")))) is RateLimited
+    assert type(refused(429, error(words.format("30000", "45000"), code="rate_limit_exceeded"))) is BadRequest
+    assert type(refused(429, error(words.format("30,000", "45,000")))) is BadRequest
+    assert type(refused(429, error(words.format("45000", "30000")))) is Throttled
     full = "Rate limit reached: Limit 10000, Used 8782, Requested 8172. Please try again in 41.724s."
-    assert type(refused(429, error(full))) is RateLimited
-    assert type(refused(429, error("Limit ,, Requested ,,"))) is RateLimited
+    assert type(refused(429, error(full))) is Throttled
+    assert type(refused(429, error("Limit ,, Requested ,,"))) is Throttled
 
 
 @pytest.mark.parametrize(
@@ -274,14 +276,14 @@ JSONISH = st.recursive(
     ),
 )
 def test_any_answer_is_some_status_error(status: int, body: bytes, headers: dict[str, str]) -> None:
-    raised = refusal(status, headers, body)
+    raised = error_from_response(status, headers, body)
     assert isinstance(raised, StatusError)
     assert str(raised).isprintable()
     assert raised.retry_after_s is None or raised.retry_after_s >= 0
 
 
 def test_a_hostile_page_is_read_quickly() -> None:
-    assert refusal(502, {}, b"<script " * 8192)
-    assert refusal(502, {}, b"<" * 65536)
-    assert refusal(429, {}, orjson.dumps(error("limit 1 " * 8192)))
-    assert refusal(429, {}, orjson.dumps(error("try again in " + "1s " * 20000)))
+    assert error_from_response(502, {}, b"<script " * 8192)
+    assert error_from_response(502, {}, b"<" * 65536)
+    assert error_from_response(429, {}, orjson.dumps(error("limit 1 " * 8192)))
+    assert error_from_response(429, {}, orjson.dumps(error("try again in " + "1s " * 20000)))

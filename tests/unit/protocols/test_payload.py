@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from processor.core.errors import ProtocolError, RateLimited, ServerError
+from processor.core.errors import ProtocolError, ServerError, Throttled
 from processor.core.models import Job
 from processor.protocols import payload, whole_body
 
@@ -65,5 +65,5 @@ def test_a_reply_without_choices_makes_no_sense(data: bytes) -> None:
 def test_an_error_with_a_good_status_is_raised() -> None:
     with pytest.raises(ServerError):
         whole_body(b'{"error": {"message": "boom"}}')
-    with pytest.raises(RateLimited):
+    with pytest.raises(Throttled):
         whole_body(b'{"error": {"message": "slow", "code": 429}}')

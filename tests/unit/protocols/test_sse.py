@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.protocols.sse import Decoder
+from processor.protocols.sse import SseDecoder
 
 
 def decoded(*reads: bytes) -> list[bytes]:
-    decoder = Decoder()
+    decoder = SseDecoder()
     return [payload for read in reads for payload in decoder.feed(read)]
 
 
@@ -125,18 +125,18 @@ def test_a_byte_order_mark_counts_only_at_the_start() -> None:
 
 
 def test_at_the_end_a_whole_line_is_an_event_and_a_cut_one_is_not() -> None:
-    decoder = Decoder()
+    decoder = SseDecoder()
     assert decoder.feed(b"data: one\n\ndata: [DONE]\n") == [b"one"]
     assert decoder.finish() == [b"[DONE]"]
     assert decoder.finish() == []
-    decoder = Decoder()
+    decoder = SseDecoder()
     assert decoder.feed(b"data: one\n\ndata: [DO") == [b"one"]
     assert decoder.finish() == []
 
 
 def test_an_event_of_many_megabytes_in_small_reads_takes_linear_time() -> None:
     began = time.process_time()
-    decoder = Decoder()
+    decoder = SseDecoder()
     for _ in range(100_000):
         assert decoder.feed(b"data: " if not _ else b"x" * 50) == []
     (payload,) = decoder.feed(b"\n\n")
@@ -146,7 +146,7 @@ def test_an_event_of_many_megabytes_in_small_reads_takes_linear_time() -> None:
 
 def test_an_event_of_very_many_lines_takes_linear_time() -> None:
     began = time.process_time()
-    decoder = Decoder()
+    decoder = SseDecoder()
     for _ in range(50_000):
         assert decoder.feed(b"data: a line\n") == []
     (payload,) = decoder.feed(b"\n")

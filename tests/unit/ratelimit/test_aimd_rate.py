@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.strategies.aimd_rate import Guess
+from processor.ratelimit.strategies.aimd_rate import AimdRate
 
 
-def send(guess: Guess, at: float) -> None:
+def send(guess: AimdRate, at: float) -> None:
     guess.judge(at)
     guess.sent(at)
 
 
-def paced(guess: Guess, since: float, count: int) -> float:
+def paced(guess: AimdRate, since: float, count: int) -> float:
     """So many requests at the guessed pace, all answered. Returns when the last went."""
     at = since
     for _ in range(count):
@@ -24,9 +24,9 @@ def paced(guess: Guess, since: float, count: int) -> float:
     return at
 
 
-def refused(sent: int = 100, held: float = 100) -> Guess:
+def refused(sent: int = 100, held: float = 100) -> AimdRate:
     """After a first burst of which the second half was refused, and the first request that went after the pause."""
-    guess = Guess()
+    guess = AimdRate()
     for n in range(sent):
         send(guess, n / 1000)
     for n in range(sent // 2, sent):
@@ -35,14 +35,14 @@ def refused(sent: int = 100, held: float = 100) -> Guess:
     return guess
 
 
-def refused_again(guess: Guess, at: float, held: float = 100) -> None:
+def refused_again(guess: AimdRate, at: float, held: float = 100) -> None:
     """What went last is refused, and another one goes after the pause."""
     guess.refused(at, at + 0.05, held)
     send(guess, at + 1.2)
 
 
 def test_nothing_is_guessed_before_a_refusal() -> None:
-    guess = Guess()
+    guess = AimdRate()
     paced(guess, 0.0, 100)
     assert guess.per_minute is None
 
@@ -52,7 +52,7 @@ def test_a_burst_whose_end_is_refused_shows_what_is_borne_at_most() -> None:
 
 
 def test_a_refusal_among_many_that_were_let_through_is_chance() -> None:
-    guess = Guess()
+    guess = AimdRate()
     for n in range(100):
         send(guess, n / 1000)
     guess.refused(0.05, 0.1, 100.0)
@@ -61,7 +61,7 @@ def test_a_refusal_among_many_that_were_let_through_is_chance() -> None:
     assert guess.per_minute is None
 
 
-def full(held: float = 100) -> Guess:
+def full(held: float = 100) -> AimdRate:
     """After refusals with nothing let through in between."""
     guess, at = refused(held=held), 1.2
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_it_finds_what_the_server_bears(bears: int) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["sent", "answered", "refused"]), st.floats(0, 5)), max_size=300))
 def test_whatever_happens_it_is_a_pace(steps: list[tuple[str, float]]) -> None:
-    guess, at = Guess(), 0.0
+    guess, at = AimdRate(), 0.0
     for step, pause_s in steps:
         at += pause_s
         if step == "refused":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.fair_queue import Bell, Line
+from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.simulator.virtual_clock import run
 
 
@@ -18,7 +18,7 @@ class One:
     is_over: bool = False
 
 
-def everybody(line: Line[One]) -> list[int]:
+def everybody(line: FairQueue[One]) -> list[int]:
     """Who is at the head, one after the other, until nobody is left."""
     turns = []
     while (one := line.head()) is not None:
@@ -28,8 +28,8 @@ def everybody(line: Line[One]) -> list[int]:
     return turns
 
 
-def joined(retries: list[bool]) -> tuple[Line[One], list[One]]:
-    line: Line[One] = Line()
+def joined(retries: list[bool]) -> tuple[FairQueue[One], list[One]]:
+    line: FairQueue[One] = FairQueue()
     ones = [One(number) for number in range(len(retries))]
     for one, retry in zip(ones, retries, strict=True):
         line.join(one, retry=retry)
@@ -81,17 +81,17 @@ def test_neither_starves_the_other(new: int, retries: int) -> None:
 # ------------------------------------------------------------ the bell
 
 
-async def heard(ring: Callable[[Bell], None], until: float) -> list[float]:
+async def heard(ring: Callable[[WakeUp], None], until: float) -> list[float]:
     """When it is heard within a minute by one that listens until then."""
-    bell, loop, times = Bell(), asyncio.get_running_loop(), []
+    bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
     bell.listen(lambda: times.append(loop.time()), until)
     ring(bell)
     await asyncio.sleep(60)
     return times
 
 
-def at(*moments: float) -> Callable[[Bell], None]:
-    def ring(bell: Bell) -> None:
+def at(*moments: float) -> Callable[[WakeUp], None]:
+    def ring(bell: WakeUp) -> None:
         for moment in moments:
             asyncio.get_running_loop().call_at(moment, bell.ring)
 
@@ -103,14 +103,14 @@ def at(*moments: float) -> Callable[[Bell], None]:
     [(at(1.0), 5.0, 1.0), (at(9.0), 5.0, 5.0), (at(), 5.0, 5.0), (at(2.0, 2.0, 3.0), 100.0, 2.0)],
 )
 def test_a_bell_is_heard_once_when_it_is_rung_or_at_its_moment(
-    ring: Callable[[Bell], None], until: float, when: float
+    ring: Callable[[WakeUp], None], until: float, when: float
 ) -> None:
     assert run(heard(ring, until)) == [pytest.approx(when, abs=1e-3)]
 
 
 def test_it_is_not_heard_in_the_middle_of_what_rings_it() -> None:
     async def main() -> list[str]:
-        bell, order = Bell(), []
+        bell, order = WakeUp(), []
         bell.listen(lambda: order.append("heard"))
         bell.ring()
         bell.ring()
@@ -124,7 +124,7 @@ def test_it_is_not_heard_in_the_middle_of_what_rings_it() -> None:
 @pytest.mark.parametrize("until", [1.0, 5.0])
 def test_whoever_listens_anew_is_heard_then_only(until: float) -> None:
     async def main() -> list[float]:
-        bell, loop, times = Bell(), asyncio.get_running_loop(), []
+        bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
         bell.listen(lambda: times.append(-1.0), 2.0)
         bell.listen(lambda: times.append(loop.time()), until)
         assert bell.is_heard
@@ -137,7 +137,7 @@ def test_whoever_listens_anew_is_heard_then_only(until: float) -> None:
 
 def test_a_bell_may_ring_to_nobody() -> None:
     async def main() -> list[float]:
-        bell, times = Bell(), []
+        bell, times = WakeUp(), []
         bell.ring()
         bell.listen(lambda: times.append(0.0), 5.0)
         bell.hush()

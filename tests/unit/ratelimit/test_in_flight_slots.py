@@ -5,17 +5,17 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.in_flight_slots import Slots
-from processor.ratelimit.limit_group import Lane
-from processor.ratelimit.settings import LaneLimits
+from processor.ratelimit.in_flight_slots import InFlightSlots
+from processor.ratelimit.limit_group import LimitGroup
+from processor.ratelimit.settings import RateLimits
 from processor.simulator.virtual_clock import run
 
 
-def lanes(count: int = 3) -> list[Lane]:
-    return [Lane(str(number), LaneLimits(), concurrency=10) for number in range(count)]
+def lanes(count: int = 3) -> list[LimitGroup]:
+    return [LimitGroup(str(number), RateLimits(), concurrency=10) for number in range(count)]
 
 
-async def rung(lane: Lane) -> bool:
+async def rung(lane: LimitGroup) -> bool:
     """Whether its bell rings within a second."""
     heard = asyncio.Event()
     lane.bell.listen(heard.set)
@@ -27,7 +27,7 @@ async def rung(lane: Lane) -> bool:
 
 
 def test_there_are_so_many_and_no_more() -> None:
-    slots, (lane, *_) = Slots(2), lanes()
+    slots, (lane, *_) = InFlightSlots(2), lanes()
     for _ in range(2):
         assert slots.open_to(lane)
         slots.take()
@@ -37,7 +37,7 @@ def test_there_are_so_many_and_no_more() -> None:
 
 
 def test_whoever_came_first_has_the_next_and_the_others_keep_their_places() -> None:
-    slots, (first, second, third) = Slots(1), lanes()
+    slots, (first, second, third) = InFlightSlots(1), lanes()
     slots.take()
     for lane in (first, second, third, first):
         slots.join(lane)
@@ -49,7 +49,7 @@ def test_whoever_came_first_has_the_next_and_the_others_keep_their_places() -> N
 
 def test_a_slot_that_is_given_back_wakes_the_first_in_line_only() -> None:
     async def main() -> None:
-        slots, (first, second, _) = Slots(1), lanes()
+        slots, (first, second, _) = InFlightSlots(1), lanes()
         slots.take()
         slots.join(first)
         slots.join(second)
@@ -61,7 +61,7 @@ def test_a_slot_that_is_given_back_wakes_the_first_in_line_only() -> None:
 
 def test_whoever_leaves_the_line_wakes_the_next_if_there_is_a_slot() -> None:
     async def main() -> None:
-        slots, (first, second, _) = Slots(1), lanes()
+        slots, (first, second, _) = InFlightSlots(1), lanes()
         slots.join(first)
         slots.join(second)
         asyncio.get_running_loop().call_later(0.5, slots.leave, first)
@@ -75,7 +75,7 @@ def test_whoever_leaves_the_line_wakes_the_next_if_there_is_a_slot() -> None:
 
 
 def test_whoever_does_not_stand_in_line_may_leave_it() -> None:
-    slots, (lane, other, _) = Slots(1), lanes()
+    slots, (lane, other, _) = InFlightSlots(1), lanes()
     slots.leave(lane)
     slots.join(other)
     slots.leave(lane)
@@ -85,7 +85,7 @@ def test_whoever_does_not_stand_in_line_may_leave_it() -> None:
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from(["join", "leave", "take", "give"]), st.integers(0, 2))))
 def test_never_more_than_so_many_and_never_past_the_first_in_line(most: int, steps: list[tuple[str, int]]) -> None:
-    slots, all_lanes, line = Slots(most), lanes(), []
+    slots, all_lanes, line = InFlightSlots(most), lanes(), []
     for step, number in steps:
         lane = all_lanes[number]
         if step == "join":

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from processor.core.events import BoundBy, Event, LimitsKnown, Notice
-from processor.core.models import Demand, Usage
+from processor.core.events import BottleneckChanged, LimitsChanged, Notice, RunEvent
+from processor.core.models import RequestSize, Usage
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import Gate, Permit
-from processor.ratelimit.settings import LaneLimits, LimitSettings
+from processor.ratelimit.limiter import Permit, RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.virtual_clock import run
 from tests.support.limits_world import demand
 
-SLOW_AND_FAST = LimitSettings(per_model={"slow": LaneLimits(rpm=60), "fast": LaneLimits(rpm=6000)})
+SLOW_AND_FAST = LimitSettings(per_model={"slow": RateLimits(rpm=60), "fast": RateLimits(rpm=6000)})
 
 
-def gate(settings: LimitSettings, events: list[Event] | None = None, *, concurrency: int = 1000) -> Gate:
-    return Gate(settings, listen=(events if events is not None else []).append, concurrency=concurrency)
+def gate(settings: LimitSettings, events: list[RunEvent] | None = None, *, concurrency: int = 1000) -> RateLimiter:
+    return RateLimiter(settings, listen=(events if events is not None else []).append, concurrency=concurrency)
 
 
 def now() -> float:
@@ -32,7 +32,7 @@ def answer(permit: Permit, headers: dict[str, str] | None = None) -> None:
     permit.release()
 
 
-async def send(through: Gate, what: Demand, **more: Any) -> Permit:
+async def send(through: RateLimiter, what: RequestSize, **more: Any) -> Permit:
     permit = await through.admit(what, **more)
     permit.sent(now())
     return permit
@@ -78,7 +78,7 @@ def test_who_waits_for_a_limit_holds_no_slot() -> None:
 
 def test_a_cancelled_wait_takes_nothing() -> None:
     async def main() -> None:
-        through = gate(LimitSettings(default=LaneLimits(rpm=60)), concurrency=3)
+        through = gate(LimitSettings(default=RateLimits(rpm=60)), concurrency=3)
         held = [await send(through, demand())]
         waiting = [asyncio.create_task(send(through, demand())) for _ in range(3)]
         await asyncio.sleep(0.1)
@@ -94,7 +94,7 @@ def test_a_cancelled_wait_takes_nothing() -> None:
 
 def test_a_permit_that_was_not_used_gives_everything_back() -> None:
     async def main() -> None:
-        through = gate(LimitSettings(default=LaneLimits(rpm=60)))
+        through = gate(LimitSettings(default=RateLimits(rpm=60)))
         for _ in range(50):
             (await through.admit(demand())).release()
         assert now() < 15
@@ -120,7 +120,7 @@ def test_release_is_once_however_often_it_is_said() -> None:
 
 def test_what_can_never_go_is_said_at_once() -> None:
     async def main() -> None:
-        through = gate(LimitSettings(default=LaneLimits(tpm=1000)))
+        through = gate(LimitSettings(default=RateLimits(tpm=1000)))
         with pytest.raises(TooLarge, match="charged 1001 tokens, and the limit is 1000 a minute"):
             await through.admit(demand(1001))
         (await through.admit(demand(1000))).release()
@@ -142,23 +142,26 @@ def test_whoever_waits_is_told_when_the_server_turns_out_to_grant_less() -> None
 
 
 def test_limits_are_told_when_they_are_known_and_where_the_servers_is_lower() -> None:
-    async def main() -> list[Event]:
-        events: list[Event] = []
-        through = gate(LimitSettings(default=LaneLimits(rpm=600)), events)
+    async def main() -> list[RunEvent]:
+        events: list[RunEvent] = []
+        through = gate(LimitSettings(default=RateLimits(rpm=600)), events)
         for _ in range(2):
             answer(await send(through, demand()), {"x-ratelimit-limit-requests": "60"})
         return events
 
     events = run(main())
-    assert [(e.source, e.rpm) for e in events if isinstance(e, LimitsKnown)] == [("configured", 600), ("reported", 60)]
+    assert [(e.source, e.rpm) for e in events if isinstance(e, LimitsChanged)] == [
+        ("configured", 600),
+        ("reported", 60),
+    ]
     (notice,) = (event.text for event in events if isinstance(event, Notice))
     assert notice == "600 requests a minute are configured, the server grants 60: the server's limit holds"
 
 
 def test_what_the_run_is_bound_by_is_told() -> None:
-    async def main() -> list[Event]:
-        events: list[Event] = []
-        through = gate(LimitSettings(default=LaneLimits(rpm=600, tpm=60_000)), events, concurrency=2)
+    async def main() -> list[RunEvent]:
+        events: list[RunEvent] = []
+        through = gate(LimitSettings(default=RateLimits(rpm=600, tpm=60_000)), events, concurrency=2)
         held = [await send(through, demand()) for _ in range(2)]
         waiting = asyncio.create_task(send(through, demand()))
         await asyncio.sleep(2)
@@ -172,7 +175,7 @@ def test_what_the_run_is_bound_by_is_told() -> None:
         await asyncio.sleep(0)
         return events
 
-    told = [event.bound for event in run(main()) if isinstance(event, BoundBy)]
+    told = [event.bound for event in run(main()) if isinstance(event, BottleneckChanged)]
     assert [bound for bound in dict.fromkeys(told) if bound != "input"] == [
         "requests",
         "in_flight",
@@ -185,7 +188,7 @@ def test_what_the_run_is_bound_by_is_told() -> None:
 def test_the_length_of_replies_is_learned_by_model() -> None:
     async def main() -> None:
         through = gate(LimitSettings())
-        unbounded = Demand(path="/p", model="m", prompt_tokens=10, prompt_chars=40, max_tokens=None, choices=2)
+        unbounded = RequestSize(path="/p", model="m", prompt_tokens=10, prompt_chars=40, max_tokens=None, choices=2)
         permit = await send(through, unbounded)
         first = permit.cost.output_tokens
         permit.settle(Usage(prompt_tokens=10, completion_tokens=60), now())
@@ -198,7 +201,7 @@ def test_the_length_of_replies_is_learned_by_model() -> None:
 @pytest.mark.parametrize(("charging", "least_s"), [("used", 0.0), ("sum", 5.0)])
 def test_what_was_not_used_is_given_back_where_the_provider_does_so(charging: Any, least_s: float) -> None:
     async def main() -> float:
-        through = gate(LimitSettings(default=LaneLimits(tpm=6000), charging=charging))
+        through = gate(LimitSettings(default=RateLimits(tpm=6000), charging=charging))
         for _ in range(2):
             permit = await send(through, demand(1000))
             permit.settle(Usage(prompt_tokens=0, completion_tokens=10), now())

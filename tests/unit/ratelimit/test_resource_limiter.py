@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.ratelimit.headers import Reported
-from processor.ratelimit.resource_limiter import Meter
-from processor.simulator.rate_limiter import Kind
+from processor.ratelimit.resource_limiter import ResourceLimiter
+from processor.simulator.rate_limiter import LimiterKind
 from tests.support.limits_referee import PATIENCE_S, Ask, Play
 
-HONEST: tuple[Kind, ...] = ("sliding", "minute", "second")
+HONEST: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 
 EXAMPLES = 25
 
@@ -33,21 +33,21 @@ def asks(cost: st.SearchStrategy[int], most: int = 80) -> st.SearchStrategy[list
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([60, 90, 300]))
-def test_an_honest_server_has_no_reason_to_refuse_a_request(kind: Kind, drawn: list[Ask], limit: int) -> None:
+def test_an_honest_server_has_no_reason_to_refuse_a_request(kind: LimiterKind, drawn: list[Ask], limit: int) -> None:
     assert Play(kind, limit).run(drawn).refused == 0
 
 
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.integers(1, 400) | st.integers(1, 6000)))
-def test_nor_one_of_any_size(kind: Kind, drawn: list[Ask]) -> None:
+def test_nor_one_of_any_size(kind: LimiterKind, drawn: list[Ask]) -> None:
     assert Play(kind, 6000, by_requests=False).run(drawn).refused == 0
 
 
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([150, 300]))
-def test_nor_does_one_that_says_nothing(kind: Kind, drawn: list[Ask], limit: int) -> None:
+def test_nor_does_one_that_says_nothing(kind: LimiterKind, drawn: list[Ask], limit: int) -> None:
     assert Play(kind, limit, dialect="none").run(drawn).refused == 0
 
 
@@ -79,7 +79,7 @@ signals = st.tuples(words, st.floats(0, 100), st.integers(1, 500), st.booleans()
 def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
     configured: float | None, slack: float, drawn: list[tuple[Reported, float, int, bool, bool]], cost: int
 ) -> None:
-    meter, now = Meter(configured, slack=slack), 0.0
+    meter, now = ResourceLimiter(configured, slack=slack), 0.0
     for said, pause_s, amount, refused, promised in drawn:
         now += pause_s
         meter.granted(amount, now)
@@ -100,7 +100,7 @@ def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
 
 def heard(shown: float, sent: list[float], cost: int, limit: int = 300) -> float:
     """When a cost may go that is asked for as soon as the last request has shown what remains."""
-    meter = Meter(limit, slack=0.0)
+    meter = ResourceLimiter(limit, slack=0.0)
     for at in sent:
         meter.granted(1, at)
         meter.sent(1, at)
@@ -122,7 +122,7 @@ def test_less_that_remains_never_lets_anything_go_earlier(sent: list[float], one
 
 
 def test_more_that_remains_than_there_is_says_nothing() -> None:
-    meter = Meter(60, slack=0.0)
+    meter = ResourceLimiter(60, slack=0.0)
     meter.told(Reported(None, 1000), 0.0, 1, 0.2, refused=False)
     assert not meter.picture.heard
 
@@ -130,25 +130,25 @@ def test_more_that_remains_than_there_is_says_nothing() -> None:
 # ------------------------------------------------------------ what is never admitted
 
 
-def told(meter: Meter, limit: float, at: float) -> Meter:
+def told(meter: ResourceLimiter, limit: float, at: float) -> ResourceLimiter:
     meter.told(Reported(limit, 0), at, 1, at + 0.2, refused=False)
     return meter
 
 
 def test_more_than_a_whole_minutes_limit_never_fits() -> None:
-    assert Meter(300, slack=0.3).never(301)
-    assert not Meter(300, slack=0.3).never(300)
-    assert not Meter(None, slack=0.3).never(10**9)
+    assert ResourceLimiter(300, slack=0.3).never(301)
+    assert not ResourceLimiter(300, slack=0.3).never(300)
+    assert not ResourceLimiter(None, slack=0.3).never(10**9)
 
 
 def test_what_the_server_may_charge_less_for_is_tried() -> None:
-    meter = told(Meter(None, slack=0.3), 300, 0.0)
+    meter = told(ResourceLimiter(None, slack=0.3), 300, 0.0)
     assert not meter.never(400)
     assert meter.never(429)
 
 
 def test_a_limit_that_slips_for_less_than_a_minute_fails_nothing() -> None:
-    meter = told(told(told(Meter(None, slack=0.0), 300, 0.0), 5, 10.0), 5, 69.9)
+    meter = told(told(told(ResourceLimiter(None, slack=0.0), 300, 0.0), 5, 10.0), 5, 69.9)
     assert not meter.never(100)
     assert told(meter, 5, 70.1).never(100)
 
@@ -157,7 +157,7 @@ def test_a_limit_that_slips_for_less_than_a_minute_fails_nothing() -> None:
 
 
 def test_a_permit_that_is_given_back_costs_nothing() -> None:
-    meter = Meter(60, slack=0.0)
+    meter = ResourceLimiter(60, slack=0.0)
     meter.granted(30, 0.0)
     assert meter.when(1, 0.0) > 25
     meter.withdrawn(30, 0.0)
@@ -165,7 +165,7 @@ def test_a_permit_that_is_given_back_costs_nothing() -> None:
 
 
 def test_what_was_not_used_is_given_back() -> None:
-    meter = Meter(6000, slack=0.3)
+    meter = ResourceLimiter(6000, slack=0.3)
     meter.granted(6000, 0.0)
     meter.sent(6000, 0.0)
     waits_s = meter.when(100, 1.0)
@@ -174,7 +174,7 @@ def test_what_was_not_used_is_given_back() -> None:
 
 
 def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_for_all() -> None:
-    meter = Meter(6000, slack=0.3)
+    meter = ResourceLimiter(6000, slack=0.3)
     meter.granted(1000, 0.0)
     meter.sent(1000, 0.0)
     meter.refused(0.0, 0.2, promised=True)
@@ -182,7 +182,7 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
     assert 5.7 <= meter.when(10, 0.3) <= 6.0
 
 
-def guess_a_pace(meter: Meter) -> None:
+def guess_a_pace(meter: ResourceLimiter) -> None:
     meter.guess.sent(10.0)
     meter.guess.refused(10.0, 10.1, 40.0)
     meter.guess.judge(12.0)
@@ -190,7 +190,7 @@ def guess_a_pace(meter: Meter) -> None:
 
 
 def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> None:
-    meter = Meter(None, slack=0.0)
+    meter = ResourceLimiter(None, slack=0.0)
     guess_a_pace(meter)
     meter.granted(1, 20.0)
     before = meter.when(1, 20.0)
@@ -200,7 +200,7 @@ def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> N
 
 
 def test_a_guess_is_not_slowed_down_a_second_time() -> None:
-    calm, refused = Meter(None, slack=0.0), Meter(None, slack=0.0)
+    calm, refused = ResourceLimiter(None, slack=0.0), ResourceLimiter(None, slack=0.0)
     for meter in (calm, refused):
         guess_a_pace(meter)
     for at in range(20, 40):
@@ -211,7 +211,7 @@ def test_a_guess_is_not_slowed_down_a_second_time() -> None:
 
 
 def test_what_was_found_to_fit_makes_no_burst_where_others_may_have_used_it() -> None:
-    meter, left, at = Meter(300, slack=0.0), 300.0, 0.0
+    meter, left, at = ResourceLimiter(300, slack=0.0), 300.0, 0.0
     for second in range(20):
         at = max(at + 1.0, meter.when(1, at))
         burst = send(meter, at, 8)
@@ -225,7 +225,7 @@ def test_what_was_found_to_fit_makes_no_burst_where_others_may_have_used_it() ->
     assert 1 <= send(meter, later, 50) <= 3
 
 
-def send(meter: Meter, at: float, most: int) -> int:
+def send(meter: ResourceLimiter, at: float, most: int) -> int:
     """As many as may go then."""
     sent = 0
     while sent < most and meter.when(1, at) <= at:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.estimator.send_history import _TRIM_AT, GRAIN_S, SPREAD_S, WINDOW_S, Ledger
+from processor.ratelimit.estimator.send_history import _TRIM_AT, MERGE_S, ORDER_CERTAIN_S, WINDOW_S, SendHistory
 
 LIMIT = 300.0
 
@@ -19,8 +19,8 @@ histories = st.lists(st.tuples(gaps, st.integers(0, 100)), min_size=1, max_size=
 )
 
 
-def kept(history: list[tuple[float, int]]) -> Ledger:
-    ledger = Ledger(LIMIT)
+def kept(history: list[tuple[float, int]]) -> SendHistory:
+    ledger = SendHistory(LIMIT)
     for at, amount in history:
         ledger.add(at, amount)
     return ledger
@@ -37,7 +37,7 @@ def test_a_window_holds_no_less_than_what_was_sent_and_little_more(
     now = history[-1][0] + later
     held = kept(history).held(now)
     assert held >= between(history, now - WINDOW_S, now)
-    assert held <= between(history, now - WINDOW_S - SPREAD_S - GRAIN_S, now)
+    assert held <= between(history, now - WINDOW_S - ORDER_CERTAIN_S - MERGE_S, now)
 
 
 @given(histories, st.integers(1, 400))
@@ -53,7 +53,7 @@ def test_room_is_there_when_it_is_foretold_and_not_before(history: list[tuple[fl
 
 
 def test_nothing_to_wait_for_is_now() -> None:
-    assert Ledger(LIMIT).left_when(0, 17.0) == 17.0
+    assert SendHistory(LIMIT).left_when(0, 17.0) == 17.0
 
 
 @given(histories, st.floats(0, 130))
@@ -62,8 +62,8 @@ def test_a_bucket_holds_what_a_plain_one_does(history: list[tuple[float, int]], 
     for at, amount in [*history, (history[-1][0] + later, 0)]:
         level, before = min(LIMIT, level + (at - before) * LIMIT / WINDOW_S) - amount, at
     # Requests within a grain are one: what would have been refilled in between may be missing.
-    grains = sum(b - a < GRAIN_S for (a, _), (b, _) in pairwise(history)) + 1
-    assert kept(history).level(before) == pytest.approx(level, abs=grains * GRAIN_S * LIMIT / WINDOW_S + 1e-6)
+    grains = sum(b - a < MERGE_S for (a, _), (b, _) in pairwise(history)) + 1
+    assert kept(history).level(before) == pytest.approx(level, abs=grains * MERGE_S * LIMIT / WINDOW_S + 1e-6)
 
 
 @given(histories, st.floats(1, LIMIT))
@@ -80,8 +80,8 @@ def test_what_was_sent_around_a_moment_is_between_what_was_before_and_after(
     at = data.draw(st.sampled_from([at for at, _ in history]))
     before, by, after = kept(history).around(at)
     assert before <= by <= after
-    assert before <= between(history, -1, at - SPREAD_S + GRAIN_S)
-    assert after >= between(history, -1, at + SPREAD_S - GRAIN_S)
+    assert before <= between(history, -1, at - ORDER_CERTAIN_S + MERGE_S)
+    assert after >= between(history, -1, at + ORDER_CERTAIN_S - MERGE_S)
 
 
 @given(histories, st.data(), st.integers(-50, 50))

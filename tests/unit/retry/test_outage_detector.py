@@ -5,27 +5,27 @@ from __future__ import annotations
 import pytest
 
 from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
     ConnectError,
     ConnectionLost,
+    OptionRefused,
     ProtocolError,
-    RateLimited,
-    Refused,
-    Rejected,
     RequestError,
-    RequestTimeout,
     ServerError,
-    StreamOptionsUnknown,
     StreamStalled,
     StreamTruncated,
+    Throttled,
+    Timeout,
 )
 from processor.health.outage_detector import (
-    CONNECTS_IN_A_ROW,
-    FIRST_PROBE_S,
-    IN_A_ROW,
-    LONGEST_PROBE_S,
-    UNDECIDED_S,
-    Outages,
-    is_sign,
+    CONNECT_FAILURE_THRESHOLD,
+    FAILURE_THRESHOLD,
+    FIRST_PROBE_INTERVAL_S,
+    MAX_PROBE_INTERVAL_S,
+    MIN_STREAK_S,
+    OutageDetector,
+    indicates_outage,
 )
 
 DOWN = ServerError("down", status=503)
@@ -36,27 +36,27 @@ SIGNS = [
     DOWN,
     UNREACHED,
     ConnectionLost("gone"),
-    RateLimited("later", status=429),
-    RequestTimeout("slow"),
+    Throttled("later", status=429),
+    Timeout("slow"),
     StreamStalled("silent"),
     StreamTruncated("cut"),
 ]
 NO_SIGNS = [
-    Rejected("bad", status=400),
-    Refused("key", status=401),
+    BadRequest("bad", status=400),
+    AccessDenied("key", status=401),
     ProtocolError("senseless"),
-    StreamOptionsUnknown("what?", status=400),
+    OptionRefused("what?", status=400),
 ]
 
 
-def outages(*, max_outage_s: float = 3600.0) -> Outages:
-    return Outages(max_outage_s=max_outage_s)
+def outages(*, max_outage_s: float = 3600.0) -> OutageDetector:
+    return OutageDetector(max_outage_s=max_outage_s)
 
 
-def down(from_s: float = 100.0) -> Outages:
+def down(from_s: float = 100.0) -> OutageDetector:
     """One that goes down at once."""
     found = outages()
-    for job in range(IN_A_ROW):
+    for job in range(FAILURE_THRESHOLD):
         found.failed(DOWN, job, from_s + job / 10)
     assert found.down_since == from_s
     return found
@@ -64,20 +64,20 @@ def down(from_s: float = 100.0) -> Outages:
 
 @pytest.mark.parametrize("error", SIGNS, ids=lambda error: error.code)
 def test_what_a_provider_that_is_down_does(error: RequestError) -> None:
-    assert is_sign(error)
+    assert indicates_outage(error)
 
 
 @pytest.mark.parametrize("error", NO_SIGNS, ids=lambda error: error.code)
 def test_what_only_a_provider_that_is_up_does(error: RequestError) -> None:
-    assert not is_sign(error)
+    assert not indicates_outage(error)
     found = outages()
     assert not any(found.failed(error, job, 0.0) for job in range(100))
 
 
 def test_ten_failures_in_a_row_are_an_outage_and_it_is_noticed_once() -> None:
     found = outages()
-    heard = [found.failed(DOWN, job, float(job)) for job in range(IN_A_ROW + 5)]
-    assert heard == [False] * (IN_A_ROW - 1) + [True] + [False] * 5
+    heard = [found.failed(DOWN, job, float(job)) for job in range(FAILURE_THRESHOLD + 5)]
+    assert heard == [False] * (FAILURE_THRESHOLD - 1) + [True] + [False] * 5
 
 
 def test_it_began_with_the_first_of_them() -> None:
@@ -87,7 +87,7 @@ def test_it_began_with_the_first_of_them() -> None:
 def test_an_answer_in_between_begins_the_count_anew() -> None:
     found = outages()
     for round_ in range(5):
-        for job in range(IN_A_ROW - 1):
+        for job in range(FAILURE_THRESHOLD - 1):
             assert not found.failed(DOWN, job, float(round_))
         assert not found.answered(float(round_))
     assert found.down_since is None
@@ -101,7 +101,7 @@ def test_one_jobs_failures_alone_are_no_outage() -> None:
 
 def test_failed_connections_need_to_be_two_only() -> None:
     found = outages()
-    assert [found.failed(UNREACHED, 1, float(at)) for at in range(CONNECTS_IN_A_ROW)] == [False, True]
+    assert [found.failed(UNREACHED, 1, float(at)) for at in range(CONNECT_FAILURE_THRESHOLD)] == [False, True]
 
 
 def test_an_answer_ends_it() -> None:
@@ -133,7 +133,7 @@ def test_failures_within_it_are_excused_while_it_lasts_and_afterwards() -> None:
 def test_each_outage_excuses_its_own_time() -> None:
     found = down(from_s=100.0)
     found.answered(asked_at=200.0)
-    for job in range(IN_A_ROW):
+    for job in range(FAILURE_THRESHOLD):
         found.failed(DOWN, job, 300.0 + job)
     found.answered(asked_at=400.0)
     assert [found.excuses(at) for at in (50.0, 100.5, 200.0, 305.0, 350.0)] == [False, True, False, True, False]
@@ -146,9 +146,9 @@ def test_probes_go_ever_more_rarely() -> None:
         gaps.append(found.probe_at() - at)
         at = found.probe_at()
         found.probing(at)
-    assert gaps[0] == pytest.approx(FIRST_PROBE_S)
+    assert gaps[0] == pytest.approx(FIRST_PROBE_INTERVAL_S)
     assert gaps[1:6] == pytest.approx([4, 8, 16, 32, 64])
-    assert gaps[6:] == pytest.approx([LONGEST_PROBE_S] * 4)
+    assert gaps[6:] == pytest.approx([MAX_PROBE_INTERVAL_S] * 4)
 
 
 def test_the_next_outage_is_probed_as_soon_as_the_first() -> None:
@@ -156,9 +156,9 @@ def test_the_next_outage_is_probed_as_soon_as_the_first() -> None:
     for _ in range(5):
         found.probing(found.probe_at())
     found.answered(asked_at=500.0)
-    for job in range(IN_A_ROW):
+    for job in range(FAILURE_THRESHOLD):
         found.failed(DOWN, job, 600.0)
-    assert found.probe_at() == 600.0 + FIRST_PROBE_S
+    assert found.probe_at() == 600.0 + FIRST_PROBE_INTERVAL_S
 
 
 def test_one_can_last_too_long() -> None:
@@ -171,7 +171,7 @@ def test_one_can_last_too_long() -> None:
 
 def test_a_reply_that_begins_disproves_the_failures_before_it() -> None:
     found = outages()
-    for job in range(IN_A_ROW - 1):
+    for job in range(FAILURE_THRESHOLD - 1):
         found.failed(DOWN, job, 1.0)
     assert not found.began(asked_at=0.0)
     assert not found.failed(DOWN, 1, 2.0)
@@ -186,7 +186,7 @@ def test_a_reply_that_begins_ends_an_outage_in_which_none_began() -> None:
 
 def test_replies_that_begin_say_nothing_of_a_provider_that_breaks_them_off() -> None:
     found = outages()
-    for job in range(IN_A_ROW - 1):
+    for job in range(FAILURE_THRESHOLD - 1):
         assert not found.began(asked_at=1.0)
         assert not found.failed(CUT, job, 1.0, begun=True)
     assert found.failed(CUT, 9, 2.0, begun=True)
@@ -198,5 +198,5 @@ def test_the_first_of_a_wave_to_return_may_be_those_that_failed() -> None:
     found = outages()
     heard = [found.failed(DOWN, job, 10.0 + job / 100, undecided_since=9.0) for job in range(50)]
     assert not any(heard)
-    assert not found.failed(DOWN, 1, 10.0 + UNDECIDED_S - 0.1, undecided_since=10.0)
-    assert found.failed(DOWN, 1, 10.0 + UNDECIDED_S, undecided_since=10.0)
+    assert not found.failed(DOWN, 1, 10.0 + MIN_STREAK_S - 0.1, undecided_since=10.0)
+    assert found.failed(DOWN, 1, 10.0 + MIN_STREAK_S, undecided_since=10.0)

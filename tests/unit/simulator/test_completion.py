@@ -10,7 +10,7 @@ import pytest
 
 from processor.core.models import JSON
 from processor.simulator.completion import expected_body
-from processor.simulator.request_parser import BadRequest, identity
+from processor.simulator.request_parser import InvalidRequest, identity
 from processor.simulator.schema_examples import example
 from processor.simulator.settings import INSTANT, SimulatorSettings
 
@@ -183,7 +183,7 @@ def test_a_path_that_is_not_served_has_no_reply() -> None:
     ],
 )
 def test_an_invalid_request_is_refused_by_its_field(path: str, body: JSON, param: str) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         expected_body(path, body, SETTINGS)
     assert refused.value.param == param
 

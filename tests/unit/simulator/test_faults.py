@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from processor.simulator.faults import FAILURES, MANNERS, NOTHING, Faults
+from processor.simulator.faults import FAILURES, NO_FAULTS, QUIRKS, Faults
 
 
 def drawn(faults: Faults, seed: int, requests: int, tries: int = 0) -> Counter[str]:
@@ -18,7 +18,7 @@ def drawn(faults: Faults, seed: int, requests: int, tries: int = 0) -> Counter[s
 
 def test_each_fault_happens_at_its_rate() -> None:
     counts = drawn(Faults.parse("all=0.05, cut=0.2"), 1, 20_000)
-    for name in (*FAILURES, *MANNERS):
+    for name in (*FAILURES, *QUIRKS):
         expected = 4000 if name == "cut" else 1000
         assert counts[name] == pytest.approx(expected, rel=0.15), name
     assert counts["none"] == pytest.approx(20_000 * 0.45, rel=0.05)
@@ -42,7 +42,7 @@ def test_another_try_another_request_and_another_seed_draw_anew() -> None:
 
 
 def test_without_rates_nothing_is_drawn() -> None:
-    assert Faults().draw(1, b"request", 0) is NOTHING
+    assert Faults().draw(1, b"request", 0) is NO_FAULTS
     assert Faults.parse("").rates == {}
 
 

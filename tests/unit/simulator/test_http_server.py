@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from processor.core.models import JSON
-from processor.protocols import Decoder, open_fold
-from processor.simulator.faults import MANNERS, Faults
+from processor.protocols import SseDecoder, accumulator_for
+from processor.simulator.faults import QUIRKS, Faults
 from processor.simulator.http_server import SimulatorServer, serve
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import Outage, SimulatorSettings
 
 CHAT = "/v1/chat/completions"
@@ -26,8 +26,8 @@ def body(text: str = "Hello", **more: Any) -> JSON:
     return {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
 
 
-def served(settings: SimulatorSettings, use: Callable[[SimulatorServer], Awaitable[None]]) -> Provider:
-    provider = Provider(settings)
+def served(settings: SimulatorSettings, use: Callable[[SimulatorServer], Awaitable[None]]) -> SimulatedProvider:
+    provider = SimulatedProvider(settings)
 
     async def main() -> None:
         server = await serve(provider)
@@ -59,7 +59,7 @@ async def raw(server: SimulatorServer, request: JSON) -> tuple[bytes, bool]:
     return read, False
 
 
-@pytest.mark.parametrize("manner", ["", *MANNERS])
+@pytest.mark.parametrize("manner", ["", *QUIRKS])
 def test_a_client_reads_what_was_said_whatever_the_manner(manner: str) -> None:
     settings = SimulatorSettings(faults=Faults({manner: 1.0} if manner else {}), books=True, **FAST)
 
@@ -67,7 +67,7 @@ def test_a_client_reads_what_was_said_whatever_the_manner(manner: str) -> None:
         async with aiohttp.ClientSession() as session:
             for number in range(3):
                 request = body(str(number), n=2, stream_options={"include_usage": True})
-                decoder, fold = Decoder(), open_fold(CHAT, request)
+                decoder, fold = SseDecoder(), accumulator_for(CHAT, request)
                 async with session.post(f"{server.base_url}/chat/completions", json=request) as response:
                     assert response.content_type == "text/event-stream"
                     async for read in response.content.iter_any():
@@ -197,20 +197,20 @@ def test_an_instant_reply_is_written_at_once() -> None:
 
 def test_the_server_listens_on_loopback_only() -> None:
     with pytest.raises(ValueError, match="loopback addresses only"):
-        asyncio.run(serve(Provider(), host="0.0.0.0"))
+        asyncio.run(serve(SimulatedProvider(), host="0.0.0.0"))
 
 
 def test_a_taken_port_is_an_error() -> None:
     async def use(server: SimulatorServer) -> None:
         with pytest.raises(OSError, match="address already in use"):
-            await serve(Provider(), port=int(server.base_url.split(":")[2].split("/")[0]))
+            await serve(SimulatedProvider(), port=int(server.base_url.split(":")[2].split("/")[0]))
 
     served(SimulatorSettings(), use)
 
 
 def test_ipv6_loopback_is_served_too() -> None:
     async def main() -> None:
-        server = await serve(Provider(SimulatorSettings(**FAST)), host="::1")
+        server = await serve(SimulatedProvider(SimulatorSettings(**FAST)), host="::1")
         assert server.base_url.startswith("http://[::1]:")
         async with aiohttp.ClientSession() as session, session.get(f"{server.base_url}/models") as response:
             assert response.status == 200

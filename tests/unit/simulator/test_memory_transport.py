@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 
 from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
     ConnectError,
     ConnectionLost,
     ProtocolError,
-    RateLimited,
-    Refused,
-    Rejected,
     RequestError,
-    RequestTimeout,
     ServerError,
     StreamStalled,
     StreamTruncated,
+    Throttled,
+    Timeout,
 )
-from processor.core.events import Delta, FirstToken, ResponseStarted, Sent, Signal
+from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Secret, Target
-from processor.simulator.faults import MANNERS, Faults
-from processor.simulator.memory_transport import MemoryTransport, Patience
-from processor.simulator.provider import Provider
+from processor.simulator.faults import QUIRKS, Faults
+from processor.simulator.memory_transport import MemoryTransport, SimulatedTimeouts
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import INSTANT, Outage, SimulatorSettings
 from processor.simulator.virtual_clock import run
 
@@ -48,13 +48,13 @@ def job(number: int = 1, path: str = CHAT, **more: Any) -> Job:
 def send(
     settings: SimulatorSettings,
     one: Job | None = None,
-    tell: Callable[[Signal], None] = lambda signal: None,
+    tell: Callable[[RequestEvent], None] = lambda signal: None,
     **how: Any,
 ) -> tuple[Reply, float]:
     """The reply, and when it was there."""
 
     async def main() -> tuple[Reply, float]:
-        reply = await MemoryTransport(Provider(settings), **how)(one or job(), TARGET, tell)
+        reply = await MemoryTransport(SimulatedProvider(settings), **how)(one or job(), TARGET, tell)
         return reply, asyncio.get_running_loop().time()
 
     return run(main())
@@ -72,10 +72,10 @@ VARIETY: list[JSON] = [
 ]
 
 
-@pytest.mark.parametrize("manner", ["", *MANNERS, "all"])
+@pytest.mark.parametrize("manner", ["", *QUIRKS, "all"])
 def test_what_is_assembled_is_what_was_said(manner: str) -> None:
-    faults = dict.fromkeys(MANNERS, 0.5) if manner == "all" else {manner: 1.0} if manner else {}
-    provider = Provider(SimulatorSettings(seed=7, faults=Faults(faults), gather_s=0.1))
+    faults = dict.fromkeys(QUIRKS, 0.5) if manner == "all" else {manner: 1.0} if manner else {}
+    provider = SimulatedProvider(SimulatorSettings(seed=7, faults=Faults(faults), gather_s=0.1))
     transport = MemoryTransport(provider)
     jobs = [job(number, **more) for number in range(5) for more in VARIETY]
     jobs += [job(number, COMPLETIONS, n=2) for number in range(5)]
@@ -93,7 +93,7 @@ def test_what_is_assembled_is_what_was_said(manner: str) -> None:
 
 
 def test_signals_come_in_order_and_on_time() -> None:
-    told: list[Signal] = []
+    told: list[RequestEvent] = []
     settings = SimulatorSettings(rpm=10, first_token_s=2.0, first_token_jitter=0.0, speed_tps=10)
     _, ended = send(settings, job(max_tokens=5), told.append, latency_s=(0.01, 0.06))
     sent, started, first = told
@@ -105,7 +105,7 @@ def test_signals_come_in_order_and_on_time() -> None:
 
 
 def test_the_server_counts_a_request_when_it_arrives() -> None:
-    provider = Provider(SimulatorSettings(rpm=1000, reply_tokens=(1, 1)))
+    provider = SimulatedProvider(SimulatorSettings(rpm=1000, reply_tokens=(1, 1)))
     transport = MemoryTransport(provider, latency_s=(0.01, 0.06), seed=3)
 
     async def main() -> None:
@@ -120,7 +120,7 @@ def test_the_server_counts_a_request_when_it_arrives() -> None:
 def test_the_same_seed_replays_to_the_last_digit() -> None:
     def night(seed: int) -> list[object]:
         told: list[object] = []
-        provider = Provider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), gather_s=1.0))
+        provider = SimulatedProvider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), gather_s=1.0))
         transport = MemoryTransport(provider, seed=seed)
 
         async def one(number: int) -> None:
@@ -143,7 +143,7 @@ def test_the_same_seed_replays_to_the_last_digit() -> None:
     ("fault", "error"),
     [
         ("error_500", ServerError),
-        ("burst_429", RateLimited),
+        ("burst_429", Throttled),
         ("reset_before", ConnectionLost),
         ("reset_mid", StreamTruncated),
         ("cut", StreamTruncated),
@@ -167,17 +167,17 @@ def test_an_error_carries_the_servers_request_id() -> None:
 
 
 def test_refusals_are_told_and_raised() -> None:
-    told: list[Signal] = []
-    with pytest.raises(Refused):
+    told: list[RequestEvent] = []
+    with pytest.raises(AccessDenied):
         send(SimulatorSettings(auth="refused"), tell=told.append)
     assert [type(signal) for signal in told] == [Sent, ResponseStarted]
-    with pytest.raises(Rejected):
+    with pytest.raises(BadRequest):
         send(SimulatorSettings(models=("other",)))
     send(SimulatorSettings(auth="required"))
 
 
 def test_a_server_that_is_away_is_never_sent_to() -> None:
-    told: list[Signal] = []
+    told: list[RequestEvent] = []
     settings = SimulatorSettings(outages=(Outage(from_s=0, to_s=10, how="refuse"),))
     with pytest.raises(ConnectError):
         send(settings, tell=told.append)
@@ -187,7 +187,9 @@ def test_a_server_that_is_away_is_never_sent_to() -> None:
 
 def test_silence_is_noticed_after_the_stall_timeout() -> None:
     async def main() -> float:
-        provider = Provider(SimulatorSettings(faults=Faults({"stall_mid": 1.0}), speed_tps=inf, first_token_s=0))
+        provider = SimulatedProvider(
+            SimulatorSettings(faults=Faults({"stall_mid": 1.0}), speed_tps=inf, first_token_s=0)
+        )
         with pytest.raises(StreamStalled, match="nothing came for 120 s"):
             await MemoryTransport(provider, latency_s=(0, 0))(job(), TARGET, lambda signal: None)
         return asyncio.get_running_loop().time()
@@ -198,28 +200,32 @@ def test_silence_is_noticed_after_the_stall_timeout() -> None:
 @pytest.mark.parametrize(
     ("patience", "settings", "seconds"),
     [
-        (Patience(first_byte_s=5), SimulatorSettings(first_token_s=20), 5),
-        (Patience(request_s=8), SimulatorSettings(first_token_s=20), 8),
-        (Patience(request_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
+        (SimulatedTimeouts(first_byte_s=5), SimulatorSettings(first_token_s=20), 5),
+        (SimulatedTimeouts(request_s=8), SimulatorSettings(first_token_s=20), 8),
+        (SimulatedTimeouts(request_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
     ],
 )
 def test_a_reply_that_takes_too_long_is_given_up(
-    patience: Patience, settings: SimulatorSettings, seconds: float
+    patience: SimulatedTimeouts, settings: SimulatorSettings, seconds: float
 ) -> None:
     async def main() -> float:
-        with pytest.raises(RequestTimeout):
-            await MemoryTransport(Provider(settings), patience=patience)(job(), TARGET, lambda signal: None)
+        with pytest.raises(Timeout):
+            await MemoryTransport(SimulatedProvider(settings), patience=patience)(job(), TARGET, lambda signal: None)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == pytest.approx(seconds, abs=0.1)
 
 
 def test_a_slow_stream_is_no_stalled_one() -> None:
-    send(SimulatorSettings(speed_tps=0.01, reply_tokens=(3, 3)), job(max_tokens=4), patience=Patience(request_s=inf))
+    send(
+        SimulatorSettings(speed_tps=0.01, reply_tokens=(3, 3)),
+        job(max_tokens=4),
+        patience=SimulatedTimeouts(request_s=inf),
+    )
 
 
 def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> None:
-    provider = Provider(SimulatorSettings(seed=1, faults=Faults({"reset_before": 0.5})))
+    provider = SimulatedProvider(SimulatorSettings(seed=1, faults=Faults({"reset_before": 0.5})))
     transport = MemoryTransport(provider)
 
     async def main() -> list[bool | None]:
@@ -239,14 +245,14 @@ def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> 
 
 
 def test_echoed_text_adds_up_to_the_reply() -> None:
-    told: list[Signal] = []
+    told: list[RequestEvent] = []
     reply, _ = send(SimulatorSettings(), job(stream_options={}), told.append, echo=True)
     text = "".join(signal.text for signal in told if isinstance(signal, Delta))
     assert text == reply.body["choices"][0]["message"]["content"] != ""
 
 
 def test_the_books_count_what_was_delivered() -> None:
-    provider = Provider(SimulatorSettings(books=True, faults=Faults({"cut": 0.5}), gather_s=1.0))
+    provider = SimulatedProvider(SimulatorSettings(books=True, faults=Faults({"cut": 0.5}), gather_s=1.0))
     transport = MemoryTransport(provider)
 
     async def main() -> int:

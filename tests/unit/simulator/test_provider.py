@@ -8,9 +8,9 @@ import pytest
 
 from processor.core.models import JSON
 from processor.simulator.faults import Faults
-from processor.simulator.provider import Provider
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.request_parser import identity
-from processor.simulator.response_script import Answer
+from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import Outage, SimulatorSettings
 
 CHAT = "/v1/chat/completions"
@@ -20,23 +20,25 @@ def body(text: str = "Hello", **more: Any) -> JSON:
     return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
 
 
-def ask(provider: Provider, text: str = "Hello", at: float = 0.0, key: str | None = None, **more: Any) -> Answer:
+def ask(
+    provider: SimulatedProvider, text: str = "Hello", at: float = 0.0, key: str | None = None, **more: Any
+) -> ScriptedResponse:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     return provider.answer("POST", CHAT, headers, orjson.dumps(body(text, **more)), at)
 
 
-def data(answer: Answer) -> bytes:
+def data(answer: ScriptedResponse) -> bytes:
     return b"".join(step.data for step in answer.steps)
 
 
-def error(answer: Answer) -> JSON:
+def error(answer: ScriptedResponse) -> JSON:
     found = orjson.loads(data(answer))["error"]
     assert isinstance(found, dict)
     return found
 
 
 def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
-    provider = Provider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
+    provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, stream=True, max_tokens=11)
     assert answer.start_s == 0.4
     # The role and the first token at once; ten more tokens, and the finish reason.
@@ -45,14 +47,14 @@ def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
 
 
 def test_the_first_token_varies_by_the_set_share() -> None:
-    provider = Provider(SimulatorSettings(first_token_s=10, first_token_jitter=0.5))
+    provider = SimulatedProvider(SimulatorSettings(first_token_s=10, first_token_jitter=0.5))
     starts = [ask(provider, str(number), stream=True).start_s for number in range(200)]
     assert 5 <= min(starts) < 6
     assert 14 < max(starts) <= 15
 
 
 def test_a_reply_that_is_not_streamed_is_one_body_after_the_time_it_takes_to_make() -> None:
-    provider = Provider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
+    provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, max_tokens=10)
     assert orjson.loads(data(answer)) == provider.expected_body(CHAT, body(max_tokens=10))
     assert answer.start_s == pytest.approx(0.6)
@@ -60,31 +62,31 @@ def test_a_reply_that_is_not_streamed_is_one_body_after_the_time_it_takes_to_mak
 
 
 def test_writes_can_be_gathered() -> None:
-    gathered = ask(Provider(SimulatorSettings(speed_tps=100, gather_s=0.25)), stream=True, max_tokens=101)
+    gathered = ask(SimulatedProvider(SimulatorSettings(speed_tps=100, gather_s=0.25)), stream=True, max_tokens=101)
     # The first at once, then what is due within a quarter of a second with the last of it.
     assert [round(step.delay_s, 6) for step in gathered.steps] == [0.0, 0.25, 0.25, 0.25, 0.25, 0.01]
-    at_once = ask(Provider(SimulatorSettings(speed_tps=inf)), stream=True)
+    at_once = ask(SimulatedProvider(SimulatorSettings(speed_tps=inf)), stream=True)
     assert len(at_once.steps) == 1
 
 
 def test_several_choices_speak_at_the_same_time() -> None:
-    answer = ask(Provider(SimulatorSettings(speed_tps=10)), stream=True, n=3, max_tokens=5)
+    answer = ask(SimulatedProvider(SimulatorSettings(speed_tps=10)), stream=True, n=3, max_tokens=5)
     assert sum(step.delay_s for step in answer.steps) == pytest.approx(0.5)
 
 
 def test_usage_comes_last_where_it_is_asked_for() -> None:
     def chunks(**more: Any) -> list[JSON]:
-        payloads = data(ask(Provider(), stream=True, **more)).split(b"\n\n")[:-2]
+        payloads = data(ask(SimulatedProvider(), stream=True, **more)).split(b"\n\n")[:-2]
         return [orjson.loads(payload.removeprefix(b"data: ")) for payload in payloads]
 
     asked = chunks(stream_options={"include_usage": True})
     assert (asked[-1]["choices"], asked[0]["usage"]) == ([], None)
-    assert asked[-1]["usage"] == Provider().expected_body(CHAT, body())["usage"]
+    assert asked[-1]["usage"] == SimulatedProvider().expected_body(CHAT, body())["usage"]
     assert all("usage" not in chunk for chunk in chunks())
 
 
 def test_rate_headers_come_with_replies_and_refusals() -> None:
-    provider = Provider(SimulatorSettings(rpm=2, tpm=1000))
+    provider = SimulatedProvider(SimulatorSettings(rpm=2, tpm=1000))
     assert ask(provider).headers["x-ratelimit-remaining-requests"] == "1"
     assert ask(provider).headers["x-ratelimit-remaining-requests"] == "0"
     refused = ask(provider, at=1.0)
@@ -100,21 +102,21 @@ def test_rate_headers_come_with_replies_and_refusals() -> None:
 
 
 def test_the_refusal_does_the_sum_that_the_provider_does() -> None:
-    provider = Provider(SimulatorSettings(tpm=10_000, kind="minute", count_refused=False))
+    provider = SimulatedProvider(SimulatorSettings(tpm=10_000, kind="minute", count_refused=False))
     assert ask(provider, max_tokens=8782).status == 200
     message = error(ask(provider, max_tokens=8172))["message"]
     assert message.endswith("Limit 10000, Used 8782, Requested 8172. Please try again in 41.724s.")
 
 
 def test_a_request_beyond_the_limit_is_too_large_for_ever() -> None:
-    refused = ask(Provider(SimulatorSettings(tpm=1000)), max_tokens=1001)
+    refused = ask(SimulatedProvider(SimulatorSettings(tpm=1000)), max_tokens=1001)
     assert "Request too large for m" in error(refused)["message"]
     assert "Limit 1000, Requested 1001" in error(refused)["message"]
     assert "retry-after" not in refused.headers
 
 
 def test_the_silent_server_refuses_without_any_header() -> None:
-    provider = Provider(SimulatorSettings(rpm=1, kind="silent"))
+    provider = SimulatedProvider(SimulatorSettings(rpm=1, kind="silent"))
     assert list(ask(provider).headers) == ["x-request-id", "content-type"]
     assert list(ask(provider).headers) == ["content-type"]
 
@@ -132,13 +134,13 @@ def test_the_silent_server_refuses_without_any_header() -> None:
     ],
 )
 def test_tokens_are_charged_at_arrival_as_the_provider_does(charging: Any, more: JSON, charged: int) -> None:
-    provider = Provider(SimulatorSettings(tpm=1000, charging=charging))
+    provider = SimulatedProvider(SimulatorSettings(tpm=1000, charging=charging))
     ask(provider, "x" * 20, **more)
     assert list(provider.referee.log.tokens) == [charged]
 
 
 def test_a_key_can_be_required_or_refused() -> None:
-    required, refused = (Provider(SimulatorSettings(auth=auth)) for auth in ("required", "refused"))
+    required, refused = (SimulatedProvider(SimulatorSettings(auth=auth)) for auth in ("required", "refused"))
     assert ask(required).status == 401
     assert ask(required, key="not-a-key").status == 200
     answer = ask(refused, key="not-a-key")
@@ -147,14 +149,14 @@ def test_a_key_can_be_required_or_refused() -> None:
 
 
 def test_an_unknown_model_is_not_found() -> None:
-    answer = ask(Provider(SimulatorSettings(models=("other",))))
+    answer = ask(SimulatedProvider(SimulatorSettings(models=("other",))))
     assert (answer.status, error(answer)["code"]) == (404, "model_not_found")
 
 
 def test_the_models_are_listed() -> None:
-    answer = Provider(SimulatorSettings(models=("a", "b"))).answer("GET", "/v1/models", {}, b"", 0.0)
+    answer = SimulatedProvider(SimulatorSettings(models=("a", "b"))).answer("GET", "/v1/models", {}, b"", 0.0)
     assert [model["id"] for model in orjson.loads(data(answer))["data"]] == ["a", "b"]
-    assert Provider().answer("POST", "/v1/models", {}, b"", 0.0).status == 405
+    assert SimulatedProvider().answer("POST", "/v1/models", {}, b"", 0.0).status == 405
 
 
 @pytest.mark.parametrize(
@@ -168,19 +170,19 @@ def test_the_models_are_listed() -> None:
     ],
 )
 def test_what_is_no_request_is_refused(method: str, path: str, sent: bytes, status: int) -> None:
-    answer = Provider().answer(method, path, {}, sent, 0.0)
+    answer = SimulatedProvider().answer(method, path, {}, sent, 0.0)
     assert answer.status == status
     assert error(answer)["type"] == "invalid_request_error"
 
 
 def test_stream_options_can_be_unknown() -> None:
-    provider = Provider(SimulatorSettings(knows_stream_options=False))
+    provider = SimulatedProvider(SimulatorSettings(knows_stream_options=False))
     assert ask(provider, stream=True, stream_options={"include_usage": True}).status == 400
     assert ask(provider, stream=True).status == 200
 
 
 def test_the_quota_ends_after_so_many_admitted_requests() -> None:
-    provider = Provider(SimulatorSettings(quota=2, rpm=10))
+    provider = SimulatedProvider(SimulatorSettings(quota=2, rpm=10))
     assert [ask(provider).status for _ in range(3)] == [200, 200, 429]
     assert error(ask(provider))["code"] == "insufficient_quota"
     assert provider.referee.log.admitted == 2
@@ -188,13 +190,13 @@ def test_the_quota_ends_after_so_many_admitted_requests() -> None:
 
 @pytest.mark.parametrize(("how", "status"), [("refuse", None), ("500", 500), ("503", 503), ("429", 429)])
 def test_an_outage_fails_every_request_while_it_lasts(how: Any, status: int | None) -> None:
-    provider = Provider(SimulatorSettings(outages=(Outage(from_s=10, to_s=20, how=how),)))
+    provider = SimulatedProvider(SimulatorSettings(outages=(Outage(from_s=10, to_s=20, how=how),)))
     assert [ask(provider, at=at).status for at in (9.9, 10, 19.9, 20)] == [200, status, status, 200]
     assert [provider.reachable(at) for at in (9.9, 10, 20)] == [True, how != "refuse", True]
 
 
 def test_a_burst_refuses_everybody_for_a_moment() -> None:
-    provider = Provider(SimulatorSettings(faults=Faults({"burst_429": 1.0})))
+    provider = SimulatedProvider(SimulatorSettings(faults=Faults({"burst_429": 1.0})))
     refused = ask(provider, at=5.0)
     assert (refused.status, refused.headers["retry-after-ms"]) == (429, "500")
     assert ask(provider, "other", at=5.25).headers["retry-after-ms"] == "250"
@@ -204,7 +206,7 @@ def test_a_burst_refuses_everybody_for_a_moment() -> None:
 
 
 def test_server_errors_come_in_several_shapes() -> None:
-    provider = Provider(SimulatorSettings(faults=Faults({"error_500": 1.0})))
+    provider = SimulatedProvider(SimulatorSettings(faults=Faults({"error_500": 1.0})))
     answers = [ask(provider, str(number)) for number in range(40)]
     assert {answer.status for answer in answers} == {500, 502, 503}
     assert {data(answer)[:1] for answer in answers} == {b"{", b"<"}
@@ -212,8 +214,8 @@ def test_server_errors_come_in_several_shapes() -> None:
 
 
 def test_the_books_tell_what_was_asked_and_paid_twice() -> None:
-    provider = Provider(SimulatorSettings(books=True, faults=Faults({"cut": 1.0})))
-    whole = Provider(SimulatorSettings(books=True))
+    provider = SimulatedProvider(SimulatorSettings(books=True, faults=Faults({"cut": 1.0})))
+    whole = SimulatedProvider(SimulatorSettings(books=True))
     for _ in range(2):
         cut = ask(provider)
         provider.delivered(cut)
@@ -225,13 +227,13 @@ def test_the_books_tell_what_was_asked_and_paid_twice() -> None:
 
 
 def test_without_books_only_totals_are_kept() -> None:
-    provider = Provider()
+    provider = SimulatedProvider()
     provider.delivered(ask(provider))
     assert (provider.books.requests, provider.books.completed, len(provider.books.seen)) == (1, 1, 0)
 
 
 def test_a_connection_that_dies_before_the_response_is_billed_all_the_same() -> None:
-    provider = Provider(SimulatorSettings(faults=Faults({"reset_before": 1.0})))
+    provider = SimulatedProvider(SimulatorSettings(faults=Faults({"reset_before": 1.0})))
     answer = ask(provider)
     assert (answer.status, answer.ending, answer.steps) == (None, "reset", ())
     assert answer.start_s > 0
@@ -240,7 +242,7 @@ def test_a_connection_that_dies_before_the_response_is_billed_all_the_same() -> 
 
 def test_every_request_is_logged_once() -> None:
     entries: list[JSON] = []
-    provider = Provider(SimulatorSettings(rpm=1), log=entries.append)
+    provider = SimulatedProvider(SimulatorSettings(rpm=1), log=entries.append)
     ask(provider, max_tokens=5)
     ask(provider, at=1.5)
     provider.answer("GET", "/v1/models", {}, b"", 2.0)
@@ -258,14 +260,14 @@ def test_every_request_is_logged_once() -> None:
 
 
 def test_a_request_that_is_tried_again_meets_another_fault() -> None:
-    provider = Provider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
+    provider = SimulatedProvider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
     outcomes = {(answer.status, answer.ending) for answer in (ask(provider, stream=True) for _ in range(30))}
     assert len(outcomes) > 3
 
 
 def test_another_order_of_requests_meets_the_same_faults() -> None:
     def outcomes(order: list[int]) -> dict[int, list[tuple[int | None, str, bytes]]]:
-        provider = Provider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
+        provider = SimulatedProvider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
         found: dict[int, list[tuple[int | None, str, bytes]]] = {}
         for number in order:
             answer = ask(provider, str(number), stream=True)

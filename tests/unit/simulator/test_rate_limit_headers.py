@@ -4,7 +4,7 @@ import pytest
 
 from processor.simulator.counters import SECOND_NS
 from processor.simulator.rate_limit_headers import go_duration
-from processor.simulator.rate_limiter import Referee
+from processor.simulator.rate_limiter import ServerRateLimiter
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_reset_never_promises_too_early() -> None:
 
 
 def test_openai_tells_when_the_bucket_is_full() -> None:
-    referee = Referee(60, 6000, kind="minute")
+    referee = ServerRateLimiter(60, 6000, kind="minute")
     referee.admit(0.0, 250)
     assert referee.headers(0.5) == {
         "x-ratelimit-limit-requests": "60",
@@ -44,7 +44,7 @@ def test_openai_tells_when_the_bucket_is_full() -> None:
 
 
 def test_azure_counts_whole_seconds() -> None:
-    referee = Referee(60, None)
+    referee = ServerRateLimiter(60, None)
     referee.admit(10.0)
     headers = referee.headers(10.5, "azure")
     assert headers["x-ratelimit-reset-requests"] == "60"
@@ -52,7 +52,7 @@ def test_azure_counts_whole_seconds() -> None:
 
 
 def test_anthropic_names_the_instant() -> None:
-    referee = Referee(None, 6000)
+    referee = ServerRateLimiter(None, 6000)
     referee.admit(10.0, 100)
     assert referee.headers(10.5, "anthropic", epoch_s=1_767_225_600.25) == {
         "anthropic-ratelimit-tokens-limit": "6000",
@@ -62,22 +62,22 @@ def test_anthropic_names_the_instant() -> None:
 
 
 def test_the_silent_server_and_no_dialect_say_nothing() -> None:
-    assert Referee(60, 60, kind="silent").headers(0.0) == {}
-    assert Referee(60, 60).headers(0.0, "none") == {}
+    assert ServerRateLimiter(60, 60, kind="silent").headers(0.0) == {}
+    assert ServerRateLimiter(60, 60).headers(0.0, "none") == {}
 
 
 def test_without_limits_there_is_nothing_to_say() -> None:
-    referee = Referee(None, None)
+    referee = ServerRateLimiter(None, None)
     assert referee.admit(0.0, 10**9).ok
     assert referee.headers(0.0) == {}
 
 
 def test_the_seconds_bucket_shows_its_own_small_room_and_the_minutes_limit() -> None:
-    headers = Referee(300, None, kind="second").headers(0.0)
+    headers = ServerRateLimiter(300, None, kind="second").headers(0.0)
     assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("300", "5")
 
 
 def test_the_sixth_server_refuses_by_the_second_and_speaks_of_the_minute() -> None:
-    referee = Referee(300, None, kind="quantised", count_refused=False)
+    referee = ServerRateLimiter(300, None, kind="quantised", count_refused=False)
     assert [referee.admit(0.0).ok for _ in range(6)] == [True] * 5 + [False]
     assert referee.headers(0.0)["x-ratelimit-remaining-requests"] == "295"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.simulator.counters import MINUTE_NS, SECOND_NS
-from processor.simulator.rate_limiter import KINDS, Kind, Referee
+from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind, ServerRateLimiter
 
 Arrivals = Sequence[tuple[int, int]]
 """Milliseconds since the one before, and tokens."""
@@ -16,7 +16,7 @@ Arrivals = Sequence[tuple[int, int]]
 arrivals = st.lists(
     st.tuples(st.sampled_from((0, 1, 7, 200, 999, 5_000, 20_000, 60_000)), st.integers(1, 60)), max_size=60
 )
-kinds = st.sampled_from(KINDS)
+kinds = st.sampled_from(LIMITER_KINDS)
 
 
 class CountedSliding:
@@ -58,7 +58,7 @@ class CountedBucket:
         self.level = max(Fraction(0), self.left(now) - cost)
 
 
-def counted(kind: Kind, limit: int) -> CountedSliding | CountedBucket:
+def counted(kind: LimiterKind, limit: int) -> CountedSliding | CountedBucket:
     if kind in ("sliding", "silent"):
         return CountedSliding(limit)
     return CountedBucket(limit, 60 if kind == "minute" else 1)
@@ -75,9 +75,9 @@ def times(gaps: Arrivals) -> list[tuple[float, int]]:
 @given(kind=kinds, gaps=arrivals, rpm=st.integers(1, 90), tpm=st.integers(60, 900), count_refused=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_every_kind_admits_and_shows_what_counting_gives(
-    kind: Kind, gaps: Arrivals, rpm: int, tpm: int, count_refused: bool
+    kind: LimiterKind, gaps: Arrivals, rpm: int, tpm: int, count_refused: bool
 ) -> None:
-    referee = Referee(rpm, tpm, kind=kind, count_refused=count_refused)
+    referee = ServerRateLimiter(rpm, tpm, kind=kind, count_refused=count_refused)
     requests, tokens = counted(kind, rpm), counted(kind, tpm)
     for at, cost in times(gaps):
         now = round(at * SECOND_NS)
@@ -97,7 +97,7 @@ def test_every_kind_admits_and_shows_what_counting_gives(
 @given(gaps=arrivals, limit=st.integers(60, 300))
 @settings(max_examples=100, deadline=None)
 def test_no_minute_of_a_sliding_window_holds_more_than_the_limit(gaps: Arrivals, limit: int) -> None:
-    referee = Referee(20, limit, kind="sliding")
+    referee = ServerRateLimiter(20, limit, kind="sliding")
     admitted = [(round(at * SECOND_NS), cost) for at, cost in times(gaps) if referee.admit(at, cost).ok]
     windows = [[cost for at, cost in admitted if end - MINUTE_NS < at <= end] for end, _ in admitted]
     assert referee.log.fullest_window("requests") == max(map(len, windows), default=0) <= 20
@@ -106,8 +106,8 @@ def test_no_minute_of_a_sliding_window_holds_more_than_the_limit(gaps: Arrivals,
 
 @given(kind=kinds, gaps=arrivals)
 @settings(max_examples=100, deadline=None)
-def test_after_the_named_wait_there_is_room_and_not_before(kind: Kind, gaps: Arrivals) -> None:
-    referee = Referee(7, 90, kind=kind, count_refused=False)
+def test_after_the_named_wait_there_is_room_and_not_before(kind: LimiterKind, gaps: Arrivals) -> None:
+    referee = ServerRateLimiter(7, 90, kind=kind, count_refused=False)
     at = 0.0
     for gap, cost in gaps:
         at += gap / 1000
@@ -121,8 +121,10 @@ def test_after_the_named_wait_there_is_room_and_not_before(kind: Kind, gaps: Arr
 
 @given(kind=kinds, costs=st.lists(st.integers(1, 60), max_size=12))
 @settings(max_examples=60, deadline=None)
-def test_nobody_is_through_before_the_ideal_and_an_eager_client_right_at_it(kind: Kind, costs: list[int]) -> None:
-    referee = Referee(120, 240, kind=kind, count_refused=False)
+def test_nobody_is_through_before_the_ideal_and_an_eager_client_right_at_it(
+    kind: LimiterKind, costs: list[int]
+) -> None:
+    referee = ServerRateLimiter(120, 240, kind=kind, count_refused=False)
     tries_a_second, tries = 20, 0
     for cost in costs:
         while not referee.admit(tries / tries_a_second, cost).ok:
@@ -132,47 +134,47 @@ def test_nobody_is_through_before_the_ideal_and_an_eager_client_right_at_it(kind
 
 
 @pytest.mark.parametrize(("kind", "ideal_s"), [("sliding", 300), ("silent", 300), ("minute", 270), ("second", 329)])
-def test_the_ideal_of_five_and_a_half_minutes_work(kind: Kind, ideal_s: float) -> None:
-    assert Referee(300, None, kind=kind).ideal_s([0] * 1650) == pytest.approx(ideal_s)
-    assert Referee(None, 30_000, kind=kind).ideal_s([100] * 1650) == pytest.approx(ideal_s)
+def test_the_ideal_of_five_and_a_half_minutes_work(kind: LimiterKind, ideal_s: float) -> None:
+    assert ServerRateLimiter(300, None, kind=kind).ideal_s([0] * 1650) == pytest.approx(ideal_s)
+    assert ServerRateLimiter(None, 30_000, kind=kind).ideal_s([100] * 1650) == pytest.approx(ideal_s)
 
 
 def test_the_ideal_of_a_request_that_can_never_go_is_an_error() -> None:
     with pytest.raises(ValueError, match="exceeds the limit of 1000"):
-        Referee(60, 1000).ideal_s([10, 1001])
+        ServerRateLimiter(60, 1000).ideal_s([10, 1001])
 
 
 def test_a_request_of_more_than_a_second_is_let_in_by_a_full_bucket_and_paid_off_afterwards() -> None:
-    referee = Referee(None, 600, kind="second")
+    referee = ServerRateLimiter(None, 600, kind="second")
     assert referee.admit(0.0, 40).ok
     refused = referee.admit(0.0, 5)
     assert refused.which == "tokens" and refused.retry_after_s == pytest.approx(3.5)
     assert referee.headers(1.0)["x-ratelimit-remaining-tokens"] == "0"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_request_larger_than_a_minute_is_never_admitted(kind: Kind) -> None:
-    verdict = Referee(10, 600, kind=kind).admit(0.0, 601)
+@pytest.mark.parametrize("kind", LIMITER_KINDS)
+def test_a_request_larger_than_a_minute_is_never_admitted(kind: LimiterKind) -> None:
+    verdict = ServerRateLimiter(10, 600, kind=kind).admit(0.0, 601)
     assert (verdict.ok, verdict.which, verdict.retry_after_s) == (False, "tokens", None)
     assert (verdict.limit, verdict.requested) == (600, 601)
 
 
 def test_what_can_never_be_admitted_is_said_even_while_the_requests_are_used_up() -> None:
-    referee = Referee(1, 100)
+    referee = ServerRateLimiter(1, 100)
     referee.admit(0.0, 1)
     verdict = referee.admit(0.0, 101)
     assert (verdict.which, verdict.retry_after_s) == ("tokens", None)
 
 
 def test_a_bucket_holds_at_least_one_request() -> None:
-    referee = Referee(6, None, kind="second")
+    referee = ServerRateLimiter(6, None, kind="second")
     assert referee.admit(0.0).ok
     assert referee.admit(5.0).retry_after_s == 10.0
-    assert Referee(6, None, kind="second", count_refused=False).ideal_s([0] * 7) == 60.0
+    assert ServerRateLimiter(6, None, kind="second", count_refused=False).ideal_s([0] * 7) == 60.0
 
 
 def test_a_client_that_hammers_a_bucket_is_never_let_in_where_refused_requests_count() -> None:
-    patient, hammering = (Referee(60, None, kind="second", count_refused=count) for count in (False, True))
+    patient, hammering = (ServerRateLimiter(60, None, kind="second", count_refused=count) for count in (False, True))
     for tenth in range(100):
         patient.admit(tenth / 10)
         hammering.admit(tenth / 10)
@@ -181,21 +183,21 @@ def test_a_client_that_hammers_a_bucket_is_never_let_in_where_refused_requests_c
 
 
 def test_a_request_refused_for_its_tokens_counts_against_the_requests() -> None:
-    referee = Referee(3, 100)
+    referee = ServerRateLimiter(3, 100)
     assert referee.admit(0.0, 90).ok
     assert [referee.admit(1.0, 50).which for _ in range(3)] == ["tokens", "tokens", "requests"]
-    assert not Referee(None, 100).admit(0.0, 101).ok
+    assert not ServerRateLimiter(None, 100).admit(0.0, 101).ok
 
 
 def test_the_wait_is_for_the_request_that_the_refusal_itself_has_used_up() -> None:
-    referee = Referee(2, 100, kind="minute")
+    referee = ServerRateLimiter(2, 100, kind="minute")
     assert referee.admit(0.0, 100).ok
     refused = referee.admit(0.0, 10)
     assert (refused.which, refused.retry_after_s) == ("tokens", 30.0)
 
 
 def test_another_client_takes_its_share_and_stands_in_no_log() -> None:
-    referee = Referee(10, None)
+    referee = ServerRateLimiter(10, None)
     for _ in range(6):
         referee.admit(0.0, ours=False)
     assert [referee.admit(1.0).ok for _ in range(5)] == [True] * 4 + [False]
@@ -204,8 +206,8 @@ def test_another_client_takes_its_share_and_stands_in_no_log() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sliding", "minute", "quantised"])
-def test_limits_changed_in_the_middle_of_a_run_hold_from_then_on(kind: Kind) -> None:
-    referee = Referee(600, 6000, kind=kind)
+def test_limits_changed_in_the_middle_of_a_run_hold_from_then_on(kind: LimiterKind) -> None:
+    referee = ServerRateLimiter(600, 6000, kind=kind)
     for second in range(60):
         assert referee.admit(float(second), 10).ok
     referee.set_limits(60.0, rpm=60)
@@ -218,7 +220,7 @@ def test_limits_changed_in_the_middle_of_a_run_hold_from_then_on(kind: Kind) -> 
 
 
 def test_the_log_says_what_was_spent_when() -> None:
-    referee = Referee(100, 1000)
+    referee = ServerRateLimiter(100, 1000)
     for at, tokens in ((1.0, 10), (2.0, 20), (62.0, 30)):
         referee.admit(at, tokens)
     log = referee.log
@@ -228,7 +230,7 @@ def test_the_log_says_what_was_spent_when() -> None:
 
 
 def test_a_long_run_keeps_no_old_entries() -> None:
-    referee = Referee(6000, None)
+    referee = ServerRateLimiter(6000, None)
     for tenth in range(30_000):
         assert referee.admit(tenth / 10).ok
     assert referee.headers(2999.9)["x-ratelimit-remaining-requests"] == "5400"

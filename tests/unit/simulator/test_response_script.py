@@ -12,21 +12,21 @@ import pytest
 
 from processor.core.models import JSON
 from processor.simulator.faults import Faults
-from processor.simulator.provider import Provider
-from processor.simulator.response_script import Answer
+from processor.simulator.provider import SimulatedProvider
+from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import SimulatorSettings
 
 CHAT = "/v1/chat/completions"
 SEEDS = range(25)
 
 
-def play(faults: str, seed: int = 0, *, text: str = "Hello", speed_tps: float = 100.0, **more: Any) -> Answer:
+def play(faults: str, seed: int = 0, *, text: str = "Hello", speed_tps: float = 100.0, **more: Any) -> ScriptedResponse:
     settings = SimulatorSettings(seed=seed, faults=Faults.parse(faults), speed_tps=speed_tps)
     sent = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
-    return Provider(settings).answer("POST", CHAT, {}, orjson.dumps(sent), 0.0)
+    return SimulatedProvider(settings).answer("POST", CHAT, {}, orjson.dumps(sent), 0.0)
 
 
-def data(answer: Answer) -> bytes:
+def data(answer: ScriptedResponse) -> bytes:
     return b"".join(step.data for step in answer.steps)
 
 
@@ -170,7 +170,7 @@ def test_the_choices_interleave() -> None:
 
 
 def test_completions_stream_their_text() -> None:
-    provider = Provider(replace(SimulatorSettings(), speed_tps=inf))
+    provider = SimulatedProvider(replace(SimulatorSettings(), speed_tps=inf))
     sent = {"model": "m", "prompt": "Hello", "stream": True}
     stream = data(provider.answer("POST", "/v1/completions", {}, orjson.dumps(sent), 0.0))
     text = "".join(chunk["choices"][0]["text"] for chunk in chunks(stream))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiolimiter import AsyncLimiter
 
-from processor.simulator.virtual_clock import Stuck, run
+from processor.simulator.virtual_clock import Deadlock, run
 
 
 def test_an_hour_passes_at_once_and_is_seen_by_the_loop() -> None:
@@ -34,7 +34,7 @@ def test_waiting_for_what_can_never_come_is_an_error_not_a_hang() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(Stuck, match="no timer is set"):
+    with pytest.raises(Deadlock, match="no timer is set"):
         run(main())
 
 
@@ -55,5 +55,5 @@ def test_spinning_without_time_passing_is_an_error(monkeypatch: pytest.MonkeyPat
         while True:
             await asyncio.sleep(0)
 
-    with pytest.raises(Stuck, match="no time passes"):
+    with pytest.raises(Deadlock, match="no time passes"):
         run(main())

@@ -8,29 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    BoundBy,
+    BottleneckChanged,
     JobFinished,
     JobSkipped,
-    LimitsKnown,
+    LimitsChanged,
     Notice,
     RunStarted,
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result, Timing, Usage
 from processor.stats.histogram import Histogram
-from processor.stats.reply_stats import MOST_KINDS, finish_reasons
-from processor.stats.rolling_window import Window
-from processor.stats.run_stats import Tally
+from processor.stats.reply_stats import MAX_LABELS, finish_reasons
+from processor.stats.rolling_window import RollingWindow
+from processor.stats.run_stats import RunStats
 
 
 def sent(at: float, tokens: int = 100) -> AttemptStarted:
     return AttemptStarted(at=at, custom_id="r-1", attempt=1, tokens=tokens, waited_s=0.0)
 
 
-def broke(code: str, status: int | None = None, then: Any = "retry") -> AttemptEnded:
-    return AttemptEnded(
+def broke(code: str, status: int | None = None, then: Any = "retry") -> AttemptFinished:
+    return AttemptFinished(
         at=1.0,
         custom_id="r-1",
         attempt=1,
@@ -43,8 +43,8 @@ def broke(code: str, status: int | None = None, then: Any = "retry") -> AttemptE
     )
 
 
-def answered(at: float = 1.0) -> AttemptEnded:
-    return AttemptEnded(
+def answered(at: float = 1.0) -> AttemptFinished:
+    return AttemptFinished(
         at=at,
         custom_id="r-1",
         attempt=1,
@@ -67,8 +67,8 @@ def failed(code: str, message: str = "no", own_fault: bool = False, custom_id: s
     return JobFinished(at=1.0, result=Result(fingerprint="f", custom_id=custom_id, line=7, failure=failure))
 
 
-def told(*events: Any) -> Tally:
-    tally = Tally()
+def told(*events: Any) -> RunStats:
+    tally = RunStats()
     for event in events:
         tally(event)
     return tally
@@ -119,7 +119,7 @@ def test_attempts_tried_again_are_counted_by_why() -> None:
         (answered(), 0),
     ],
 )
-def test_an_attempt_that_broke_off_after_it_was_sent_may_have_been_billed(attempt: AttemptEnded, maybe: int) -> None:
+def test_an_attempt_that_broke_off_after_it_was_sent_may_have_been_billed(attempt: AttemptFinished, maybe: int) -> None:
     assert told(attempt).maybe_billed == maybe
 
 
@@ -139,13 +139,13 @@ def test_memory_does_not_grow_with_what_servers_and_files_say() -> None:
         *(failed(f"code-{n}", "m" * 10_000, custom_id="i" * 10_000) for n in range(200)),
         *(broke(f"code-{n}") for n in range(200)),
         *(replied({"choices": [{"finish_reason": f"because-{n}"}]}) for n in range(200)),
-        *(LimitsKnown(at=0.0, lane=f"m-{n}", rpm=1, tpm=1, source="reported") for n in range(200)),
+        *(LimitsChanged(at=0.0, lane=f"m-{n}", rpm=1, tpm=1, source="reported") for n in range(200)),
         failed("code-1"),
     )
-    assert len(tally.failed) == len(tally.retried) == len(tally.replies.finish_reasons) == MOST_KINDS + 1
-    assert len(tally.pace.limits) == MOST_KINDS
+    assert len(tally.failed) == len(tally.retried) == len(tally.replies.finish_reasons) == MAX_LABELS + 1
+    assert len(tally.pace.limits) == MAX_LABELS
     assert tally.failed["code-1"].count == 2
-    assert tally.failed["other"].count == 200 - MOST_KINDS
+    assert tally.failed["other"].count == 200 - MAX_LABELS
     assert max(len(known.message) + len(known.example) for known in tally.failed.values()) <= 600
 
 
@@ -211,24 +211,24 @@ def test_the_last_minute_is_what_counts_against_the_limits() -> None:
 
 
 def test_limits_of_several_lanes_add_up_where_all_are_known() -> None:
-    tally = told(LimitsKnown(at=0.0, lane="a", rpm=500, tpm=None, source="configured"))
+    tally = told(LimitsChanged(at=0.0, lane="a", rpm=500, tpm=None, source="configured"))
     assert (tally.pace.rpm, tally.pace.tpm) == (500, None)
-    tally(LimitsKnown(at=1.0, lane="b", rpm=100, tpm=9000, source="reported"))
-    tally(LimitsKnown(at=2.0, lane="a", rpm=300, tpm=None, source="reported"))
+    tally(LimitsChanged(at=1.0, lane="b", rpm=100, tpm=9000, source="reported"))
+    tally(LimitsChanged(at=2.0, lane="a", rpm=300, tpm=None, source="reported"))
     assert (tally.pace.rpm, tally.pace.tpm) == (400, None)
-    assert Tally().pace.rpm is None
+    assert RunStats().pace.rpm is None
 
 
 def test_what_is_left_is_foretold_from_the_recent_pace() -> None:
     tally = told(RunStarted(at=100.0, jobs=1000, done=0), *(replied({}, at=100.0 + n / 10) for n in range(100)))
     assert tally.eta_s(110.0) == pytest.approx(90.0)
     assert tally.elapsed_s(110.0) == 10.0
-    assert Tally().eta_s(5.0) is None
-    assert Tally().elapsed_s(5.0) == 0.0
+    assert RunStats().eta_s(5.0) is None
+    assert RunStats().elapsed_s(5.0) == 0.0
 
 
 def test_after_a_burst_the_limit_tells_how_long_the_rest_will_take() -> None:
-    limits = LimitsKnown(at=0.0, lane="", rpm=60, tpm=None, source="reported")
+    limits = LimitsChanged(at=0.0, lane="", rpm=60, tpm=None, source="reported")
     burst = [step for n in range(60) for step in (sent(n / 20), replied({}, at=n / 20))]
     tally = told(RunStarted(at=0.0, jobs=400, done=0), limits, *burst)
     assert tally.eta_s(5.0) == pytest.approx(340.0)
@@ -242,12 +242,16 @@ def test_a_change_of_pace_is_followed() -> None:
 
 
 def test_shares_of_time_go_to_what_the_run_waited_for() -> None:
-    tally = told(BoundBy(at=10.0, bound="in_flight"), BoundBy(at=12.0, bound="tokens"), BoundBy(at=19.0, bound=None))
+    tally = told(
+        BottleneckChanged(at=10.0, bound="in_flight"),
+        BottleneckChanged(at=12.0, bound="tokens"),
+        BottleneckChanged(at=19.0, bound=None),
+    )
     assert tally.pace.bound_shares(20.0) == [("tokens", 0.7), ("in_flight", 0.2), (None, 0.1)]
-    tally(BoundBy(at=20.0, bound="in_flight"))
+    tally(BottleneckChanged(at=20.0, bound="in_flight"))
     assert tally.pace.bound_shares(30.0) == [("in_flight", 0.6), ("tokens", 0.35), (None, 0.05)]
-    assert Tally().pace.bound_shares(20.0) == []
-    assert told(BoundBy(at=10.0, bound="input")).pace.bound_shares(10.0) == []
+    assert RunStats().pace.bound_shares(20.0) == []
+    assert told(BottleneckChanged(at=10.0, bound="input")).pace.bound_shares(10.0) == []
 
 
 def test_why_the_run_stops_is_kept_and_notices_are_not() -> None:
@@ -277,7 +281,7 @@ def test_no_duration_is_too_odd_for_the_histogram() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 400), st.integers(0, 9)), max_size=60), st.floats(0, 500))
 def test_a_window_knows_its_span_to_a_bucket(added: list[tuple[float, int]], later_s: float) -> None:
-    window = Window(60, 60)
+    window = RollingWindow(60, 60)
     added.sort()
     for at, amount in added:
         window.add(at, amount)

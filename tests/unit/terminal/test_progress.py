@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    BoundBy,
+    BottleneckChanged,
     Delta,
-    Event,
     FirstToken,
     JobFinished,
-    LimitsKnown,
+    LimitsChanged,
     Notice,
+    RunEvent,
     RunStarted,
     Sent,
     Stopping,
 )
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.simulator.virtual_clock import run
-from processor.stats.run_stats import Tally
+from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
 from processor.terminal.echo import Echo
 from processor.terminal.echo import said as said_in
@@ -51,7 +51,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
 
 
-def a_run(at: float = 0.0) -> list[Event]:
+def a_run(at: float = 0.0) -> list[RunEvent]:
     """2,000 jobs, 1,000 of them done in the first 100 s, one failed, 64 in flight, bound by tokens."""
     usage = Usage(prompt_tokens=900, completion_tokens=100)
     reply = Reply(status_code=200, request_id=None, body={})
@@ -60,12 +60,12 @@ def a_run(at: float = 0.0) -> list[Event]:
     sent: dict[str, Any] = {"custom_id": "r", "attempt": 1, "tokens": 400, "waited_s": 0.0}
     return [
         RunStarted(at=at, jobs=2000, done=0),
-        LimitsKnown(at=at, lane="", rpm=500, tpm=200_000, source="configured"),
+        LimitsChanged(at=at, lane="", rpm=500, tpm=200_000, source="configured"),
         *(JobFinished(at=at + n / 10, result=done) for n in range(999)),
         JobFinished(at=at + 99.9, result=failed),
         *(AttemptStarted(at=at + 95.0, **sent) for _ in range(487)),
         *(
-            AttemptEnded(
+            AttemptFinished(
                 at=at + 99.9,
                 custom_id="r",
                 attempt=1,
@@ -78,15 +78,15 @@ def a_run(at: float = 0.0) -> list[Event]:
             )
             for _ in range(423)
         ),
-        BoundBy(at=at + 99.9, bound="tokens"),
+        BottleneckChanged(at=at + 99.9, bound="tokens"),
     ]
 
 
-def watched(mode: Mode, stream: io.StringIO, for_s: float, *events: Event) -> str:
+def watched(mode: Mode, stream: io.StringIO, for_s: float, *events: RunEvent) -> str:
     """What is written when these events come first, and then nothing more."""
 
     async def main() -> None:
-        tally = Tally()
+        tally = RunStats()
         with Progress(tally, mode, stream) as progress:
             for event in events:
                 tally(event)
@@ -134,7 +134,7 @@ def test_quiet_is_quiet() -> None:
 def test_nothing_is_drawn_once_the_run_is_over() -> None:
     async def main() -> str:
         stream = io.StringIO()
-        with Progress(Tally(), "lines", stream):
+        with Progress(RunStats(), "lines", stream):
             pass
         await asyncio.sleep(100)
         return stream.getvalue()
@@ -161,7 +161,7 @@ def test_flags_and_place_decide_how_much_is_shown(
 # ---------------------------------------------------------------- on a terminal
 
 
-def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: Event) -> list[str]:
+def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: RunEvent) -> list[str]:
     """The lines of the last picture."""
     monkeypatch.setenv("COLUMNS", str(columns))
     text = plain(watched("live", Terminal(), 10.1, *events))
@@ -216,14 +216,14 @@ OUTAGE = Detail("outage", "bound by", "warning", 10)
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([BoundBy(at=0.0, bound="outage")], OUTAGE),
-        ([BoundBy(at=0.0, bound="outage"), BoundBy(at=0.0, bound=None)], None),
-        ([BoundBy(at=0.0, bound="in_flight")], Detail("in flight", "bound by", "", 5)),
-        ([BoundBy(at=0.0, bound="outage"), Stopping(at=1.0, why="x")], Detail("stopping", "", "warning", 10)),
+        ([BottleneckChanged(at=0.0, bound="outage")], OUTAGE),
+        ([BottleneckChanged(at=0.0, bound="outage"), BottleneckChanged(at=0.0, bound=None)], None),
+        ([BottleneckChanged(at=0.0, bound="in_flight")], Detail("in flight", "bound by", "", 5)),
+        ([BottleneckChanged(at=0.0, bound="outage"), Stopping(at=1.0, why="x")], Detail("stopping", "", "warning", 10)),
     ],
 )
-def test_what_holds_the_run_back_stands_last(events: list[Event], expected: Detail | None) -> None:
-    tally = Tally()
+def test_what_holds_the_run_back_stands_last(events: list[RunEvent], expected: Detail | None) -> None:
+    tally = RunStats()
     for event in events:
         tally(event)
     last = status_line.details(tally, 1.0)[-1]
@@ -238,7 +238,7 @@ def test_the_least_important_goes_first_and_one_always_stays() -> None:
 
 
 def test_an_empty_job_file_is_all_settled() -> None:
-    tally = Tally()
+    tally = RunStats()
     tally(RunStarted(at=0.0, jobs=0, done=0))
     assert status_line.share(tally) == 1.0
 

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from processor.core.events import (
-    AttemptEnded,
+    AttemptFinished,
     AttemptStarted,
-    BoundBy,
-    Event,
+    BottleneckChanged,
     JobFinished,
     JobSkipped,
+    RunEvent,
     RunStarted,
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result, Timing, Usage
-from processor.stats.run_stats import Tally
+from processor.stats.run_stats import RunStats
 from processor.terminal import console, label_table, startup_banner, status_line, summary
-from processor.terminal.label_table import Row
-from processor.terminal.startup_banner import Opening
-from processor.terminal.summary import Closing
+from processor.terminal.label_table import LabelRow
+from processor.terminal.startup_banner import Banner
+from processor.terminal.summary import SummaryContext
 
 
 class Terminal(io.StringIO):
@@ -52,7 +52,7 @@ def opened(**more: Any) -> str:
         "key_from": "OPENAI_API_KEY",
         "concurrency": 64,
     }
-    return label_table.plain(startup_banner.rows(Opening(**usual | more)))
+    return label_table.plain(startup_banner.rows(Banner(**usual | more)))
 
 
 def test_the_first_lines_say_what_is_about_to_happen() -> None:
@@ -97,28 +97,28 @@ def test_the_first_lines_fit_the_run(more: dict[str, Any], expected: str) -> Non
 
 # ---------------------------------------------------------------- the end
 
-CLOSING = Closing(results="results.jsonl", errors=None, command="process jobs.jsonl --out results.jsonl")
+CLOSING = SummaryContext(results="results.jsonl", errors=None, command="process jobs.jsonl --out results.jsonl")
 
 
-def tally(*events: Event, jobs: int | None = 3, done: int = 0) -> Tally:
-    tally = Tally()
+def tally(*events: RunEvent, jobs: int | None = 3, done: int = 0) -> RunStats:
+    tally = RunStats()
     for event in (RunStarted(at=0.0, jobs=jobs, done=done), *events):
         tally(event)
     return tally
 
 
-def attempt(at: float, code: str | None = None, status: int | None = 200) -> list[Event]:
+def attempt(at: float, code: str | None = None, status: int | None = 200) -> list[RunEvent]:
     then: Any = "retry" if code else "done"
     common: dict[str, Any] = {"custom_id": "r-1", "attempt": 1}
     return [
         AttemptStarted(at=at, tokens=100, waited_s=0.0, **common),
-        AttemptEnded(
+        AttemptFinished(
             at=at + 1, status=status_line, request_id=None, code=code, message=None, then=then, wait_s=None, **common
         ),
     ]
 
 
-def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | None = None, **more: Any) -> Event:
+def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | None = None, **more: Any) -> RunEvent:
     body: dict[str, Any] = {"choices": [{"finish_reason": finish_reason}]}
     if reported:
         body["usage"] = {"prompt_tokens": reported[0], "completion_tokens": reported[1]}
@@ -135,18 +135,18 @@ def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | No
     return JobFinished(at=at, result=result)
 
 
-def failure(code: str, custom_id: str, own_fault: bool = False) -> Event:
+def failure(code: str, custom_id: str, own_fault: bool = False) -> RunEvent:
     failed = Failure(code=code, message=f"it was {code}\nand more", own_fault=own_fault)
     return JobFinished(at=60.0, result=Result(fingerprint="f", custom_id=custom_id, line=1, failure=failed))
 
 
-def said(tally: Tally, closing: Closing = CLOSING) -> str:
+def said(tally: RunStats, closing: SummaryContext = CLOSING) -> str:
     return label_table.plain(summary.rows(tally, closing))
 
 
 def test_a_run_without_trouble_ends_in_a_few_lines() -> None:
     events = [*attempt(0.0), reply(1.0), *attempt(1.0), reply(42.0, reported=(1002, 500)), *attempt(41.0), reply(42.0)]
-    assert said(tally(BoundBy(at=0.0, bound="requests"), *events)) == (
+    assert said(tally(BottleneckChanged(at=0.0, bound="requests"), *events)) == (
         "\n"
         "done         3 of 3 jobs in 42 s\n"
         "attempts     3\n"
@@ -178,7 +178,7 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
         failure("rejected", "r-9", own_fault=True),
         Stopping(at=61.0, why="quota used up"),
     ]
-    closing = Closing(results="results.jsonl", errors="results.errors.jsonl", command=CLOSING.command)
+    closing = SummaryContext(results="results.jsonl", errors="results.errors.jsonl", command=CLOSING.command)
     assert said(tally(*events, jobs=10, done=2), closing) == (
         "\n"
         "done          3 of 10 jobs: 1 in 1m 01s, 2 before\n"
@@ -202,7 +202,7 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
 
 def test_a_simulated_run_says_that_nobody_was_billed_and_compares_nothing() -> None:
     events = [*attempt(0.0, "stream_truncated"), reply(50.0, "stop", (1000, 500))]
-    simulated = Tally()
+    simulated = RunStats()
     for event in (RunStarted(at=0.0, jobs=1, done=0, simulated=True), *events):
         simulated(event)
     text = said(simulated)
@@ -225,7 +225,7 @@ def test_nothing_done_says_so() -> None:
 def test_jobs_of_their_own_fault_are_only_sent_again_once_fixed() -> None:
     text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1))
     assert text.endswith("once fixed  process jobs.jsonl --out results.jsonl --retry-failed\n")
-    again = Closing(results="r.jsonl", errors=None, command="process jobs.jsonl --retry-failed")
+    again = SummaryContext(results="r.jsonl", errors=None, command="process jobs.jsonl --retry-failed")
     text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1), again)
     assert text.endswith("once fixed  process jobs.jsonl --retry-failed\n")
 
@@ -240,7 +240,7 @@ def test_failures_that_may_pass_are_tried_again_by_the_same_command() -> None:
 
 
 def test_without_a_journal_there_is_no_command_to_go_on() -> None:
-    text = said(tally(failure("timeout", "r-1"), jobs=None), Closing(results="-", errors=None, command=None))
+    text = said(tally(failure("timeout", "r-1"), jobs=None), SummaryContext(results="-", errors=None, command=None))
     assert text.endswith("results  stdout\n")
 
 
@@ -257,7 +257,7 @@ def test_scripts_get_the_same_as_json() -> None:
         *attempt(0.0, "timeout", None),
         reply(2.0, "length", (1000, 500)),
         failure("timeout", "r-7"),
-        BoundBy(at=0.0, bound=None),
+        BottleneckChanged(at=0.0, bound=None),
         JobSkipped(custom_id="r", why="done"),
     ]
     told = summary.summary_json(tally(*events, jobs=4, done=1), CLOSING)
@@ -274,7 +274,11 @@ def test_scripts_get_the_same_as_json() -> None:
 
 # ---------------------------------------------------------------- on a terminal
 
-LONG = [Row("label", "word " * 40, "bad"), Row("", "more"), Row("to go on", "process " + "x" * 100, "command")]
+LONG = [
+    LabelRow("label", "word " * 40, "bad"),
+    LabelRow("", "more"),
+    LabelRow("to go on", "process " + "x" * 100, "command"),
+]
 
 
 def test_on_a_terminal_rows_are_wrapped_under_themselves_and_coloured() -> None:
@@ -303,7 +307,7 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_square_brackets_of_a_message_are_no_markup() -> None:
     terminal = Terminal()
-    label_table.show([Row("failed", "[red]not[/red] :smile:")], terminal)
+    label_table.show([LabelRow("failed", "[red]not[/red] :smile:")], terminal)
     assert "[red]not[/red] :smile:" in _without_colours(terminal.getvalue())
 
 
@@ -315,14 +319,14 @@ def test_a_log_gets_whole_lines_without_escape_codes(capsys: pytest.CaptureFixtu
 
 
 def test_an_error_is_one_line_that_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    console.complain("no key", "set OPENAI_API_KEY")
-    console.complain("no such file:\n\x1b[2Jjobs.jsonl")
+    console.print_error("no key", "set OPENAI_API_KEY")
+    console.print_error("no such file:\n\x1b[2Jjobs.jsonl")
     assert capsys.readouterr().err == "error: no key: set OPENAI_API_KEY\nerror: no such file: �[2Jjobs.jsonl\n"
 
 
 def test_an_error_is_red_on_a_terminal() -> None:
     terminal = Terminal()
-    console.complain("no key", "x" * 100, terminal)
+    console.print_error("no key", "x" * 100, terminal)
     assert "\x1b[1;31m" in terminal.getvalue()
     assert _without_colours(terminal.getvalue()) == f"error: no key: {'x' * 100}\n"
 
@@ -345,7 +349,7 @@ def test_a_reader_that_went_away_stops_nothing(error: Exception) -> None:
             return True
 
     label_table.show(LONG, Gone())
-    console.complain("no key", stream=Gone())
+    console.print_error("no key", stream=Gone())
 
 
 def test_a_closed_stderr_is_no_terminal() -> None:

@@ -9,7 +9,7 @@ import pytest
 from processor.core.errors import ConfigError
 from processor.tokens import encoding_files
 from processor.tokens.counter import TokenCounter
-from processor.tokens.rules import Count
+from processor.tokens.rules import TokenCount
 
 CHAT = "/v1/chat/completions"
 
@@ -32,23 +32,23 @@ def loaded(*models: str, fallback: str | None = None) -> TokenCounter:
 def test_a_loaded_model_is_counted_exactly() -> None:
     counter = loaded("gpt-4")
     assert counter.ready("gpt-4")
-    assert counter.prompt(CHAT, body()) == Count(3 + 1 + 2 + 1 + 1 + 3)
-    assert counter.reply(CHAT, "gpt-4", {"choices": [{"message": {"content": "hello world"}}]}) == Count(2)
+    assert counter.prompt(CHAT, body()) == TokenCount(3 + 1 + 2 + 1 + 1 + 3)
+    assert counter.reply(CHAT, "gpt-4", {"choices": [{"message": {"content": "hello world"}}]}) == TokenCount(2)
 
 
 def test_the_0301_model_has_its_own_rule_however_it_is_spelt() -> None:
     counter = loaded("gpt-3.5-turbo")
     for model in ("gpt-3.5-turbo-0301", "openai/gpt-3.5-turbo-0301"):
-        assert counter.prompt(CHAT, body(model)) == Count(4 + 1 + 2 + 1 - 1 + 3)
+        assert counter.prompt(CHAT, body(model)) == TokenCount(4 + 1 + 2 + 1 - 1 + 3)
 
 
 def test_before_loading_it_goes_by_the_characters_and_says_so() -> None:
     counter = TokenCounter(None, asyncio.to_thread)
     assert not counter.ready("gpt-4")
-    assert counter.prompt(CHAT, body()) == Count(counter.guess(body()), ("not_loaded",))
+    assert counter.prompt(CHAT, body()) == TokenCount(counter.guess(body()), ("not_loaded",))
     assert counter.characters(body()) == len("user" + "Ada" + "hello world")
     reply = {"choices": [{"message": {"content": "123456789"}}]}
-    assert counter.reply(CHAT, "gpt-4", reply) == Count(3, ("not_loaded",))
+    assert counter.reply(CHAT, "gpt-4", reply) == TokenCount(3, ("not_loaded",))
 
 
 def test_an_unknown_model_falls_back_and_says_so() -> None:
@@ -56,7 +56,7 @@ def test_an_unknown_model_falls_back_and_says_so() -> None:
     assert counter.ready("another-llama")
     assert not counter.ready("gpt-4")
     assert counter.prompt(CHAT, body("some-llama")).estimated == ("unknown_model",)
-    assert counter.reply(CHAT, "some-llama", {"choices": []}) == Count(0, ("unknown_model",))
+    assert counter.reply(CHAT, "some-llama", {"choices": []}) == TokenCount(0, ("unknown_model",))
 
 
 def test_the_fallback_can_be_configured() -> None:

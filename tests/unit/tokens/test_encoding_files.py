@@ -11,9 +11,9 @@ import pytest
 
 from processor.core.errors import ConfigError
 from processor.tokens import encoding_files
-from processor.tokens.encoding_files import RANK_FILES
+from processor.tokens.encoding_files import ENCODING_FILES
 
-R50K = RANK_FILES["r50k_base"]
+R50K = ENCODING_FILES["r50k_base"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,21 +35,21 @@ def _refusing_the_network(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-@pytest.mark.parametrize("file", RANK_FILES.values(), ids=list(RANK_FILES))
-def test_every_packed_file_is_what_tiktoken_asks_for(file: encoding_files.RankFile) -> None:
+@pytest.mark.parametrize("file", ENCODING_FILES.values(), ids=list(ENCODING_FILES))
+def test_every_packed_file_is_what_tiktoken_asks_for(file: encoding_files.EncodingFile) -> None:
     data = file.unpack()
     assert len(data) == file.size
     assert sha256(data).hexdigest() == file.sha256
 
 
-@pytest.mark.parametrize("name", RANK_FILES)
+@pytest.mark.parametrize("name", ENCODING_FILES)
 def test_our_file_names_and_hashes_are_those_of_the_installed_tiktoken(name: str) -> None:
     import tiktoken_ext.openai_public as public
 
     code = public.ENCODING_CONSTRUCTORS[name].__code__
     urls = [constant for constant in code.co_consts if isinstance(constant, str) and constant.startswith("https://")]
-    assert [sha1(url.encode()).hexdigest() for url in urls] == [RANK_FILES[name].cache_name]
-    assert RANK_FILES[name].sha256 in code.co_consts
+    assert [sha1(url.encode()).hexdigest() for url in urls] == [ENCODING_FILES[name].cache_name]
+    assert ENCODING_FILES[name].sha256 in code.co_consts
 
 
 def test_only_the_encoding_needed_is_unpacked_and_the_environment_left_as_it_was(caches: Path) -> None:
@@ -205,4 +205,4 @@ def test_every_encoding_loads_with_no_network_and_an_empty_home(tmp_path: Path) 
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", OFFLINE], env=environment, cwd=root, check=True, timeout=60)
     kept = tmp_path / ".cache" / "processor" / "tiktoken"
-    assert {file.name for file in kept.iterdir()} == {file.cache_name for file in RANK_FILES.values()}
+    assert {file.name for file in kept.iterdir()} == {file.cache_name for file in ENCODING_FILES.values()}

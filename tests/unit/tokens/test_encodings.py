@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from processor.core.errors import ConfigError
-from processor.tokens.encodings import bare, checked, encoding_of
+from processor.tokens.encodings import base_model_name, checked, encoding_of
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_an_encoding_that_does_not_exist_is_refused_with_those_that_do() -> None
 
 
 def test_the_bare_name_drops_provider_tuning_and_variant() -> None:
-    assert bare("openai/ft:GPT-4o:org::id") == "gpt-4o"
+    assert base_model_name("openai/ft:GPT-4o:org::id") == "gpt-4o"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.tokens.encoding_files import load
-from processor.tokens.rules import OVERHEAD_0301, Count, characters, guess, prompt, reply
+from processor.tokens.rules import OVERHEAD_0301, TokenCount, characters, guess, prompt, reply
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -31,15 +31,15 @@ def user(content: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_a_message_costs_three_its_values_and_the_priming() -> None:
-    assert prompt(CHAT, user("12345"), chars) == Count(3 + 4 + 5 + 3)
+    assert prompt(CHAT, user("12345"), chars) == TokenCount(3 + 4 + 5 + 3)
 
 
 def test_a_name_costs_one_more() -> None:
-    assert prompt(CHAT, user("12345", name="Ada"), chars) == Count(3 + 4 + 5 + 3 + 1 + 3)
+    assert prompt(CHAT, user("12345", name="Ada"), chars) == TokenCount(3 + 4 + 5 + 3 + 1 + 3)
 
 
 def test_the_0301_model_counts_four_a_message_and_one_less_for_a_name() -> None:
-    assert prompt(CHAT, user("12345", name="Ada"), chars, OVERHEAD_0301) == Count(4 + 4 + 5 + 3 - 1 + 3)
+    assert prompt(CHAT, user("12345", name="Ada"), chars, OVERHEAD_0301) == TokenCount(4 + 4 + 5 + 3 - 1 + 3)
 
 
 def test_a_conversation_counts_what_the_cookbook_counts() -> None:
@@ -50,7 +50,7 @@ def test_a_conversation_counts_what_the_cookbook_counts() -> None:
         {"role": "user", "content": "And when it's cold, -12 °C, where then?"},
     ]
     expected = 3 + sum(3 + ("name" in message) + sum(text(value) for value in message.values()) for message in messages)
-    assert prompt(CHAT, {"model": "gpt-4", "messages": messages}, text) == Count(expected)
+    assert prompt(CHAT, {"model": "gpt-4", "messages": messages}, text) == TokenCount(expected)
 
 
 def test_text_that_looks_like_a_special_token_is_text() -> None:
@@ -70,11 +70,11 @@ def test_text_that_looks_like_a_special_token_is_text() -> None:
 )
 @pytest.mark.parametrize(("path", "key"), [(COMPLETIONS, "prompt"), ("/v1/embeddings", "input")])
 def test_texts_and_token_ids_are_counted_exactly(path: str, key: str, given: Any, tokens: int) -> None:
-    assert prompt(path, {key: given}, chars) == Count(tokens)
+    assert prompt(path, {key: given}, chars) == TokenCount(tokens)
 
 
 def test_the_suffix_of_an_insertion_is_read_too() -> None:
-    assert prompt(COMPLETIONS, {"prompt": "abc", "suffix": "de"}, chars) == Count(5)
+    assert prompt(COMPLETIONS, {"prompt": "abc", "suffix": "de"}, chars) == TokenCount(5)
 
 
 def test_parts_count_their_text_and_an_estimate_for_what_is_no_text() -> None:
@@ -87,7 +87,7 @@ def test_parts_count_their_text_and_an_estimate_for_what_is_no_text() -> None:
         {"type": "refusal", "refusal": "no"},
     ]
     expected = 3 + 4 + 5 + 765 + 85 + 300 + 1500 + 2 + 3
-    assert prompt(CHAT, user(parts), chars) == Count(expected, ("audio", "files", "images"))
+    assert prompt(CHAT, user(parts), chars) == TokenCount(expected, ("audio", "files", "images"))
 
 
 def test_tools_and_schemas_are_an_estimate_and_say_so() -> None:
@@ -97,11 +97,11 @@ def test_tools_and_schemas_are_an_estimate_and_say_so() -> None:
     as_json = len(json.dumps(tools, separators=(",", ":"))) + len(
         json.dumps(response_format["json_schema"], separators=(",", ":"))
     )
-    assert prompt(CHAT, body, chars) == Count(15 + as_json, ("schema", "tools"))
+    assert prompt(CHAT, body, chars) == TokenCount(15 + as_json, ("schema", "tools"))
 
 
 def test_a_response_format_without_a_schema_costs_nothing() -> None:
-    assert prompt(CHAT, user("12345") | {"response_format": {"type": "json_object"}}, chars) == Count(15)
+    assert prompt(CHAT, user("12345") | {"response_format": {"type": "json_object"}}, chars) == TokenCount(15)
 
 
 def test_calls_in_the_conversation_count_their_names_and_arguments() -> None:
@@ -112,17 +112,17 @@ def test_calls_in_the_conversation_count_their_names_and_arguments() -> None:
         {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
     ]
     expected = 3 + (3 + 9 + 7 + 7 + 3 + 2) + (3 + 9 + 1 + 2)
-    assert prompt(CHAT, {"messages": messages}, chars) == Count(expected, ("tools",))
+    assert prompt(CHAT, {"messages": messages}, chars) == TokenCount(expected, ("tools",))
 
 
 def test_fields_nobody_knows_count_as_their_json_and_say_so() -> None:
-    assert prompt(CHAT, user("12345", weight=10), chars) == Count(15 + 2, ("other",))
-    assert prompt(CHAT, user([{"type": "video"}]), chars) == Count(3 + 4 + 3 + 16, ("other",))
+    assert prompt(CHAT, user("12345", weight=10), chars) == TokenCount(15 + 2, ("other",))
+    assert prompt(CHAT, user([{"type": "video"}]), chars) == TokenCount(3 + 4 + 3 + 16, ("other",))
 
 
 def test_an_endpoint_without_a_rule_is_counted_as_its_json() -> None:
-    assert prompt("/v1/audio/speech", {"input": "abc"}, chars) == Count(15, ("endpoint",))
-    assert reply("/v1/audio/speech", {}, chars) == Count(0, ("endpoint",))
+    assert prompt("/v1/audio/speech", {"input": "abc"}, chars) == TokenCount(15, ("endpoint",))
+    assert reply("/v1/audio/speech", {}, chars) == TokenCount(0, ("endpoint",))
 
 
 # ---------------------------------------------------------------- replies
@@ -130,12 +130,12 @@ def test_an_endpoint_without_a_rule_is_counted_as_its_json() -> None:
 
 def test_a_reply_counts_over_all_choices() -> None:
     choices = [{"message": {"role": "assistant", "content": "12345"}}, {"message": {"content": "678"}}]
-    assert reply(CHAT, {"choices": choices}, chars) == Count(8)
+    assert reply(CHAT, {"choices": choices}, chars) == TokenCount(8)
 
 
 def test_a_reply_counts_reasoning_once_and_refusals() -> None:
     message = {"content": None, "reasoning": "1234", "reasoning_content": "1234", "refusal": "no"}
-    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(6)
+    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == TokenCount(6)
 
 
 def test_a_reply_counts_calls_and_marks_them() -> None:
@@ -144,23 +144,23 @@ def test_a_reply_counts_calls_and_marks_them() -> None:
         "tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{}"}}],
         "function_call": {"name": "g", "arguments": "[]"},
     }
-    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(6, ("tools",))
+    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == TokenCount(6, ("tools",))
 
 
 def test_content_in_parts_counts_its_text() -> None:
     message = {"content": [{"type": "text", "text": "123"}]}
-    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(3)
+    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == TokenCount(3)
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "12345"}]}
     message["content"].insert(0, thought)
-    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == Count(8)
+    assert reply(CHAT, {"choices": [{"message": message}]}, chars) == TokenCount(8)
 
 
 def test_a_completion_counts_its_texts() -> None:
-    assert reply(COMPLETIONS, {"choices": [{"text": "12345"}, {"text": "678"}]}, chars) == Count(8)
+    assert reply(COMPLETIONS, {"choices": [{"text": "12345"}, {"text": "678"}]}, chars) == TokenCount(8)
 
 
 def test_embeddings_generate_nothing() -> None:
-    assert reply("/v1/embeddings", {"data": [{"embedding": [0.1]}]}, chars) == Count(0)
+    assert reply("/v1/embeddings", {"data": [{"embedding": [0.1]}]}, chars) == TokenCount(0)
 
 
 # ---------------------------------------------------------------- before an encoding is there
@@ -212,5 +212,5 @@ def test_a_body_nested_deeper_than_json_goes_is_counted_by_its_characters() -> N
     deep: Any = "12345678"
     for _ in range(5000):
         deep = [deep]
-    assert prompt(CHAT, user("12345") | {"tools": deep}, chars) == Count(15 + 2, ("tools",))
+    assert prompt(CHAT, user("12345") | {"tools": deep}, chars) == TokenCount(15 + 2, ("tools",))
     assert prompt(CHAT, user(deep), chars).estimated == ("other",)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.tokens.encoding_files import RANK_FILES, load
+from processor.tokens.encoding_files import ENCODING_FILES, load
 from processor.tokens.text_cache import PIECE_CHARS, REMEMBERED_TEXTS, TextCounter, pieces
 
 PROSE = "The harbour was quiet at 5:30, and it's said 'twas foggy...\n\n  Still, 12345 boats  sailed!\t"
@@ -57,7 +57,7 @@ def test_a_run_of_spaces_is_cut_before_its_first() -> None:
     assert list(pieces("12345   90", 8, 8)) == ["12345", "   90"]
 
 
-@pytest.mark.parametrize("encoding", RANK_FILES)
+@pytest.mark.parametrize("encoding", ENCODING_FILES)
 @settings(max_examples=60, deadline=None)
 @given(
     text=st.lists(
