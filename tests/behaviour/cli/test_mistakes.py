@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from processor.config.settings import settings
+from processor.config import settings
 from tests.support.cli_world import KEY, Ended, Shell
 
 Run = Callable[..., Ended]

@@ -31,7 +31,7 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerProcess[int, int]]:
             super().__init__(*arguments)  # type: ignore[arg-type]
             started.append(self)
 
-    monkeypatch.setattr(worker_process, "Helper", Known)
+    monkeypatch.setattr(worker_process, "WorkerProcess", Known)
     return started
 
 

@@ -246,7 +246,7 @@ def test_an_empty_job_file_is_all_settled() -> None:
 def test_rich_is_imported_only_where_something_is_drawn() -> None:
     code = (
         "import sys, processor.terminal.progress, processor.terminal.summary, processor.terminal.startup_banner, "
-        "processor.terminal.echo; processor.terminal.console.complain('x'); assert 'rich' not in sys.modules"
+        "processor.terminal.echo; processor.terminal.console.print_error('x'); assert 'rich' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], timeout=30)
 

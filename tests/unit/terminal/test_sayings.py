@@ -113,7 +113,7 @@ def attempt(at: float, code: str | None = None, status: int | None = 200) -> lis
     return [
         AttemptStarted(at=at, tokens=100, waited_s=0.0, **common),
         AttemptFinished(
-            at=at + 1, status=status_line, request_id=None, code=code, message=None, then=then, wait_s=None, **common
+            at=at + 1, status=status, request_id=None, code=code, message=None, then=then, wait_s=None, **common
         ),
     ]
 
