@@ -1,42 +1,63 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of this package, as one tree.
 
     ProcessorError
-      ConfigError                     nothing was sent (exit 2)
-      InputError                      the job file cannot be read further: stops the run (exit 3, or 2 as below)
-      OutputError                     the results cannot be written: stops the run (exit 3, or 2 before the first send)
+      ConfigError                     bad usage or settings: nothing was sent (exit 2)
+      InputError                      the job file cannot be read further: stops the run (exit 3, or 2 before a send)
+      InvalidJob                      this line of the job file becomes a failed row
+      OutputError                     the results cannot be written: stops the run (exit 3, or 2 before a send)
       RequestError                    one attempt failed
-        TransportError                the connection's fault
+        TransportError                the connection failed
           ConnectError                no connection could be made: nothing was sent
           ConnectionLost              it broke before the response began
           StreamTruncated             it broke, or ended, in the middle of a reply
           StreamStalled               silence after the first byte
-          RequestTimeout              the first byte, or the whole reply, took too long
-        StatusError                   the server said no
-          RateLimited                 429: wait
-          ServerError                 408, 409, 5xx: the server's fault
-            StreamOptionsUnknown      it does not know `stream_options`: again at once, without them
-          Rejected                    400, 404, 413, 422, ...: the job's own fault
-            NotFound                  or the run's: what was asked for is not there
-              ModelUnknown            the server has no such model
-              AddressUnknown          it has nothing at this address
-          Refused                     401, 402, 403, quota and spend: the key's fault
-        ProtocolError                 the server's events made no sense
+          Timeout                     the first byte, or the whole reply, took too long
+        StatusError                   the server answered with an error
+          Throttled                   429: wait
+          ServerError                 408, 409, 5xx: the server failed
+          OptionRefused               an option that this program added is unknown there: send again without it
+          BadRequest                  400, 404, 413, 422, ...: the request is at fault
+            NotFound                  this job's mistake, or that of all jobs that name the same
+              ModelNotFound           the server has no such model
+              UrlNotFound             it has nothing at this address
+          AccessDenied                401, 402, 403, quota and spend: the key or its account is at fault
+        ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
 
-What follows from an error (retry, failed row, end of the run) is decided by its type, in ``retrying``.
-Each class carries the ``code`` that stands in a failed row. A line of the job file that is no job is none of these:
-it is data (``reading.source.BadLine``), and the run goes on.
+What follows from an error (retry, failed row, end of the run) is decided by its type, in ``retry``. Each class carries
+the ``code`` that stands in a failed row. All can be pickled, to be sent from one process to another.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="ProcessorError")
 
 
 class ProcessorError(Exception):
-    """Root of all errors this package raises on purpose."""
+    """Root of all errors that this package raises on purpose.
 
-    code: ClassVar[str] = "error"
+    Two errors are equal that have the same type, message and attributes; causes and tracebacks are not compared.
+    """
+
+    code: str = "error"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException's own calls the class with the message alone, which fails where an argument is required.
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(cls: type[E], args: tuple[Any, ...], attributes: dict[str, Any]) -> E:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(ProcessorError):
@@ -45,6 +66,16 @@ class ConfigError(ProcessorError):
 
 class InputError(ProcessorError):
     code = "input"
+
+
+class InvalidJob(ProcessorError):
+    """A line of the job file that is no job. ``code``, the message and ``custom_id``, where the line has one, go into
+    its failed row."""
+
+    def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.custom_id = custom_id
 
 
 class OutputError(ProcessorError):
@@ -72,8 +103,8 @@ class ConnectError(TransportError):
 class ConnectionLost(TransportError):
     """The connection died before the first byte of a response.
 
-    ``reused``: it came from the pool, so that the server may have closed it before this request was
-    read. Such a request is sent again at once, on a fresh connection.
+    ``reused``: it had served a request before, so that the server may have closed it before it read this one. The
+    request is then sent again at once, on a new connection.
     """
 
     code = "connection_lost"
@@ -98,7 +129,8 @@ class Timeout(TransportError):
 class StatusError(RequestError):
     """The server answered with an error, by status or inside a stream.
 
-    ``body`` is the decoded answer (or None where it was no JSON), ``kind`` the server's own code or type for it.
+    ``body`` is the decoded JSON answer (None where it was no JSON), ``error_code`` the server's own code or type for
+    the error. ``retry_after_s``: the wait that the server asked for.
     """
 
     code = "server_error"
@@ -109,14 +141,14 @@ class StatusError(RequestError):
         *,
         status: int,
         body: object = None,
-        kind: str | None = None,
+        error_code: str | None = None,
         retry_after_s: float | None = None,
         request_id: str | None = None,
     ) -> None:
         super().__init__(message, request_id=request_id)
         self.status = status
         self.body = body
-        self.kind = kind
+        self.error_code = error_code
         self.retry_after_s = retry_after_s
 
 
@@ -128,10 +160,10 @@ class ServerError(StatusError):
     code = "server_error"
 
 
-class OptionRefused(ServerError):
-    """The server refused `stream_options`, which this program had added. It is sent none from now on.
+class OptionRefused(StatusError):
+    """The server refused `stream_options`, which this program had added. Later requests are sent without them.
 
-    No failure of the job: it is sent again at once, under a new permit.
+    It does not count against the job, which is sent again at once under a new permit.
     """
 
     code = "stream_options_unknown"
@@ -142,7 +174,7 @@ class BadRequest(StatusError):
 
 
 class NotFound(BadRequest):
-    """What the request was addressed to is not there: one job's mistake, or that of all that name the same."""
+    """The server has not what the request was addressed to. The job is at fault, or the settings of the run are."""
 
 
 class ModelNotFound(NotFound):
@@ -150,7 +182,7 @@ class ModelNotFound(NotFound):
 
 
 class UrlNotFound(NotFound):
-    """No API answers there, or not this one."""
+    """The address does not exist, or speaks another API."""
 
 
 class AccessDenied(StatusError):
@@ -166,5 +198,5 @@ class ReplyTooLarge(ProtocolError):
 
 
 def reason(error: OSError) -> str:
-    """What the operating system objects to, as it reads in the middle of a sentence."""
+    """The operating system's reason for an error, in lower case, to stand inside a sentence."""
     return (error.strerror or str(error)).lower()

@@ -6,10 +6,10 @@ run about itself. Times named ``at`` are seconds on the event loop's monotonic c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, Protocol
+from typing import Literal
 
 from processor.core.models import Job, Reply, Result, Target
 
@@ -50,15 +50,12 @@ RequestEvent = Sent | ResponseStarted | FirstToken | Delta
 RequestListener = Callable[[RequestEvent], None]
 
 
-class Transport(Protocol):
-    """The seam: sends one request and folds its event stream into a Reply.
+Transport = Callable[[Job, Target, RequestListener], Awaitable[Reply]]
+"""Sends one request and returns its assembled reply. Raises RequestError where the attempt failed.
 
-    Behind it stand aiohttp, the simulator in memory, and whatever comes later; gate, retry decisions,
-    journal and promises are the same for all of them. While it works it tells Sent, ResponseStarted and
-    FirstToken, in this order. Raises RequestError where the attempt failed.
-    """
-
-    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply: ...
+While it works it reports Sent, ResponseStarted and FirstToken, in this order, to the given listener. ``HttpTransport``
+and ``MemoryTransport`` are transports; any other callable of this shape can take their place.
+"""
 
 
 # ---------------------------------------------------------------- events of a run

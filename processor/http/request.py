@@ -195,7 +195,7 @@ class HttpRequest:
         if not (ours and isinstance(error, BadRequest) and "stream_options" in str(error)):
             return error
         self._route.knows_stream_options = False
-        return OptionRefused(str(error), status=error.status, body=error.body, kind=error.kind)
+        return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
 
     # ------------------------------------------------------------ how it ends
 

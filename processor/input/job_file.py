@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from processor.core.errors import ConfigError, InputError, reason
+from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import digest
-from processor.input.job_formats import Defaults, InvalidJob, ParsedJob, parse
+from processor.input.job_formats import Defaults, ParsedJob, parse
 from processor.input.line_splitter import Line, LineSplitter, count_lines
 
 CHUNK_BYTES = 64 * 1024

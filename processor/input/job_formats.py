@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from processor.core.errors import InvalidJob
 from processor.core.models import JSON, Job
 from processor.input.fingerprints import fingerprint_bytes
 
@@ -59,17 +60,8 @@ class ParsedJob(NamedTuple):
         )
 
 
-class InvalidJob(ValueError):
-    """This line is no job. ``code`` and message go into its failed row, with the ``custom_id`` as far as found."""
-
-    def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.custom_id = custom_id
-
-
 def parse(data: bytes, line: int, defaults: Defaults) -> ParsedJob:
-    """Raises NoJob."""
+    """Raises InvalidJob."""
     entry = _decode(data)
     custom_id = _custom_id(entry)
     try:
@@ -80,7 +72,7 @@ def parse(data: bytes, line: int, defaults: Defaults) -> ParsedJob:
 
 
 def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
-    """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises NoJob, but not always.
+    """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises InvalidJob, but not always.
 
     What the request holds is not looked at: where there is a reply to one with this fingerprint, it was a job.
     """

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
+from processor.core.errors import InvalidJob
 from processor.core.job_keys import CHECK_BYTES, IDENTITY, job_key
-from processor.input.job_formats import Defaults, InvalidJob, identity
+from processor.input.job_formats import Defaults, identity
 
 PART_BYTES = 128 * 1024
 """The memory of twice as much would be given back after each part, and be zeroed anew for the next."""

@@ -59,7 +59,7 @@ def error_from_response(
         _message(status, headers, said),
         status=status,
         body=said.body,
-        kind=_kind(said),
+        error_code=_error_code(said),
         retry_after_s=retry_after(headers, said.message, now_wall),
         request_id=request_id(headers) or said.request_id,
     )
@@ -74,7 +74,7 @@ def error_from_event(event: JSON) -> StatusError:
         said.message or "the stream told an error without a message",
         status=status,
         body=event,
-        kind=_kind(said),
+        error_code=_error_code(said),
         retry_after_s=retry_after({}, said.message),
         request_id=said.request_id,
     )
@@ -106,7 +106,7 @@ def _can_never_fit(message: str) -> bool:
     return requested > limit
 
 
-def _kind(said: ErrorBody) -> str | None:
+def _error_code(said: ErrorBody) -> str | None:
     return next(iter(said.kinds), None) or (str(said.status) if said.status else None)
 
 

@@ -20,5 +20,5 @@ def accumulator_for(path: str, request: JSON) -> Accumulator:
     """A fold for the reply to this request body. Raises Rejected where no protocol is known for the path."""
     opened = _FOLDS.get(path.removeprefix("/v1"))
     if opened is None:
-        raise BadRequest(f"no protocol is known for {path}", status=404, kind="unknown_endpoint")
+        raise BadRequest(f"no protocol is known for {path}", status=404, error_code="unknown_endpoint")
     return opened(request)

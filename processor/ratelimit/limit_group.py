@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
 from processor.core.errors import ProcessorError
 from processor.core.models import Cost, Usage
@@ -28,7 +27,7 @@ TOKEN_COST_TOLERANCE = 0.3
 class TooLarge(ProcessorError):
     """This request alone exceeds a whole minute's limit: it can never go."""
 
-    code: ClassVar[str] = "too_large"
+    code = "too_large"
 
 
 CostByResource = Mapping[Resource, int]

@@ -141,7 +141,7 @@ def is_own_failure(error: RequestError) -> bool:
 
 
 def rejection_kind(error: BadRequest) -> str:
-    return f"{error.status} {error.kind or ''}"
+    return f"{error.status} {error.error_code or ''}"
 
 
 def _failed(error: RequestError, *, own_fault: bool = False, tried: int = 0) -> FailJob:

@@ -760,7 +760,7 @@ def test_an_error_answer_is_its_error(status: str, kind: type[StatusError]) -> N
     assert type(seen.error) is kind
     assert str(seen.error) == "because"
     assert seen.error.status == int(status[:3])
-    assert seen.error.kind == "some_code"
+    assert seen.error.error_code == "some_code"
     assert seen.error.retry_after_s == 1.5
     assert seen.error.request_id == "req_7"
     assert seen.error.body == {"error": {"message": "because", "code": "some_code"}}

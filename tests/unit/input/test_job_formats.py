@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processor.core.errors import InvalidJob
 from processor.core.models import Job
-from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, InvalidJob, ParsedJob, identity, parse
+from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, ParsedJob, identity, parse
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -223,7 +223,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
 def test_the_message_is_the_providers_own_on_one_line(status: int, body: Any, message: str, kind: str | None) -> None:
     raised = refused(status, body)
     assert str(raised) == message
-    assert raised.kind == kind
+    assert raised.error_code == kind
     assert raised.body == (body[0] if isinstance(body, list) else body if isinstance(body, dict) else None)
 
 

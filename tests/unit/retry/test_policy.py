@@ -176,10 +176,10 @@ def test_a_reply_too_large_would_only_be_paid_for_again() -> None:
     assert (decision.failure.code, decision.failure.own_fault) == ("reply_too_large", True)
 
 
-def rejected(standing: ProviderRecord, times: int, *, kind: str = "invalid_value", code: int = 400) -> Decision:
+def rejected(standing: ProviderRecord, times: int, *, error_code: str = "invalid_value", code: int = 400) -> Decision:
     decision: Decision = Retry(after_s=0.0)
     for _ in range(times):
-        error = status(BadRequest, code, kind=kind)
+        error = status(BadRequest, code, error_code=error_code)
         standing.heard(error)
         decision = decide(error, standing=standing)
     return decision
@@ -193,9 +193,9 @@ def test_twenty_rejections_of_one_kind_and_not_one_success_stop_the_run() -> Non
 
 def test_rejections_of_many_kinds_do_not_stop_it() -> None:
     standing = ProviderRecord()
-    for kind in "abcdefgh":
+    for error_code in "abcdefgh":
         for code in (400, 404, 422):
-            assert isinstance(rejected(standing, 10, kind=kind, code=code), FailJob)
+            assert isinstance(rejected(standing, 10, error_code=error_code, code=code), FailJob)
 
 
 def test_nor_do_they_once_a_request_has_succeeded() -> None:
