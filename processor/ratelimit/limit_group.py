@@ -113,7 +113,7 @@ class LimitGroup:
         """Raises TooLarge."""
         for resource, meter in self.meters.items():
             amount = wanted[resource]
-            if meter.never(amount):
+            if meter.exceeds_limit(amount):
                 what = resource.replace("_", " ")
                 raise TooLarge(f"it is charged {amount} {what}, and the limit is {meter.limit:.0f} a minute")
 
@@ -121,7 +121,7 @@ class LimitGroup:
         """From when on every limit has room for this, and which of them is the last to have it (None: now)."""
         latest: tuple[float, Resource | None] = (now, None)
         for resource, meter in self.meters.items():
-            at = meter.when(wanted[resource], now)
+            at = meter.earliest(wanted[resource], now)
             if at > latest[0] + 1e-6:
                 latest = (at, resource)
         return latest
@@ -140,18 +140,18 @@ class LimitGroup:
         self.in_flight += 1
         if self._scouted_at == inf:
             self._scouted_at = now + SCOUT_S
-        if self._requests.guess.judge(now):
+        if self._requests.aimd.judge(now):
             # From then on it is the pace that is found.
             self._level.refused(now)
         for resource, meter in self.meters.items():
-            meter.granted(wanted[resource], now)
+            meter.on_grant(wanted[resource], now)
         return Reservation(cost, wanted, now)
 
     def sent(self, charge: Reservation, at: float) -> None:
         charge.sent_at = at
         for resource, meter in self.meters.items():
-            meter.sent(charge.cost_by_resource[resource], at)
-        self._requests.guess.sent(at)
+            meter.on_sent(charge.cost_by_resource[resource], at)
+        self._requests.aimd.sent(at)
         self.bell.ring()
 
     def response(self, charge: Reservation, status: int, headers: Mapping[str, str], at: float) -> bool:
@@ -163,12 +163,12 @@ class LimitGroup:
             self._blame(charge, said, at)
         else:
             self.cooling.answered()
-            self._requests.guess.answered(charge.went_at)
+            self._requests.aimd.answered(charge.went_at)
             self._scouted_at = -inf
         for resource, meter in self.meters.items():
             if status == 200 and resource not in said:
-                meter.told_nothing()
-            meter.answered(charge.granted_at)
+                meter.on_headers_absent()
+            meter.on_response(charge.granted_at)
         self.bell.ring()
         return changed
 
@@ -176,12 +176,12 @@ class LimitGroup:
         """Hold the whole lane back."""
         news = self.cooling.is_news(charge.sent_at)
         if self._unexplained:
-            sent_at, ledger = charge.went_at, self._requests.picture.ledger
-            held = ledger.sent_by(sent_at) - ledger.sent_by(sent_at - WINDOW_S)
-            self._requests.guess.refused(sent_at, at, held)
+            sent_at, ledger = charge.went_at, self._requests.model.history
+            held = ledger.total_sent_by(sent_at) - ledger.total_sent_by(sent_at - WINDOW_S)
+            self._requests.aimd.refused(sent_at, at, held)
         if retry_after_s:
             for resource, meter in self.meters.items():
-                meter.rest(at + retry_after_s, charge.cost_by_resource[resource])
+                meter.reset_pacer(at + retry_after_s, charge.cost_by_resource[resource])
         self.cooling.refused(retry_after_s, at, news=news)
         self.bell.ring()
 
@@ -198,7 +198,7 @@ class LimitGroup:
         for resource, meter in self.meters.items():
             excess = charge.cost_by_resource[resource] - spent[resource]
             if excess:
-                meter.settled(excess, charge.sent_at)
+                meter.refund(excess, charge.sent_at)
         self.bell.ring()
 
     def release(self, charge: Reservation) -> None:
@@ -206,9 +206,9 @@ class LimitGroup:
         for resource, meter in self.meters.items():
             amount = charge.cost_by_resource[resource]
             if charge.sent_at is None:
-                meter.withdrawn(amount, charge.granted_at)
+                meter.on_cancelled(amount, charge.granted_at)
             elif not charge.answered:
-                meter.lost(amount, charge.granted_at)
+                meter.on_response_lost(amount, charge.granted_at)
         self.bell.ring()
 
     def _hear(self, charge: Reservation, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
@@ -217,7 +217,7 @@ class LimitGroup:
         for resource, reported in said.items():
             meter = self.meters.get(resource) or self._meter(resource, None)
             amount = charge.cost_by_resource[resource]
-            changed |= meter.told(reported, went_at, amount, at, refused=refused)
+            changed |= meter.on_headers(reported, went_at, amount, at, refused=refused)
         return changed
 
     def _blame(self, charge: Reservation, said: Mapping[Resource, Reported], at: float) -> None:
@@ -226,16 +226,16 @@ class LimitGroup:
             resource
             for resource, reported in said.items()
             if reported.remaining is not None
-            and reported.remaining < self.meters[resource].charged(charge.cost_by_resource[resource])
+            and reported.remaining < self.meters[resource].max_server_cost(charge.cost_by_resource[resource])
         ]
         self._unexplained = self._requests.limit is None and not any(
-            self.meters[resource].explains(charge.granted_at, scarce=resource in scarce) for resource in said
+            self.meters[resource].may_explain_429(charge.granted_at, scarce=resource in scarce) for resource in said
         )
         for resource in scarce or self.meters:
-            self.meters[resource].refused(charge.granted_at, at, promised=not scarce and resource in said)
+            self.meters[resource].on_throttled(charge.granted_at, at, promised=not scarce and resource in said)
 
     def _meter(self, resource: Resource, configured: float | None) -> ResourceLimiter:
-        meter = ResourceLimiter(configured, slack=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
+        meter = ResourceLimiter(configured, tolerance=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
         self.meters[resource] = meter
         return meter
 

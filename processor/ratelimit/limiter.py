@@ -165,7 +165,7 @@ class RateLimiter:
     def limits_changed(self, lane: LimitGroup, at: float) -> None:
         self._listen(LimitsChanged(at=at, lane=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported"))
         for resource, meter in lane.meters.items():
-            if meter.overruled and (lane, resource) not in self._overruled:
+            if meter.is_overruled and (lane, resource) not in self._overruled:
                 self._overruled.add((lane, resource))
                 what = resource.replace("_", " ")
                 text = f"{meter.configured:.0f} {what} a minute are configured, the server grants {meter.reported:.0f}"

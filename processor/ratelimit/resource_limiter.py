@@ -3,7 +3,7 @@
 ceiling    set lower than what the server grants: evenly, and never more than it in 60 seconds
 unheard    evenly, and never more than the limit in 60 seconds
 unknown    at once; once it has refused, evenly, at a guess
-heard      as the picture of the server says; in bursts as far as the server is trusted, else evenly too
+heard      as the model of the server says; in bursts as far as the server is trusted, else evenly too
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _CLEAR = 0.5
 class ResourceLimiter:
     """Costs are counted in our own units; what the server says is converted, once it has shown its rate."""
 
-    def __init__(self, configured: float | None, *, slack: float) -> None:
-        """``slack``: see Picture. Without any, the server's units are ours."""
+    def __init__(self, configured: float | None, *, tolerance: float) -> None:
+        """``tolerance``: see Picture. Without any, the server's units are ours."""
         self.configured = configured
         self.reported: float | None = None
-        self.guess = AimdRate()
-        self.picture = ServerModel(configured or UNLIMITED, slack=slack)
-        self._slack = slack
-        self._exchange = TokenRatio() if slack else None
+        self.aimd = AimdRate()
+        self.model = ServerModel(configured or UNLIMITED, tolerance=tolerance)
+        self._tolerance = tolerance
+        self._exchange = TokenRatio() if tolerance else None
         self._trust = BurstBreaker()
         self._pace = Pacer()
         self._ceiling: float | None = None
@@ -68,7 +68,7 @@ class ResourceLimiter:
         """Whether a bucket of one second must be reckoned with."""
         self._clearance = FastPath()
         self._heard_of = -inf
-        """When the newest request was sent whose header the picture has seen."""
+        """When the newest request was sent whose header the model has seen."""
 
     @property
     def limit(self) -> float | None:
@@ -76,54 +76,54 @@ class ResourceLimiter:
         return self._ceiling or self.reported or self.configured
 
     @property
-    def overruled(self) -> bool:
+    def is_overruled(self) -> bool:
         """Whether more is configured than the server grants."""
         return self.configured is not None and self.configured > (1 + LIMIT_TOLERANCE) * (self.reported or inf)
 
-    def never(self, cost: float) -> bool:
+    def exceeds_limit(self, cost: float) -> bool:
         """Whether this exceeds a whole minute's limit. The server's is compared with the least it may charge:
         what it refuses for good costs one request, a job that is not tried is lost."""
         if self.configured is not None and cost > self.configured:
             return True
-        return self.reported is not None and self._sure and cost * self._rate * (1 - self._slack) > self.reported
+        return self.reported is not None and self._sure and cost * self._rate * (1 - self._tolerance) > self.reported
 
     # ------------------------------------------------------------ when
 
-    def when(self, cost: float, now: float) -> float:
+    def earliest(self, cost: float, now: float) -> float:
         """From when on this cost may go, as far as is known now; inf: not before something else happens."""
-        picture = self.picture
-        if picture.limit == UNLIMITED:
-            return now if self.guess.per_minute is None else self._pace.at(cost, self._paced_by, careful=True)
-        cost = min(cost, picture.limit)
+        model = self.model
+        if model.limit == UNLIMITED:
+            return now if self.aimd.per_minute is None else self._pace.at(cost, self._paced_by, careful=True)
+        cost = min(cost, model.limit)
         if self._clearance.covers(cost, now):
             return now
         if self._ceiling is not None:
-            return max(picture.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
-        if not picture.heard:
-            return max(picture.when(cost, now), self._even_at(cost))
-        fits_at = self._sounding_when(cost, now) if picture.kind is None else picture.when(cost, now)
+            return max(model.when(cost, now), self._ceiling_when(cost, self._ceiling, now), self._even_at(cost))
+        if not model.heard:
+            return max(model.when(cost, now), self._even_at(cost))
+        fits_at = self._sounding_when(cost, now) if model.kind is None else model.when(cost, now)
         if self._only_evenly(now):
             return max(fits_at, self._even_at(cost))
         at = max(fits_at, self._allowed_at(cost, now))
-        if at <= now and picture.kind is not None:
-            self._clearance.give(_CLEAR * min(picture.room(now), self._trust.at_once), now)
+        if at <= now and model.kind is not None:
+            self._clearance.give(_CLEAR * min(model.room(now), self._trust.at_once), now)
         return at
 
     def _allowed_at(self, cost: float, now: float) -> float:
         """Evenly, or at once as far as the server is trusted."""
-        picture, trust, rate = self.picture, self._trust, self.picture.ledger.rate
+        model, trust, rate = self.model, self._trust, self.model.history.rate
         trust.forgive(now)
-        if trust.state is BreakerState.WARY and picture.room(now) >= SMALL_BUCKET_S * rate:
+        if trust.state is BreakerState.WARY and model.room(now) >= SMALL_BUCKET_S * rate:
             if now < self._alone_at(self._last_went):
                 return self._alone_at(self._last_went)
             trust.probe(PROBE_S * rate + self._unit, now)
-        if trust.may_burst(cost, picture.heard_at, now):
+        if trust.may_burst(cost, model.heard_at, now):
             return now
         return max(self._even_at(cost), self._alone_at(trust.probe_ended))
 
     def _only_evenly(self, now: float) -> bool:
         """Whether bursts gain nothing, or nobody knows what others have left of the room for one."""
-        return self.picture.small or self.picture.is_stale(now)
+        return self.model.small or self.model.is_stale(now)
 
     def _alone_at(self, sent_at: float) -> float:
         """A probe that is to teach the exchange rate is kept apart from what was sent before and after."""
@@ -133,57 +133,57 @@ class ResourceLimiter:
         return self._pace.at(cost, self._paced_by, careful=self._careful)
 
     def _ceiling_when(self, cost: float, ceiling: float, now: float) -> float:
-        ledger = self.picture.ledger
-        return ledger.left_when(ledger.held(now) + self.picture.pending + cost - ceiling, now)
+        ledger = self.model.history
+        return ledger.window_frees_at(ledger.in_window(now) + self.model.pending + cost - ceiling, now)
 
     def _sounding_when(self, cost: float, now: float) -> float:
         """Keep a little back, and let it go one by one: each shows whether something has come back meanwhile."""
-        every_s = max(_SOUNDING_S, _SOUNDING_UNITS * self._unit / self.picture.ledger.rate)
-        sounding_at = max(self.picture.sounding_when(cost, now), self._last_went + every_s)
-        return min(sounding_at, self.picture.when(cost + _SOUNDINGS * self._unit, now))
+        every_s = max(_SOUNDING_S, _SOUNDING_UNITS * self._unit / self.model.history.rate)
+        sounding_at = max(self.model.sounding_when(cost, now), self._last_went + every_s)
+        return min(sounding_at, self.model.when(cost + _SOUNDINGS * self._unit, now))
 
     # ------------------------------------------------------------ what becomes of a request
 
-    def granted(self, cost: float, now: float) -> None:
+    def on_grant(self, cost: float, now: float) -> None:
         self._clearance.take(cost)
         self._last_went = now
-        self.picture.pending += cost
+        self.model.pending += cost
         self._seen = min(self._seen + 1, _MEMORY)
         self._unit += (cost - self._unit) / self._seen
-        if self.picture.limit < UNLIMITED:
+        if self.model.limit < UNLIMITED:
             self._trust.granted(cost, now)
         paced_by = self._paced_by
         if paced_by < UNLIMITED:
             self._pace.went(cost, paced_by, now)
 
-    def withdrawn(self, cost: float, granted_at: float) -> None:
+    def on_cancelled(self, cost: float, granted_at: float) -> None:
         """The permit was given back before anything was sent."""
-        self.picture.pending -= cost
+        self.model.pending -= cost
         self._pace.give_back(cost, self._paced_by)
-        self.answered(granted_at)
+        self.on_response(granted_at)
 
-    def sent(self, cost: float, at: float) -> None:
-        self.picture.sent(cost, at)
+    def on_sent(self, cost: float, at: float) -> None:
+        self.model.sent(cost, at)
         self._last_went = at
         if self._exchange is not None:
             self._exchange.sent(cost, at)
 
-    def answered(self, granted_at: float) -> None:
-        self._trust.answered(granted_at, _SECOND_S * self.picture.ledger.rate)
+    def on_response(self, granted_at: float) -> None:
+        self._trust.answered(granted_at, _SECOND_S * self.model.history.rate)
 
-    def lost(self, cost: float, granted_at: float) -> None:
+    def on_response_lost(self, cost: float, granted_at: float) -> None:
         """It was sent, and will have no response."""
-        self.picture.lost(cost)
-        self.answered(granted_at)
+        self.model.lost(cost)
+        self.on_response(granted_at)
 
-    def settled(self, excess: float, sent_at: float) -> None:
+    def refund(self, excess: float, sent_at: float) -> None:
         """The server has counted less than was charged, by this much, and knows it now."""
-        self.picture.ledger.correct(sent_at, -excess)
+        self.model.history.correct(sent_at, -excess)
         self._pace.give_back(excess, self._paced_by)
 
     # ------------------------------------------------------------ what the server says
 
-    def told(self, said: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
+    def on_headers(self, said: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
         """Returns whether the limit in force changes."""
         changed = said.limit is not None and sent_at >= self._told_at and self._told_limit(said.limit, sent_at, at)
         # More than there ever is makes no sense; who goes by it sends a storm.
@@ -193,24 +193,24 @@ class ResourceLimiter:
             self._told_remaining(said.remaining, said.reset_s, sent_at, cost, at, refused=refused)
         return changed
 
-    def charged(self, cost: float) -> float:
+    def max_server_cost(self, cost: float) -> float:
         """What the server may take for this, in its units, at the most."""
-        return cost * self._rate * (1 + self._slack)
+        return cost * self._rate * (1 + self._tolerance)
 
-    def told_nothing(self) -> None:
+    def on_headers_absent(self) -> None:
         """A request was answered well, and nothing was said about this limit."""
         if self.reported is None and self._refused_at == -inf:
             self._careful = False
 
-    def explains(self, granted_at: float, *, scarce: bool) -> bool:
+    def may_explain_429(self, granted_at: float, *, scarce: bool) -> bool:
         """Whether a refusal may be due to this limit: it shows no room, or was taken at its word until then."""
         return self.limit is not None and (scarce or granted_at <= self._trust.broken_at)
 
-    def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
+    def on_throttled(self, granted_at: float, at: float, *, promised: bool) -> None:
         """``promised``: the headers showed room for what was refused."""
         news = granted_at > self._refused_at
-        evenly = self._trust.state is BreakerState.BROKEN or self.picture.small or not self.picture.heard
-        known = self.picture.limit < UNLIMITED  # a guess finds its own pace
+        evenly = self._trust.state is BreakerState.BROKEN or self.model.small or not self.model.heard
+        known = self.model.limit < UNLIMITED  # a guess finds its own pace
         if news and known and evenly and self._careful and granted_at > self._relimited_at:
             self._pace.slow_down(at)
         self._refused_at = at
@@ -218,11 +218,11 @@ class ResourceLimiter:
         self._careful = True
         self._trust.refused(granted_at, at, promised=promised)
         if not promised:
-            self.picture.short(self._unit, at, news=news)
+            self.model.short(self._unit, at, news=news)
 
-    def rest(self, until: float, cost: float) -> None:
+    def reset_pacer(self, until: float, cost: float) -> None:
         """The server has said that there will be room then for this cost: a second's bucket may hold no more yet."""
-        missing_s = max(0.0, SECOND_BUCKET_REFILL_S - cost / self.picture.ledger.rate) if self._careful else 0.0
+        missing_s = max(0.0, SECOND_BUCKET_REFILL_S - cost / self.model.history.rate) if self._careful else 0.0
         self._pace.rest(until + missing_s)
         self._clearance.end()
 
@@ -240,36 +240,36 @@ class ResourceLimiter:
         below = self.configured is not None and self.configured < (1 - LIMIT_TOLERANCE) * limit
         self._ceiling = self.configured if below else None
         self._careful = self._careful and not below
-        if self.picture.limit != limit / self._rate:
-            self.picture.set_limit(limit / self._rate, sent_at)
+        if self.model.limit != limit / self._rate:
+            self.model.set_limit(limit / self._rate, sent_at)
         return self.limit != before
 
     def _told_remaining(
         self, remaining: float, reset_s: float | None, sent_at: float, cost: float, at: float, *, refused: bool
     ) -> None:
-        picture, exchange = self.picture, self._exchange
+        model, exchange = self.model, self._exchange
         if exchange is not None and refused:
             exchange.refused(sent_at, cost)
         elif exchange is not None:
             before = exchange.rate
-            if exchange.reply(sent_at, cost, remaining, picture.ledger, company=picture.company):
-                picture.rescale(picture.limit * before / exchange.rate)
+            if exchange.reply(sent_at, cost, remaining, model.history, company=model.company):
+                model.rescale(model.limit * before / exchange.rate)
                 self._clearance.end()
         # Of requests that went at the same moment one shows what all do, where nobody else is about.
-        calm = picture.kind is not None and not picture.company and not refused
+        calm = model.kind is not None and not model.company and not refused
         if calm and 0 <= sent_at - self._heard_of < MERGE_S:
-            picture.heard_at = at
+            model.heard_at = at
             return
         self._heard_of = max(self._heard_of, sent_at)
-        picture.reply(sent_at, cost, remaining / self._rate, at, refused=refused, reset_s=reset_s)
+        model.reply(sent_at, cost, remaining / self._rate, at, refused=refused, reset_s=reset_s)
 
     @property
     def _paced_by(self) -> float:
         """The ceiling, the limit, or a guess at it: what even pacing goes by."""
         if self._ceiling is not None:
             return self._ceiling
-        limit = self.picture.limit
-        return self.guess.per_minute or limit if limit == UNLIMITED else limit
+        limit = self.model.limit
+        return self.aimd.per_minute or limit if limit == UNLIMITED else limit
 
     @property
     def _rate(self) -> float:

@@ -42,7 +42,7 @@ class Play:
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.meter = ResourceLimiter(self.limit, slack=0.0 if self.by_requests else 0.3)
+        self.meter = ResourceLimiter(self.limit, tolerance=0.0 if self.by_requests else 0.3)
         rpm, tpm = (self.limit, None) if self.by_requests else (None, self.limit)
         self.referee = ServerRateLimiter(rpm, tpm, kind=self.kind)
         self._numbers = count()
@@ -56,15 +56,15 @@ class Play:
 
     def _admit(self, ask: Ask) -> None:
         began, looks = self.now, 0
-        while (at := self.meter.when(ask.cost, self.now)) > self.now + 1e-6:
+        while (at := self.meter.earliest(ask.cost, self.now)) > self.now + 1e-6:
             looks += 1
             assert looks < 10_000, "it asks again and again"
             assert at == inf or isfinite(at)
             assert self.now < began + PATIENCE_S, "it waits for good"
             assert at < inf or self._events, "it waits for what never comes"
             self._go_on(min(at, self._events[0][0] if self._events else inf))
-        self.meter.granted(ask.cost, self.now)
-        self.meter.sent(ask.cost, self.now)
+        self.meter.on_grant(ask.cost, self.now)
+        self.meter.on_sent(ask.cost, self.now)
         sent_at = self.now
         self._at(sent_at + ask.way_s, lambda: self._arrive(ask, sent_at))
 
@@ -78,12 +78,12 @@ class Play:
     def _answer(self, ask: Ask, sent_at: float, headers: dict[str, str], ok: bool) -> None:
         said = read(headers).get("requests" if self.by_requests else "tokens")
         if said is None:
-            self.meter.told_nothing()
+            self.meter.on_headers_absent()
         else:
-            self.meter.told(said, sent_at, ask.cost, self.now, refused=not ok)
+            self.meter.on_headers(said, sent_at, ask.cost, self.now, refused=not ok)
         if not ok:
-            self.meter.refused(sent_at, self.now, promised=said is not None and (said.remaining or 0) >= ask.cost)
-        self.meter.answered(sent_at)
+            self.meter.on_throttled(sent_at, self.now, promised=said is not None and (said.remaining or 0) >= ask.cost)
+        self.meter.on_response(sent_at)
 
     def _at(self, at: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._events, (at, next(self._numbers), what))

@@ -35,7 +35,7 @@ class SendHistory:
         self.limit = limit
         self.rate = limit / WINDOW_S
         """Units per second."""
-        self.late_s = 0.0
+        self.late_arrival_s = 0.0
         """How much later than that own requests are taken to leave a window: the way there may be longer at times."""
         self.total = 0.0
         self._times = [-inf]
@@ -65,22 +65,24 @@ class SendHistory:
             self._sums[entry:] = [total + amount for total in self._sums[entry:]]
             self._levels[-1] = min(self.limit, self._levels[-1] - amount)
 
-    def sent_by(self, at: float) -> float:
+    def total_sent_by(self, at: float) -> float:
         """All that was sent at this time or before."""
         return self._sums[max(0, bisect_right(self._times, at) - 1)]
 
-    def held(self, now: float) -> float:
+    def in_window(self, now: float) -> float:
         """The most that a window on the server may hold of it now."""
-        return self.total - self.sent_by(now - WINDOW_S - ORDER_CERTAIN_S - self.late_s)
+        return self.total - self.total_sent_by(now - WINDOW_S - ORDER_CERTAIN_S - self.late_arrival_s)
 
-    def left_when(self, amount: float, now: float) -> float:
+    def window_frees_at(self, amount: float, now: float) -> float:
         """From when on a window surely holds less than now by this amount; inf where it does not hold so much."""
         if amount <= 0:
             return now
-        entry = bisect_left(self._sums, self.total - self.held(now) + amount - 1e-6)
-        return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_s if entry < len(self._times) else inf
+        entry = bisect_left(self._sums, self.total - self.in_window(now) + amount - 1e-6)
+        return (
+            self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_arrival_s if entry < len(self._times) else inf
+        )
 
-    def around(self, at: float) -> tuple[float, float, float]:
+    def bounds(self, at: float) -> tuple[float, float, float]:
         """What was sent surely before what was sent then, until then, and not surely after it."""
         times, sums = self._times, self._sums
         by = bisect_right(times, at)
@@ -92,7 +94,7 @@ class SendHistory:
         """In the bucket at this time, with all sent by then taken out."""
         return self._refilled(max(0, bisect_right(self._times, at) - 1), at)
 
-    def level_when(self, level: float) -> float:
+    def level_reached_at(self, level: float) -> float:
         """From when on the bucket holds this much, if nothing more is sent: may be past. As if it never were full."""
         return self._times[-1] + max(0.0, level - self._levels[-1]) / self.rate
 

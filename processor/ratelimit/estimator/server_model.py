@@ -2,7 +2,7 @@
 
 Pure: no clock, no waiting; times are passed in, in seconds.
 
-A header's *remaining* is compared with what the own ledger predicts for a server that counts by a window,
+A header's *remaining* is compared with what the own history predicts for a server that counts by a window,
 and for one that refills a bucket. What it shows less than predicted, others have used; both kinds of server
 are followed with that much taken off. Until the kind is known, both must agree before a request goes.
 """
@@ -51,18 +51,18 @@ _RESERVED_SMALL_S = 0.5
 
 
 class ServerModel:
-    def __init__(self, limit: float, *, slack: float) -> None:
-        """``slack``: by which share the server's charges may differ from ours; 0 where they are counts."""
+    def __init__(self, limit: float, *, tolerance: float) -> None:
+        """``tolerance``: by which share the server's charges may differ from ours; 0 where they are counts."""
         self.limit = limit
-        self.ledger = SendHistory(limit)
-        self._margin = self.ledger.rate * ORDER_CERTAIN_S
+        self.history = SendHistory(limit)
+        self._margin = self.history.rate * ORDER_CERTAIN_S
         """What a bucket may gain while one request is on its way and another is not."""
         self.pending = 0.0
         """Permitted and not yet sent: it may reach the server at any time."""
         self.heard_at = -inf
         self._full_at = inf
         """When the newest header says that all of it is back."""
-        self._kinds = CounterClassifier(slack)
+        self._kinds = CounterClassifier(tolerance)
         self._newest = -inf
         """When the newest request was sent that has a header."""
         self._last: tuple[float, float, float] | None = None
@@ -96,7 +96,7 @@ class ServerModel:
     @property
     def small(self) -> bool:
         """Whether the server's bucket is known to hold a few seconds' refill only."""
-        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_BUCKET_S * self.ledger.rate
+        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_BUCKET_S * self.history.rate
 
     def set_limit(self, limit: float, since: float) -> None:
         """The server has another limit: known from a request that was sent then. The next header says what is left."""
@@ -119,18 +119,18 @@ class ServerModel:
 
     def _relimit(self, limit: float, since: float = -inf) -> None:
         self.limit = limit
-        self.ledger.set_limit(limit, since)
-        self._margin = self.ledger.rate * ORDER_CERTAIN_S
+        self.history.set_limit(limit, since)
+        self._margin = self.history.rate * ORDER_CERTAIN_S
         self._kinds.forget()
 
     # ------------------------------------------------------------ what happens
 
     def sent(self, cost: float, at: float) -> None:
         self.pending -= cost
-        if self._bucket.used < 0 and self.ledger.level(at) >= self.limit:
+        if self._bucket.used < 0 and self.history.level(at) >= self.limit:
             # More cannot have been in it.
             self._bucket.used = 0.0
-        self.ledger.add(at, cost)
+        self.history.add(at, cost)
 
     def reply(
         self, sent_at: float, cost: float, remaining: float, at: float, *, refused: bool, reset_s: float | None = None
@@ -151,7 +151,9 @@ class ServerModel:
         self._explain(mark)
         if not refused:
             self._kinds.hear(mark)
-        left_late = self.ledger.sent_by(sent_at - WINDOW_S + LATE_ARRIVAL_S) - self.ledger.sent_by(sent_at - WINDOW_S)
+        left_late = self.history.total_sent_by(sent_at - WINDOW_S + LATE_ARRIVAL_S) - self.history.total_sent_by(
+            sent_at - WINDOW_S
+        )
         self._kinds.exceeds_window(-self._window.used - left_late - mark.early, self.limit - mark.window.least)
 
     def lost(self, cost: float) -> None:
@@ -167,7 +169,7 @@ class ServerModel:
                 self._kinds.kind = None
             self._company_at = now
         self._short_at = now
-        self.ledger.late_s = min(MOST_LATE_S, 2 * self.ledger.late_s + LATENCY_JITTER_S)
+        self.history.late_arrival_s = min(MOST_LATE_S, 2 * self.history.late_arrival_s + LATENCY_JITTER_S)
         most = min(_MOST_RESERVED * cost, max(2 * _RESERVED * cost, _RESERVED_SHARE * self.limit))
         self._reserve.raise_by(_RESERVED * cost, now, most=most)
 
@@ -187,10 +189,10 @@ class ServerModel:
     def room(self, now: float) -> float:
         """What would fit now."""
         rest = self.pending + self._reserve.value(now)
-        bucket = self.ledger.level(now) - self._held_back - self._bucket.ahead(self._newest, now) - rest
+        bucket = self.history.level(now) - self._held_back - self._bucket.ahead(self._newest, now) - rest
         if self.kind == "bucket":
             return bucket
-        window = self.limit - self.ledger.held(now) - self._in_window(now) - rest
+        window = self.limit - self.history.in_window(now) - self._in_window(now) - rest
         return window if self._window_alone else min(window, bucket)
 
     @property
@@ -203,30 +205,30 @@ class ServerModel:
         return max(0.0, self._window.ahead(self._newest, now))
 
     def _window_when(self, cost: float, others: float, now: float) -> float:
-        ledger = self.ledger
+        history = self.history
         need = self.pending + cost + others + self._kept(cost, now)
-        at = ledger.left_when(ledger.held(now) + need - self.limit, now)
+        at = history.window_frees_at(history.in_window(now) + need - self.limit, now)
         if at < inf or self.pending or others <= 0:
             return at
         # Even when all of ours has left: let what others hold ebb away evenly.
-        ours_left_at = ledger.left_when(ledger.held(now), now)
-        return max(ours_left_at, self._ebbed_at(self.heard_at, max(ledger.rate, need - self.limit)))
+        ours_left_at = history.window_frees_at(history.in_window(now), now)
+        return max(ours_left_at, self._ebbed_at(self.heard_at, max(history.rate, need - self.limit)))
 
     def _bucket_when(self, cost: float, now: float) -> float:
-        ledger, others = self.ledger, self._bucket.ahead(self._newest, now)
+        history, others = self.history, self._bucket.ahead(self._newest, now)
         reserve = self._kept(cost, now)
         # Others are believed to use a little more than is seen: it may never show itself so full.
         capacity = max(0.0, self.limit - others - (self._spare if others > 0 else 0.0))
         if self.small:
-            reserve = min(reserve, _RESERVED_SMALL_S * ledger.rate)
+            reserve = min(reserve, _RESERVED_SMALL_S * history.rate)
         rest = self._held_back + self.pending + reserve
         level = min(cost, capacity) + others + rest
         if level > self.limit:
             # More than it holds: what others owe ebbs away too, once it is full but for that.
-            return self._ebbed_at(max(ledger.level_when(self.limit), self._newest), level - self.limit)
-        at = ledger.level_when(level)
+            return self._ebbed_at(max(history.level_reached_at(self.limit), self._newest), level - self.limit)
+        at = history.level_reached_at(level)
         # While this waits, others go on, but nobody knows for how long.
-        wait_s, share = max(0.0, at - now), min(0.9, self._bucket.drift / ledger.rate)
+        wait_s, share = max(0.0, at - now), min(0.9, self._bucket.drift / history.rate)
         return max(at, now + min(wait_s / (1 - share), wait_s + share * FORESEEN_S))
 
     def _kept(self, cost: float, now: float) -> float:
@@ -235,9 +237,9 @@ class ServerModel:
 
     @property
     def _held_back(self) -> float:
-        """What the bucket may hold less than the ledger thinks, because requests arrive later than sent. Where it is
+        """What the bucket may hold less than the history thinks, because requests arrive later than sent. Where it is
         large, much later ones cost nothing but that the whole run ends so much later."""
-        return self.ledger.rate * LATE_ARRIVAL_S if self.kind == "bucket" and not self.small else self._margin
+        return self.history.rate * LATE_ARRIVAL_S if self.kind == "bucket" and not self.small else self._margin
 
     @property
     def _spare(self) -> float:
@@ -248,20 +250,20 @@ class ServerModel:
         # The header has not counted what was sent beside it or later: that may arrive later than sent, too. Who comes
         # to a small bucket waits for that already, by its pace.
         late_s = 0.0 if self.small else ORDER_CERTAIN_S
-        return min(since + amount / self.ledger.rate, max(self._full_at, since + late_s))
+        return min(since + amount / self.history.rate, max(self._full_at, since + late_s))
 
     def _mark(self, sent_at: float, cost: float, remaining: float) -> Observation:
-        ledger, limit, margin = self.ledger, self.limit, self._margin
-        before, by, after = ledger.around(sent_at)
-        surely_gone, _, maybe_gone = ledger.around(sent_at - WINDOW_S)
+        history, limit, margin = self.history, self.limit, self._margin
+        before, by, after = history.bounds(sent_at)
+        surely_gone, _, maybe_gone = history.bounds(sent_at - WINDOW_S)
         most_used, least_used = after - surely_gone, before + cost - maybe_gone
-        shortly_before = before - ledger.sent_by(sent_at - LATE_ARRIVAL_S)
-        level = ledger.level(sent_at)
+        shortly_before = before - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
+        level = history.level(sent_at)
         return Observation(
             at=sent_at,
             shown=remaining,
             sent=by,
-            late=ledger.sent_by(sent_at + LATE_ARRIVAL_S) - after,
+            late=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
             early=min(shortly_before, _STRAGGLERS * cost + _STRAGGLING * shortly_before),
             window=Interval(limit - most_used, limit - least_used),
             bucket=Interval(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),

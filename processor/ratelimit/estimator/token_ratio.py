@@ -108,7 +108,7 @@ class TokenRatio:
 
 def _strays(burst: Burst, ledger: SendHistory) -> float:
     """What was sent so shortly before or after that it may have been counted in between."""
-    around = ledger.sent_by(burst.start + BURST_WINDOW_S + LATE_ARRIVAL_S) - ledger.sent_by(
+    around = ledger.total_sent_by(burst.start + BURST_WINDOW_S + LATE_ARRIVAL_S) - ledger.total_sent_by(
         burst.start - LATE_ARRIVAL_S
     )
     return max(0.0, around - burst.cost)
@@ -117,4 +117,4 @@ def _strays(burst: Burst, ledger: SendHistory) -> float:
 def _returns(burst: Burst, ledger: SendHistory, late_s: float) -> float:
     """What may have come back in between, if the last arrived so late: a bucket's refill, or what left a window."""
     first, last = burst.start - WINDOW_S - late_s, burst.start + BURST_WINDOW_S - WINDOW_S + late_s
-    return max(ledger.rate * (late_s + BURST_WINDOW_S), ledger.sent_by(last) - ledger.sent_by(first))
+    return max(ledger.rate * (late_s + BURST_WINDOW_S), ledger.total_sent_by(last) - ledger.total_sent_by(first))

@@ -37,10 +37,10 @@ class Observation:
 
 
 class CounterClassifier:
-    def __init__(self, slack: float) -> None:
-        """``slack``: by which share the server's charges may differ from ours."""
+    def __init__(self, tolerance: float) -> None:
+        """``tolerance``: by which share the server's charges may differ from ours."""
         self.kind: CounterType | None = None
-        self._slack = slack
+        self._tolerance = tolerance
         self._marks: deque[tuple[Observation, float]] = deque(maxlen=_MARKS)
         self._doubtful = 0.0
 
@@ -59,14 +59,14 @@ class CounterClassifier:
 
     def exceeds_window(self, excess: float, held: float) -> None:
         """More is left than a window that holds this much could leave: something is refilled."""
-        if excess > 0.5 + self._slack * held + self._doubtful:
+        if excess > 0.5 + self._tolerance * held + self._doubtful:
             self.kind = "bucket"
 
     def _compared(self, new: Observation) -> CounterType | None:
         """The kind that explains what came back since an earlier header, where the other cannot."""
         for old, doubtful in self._marks:
             rose = new.shown - old.shown
-            tolerance = 1 + self._slack * (new.sent - old.sent) + self._doubtful - doubtful
+            tolerance = 1 + self._tolerance * (new.sent - old.sent) + self._doubtful - doubtful
             window, bucket = _offs(new, old, rose, rose)
             # Who excludes a kind must do so even if something was late.
             window_late, bucket_late = _offs(new, old, rose - old.late - new.early, rose + new.late + old.early)

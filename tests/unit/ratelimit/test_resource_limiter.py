@@ -72,26 +72,26 @@ words = st.builds(Reported, numbers.filter(lambda limit: limit != 0), numbers, s
 signals = st.tuples(words, st.floats(0, 100), st.integers(1, 500), st.booleans(), st.booleans())
 
 
-@pytest.mark.parametrize("slack", [0.0, 0.3])
+@pytest.mark.parametrize("tolerance", [0.0, 0.3])
 @pytest.mark.parametrize("configured", [None, 300.0])
 @settings(max_examples=EXAMPLES)
 @given(drawn=st.lists(signals, max_size=30), cost=st.integers(1, 200))
 def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
-    configured: float | None, slack: float, drawn: list[tuple[Reported, float, int, bool, bool]], cost: int
+    configured: float | None, tolerance: float, drawn: list[tuple[Reported, float, int, bool, bool]], cost: int
 ) -> None:
-    meter, now = ResourceLimiter(configured, slack=slack), 0.0
+    meter, now = ResourceLimiter(configured, tolerance=tolerance), 0.0
     for said, pause_s, amount, refused, promised in drawn:
         now += pause_s
-        meter.granted(amount, now)
-        meter.sent(amount, now)
-        meter.told(said, now, amount, now + 0.2, refused=refused)
+        meter.on_grant(amount, now)
+        meter.on_sent(amount, now)
+        meter.on_headers(said, now, amount, now + 0.2, refused=refused)
         if refused:
-            meter.refused(now, now + 0.2, promised=promised)
-        meter.answered(now)
-        assert not isnan(meter.when(cost, now + 0.2))
+            meter.on_throttled(now, now + 0.2, promised=promised)
+        meter.on_response(now)
+        assert not isnan(meter.earliest(cost, now + 0.2))
     began = now = now + 0.2
     owed = sum(amount for _, _, amount, _, _ in drawn)
-    while (at := meter.when(cost, now)) > now + 1e-6:
+    while (at := meter.earliest(cost, now)) > now + 1e-6:
         assert not isnan(at)
         assert began <= at < inf, "nothing more will happen"
         assert at < began + PATIENCE_S + 60 * owed, "no limit is less than 1 a minute"
@@ -100,15 +100,15 @@ def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
 
 def heard(shown: float, sent: list[float], cost: int, limit: int = 300) -> float:
     """When a cost may go that is asked for as soon as the last request has shown what remains."""
-    meter = ResourceLimiter(limit, slack=0.0)
+    meter = ResourceLimiter(limit, tolerance=0.0)
     for at in sent:
-        meter.granted(1, at)
-        meter.sent(1, at)
+        meter.on_grant(1, at)
+        meter.on_sent(1, at)
     now = sent[-1] + 0.2
-    meter.told(Reported(limit, shown), sent[-1], 1, now, refused=False)
+    meter.on_headers(Reported(limit, shown), sent[-1], 1, now, refused=False)
     for at in sent:
-        meter.answered(at)
-    return meter.when(cost, now)
+        meter.on_response(at)
+    return meter.earliest(cost, now)
 
 
 @given(
@@ -122,114 +122,114 @@ def test_less_that_remains_never_lets_anything_go_earlier(sent: list[float], one
 
 
 def test_more_that_remains_than_there_is_says_nothing() -> None:
-    meter = ResourceLimiter(60, slack=0.0)
-    meter.told(Reported(None, 1000), 0.0, 1, 0.2, refused=False)
-    assert not meter.picture.heard
+    meter = ResourceLimiter(60, tolerance=0.0)
+    meter.on_headers(Reported(None, 1000), 0.0, 1, 0.2, refused=False)
+    assert not meter.model.heard
 
 
 # ------------------------------------------------------------ what is never admitted
 
 
 def told(meter: ResourceLimiter, limit: float, at: float) -> ResourceLimiter:
-    meter.told(Reported(limit, 0), at, 1, at + 0.2, refused=False)
+    meter.on_headers(Reported(limit, 0), at, 1, at + 0.2, refused=False)
     return meter
 
 
 def test_more_than_a_whole_minutes_limit_never_fits() -> None:
-    assert ResourceLimiter(300, slack=0.3).never(301)
-    assert not ResourceLimiter(300, slack=0.3).never(300)
-    assert not ResourceLimiter(None, slack=0.3).never(10**9)
+    assert ResourceLimiter(300, tolerance=0.3).exceeds_limit(301)
+    assert not ResourceLimiter(300, tolerance=0.3).exceeds_limit(300)
+    assert not ResourceLimiter(None, tolerance=0.3).exceeds_limit(10**9)
 
 
 def test_what_the_server_may_charge_less_for_is_tried() -> None:
-    meter = told(ResourceLimiter(None, slack=0.3), 300, 0.0)
-    assert not meter.never(400)
-    assert meter.never(429)
+    meter = told(ResourceLimiter(None, tolerance=0.3), 300, 0.0)
+    assert not meter.exceeds_limit(400)
+    assert meter.exceeds_limit(429)
 
 
 def test_a_limit_that_slips_for_less_than_a_minute_fails_nothing() -> None:
-    meter = told(told(told(ResourceLimiter(None, slack=0.0), 300, 0.0), 5, 10.0), 5, 69.9)
-    assert not meter.never(100)
-    assert told(meter, 5, 70.1).never(100)
+    meter = told(told(told(ResourceLimiter(None, tolerance=0.0), 300, 0.0), 5, 10.0), 5, 69.9)
+    assert not meter.exceeds_limit(100)
+    assert told(meter, 5, 70.1).exceeds_limit(100)
 
 
 # ------------------------------------------------------------ what is given back
 
 
 def test_a_permit_that_is_given_back_costs_nothing() -> None:
-    meter = ResourceLimiter(60, slack=0.0)
-    meter.granted(30, 0.0)
-    assert meter.when(1, 0.0) > 25
-    meter.withdrawn(30, 0.0)
-    assert meter.when(1, 0.0) <= 0.5
+    meter = ResourceLimiter(60, tolerance=0.0)
+    meter.on_grant(30, 0.0)
+    assert meter.earliest(1, 0.0) > 25
+    meter.on_cancelled(30, 0.0)
+    assert meter.earliest(1, 0.0) <= 0.5
 
 
 def test_what_was_not_used_is_given_back() -> None:
-    meter = ResourceLimiter(6000, slack=0.3)
-    meter.granted(6000, 0.0)
-    meter.sent(6000, 0.0)
-    waits_s = meter.when(100, 1.0)
-    meter.settled(5800, 0.0)
-    assert meter.when(100, 1.0) < 5 < 59 < waits_s
+    meter = ResourceLimiter(6000, tolerance=0.3)
+    meter.on_grant(6000, 0.0)
+    meter.on_sent(6000, 0.0)
+    waits_s = meter.earliest(100, 1.0)
+    meter.refund(5800, 0.0)
+    assert meter.earliest(100, 1.0) < 5 < 59 < waits_s
 
 
 def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_for_all() -> None:
-    meter = ResourceLimiter(6000, slack=0.3)
-    meter.granted(1000, 0.0)
-    meter.sent(1000, 0.0)
-    meter.refused(0.0, 0.2, promised=True)
-    meter.rest(5.0, 25)
-    assert 5.7 <= meter.when(10, 0.3) <= 6.0
+    meter = ResourceLimiter(6000, tolerance=0.3)
+    meter.on_grant(1000, 0.0)
+    meter.on_sent(1000, 0.0)
+    meter.on_throttled(0.0, 0.2, promised=True)
+    meter.reset_pacer(5.0, 25)
+    assert 5.7 <= meter.earliest(10, 0.3) <= 6.0
 
 
 def guess_a_pace(meter: ResourceLimiter) -> None:
-    meter.guess.sent(10.0)
-    meter.guess.refused(10.0, 10.1, 40.0)
-    meter.guess.judge(12.0)
-    assert meter.guess.per_minute
+    meter.aimd.sent(10.0)
+    meter.aimd.refused(10.0, 10.1, 40.0)
+    meter.aimd.judge(12.0)
+    assert meter.aimd.per_minute
 
 
 def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> None:
-    meter = ResourceLimiter(None, slack=0.0)
+    meter = ResourceLimiter(None, tolerance=0.0)
     guess_a_pace(meter)
-    meter.granted(1, 20.0)
-    before = meter.when(1, 20.0)
-    meter.granted(1, before)
-    meter.withdrawn(1, before)
-    assert meter.when(1, 20.0) == pytest.approx(before, abs=1e-3)
+    meter.on_grant(1, 20.0)
+    before = meter.earliest(1, 20.0)
+    meter.on_grant(1, before)
+    meter.on_cancelled(1, before)
+    assert meter.earliest(1, 20.0) == pytest.approx(before, abs=1e-3)
 
 
 def test_a_guess_is_not_slowed_down_a_second_time() -> None:
-    calm, refused = ResourceLimiter(None, slack=0.0), ResourceLimiter(None, slack=0.0)
+    calm, refused = ResourceLimiter(None, tolerance=0.0), ResourceLimiter(None, tolerance=0.0)
     for meter in (calm, refused):
         guess_a_pace(meter)
     for at in range(20, 40):
-        refused.refused(at, at + 0.5, promised=False)
+        refused.on_throttled(at, at + 0.5, promised=False)
     for meter in (calm, refused):
-        meter.granted(1, 50.0)
-    assert refused.when(1, 50.0) == calm.when(1, 50.0)
+        meter.on_grant(1, 50.0)
+    assert refused.earliest(1, 50.0) == calm.earliest(1, 50.0)
 
 
 def test_what_was_found_to_fit_makes_no_burst_where_others_may_have_used_it() -> None:
-    meter, left, at = ResourceLimiter(300, slack=0.0), 300.0, 0.0
+    meter, left, at = ResourceLimiter(300, tolerance=0.0), 300.0, 0.0
     for second in range(20):
-        at = max(at + 1.0, meter.when(1, at))
+        at = max(at + 1.0, meter.earliest(1, at))
         burst = send(meter, at, 8)
         # As much again is used by others, later on.
         left = min(300.0, left + 5.0) - burst * (2 if second > 10 else 1)
         for _ in range(burst):
-            meter.told(Reported(300.0, left, None), at, 1, at + 0.05, refused=False)
-            meter.answered(at)
+            meter.on_headers(Reported(300.0, left, None), at, 1, at + 0.05, refused=False)
+            meter.on_response(at)
     later = at + 5.0
-    assert meter.picture.is_stale(later)
+    assert meter.model.is_stale(later)
     assert 1 <= send(meter, later, 50) <= 3
 
 
 def send(meter: ResourceLimiter, at: float, most: int) -> int:
     """As many as may go then."""
     sent = 0
-    while sent < most and meter.when(1, at) <= at:
-        meter.granted(1, at)
-        meter.sent(1, at)
+    while sent < most and meter.earliest(1, at) <= at:
+        meter.on_grant(1, at)
+        meter.on_sent(1, at)
         sent += 1
     return sent

@@ -35,7 +35,7 @@ def test_a_window_holds_no_less_than_what_was_sent_and_little_more(
     history: list[tuple[float, int]], later: float
 ) -> None:
     now = history[-1][0] + later
-    held = kept(history).held(now)
+    held = kept(history).in_window(now)
     assert held >= between(history, now - WINDOW_S, now)
     assert held <= between(history, now - WINDOW_S - ORDER_CERTAIN_S - MERGE_S, now)
 
@@ -43,17 +43,17 @@ def test_a_window_holds_no_less_than_what_was_sent_and_little_more(
 @given(histories, st.integers(1, 400))
 def test_room_is_there_when_it_is_foretold_and_not_before(history: list[tuple[float, int]], amount: int) -> None:
     ledger, now = kept(history), history[-1][0]
-    held = ledger.held(now)
-    at = ledger.left_when(amount, now)
+    held = ledger.in_window(now)
+    at = ledger.window_frees_at(amount, now)
     if at == inf:
         assert amount > held
     else:
-        assert ledger.held(at + 1e-6) <= held - amount
-        assert ledger.held(at - 1e-3) > held - amount or at - 1e-3 < now
+        assert ledger.in_window(at + 1e-6) <= held - amount
+        assert ledger.in_window(at - 1e-3) > held - amount or at - 1e-3 < now
 
 
 def test_nothing_to_wait_for_is_now() -> None:
-    assert SendHistory(LIMIT).left_when(0, 17.0) == 17.0
+    assert SendHistory(LIMIT).window_frees_at(0, 17.0) == 17.0
 
 
 @given(histories, st.floats(0, 130))
@@ -69,7 +69,7 @@ def test_a_bucket_holds_what_a_plain_one_does(history: list[tuple[float, int]], 
 @given(histories, st.floats(1, LIMIT))
 def test_a_level_is_reached_when_it_is_foretold(history: list[tuple[float, int]], level: float) -> None:
     ledger = kept(history)
-    at = ledger.level_when(level)
+    at = ledger.level_reached_at(level)
     assert ledger.level(at + 1e-6) >= level - 1e-3
 
 
@@ -78,7 +78,7 @@ def test_what_was_sent_around_a_moment_is_between_what_was_before_and_after(
     history: list[tuple[float, int]], data: st.DataObject
 ) -> None:
     at = data.draw(st.sampled_from([at for at, _ in history]))
-    before, by, after = kept(history).around(at)
+    before, by, after = kept(history).bounds(at)
     assert before <= by <= after
     assert before <= between(history, -1, at - ORDER_CERTAIN_S + MERGE_S)
     assert after >= between(history, -1, at + ORDER_CERTAIN_S - MERGE_S)
@@ -94,7 +94,7 @@ def test_a_correction_is_as_if_it_had_cost_that_much(
     total = ledger.total
     ledger.correct(sent_at, amount)
     assert ledger.total == total + amount
-    assert ledger.sent_by(now) == total + amount
+    assert ledger.total_sent_by(now) == total + amount
     assert ledger.level(now) <= LIMIT
 
 
@@ -117,6 +117,6 @@ def test_what_is_two_minutes_old_is_forgotten() -> None:
     assert len(ledger._times) < 2 * _TRIM_AT
     assert ledger.total == 20 * _TRIM_AT
     now = 0.1 * (20 * _TRIM_AT - 1)
-    assert ledger.held(now) == pytest.approx(601, abs=2)
+    assert ledger.in_window(now) == pytest.approx(601, abs=2)
     ledger.add(now, 1)
-    assert ledger.sent_by(0.0) < ledger.total
+    assert ledger.total_sent_by(0.0) < ledger.total
