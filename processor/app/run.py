@@ -13,6 +13,7 @@ from processor.app.run_options import Plan, check_files
 from processor.app.signals import signals
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import environment
+from processor.core.events import RunFinished
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 from processor.terminal.progress import Progress
@@ -78,5 +79,6 @@ async def _run(plan: Plan, resolve_endpoint: EndpointAccess | None, *, listen_to
             stack.enter_context(signals(work, tally, progress))
         with progress:
             outcome = await work()
+        listen(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.why))
     run_reporter.end(plan, tally, outcome)
     return outcome.exit_code

@@ -1,7 +1,7 @@
-"""What happened, as data. Whoever shows something listens; nobody is asked.
+"""Events: what happened, as frozen values.
 
-Two families. *Signals* are told by ``stream`` about the one request it serves. *Events* are told by the
-run about itself. Times named ``at`` are seconds on the event loop's monotonic clock.
+Two families. A *RequestEvent* is reported by a transport about the one request that it sends. A *RunEvent* is emitted
+by the parts of a run to its listeners. Times named ``at`` are seconds on the event loop's monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Literal
 
 from processor.core.models import Job, Reply, Result, Target
 
-# ---------------------------------------------------------------- signals of one request
+# ---------------------------------------------------------------- events of one request
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The request is on its way; from here on it may be billed."""
+    """The first byte of the request was sent; from here on it may be billed."""
 
     at: float
 
@@ -41,7 +41,7 @@ class FirstToken:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of generated text of the first choice. Told only where replies are echoed."""
+    """A piece of generated text of the first choice has arrived. Reported only where replies are echoed."""
 
     text: str
 
@@ -53,8 +53,9 @@ RequestListener = Callable[[RequestEvent], None]
 Transport = Callable[[Job, Target, RequestListener], Awaitable[Reply]]
 """Sends one request and returns its assembled reply. Raises RequestError where the attempt failed.
 
-While it works it reports Sent, ResponseStarted and FirstToken, in this order, to the given listener. ``HttpTransport``
-and ``MemoryTransport`` are transports; any other callable of this shape can take their place.
+While it works it reports Sent, ResponseStarted and FirstToken, in this order, to the given listener, from the event
+loop's thread. ``HttpTransport`` and ``MemoryTransport`` are transports; any other callable of this shape can take their
+place.
 """
 
 
@@ -63,72 +64,96 @@ and ``MemoryTransport`` are transports; any other callable of this shape can tak
 Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
 """What keeps the next request from being sent right now."""
 
+SkipReason = Literal["done", "changed", "failed_permanently"]
+"""``changed``: it has the reply to an earlier version of the job. ``failed_permanently``: its failed row stands."""
+
+AttemptOutcome = Literal["success", "retry", "replace", "fail", "park", "stop"]
+"""What an attempt led to: a reply; another attempt; another attempt that is not counted (the connection was lost before
+any response); a failed row; a parked job, which fails if another job succeeds; the end of the run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """``jobs`` counts the lines of the job file, None where it cannot be known (stdin)."""
+    """The files are open, and the run is about to send its first request."""
 
     at: float
     jobs: int | None
+    """Lines of the job file, within ``--limit``; None where the number is unknown (stdin)."""
     done: int
+    """Jobs with a reply from an earlier run."""
     simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSkipped:
-    """Nothing is sent for this job: it has its reply, or its failure stands."""
+    """Nothing is sent for these jobs: they have a reply, or a failed row that stands."""
 
-    custom_id: str | None
-    """None where many are told of at once."""
-    why: Literal["done", "changed", "own_fault"]
+    reason: SkipReason
     count: int = 1
+    custom_id: str | None = None
+    """None where one event covers many jobs, as for ``line`` and ``model``."""
+    line: int | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted:
+    """A job has its permit, and its request is handed to the transport."""
+
     at: float
     custom_id: str
+    line: int
+    model: str
+    endpoint: str
+    """Address of the endpoint: scheme, host and path."""
+    limit_group: str
     attempt: int
+    """1 for the first request of this job, counted over all runs."""
     tokens: int
-    """What the attempt is charged against the token limit."""
+    """Tokens reserved from the token limit."""
     waited_s: float
-    """How long it waited for its permit."""
-
-
-AttemptOutcome = Literal["done", "retry", "replace", "fail", "doubt", "stop"]
-"""What followed from an attempt. ``doubt``: it has failed, if anything else succeeds."""
+    """Seconds from reading the job to its permit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFinished:
-    """An attempt left the wire. ``code`` is None for a reply, else the error's code."""
+    """An attempt ended: with a reply, with an error, or because the run was stopped."""
 
     at: float
     custom_id: str
+    line: int
+    model: str
+    endpoint: str
+    limit_group: str
     attempt: int
     status: int | None
     request_id: str | None
     code: str | None
+    """The error's code; None for a reply."""
     message: str | None
-    then: AttemptOutcome
-    wait_s: float | None
-    """Seconds until the next attempt, where there is one."""
+    outcome: AttemptOutcome
+    retry_delay_s: float | None
+    """Seconds until the next attempt; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinished:
-    """The job's row is written."""
+    """The job's row is written: a result, or a failure."""
 
     at: float
     result: Result
+    model: str | None = None
+    """None, as ``endpoint`` and ``limit_group``, for a line that is no job or was not sent."""
+    endpoint: str | None = None
+    limit_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsChanged:
-    """The limits in force for a lane changed, by configuration or by a server's headers."""
+    """The limits in force for a limit group changed, by configuration or by a server's headers."""
 
     at: float
-    lane: str
+    limit_group: str
     rpm: float | None
     tpm: float | None
     source: Literal["configured", "reported"]
@@ -136,15 +161,33 @@ class LimitsChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BottleneckChanged:
-    """From now on the run waits for this (None: for nothing)."""
+    """The next request now waits for something else; None: for nothing."""
 
     at: float
-    bound: Bottleneck | None
+    bottleneck: Bottleneck | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageStarted:
+    """The endpoint is considered down; one request at a time probes it."""
+
+    at: float
+    endpoint: str
+    message: str
+    """The error that decided it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageEnded:
+    """The endpoint answers again."""
+
+    at: float
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should read once, e.g. an outage beginning, or a limit set higher than the server's."""
+    """A message that a person should read once, e.g. that a configured limit is above the server's."""
 
     at: float
     text: str
@@ -155,8 +198,18 @@ class Stopping:
     """No new requests from now on; those in flight may finish within ``grace_s``."""
 
     at: float
-    why: str
+    reason: str
     grace_s: float = inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished:
+    """Every row is written and the files are closed."""
+
+    at: float
+    exit_code: int
+    reason: str | None
+    """What stopped the run early; None where it came to its end."""
 
 
 RunEvent = (
@@ -167,7 +220,10 @@ RunEvent = (
     | JobFinished
     | LimitsChanged
     | BottleneckChanged
+    | OutageStarted
+    | OutageEnded
     | Notice
     | Stopping
+    | RunFinished
 )
 Listener = Callable[[RunEvent], None]

@@ -60,6 +60,11 @@ class Target:
     query: tuple[tuple[str, str], ...] = ()
     """Added to every URL, e.g. Azure's ``api-version``."""
 
+    @property
+    def address(self) -> str:
+        """Scheme, host and path of the base URL, without its query."""
+        return self.base_url.partition("?")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:

@@ -7,7 +7,7 @@ from datetime import datetime
 from math import inf
 
 from processor.core.errors import NotFound, RequestError
-from processor.core.events import BottleneckChanged, Listener, Notice
+from processor.core.events import BottleneckChanged, Listener, OutageEnded, OutageStarted
 from processor.health.outage_detector import OutageDetector, indicates_outage
 from processor.health.parked_jobs import ParkedJobs
 from processor.retry.policy import Decision, ProviderRecord, Retry, RetryPolicy, StopRun, is_own_failure
@@ -15,9 +15,10 @@ from processor.scheduler.attempt import JobState
 
 
 class EndpointHealth:
-    def __init__(self, policy: RetryPolicy, listen: Listener, *, max_outage_s: float) -> None:
+    def __init__(self, policy: RetryPolicy, listen: Listener, *, endpoint: str, max_outage_s: float) -> None:
         self._policy = policy
         self._listen = listen
+        self._endpoint = endpoint
         self._standing = ProviderRecord()
         self.doubt = ParkedJobs()
         self.outages = OutageDetector(max_outage_s=max_outage_s)
@@ -67,10 +68,10 @@ class EndpointHealth:
             return
         since = next(iter(self._undecided.values()), inf)
         if self.outages.failed(error, care.job.line, now, begun=begun, undecided_since=since):
-            self._listen(Notice(at=now, text=f"the provider is down: {error}; probing until it is back"))
-            self._listen(BottleneckChanged(at=now, bound="outage"))
+            self._listen(OutageStarted(at=now, endpoint=self._endpoint, message=str(error)))
+            self._listen(BottleneckChanged(at=now, bottleneck="outage"))
 
     def _tell_back(self, is_back: bool, now: float) -> None:
         if is_back:
-            self._listen(Notice(at=now, text="the provider is back"))
-            self._listen(BottleneckChanged(at=now, bound=None))
+            self._listen(OutageEnded(at=now, endpoint=self._endpoint))
+            self._listen(BottleneckChanged(at=now, bottleneck=None))

@@ -1,4 +1,4 @@
-"""The structured log: one JSON line for every attempt, failure, notice and stop, for whoever asks what happened."""
+"""The structured log of ``--log-file``: one JSON object a line for each event of a run."""
 
 from __future__ import annotations
 
@@ -13,32 +13,76 @@ from processor.core.errors import ConfigError, reason
 from processor.core.events import (
     AttemptFinished,
     AttemptStarted,
+    BottleneckChanged,
     JobFinished,
+    JobSkipped,
     LimitsChanged,
     Notice,
+    OutageEnded,
+    OutageStarted,
     RunEvent,
+    RunFinished,
     RunStarted,
     Stopping,
 )
 
+_JOB = ("custom_id", "line", "model")
+_REQUEST = (*_JOB, "endpoint", "limit_group")
+
+LOGGED_FIELDS: dict[str, tuple[str, ...]] = {
+    "run_started": ("jobs", "done", "simulated"),
+    "job_skipped": ("reason", "count", *_JOB),
+    "attempt_started": (*_REQUEST, "attempt", "tokens", "waited_s"),
+    "attempt_finished": (
+        *(*_REQUEST, "attempt", "outcome"),
+        *("status", "request_id", "code", "message", "retry_delay_s"),
+    ),
+    "job_finished": (*_REQUEST, "attempts"),
+    "job_failed": (*_REQUEST, "attempts", "code", "message"),
+    "limits_changed": ("limit_group", "rpm", "tpm", "source"),
+    "bottleneck_changed": ("bottleneck",),
+    "outage_started": ("endpoint", "message"),
+    "outage_ended": ("endpoint",),
+    "notice": ("text",),
+    "stopping": ("reason", "grace_s"),
+    "run_finished": ("exit_code", "reason"),
+}
+"""The fields of each logged event, beside ``time`` and ``event``. ``docs/operations.md`` describes them."""
+
+_NAMES: dict[type[RunEvent], str] = {
+    RunStarted: "run_started",
+    JobSkipped: "job_skipped",
+    AttemptStarted: "attempt_started",
+    AttemptFinished: "attempt_finished",
+    LimitsChanged: "limits_changed",
+    BottleneckChanged: "bottleneck_changed",
+    OutageStarted: "outage_started",
+    OutageEnded: "outage_ended",
+    Notice: "notice",
+    Stopping: "stopping",
+    RunFinished: "run_finished",
+}
+"""Of the events whose attributes are their fields."""
+
 
 class JsonLog:
-    """A listener that appends to a file. Raises ConfigError where it cannot be opened; later failures are let go:
-    a log that cannot be written is no reason to stop a night's work."""
+    """A listener that appends each event to a file.
 
-    def __init__(self, path: Path, wall: Callable[[], float]) -> None:
-        self._wall = wall
+    Raises ConfigError if the file cannot be opened. A later write error is ignored: a full disk under the log does not
+    stop the run.
+    """
+
+    def __init__(self, path: Path, unix_time: Callable[[], float]) -> None:
+        self._unix_time = unix_time
         try:
             self._file: BinaryIO = path.open("ab", buffering=0)
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 
     def __call__(self, event: RunEvent) -> None:
-        if (entry := _entry(event)) is None:
-            return
-        time = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="milliseconds")
+        time = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
         try:
-            self._file.write(orjson.dumps({"time": time, **entry}, default=str) + b"\n")
+            self._file.write(orjson.dumps({"time": time, **_entry(event)}, default=str) + b"\n")
         except OSError:
             return
 
@@ -46,37 +90,28 @@ class JsonLog:
         self._file.close()
 
 
-def _entry(event: RunEvent) -> dict[str, Any] | None:
-    match event:
-        case AttemptStarted():
-            return {
-                "event": "sent",
-                "custom_id": event.custom_id,
-                "attempt": event.attempt,
-                "tokens": event.tokens,
-                "waited_s": round(event.waited_s, 6),
-            }
-        case AttemptFinished():
-            return {
-                "event": event.then,
-                "custom_id": event.custom_id,
-                "attempt": event.attempt,
-                "status": event.status,
-                "request_id": event.request_id,
-                "code": event.code,
-                "message": event.message,
-                "wait_s": event.wait_s,
-            }
-        case JobFinished(result=result) if result.failure is not None:
-            failure = result.failure
-            return {"event": "failed", "custom_id": result.custom_id, "line": result.line, "code": failure.code}
-        case LimitsChanged():
-            limits = {"rpm": event.rpm, "tpm": event.tpm, "source": event.source}
-            return {"event": "limits", "lane": event.lane, **limits}
-        case Notice():
-            return {"event": "notice", "text": event.text}
-        case Stopping():
-            return {"event": "stopping", "why": event.why}
-        case RunStarted():
-            return {"event": "started", "jobs": event.jobs, "done": event.done}
-    return None
+def _entry(event: RunEvent) -> dict[str, Any]:
+    if isinstance(event, JobFinished):
+        return _finished_job(event)
+    name = _NAMES[type(event)]
+    return {"event": name, **{field: _value(getattr(event, field)) for field in LOGGED_FIELDS[name]}}
+
+
+def _finished_job(event: JobFinished) -> dict[str, Any]:
+    result = event.result
+    entry = {
+        "event": "job_finished",
+        "custom_id": result.custom_id,
+        "line": result.line,
+        "model": event.model,
+        "endpoint": event.endpoint,
+        "limit_group": event.limit_group,
+        "attempts": result.attempts,
+    }
+    if result.failure is None:
+        return entry
+    return {**entry, "event": "job_failed", "code": result.failure.code, "message": result.failure.message}
+
+
+def _value(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value

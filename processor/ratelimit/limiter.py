@@ -163,7 +163,9 @@ class RateLimiter:
         )
 
     def limits_changed(self, lane: LimitGroup, at: float) -> None:
-        self._listen(LimitsChanged(at=at, lane=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported"))
+        self._listen(
+            LimitsChanged(at=at, limit_group=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported")
+        )
         for resource, meter in lane.meters.items():
             if meter.is_overruled and (lane, resource) not in self._overruled:
                 self._overruled.add((lane, resource))
@@ -238,7 +240,9 @@ class RateLimiter:
             lane = self._lanes[key] = LimitGroup(key, limits, concurrency=self._concurrency)
             if limits:
                 now = asyncio.get_running_loop().time()
-                self._listen(LimitsChanged(at=now, lane=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
+                self._listen(
+                    LimitsChanged(at=now, limit_group=key, rpm=limits.rpm, tpm=limits.tpm, source="configured")
+                )
         return lane
 
     def _expectation(self, demand: RequestSize) -> ExpectedOutput:
@@ -260,4 +264,4 @@ class RateLimiter:
         bound: Bottleneck = next(iter(self._bounds.values()), "input")
         if bound != self._told:
             self._told = bound
-            self._listen(BottleneckChanged(at=asyncio.get_running_loop().time(), bound=bound))
+            self._listen(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bound))

@@ -42,16 +42,28 @@ class JobState:
     """When its present attempt began."""
     again: bool = False
     """It has been through the gate before."""
+    limit_group: str | None = None
+    """Of its last permit; None before the first."""
 
 
 class Attempt:
     """Listens to the signals of one request: keeps its times, and hands on what the gate must hear."""
 
-    __slots__ = ("_on_first_token", "_on_response", "_permit", "_too", "first_token_at", "sent_at", "status")
+    __slots__ = (
+        "_endpoint",
+        "_on_first_token",
+        "_on_response",
+        "_permit",
+        "_too",
+        "first_token_at",
+        "sent_at",
+        "status",
+    )
 
     def __init__(
         self,
         permit: Permit,
+        endpoint: str,
         on_response: Callable[[int], None],
         on_first_token: Callable[[float], None],
         too: RequestListener | None,
@@ -60,6 +72,7 @@ class Attempt:
         self.first_token_at: float | None = None
         self.status: int | None = None
         self._permit = permit
+        self._endpoint = endpoint
         self._on_response = on_response
         self._on_first_token = on_first_token
         self._too = too
@@ -83,38 +96,50 @@ class Attempt:
         return AttemptStarted(
             at=care.streaming_since,
             custom_id=care.job.custom_id,
+            line=care.job.line,
+            model=care.job.model,
+            endpoint=self._endpoint,
+            limit_group=self._permit.lane,
             attempt=care.attempts + 1,
             tokens=cost.tokens or cost.input_tokens + cost.output_tokens,
             waited_s=self._permit.granted_at - care.read_at,
         )
 
     def ended(
-        self, care: JobState, at: float, *, then: Literal["done", "stop"], reply: Reply | None = None
+        self, care: JobState, at: float, *, outcome: Literal["success", "stop"], reply: Reply | None = None
     ) -> AttemptFinished:
         """In a reply, or broken off."""
         return AttemptFinished(
             at=at,
             custom_id=care.job.custom_id,
+            line=care.job.line,
+            model=care.job.model,
+            endpoint=self._endpoint,
+            limit_group=self._permit.lane,
             attempt=care.attempts,
             status=self.status,
             request_id=reply.request_id if reply else None,
             code=None if reply else "interrupted",
             message=None if reply else "broken off",
-            then=then,
-            wait_s=None,
+            outcome=outcome,
+            retry_delay_s=None,
         )
 
     def ended_in(self, care: JobState, at: float, error: RequestError, decision: Decision) -> AttemptFinished:
         return AttemptFinished(
             at=at,
             custom_id=care.job.custom_id,
+            line=care.job.line,
+            model=care.job.model,
+            endpoint=self._endpoint,
+            limit_group=self._permit.lane,
             attempt=care.attempts,
             status=error.status if isinstance(error, StatusError) else self.status,
             request_id=error.request_id,
             code=error.code,
             message=str(error),
-            then=_then(decision),
-            wait_s=decision.after_s if isinstance(decision, Retry) else None,
+            outcome=_outcome(decision),
+            retry_delay_s=decision.after_s if isinstance(decision, Retry) else None,
         )
 
     def timing(self, read_at: float, now: float, wall_s: float) -> Timing | None:
@@ -154,9 +179,9 @@ def _second(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _then(decision: Decision) -> AttemptOutcome:
+def _outcome(decision: Decision) -> AttemptOutcome:
     if isinstance(decision, Retry):
         return "replace" if decision.replaces else "retry"
     if isinstance(decision, Park):
-        return "doubt"
+        return "park"
     return "fail" if isinstance(decision, FailJob) else "stop"

@@ -12,7 +12,7 @@ from typing import Any
 
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, OutputError
-from processor.core.events import JobSkipped, Stopping
+from processor.core.events import JobSkipped, SkipReason, Stopping
 from processor.core.models import Job, Result
 from processor.health.canary import Canary
 from processor.health.endpoint_health import EndpointHealth
@@ -47,7 +47,9 @@ class Scheduler:
         self._tasks = asyncio.TaskGroup()
         self._phases = JobRegistry()
         self._scout = Canary()
-        self._provider = EndpointHealth(terms.policy, rooms.listen, max_outage_s=terms.max_outage_s)
+        self._provider = EndpointHealth(
+            terms.policy, rooms.listen, endpoint=rooms.target.address, max_outage_s=terms.max_outage_s
+        )
         self._worker = Worker(
             rooms,
             self._phases,
@@ -79,7 +81,7 @@ class Scheduler:
             return
         self._ended = Outcome(exit_code=exit_code, why=why)
         grace_s = self._terms.grace_s if grace_s is None else grace_s
-        self._rooms.listen(Stopping(at=self._loop.time(), why=why, grace_s=grace_s))
+        self._rooms.listen(Stopping(at=self._loop.time(), reason=why, grace_s=grace_s))
         self._phases.close()
         if self._feeder:
             # At whatever it waits for, even a row: that one is on its way to the disk already.
@@ -165,9 +167,9 @@ class Scheduler:
         self._jobs += passed.jobs
         self._failed_before += passed.refused
         if done := passed.jobs - passed.refused:
-            self._rooms.listen(JobSkipped(custom_id=None, why="done", count=done))
+            self._rooms.listen(JobSkipped(reason="done", count=done))
         if passed.refused:
-            self._rooms.listen(JobSkipped(custom_id=None, why="own_fault", count=passed.refused))
+            self._rooms.listen(JobSkipped(reason="failed_permanently", count=passed.refused))
 
     async def _meet(self, draft: ParsedJob) -> Job | None:
         """The job, if there is something to do about it."""
@@ -177,15 +179,18 @@ class Scheduler:
             case JobStatus.DUPLICATE:
                 await self._worker.give_up(self._no_job(_duplicate(draft, custom_id)))
             case JobStatus.DONE:
-                self._rooms.listen(JobSkipped(custom_id=custom_id, why="done"))
+                self._emit_skipped(draft, custom_id, "done")
             case JobStatus.CHANGED if not terms.resend_changed:
-                self._rooms.listen(JobSkipped(custom_id=custom_id, why="changed"))
+                self._emit_skipped(draft, custom_id, "changed")
             case JobStatus.OWN_FAULT if not terms.retry_failed:
                 self._failed_before += 1
-                self._rooms.listen(JobSkipped(custom_id=custom_id, why="own_fault"))
+                self._emit_skipped(draft, custom_id, "failed_permanently")
             case _:
                 return draft.named(custom_id)
         return None
+
+    def _emit_skipped(self, draft: ParsedJob, custom_id: str, reason: SkipReason) -> None:
+        self._rooms.listen(JobSkipped(reason=reason, custom_id=custom_id, line=draft.line, model=draft.model))
 
     def _load(self, model: str) -> None:
         """Have the model's encoding loaded beside the first requests."""

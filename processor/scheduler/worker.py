@@ -44,6 +44,7 @@ class Worker:
         self._response_started = response_started
         self._waits_in_doubt = waits_in_doubt
         self._loop = asyncio.get_running_loop()
+        self._endpoint = rooms.target.address
         self._probe_turn = asyncio.Lock()
         self.failures = 0
         self.has_sent = False
@@ -57,17 +58,17 @@ class Worker:
                 return decision
             if isinstance(decision, Result):
                 await self._while_in_doubt(care)
-                await self.give_up(decision, late=job)
+                await self.give_up(decision, care, is_late=True)
                 return None
             care.again = True
             with self._phases.waiting(care):
                 await asyncio.sleep(decision.after_s)
         return None
 
-    async def give_up(self, result: Result, *, late: Job | None = None) -> None:
-        """Write a failed row. ``late``: the job, where others may have been echoed since it was."""
+    async def give_up(self, result: Result, care: JobState | None = None, *, is_late: bool = False) -> None:
+        """Writes a failed row. ``care`` is None for an invalid line. ``is_late``: others may have been echoed since."""
         self.failures += 1
-        await self._write(result, late)
+        await self._write(result, care, is_late=is_late)
 
     def _prepare(self, job: Job) -> JobState:
         counter = self._rooms.counter
@@ -118,7 +119,7 @@ class Worker:
                 permit = await self._rooms.gate.admit(care.size, retry=care.again)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), own_fault=True)
-            await self.give_up(self._failure(care, failure, error, None))
+            await self.give_up(self._failure(care, failure, error, None), care)
             return None
         try:
             if (self._provider.is_down and not probes) or self._provider.doubt.covers(care.job):
@@ -135,10 +136,15 @@ class Worker:
             echo.begin(job)
         rooms.sink.intend(job.custom_id, care.attempts + 1)
         attempt = Attempt(
-            permit, self._response_started, partial(self._provider.began, care), echo.tell if echo else None
+            permit,
+            self._endpoint,
+            self._response_started,
+            partial(self._provider.began, care),
+            echo.tell if echo else None,
         )
         self.has_sent = True
         care.streaming_since = self._loop.time()
+        care.limit_group = permit.lane
         self._provider.asking(care)
         rooms.listen(attempt.started(care))
         try:
@@ -150,7 +156,7 @@ class Worker:
         except asyncio.CancelledError:
             if attempt.sent_at is None:
                 rooms.sink.rest(job.custom_id, care.attempts)
-            rooms.listen(attempt.ended(care, self._loop.time(), then="stop"))
+            rooms.listen(attempt.ended(care, self._loop.time(), outcome="stop"))
             raise
         care.attempts += 1
         await self._replied(care, permit, attempt, reply)
@@ -161,7 +167,7 @@ class Worker:
         now = self._loop.time()
         timing = attempt.timing(care.read_at, now, self._rooms.wall())
         self._provider.replied(care, now)
-        self._rooms.listen(attempt.ended(care, now, reply=reply, then="done"))
+        self._rooms.listen(attempt.ended(care, now, reply=reply, outcome="success"))
         prompt, completion = await self._count(care, reply)
         reported = Usage.reported(reply.body)
         result = result_builder.replied(
@@ -175,7 +181,7 @@ class Worker:
             simulated=self._simulated,
         )
         permit.settle(reported or result.usage, now)
-        await self._write(result)
+        await self._write(result, care)
 
     async def _count(self, care: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
         counter, job = self._rooms.counter, care.job
@@ -196,7 +202,7 @@ class Worker:
         result = self._failure(care, decision.failure, error, attempt)
         if isinstance(decision, Park):
             return result
-        await self.give_up(result)
+        await self.give_up(result, care)
         return None
 
     # ------------------------------------------------------------ its row
@@ -207,11 +213,18 @@ class Worker:
             care.job, failure, error, attempts=care.attempts, timing=timing, simulated=self._simulated
         )
 
-    async def _write(self, result: Result, late: Job | None = None) -> None:
+    async def _write(self, result: Result, care: JobState | None, *, is_late: bool = False) -> None:
         echo = self._rooms.echo
         await self._rooms.sink.append(result)
-        self._rooms.listen(JobFinished(at=self._loop.time(), result=result))
-        if echo and late:
-            echo.begin(late)
+        self._rooms.listen(self._finished_event(result, care))
+        if echo and care and is_late:
+            echo.begin(care.job)
         if echo:
             echo.end(result)
+
+    def _finished_event(self, result: Result, care: JobState | None) -> JobFinished:
+        at = self._loop.time()
+        if care is None:
+            return JobFinished(at=at, result=result)
+        endpoint = self._endpoint if care.limit_group is not None else None
+        return JobFinished(at=at, result=result, model=care.job.model, endpoint=endpoint, limit_group=care.limit_group)

@@ -16,6 +16,7 @@ from processor.core.events import (
     LimitsChanged,
     RunEvent,
     RunStarted,
+    SkipReason,
     Stopping,
 )
 from processor.core.models import Failure, Result
@@ -49,7 +50,7 @@ class RunStats:
         self.failed: dict[str, FailureCount] = {}
         self.own_fault = 0
         """Of the failed ones, those the provider refused for themselves: sending them again is pointless."""
-        self.skipped: Counter[str] = Counter()
+        self.skipped: Counter[SkipReason] = Counter()
         self.changed: list[str] = []
         """The first of the jobs that were edited since they were answered."""
         self.attempts = 0
@@ -95,7 +96,7 @@ class RunStats:
     @property
     def failures(self) -> int:
         """Jobs without a reply whose failure stands, from this run or, where it was their own fault, an earlier one."""
-        return sum(failed.count for failed in self.failed.values()) + self.skipped["own_fault"]
+        return sum(failed.count for failed in self.failed.values()) + self.skipped["failed_permanently"]
 
     @property
     def unsettled(self) -> int | None:
@@ -118,8 +119,8 @@ class RunStats:
         self._done_at_start = event.done
 
     def _job_skipped(self, event: JobSkipped) -> None:
-        self.skipped[event.why] += event.count
-        if event.why == "changed" and event.custom_id is not None and len(self.changed) < MOST_CHANGED_NAMED:
+        self.skipped[event.reason] += event.count
+        if event.reason == "changed" and event.custom_id is not None and len(self.changed) < MOST_CHANGED_NAMED:
             self.changed.append(event.custom_id[:EXAMPLE_CHARS])
 
     def _attempt_started(self, event: AttemptStarted) -> None:
@@ -133,7 +134,7 @@ class RunStats:
         self.in_flight -= 1
         if event.code is None:
             return
-        if event.then in ("retry", "replace"):
+        if event.outcome in ("retry", "replace"):
             self.retried[bounded_label(event.code, self.retried)] += 1
         refused = event.status is not None and event.status >= 400
         if not refused and event.code != "connect_failed":
@@ -162,4 +163,4 @@ class RunStats:
 
     def _stopping(self, event: Stopping) -> None:
         self.last_at = event.at
-        self.stopping = event.why
+        self.stopping = event.reason

@@ -30,12 +30,12 @@ class Throughput:
         self._finished.add(at)
 
     def limits_known(self, event: LimitsChanged) -> None:
-        if event.lane in self.limits or len(self.limits) < MAX_LABELS:
-            self.limits[event.lane] = event
+        if event.limit_group in self.limits or len(self.limits) < MAX_LABELS:
+            self.limits[event.limit_group] = event
 
     def bound_by(self, event: BottleneckChanged) -> None:
         self._bound_s = self._bound_until(event.at)
-        self.bound = event.bound
+        self.bound = event.bottleneck
         self._bound_since = event.at
 
     # ---------------------------------------------------------------- what is asked of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol, TextIO
 
-from processor.core.events import Notice, RunEvent, Stopping
+from processor.core.events import Notice, OutageEnded, OutageStarted, RunEvent, Stopping
 from processor.stats.run_stats import RunStats
 from processor.terminal import console, status_line
 from processor.terminal.formatting import one_line, plural
@@ -64,10 +64,8 @@ class Progress:
     def __call__(self, event: RunEvent) -> None:
         if self._mode == "nothing":
             return
-        if isinstance(event, Notice):
-            self._display.say(one_line(event.text, limit=1000), "warning")
-        elif isinstance(event, Stopping):
-            self._display.say(_stopping(event, self._tally.in_flight), "warning")
+        if (text := _message(event, self._tally.in_flight)) is not None:
+            self._display.say(text, "warning")
 
     def say(self, text: str) -> None:
         """An answer to somebody who asked: shown in any mode, above what is redrawn."""
@@ -100,8 +98,22 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
     return "live" if console.is_terminal(console.stderr(stream)) else "lines"
 
 
+def _message(event: RunEvent, in_flight: int) -> str | None:
+    """The line that the event is worth; None for most."""
+    match event:
+        case Notice():
+            return one_line(event.text, limit=1000)
+        case OutageStarted():
+            return one_line(f"the provider is down: {event.message}; probing until it is back", limit=1000)
+        case OutageEnded():
+            return "the provider is back"
+        case Stopping():
+            return _stopping(event, in_flight)
+    return None
+
+
 def _stopping(event: Stopping, in_flight: int) -> str:
-    why = f"stopping: {one_line(event.why, limit=1000)}"
+    why = f"stopping: {one_line(event.reason, limit=1000)}"
     if not in_flight or not event.grace_s:
         return why
     return f"{why}; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from processor.core.events import SkipReason
 from processor.core.models import JSON
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import Replies, Tokens
@@ -16,6 +17,10 @@ from processor.terminal.status_line import BOUND_WORDS
 
 NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
 """Failures that stand until the job is changed. A line that is no job is looked at anew by every run."""
+
+
+SKIPPED_KEYS: dict[SkipReason, str] = {"done": "done", "changed": "changed", "failed_permanently": "own_fault"}
+"""Keys of the JSON summary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def summary_json(tally: RunStats, closing: SummaryContext) -> JSON:
             for code, failed in tally.failed.items()
         },
         "unsettled": tally.unsettled,
-        "skipped": dict(tally.skipped),
+        "skipped": {SKIPPED_KEYS[reason]: count for reason, count in tally.skipped.items()},
         "changed_examples": tally.changed,
         "stopped": tally.stopping,
         "elapsed_s": tally.elapsed_s(tally.last_at),
@@ -108,8 +113,8 @@ def _failed(tally: RunStats) -> Iterator[LabelRow]:
         first = f"e.g. {one_line(failed.example, limit=60)}" if failed.count > 1 else one_line(failed.example, limit=60)
         yield LabelRow(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message)}", "bad")
         label = ""
-    if tally.skipped["own_fault"]:
-        jobs = plural(tally.skipped["own_fault"], "job")
+    if tally.skipped["failed_permanently"]:
+        jobs = plural(tally.skipped["failed_permanently"], "job")
         yield LabelRow(label, f"{jobs} before, by their own fault: not sent again", "bad")
 
 
@@ -184,11 +189,11 @@ def _go_on(tally: RunStats, closing: SummaryContext) -> Iterator[LabelRow]:
     """The same command again, where that would do something."""
     if closing.command is None:
         return
-    own_fault = tally.own_fault + tally.skipped["own_fault"]
+    own_fault = tally.own_fault + tally.skipped["failed_permanently"]
     if tally.unsettled or tally.stopping or tally.failures > own_fault:
         yield LabelRow("to go on", closing.command, "command")
     elif own_fault:
-        only_if_asked = tally.skipped["own_fault"] or not NEEDS_RETRY_FLAG.isdisjoint(tally.failed)
+        only_if_asked = tally.skipped["failed_permanently"] or not NEEDS_RETRY_FLAG.isdisjoint(tally.failed)
         flag = " --retry-failed" if only_if_asked and "--retry-failed" not in closing.command else ""
         yield LabelRow("once fixed", closing.command + flag, "command")
 

@@ -316,8 +316,8 @@ def test_the_summary_can_be_had_as_json_and_the_attempts_as_a_log(shell: Shell, 
     assert (summary["jobs"], summary["done"], summary["attempts"], summary["failed"]) == (3, 3, 3, {})
     assert summary["results"] == "r.jsonl"
     log = shell.rows("log.jsonl")
-    assert [entry["event"] for entry in log].count("sent") == 3
-    assert [entry["event"] for entry in log].count("done") == 3
+    assert [entry["event"] for entry in log].count("attempt_started") == 3
+    assert [entry.get("outcome") for entry in log].count("success") == 3
     assert {entry["custom_id"] for entry in log if "custom_id" in entry} == {"job-0", "job-1", "job-2"}
     assert all(datetime.fromisoformat(entry["time"]).tzinfo for entry in log)
 

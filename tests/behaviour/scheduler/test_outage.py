@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from processor.core.events import BottleneckChanged, Notice
+from processor.core.events import BottleneckChanged, OutageEnded, OutageStarted
 from processor.health.outage_detector import MAX_PROBE_INTERVAL_S
 from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
@@ -39,19 +39,18 @@ def test_an_hour_without_the_provider_costs_no_job_anything(how: OutageKind) -> 
 @pytest.mark.parametrize("how", WAYS)
 def test_it_is_noticed_said_once_and_over_when_it_is_over(how: OutageKind) -> None:
     ran = night(how).run(JOBS)
-    begun, over = (event for event in ran.said(Notice))
-    assert begun.text.startswith("the provider is down: ")
+    (begun,), (over,) = ran.said(OutageStarted), ran.said(OutageEnded)
+    assert begun.message
     assert DOWN_S < begun.at < DOWN_S + 120
-    assert over.text == "the provider is back"
     assert UP_S < over.at < UP_S + MAX_PROBE_INTERVAL_S + 10
-    bounds = [event.bound for event in ran.said(BottleneckChanged) if DOWN_S + 120 < event.at < UP_S]
+    bounds = [event.bottleneck for event in ran.said(BottleneckChanged) if DOWN_S + 120 < event.at < UP_S]
     assert set(bounds) <= {"outage"}
 
 
 @pytest.mark.parametrize("how", ["500", "503", "429"])
 def test_meanwhile_one_request_at_a_time_asks_ever_more_rarely(how: OutageKind) -> None:
     ran = night(how).run(JOBS)
-    (begun, _) = ran.said(Notice)
+    (begun,) = ran.said(OutageStarted)
     probes = [at for at, _, _ in ran.sent if begun.at + 5 < at < UP_S]
     gaps = [later - earlier for earlier, later in pairwise(probes)]
     assert 20 < len(probes) < 60
@@ -62,7 +61,7 @@ def test_meanwhile_one_request_at_a_time_asks_ever_more_rarely(how: OutageKind) 
 @pytest.mark.parametrize("how", WAYS)
 def test_afterwards_it_goes_on_at_full_width(how: OutageKind) -> None:
     ran = night(how).run(JOBS)
-    (_, over) = ran.said(Notice)
+    (over,) = ran.said(OutageEnded)
     assert sum(over.at < at < over.at + 5 for at, _, _ in ran.sent) >= 8
 
 
@@ -82,14 +81,14 @@ def test_an_outage_that_is_too_long_ends_the_run_and_the_next_one_goes_on(how: O
 def test_failures_of_the_ordinary_kind_are_no_outage() -> None:
     world = World(replace(PACED, faults=Faults({"error_500": 0.2, "cut": 0.1, "burst_429": 0.02})))
     ran = world.run(JOBS)
-    assert ran.said(Notice) == []
+    assert ran.said(OutageStarted) == []
 
 
 def test_one_job_that_always_fails_is_no_outage() -> None:
     world = World(replace(PACED, faults=Faults({"error_500": 1.0})))
     ran = world.run([ask(1)], terms=RunOptions())
     assert ran.exit_code == 1
-    assert ran.said(Notice) == []
+    assert ran.said(OutageStarted) == []
     assert len(world.failures()) == 1
 
 
@@ -108,14 +107,15 @@ LONG = replace(QUICK, first_token_s=1.0, speed_tps=1.0, reply_tokens=(40, 60), g
 def test_long_replies_under_way_are_a_sign_of_life_among_many_quick_failures() -> None:
     world = World(replace(LONG, faults=Faults({"error_500": 0.3})))
     ran = world.run(JOBS, concurrency=64)
-    assert ran.said(Notice) == []
+    assert ran.said(OutageStarted) == []
 
 
 @pytest.mark.parametrize("how", WAYS)
 def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: OutageKind) -> None:
     world = World(replace(LONG, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
     ran = world.run(JOBS, concurrency=64)
-    assert [event.text[:20] for event in ran.said(Notice)] == ["the provider is down", "the provider is back"]
+    (begun,), (over,) = ran.said(OutageStarted), ran.said(OutageEnded)
+    assert begun.at < over.at
     assert ran.exit_code == 0
 
 

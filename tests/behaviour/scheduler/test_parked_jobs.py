@@ -153,7 +153,7 @@ def test_what_waits_in_doubt_is_not_under_way() -> None:
     world = World(KNOWS_M)
     ran = world.run(wrong(*range(10)))
     (ended,) = ran.said(AttemptFinished)
-    assert (ended.then, ended.wait_s) == ("doubt", None)
+    assert (ended.outcome, ended.retry_delay_s) == ("park", None)
     assert not ran.left_in_flight
     assert world.run(right(10)).maybe_billed == 0
 

@@ -175,7 +175,7 @@ def test_what_the_run_is_bound_by_is_told() -> None:
         await asyncio.sleep(0)
         return events
 
-    told = [event.bound for event in run(main()) if isinstance(event, BottleneckChanged)]
+    told = [event.bottleneck for event in run(main()) if isinstance(event, BottleneckChanged)]
     assert [bound for bound in dict.fromkeys(told) if bound != "input"] == [
         "requests",
         "in_flight",

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from processor.core.events import (
     AttemptFinished,
-    AttemptStarted,
     BottleneckChanged,
     JobFinished,
     JobSkipped,
     LimitsChanged,
     Notice,
     RunStarted,
+    SkipReason,
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result, Timing, Usage
@@ -23,38 +23,9 @@ from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import MAX_LABELS, finish_reasons
 from processor.stats.rolling_window import RollingWindow
 from processor.stats.run_stats import RunStats
+from tests.support.run_events import attempt_failed, attempt_started, attempt_succeeded
 
-
-def sent(at: float, tokens: int = 100) -> AttemptStarted:
-    return AttemptStarted(at=at, custom_id="r-1", attempt=1, tokens=tokens, waited_s=0.0)
-
-
-def broke(code: str, status: int | None = None, then: Any = "retry") -> AttemptFinished:
-    return AttemptFinished(
-        at=1.0,
-        custom_id="r-1",
-        attempt=1,
-        status=status,
-        request_id=None,
-        code=code,
-        message=None,
-        then=then,
-        wait_s=None,
-    )
-
-
-def answered(at: float = 1.0) -> AttemptFinished:
-    return AttemptFinished(
-        at=at,
-        custom_id="r-1",
-        attempt=1,
-        status=200,
-        request_id=None,
-        code=None,
-        message=None,
-        then="done",
-        wait_s=None,
-    )
+SKIPPED: tuple[SkipReason, ...] = ("changed", "failed_permanently")
 
 
 def replied(body: dict[str, Any], at: float = 1.0, **more: Any) -> JobFinished:
@@ -77,8 +48,8 @@ def told(*events: Any) -> RunStats:
 def test_jobs_are_done_now_done_before_failed_or_still_to_do() -> None:
     tally = told(
         RunStarted(at=0.0, jobs=10, done=2),
-        JobSkipped(custom_id=None, why="done", count=2),
-        *(JobSkipped(custom_id="r", why=why) for why in ("changed", "own_fault")),
+        JobSkipped(reason="done", count=2),
+        *(JobSkipped(custom_id="r", reason=reason) for reason in SKIPPED),
         replied({}),
         failed("timeout"),
     )
@@ -96,13 +67,16 @@ def test_without_a_known_number_of_jobs_nobody_knows_what_is_left() -> None:
 
 
 def test_attempts_are_in_flight_until_they_end() -> None:
-    tally = told(sent(0.0), sent(0.0), answered())
+    tally = told(attempt_started(0.0), attempt_started(0.0), attempt_succeeded(1.0))
     assert (tally.attempts, tally.in_flight) == (2, 1)
 
 
 def test_attempts_tried_again_are_counted_by_why() -> None:
     tally = told(
-        broke("rate_limited", 429), broke("timeout"), broke("timeout", then="replace"), broke("x", then="fail")
+        attempt_failed("rate_limited", status=429),
+        attempt_failed("timeout"),
+        attempt_failed("timeout", outcome="replace"),
+        attempt_failed("x", outcome="fail"),
     )
     assert tally.retried == {"rate_limited": 1, "timeout": 2}
 
@@ -110,13 +84,13 @@ def test_attempts_tried_again_are_counted_by_why() -> None:
 @pytest.mark.parametrize(
     ("attempt", "maybe"),
     [
-        (broke("stream_truncated", 200), 1),
-        (broke("connection_lost", None), 1),
-        (broke("timeout", None, "fail"), 1),
-        (broke("connect_failed", None), 0),
-        (broke("rate_limited", 429), 0),
-        (broke("server_error", 500), 0),
-        (answered(), 0),
+        (attempt_failed("stream_truncated", status=200), 1),
+        (attempt_failed("connection_lost", status=None), 1),
+        (attempt_failed("timeout", status=None, outcome="fail"), 1),
+        (attempt_failed("connect_failed", status=None), 0),
+        (attempt_failed("rate_limited", status=429), 0),
+        (attempt_failed("server_error", status=500), 0),
+        (attempt_succeeded(1.0), 0),
     ],
 )
 def test_an_attempt_that_broke_off_after_it_was_sent_may_have_been_billed(attempt: AttemptFinished, maybe: int) -> None:
@@ -137,9 +111,9 @@ def test_a_line_without_a_name_is_known_by_its_number() -> None:
 def test_memory_does_not_grow_with_what_servers_and_files_say() -> None:
     tally = told(
         *(failed(f"code-{n}", "m" * 10_000, custom_id="i" * 10_000) for n in range(200)),
-        *(broke(f"code-{n}") for n in range(200)),
+        *(attempt_failed(f"code-{n}") for n in range(200)),
         *(replied({"choices": [{"finish_reason": f"because-{n}"}]}) for n in range(200)),
-        *(LimitsChanged(at=0.0, lane=f"m-{n}", rpm=1, tpm=1, source="reported") for n in range(200)),
+        *(LimitsChanged(at=0.0, limit_group=f"m-{n}", rpm=1, tpm=1, source="reported") for n in range(200)),
         failed("code-1"),
     )
     assert len(tally.failed) == len(tally.retried) == len(tally.replies.finish_reasons) == MAX_LABELS + 1
@@ -205,16 +179,16 @@ def test_times_and_costs_are_summed_over_replies() -> None:
 
 
 def test_the_last_minute_is_what_counts_against_the_limits() -> None:
-    tally = told(sent(0.0, 1000), sent(30.0, 10), sent(59.5, 20))
+    tally = told(attempt_started(0.0, tokens=1000), attempt_started(30.0, tokens=10), attempt_started(59.5, tokens=20))
     assert (tally.pace.requests_last_minute(59.9), tally.pace.tokens_last_minute(59.9)) == (3, 1030)
     assert (tally.pace.requests_last_minute(61.0), tally.pace.tokens_last_minute(61.0)) == (2, 30)
 
 
 def test_limits_of_several_lanes_add_up_where_all_are_known() -> None:
-    tally = told(LimitsChanged(at=0.0, lane="a", rpm=500, tpm=None, source="configured"))
+    tally = told(LimitsChanged(at=0.0, limit_group="a", rpm=500, tpm=None, source="configured"))
     assert (tally.pace.rpm, tally.pace.tpm) == (500, None)
-    tally(LimitsChanged(at=1.0, lane="b", rpm=100, tpm=9000, source="reported"))
-    tally(LimitsChanged(at=2.0, lane="a", rpm=300, tpm=None, source="reported"))
+    tally(LimitsChanged(at=1.0, limit_group="b", rpm=100, tpm=9000, source="reported"))
+    tally(LimitsChanged(at=2.0, limit_group="a", rpm=300, tpm=None, source="reported"))
     assert (tally.pace.rpm, tally.pace.tpm) == (400, None)
     assert RunStats().pace.rpm is None
 
@@ -228,8 +202,8 @@ def test_what_is_left_is_foretold_from_the_recent_pace() -> None:
 
 
 def test_after_a_burst_the_limit_tells_how_long_the_rest_will_take() -> None:
-    limits = LimitsChanged(at=0.0, lane="", rpm=60, tpm=None, source="reported")
-    burst = [step for n in range(60) for step in (sent(n / 20), replied({}, at=n / 20))]
+    limits = LimitsChanged(at=0.0, limit_group="", rpm=60, tpm=None, source="reported")
+    burst = [step for n in range(60) for step in (attempt_started(n / 20), replied({}, at=n / 20))]
     tally = told(RunStarted(at=0.0, jobs=400, done=0), limits, *burst)
     assert tally.eta_s(5.0) == pytest.approx(340.0)
 
@@ -243,19 +217,19 @@ def test_a_change_of_pace_is_followed() -> None:
 
 def test_shares_of_time_go_to_what_the_run_waited_for() -> None:
     tally = told(
-        BottleneckChanged(at=10.0, bound="in_flight"),
-        BottleneckChanged(at=12.0, bound="tokens"),
-        BottleneckChanged(at=19.0, bound=None),
+        BottleneckChanged(at=10.0, bottleneck="in_flight"),
+        BottleneckChanged(at=12.0, bottleneck="tokens"),
+        BottleneckChanged(at=19.0, bottleneck=None),
     )
     assert tally.pace.bound_shares(20.0) == [("tokens", 0.7), ("in_flight", 0.2), (None, 0.1)]
-    tally(BottleneckChanged(at=20.0, bound="in_flight"))
+    tally(BottleneckChanged(at=20.0, bottleneck="in_flight"))
     assert tally.pace.bound_shares(30.0) == [("in_flight", 0.6), ("tokens", 0.35), (None, 0.05)]
     assert RunStats().pace.bound_shares(20.0) == []
-    assert told(BottleneckChanged(at=10.0, bound="input")).pace.bound_shares(10.0) == []
+    assert told(BottleneckChanged(at=10.0, bottleneck="input")).pace.bound_shares(10.0) == []
 
 
 def test_why_the_run_stops_is_kept_and_notices_are_not() -> None:
-    tally = told(Notice(at=0.0, text="an outage"), Stopping(at=5.0, why="quota"))
+    tally = told(Notice(at=0.0, text="an outage"), Stopping(at=5.0, reason="quota"))
     assert (tally.stopping, tally.last_at) == ("quota", 5.0)
 
 

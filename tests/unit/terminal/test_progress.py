@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from processor.core.events import (
-    AttemptFinished,
-    AttemptStarted,
     BottleneckChanged,
     Delta,
     FirstToken,
@@ -33,6 +31,7 @@ from processor.terminal.echo import Echo
 from processor.terminal.echo import said as said_in
 from processor.terminal.progress import Mode, Progress, mode
 from processor.terminal.status_line import Detail, fit
+from tests.support.run_events import attempt_started, attempt_succeeded
 
 
 class Terminal(io.StringIO):
@@ -57,28 +56,14 @@ def a_run(at: float = 0.0) -> list[RunEvent]:
     reply = Reply(status_code=200, request_id=None, body={})
     done = Result(fingerprint="f", custom_id="r", line=1, reply=reply, usage=usage)
     failed = Result(fingerprint="f", custom_id="r", line=1, failure=Failure(code="timeout", message="slow"))
-    sent: dict[str, Any] = {"custom_id": "r", "attempt": 1, "tokens": 400, "waited_s": 0.0}
     return [
         RunStarted(at=at, jobs=2000, done=0),
-        LimitsChanged(at=at, lane="", rpm=500, tpm=200_000, source="configured"),
+        LimitsChanged(at=at, limit_group="", rpm=500, tpm=200_000, source="configured"),
         *(JobFinished(at=at + n / 10, result=done) for n in range(999)),
         JobFinished(at=at + 99.9, result=failed),
-        *(AttemptStarted(at=at + 95.0, **sent) for _ in range(487)),
-        *(
-            AttemptFinished(
-                at=at + 99.9,
-                custom_id="r",
-                attempt=1,
-                status=200,
-                request_id=None,
-                code=None,
-                message=None,
-                then="done",
-                wait_s=None,
-            )
-            for _ in range(423)
-        ),
-        BottleneckChanged(at=at + 99.9, bound="tokens"),
+        *(attempt_started(at + 95.0, tokens=400) for _ in range(487)),
+        *(attempt_succeeded(at + 99.9) for _ in range(423)),
+        BottleneckChanged(at=at + 99.9, bottleneck="tokens"),
     ]
 
 
@@ -120,15 +105,17 @@ def test_what_should_be_read_once_is_said_at_once() -> None:
 
 
 def test_a_stop_says_why_and_what_is_still_in_flight() -> None:
-    text = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, why="interrupted"))
+    text = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, reason="interrupted"))
     assert text == "stopping: interrupted; 64 requests in flight may still finish, Ctrl-C breaks them off\n"
-    assert watched("notices", io.StringIO(), 1.0, Stopping(at=0.0, why="quota")) == "stopping: quota\n"
-    at_once = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, why="no room", grace_s=0.0))
+    assert watched("notices", io.StringIO(), 1.0, Stopping(at=0.0, reason="quota")) == "stopping: quota\n"
+    at_once = watched("notices", io.StringIO(), 100.0, *a_run(), Stopping(at=100.0, reason="no room", grace_s=0.0))
     assert at_once.endswith("stopping: no room\n"), "nothing is said of finishing"
 
 
 def test_quiet_is_quiet() -> None:
-    assert watched("nothing", io.StringIO(), 100.0, *a_run(), Stopping(at=1.0, why="x"), Notice(at=1.0, text="x")) == ""
+    assert (
+        watched("nothing", io.StringIO(), 100.0, *a_run(), Stopping(at=1.0, reason="x"), Notice(at=1.0, text="x")) == ""
+    )
 
 
 def test_nothing_is_drawn_once_the_run_is_over() -> None:
@@ -216,10 +203,13 @@ OUTAGE = Detail("outage", "bound by", "warning", 10)
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([BottleneckChanged(at=0.0, bound="outage")], OUTAGE),
-        ([BottleneckChanged(at=0.0, bound="outage"), BottleneckChanged(at=0.0, bound=None)], None),
-        ([BottleneckChanged(at=0.0, bound="in_flight")], Detail("in flight", "bound by", "", 5)),
-        ([BottleneckChanged(at=0.0, bound="outage"), Stopping(at=1.0, why="x")], Detail("stopping", "", "warning", 10)),
+        ([BottleneckChanged(at=0.0, bottleneck="outage")], OUTAGE),
+        ([BottleneckChanged(at=0.0, bottleneck="outage"), BottleneckChanged(at=0.0, bottleneck=None)], None),
+        ([BottleneckChanged(at=0.0, bottleneck="in_flight")], Detail("in flight", "bound by", "", 5)),
+        (
+            [BottleneckChanged(at=0.0, bottleneck="outage"), Stopping(at=1.0, reason="x")],
+            Detail("stopping", "", "warning", 10),
+        ),
     ],
 )
 def test_what_holds_the_run_back_stands_last(events: list[RunEvent], expected: Detail | None) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from processor.core.events import (
-    AttemptFinished,
-    AttemptStarted,
     BottleneckChanged,
     JobFinished,
     JobSkipped,
     RunEvent,
     RunStarted,
+    SkipReason,
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result, Timing, Usage
@@ -24,6 +23,7 @@ from processor.terminal import console, label_table, startup_banner, status_line
 from processor.terminal.label_table import LabelRow
 from processor.terminal.startup_banner import Banner
 from processor.terminal.summary import SummaryContext
+from tests.support.run_events import attempt_failed, attempt_started, attempt_succeeded
 
 
 class Terminal(io.StringIO):
@@ -108,14 +108,9 @@ def tally(*events: RunEvent, jobs: int | None = 3, done: int = 0) -> RunStats:
 
 
 def attempt(at: float, code: str | None = None, status: int | None = 200) -> list[RunEvent]:
-    then: Any = "retry" if code else "done"
-    common: dict[str, Any] = {"custom_id": "r-1", "attempt": 1}
-    return [
-        AttemptStarted(at=at, tokens=100, waited_s=0.0, **common),
-        AttemptFinished(
-            at=at + 1, status=status, request_id=None, code=code, message=None, then=then, wait_s=None, **common
-        ),
-    ]
+    if code is None:
+        return [attempt_started(at), attempt_succeeded(at + 1, status=status)]
+    return [attempt_started(at), attempt_failed(code, at=at + 1, status=status)]
 
 
 def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | None = None, **more: Any) -> RunEvent:
@@ -146,7 +141,7 @@ def said(tally: RunStats, closing: SummaryContext = CLOSING) -> str:
 
 def test_a_run_without_trouble_ends_in_a_few_lines() -> None:
     events = [*attempt(0.0), reply(1.0), *attempt(1.0), reply(42.0, reported=(1002, 500)), *attempt(41.0), reply(42.0)]
-    assert said(tally(BottleneckChanged(at=0.0, bound="requests"), *events)) == (
+    assert said(tally(BottleneckChanged(at=0.0, bottleneck="requests"), *events)) == (
         "\n"
         "done         3 of 3 jobs in 42 s\n"
         "attempts     3\n"
@@ -160,7 +155,7 @@ def test_a_run_without_trouble_ends_in_a_few_lines() -> None:
 
 
 def test_the_first_jobs_that_changed_are_named() -> None:
-    changed = [JobSkipped(custom_id=f"r-{number}", why="changed") for number in range(1204)]
+    changed = [JobSkipped(custom_id=f"r-{number}", reason="changed") for number in range(1204)]
     assert (
         "changed  1,204 jobs since the reply came, kept as answered: r-0, r-1, r-2, … (--changed resend asks anew)\n"
     ) in said(tally(*changed, jobs=1204, done=1204))
@@ -168,7 +163,7 @@ def test_the_first_jobs_that_changed_are_named() -> None:
 
 def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
     events = [
-        *(JobSkipped(custom_id="r", why=why) for why in ("done", "changed", "own_fault")),
+        *(JobSkipped(custom_id="r", reason=reason) for reason in get_args(SkipReason)),
         *attempt(0.0, "rate_limited", 429),
         *attempt(1.0, "stream_truncated"),
         *attempt(2.0, "stream_truncated"),
@@ -176,7 +171,7 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
         failure("timeout", "r-7"),
         failure("timeout", "r-8"),
         failure("rejected", "r-9", own_fault=True),
-        Stopping(at=61.0, why="quota used up"),
+        Stopping(at=61.0, reason="quota used up"),
     ]
     closing = SummaryContext(results="results.jsonl", errors="results.errors.jsonl", command=CLOSING.command)
     assert said(tally(*events, jobs=10, done=2), closing) == (
@@ -213,7 +208,7 @@ def test_a_simulated_run_says_that_nobody_was_billed_and_compares_nothing() -> N
 
 
 def test_nothing_to_do_says_so() -> None:
-    assert said(tally(JobSkipped(custom_id="r", why="done"), jobs=1, done=1)) == (
+    assert said(tally(JobSkipped(custom_id="r", reason="done"), jobs=1, done=1)) == (
         "\ndone     1 of 1 job: none in this run, 1 before\nresults  results.jsonl\n"
     )
 
@@ -257,8 +252,8 @@ def test_scripts_get_the_same_as_json() -> None:
         *attempt(0.0, "timeout", None),
         reply(2.0, "length", (1000, 500)),
         failure("timeout", "r-7"),
-        BottleneckChanged(at=0.0, bound=None),
-        JobSkipped(custom_id="r", why="done"),
+        BottleneckChanged(at=0.0, bottleneck=None),
+        JobSkipped(custom_id="r", reason="done"),
     ]
     told = summary.summary_json(tally(*events, jobs=4, done=1), CLOSING)
     assert json.loads(json.dumps(told)) == told
