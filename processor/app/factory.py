@@ -55,12 +55,8 @@ async def transport(plan: Plan, access: EndpointAccess | None) -> AsyncIterator[
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
 
-    waiting = plan.settings.waiting
     settings = TransportSettings(
-        connect_timeout_s=waiting.connect_timeout_s,
-        first_byte_timeout_s=waiting.first_byte_timeout_s,
-        stall_timeout_s=waiting.stall_timeout_s,
-        request_timeout_s=waiting.request_timeout_s,
+        timeouts=plan.settings.waiting,
         max_reply_bytes=plan.settings.max_reply_bytes,
         ca_file=plan.settings.ca_file,
         trust_env=access is not None,

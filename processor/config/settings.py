@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from processor.core.errors import ConfigError, reason
+from processor.core.models import Timeouts
 from processor.input.job_formats import CHAT, ENDPOINTS
 
 T = TypeVar("T")
@@ -42,11 +43,9 @@ class Limits(ModelLimits):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    connect_timeout_s: float = 30.0
-    first_byte_timeout_s: float = 600.0
-    stall_timeout_s: float = 120.0
-    request_timeout_s: float = 3600.0
+class Waiting(Timeouts):
+    """The section ``[waiting]``: the timeouts of one request, and how long the run waits between requests."""
+
     backoff_min_s: float = 1.0
     backoff_max_s: float = 60.0
     max_wait_s: float = 3600.0

@@ -67,6 +67,20 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long a transport waits for the phases of one request."""
+
+    connect_timeout_s: float = 30.0
+    """For a new connection: name lookup, TCP and TLS."""
+    first_byte_timeout_s: float = 600.0
+    """From sending to the first byte of the reply's body: a queue at the server may be long."""
+    stall_timeout_s: float = 120.0
+    """Silence after the first byte. Keep-alive comments count as bytes."""
+    request_timeout_s: float = 3600.0
+    """From sending to the end of the reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:
     """What one request asks of the limits, before any charging rule is applied."""
 

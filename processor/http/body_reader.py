@@ -115,7 +115,7 @@ class BodyReader:
     def take(self, data: bytes) -> None:
         """Empty: it has ended."""
         if data:
-            self._patience.heard()
+            self._patience.on_bytes()
             self._intake.take(data)
         else:
             self._intake.finish()
@@ -145,7 +145,7 @@ class BodyReader:
                 self.take(await content.readany())
         self._reading.end()
         if not content.is_eof() and content.exception() is None:
-            self._patience.within(_END_WITHIN_S)
+            self._patience.cap(_END_WITHIN_S)
             await content.wait_eof()
 
     @property

@@ -87,7 +87,7 @@ class HttpTransport:
             # How many connections there may be is the gate's business.
             connector=Connector(limit=0, limit_per_host=0, ssl=trust, force_close=force_close),
             # All other timeouts are in `patience`.
-            timeout=ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+            timeout=ClientTimeout(total=None, connect=self._settings.timeouts.connect_timeout_s),
             cookie_jar=DummyCookieJar(),
         )
 

@@ -84,7 +84,7 @@ class HttpRequest:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
-        self._patience = Deadlines(settings, pauses.loop, self._give_up)
+        self._patience = Deadlines(settings.timeouts, pauses.loop, self._give_up)
         self._intake: ResponseParser | None = None
         self._reading: ReadBatcher | None = None
         self._taker: BodyReader | None = None
@@ -154,7 +154,7 @@ class HttpRequest:
         self._tell(ResponseStarted(status, headers, self._pauses.loop.time()))
         self._intake = self._open_intake(headers)
         if isinstance(self._intake, ErrorParser):
-            self._patience.within(_ERROR_BODY_WITHIN_S)
+            self._patience.cap(_ERROR_BODY_WITHIN_S)
         self._reading = ReadBatcher(self._route.rhythms[self._job.model], self._pauses, self._connection)
         self._taker = BodyReader(content, self._intake, self._patience, self._reading)
         if isinstance(self._connection, Connection):
@@ -227,8 +227,8 @@ class HttpRequest:
         self._intake = self._taker = None
 
     def _failure(self, error: Exception) -> RequestError:
-        if self._patience.is_over:
-            return self._patience.lost()
+        if self._patience.expired:
+            return self._patience.error()
         if self._intake is not None:
             return inside_response(error, self._route.where)
         return before_response(
@@ -236,5 +236,5 @@ class HttpRequest:
             self._route.where,
             # A connection that closed before anything went out was none to begin with.
             reused=self.reused or self._connection is None,
-            connect_timeout_s=self._settings.connect_timeout_s,
+            connect_timeout_s=self._settings.timeouts.connect_timeout_s,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from random import Random
 
@@ -18,19 +17,10 @@ from processor.core.errors import (
     TransportError,
 )
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
-from processor.core.models import JSON, Job, Reply, Target
+from processor.core.models import JSON, Job, Reply, Target, Timeouts
 from processor.protocols import SseDecoder, accumulator_for, error_from_response, payload, request_id, whole_body
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.response_script import ScriptedResponse
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedTimeouts:
-    """How long the client waits before it gives up."""
-
-    first_byte_s: float = 600.0
-    stall_s: float = 120.0
-    request_s: float = 3600.0
 
 
 class MemoryTransport:
@@ -46,14 +36,14 @@ class MemoryTransport:
         *,
         latency_s: tuple[float, float] = (0.010, 0.060),
         seed: int = 0,
-        patience: SimulatedTimeouts | None = None,
+        timeouts: Timeouts | None = None,
         offset_s: float = 0.0,
         echo: bool = False,
     ) -> None:
         self._provider = provider
         self._latency_s = latency_s
         self._rng = Random(seed)
-        self._patience = patience or SimulatedTimeouts()
+        self._timeouts = timeouts or Timeouts()
         self._offset_s = offset_s
         self._echo = echo
         self._idle = 0
@@ -62,12 +52,12 @@ class MemoryTransport:
     async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
         loop = asyncio.get_running_loop()
         reused = await self._connect(loop)
-        time = _Time(loop, self._patience)
+        time = _Time(loop, self._timeouts)
         tell(Sent(loop.time()))
         await time.wait(self._latency(), inf, Timeout)
         at = loop.time() + self._offset_s
         answer = self._provider.answer("POST", job.path, _headers(target), payload(job), at)
-        await time.wait(answer.start_s + self._latency(), self._patience.first_byte_s, Timeout)
+        await time.wait(answer.start_s + self._latency(), self._timeouts.first_byte_timeout_s, Timeout)
         if answer.status is None:
             raise ConnectionLost("the connection was reset before a response", reused=reused)
         tell(ResponseStarted(answer.status, answer.headers, loop.time()))
@@ -122,35 +112,35 @@ class MemoryTransport:
     async def _read(self, answer: ScriptedResponse, time: _Time, take: Callable[[bytes], None]) -> None:
         """Hand on what arrives, when it does, until the response ends in its way."""
         for step in answer.steps:
-            await time.wait(step.delay_s, self._patience.stall_s, StreamStalled)
+            await time.wait(step.delay_s, self._timeouts.stall_timeout_s, StreamStalled)
             take(step.data)
         if answer.ending == "reset":
             raise StreamTruncated("the connection was reset in the middle of the reply")
         if answer.ending == "stall":
-            await time.wait(inf, self._patience.stall_s, StreamStalled)
+            await time.wait(inf, self._timeouts.stall_timeout_s, StreamStalled)
         self._idle += 1
         self._provider.delivered(answer)
 
 
 class _Time:
-    """Waits on the loop's clock, and fails where patience ends first."""
+    """Waits on the loop's clock, and raises where a timeout ends first."""
 
     __slots__ = ("_ends_at", "now")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: SimulatedTimeouts) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
         self.now = loop.time
-        self._ends_at = loop.time() + patience.request_s
+        self._ends_at = loop.time() + timeouts.request_timeout_s
 
-    async def wait(self, delay_s: float, patience_s: float, late: type[TransportError]) -> None:
+    async def wait(self, delay_s: float, timeout_s: float, late: type[TransportError]) -> None:
         if not delay_s:
             return
         left_s = self._ends_at - self.now()
-        if delay_s <= min(patience_s, left_s):
+        if delay_s <= min(timeout_s, left_s):
             await asyncio.sleep(delay_s)
             return
-        await asyncio.sleep(min(patience_s, left_s))
-        if patience_s <= left_s:
-            raise late(f"nothing came for {patience_s:g} s")
+        await asyncio.sleep(min(timeout_s, left_s))
+        if timeout_s <= left_s:
+            raise late(f"nothing came for {timeout_s:g} s")
         raise Timeout("the reply took too long")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from processor.core.models import Timeouts
 from processor.output.sink import FsyncMode
 from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.retry.backoff import Backoff
@@ -25,7 +26,6 @@ from processor.simulator.fault_injecting_storage import (
     refusal,
 )
 from processor.simulator.faults import FAILURES, QUIRKS, Faults
-from processor.simulator.memory_transport import SimulatedTimeouts
 from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support import nights_audit as audit
@@ -131,7 +131,7 @@ class Night:
             limits=_limits(rng),
             fsync=self.fsync,
             disk=trouble.disk,
-            patience=SimulatedTimeouts(first_byte_s=60.0, stall_s=20.0, request_s=300.0),
+            timeouts=Timeouts(first_byte_timeout_s=60.0, stall_timeout_s=20.0, request_timeout_s=300.0),
             during=self._during(trouble),
             through=gone(*absences),
             max_line_bytes=LONGEST_LINE,

@@ -23,7 +23,7 @@ import processor.input.job_file
 import processor.input.prescan
 from processor.core.errors import ConfigError, OutputError, RequestError
 from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
-from processor.core.models import JSON, Job, Reply, Target
+from processor.core.models import JSON, Job, Reply, Target, Timeouts
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import Defaults, ParsedJob
@@ -34,7 +34,7 @@ from processor.ratelimit.settings import LimitSettings
 from processor.scheduler import Dependencies, RunOptions, Scheduler
 from processor.scheduler.dependencies import ReplyPrinter
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage, FaultPlan, Killed
-from processor.simulator.memory_transport import MemoryTransport, SimulatedTimeouts
+from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.virtual_clock import VirtualLoop, inline
@@ -106,7 +106,7 @@ class World:
         limits: LimitSettings | None = None,
         fsync: FsyncMode = "interval",
         disk: FaultPlan | None = None,
-        patience: SimulatedTimeouts | None = None,
+        timeouts: Timeouts | None = None,
         during: During = lambda run: None,
         through: Callable[[Transport], Transport] = lambda stream: stream,
         model: str | None = None,
@@ -120,7 +120,7 @@ class World:
         ran = Ran(began_at=self.now_s)
         self.runs += 1
         memory = FaultInjectingStorage(self.platter, disk)
-        seam = Seam(through(self._transport(patience)), ran, self.platter)
+        seam = Seam(through(self._transport(timeouts)), ran, self.platter)
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else lines(jobs))
             file.flush()
@@ -155,8 +155,8 @@ class World:
         """Another provider, of the moment."""
         return MemoryTransport(SimulatedProvider(settings))
 
-    def _transport(self, patience: SimulatedTimeouts | None) -> Transport:
-        return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, patience=patience)
+    def _transport(self, timeouts: Timeouts | None) -> Transport:
+        return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, timeouts=timeouts)
 
     def _rooms(
         self,

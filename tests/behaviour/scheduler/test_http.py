@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from processor.core.models import JSON, Target
+from processor.core.models import JSON, Target, Timeouts
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.input.job_file import JobFile
@@ -34,7 +34,9 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
     source = JobFile(str(jobs), Defaults())
     policy = RetryPolicy(backoff=Backoff(min_s=0.01, max_s=0.1))
     try:
-        async with HttpTransport(TransportSettings(first_byte_timeout_s=2.0, stall_timeout_s=0.5)) as stream:
+        async with HttpTransport(
+            TransportSettings(timeouts=Timeouts(first_byte_timeout_s=2.0, stall_timeout_s=0.5))
+        ) as stream:
             rooms = Dependencies(
                 source=aiter(source),
                 source_name=jobs.name,

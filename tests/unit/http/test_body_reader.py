@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import StreamStalled
-from processor.core.models import Job, Reply, Target
+from processor.core.models import Job, Reply, Target, Timeouts
 from processor.http.body import OutgoingBody
 from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.client import HttpTransport
@@ -169,8 +169,8 @@ async def read(
     async with session.post(url, data=OutgoingBody(b"{}", listened_to)) as response:
         connection = response.connection  # None where all of it has come already
         protocol = connection.protocol if connection else None
-        settings = TransportSettings(stall_timeout_s=stall_timeout_s)
-        patience = Deadlines(settings, pauses.loop, lambda: abort(protocol))
+        timeouts = Timeouts(stall_timeout_s=stall_timeout_s)
+        patience = Deadlines(timeouts, pauses.loop, lambda: abort(protocol))
         patience.start(pauses.loop.time())
         reading = ReadBatcher(rhythm, pauses, protocol)
         if begins:
@@ -383,7 +383,7 @@ def test_a_stalled_reply_is_noticed_behind_the_seam() -> None:
         await asyncio.sleep(10)
 
     async def scenario() -> Reply:
-        settings = TransportSettings(stall_timeout_s=0.3)
+        settings = TransportSettings(timeouts=Timeouts(stall_timeout_s=0.3))
         async with serving(stalls) as url, HttpTransport(settings) as transport:
             path = "/v1/chat/completions"
             messages = [{"role": "user", "content": "Hi"}]
@@ -419,7 +419,7 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
             session.get(url) as response,
         ):
             await asyncio.sleep(0.1)
-            patience = Deadlines(TransportSettings(), asyncio.get_running_loop(), lambda: None)
+            patience = Deadlines(Timeouts(), asyncio.get_running_loop(), lambda: None)
             await BodyReader(response.content, intake, patience, ReadBatcher(ReplyTiming(), ReadBatching(), None)).end()
             return sum(map(len, intake._parts))
 
@@ -436,7 +436,7 @@ def ended() -> tuple[BodyReader, UnmeteredStreamReader, Takes]:
     content = StreamReader(connection, 4096, loop=loop)
     content.__class__ = UnmeteredStreamReader
     assert isinstance(content, UnmeteredStreamReader)
-    patience = Deadlines(TransportSettings(), loop, lambda: None)
+    patience = Deadlines(Timeouts(), loop, lambda: None)
     taker = BodyReader(content, takes, patience, ReadBatcher(ReplyTiming(), ReadBatching(), connection))
     content.feed_data(LAST)
     taker.look()

@@ -41,7 +41,7 @@ from processor.core.errors import (
     Timeout,
 )
 from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
-from processor.core.models import Job, Reply, Secret, Target
+from processor.core.models import Job, Reply, Secret, Target, Timeouts
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 
@@ -170,6 +170,12 @@ async def serving(answer: Answer, seen: Seen, tls: ssl.SSLContext | None = None)
         await asyncio.sleep(0)
 
 
+def transport_settings(**settings: Any) -> TransportSettings:
+    """Timeouts and other settings, by name."""
+    timeouts = {name: settings.pop(name) for name in [*settings] if name.endswith("_timeout_s")}
+    return TransportSettings(timeouts=Timeouts(**timeouts), **settings)
+
+
 async def exchange(
     answer: Answer,
     *,
@@ -185,7 +191,7 @@ async def exchange(
     loop = asyncio.get_running_loop()
     async with (
         serving(answer, seen, tls) as port,
-        HttpTransport(TransportSettings(**settings), wall=lambda: 0.0) as transport,
+        HttpTransport(transport_settings(**settings), wall=lambda: 0.0) as transport,
     ):
         where = Target(base_url=base.format(port=port), key=Secret(KEY), **(target or {}))
         for _ in range(times):
@@ -307,7 +313,10 @@ def test_patience_that_ends_when_all_has_come_costs_no_connection() -> None:
                 time.sleep(0.1)
 
         seen = Seen()
-        async with serving(answer, seen) as port, HttpTransport(TransportSettings(stall_timeout_s=0.05)) as transport:
+        async with (
+            serving(answer, seen) as port,
+            HttpTransport(TransportSettings(timeouts=Timeouts(stall_timeout_s=0.05))) as transport,
+        ):
             for _ in range(3):
                 await transport(job_of(), Target(base_url=f"http://127.0.0.1:{port}"), tell)
         return seen.connections
@@ -649,7 +658,7 @@ def test_a_server_that_does_not_read_is_not_waited_for_for_ever() -> None:
         seen = Seen()
         listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         target = Target(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        async with HttpTransport(TransportSettings(first_byte_timeout_s=0.1)) as transport:
+        async with HttpTransport(TransportSettings(timeouts=Timeouts(first_byte_timeout_s=0.1))) as transport:
             with pytest.raises(Timeout):
                 await transport(job_of(prompt="x" * 30_000_000), target, seen.signals.append)
         listener.close()
@@ -916,7 +925,7 @@ def test_stream_options_of_the_jobs_own_are_its_own_fault() -> None:
 
 def fails_at(base_url: str, **settings: Any) -> RequestError:
     async def run() -> RequestError:
-        async with HttpTransport(TransportSettings(**settings)) as transport:
+        async with HttpTransport(transport_settings(**settings)) as transport:
             signals: list[RequestEvent] = []
             with pytest.raises(RequestError) as raised:
                 await transport(job_of(), Target(base_url=base_url, key=Secret(KEY)), signals.append)

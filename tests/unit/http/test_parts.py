@@ -21,13 +21,12 @@ from processor.core.errors import (
     Timeout,
     TransportError,
 )
-from processor.core.models import Target
+from processor.core.models import Target, Timeouts
 from processor.http.body import OutgoingBody
 from processor.http.connection_state import Route
 from processor.http.proxies import proxy_for
 from processor.http.response_body import BULK_BYTES, MAX_ERROR_BYTES, ErrorParser, JsonParser, SseParser, page_error
 from processor.http.reuse import KeepAliveBreaker
-from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
 from processor.http.urls import request_url
 from processor.protocols import Accumulator, accumulator_for
@@ -147,7 +146,7 @@ def test_a_server_that_keeps_its_connections_is_trusted_again() -> None:
 
 # ---------------------------------------------------------------- waiting
 
-SETTINGS = TransportSettings(first_byte_timeout_s=600, stall_timeout_s=120, request_timeout_s=3600)
+TIMEOUTS = Timeouts(first_byte_timeout_s=600, stall_timeout_s=120, request_timeout_s=3600)
 
 
 async def waited(*heard_after_s: float, within: float | None = None) -> tuple[float, TransportError]:
@@ -155,21 +154,21 @@ async def waited(*heard_after_s: float, within: float | None = None) -> tuple[fl
     loop = asyncio.get_running_loop()
     began = loop.time()
     over = asyncio.Event()
-    patience = Deadlines(SETTINGS, loop, over.set)
+    patience = Deadlines(TIMEOUTS, loop, over.set)
 
     async def hear() -> None:
         for pause_s in heard_after_s:
             await asyncio.sleep(pause_s)
-            patience.heard()
+            patience.on_bytes()
         if within is not None:
-            patience.within(within)
+            patience.cap(within)
 
     patience.start(began)
     hearing = asyncio.create_task(hear())
     await over.wait()
     hearing.cancel()
-    assert patience.is_over
-    return loop.time() - began, patience.lost()
+    assert patience.expired
+    return loop.time() - began, patience.error()
 
 
 @pytest.mark.parametrize(
@@ -205,11 +204,11 @@ def test_however_many_bytes_come_there_is_one_timer() -> None:
             timers += 1
             return call_at(*args, **options)
 
-        patience = Deadlines(SETTINGS, loop, lambda: None)
+        patience = Deadlines(TIMEOUTS, loop, lambda: None)
         loop.call_at = counting  # type: ignore[method-assign]
         patience.start(loop.time())
         for _ in range(10_000):
-            patience.heard()
+            patience.on_bytes()
         loop.call_at = call_at  # type: ignore[method-assign]
         patience.stop()
         return timers

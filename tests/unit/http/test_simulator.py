@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processor.core.errors import RequestError
-from processor.core.models import JSON, Job, Secret, Target
+from processor.core.models import JSON, Job, Secret, Target, Timeouts
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.simulator.faults import Faults
@@ -58,7 +58,7 @@ async def night(faults: str, jobs: int, attempts: int) -> tuple[dict[int, JSON],
                 return
 
     try:
-        async with HttpTransport(TransportSettings(stall_timeout_s=0.2)) as transport:
+        async with HttpTransport(TransportSettings(timeouts=Timeouts(stall_timeout_s=0.2))) as transport:
             await asyncio.gather(*(one(number, transport) for number in range(jobs)))
     finally:
         await server.close()

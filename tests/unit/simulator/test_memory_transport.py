@@ -23,9 +23,9 @@ from processor.core.errors import (
     Timeout,
 )
 from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
-from processor.core.models import JSON, Job, Reply, Secret, Target
+from processor.core.models import JSON, Job, Reply, Secret, Target, Timeouts
 from processor.simulator.faults import QUIRKS, Faults
-from processor.simulator.memory_transport import MemoryTransport, SimulatedTimeouts
+from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import INSTANT, Outage, SimulatorSettings
 from processor.simulator.virtual_clock import run
@@ -198,19 +198,19 @@ def test_silence_is_noticed_after_the_stall_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patience", "settings", "seconds"),
+    ("timeouts", "settings", "seconds"),
     [
-        (SimulatedTimeouts(first_byte_s=5), SimulatorSettings(first_token_s=20), 5),
-        (SimulatedTimeouts(request_s=8), SimulatorSettings(first_token_s=20), 8),
-        (SimulatedTimeouts(request_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
+        (Timeouts(first_byte_timeout_s=5), SimulatorSettings(first_token_s=20), 5),
+        (Timeouts(request_timeout_s=8), SimulatorSettings(first_token_s=20), 8),
+        (Timeouts(request_timeout_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
     ],
 )
 def test_a_reply_that_takes_too_long_is_given_up(
-    patience: SimulatedTimeouts, settings: SimulatorSettings, seconds: float
+    timeouts: Timeouts, settings: SimulatorSettings, seconds: float
 ) -> None:
     async def main() -> float:
         with pytest.raises(Timeout):
-            await MemoryTransport(SimulatedProvider(settings), patience=patience)(job(), TARGET, lambda signal: None)
+            await MemoryTransport(SimulatedProvider(settings), timeouts=timeouts)(job(), TARGET, lambda signal: None)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == pytest.approx(seconds, abs=0.1)
@@ -220,7 +220,7 @@ def test_a_slow_stream_is_no_stalled_one() -> None:
     send(
         SimulatorSettings(speed_tps=0.01, reply_tokens=(3, 3)),
         job(max_tokens=4),
-        patience=SimulatedTimeouts(request_s=inf),
+        timeouts=Timeouts(request_timeout_s=inf),
     )
 
 
