@@ -28,7 +28,7 @@ from processor.core.errors import (
     StatusError,
     StreamTruncated,
 )
-from processor.protocols.error_body import one_line
+from processor.core.text import one_line
 
 
 def before_response(error: Exception, where: str, *, reused: bool, connect_timeout_s: float) -> RequestError:

@@ -181,12 +181,12 @@ class HttpRequest:
         )
 
     def _grown(self, fold: Accumulator) -> None:
-        if not self._has_token and fold.started:
+        if not self._has_token and fold.has_content:
             self._has_token = True
             self._tell(FirstToken(at := self._pauses.loop.time()))
             if self._reading is not None and not self._settings.echo:
                 self._reading.begin(at)
-        if self._settings.echo and (text := fold.take_text()):
+        if self._settings.echo and (text := fold.pop_text()):
             self._tell(Delta(text))
 
     def _refused(self, headers: Mapping[str, str], data: bytes) -> StatusError:

@@ -84,12 +84,12 @@ class SseParser:
 
     @property
     def enough(self) -> bool:
-        return self._fold.ended
+        return self._fold.saw_end_marker
 
     @property
     def complete(self) -> bool:
         self._take_kept()
-        return self._fold.complete
+        return self._fold.is_complete
 
     def take(self, data: bytes) -> None:
         self._left -= len(data)
@@ -111,13 +111,13 @@ class SseParser:
             raise ProtocolError("the reply is empty")
         if not self._has_events and self._content_type != "text/event-stream":
             raise _wrong_type(self._content_type, self._first)
-        return self._fold.body()
+        return self._fold.result()
 
     def _waits(self, data: bytes) -> bool:
         """Once a reply has begun, nobody needs to know more of it than that it has ended. What is short may be the
         second half of an end."""
         return (
-            self._fold.started
+            self._fold.has_content
             and not self._live
             and self._kept_bytes < self._bulk_bytes
             and len(data) >= _SHORT_BYTES

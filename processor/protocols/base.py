@@ -1,4 +1,4 @@
-"""What every protocol's fold can do: a stream's payloads go in, the body of the same reply unstreamed comes out."""
+"""What all protocols share."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ import orjson
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
+from processor.core.text import one_line
 
 _MAX_DEPTH = 100
-"""Far from what makes Python's recursion or orjson's writer give up."""
+"""Far below the depth at which Python's recursion or orjson's serializer fails."""
+_EXCERPT_CHARS = 80
 
 
 class Accumulator(Protocol):
-    """One reply in the making. Sees no bytes but whole payloads; knows no time."""
+    """Assembles the events of a stream to the body that the same reply has unstreamed. Knows neither bytes nor time."""
 
     @property
-    def started(self) -> bool:
-        """A first piece of generated content (text, reasoning, refusal, tool call) has come."""
+    def has_content(self) -> bool:
+        """Generated content (text, reasoning, a refusal, a tool call) has come."""
 
     @property
-    def ended(self) -> bool:
-        """The stream's end marker has come: nothing that follows matters."""
+    def saw_end_marker(self) -> bool:
+        """The stream's end marker has come: events behind it are ignored."""
 
     @property
-    def complete(self) -> bool:
-        """Nothing of the answer is missing. Token usage and the end marker may still follow."""
+    def is_complete(self) -> bool:
+        """Nothing of the reply is missing. Token usage and the end marker may still follow."""
 
-    def feed(self, payloads: Sequence[bytes]) -> None:
-        """Raises ProtocolError, or the StatusError of an error told inside the stream."""
+    def feed(self, events: Sequence[bytes]) -> None:
+        """Take the data of the next events. Raises ProtocolError, or the StatusError of an error event."""
 
-    def take_text(self) -> str:
-        """The first choice's text since this was last called."""
+    def pop_text(self) -> str:
+        """The text of the first choice that has come since the last call."""
 
-    def body(self) -> JSON:
-        """The assembled body. Raises StreamTruncated while not complete, ProtocolError where there is nothing."""
+    def result(self) -> JSON:
+        """The assembled body. Raises StreamTruncated while it is not complete, ProtocolError where it is empty."""
 
 
-def parse(payload: bytes, what: str = "an event") -> JSON:
-    """A payload that must be a JSON object. Raises ProtocolError."""
+def parse_object(data: bytes, subject: str = "an event") -> JSON:
+    """Parse a JSON object. Raises ProtocolError, with ``subject`` in its message."""
     try:
-        value: Any = orjson.loads(payload)
+        value: Any = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"{what} is no JSON ({error}): {excerpt(payload)}") from None
+        raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
     if not isinstance(value, dict):
-        raise ProtocolError(f"{what} is no JSON object: {excerpt(payload)}")
-    # Counting brackets is cheap, and shows nearly always that there is nothing to walk through.
-    if payload.count(b"{") + payload.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
-        raise ProtocolError(f"{what} is nested more than {_MAX_DEPTH} deep: {excerpt(payload)}")
+        raise ProtocolError(f"{subject} is not a JSON object: {excerpt(data)}")
+    # Counting brackets is cheap, and nearly always shows that the value need not be walked through.
+    if data.count(b"{") + data.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
+        raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")
     return value
 
 
@@ -58,8 +60,6 @@ def _is_shallow(value: Any, depth: int) -> bool:
     return depth >= 0 and all(_is_shallow(child, depth - 1) for child in children)
 
 
-def excerpt(data: bytes, length: int = 80) -> str:
-    """The beginning of some bytes, fit for a one-line message."""
-    text = " ".join(data[: 4 * length].decode("utf-8", "replace").split())
-    readable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return readable if len(readable) <= length else readable[: length - 1] + "…"
+def excerpt(data: bytes) -> str:
+    """The beginning of a payload, for an error message."""
+    return one_line(data[:320].decode("utf-8", "replace"), _EXCERPT_CHARS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
 from processor.protocols.choices_accumulator import ChoicesAccumulator, choices_per_prompt
-from processor.protocols.parts import are_parts, plain
+from processor.protocols.delta_merge import are_parts, join_text_parts
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
@@ -16,7 +16,7 @@ class ChatAccumulator(ChoicesAccumulator):
     object_name = "chat.completion"
     text_field = "content"
 
-    def _holder(self, choice: JSON) -> JSON:
+    def _delta_of(self, choice: JSON) -> JSON:
         delta = choice.get("delta")
         if delta is None:
             return {}
@@ -29,10 +29,10 @@ class ChatAccumulator(ChoicesAccumulator):
             raise ProtocolError("a delta's content is neither text nor parts")
         return delta
 
-    def _content(self, content: JSON) -> JSON:
+    def _finalize(self, content: JSON) -> JSON:
         message = {"role": "assistant", "content": None} | content
         message["role"] = message["role"] or "assistant"
-        message["content"] = plain(message["content"])
+        message["content"] = join_text_parts(message["content"])
         if not message["content"]:
             said_otherwise = any(message[name] for name in _INSTEAD_OF_CONTENT & message.keys())
             message["content"] = None if said_otherwise else ""

@@ -1,4 +1,4 @@
-"""The fold of every endpoint that streams `choices`: what chat completions and completions have in common.
+"""Assembles streams of `choices`: what the accumulators of chat completions and completions have in common.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -11,34 +11,39 @@ from typing import Any, ClassVar
 
 from processor.core.errors import ProtocolError, StreamTruncated
 from processor.core.models import JSON
-from processor.protocols.base import parse
+from processor.protocols.base import parse_object
 from processor.protocols.chunk_fast_path import ChunkTemplate
-from processor.protocols.delta_merge import index_of, merge, settled
+from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, merge, read_index
 from processor.protocols.error_mapping import error_from_event
-from processor.protocols.parts import ContentParts, TextChunks
 
-_NOT_CARRIED = frozenset({"error", "object", "obfuscation"})
-_FIRST_STANDS = frozenset({"id", "created", "model"})
-"""Some servers make new ones for every chunk."""
-_FIRST_IN_BODY = ("id", "object", "created", "model", "choices")
-_NOT_BESIDE = frozenset({"index", "delta", "text", "finish_reason", "error"})
+END_MARKER = b"[DONE]"
+
+_DROPPED = frozenset({"error", "object", "obfuscation"})
+"""Top-level fields of a chunk that have no place in the body."""
+_KEEP_FIRST = frozenset({"id", "created", "model"})
+"""Some servers send a new value in every chunk."""
+_FIELD_ORDER = ("id", "object", "created", "model", "choices")
+_NOT_EXTRA = frozenset({"index", "delta", "text", "finish_reason", "error"})
 
 
 class Choice:
-    """One choice in the making."""
+    """One unfinished choice."""
 
-    __slots__ = ("beside", "content", "finish_reason")
+    __slots__ = ("content", "extra", "finish_reason")
 
     def __init__(self) -> None:
         self.content: JSON = {}
-        """What its deltas add up to."""
-        self.beside: JSON = {}
-        """What stands beside them: log probabilities, a vendor's fields."""
+        """Its merged deltas."""
+        self.extra: JSON = {}
+        """Fields beside the delta: log probabilities, a vendor's own fields."""
         self.finish_reason: str | None = None
 
 
 class ChoicesAccumulator(ABC):
-    """A subclass says where a choice's content stands, streamed and assembled."""
+    """A subclass knows where the content of a choice is, in a chunk and in the assembled body.
+
+    ``expected``: how many choices the request asks for.
+    """
 
     object_name: ClassVar[str]
     text_field: ClassVar[str]
@@ -46,131 +51,131 @@ class ChoicesAccumulator(ABC):
     def __init__(self, expected: int) -> None:
         self._expected = expected
         self._choices: dict[int, Choice] = {}
-        self._open = expected
+        self._unfinished = expected
         """Choices without a finish reason so far."""
-        self._top: JSON = {}
-        self._last_top: JSON = {}
-        self._shortcut = ChunkTemplate()
-        self._taken = 0
-        self.started = False
-        self.ended = False
+        self._top_level: JSON = {}
+        self._last_top_level: JSON = {}
+        self._template = ChunkTemplate()
+        self._popped_chunks = 0
+        self.has_content = False
+        self.saw_end_marker = False
 
     @property
-    def complete(self) -> bool:
-        return self.ended or self._open == 0
+    def is_complete(self) -> bool:
+        return self.saw_end_marker or self._unfinished == 0
 
-    def feed(self, payloads: Sequence[bytes]) -> None:
+    def feed(self, events: Sequence[bytes]) -> None:
         index = 0
-        while not self.ended and (index := self._shortcut.take(payloads, index)) < len(payloads):
-            self._take(payloads[index].strip())
+        while not self.saw_end_marker and (index := self._template.match_run(events, index)) < len(events):
+            self._feed_event(events[index].strip())
             index += 1
 
-    def take_text(self) -> str:
+    def pop_text(self) -> str:
         first = self._choices.get(0)
-        pieces = first.content.get(self.text_field) if first else None
-        if isinstance(pieces, ContentParts):
-            pieces = pieces.said
-        if not isinstance(pieces, TextChunks):
+        chunks = first.content.get(self.text_field) if first else None
+        if isinstance(chunks, ContentParts):
+            chunks = chunks.text
+        if not isinstance(chunks, TextChunks):
             return ""
-        new = pieces[self._taken :]
-        self._taken = len(pieces)
+        new = chunks[self._popped_chunks :]
+        self._popped_chunks = len(chunks)
         return "".join(new)
 
-    def body(self) -> JSON:
-        if not self.complete:
-            raise StreamTruncated(f"the stream ended with {self._open} of {self._expected} choices unfinished")
+    def result(self) -> JSON:
+        if not self.is_complete:
+            raise StreamTruncated(f"the stream ended with {self._unfinished} of {self._expected} choices unfinished")
         if not self._choices:
             raise ProtocolError("the stream ended without a single choice")
-        choices = [self._assembled(index, choice) for index, choice in sorted(self._choices.items())]
-        fields = {**self._top, "object": self.object_name, "choices": choices}
-        first = {name: fields.pop(name) for name in _FIRST_IN_BODY if name in fields}
-        return first | fields
+        choices = [self._assemble(index, choice) for index, choice in sorted(self._choices.items())]
+        fields = {**self._top_level, "object": self.object_name, "choices": choices}
+        ordered = {name: fields.pop(name) for name in _FIELD_ORDER if name in fields}
+        return ordered | fields
 
     @abstractmethod
-    def _holder(self, choice: JSON) -> JSON:
+    def _delta_of(self, choice: JSON) -> JSON:
         """The part of a streamed choice that holds its piece of content. Raises ProtocolError."""
 
-    def _piece(self, holder: JSON) -> JSON:
-        """What of it is content."""
-        return holder
+    def _content_of(self, delta: JSON) -> JSON:
+        """The fields of the delta that are content."""
+        return delta
 
     @abstractmethod
-    def _content(self, content: JSON) -> JSON:
-        """The content of an assembled choice, as it stands there."""
+    def _finalize(self, content: JSON) -> JSON:
+        """The fields of an assembled choice that hold its content."""
 
-    def _assembled(self, index: int, choice: Choice) -> JSON:
-        content = self._content(settled(choice.content))
-        return {"index": index, **content, **settled(choice.beside), "finish_reason": choice.finish_reason}
+    def _assemble(self, index: int, choice: Choice) -> JSON:
+        content = self._finalize(finalize(choice.content))
+        return {"index": index, **content, **finalize(choice.extra), "finish_reason": choice.finish_reason}
 
-    def _take(self, payload: bytes) -> None:
-        self._shortcut.forget()
-        if payload == b"[DONE]":
-            self.ended = True
-        elif payload:
-            chunk = parse(payload)
-            self._take_choices(chunk, payload)
-            self._take_top(chunk)
+    def _feed_event(self, event: bytes) -> None:
+        self._template.reset()
+        if event == END_MARKER:
+            self.saw_end_marker = True
+        elif event:
+            chunk = parse_object(event)
+            self._merge_choices(chunk, event)
+            self._merge_top_level(chunk)
 
-    def _take_choices(self, chunk: JSON, payload: bytes) -> None:
+    def _merge_choices(self, chunk: JSON, event: bytes) -> None:
         if chunk.get("error") or chunk.get("object") == "error":
             raise error_from_event(chunk)
         choices = chunk.get("choices")
         if choices is None:
             return
         if not isinstance(choices, list):
-            raise ProtocolError("choices is no list")
-        for choice in choices:
-            state, holder = self._take_choice(choice)
-            if not self._shortcut.hopeless and len(choices) == 1 and _adds_only_content(choice):
-                self._shortcut.learn(payload, chunk, holder, state.content)
+            raise ProtocolError("choices is not a list")
+        for streamed in choices:
+            choice, delta = self._merge_choice(streamed)
+            if not self._template.is_disabled and len(choices) == 1 and _adds_only_content(streamed):
+                self._template.learn(event, chunk, delta, choice.content)
 
-    def _take_choice(self, choice: Any) -> tuple[Choice, JSON]:
-        if not isinstance(choice, dict):
-            raise ProtocolError("a choice is no object")
-        if choice.get("error"):
-            raise error_from_event(choice)
-        index, holder = index_of(choice, 0), self._holder(choice)
-        state = self._choices.get(index) or self._begin(index)
-        piece = self._piece(holder)
-        if not self.started:
-            self.started = any(value for name, value in piece.items() if name != "role")
-        merge(state.content, piece)
-        if (reason := choice.get("finish_reason")) is not None:
-            self._take_finish(state, reason)
-        _take_beside(state.beside, choice)
-        return state, holder
+    def _merge_choice(self, streamed: Any) -> tuple[Choice, JSON]:
+        if not isinstance(streamed, dict):
+            raise ProtocolError("a choice is not an object")
+        if streamed.get("error"):
+            raise error_from_event(streamed)
+        index, delta = read_index(streamed, 0), self._delta_of(streamed)
+        choice = self._choices.get(index) or self._add_choice(index)
+        content = self._content_of(delta)
+        if not self.has_content:
+            self.has_content = any(value for name, value in content.items() if name != "role")
+        merge(choice.content, content)
+        if (reason := streamed.get("finish_reason")) is not None:
+            self._set_finish_reason(choice, reason)
+        _merge_extra(choice.extra, streamed)
+        return choice, delta
 
-    def _begin(self, index: int) -> Choice:
+    def _add_choice(self, index: int) -> Choice:
         choice = self._choices[index] = Choice()
-        self._open += len(self._choices) > self._expected
+        self._unfinished += len(self._choices) > self._expected
         return choice
 
-    def _take_finish(self, choice: Choice, reason: Any) -> None:
+    def _set_finish_reason(self, choice: Choice, reason: Any) -> None:
         if not isinstance(reason, str):
             raise ProtocolError(f"a finish reason is {reason!r:.40}")
         if reason:
-            self._open -= choice.finish_reason is None
+            self._unfinished -= choice.finish_reason is None
             choice.finish_reason = reason
 
-    def _take_top(self, chunk: JSON) -> None:
+    def _merge_top_level(self, chunk: JSON) -> None:
         chunk.pop("choices", None)
-        if chunk == self._last_top:
+        if chunk == self._last_top_level:
             return
-        self._last_top = chunk
+        self._last_top_level = chunk
         for name, value in chunk.items():
-            if name in _NOT_CARRIED:
+            if name in _DROPPED:
                 continue
-            known = self._top.get(name)
+            known = self._top_level.get(name)
             if value is None and name != "usage":
-                self._top.setdefault(name, None)
-            elif value is not None and not (known and name in _FIRST_STANDS):
-                self._top[name] = value
+                self._top_level.setdefault(name, None)
+            elif value is not None and not (known and name in _KEEP_FIRST):
+                self._top_level[name] = value
 
 
-def _take_beside(into: JSON, choice: JSON) -> None:
-    """Lists grow, and those in `logprobs` too; of anything else the last one stands."""
+def _merge_extra(into: JSON, choice: JSON) -> None:
+    """Concatenates lists, also those inside `logprobs`; any other value replaces the old one."""
     for name, value in choice.items():
-        if name in _NOT_BESIDE:
+        if name in _NOT_EXTRA:
             continue
         known = into.get(name)
         if value is None:
@@ -185,7 +190,7 @@ def _take_beside(into: JSON, choice: JSON) -> None:
 
 
 def _adds_only_content(choice: JSON) -> bool:
-    """Whether the same choice again would change nothing beside its content."""
+    """Whether merging the same choice once more would change nothing but its content."""
     return choice.get("logprobs") is None and list not in map(type, choice.values())
 
 

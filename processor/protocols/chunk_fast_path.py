@@ -1,6 +1,7 @@
-"""A shortcut for chunks that differ from the one before in nothing but their piece of text, as nearly all do.
+"""Fast path for chunks that differ from the previous one only in their text, as nearly all chunks do.
 
-Parsing a whole chunk for a word of text is most of the work of reading a stream.
+Parsing a whole chunk for a word of text is most of the work of reading a stream. The fast path keeps the bytes before
+and after the text of the last parsed chunk as a template, and takes only the text of the chunks that match it.
 """
 
 from __future__ import annotations
@@ -10,112 +11,114 @@ from collections.abc import Iterator, Sequence
 from orjson import JSONDecodeError, loads
 
 from processor.core.models import JSON
-from processor.protocols.delta_merge import NOT_CONCATENATED
-from processor.protocols.parts import TextChunks
+from processor.protocols.delta_merge import NOT_CONCATENATED, TextChunks
 
 _MAX_MISSES = 4
-"""Templates in a row that fitted no further chunk, after which a stream is taken as it comes."""
+"""The fast path is disabled for a stream after so many templates in a row that matched no further chunk."""
 
-_MANY = 8
-"""So many chunks are cut by the template all at once, and compared with it afterwards."""
-_LAST_ONES = 4
-"""How many chunks at a stream's end may be otherwise: the finish reason, the usage, the end marker."""
+_MIN_BATCH = 8
+"""From so many chunks on, the template is compared with all of them in one step."""
+_MAX_OTHER_AT_END = 4
+"""How many chunks at a stream's end may differ: the finish reason, the usage, the end marker."""
 
 
 class ChunkTemplate:
-    """Remembers what stands before and after the text of the last chunk, and where that text went."""
+    """The bytes before and after the text of the last parsed chunk, and the list that its text was appended to."""
 
-    __slots__ = ("_head", "_misses", "_pieces", "_tail")
+    __slots__ = ("_chunks", "_head", "_misses", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = b""
-        self._pieces: TextChunks | None = None
+        self._chunks: TextChunks | None = None
         self._misses = 0
 
-    def take(self, payloads: Sequence[bytes], start: int) -> int:
-        """Take the texts of chunks that are otherwise as the last one was; return the index of the first other chunk.
+    def match_run(self, events: Sequence[bytes], start: int) -> int:
+        """Append the texts of the events from ``start`` that match; return the index of the first that does not.
 
-        Exact: a string in the place of the string is what parsing the whole chunk would give.
+        Exact: a match is a JSON string in the place of the text, so that parsing the whole event gives the same.
         """
-        if self._pieces is None:
+        if self._chunks is None:
             return start
-        text, taken = _text(self._raw_texts(payloads, start))
-        if taken:
-            self._pieces.append(text)
+        text, matched = _join(self._raw_texts(events, start))
+        if matched:
+            self._chunks.append(text)
             self._misses = 0
-        return start + taken
+        return start + matched
 
-    def _raw_texts(self, payloads: Sequence[bytes], start: int) -> list[bytes]:
-        """What stands in the place of the text, in the chunks up to the first that is otherwise."""
+    def _raw_texts(self, events: Sequence[bytes], start: int) -> list[bytes]:
+        """The bytes in the place of the text, up to the first event that does not match."""
         head, tail = self._head, self._tail
         skip, drop = len(head), -len(tail)
-        if len(payloads) - start >= _MANY:
-            chunks = payloads[start : self._likely_end(payloads)]
-            raws = [payload[skip:drop] for payload in chunks]
-            # A chunk too short for both ends makes the whole longer: what is equal, is so chunk by chunk. With half a
-            # template more at each end, each side is copied but once. None at the end says nothing of those before.
-            if raws and (tail + head).join((b"", *raws, b"")) == b"".join((tail, *chunks, head)):
-                return raws
-        raws = []
-        for index in range(start, len(payloads)):
-            payload = payloads[index]
-            if not (payload.startswith(head) and payload.endswith(tail)):
+        if len(events) - start >= _MIN_BATCH:
+            batch = events[start : self._likely_end(events)]
+            raw_texts = [event[skip:drop] for event in batch]
+            # Compare all at once: the raw texts between the template's ends must give the same bytes as the events.
+            # An event shorter than both ends makes the left side longer, so equal sides are equal event by event.
+            # The extra tail in front and head behind let each side be built with a single copy. An empty list means
+            # that no event near the end matches, which says nothing about the events before.
+            if raw_texts and (tail + head).join((b"", *raw_texts, b"")) == b"".join((tail, *batch, head)):
+                return raw_texts
+        raw_texts = []
+        for index in range(start, len(events)):
+            event = events[index]
+            if not (event.startswith(head) and event.endswith(tail)):
                 break
-            raws.append(payload[skip:drop])
-        return raws
+            raw_texts.append(event[skip:drop])
+        return raw_texts
 
-    def _likely_end(self, payloads: Sequence[bytes]) -> int:
-        """Behind the last chunk that is as the template, if that is one of the last ones."""
-        for end in range(len(payloads), len(payloads) - _LAST_ONES, -1):
-            if payloads[end - 1].startswith(self._head) and payloads[end - 1].endswith(self._tail):
+    def _likely_end(self, events: Sequence[bytes]) -> int:
+        """The index behind the last matching event, where that is among the last ones; else 0."""
+        for end in range(len(events), len(events) - _MAX_OTHER_AT_END, -1):
+            if events[end - 1].startswith(self._head) and events[end - 1].endswith(self._tail):
                 return end
         return 0
 
-    def forget(self) -> None:
-        self._pieces = None
+    def reset(self) -> None:
+        self._chunks = None
 
     @property
-    def hopeless(self) -> bool:
+    def is_disabled(self) -> bool:
         return self._misses >= _MAX_MISSES
 
-    def learn(self, payload: bytes, chunk: JSON, holder: JSON, content: JSON) -> None:
-        """Look for the template of a parsed ``chunk``. Its text stands in its part ``holder``, and is in ``content``.
+    def learn(self, event: bytes, chunk: JSON, delta: JSON, content: JSON) -> None:
+        """Make a template of a parsed event. ``chunk`` is its value, ``delta`` the part of it that holds the text.
 
-        There may be none: more than a text is said, or the text is escaped, or its place is not plain to see.
+        ``content``: what the delta was merged into. No template is made where the delta holds more than one text,
+        the text is escaped, or its place in the event is ambiguous.
         """
-        field = _only_text(holder)
-        pieces = content.get(field) if field else None
-        if field is None or not isinstance(pieces, TextChunks):
+        field = _only_text_field(delta)
+        chunks = content.get(field) if field else None
+        if field is None or not isinstance(chunks, TextChunks):
             return
         self._misses += 1
-        raw, name = f'"{holder[field]}"'.encode(), f'"{field}"'.encode()
-        start = payload.find(raw, payload.find(name) + len(name))
-        end = start + len(raw)
-        is_field = _is_plain(payload, name) or _is_field(payload[: end - 1], payload[end - 1 :], chunk, holder, field)
+        text, name = f'"{delta[field]}"'.encode(), f'"{field}"'.encode()
+        start = event.find(text, event.find(name) + len(name))
+        end = start + len(text)
+        is_field = _is_unambiguous(event, name) or _is_text_of(event[: end - 1], event[end - 1 :], chunk, delta, field)
         if start > 0 and is_field:
-            self._head, self._tail, self._pieces = payload[:start], payload[end:], pieces
+            self._head, self._tail, self._chunks = event[:start], event[end:], chunks
 
 
-def _text(raws: list[bytes]) -> tuple[str, int]:
-    """What those up to the first that is no JSON string say together, and how many they are.
+def _join(raw_texts: list[bytes]) -> tuple[str, int]:
+    """Decode the raw texts up to the first that is not a JSON string: the joined text, and how many there are.
 
-    They are decoded all at once, as one list. No JSON string holds a line feed: halves of two broken ones never make a
-    whole one, and so there are fewer values than raws in no list that can be decoded.
+    All are decoded at once, as one list, separated by line feeds. A JSON string cannot contain a line feed, so that
+    two broken strings never make a valid one, and a decoded list has as many values as there are raw texts.
     """
     try:
-        values: list[str] = loads(b"[%b]" % b",\n".join(raws))
-        if len(values) == len(raws):
+        values: list[str] = loads(b"[%b]" % b",\n".join(raw_texts))
+        if len(values) == len(raw_texts):
             return "".join(values), len(values)
-    except (JSONDecodeError, TypeError):  # TypeError: one is no string
+    except (JSONDecodeError, TypeError):  # TypeError: one value is not a string
         pass
-    texts = list(_one_by_one(raws))
+    texts = list(_decode_strings(raw_texts))
     return "".join(texts), len(texts)
 
 
-def _one_by_one(raws: list[bytes]) -> Iterator[str]:
-    for raw in raws:
+def _decode_strings(raw_texts: list[bytes]) -> Iterator[str]:
+    for raw_text in raw_texts:
         try:
-            text = loads(raw)
+            text = loads(raw_text)
         except JSONDecodeError:
             return
         if type(text) is not str:
@@ -123,32 +126,32 @@ def _one_by_one(raws: list[bytes]) -> Iterator[str]:
         yield text
 
 
-def _only_text(holder: JSON) -> str | None:
-    """The field whose text is all that is said here."""
-    text = None
-    for name, value in holder.items():
+def _only_text_field(delta: JSON) -> str | None:
+    """The field that holds the delta's text, where it holds nothing else that is content."""
+    field = None
+    for name, value in delta.items():
         if value and name not in NOT_CONCATENATED:
-            if text is not None or not isinstance(value, str):
+            if field is not None or not isinstance(value, str):
                 return None
-            text = name
-    return text
+            field = name
+    return field
 
 
-def _is_plain(payload: bytes, name: bytes) -> bool:
-    """Nothing is escaped, and one string alone is the field's name: what follows it is the field."""
-    return b"\\" not in payload and payload.count(name) == 1
+def _is_unambiguous(event: bytes, name: bytes) -> bool:
+    """Whether nothing is escaped and the field's name occurs once, so that what follows it is the field."""
+    return b"\\" not in event and event.count(name) == 1
 
 
-def _is_field(before: bytes, after: bytes, chunk: JSON, holder: JSON, field: str) -> bool:
-    """One letter more at this place is one letter more in this field, and changes nothing else.
+def _is_text_of(before: bytes, after: bytes, chunk: JSON, delta: JSON, field: str) -> bool:
+    """Whether a letter inserted at this place changes the field by that letter, and nothing else.
 
-    So the place is inside the field's string, and the quotes around it are the string's own.
+    If so, the place is inside the field's string, and the quotes around it are those of the string.
     """
-    text = holder[field]
-    holder[field] = text + "?"
+    text = delta[field]
+    delta[field] = text + "?"
     try:
         return bool(loads(b"%b?%b" % (before, after)) == chunk)
     except JSONDecodeError:
         return False
     finally:
-        holder[field] = text
+        delta[field] = text

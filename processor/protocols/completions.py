@@ -13,15 +13,15 @@ class CompletionsAccumulator(ChoicesAccumulator):
     object_name = "text_completion"
     text_field = "text"
 
-    def _holder(self, choice: JSON) -> JSON:
+    def _delta_of(self, choice: JSON) -> JSON:
         if not isinstance(choice.get("text"), str | None):
             raise ProtocolError("a choice's text is no text")
         return choice
 
-    def _piece(self, holder: JSON) -> JSON:
-        return {"text": holder.get("text")}
+    def _content_of(self, delta: JSON) -> JSON:
+        return {"text": delta.get("text")}
 
-    def _content(self, content: JSON) -> JSON:
+    def _finalize(self, content: JSON) -> JSON:
         return {"text": content["text"] or ""}
 
 

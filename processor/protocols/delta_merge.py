@@ -1,4 +1,9 @@
-"""Deltas → the value they are the pieces of."""
+"""Merges the deltas of a stream into the value they are pieces of.
+
+Content may come as a text or as a list of parts, `[{"type": "thinking", ...}, {"type": "text", "text": ...}]`, as
+reasoning models send it (https://docs.mistral.ai/capabilities/reasoning). A stream sends the parts in pieces, with
+plain strings for text between them; the unstreamed body has one part for each run of pieces of the same type.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,45 @@ from typing import Any
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
-from processor.protocols.parts import ContentParts, TextChunks, are_parts
 
 MAX_INDEX = 65_535
-"""More choices or tool calls than any server makes."""
+"""Largest index of a choice or tool call that is accepted: more than any server makes."""
 NOT_CONCATENATED = frozenset({"id", "index", "role", "type"})
-"""Not pieces: some servers repeat them in every delta, or send them empty after the first."""
+"""String fields that are not pieces of a text: some servers repeat them in every delta, or send them empty later."""
+PART_FIELDS = frozenset({"content", "thinking"})
+"""Fields that may be a list of parts instead of a text."""
+CONCATENATED_PARTS = frozenset({"text", "thinking"})
+"""Types of parts whose neighbours are pieces of one part. A part of any other type is complete by itself."""
 
 
-IN_PARTS = frozenset({"content", "thinking"})
-"""May be a list of parts instead of a text."""
+class TextChunks(list[str]):
+    """The chunks of a string. Appending to a str inside a dict would copy it every time."""
 
 
 class ToolCalls(dict[int, JSON]):
-    """Tool calls in the making, by index."""
+    """Unfinished tool calls by index."""
+
+
+class ContentParts(list[JSON]):
+    """Unfinished content parts. ``text``: the chunks of their text, without the thinking."""
+
+    def __init__(self, text_before: object = None) -> None:
+        """``text_before``: what came as plain text before the first part."""
+        super().__init__()
+        self.text = text_before if isinstance(text_before, TextChunks) else TextChunks()
+        if any(self.text):
+            self.append({"type": "text", "text": TextChunks(self.text)})
+
+    def starts_new_part(self, piece: JSON) -> bool:
+        """Whether the piece does not continue the last part."""
+        part_type = piece.get("type")
+        return not self or part_type not in CONCATENATED_PARTS or part_type != self[-1].get("type")
 
 
 def merge(into: JSON, delta: JSON) -> None:
-    """Add one delta: strings and lists grow, objects merge, of anything else the last one stands.
+    """Merge one delta: strings and lists are concatenated, objects are merged, any other value replaces the old one.
 
-    Owns what it is given. A null says nothing, except that there is such a field.
+    Takes ownership of ``delta``. A null adds the field, but does not replace a value.
     """
     for name, value in delta.items():
         known = into.get(name)
@@ -37,17 +61,46 @@ def merge(into: JSON, delta: JSON) -> None:
             if isinstance(known, TextChunks):
                 known.append(value)
             else:
-                into[name] = _more_text(known, value)
+                into[name] = _append_text(known, value)
         elif name == "tool_calls":
-            into[name] = _merge_calls(known if isinstance(known, ToolCalls) else ToolCalls(), value)
+            into[name] = _merge_tool_calls(known if isinstance(known, ToolCalls) else ToolCalls(), value)
         elif isinstance(value, dict):
             into[name] = known if isinstance(known, dict) else {}
             merge(into[name], value)
         else:
-            into[name] = _longer(name, known, value) if isinstance(value, list) else value
+            into[name] = _append_list(name, known, value) if isinstance(value, list) else value
 
 
-def _more_text(known: Any, text: str) -> Any:
+def finalize(merged: JSON) -> JSON:
+    """The finished value: chunks joined to strings, tool calls listed in the order of their index."""
+    return {name: _finalize(value) for name, value in merged.items()}
+
+
+def read_index(piece: JSON, default: int) -> int:
+    """The index of a choice or tool call. Raises ProtocolError."""
+    index = piece.get("index", default)
+    if type(index) is not int or not 0 <= index <= MAX_INDEX:
+        raise ProtocolError(f"the index of a choice or tool call is {index!r:.40}")
+    return index
+
+
+def are_parts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) and "type" in part for part in value)
+
+
+def join_text_parts(content: Any) -> Any:
+    """The joined text of a list that holds only plain text parts; anything else unchanged."""
+    if isinstance(content, list) and all(_is_plain_text(part) for part in content):
+        return "".join(part["text"] for part in content)
+    return content
+
+
+def _is_plain_text(part: Any) -> bool:
+    is_part = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    return is_part and len(part) == 2
+
+
+def _append_text(known: Any, text: str) -> Any:
     return (
         _merge_parts(known, [{"type": "text", "text": text}])
         if isinstance(known, ContentParts)
@@ -55,8 +108,8 @@ def _more_text(known: Any, text: str) -> Any:
     )
 
 
-def _longer(name: str, known: Any, value: list[Any]) -> list[Any]:
-    if name in IN_PARTS and are_parts(value):
+def _append_list(name: str, known: Any, value: list[Any]) -> list[Any]:
+    if name in PART_FIELDS and are_parts(value):
         return _merge_parts(known if isinstance(known, ContentParts) else ContentParts(known), value)
     if type(known) is not list:
         return value
@@ -64,26 +117,13 @@ def _longer(name: str, known: Any, value: list[Any]) -> list[Any]:
     return known
 
 
-def settled(making: JSON) -> JSON:
-    """The same, made: strings joined, tool calls listed by index."""
-    return {name: _made(value) for name, value in making.items()}
-
-
-def index_of(piece: JSON, default: int) -> int:
-    """Where a choice or tool call belongs. Raises ProtocolError."""
-    index = piece.get("index", default)
-    if type(index) is not int or not 0 <= index <= MAX_INDEX:
-        raise ProtocolError(f"the index of a choice or tool call is {index!r:.40}")
-    return index
-
-
-def _merge_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
+def _merge_tool_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
     if not isinstance(pieces, list):
-        raise ProtocolError("tool_calls is no list")
+        raise ProtocolError("tool_calls is not a list")
     for piece in pieces:
         if not isinstance(piece, dict):
-            raise ProtocolError("a piece of a tool call is no object")
-        index = index_of(piece, _next_index(calls, piece))
+            raise ProtocolError("a piece of a tool call is not an object")
+        index = read_index(piece, _next_index(calls, piece))
         piece.pop("index", None)
         merge(calls.setdefault(index, {}), piece)
     return calls
@@ -92,26 +132,26 @@ def _merge_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
 def _merge_parts(parts: ContentParts, pieces: list[JSON]) -> ContentParts:
     for piece in pieces:
         if piece.get("type") == "text" and isinstance(piece.get("text"), str):
-            parts.said.append(piece["text"])
-        if parts.begins(piece):
+            parts.text.append(piece["text"])
+        if parts.starts_new_part(piece):
             parts.append({})
         merge(parts[-1], piece)
     return parts
 
 
 def _next_index(calls: ToolCalls, piece: JSON) -> int:
-    """For servers that send no index: a new id begins the next call, anything else belongs to the last one."""
+    """The index where the server sends none: a new id starts the next call, anything else continues the last one."""
     last = max(calls, default=-1)
     if last < 0 or ("id" in piece and piece["id"] not in (None, "", calls[last].get("id"))):
         return last + 1
     return last
 
 
-def _made(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     if isinstance(value, TextChunks):
         return "".join(value)
     if isinstance(value, ToolCalls):
-        return [settled(call) for _, call in sorted(value.items())]
+        return [finalize(call) for _, call in sorted(value.items())]
     if isinstance(value, ContentParts):
-        return [_made(part) for part in value]
-    return settled(value) if isinstance(value, dict) else value
+        return [_finalize(part) for part in value]
+    return finalize(value) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""What an error answer says, in any of the shapes that servers and proxies give it."""
+"""Parses the bodies of error responses, in all the shapes that servers and proxies use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from processor.core.models import JSON
+from processor.core.text import one_line
 
-_MAX_MESSAGE = 500
-_MAX_PAGE = 8192
-"""Enough for a title; the searches below are quadratic in the worst page."""
+_MAX_PAGE_BYTES = 8192
+"""Enough for a title; the searches below are quadratic in the worst case."""
 _INVISIBLE = re.compile(rb"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->")
 _TITLE = re.compile(rb"(?is)<title[^>]*>(.*?)</title")
 _TAG = re.compile(rb"(?s)<[^>]*>")
@@ -22,12 +22,13 @@ _TAG = re.compile(rb"(?s)<[^>]*>")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
     message: str
-    """One line of at most 500 characters; empty where nothing readable was said."""
-    kinds: tuple[str, ...] = ()
-    """The server's own codes and types for it, the most telling first."""
+    """One line of at most 500 characters; empty where the body has no readable text."""
+    codes: tuple[str, ...] = ()
+    """The server's own codes and types for the error, the most specific first."""
     status: int | None = None
-    """The HTTP status named inside the body."""
+    """The HTTP status that the body names."""
     body: JSON | None = None
+    """The decoded body; None where it is not a JSON object."""
     request_id: str | None = None
 
 
@@ -35,40 +36,33 @@ def parse_error_body(data: bytes) -> ErrorBody:
     try:
         decoded = orjson.loads(data)
     except orjson.JSONDecodeError:
-        return ErrorBody(message=one_line(_readable(data)))
+        return ErrorBody(message=one_line(_readable_text(data)))
     if isinstance(decoded, list) and decoded and isinstance(decoded[0], dict):  # Gemini
         decoded = decoded[0]
     if isinstance(decoded, dict):
-        return saying_of(decoded)
+        return from_json(decoded)
     return ErrorBody(message=one_line(decoded if isinstance(decoded, str) else ""))
 
 
-def saying_of(body: JSON) -> ErrorBody:
-    """The same for a decoded body: `{"error": {...}}`, `{"error": "..."}`, or the error's fields at the top."""
+def from_json(body: JSON) -> ErrorBody:
+    """Reads `{"error": {...}}`, `{"error": "..."}`, or the error's fields at the top level."""
     error = body.get("error")
     fields = error if isinstance(error, dict) else body
-    request = body.get("request_id")
+    request_id = body.get("request_id")
     return ErrorBody(
         message=one_line(error if isinstance(error, str) else _message(fields)),
-        kinds=tuple(kind for kind in _kinds(fields) if kind and not kind.isdigit()),
+        codes=tuple(code for code in _codes(fields) if code and not code.isdigit()),
         status=_status(fields),
         body=body,
-        request_id=request if isinstance(request, str) else None,
+        request_id=request_id if isinstance(request_id, str) else None,
     )
 
 
-def one_line(text: str) -> str:
-    """At most 500 printable characters of it."""
-    visible = (char if char.isprintable() else " " for char in text[: 8 * _MAX_MESSAGE])
-    line = " ".join("".join(visible).split())
-    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 1] + "…"
-
-
-def _kinds(fields: JSON) -> list[str]:
+def _codes(fields: JSON) -> list[str]:
     details = fields.get("details")
     inner = details.get("error_code") if isinstance(details, dict) else None
-    named = (inner, fields.get("code"), fields.get("type"))
-    return [kind for kind in named if isinstance(kind, str)]
+    codes = (inner, fields.get("code"), fields.get("type"))
+    return [code for code in codes if isinstance(code, str)]
 
 
 def _status(fields: JSON) -> int | None:
@@ -82,7 +76,7 @@ def _message(fields: JSON) -> str:
         value = fields.get(name)
         if isinstance(value, str) and value:
             return value
-        if isinstance(value, list):  # FastAPI's list of what is wrong with the request
+        if isinstance(value, list):  # FastAPI: one entry for each invalid field
             return "; ".join(_detail(item) for item in value[:5])
     return ""
 
@@ -90,15 +84,15 @@ def _message(fields: JSON) -> str:
 def _detail(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)
-    where, what = item.get("loc"), str(item.get("msg", ""))
-    return f"{'.'.join(map(str, where))}: {what}" if isinstance(where, list) else what
+    location, message = item.get("loc"), str(item.get("msg", ""))
+    return f"{'.'.join(map(str, location))}: {message}" if isinstance(location, list) else message
 
 
-def _readable(data: bytes) -> str:
-    """Plain text as it is; of a page its title, or its text where it has none."""
+def _readable_text(data: bytes) -> str:
+    """Plain text unchanged; of an HTML page its title, or all its text where it has none."""
     if b"<" not in data:
         return data.decode("utf-8", "replace")
-    data = data[:_MAX_PAGE]
+    data = data[:_MAX_PAGE_BYTES]
     title = _TITLE.search(data)
     page = title.group(1) if title else _TAG.sub(b" ", _INVISIBLE.sub(b" ", data))
     return unescape(page.decode("utf-8", "replace"))

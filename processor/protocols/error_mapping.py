@@ -1,7 +1,8 @@
-"""Error answers → the error that says what may follow.
+"""Maps error responses to the errors of this package, which decide what follows.
 
-The shapes of OpenAI, Azure, Anthropic, Gemini, OpenRouter, LiteLLM, vLLM, llama.cpp and FastAPI, and whatever a
-proxy says in HTML. https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors
+Knows the shapes of OpenAI, Azure, Anthropic, Gemini, OpenRouter, LiteLLM, Groq, Mistral, DeepSeek, vLLM, SGLang,
+Ollama, llama.cpp and FastAPI, and the HTML pages of proxies.
+https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from processor.core.errors import AccessDenied, BadRequest, ServerError, StatusError, Throttled
+from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
+    ModelNotFound,
+    NotFound,
+    ServerError,
+    StatusError,
+    Throttled,
+    UrlNotFound,
+)
 from processor.core.models import JSON
-from processor.protocols.absence import not_found_class
-from processor.protocols.error_body import ErrorBody, one_line, parse_error_body, saying_of
+from processor.core.text import one_line
+from processor.protocols.error_body import ErrorBody, from_json, parse_error_body
 from processor.protocols.retry_after import retry_after
 
-_NEVER_RETRY = frozenset(
+_NEVER_RETRIED_CODES = frozenset(
     {
         "insufficient_quota",
         "credit_balance_exhausted",
@@ -27,7 +37,7 @@ _NEVER_RETRY = frozenset(
         "billing_error",
     }
 )
-_STATUS_OF_KIND = {
+_STATUS_OF_CODE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "permission_error": 403,
@@ -37,68 +47,105 @@ _STATUS_OF_KIND = {
     "rate_limit_exceeded": 429,
     "overloaded_error": 529,
 }
-"""For errors told inside a stream, which have no status of their own."""
-_SERVERS_FAULT = frozenset({408, 409})
-_KEYS_FAULT = frozenset({401, 403})
+"""For errors inside a stream, which have no HTTP status of their own."""
+_RETRYABLE_STATUSES = frozenset({408, 409})
+"""Statuses below 500 that are retried, beside 429."""
+_AUTH_STATUSES = frozenset({401, 403})
 _NOT_IMPLEMENTED = 501
-"""No server changes its mind about that."""
+"""The one status from 500 on that is not retried: the server does not have the function."""
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LIMIT_AND_REQUESTED = re.compile(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
+
+_MODEL_CODES = frozenset(
+    {"model_not_found", "model_not_available", "invalid_model", "DeploymentNotFound", "deployment_not_found"}
+)
+# A 404 may have nearly the same words for another reason ("no endpoints found that support tools"), so that these
+# patterns match whole messages, or words that are used for models only.
+_NO_MODEL_404 = re.compile(
+    r"(?i)^model: \S+$"  # Anthropic
+    r"|\bmodels?\b.{0,200}\b(?:does not exist|(?:is |was )?not found)\b"  # vLLM, SGLang, Ollama, Gemini, Groq
+    r"|^no endpoints found for \S+$"  # OpenRouter
+)
+_NO_MODEL_400 = re.compile(
+    r"(?i)\bis not a valid model id\b"  # OpenRouter
+    r"|^model not exist$"  # DeepSeek
+    r"|\binvalid model name passed in model="  # LiteLLM
+    r"|\bthe model `[^`]{1,200}` does not exist\b"
+)
+_NO_URL = re.compile(
+    r"(?i)^(?:not found|file not found|resource not found|404 page not found)\.?$"  # FastAPI, llama.cpp, Azure, Go
+    r"|^invalid url \("  # OpenAI
+)
 
 
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, now_wall: float | None = None
 ) -> StatusError:
-    """The error that an answer with a bad status stands for. Header names are lower case.
+    """The error for a response whose status is not 2xx. Header names are lower case.
 
-    ``now_wall`` (Unix seconds) serves a `Retry-After` date where the answer itself has no `Date`.
+    ``now_wall`` (Unix seconds) is used for a `Retry-After` date where the response has no `Date`.
     """
-    said = parse_error_body(body)
-    return _error_class(status, said, headers.get("x-should-retry"))(
-        _message(status, headers, said),
+    error = parse_error_body(body)
+    return _error_class(status, error, headers.get("x-should-retry"))(
+        _message(status, headers, error),
         status=status,
-        body=said.body,
-        error_code=_error_code(said),
-        retry_after_s=retry_after(headers, said.message, now_wall),
-        request_id=request_id(headers) or said.request_id,
+        body=error.body,
+        error_code=_error_code(error),
+        retry_after_s=retry_after(headers, error.message, now_wall),
+        request_id=request_id(headers) or error.request_id,
     )
 
 
 def error_from_event(event: JSON) -> StatusError:
-    """An error told inside a stream: as the status it would have had raises it, 500 where it does not say."""
-    said = saying_of(event)
-    named = next((_STATUS_OF_KIND[kind] for kind in said.kinds if kind in _STATUS_OF_KIND), 500)
-    status = said.status or named
-    return _error_class(status, said, None)(
-        said.message or "the stream told an error without a message",
+    """The error for an error event of a stream: that of the status it names or implies, else that of 500."""
+    error = from_json(event)
+    implied = next((_STATUS_OF_CODE[code] for code in error.codes if code in _STATUS_OF_CODE), 500)
+    status = error.status or implied
+    return _error_class(status, error, None)(
+        error.message or "the stream reported an error without a message",
         status=status,
         body=event,
-        error_code=_error_code(said),
-        retry_after_s=retry_after({}, said.message),
-        request_id=said.request_id,
+        error_code=_error_code(error),
+        retry_after_s=retry_after({}, error.message),
+        request_id=error.request_id,
     )
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The server's name for the exchange, where it gives one. Header names are lower case."""
+    """The server's id of the request, where it sends one. Header names are lower case."""
     return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
 
 
-def _error_class(status: int, said: ErrorBody, should_retry: str | None) -> type[StatusError]:
-    if status == 402 or not _NEVER_RETRY.isdisjoint(said.kinds):
+def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:
+    """ModelNotFound or UrlNotFound where the response says so without doubt; else None."""
+    if status in (400, 403, 404) and not _MODEL_CODES.isdisjoint(error.codes):
+        return ModelNotFound
+    if 300 <= status < 400:
+        return UrlNotFound
+    if status == 400 and _NO_MODEL_400.search(error.message):
+        return ModelNotFound
+    if status == 404 and _NO_MODEL_404.search(error.message):
+        return ModelNotFound
+    if status in (404, 405, 501) and (error.body is None or _NO_URL.search(error.message)):
+        return UrlNotFound
+    return None
+
+
+def _error_class(status: int, error: ErrorBody, should_retry: str | None) -> type[StatusError]:
+    if status == 402 or not _NEVER_RETRIED_CODES.isdisjoint(error.codes):
         return AccessDenied
-    if should_retry == "false" or (status == 429 and _can_never_fit(said.message)):
-        return AccessDenied if status in _KEYS_FAULT else BadRequest
+    if should_retry == "false" or (status == 429 and _exceeds_limit(error.message)):
+        return AccessDenied if status in _AUTH_STATUSES else BadRequest
     if status == 429:
         return Throttled
-    if should_retry == "true" or status in _SERVERS_FAULT or (status >= 500 and status != _NOT_IMPLEMENTED):
+    if should_retry == "true" or status in _RETRYABLE_STATUSES or (status >= 500 and status != _NOT_IMPLEMENTED):
         return ServerError
-    return not_found_class(status, said) or (AccessDenied if status in _KEYS_FAULT else BadRequest)
+    return not_found_class(status, error) or (AccessDenied if status in _AUTH_STATUSES else BadRequest)
 
 
-def _can_never_fit(message: str) -> bool:
-    """`Limit 30000, Requested 45000`: one request larger than a whole minute."""
+def _exceeds_limit(message: str) -> bool:
+    """Whether the request is larger than the limit of a whole minute: `Limit 30000, Requested 45000`."""
     found = _LIMIT_AND_REQUESTED.search(message)
     if found is None:
         return False
@@ -106,22 +153,22 @@ def _can_never_fit(message: str) -> bool:
     return requested > limit
 
 
-def _error_code(said: ErrorBody) -> str | None:
-    return next(iter(said.kinds), None) or (str(said.status) if said.status else None)
+def _error_code(error: ErrorBody) -> str | None:
+    return next(iter(error.codes), None) or (str(error.status) if error.status else None)
 
 
-def _message(status: int, headers: Mapping[str, str], said: ErrorBody) -> str:
+def _message(status: int, headers: Mapping[str, str], error: ErrorBody) -> str:
     if 300 <= status < 400:
-        where = one_line(_without_secrets(headers.get("location", "")))
-        return f"HTTP {status}: redirected to {where or 'nowhere'}; redirects are not followed"
-    if said.body is not None and said.message:
-        return said.message
-    name = f"HTTP {status} {_PHRASES.get(status, '')}".rstrip()
-    return f"{name}: {said.message}" if said.message else name
+        location = one_line(_without_secrets(headers.get("location", "")))
+        return f"HTTP {status}: redirected to {location or 'nowhere'}; redirects are not followed"
+    if error.body is not None and error.message:
+        return error.message
+    status_line = f"HTTP {status} {_PHRASES.get(status, '')}".rstrip()
+    return f"{status_line}: {error.message}" if error.message else status_line
 
 
 def _without_secrets(url: str) -> str:
-    """An address without user, password, query and fragment."""
+    """The URL without user, password, query and fragment."""
     scheme, slashes, rest = re.split(r"[?#]", url)[0].rpartition("//")
     host, slash, path = rest.partition("/")
     return scheme + slashes + host.rpartition("@")[2] + slash + path

@@ -5,13 +5,11 @@ from __future__ import annotations
 from math import ceil, sqrt
 
 from processor.core.models import Cost, RequestSize
+from processor.core.text import CHARS_PER_TOKEN
 from processor.ratelimit.settings import TokenAccounting
 
 DEFAULT_OUTPUT_TOKENS = 256
 """Output tokens of a request that does not say, while nothing is known: a few paragraphs."""
-
-CHARS_PER_TOKEN = 4
-"""OpenAI's rule of thumb for English, by which a prompt is estimated on arrival."""
 
 
 class ExpectedOutput:

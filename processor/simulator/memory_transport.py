@@ -98,16 +98,16 @@ class MemoryTransport:
         def take(read: bytes) -> None:
             nonlocal started
             fold.feed(decoder.feed(read))
-            if fold.started and not started:
+            if fold.has_content and not started:
                 started = True
                 tell(FirstToken(time.now()))
-            text = fold.take_text() if self._echo else ""
+            text = fold.pop_text() if self._echo else ""
             if text:
                 tell(Delta(text))
 
         await self._read(answer, time, take)
         fold.feed(decoder.finish())
-        return fold.body()
+        return fold.result()
 
     async def _read(self, answer: ScriptedResponse, time: _Time, take: Callable[[bytes], None]) -> None:
         """Hand on what arrives, when it does, until the response ends in its way."""

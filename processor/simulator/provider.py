@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from processor.core.models import JSON
+from processor.core.text import CHARS_PER_TOKEN
 from processor.simulator import error_responses
 from processor.simulator.billing_log import BillingLog
 from processor.simulator.completion import CountTokens, expected_body
@@ -23,7 +24,6 @@ from processor.simulator.settings import Outage, SimulatorSettings
 Log = Callable[[dict[str, Any]], None]
 
 _BURST_S = 0.5
-_CHARS_PER_TOKEN = 4
 
 
 class SimulatedProvider:
@@ -104,7 +104,7 @@ class SimulatedProvider:
 
     def charge(self, ask: ParsedRequest) -> int:
         """The tokens a request counts for at arrival."""
-        estimate = -(-sum(map(len, ask.prompts)) // _CHARS_PER_TOKEN) * (ask.choices // len(ask.prompts))
+        estimate = -(-sum(map(len, ask.prompts)) // CHARS_PER_TOKEN) * (ask.choices // len(ask.prompts))
         allowed = (ask.max_tokens or 0) * ask.choices
         return max(estimate, allowed) if self.settings.charging == "larger" else estimate + allowed
 

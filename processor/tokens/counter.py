@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from processor.core.models import JSON
+from processor.core.text import CHARS_PER_TOKEN
 from processor.tokens import encoding_files, encodings, rules
 from processor.tokens.rules import TokenCount
 from processor.tokens.text_cache import TextCounter
@@ -57,7 +58,7 @@ class TokenCounter:
         text = self._text(model)
         if text is not None:
             return _marked(model, rules.reply(path, body, text))
-        by_characters = rules.reply(path, body, lambda generated: -(-len(generated) // rules.CHARS_PER_TOKEN))
+        by_characters = rules.reply(path, body, lambda generated: -(-len(generated) // CHARS_PER_TOKEN))
         return TokenCount(by_characters.tokens, ("not_loaded", *by_characters.estimated))
 
     def guess(self, body: JSON) -> int:

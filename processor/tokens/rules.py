@@ -20,10 +20,9 @@ from typing import Any
 import orjson
 
 from processor.core.models import JSON
+from processor.core.text import CHARS_PER_TOKEN
 
 CountText = Callable[[str], int]
-
-CHARS_PER_TOKEN = 4
 
 PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""

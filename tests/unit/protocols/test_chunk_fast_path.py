@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processor.core.errors import ProtocolError
 from processor.protocols import accumulator_for
 from processor.protocols.chunk_fast_path import ChunkTemplate
-from processor.protocols.parts import TextChunks
+from processor.protocols.delta_merge import TextChunks
 
 HEAD = b'{"id":"a","choices":[{"index":0,"delta":{"content":'
 TAIL = b'},"finish_reason":null}],"usage":null}'
@@ -30,15 +30,15 @@ def learned(payload: bytes, where: str = "content") -> tuple[ChunkTemplate, Text
 def test_chunks_like_the_last_one_are_taken_until_another_comes() -> None:
     shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
     like = [HEAD + text + TAIL for text in (b'" a"', b'"\\n\\u00e9"', '"ü"'.encode(), b'""')]
-    assert shortcut.take([*like, b"[DONE]", *like], 0) == 4
+    assert shortcut.match_run([*like, b"[DONE]", *like], 0) == 4
     assert "".join(pieces) == " a\néü"
-    assert shortcut.take([*like, b"[DONE]", *like], 5) == 9
+    assert shortcut.match_run([*like, b"[DONE]", *like], 5) == 9
 
 
 @pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
 def test_many_chunks_are_taken_whatever_comes_behind_them(others: int) -> None:
     shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
-    assert shortcut.take([HEAD + b'"a"' + TAIL] * 20 + [b'{"other":1}'] * others, 0) == 20
+    assert shortcut.match_run([HEAD + b'"a"' + TAIL] * 20 + [b'{"other":1}'] * others, 0) == 20
     assert "".join(pieces) == "a" * 20
 
 
@@ -48,14 +48,14 @@ def test_many_chunks_are_taken_whatever_comes_behind_them(others: int) -> None:
 )
 def test_what_is_not_one_string_is_left_to_the_parser(text: bytes) -> None:
     shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
-    assert shortcut.take([HEAD + text + TAIL], 0) == 0
+    assert shortcut.match_run([HEAD + text + TAIL], 0) == 0
     assert pieces == []
 
 
 def test_a_chunk_too_short_for_both_ends_is_left_to_the_parser() -> None:
     payload = b'{"choices":[{"delta":{"content": "x" }}]}'
     shortcut, pieces = learned(payload)
-    assert shortcut.take([payload, payload.replace(b' "x" ', b" ")], 0) == 1
+    assert shortcut.match_run([payload, payload.replace(b' "x" ', b" ")], 0) == 1
     assert pieces == ["x"]
 
 
@@ -75,16 +75,16 @@ def test_a_chunk_too_short_for_both_ends_is_left_to_the_parser() -> None:
 )
 def test_no_template_is_made_where_the_place_of_the_text_is_not_plain(payload: bytes) -> None:
     shortcut, _ = learned(payload)
-    assert shortcut.take([payload], 0) == 0
+    assert shortcut.match_run([payload], 0) == 0
 
 
 def test_templates_that_fit_nothing_are_given_up() -> None:
     shortcut = ChunkTemplate()
     for _ in range(4):
-        assert not shortcut.hopeless
+        assert not shortcut.is_disabled
         chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
         shortcut.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": TextChunks()})
-    assert shortcut.hopeless
+    assert shortcut.is_disabled
 
 
 MIDDLES = st.lists(
@@ -114,7 +114,7 @@ def outcome(payloads: list[bytes], *, whole: bool) -> Any:
         for payload in payloads:
             fold.feed([payload] if whole else [payload, b'{"choices":[]}'])
         fold.feed([b"[DONE]"])
-        return fold.body()
+        return fold.result()
     except ProtocolError as error:
         return str(error)
 

@@ -73,7 +73,7 @@ def test_a_client_reads_what_was_said_whatever_the_manner(manner: str) -> None:
                     async for read in response.content.iter_any():
                         fold.feed(decoder.feed(read))
                 expected = server.provider.expected_body(CHAT, request)
-                assembled = fold.body()
+                assembled = fold.result()
                 if manner == "no_usage":
                     assembled["usage"] = expected["usage"]
                 assert assembled == expected

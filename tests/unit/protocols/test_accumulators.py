@@ -43,7 +43,7 @@ def folded(*payloads: bytes, path: str = CHAT, **request: Any) -> Accumulator:
 
 
 def message(*payloads: bytes) -> dict[str, Any]:
-    body = folded(*payloads, chunk(delta(finish_reason="stop"))).body()
+    body = folded(*payloads, chunk(delta(finish_reason="stop"))).result()
     found: dict[str, Any] = body["choices"][0]["message"]
     return found
 
@@ -58,7 +58,7 @@ def test_a_chat_stream_becomes_a_chat_completion() -> None:
         chunk(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, **extra),
         b"[DONE]",
     )
-    assert fold.body() == {
+    assert fold.result() == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1700000000,
@@ -73,7 +73,7 @@ def test_a_chat_stream_becomes_a_chat_completion() -> None:
         "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
         **extra,
     }
-    assert list(fold.body())[:5] == ["id", "object", "created", "model", "choices"]
+    assert list(fold.result())[:5] == ["id", "object", "created", "model", "choices"]
 
 
 def test_a_completions_stream_becomes_a_text_completion() -> None:
@@ -85,8 +85,8 @@ def test_a_completions_stream_becomes_a_text_completion() -> None:
         chunk(piece(None, finish_reason="length"), usage={"total_tokens": 2}),
         path=COMPLETIONS,
     )
-    assert fold.complete
-    body = fold.body()
+    assert fold.is_complete
+    body = fold.result()
     assert body["object"] == "text_completion"
     assert body["usage"] == {"total_tokens": 2}
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [-0.1, -0.2], "top_logprobs": None, "text_offset": [0, 1]}
@@ -101,7 +101,7 @@ def test_choices_that_interleave_are_told_apart_and_sorted() -> None:
         chunk(delta(2, finish_reason="length"), delta(0, content="a2", finish_reason="stop")),
         n=3,
     )
-    body = fold.body()
+    body = fold.result()
     assert [choice["message"]["content"] for choice in body["choices"]] == ["a1a2", "b1b2", "c1"]
     assert [choice["finish_reason"] for choice in body["choices"]] == ["stop", "stop", "length"]
 
@@ -207,10 +207,10 @@ def test_parts_that_are_nothing_but_text_are_text() -> None:
 
 def test_the_text_in_parts_can_be_taken_as_it_comes_without_the_thinking() -> None:
     fold = folded(chunk(delta(content="a")))
-    assert fold.take_text() == "a"
+    assert fold.pop_text() == "a"
     fold.feed([chunk(delta(content=[thinking("x"), {"type": "text", "text": "b"}])), chunk(delta(content="c"))])
-    assert fold.take_text() == "bc"
-    assert fold.take_text() == ""
+    assert fold.pop_text() == "bc"
+    assert fold.pop_text() == ""
 
 
 @given(st.lists(st.sampled_from(["text", "part", "thinking"]).flatmap(lambda k: st.tuples(st.just(k), st.text()))))
@@ -246,7 +246,7 @@ def test_log_probabilities_are_concatenated_and_a_vendors_fields_stand_beside_th
         chunk(with_logprobs("c", token_ids=[3], content_filter_results={"hate": {"severity": "safe"}})),
         chunk({**delta(finish_reason="stop"), "logprobs": None, "stop_reason": 7}),
     )
-    (choice,) = fold.body()["choices"]
+    (choice,) = fold.result()["choices"]
     assert [token["token"] for token in choice["logprobs"]["content"]] == ["a", "b", "c"]
     assert choice["token_ids"] == [1, 2, 3]
     assert choice["content_filter_results"] == {"hate": {"severity": "safe"}}
@@ -261,7 +261,7 @@ def test_ids_of_the_first_chunk_that_has_them_stand_and_other_fields_are_the_las
         chunk(usage={"total_tokens": 2}),
         chunk(usage=None),
     )
-    body = fold.body()
+    body = fold.result()
     assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "m-1", 1700000000)
     assert body["citations"] == [1, 2]
     assert body["prompt_filter_results"] == [1]
@@ -270,14 +270,14 @@ def test_ids_of_the_first_chunk_that_has_them_stand_and_other_fields_are_the_las
 
 
 def test_a_usage_that_is_always_null_is_no_usage() -> None:
-    assert "usage" not in folded(chunk(delta(content="a", finish_reason="stop"), usage=None)).body()
+    assert "usage" not in folded(chunk(delta(content="a", finish_reason="stop"), usage=None)).result()
 
 
 def test_choices_may_be_null_and_events_may_be_blank() -> None:
     fold = folded(
         chunk(delta(content="a", finish_reason="stop")), b"", b"  ", b' {"choices": null, "usage": {"x": 1}} '
     )
-    assert fold.body()["usage"] == {"x": 1}
+    assert fold.result()["usage"] == {"x": 1}
 
 
 # ---------------------------------------------------------------- what is complete
@@ -285,53 +285,53 @@ def test_choices_may_be_null_and_events_may_be_blank() -> None:
 
 def test_every_choice_must_have_finished_or_the_end_marker_have_come() -> None:
     fold = folded(chunk(delta(0, content="a", finish_reason="stop"), delta(1, content="b")), n=3)
-    assert not fold.complete
+    assert not fold.is_complete
     with pytest.raises(StreamTruncated):
-        fold.body()
+        fold.result()
     fold.feed([chunk(delta(1, finish_reason="stop"))])
-    assert not fold.complete  # the third choice has not even begun
+    assert not fold.is_complete  # the third choice has not even begun
     fold.feed([chunk(delta(2, finish_reason="stop"))])
-    assert fold.complete
-    assert not fold.ended
+    assert fold.is_complete
+    assert not fold.saw_end_marker
     fold.feed([b"[DONE]"])
-    assert fold.ended
+    assert fold.saw_end_marker
 
 
 def test_an_empty_finish_reason_finishes_nothing() -> None:
-    assert not folded(chunk(delta(content="a", finish_reason=""))).complete
+    assert not folded(chunk(delta(content="a", finish_reason=""))).is_complete
 
 
 def test_the_end_marker_completes_a_choice_that_gave_no_finish_reason() -> None:
     fold = folded(chunk(delta(content="a")), b"[DONE]")
-    assert fold.body()["choices"][0]["finish_reason"] is None
+    assert fold.result()["choices"][0]["finish_reason"] is None
 
 
 def test_a_choice_more_than_asked_for_must_finish_too() -> None:
     fold = folded(chunk(delta(0, finish_reason="stop"), delta(1, content="b")))
-    assert not fold.complete
+    assert not fold.is_complete
     fold.feed([chunk(delta(1, finish_reason="stop")), chunk(delta(1, finish_reason="stop"))])
-    assert fold.complete
+    assert fold.is_complete
 
 
 def test_each_prompt_of_a_list_gets_its_own_choices() -> None:
     done = [chunk(piece("x", index, "stop")) for index in range(4)]
-    assert not folded(*done[:3], path=COMPLETIONS, prompt=["a", "b"], n=2).complete
-    assert folded(*done, path=COMPLETIONS, prompt=["a", "b"], n=2).complete
-    assert folded(done[0], path=COMPLETIONS, prompt=[1, 2, 3]).complete
-    assert folded(done[0], path=COMPLETIONS, prompt="text").complete
-    assert folded(*done[:2], path=COMPLETIONS, prompt=[[1], [2]]).complete
+    assert not folded(*done[:3], path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
+    assert folded(*done, path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
+    assert folded(done[0], path=COMPLETIONS, prompt=[1, 2, 3]).is_complete
+    assert folded(done[0], path=COMPLETIONS, prompt="text").is_complete
+    assert folded(*done[:2], path=COMPLETIONS, prompt=[[1], [2]]).is_complete
 
 
 def test_an_empty_stream_is_truncated_and_an_end_without_choices_makes_no_sense() -> None:
     with pytest.raises(StreamTruncated):
-        folded().body()
+        folded().result()
     with pytest.raises(ProtocolError):
-        folded(b"[DONE]").body()
+        folded(b"[DONE]").result()
 
 
 def test_nothing_after_the_end_marker_matters() -> None:
     done = chunk(delta(content="a", finish_reason="stop"))
-    assert folded(done, b"[DONE]", b"garbage", chunk(delta(content="b"))).body() == folded(done, b"[DONE]").body()
+    assert folded(done, b"[DONE]", b"garbage", chunk(delta(content="b"))).result() == folded(done, b"[DONE]").result()
 
 
 @pytest.mark.parametrize(
@@ -339,19 +339,19 @@ def test_nothing_after_the_end_marker_matters() -> None:
 )
 def test_a_reply_has_started_with_its_first_generated_piece(fields: dict[str, Any]) -> None:
     fold = folded(chunk(delta(role="assistant", content="")), chunk())
-    assert not fold.started
+    assert not fold.has_content
     fold.feed([chunk(delta(**fields))])
-    assert fold.started
+    assert fold.has_content
 
 
 def test_new_text_of_the_first_choice_can_be_taken_as_it_comes() -> None:
     fold = folded(n=2)
-    assert fold.take_text() == ""
+    assert fold.pop_text() == ""
     fold.feed([chunk(delta(1, content="other")), chunk(delta(content="a")), chunk(delta(content="b"))])
-    assert fold.take_text() == "ab"
-    assert fold.take_text() == ""
+    assert fold.pop_text() == "ab"
+    assert fold.pop_text() == ""
     fold.feed([chunk(delta(content="c"))])
-    assert fold.take_text() == "c"
+    assert fold.pop_text() == "c"
 
 
 # ---------------------------------------------------------------- errors
@@ -431,7 +431,7 @@ def test_a_completions_text_must_be_text() -> None:
 def test_wide_events_are_not_taken_for_deep_ones() -> None:
     wide = [{"token": "a", "top_logprobs": [{"token": "b"}] * 20}] * 20
     choice = {**delta(content="a", finish_reason="stop"), "logprobs": {"content": wide}}
-    assert folded(chunk(choice)).body()["choices"][0]["logprobs"] == {"content": wide}
+    assert folded(chunk(choice)).result()["choices"][0]["logprobs"] == {"content": wide}
 
 
 def test_no_protocol_is_known_for_other_paths() -> None:
@@ -495,7 +495,7 @@ def test_whatever_comes_ends_in_a_body_or_a_request_error(payloads: list[bytes],
     fold = accumulator_for(path, {"n": n})
     try:
         fold.feed(payloads)
-        body = fold.body()
+        body = fold.result()
     except RequestError as error:
         assert "\n" not in str(error)
     else:
@@ -516,6 +516,6 @@ def test_any_batching_gives_the_same_body(texts: list[str], size: int, field: st
     fold = accumulator_for(CHAT, {})
     for start in range(0, len(payloads), size):
         fold.feed(payloads[start : start + size])
-    made = fold.body()["choices"][0]["message"]
+    made = fold.result()["choices"][0]["message"]
     assert made["role"] == "assistant"
     assert made.get(field) == "".join(texts) if texts else field not in made or made[field] == ""
