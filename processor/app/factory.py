@@ -18,7 +18,7 @@ from processor.core.events import Listener, Transport
 from processor.core.models import Target
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
-from processor.input.job_formats import Defaults, ParsedJob
+from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.stdout_sink import StdoutSink
 from processor.ratelimit.limiter import RateLimiter
@@ -34,7 +34,7 @@ OutputSink = ResultsFile | StdoutSink
 
 def source(plan: Plan) -> JobFile:
     settings = plan.settings
-    defaults = Defaults(endpoint=settings.endpoint, model=settings.model)
+    defaults = JobDefaults(endpoint=settings.endpoint, model=settings.model)
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
@@ -111,7 +111,7 @@ def _lines(
     plan: Plan, source: JobFile, sink: OutputSink
 ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
     if isinstance(sink, ResultsFile) and sink.replied:
-        return source.unfinished(partial(sink.ledger.pass_over, refused=not plan.retry_failed), plan.limit)
+        return source.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
     return aiter(source)
 
 

@@ -215,7 +215,7 @@ def main() -> NoReturn:
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         print_error("a fault of this program, not yours: please report what stands above")
-        code = exit_codes.OUR_FAULT
+        code = exit_codes.INTERNAL_ERROR
     sys.exit(code if args else exit_codes.NOTHING_SENT)
 
 

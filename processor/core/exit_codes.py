@@ -8,6 +8,6 @@ NOTHING_SENT = 2
 """Wrong usage or settings, no key, no input, no output."""
 STOPPED = 3
 """Early: quota, key, outage, disk. Run again to go on."""
-OUR_FAULT = 70
+INTERNAL_ERROR = 70
 INTERRUPTED = 130
 """Run again to go on."""

@@ -25,7 +25,7 @@ def job_key(custom_id: str) -> bytes:
     return key.digest()
 
 
-def check_of(fingerprint: str) -> bytes:
+def request_check(fingerprint: str) -> bytes:
     """Tells whether the request is still the same."""
     try:
         return bytes.fromhex(fingerprint)[:CHECK_BYTES].ljust(CHECK_BYTES, b"\0")

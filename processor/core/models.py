@@ -165,7 +165,7 @@ class Failure:
 
     code: str
     message: str
-    own_fault: bool = False
+    permanent: bool = False
     """The provider refused the job itself: sending it again is pointless until it changes."""
 
 

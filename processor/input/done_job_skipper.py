@@ -10,7 +10,7 @@ from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from processor.core.job_keys import IDENTITY
-from processor.input.job_formats import Defaults
+from processor.input.job_formats import JobDefaults
 from processor.input.line_splitter import Line, LineSplitter
 from processor.input.prescan import ByteRange, ScannedPart, scan_part, split_file
 
@@ -45,11 +45,11 @@ class DoneJobSkipper(Generic[InputItem]):
     def __init__(
         self,
         handle: int,
-        defaults: Defaults,
+        defaults: JobDefaults,
         max_line_bytes: int,
         *,
         read: Callable[[Line], InputItem],
-        pass_over: SkipDone,
+        skip_done: SkipDone,
         limit: int | None,
     ) -> None:
         """Of more than ``limit`` lines none is passed over."""
@@ -57,7 +57,7 @@ class DoneJobSkipper(Generic[InputItem]):
         self._skim = partial(scan_part, handle, defaults, max_line_bytes)
         self._splitter = LineSplitter(max_line_bytes)
         self._read = read
-        self._pass_over = pass_over
+        self._pass_over = skip_done
         self._left = sys.maxsize if limit is None else limit
 
     def __iter__(self) -> Generator[InputItem | SkippedJobs, None, None]:

@@ -29,6 +29,6 @@ def fingerprint_bytes(path: str, body: JSON, *more: Any) -> bytes:
     return request.digest()
 
 
-def digest(data: bytes) -> str:
+def raw_fingerprint(data: bytes) -> str:
     """32 hex digits that stand for these bytes."""
     return blake2b(data, digest_size=16).hexdigest()

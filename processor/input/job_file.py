@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
-from processor.input.fingerprints import digest
-from processor.input.job_formats import Defaults, ParsedJob, parse
+from processor.input.fingerprints import raw_fingerprint
+from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.input.line_splitter import Line, LineSplitter, count_lines
 
 CHUNK_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ class JobFile:
     Iterating raises InputError where it cannot be read any further.
     """
 
-    def __init__(self, path: str, defaults: Defaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, path: str, defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path = path
         self._defaults = defaults
         self._max_line_bytes = max_line_bytes
@@ -69,7 +69,7 @@ class JobFile:
             yield self._read(last)
 
     async def unfinished(
-        self, pass_over: SkipDone, limit: int | None = None
+        self, skip_done: SkipDone, limit: int | None = None
     ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
         """The same, but in a large file jobs that are done are only counted, in its first ``limit`` lines.
 
@@ -85,7 +85,7 @@ class JobFile:
             self._defaults,
             self._max_line_bytes,
             read=self._read,
-            pass_over=pass_over,
+            skip_done=skip_done,
             limit=limit,
         )
         with self._reading(), closing(iter(passing)) as lines:
@@ -97,11 +97,11 @@ class JobFile:
             size = f"{line.size / 2**20:.0f} MiB, over the {self._max_line_bytes / 2**20:.0f} MiB that a line may have"
             return InvalidLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=size)
         try:
-            return parse(line.data, line.number, self._defaults)
+            return parse_job(line.data, line.number, self._defaults)
         except InvalidJob as error:
             return InvalidLine(
                 line=line.number,
-                fingerprint=digest(line.data),
+                fingerprint=raw_fingerprint(line.data),
                 code=error.code,
                 message=str(error),
                 custom_id=error.custom_id,

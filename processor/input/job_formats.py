@@ -26,7 +26,7 @@ _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
+class JobDefaults:
     """What holds for jobs that do not say it themselves."""
 
     endpoint: str = CHAT
@@ -46,7 +46,7 @@ class ParsedJob(NamedTuple):
     has_metadata: bool
     raw: bytes
 
-    def named(self, custom_id: str) -> Job:
+    def with_id(self, custom_id: str) -> Job:
         """The job under the name it goes by."""
         return Job(
             line=self.line,
@@ -60,7 +60,7 @@ class ParsedJob(NamedTuple):
         )
 
 
-def parse(data: bytes, line: int, defaults: Defaults) -> ParsedJob:
+def parse_job(data: bytes, line: int, defaults: JobDefaults) -> ParsedJob:
     """Raises InvalidJob."""
     entry = _decode(data)
     custom_id = _custom_id(entry)
@@ -71,7 +71,7 @@ def parse(data: bytes, line: int, defaults: Defaults) -> ParsedJob:
         raise
 
 
-def identity(data: bytes, defaults: Defaults) -> tuple[str | None, bytes]:
+def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes]:
     """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises InvalidJob, but not always.
 
     What the request holds is not looked at: where there is a reply to one with this fingerprint, it was a job.
@@ -114,7 +114,7 @@ def _custom_id(entry: JSON) -> str | None:
     raise InvalidJob(f"custom_id must be a non-empty string, not {_kind(name)}")
 
 
-def _draft(entry: JSON, custom_id: str | None, line: int, defaults: Defaults, raw: bytes) -> ParsedJob:
+def _draft(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
     path = _path(entry, defaults.endpoint)
     body = _body(entry, path)
     _check(body, path)

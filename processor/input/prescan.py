@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from processor.core.errors import InvalidJob
 from processor.core.job_keys import CHECK_BYTES, IDENTITY, job_key
-from processor.input.job_formats import Defaults, identity
+from processor.input.job_formats import JobDefaults, job_identity
 
 PART_BYTES = 128 * 1024
 """The memory of twice as much would be given back after each part, and be zeroed anew for the next."""
@@ -52,7 +52,7 @@ def _end_of_line(handle: int, at: int, size: int) -> int:
     return size
 
 
-def scan_part(handle: int, defaults: Defaults, max_line_bytes: int, part: ByteRange) -> ScannedPart:
+def scan_part(handle: int, defaults: JobDefaults, max_line_bytes: int, part: ByteRange) -> ScannedPart:
     """Raises OSError."""
     start, end = part
     if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may begin with a byte order mark
@@ -62,11 +62,11 @@ def scan_part(handle: int, defaults: Defaults, max_line_bytes: int, part: ByteRa
     return ScannedPart(part, len(lines), b"".join(identities))
 
 
-def _identity(line: bytes, defaults: Defaults, max_line_bytes: int) -> bytes:
+def _identity(line: bytes, defaults: JobDefaults, max_line_bytes: int) -> bytes:
     if len(line) > max_line_bytes:
         return UNKNOWN
     try:
-        name, mark = identity(line, defaults)
+        name, mark = job_identity(line, defaults)
     except InvalidJob:
         return UNKNOWN
     # A second one without a name is not known as done by the name of the first: it is looked at, and named, then.

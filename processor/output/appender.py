@@ -56,7 +56,7 @@ class Appender:
 
     def check(self) -> None:
         """Writing to a file that somebody deleted fails nowhere. Raises FileNotFoundError for it."""
-        if self._file and self._file.vanished():
+        if self._file and self._file.is_deleted():
             raise FileNotFoundError(errno.ENOENT, "it has been deleted")
 
     def _salvage(self, file: StorageFile) -> list[Pending]:

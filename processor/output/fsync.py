@@ -14,10 +14,12 @@ from processor.output.sink import RunInThread
 class FsyncScheduler:
     """``delay_s`` 0: rows count as written after their fsync. None: the operating system decides."""
 
-    def __init__(self, delay_s: float | None, offload: RunInThread, broken: Callable[[Path, OSError], None]) -> None:
+    def __init__(
+        self, delay_s: float | None, run_in_thread: RunInThread, on_error: Callable[[Path, OSError], None]
+    ) -> None:
         self._delay_s = delay_s
-        self._offload = offload
-        self._broken = broken
+        self._offload = run_in_thread
+        self._on_error = on_error
         self._dirty: dict[Appender, None] = {}
         """A set with an order: faults that are injected step by step replay."""
         self._waiting: list[Pending] = []
@@ -60,7 +62,7 @@ class FsyncScheduler:
                     await self._offload(appender.sync)
                 except OSError as error:
                     self._waiting = rows + self._waiting
-                    self._broken(appender.path, error)
+                    self._on_error(appender.path, error)
                     return
             release(rows)
 

@@ -49,9 +49,9 @@ class InFlightLog:
             else:
                 self._free.append(slot)
 
-    def put(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
+    def write(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
         """Remember ``attempts`` for a job. Raises OSError."""
-        slot = self._slots[key] if key in self._slots else self._take()
+        slot = self._slots[key] if key in self._slots else self._allocate_slot()
         self._slots[key] = slot
         if in_flight:
             self._in_flight.add(key)
@@ -60,21 +60,21 @@ class InFlightLog:
         body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
         self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
 
-    def rest(self, key: bytes, attempts: int) -> None:
+    def mark_idle(self, key: bytes, attempts: int) -> None:
         """The attempt in flight has ended without a row: only how many there were is worth remembering."""
         if not attempts:
-            self.clear(key)
+            self.erase(key)
         elif key in self._slots:
-            self.put(key, attempts, in_flight=False)
+            self.write(key, attempts, in_flight=False)
 
-    def settle(self, key: bytes) -> None:
+    def mark_done(self, key: bytes) -> None:
         """The job has its row, in which a later run reads all that is to know: what the record says may stay."""
         self._in_flight.discard(key)
         slot = self._slots.pop(key, None)
         if slot is not None:
             self._free.append(slot)
 
-    def clear(self, key: bytes) -> None:
+    def erase(self, key: bytes) -> None:
         """Nothing is to be remembered of this job. Raises OSError."""
         if key in self._slots:
             slot = self._slots.pop(key)
@@ -82,14 +82,14 @@ class InFlightLog:
             self._in_flight.discard(key)
             self._file.write_at(slot * _WIDTH, _EMPTY)
 
-    def tidy(self) -> None:
+    def truncate_if_empty(self) -> None:
         """Empty the file, if nothing is remembered."""
         if not self._slots and self._file.size():
             self._file.truncate(0)
             self._free.clear()
             self._end = 0
 
-    def _take(self) -> int:
+    def _allocate_slot(self) -> int:
         if self._free:
             return self._free.pop()
         self._end += 1

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from processor.core.job_keys import KEY_BYTES, check_of, job_key
+from processor.core.job_keys import KEY_BYTES, job_key, request_check
 from processor.core.models import Result
 
-REPLIED, FAILED, OWN_FAULT, LINE, SIMULATED = 1, 2, 4, 8, 16
+REPLIED, FAILED, PERMANENT, LINE, SIMULATED = 1, 2, 4, 8, 16
 """Flags. LINE: the row of a line that is no job."""
 
 LINE_CODES = frozenset(
@@ -51,12 +51,12 @@ def line_key(raw: bytes) -> bytes:
 def entry_of(result: Result, raw: bytes) -> IndexEntry:
     """The same that ``read_entry`` gives for the result's row."""
     failure = result.failure
-    flags = _failed(failure.code, failure.own_fault, result.timing) if failure else REPLIED
+    flags = _failed(failure.code, failure.permanent, result.timing) if failure else REPLIED
     if result.simulated:
         flags |= SIMULATED
     key = line_key(raw) if flags & LINE else job_key(result.custom_id or "")
     return IndexEntry(
-        key, check_of(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
+        key, request_check(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
     )
 
 
@@ -90,15 +90,15 @@ def read_packed(raw: bytes) -> bytes:
             raise TypeError
         if attempts > MAX_ATTEMPTS or line > MAX_LINE:
             attempts, line = min(attempts, MAX_ATTEMPTS), min(line, MAX_LINE)
-        return PACKED.pack(key, check_of(row["id"]), attempts, flags, line)
+        return PACKED.pack(key, request_check(row["id"]), attempts, flags, line)
     except (AttributeError, KeyError, TypeError) as wrong:
         raise ValueError("no row of results") from wrong
 
 
-def _failed(code: Any, own_fault: Any, timing: object) -> int:
+def _failed(code: Any, permanent: Any, timing: object) -> int:
     if timing is None and code in LINE_CODES:
         return LINE
-    return FAILED | OWN_FAULT if own_fault is True else FAILED
+    return FAILED | PERMANENT if permanent is True else FAILED
 
 
 def _loads_what_orjson_refuses(raw: bytes) -> Any:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from processor.core.job_keys import IDENTITY, check_of, job_key
+from processor.core.job_keys import IDENTITY, job_key, request_check
 from processor.output.compact_hash_table import FIELDS, CompactHashTable
-from processor.output.index_entry import FAILED, LINE, MAX_ATTEMPTS, OWN_FAULT, PACKED, REPLIED, IndexEntry
+from processor.output.index_entry import FAILED, LINE, MAX_ATTEMPTS, PACKED, PERMANENT, REPLIED, IndexEntry
 
 SEEN_THIS_RUN = 128
 """A flag beside those of entries: met in this run's job file."""
 
 _UNKNOWN = bytes(4)
 _DONE = bytes(flags & (REPLIED | SEEN_THIS_RUN) == REPLIED for flags in range(256))
-_REFUSED = bytes(flags & (OWN_FAULT | REPLIED | SEEN_THIS_RUN) == OWN_FAULT for flags in range(256))
-_SETTLED = bytes(done + 2 * refused for done, refused in zip(_DONE, _REFUSED, strict=True))
+_PERMANENT = bytes(flags & (PERMANENT | REPLIED | SEEN_THIS_RUN) == PERMANENT for flags in range(256))
+_SETTLED = bytes(done + 2 * permanent for done, permanent in zip(_DONE, _PERMANENT, strict=True))
 
 
 class JobStatus(Enum):
@@ -26,7 +26,7 @@ class JobStatus(Enum):
     """It has a reply, to another request than it makes now."""
     FAILED = auto()
     """Also where it was its own fault, but the request has changed since."""
-    OWN_FAULT = auto()
+    FAILED_PERMANENTLY = auto()
     """The provider refused this very request."""
     DUPLICATE = auto()
     """Its id has been met before in this job file."""
@@ -37,16 +37,16 @@ class JobIndex:
 
     def __init__(self) -> None:
         self._table = CompactHashTable()
-        self.superseded = 0
+        self.files_with_stale_rows = 0
         """REPLIED and FAILED: in which of the two files there are rows that stand for nothing any more."""
-        self.read_to = -1
+        self.lines_read = -1
         """Rows of lines that are no jobs are gone, if they were not met up to this line of the job file."""
 
     # ------------------------------------------------------------ the job file
 
-    def meet(self, custom_id: str, fingerprint: str) -> JobStatus:
+    def classify(self, custom_id: str, fingerprint: str) -> JobStatus:
         """Judge the next job of the job file. Each line is to be met once."""
-        now = check_of(fingerprint)
+        now = request_check(fingerprint)
         place = self._table.add(job_key(custom_id), now, 0, 0, SEEN_THIS_RUN)
         if place is None:
             return JobStatus.NEW
@@ -56,17 +56,17 @@ class JobIndex:
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
         return _standing(flags, check == now)
 
-    def pass_over(self, identities: bytes, begin: int, end: int, *, refused: bool = False) -> tuple[int, int]:
-        """Meet the jobs from ``begin`` on as long as each is DONE; with ``refused`` also those that are OWN_FAULT.
+    def skip_done(self, identities: bytes, begin: int, end: int, *, permanent: bool = False) -> tuple[int, int]:
+        """Mark jobs from ``begin`` on as seen while each is DONE (or, with ``permanent``, FAILED_PERMANENTLY).
 
-        Returns the number of the first that is not met so, and how many before it are OWN_FAULT. The first may be so
-        all the same: only ``meet`` knows. ``identities``: packed, of jobs in the order of the job file.
+        Returns the number of the first job that is not marked, and how many before it are FAILED_PERMANENTLY. That
+        first job may be DONE all the same: only ``classify`` decides. ``identities`` are packed, in file order.
         """
         wanted = memoryview(identities)[begin * IDENTITY.size : end * IDENTITY.size]
-        met, own_faults = self._table.flag_while(wanted, _SETTLED if refused else _DONE, SEEN_THIS_RUN)
+        met, own_faults = self._table.flag_while(wanted, _SETTLED if permanent else _DONE, SEEN_THIS_RUN)
         return begin + met, own_faults
 
-    def meet_line(self, key: bytes) -> bool:
+    def classify_invalid(self, key: bytes) -> bool:
         """Note that a line which is no job was met; False where its row is on disk already."""
         place = self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN_THIS_RUN)
         if place is None:
@@ -75,7 +75,7 @@ class JobIndex:
         FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
         return False
 
-    def name(self, fingerprint: str) -> str:
+    def assign_id(self, fingerprint: str) -> str:
         """The ``custom_id`` of the next job without one: its fingerprint, then ``<fingerprint>-2``, ``-3``.
 
         To be asked right before ``meet``.
@@ -105,7 +105,7 @@ class JobIndex:
         fits = bytes(bool(value & flag and not value & without) for value in range(256))
         return sum(flags.translate(fits).count(1) for flags in self._table.flags())
 
-    def tried(self, key: bytes, attempts: int) -> bool:
+    def raise_attempts(self, key: bytes, attempts: int) -> bool:
         """Learn that so many requests have been sent for a job; False where its row already says so."""
         attempts = min(attempts, MAX_ATTEMPTS)
         place = self._table.add(key, _UNKNOWN, attempts, 0, 0)
@@ -117,29 +117,29 @@ class JobIndex:
 
     # ------------------------------------------------------------ rows
 
-    def enter(self, entries: bytes) -> None:
+    def load_rows(self, entries: bytes) -> None:
         """Learn rows read from disk, packed: later ones after earlier ones, replies before failures."""
         there = self._table.add_all(entries)
         for number in there:
-            self._enter_again(*PACKED.unpack_from(entries, number * PACKED.size))
-        if self.read_to >= 0:
+            self._load_duplicate(*PACKED.unpack_from(entries, number * PACKED.size))
+        if self.lines_read >= 0:
             rows = enumerate(PACKED.iter_unpack(entries))
             if any(number not in there and self._is_gone(flags, 0, line) for number, (*_, flags, line) in rows):
-                self.superseded |= FAILED
+                self.files_with_stale_rows |= FAILED
 
-    def _enter_again(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
+    def _load_duplicate(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
         place = self._table.find(key)
         assert place
         _, tries, count, known = FIELDS.unpack_from(*place)
         if flags & FAILED and known & REPLIED:
-            self.superseded |= FAILED
+            self.files_with_stale_rows |= FAILED
             return
         again = bool(known & flags & (REPLIED | FAILED | LINE))
         if again or self._is_gone(flags, known, line):
-            self.superseded |= flags & REPLIED or FAILED
+            self.files_with_stale_rows |= flags & REPLIED or FAILED
         FIELDS.pack_into(*place, check, max(attempts, tries), count + again, known & SEEN_THIS_RUN | flags)
 
-    def keeps(self, entry: IndexEntry) -> bool:
+    def should_keep(self, entry: IndexEntry) -> bool:
         """Whether a row stays when its file is compacted: the last one of those that were entered."""
         place = self._table.find(entry.key)
         if place is None:
@@ -153,27 +153,27 @@ class JobIndex:
         return not self._is_gone(entry.flags, known, entry.line)
 
     def _is_gone(self, flags: int, known: int, line: int) -> bool:
-        return bool(flags & LINE) and not known & SEEN_THIS_RUN and line <= self.read_to
+        return bool(flags & LINE) and not known & SEEN_THIS_RUN and line <= self.lines_read
 
-    def settle(self, entry: IndexEntry) -> None:
+    def record_row(self, entry: IndexEntry) -> None:
         """Learn a job's row that was just appended."""
         place = self._table.find(entry.key)
         if place is None:
             self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
             return
         _, tries, count, known = FIELDS.unpack_from(*place)
-        self.superseded |= known & (REPLIED | FAILED)
+        self.files_with_stale_rows |= known & (REPLIED | FAILED)
         FIELDS.pack_into(*place, entry.check, max(entry.attempts, tries), count, known & SEEN_THIS_RUN | entry.flags)
 
-    def forget(self, flags: int) -> None:
+    def clear_flags(self, flags: int) -> None:
         """Before the rows that these flags stand for are entered again. Names can no longer be given."""
         self._table.clear(flags)
-        self.superseded = 0
+        self.files_with_stale_rows = 0
 
 
 def _standing(known: int, same: bool) -> JobStatus:
     if known & REPLIED:
         return JobStatus.DONE if same else JobStatus.CHANGED
-    if known & OWN_FAULT and same:
-        return JobStatus.OWN_FAULT
+    if known & PERMANENT and same:
+        return JobStatus.FAILED_PERMANENTLY
     return JobStatus.FAILED if known & FAILED else JobStatus.NEW

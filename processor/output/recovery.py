@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processor.output.compaction import compact, quarantine, temp_path, write_all
-from processor.output.index_entry import FAILED, LINE, OWN_FAULT, REPLIED
+from processor.output.index_entry import FAILED, LINE, PERMANENT, REPLIED
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
 from processor.output.scanner import ScanReport, scan
 from processor.output.storage import Storage
@@ -38,10 +38,10 @@ class Paths:
 class Recovery:
     """All of it raises OSError; reading raises ConfigError, too, before anything is changed."""
 
-    def __init__(self, disk: Storage, paths: Paths, ledger: JobIndex, *, simulated: bool) -> None:
+    def __init__(self, disk: Storage, paths: Paths, index: JobIndex, *, simulated: bool) -> None:
         self._disk = disk
         self._paths = paths
-        self._ledger = ledger
+        self._index = index
         self._simulated = simulated
 
     def start(self) -> dict[Path, ScanReport]:
@@ -52,30 +52,30 @@ class Recovery:
         replies, failures = self._scan(replies=True), self._scan(replies=False)
         self._put_right(replies, replies=True)
         self._put_right(failures, replies=False)
-        self._ledger.superseded = 0
+        self._index.files_with_stale_rows = 0
         return {self._paths.replies: replies, self._paths.failures: failures}
 
-    def end(self, read_to: int) -> None:
-        """Drop superseded rows, and those of lines up to ``read_to`` that are no longer wrong."""
-        ledger = self._ledger
-        ledger.read_to = read_to
-        superseded = ledger.superseded
-        if not superseded and not ledger.count(LINE, without=SEEN_THIS_RUN):
+    def end(self, lines_read: int) -> None:
+        """Drop superseded rows, and those of lines up to ``lines_read`` that are no longer wrong."""
+        index = self._index
+        index.lines_read = lines_read
+        files_with_stale_rows = index.files_with_stale_rows
+        if not files_with_stale_rows and not index.count(LINE, without=SEEN_THIS_RUN):
             return
-        ledger.forget(superseded & REPLIED | FAILED | OWN_FAULT | LINE)
-        if superseded & REPLIED:
+        index.clear_flags(files_with_stale_rows & REPLIED | FAILED | PERMANENT | LINE)
+        if files_with_stale_rows & REPLIED:
             self._put_right(self._scan(replies=True), replies=True)
         self._put_right(self._scan(replies=False), replies=False)
 
     def _scan(self, *, replies: bool) -> ScanReport:
-        return scan(self._disk, self._path(replies), self._ledger, replies=replies, simulated=self._simulated)
+        return scan(self._disk, self._path(replies), self._index, replies=replies, simulated=self._simulated)
 
     def _put_right(self, found: ScanReport, *, replies: bool) -> None:
         path = self._path(replies)
         if found.damaged:
             quarantine(self._disk, path, self._paths.damaged, replies=replies)
-        if found.damaged or self._ledger.superseded & (REPLIED if replies else FAILED):
-            left = compact(self._disk, path, replies=replies, keeps=self._ledger.keeps)
+        if found.damaged or self._index.files_with_stale_rows & (REPLIED if replies else FAILED):
+            left = compact(self._disk, path, replies=replies, keeps=self._index.should_keep)
             if not left and not replies:
                 self._disk.remove(path)
                 self._disk.sync_folder(path)

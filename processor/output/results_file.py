@@ -49,19 +49,19 @@ class ResultsFile:
         simulated: bool = False,
         fsync: FsyncMode = "interval",
         fsync_interval_s: float = 1.0,
-        offload: RunInThread = asyncio.to_thread,
+        run_in_thread: RunInThread = asyncio.to_thread,
         disk: Storage | None = None,
     ) -> None:
         self.paths = Paths.of(results)
-        self.ledger = JobIndex()
+        self.job_index = JobIndex()
         self._disk = disk or LocalStorage()
-        self._upkeep = Recovery(self._disk, self.paths, self.ledger, simulated=simulated)
+        self._upkeep = Recovery(self._disk, self.paths, self.job_index, simulated=simulated)
         self._replies = Appender(self._disk, self.paths.replies)
         self._failures = Appender(self._disk, self.paths.failures)
         delay_s = {"always": 0.0, "interval": fsync_interval_s, "never": None}[fsync]
-        self._syncer = FsyncScheduler(delay_s, offload, self._break)
+        self._syncer = FsyncScheduler(delay_s, run_in_thread, self._break)
         self._syncs = delay_s is not None
-        self._offload = offload
+        self._offload = run_in_thread
         self._next_flush: asyncio.Handle | None = None
         self._hurries = False
         """It comes at the end of this turn of the loop."""
@@ -89,7 +89,7 @@ class ResultsFile:
             state = self._disk.open(self.paths.state, "update")
             try:
                 locked = state.lock()
-                if locked and not state.vanished():
+                if locked and not state.is_deleted():
                     return state, is_new
             except OSError:
                 state.close()
@@ -103,7 +103,7 @@ class ResultsFile:
         with as_output_error(self.paths.replies):
             self.found = self._upkeep.start()
             self._replies.open()
-            self.replied, self.failed = self.ledger.count(REPLIED), self.ledger.count(FAILED)
+            self.replied, self.failed = self.job_index.count(REPLIED), self.job_index.count(FAILED)
             if self.replied and self._syncs:
                 # A killed run may have left rows, and a new name, that were never synced; this one counts on them.
                 self._replies.sync()
@@ -115,11 +115,11 @@ class ResultsFile:
         """Learn what the last run left in flight, and forget what has its row after all."""
         unanswered = 0
         for key, attempts, in_flight in list(self._intents.load()):
-            if not self.ledger.tried(key, attempts):
-                self._intents.clear(key)
+            if not self.job_index.raise_attempts(key, attempts):
+                self._intents.erase(key)
             elif in_flight:
                 unanswered += 1
-                self._intents.rest(key, attempts)
+                self._intents.mark_idle(key, attempts)
         return unanswered
 
     # ------------------------------------------------------------ the run
@@ -133,10 +133,10 @@ class ResultsFile:
         raw = encode(result)
         entry = entry_of(result, raw[:-1])
         if entry.flags & LINE:
-            if not self.ledger.meet_line(entry.key):
+            if not self.job_index.classify_invalid(entry.key):
                 return
-        elif entry.flags & FAILED and self.ledger.has_reply(entry.key):
-            self.rest(result.custom_id or "", result.attempts)
+        elif entry.flags & FAILED and self.job_index.has_reply(entry.key):
+            self.clear_in_flight(result.custom_id or "", result.attempts)
             return
         loop = asyncio.get_running_loop()
         item = Pending(raw, entry, loop.create_future())
@@ -145,19 +145,19 @@ class ResultsFile:
             self._flush_soon(loop)
         await item.written
 
-    def intend(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int) -> None:
         """See ``Sink``."""
         self._check()
         try:
-            self._intents.put(job_key(custom_id), attempts, in_flight=True)
+            self._intents.write(job_key(custom_id), attempts, in_flight=True)
         except OSError as error:
             self._break(self.paths.state, error)
             self._check()
 
-    def rest(self, custom_id: str, attempts: int) -> None:
+    def clear_in_flight(self, custom_id: str, attempts: int) -> None:
         """See ``Sink``."""
         try:
-            self._intents.rest(job_key(custom_id), attempts)
+            self._intents.mark_idle(job_key(custom_id), attempts)
         except OSError as error:
             self._break(self.paths.state, error)
 
@@ -186,8 +186,8 @@ class ResultsFile:
             written, error = appender.flush()
             for item in written:
                 if not item.entry.flags & LINE:
-                    self.ledger.settle(item.entry)
-                    self._intents.settle(item.entry.key)
+                    self.job_index.record_row(item.entry)
+                    self._intents.mark_done(item.entry.key)
             self._syncer.wrote(appender, written)
             if error:
                 self._break(appender.path, error)
@@ -210,25 +210,25 @@ class ResultsFile:
 
     # ------------------------------------------------------------ closing
 
-    async def close(self, read_to: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None) -> None:
         """See ``Sink``. Raises OutputError also for what went wrong after the last ``append``.
 
         Cancelling the caller does not break it off.
         """
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(read_to))
+            self._closing = asyncio.get_running_loop().create_task(self._close(lines_read))
         await asyncio.shield(self._closing)
 
-    async def _close(self, read_to: int | None) -> None:
+    async def _close(self, lines_read: int | None) -> None:
         try:
-            await self._finish(read_to)
+            await self._finish(lines_read)
         except OutputError:
             self._release()
             raise
         # Not where the loop ends and cancels this: a thread may be at work, and the lock then holds until it is done.
         self._release()
 
-    async def _finish(self, read_to: int | None) -> None:
+    async def _finish(self, lines_read: int | None) -> None:
         self._flush()
         await self._syncer.finish()
         if self._broken is not None:
@@ -237,10 +237,10 @@ class ResultsFile:
             with as_output_error(appender.path):
                 appender.check()
         with as_output_error(self.paths.replies):
-            if read_to is not None:
-                await self._offload(lambda: self._upkeep.end(read_to))
+            if lines_read is not None:
+                await self._offload(lambda: self._upkeep.end(lines_read))
         with as_output_error(self.paths.state):
-            self._intents.tidy()
+            self._intents.truncate_if_empty()
 
     def _release(self) -> None:
         self._replies.close()

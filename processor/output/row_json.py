@@ -45,7 +45,7 @@ def as_row(result: Result) -> JSON:
         row["simulated"] = True
     if result.usage_estimated:
         row["usage_estimated"] = list(result.usage_estimated)
-    if result.failure and result.failure.own_fault:
+    if result.failure and result.failure.permanent:
         row["own_fault"] = True
     if result.has_metadata:
         row["metadata"] = result.metadata

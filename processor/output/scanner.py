@@ -1,4 +1,4 @@
-"""From the rows on disk to the ledger."""
+"""From the rows on disk to the index."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class ScanReport:
     """The last row is whole, only its line feed is missing."""
 
 
-def scan(disk: Storage, path: Path, ledger: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
-    """Enter the rows of a file into the ledger. Changes nothing on disk. Raises OSError.
+def scan(disk: Storage, path: Path, index: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
+    """Enter the rows of a file into the index. Changes nothing on disk. Raises OSError.
 
     Raises ConfigError where the file is of another kind: rehearsed rows among real ones, or no results at all.
     """
@@ -45,7 +45,7 @@ def scan(disk: Storage, path: Path, ledger: JobIndex, *, replies: bool, simulate
     with closing(disk.open(path, "read")) as file, closing(_blocks(disk, path, file, replies=replies)) as found_blocks:
         found.size = file.size()
         for block in found_blocks:
-            _enter(ledger, block, path, simulated=simulated)
+            _enter(index, block, path, simulated=simulated)
             _sum_up(found, block, lines)
             lines += block.lines
             foreign += block.foreign
@@ -62,10 +62,10 @@ def _blocks(disk: Storage, path: Path, file: StorageFile, *, replies: bool) -> G
     return blocks(file, replies=replies)
 
 
-def _enter(ledger: JobIndex, block: Block, path: Path, *, simulated: bool) -> None:
+def _enter(index: JobIndex, block: Block, path: Path, *, simulated: bool) -> None:
     if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_AT :: PACKED.size])):
         raise ConfigError(_mixed(path, simulated))
-    ledger.enter(block.entries)
+    index.load_rows(block.entries)
 
 
 def _sum_up(found: ScanReport, block: Block, lines: int) -> None:

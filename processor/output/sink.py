@@ -13,7 +13,7 @@ T = TypeVar("T")
 FsyncMode = Literal["always", "interval", "never"]
 
 END_OF_FILE = 1 << 62
-"""``read_to`` for a job file that was read to its end."""
+"""``lines_read`` for a job file that was read to its end."""
 
 
 class RunInThread(Protocol):
@@ -23,32 +23,32 @@ class RunInThread(Protocol):
 
 
 class Sink(Protocol):
-    """Takes results. Every method but ``rest`` raises OutputError where the output cannot take more."""
+    """Takes results. Every method but ``clear_in_flight`` raises OutputError where the output cannot take more."""
 
-    ledger: JobIndex
+    job_index: JobIndex
 
     async def append(self, result: Result) -> None:
         """Return when the row is written; the write is not undone by cancelling the caller."""
         ...
 
-    def intend(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int) -> None:
         """To be called before the first byte of an attempt is sent.
 
         ``attempts`` counts the requests for this job in all runs, with this one. ``append`` takes it back.
         """
         ...
 
-    def rest(self, custom_id: str, attempts: int) -> None:
+    def clear_in_flight(self, custom_id: str, attempts: int) -> None:
         """The attempt has ended without a row, and nothing of this job is in flight until it is tried again.
 
         ``attempts``: how many requests there have been; where nothing was sent after all, as many as before.
         """
         ...
 
-    async def close(self, read_to: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None) -> None:
         """Write what is left, and tidy up if the run came to an orderly end.
 
-        ``read_to`` is then the number of the last line of the job file that was read, WHOLE for all of it:
+        ``lines_read`` is then the number of the last line of the job file that was read, END_OF_FILE for all of it:
         rows of lines that are no jobs and were not found again up to there are dropped. None only closes.
         """
         ...

@@ -19,13 +19,13 @@ class StdoutSink:
 
     def __init__(
         self,
-        offload: RunInThread = asyncio.to_thread,
+        run_in_thread: RunInThread = asyncio.to_thread,
         *,
         out: int = 1,
         err: int = 2,
     ) -> None:
-        self.ledger = JobIndex()
-        self._offload = offload
+        self.job_index = JobIndex()
+        self._offload = run_in_thread
         self._out = out
         self._err = err
         self._turn = asyncio.Lock()
@@ -46,14 +46,14 @@ class StdoutSink:
                 self._broken = f"cannot write to standard output: {error.strerror}"
                 raise OutputError(self._broken) from error
 
-    def intend(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int) -> None:
         if self._broken is not None:
             raise OutputError(self._broken)
 
-    def rest(self, custom_id: str, attempts: int) -> None:
+    def clear_in_flight(self, custom_id: str, attempts: int) -> None:
         pass
 
-    async def close(self, read_to: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None) -> None:
         """Return when the write under way has ended."""
         async with self._turn:
             pass

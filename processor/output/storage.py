@@ -30,7 +30,7 @@ class StorageFile(Protocol):
         """Take the exclusive lock without waiting; False where another process holds it."""
         ...
 
-    def vanished(self) -> bool:
+    def is_deleted(self) -> bool:
         """Whether the file has been deleted: what is written to it now is lost."""
         ...
 
@@ -100,7 +100,7 @@ class LocalFile:
             return False
         return True
 
-    def vanished(self) -> bool:
+    def is_deleted(self) -> bool:
         return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:

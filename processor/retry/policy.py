@@ -101,13 +101,13 @@ class RetryPolicy:
             case ConnectionLost(reused=True) if not history.replaced:
                 return Retry(after_s=0.0, replaces=True)
             case AccessDenied(status=403) if standing.succeeded:
-                return _failed(error, own_fault=True)
+                return _failed(error, permanent=True)
             case AccessDenied():
                 return StopRun(why=f"the provider refused: {error}")
             case BadRequest():
                 return self._rejected(error, standing)
             case ReplyTooLarge():
-                return _failed(error, own_fault=True)
+                return _failed(error, permanent=True)
             case ConnectError() if not standing.succeeded and not standing.reached:
                 return StopRun(why=f"{error}; is --base-url right, and the server up?")
             case Throttled() | ConnectError():
@@ -127,10 +127,10 @@ class RetryPolicy:
 
     def _rejected(self, error: BadRequest, standing: ProviderRecord) -> FailJob | Park | StopRun:
         if isinstance(error, NotFound) and not standing.succeeded:
-            return Park(failure=_failure(error, own_fault=True))
+            return Park(failure=_failure(error, permanent=True))
         if not standing.succeeded and standing.rejections.get(rejection_kind(error), 0) >= REJECTIONS_THAT_STOP:
             return StopRun(why=f"the first {REJECTIONS_THAT_STOP} requests were all rejected: {error}")
-        return _failed(error, own_fault=True)
+        return _failed(error, permanent=True)
 
 
 def is_own_failure(error: RequestError) -> bool:
@@ -144,10 +144,10 @@ def rejection_kind(error: BadRequest) -> str:
     return f"{error.status} {error.error_code or ''}"
 
 
-def _failed(error: RequestError, *, own_fault: bool = False, tried: int = 0) -> FailJob:
-    return FailJob(failure=_failure(error, own_fault=own_fault, tried=tried))
+def _failed(error: RequestError, *, permanent: bool = False, tried: int = 0) -> FailJob:
+    return FailJob(failure=_failure(error, permanent=permanent, tried=tried))
 
 
-def _failure(error: RequestError, *, own_fault: bool, tried: int = 0) -> Failure:
+def _failure(error: RequestError, *, permanent: bool, tried: int = 0) -> Failure:
     times = f" (the last of {tried} failed attempts)" if tried > 1 else ""
-    return Failure(code=error.code, message=f"{error}{times}", own_fault=own_fault)
+    return Failure(code=error.code, message=f"{error}{times}", permanent=permanent)

@@ -57,7 +57,7 @@ def no_job(bad: InvalidLine, source: str, *, simulated: bool) -> Result:
         fingerprint=bad.fingerprint,
         custom_id=bad.custom_id,
         line=bad.line,
-        failure=Failure(code=bad.code, message=f"{source}, line {bad.line}: {bad.message}", own_fault=True),
+        failure=Failure(code=bad.code, message=f"{source}, line {bad.line}: {bad.message}", permanent=True),
         simulated=simulated,
     )
 

@@ -18,7 +18,7 @@ from processor.health.canary import Canary
 from processor.health.endpoint_health import EndpointHealth
 from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND
 from processor.input.done_job_skipper import SkippedJobs
-from processor.input.fingerprints import digest
+from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.index_entry import REPLIED
@@ -125,7 +125,7 @@ class Scheduler:
             code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
             self.stop(str(error), exit_code=code)
         except Exception as error:  # noqa: BLE001
-            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.OUR_FAULT)
+            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
 
     # ------------------------------------------------------------ feeding
 
@@ -173,20 +173,20 @@ class Scheduler:
 
     async def _meet(self, draft: ParsedJob) -> Job | None:
         """The job, if there is something to do about it."""
-        ledger, terms = self._sink.ledger, self._terms
-        custom_id = draft.custom_id if draft.custom_id is not None else ledger.name(draft.fingerprint)
-        match ledger.meet(custom_id, draft.fingerprint):
+        job_index, terms = self._sink.job_index, self._terms
+        custom_id = draft.custom_id if draft.custom_id is not None else job_index.assign_id(draft.fingerprint)
+        match job_index.classify(custom_id, draft.fingerprint):
             case JobStatus.DUPLICATE:
                 await self._worker.give_up(self._no_job(_duplicate(draft, custom_id)))
             case JobStatus.DONE:
                 self._emit_skipped(draft, custom_id, "done")
             case JobStatus.CHANGED if not terms.resend_changed:
                 self._emit_skipped(draft, custom_id, "changed")
-            case JobStatus.OWN_FAULT if not terms.retry_failed:
+            case JobStatus.FAILED_PERMANENTLY if not terms.retry_failed:
                 self._failed_before += 1
                 self._emit_skipped(draft, custom_id, "failed_permanently")
             case _:
-                return draft.named(custom_id)
+                return draft.with_id(custom_id)
         return None
 
     def _emit_skipped(self, draft: ParsedJob, custom_id: str, reason: SkipReason) -> None:
@@ -221,7 +221,7 @@ class Scheduler:
         nobody_comes = self._fed or self._phases.is_full_of_doubt
         if not (doubt.is_despair or (waiting and nobody_comes)):
             return
-        if 0 < waiting < MAX_DISTINCT_NOT_FOUND and self._sink.ledger.count(REPLIED):
+        if 0 < waiting < MAX_DISTINCT_NOT_FOUND and self._sink.job_index.count(REPLIED):
             doubt.succeeded()
         else:
             self.stop(doubt.why(), exit_code=exit_codes.STOPPED)
@@ -233,7 +233,7 @@ class Scheduler:
 def _duplicate(draft: ParsedJob, custom_id: str) -> InvalidLine:
     return InvalidLine(
         line=draft.line,
-        fingerprint=digest(draft.raw),
+        fingerprint=raw_fingerprint(draft.raw),
         code="duplicate_custom_id",
         message=f"custom_id {custom_id!r} is taken by an earlier line",
         custom_id=custom_id,

@@ -53,7 +53,7 @@ class Worker:
         """Returns when the job has its row, or with what must end the run. Raises OutputError."""
         care = self._prepare(job)
         while (decision := await self._try(care)) is not None:
-            self._rooms.sink.rest(job.custom_id, care.attempts)
+            self._rooms.sink.clear_in_flight(job.custom_id, care.attempts)
             if isinstance(decision, StopRun):
                 return decision
             if isinstance(decision, Result):
@@ -82,7 +82,7 @@ class Worker:
             size=request_size(job, tokens, counter.characters(job.body)),
             prompt=prompt,
             read_at=self._loop.time(),
-            attempts=self._rooms.sink.ledger.attempts(job.custom_id),
+            attempts=self._rooms.sink.job_index.attempts(job.custom_id),
         )
 
     # ------------------------------------------------------------ when it may go
@@ -118,7 +118,7 @@ class Worker:
             with self._phases.waiting(care):
                 permit = await self._rooms.gate.admit(care.size, retry=care.again)
         except TooLarge as error:
-            failure = Failure(code=error.code, message=str(error), own_fault=True)
+            failure = Failure(code=error.code, message=str(error), permanent=True)
             await self.give_up(self._failure(care, failure, error, None), care)
             return None
         try:
@@ -134,7 +134,7 @@ class Worker:
         rooms, job, echo = self._rooms, care.job, self._rooms.echo
         if echo and not care.streaming_since:
             echo.begin(job)
-        rooms.sink.intend(job.custom_id, care.attempts + 1)
+        rooms.sink.record_in_flight(job.custom_id, care.attempts + 1)
         attempt = Attempt(
             permit,
             self._endpoint,
@@ -155,7 +155,7 @@ class Worker:
             return await self._failed(care, permit, attempt, error)
         except asyncio.CancelledError:
             if attempt.sent_at is None:
-                rooms.sink.rest(job.custom_id, care.attempts)
+                rooms.sink.clear_in_flight(job.custom_id, care.attempts)
             rooms.listen(attempt.ended(care, self._loop.time(), outcome="stop"))
             raise
         care.attempts += 1

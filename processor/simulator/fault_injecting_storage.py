@@ -227,7 +227,7 @@ class MemoryFile:
             self._inode.locked_by = self
             return True
 
-    def vanished(self) -> bool:
+    def is_deleted(self) -> bool:
         return not self._inode.named
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ class RunStats:
             self._job_failed(event.result, event.result.failure)
 
     def _job_failed(self, result: Result, failure: Failure) -> None:
-        self.own_fault += failure.own_fault
+        self.own_fault += failure.permanent
         code = bounded_label(failure.code, self.failed)
         if code in self.failed:
             self.failed[code].count += 1

@@ -189,10 +189,10 @@ def _go_on(tally: RunStats, closing: SummaryContext) -> Iterator[LabelRow]:
     """The same command again, where that would do something."""
     if closing.command is None:
         return
-    own_fault = tally.own_fault + tally.skipped["failed_permanently"]
-    if tally.unsettled or tally.stopping or tally.failures > own_fault:
+    permanent = tally.own_fault + tally.skipped["failed_permanently"]
+    if tally.unsettled or tally.stopping or tally.failures > permanent:
         yield LabelRow("to go on", closing.command, "command")
-    elif own_fault:
+    elif permanent:
         only_if_asked = tally.skipped["failed_permanently"] or not NEEDS_RETRY_FLAG.isdisjoint(tally.failed)
         flag = " --retry-failed" if only_if_asked and "--retry-failed" not in closing.command else ""
         yield LabelRow("once fixed", closing.command + flag, "command")

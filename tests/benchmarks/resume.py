@@ -70,7 +70,7 @@ def body(n: int) -> JSON:
     return {"model": "gpt-4o-mini", "messages": [{"role": "system", "content": SYSTEM}, letter], "max_tokens": 500}
 
 
-REFUSED = Failure(code="rejected", message="it may not be", own_fault=True)
+REFUSED = Failure(code="rejected", message="it may not be", permanent=True)
 
 
 def write(folder: Path, rows: int, *, named: bool, failed: bool) -> None:

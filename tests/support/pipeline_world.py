@@ -26,7 +26,7 @@ from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent,
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
-from processor.input.job_formats import Defaults, ParsedJob
+from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.sink import FsyncMode
 from processor.ratelimit.limiter import RateLimiter
@@ -124,19 +124,19 @@ class World:
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else lines(jobs))
             file.flush()
-            source = JobFile(file.name, Defaults(model=model), max_line_bytes=max_line_bytes)
+            source = JobFile(file.name, JobDefaults(model=model), max_line_bytes=max_line_bytes)
 
             async def main() -> None:
                 try:
-                    sink = ResultsFile(OUT, fsync=fsync, offload=inline, disk=memory)
+                    sink = ResultsFile(OUT, fsync=fsync, run_in_thread=inline, storage=memory)
                 except (OutputError, ConfigError) as error:
                     ran.exit_code, ran.why = 2, str(error)
                     return
                 ran.maybe_billed = sink.maybe_billed
                 limit = terms.limit if terms else None
-                pass_over = partial(sink.ledger.pass_over, refused=not (terms and terms.retry_failed))
+                skip_done = partial(sink.job_index.skip_done, permanent=not (terms and terms.retry_failed))
                 passes = part_bytes and sink.replied
-                found = source.unfinished(pass_over, limit) if passes else aiter(source)
+                found = source.unfinished(skip_done, limit) if passes else aiter(source)
                 run = Scheduler(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or RunOptions())
                 during(run)
                 outcome = await run()
@@ -185,7 +185,7 @@ class World:
     def open_elsewhere(self) -> str:
         """What another process is told that wants to write here, too."""
         try:
-            ResultsFile(OUT, offload=inline, disk=FaultInjectingStorage(self.platter))
+            ResultsFile(OUT, run_in_thread=inline, storage=FaultInjectingStorage(self.platter))
         except OutputError as error:
             return str(error)
         return "welcome"

@@ -44,7 +44,7 @@ def failure(name: str, code: str = "timeout", *, request: str | None = None, att
         fingerprint=print_of(request or name),
         custom_id=name,
         line=more.pop("line", 1),
-        failure=Failure(code=code, message="no", own_fault=more.pop("own_fault", False)),
+        failure=Failure(code=code, message="no", permanent=more.pop("permanent", False)),
         attempts=attempts,
         timing=TIMING,
         **more,
@@ -78,7 +78,7 @@ class Provider:
         self.sent[name] += 1
         await asyncio.sleep(0.01 * (1 + line % 3))
         if name in self.refuses:
-            return failure(name, "rejected", request=request, own_fault=True, attempts=attempts, line=line)
+            return failure(name, "rejected", request=request, permanent=True, attempts=attempts, line=line)
         if name in self.fails:
             return failure(name, request=request, attempts=attempts, line=line)
         return reply(name, f"reply to {request}", request=request, attempts=attempts, line=line)
@@ -117,15 +117,15 @@ class SmallRun:
             if name is None:
                 await journal.append(bad_line(line, request))
                 continue
-            self.found[name] = standing = journal.ledger.meet(name, print_of(request))
+            self.found[name] = standing = journal.job_index.classify(name, print_of(request))
             if standing is JobStatus.DUPLICATE:
                 await journal.append(bad_line(line, request, name, "duplicate_custom_id"))
             elif standing in (JobStatus.NEW, JobStatus.FAILED) or (standing is JobStatus.CHANGED and self.resend):
                 await self._work(journal, name, request, line)
 
     async def _work(self, journal: ResultsFile, name: str, request: str, line: int) -> None:
-        attempts = journal.ledger.attempts(name) + 1
-        journal.intend(name, attempts)
+        attempts = journal.job_index.attempts(name) + 1
+        journal.record_in_flight(name, attempts)
         result = await self.provider(name, request, attempts, line)
         await journal.append(result)
         if result.reply:

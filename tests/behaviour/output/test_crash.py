@@ -68,7 +68,7 @@ class World:
         disk = FaultInjectingStorage(self.platter, plan)
 
         async def main():
-            await small(ResultsFile(OUT, disk=disk, offload=inline, fsync=self.fsync))
+            await small(ResultsFile(OUT, storage=disk, run_in_thread=inline, fsync=self.fsync))
 
         try:
             run(main())
@@ -182,7 +182,7 @@ def test_seeded_runs_of_faults_kills_and_power_cuts_end_with_everything_right(se
 
 def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
     async def main(disk: FaultInjectingStorage, written: list[tuple[float, str]]):
-        journal = ResultsFile(OUT, disk=disk, offload=inline, fsync_interval_s=1.0)
+        journal = ResultsFile(OUT, storage=disk, run_in_thread=inline, fsync_interval_s=1.0)
         for number in range(100):
             await journal.append(reply(str(number)))
             written.append((asyncio.get_running_loop().time(), str(number)))
@@ -194,9 +194,9 @@ def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
         with pytest.raises(Killed):
             run(main(FaultInjectingStorage(platter, fail_at_step(step, StorageFault(Killed()))), written))
         platter.lose_power(Random(step))
-        journal = ResultsFile(OUT, disk=FaultInjectingStorage(platter), offload=inline)
+        journal = ResultsFile(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline)
         end = written[-1][0]
-        kept = {name for _, name in written if journal.ledger.attempts(name)}
+        kept = {name for _, name in written if journal.job_index.attempts(name)}
         assert {name for at, name in written if at <= end - 1.01} <= kept
 
 
@@ -224,7 +224,7 @@ def test_the_disk_in_memory_would_notice_a_missing_fsync():
         platter = DiskState()
 
         async def main(platter=platter):
-            journal = ResultsFile(OUT, disk=FaultInjectingStorage(platter), offload=inline, fsync="never")
+            journal = ResultsFile(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline, fsync="never")
             for number in range(5):
                 await journal.append(reply(str(number)))
 

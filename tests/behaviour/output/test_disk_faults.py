@@ -59,9 +59,9 @@ def test_a_new_file_is_empty_and_replaces_the_old_one_in_one_step(place):
     fresh = disk.open(folder / "new", "new")
     fresh.write(b"new")
     fresh.close()
-    assert not old.vanished()
+    assert not old.is_deleted()
     disk.replace(folder / "new", folder / "old")
-    assert old.vanished()
+    assert old.is_deleted()
     assert old.read(0, 9) == b"old"
     old.close()
     after = disk.open(folder / "old", "read")

@@ -12,7 +12,7 @@ from processor.core.models import JSON, Target, Timeouts
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.input.job_file import JobFile
-from processor.input.job_formats import Defaults
+from processor.input.job_formats import JobDefaults
 from processor.output.results_file import ResultsFile
 from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
@@ -31,7 +31,7 @@ JOBS = 300
 
 async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
     server = await serve(provider)
-    source = JobFile(str(jobs), Defaults())
+    source = JobFile(str(jobs), JobDefaults())
     policy = RetryPolicy(backoff=Backoff(min_s=0.01, max_s=0.1))
     try:
         async with HttpTransport(

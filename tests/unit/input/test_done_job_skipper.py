@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core import worker_process
-from processor.core.job_keys import check_of, job_key
+from processor.core.job_keys import job_key, request_check
 from processor.input import done_job_skipper, prescan
 from processor.input import job_file as source_module
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
-from processor.input.job_formats import Defaults, ParsedJob, parse
-from processor.output.index_entry import FAILED, OWN_FAULT, PACKED, REPLIED
+from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
+from processor.output.index_entry import FAILED, PACKED, PERMANENT, REPLIED
 from processor.output.job_index import JobIndex, JobStatus
 
-DEFAULTS = Defaults(model="m")
+DEFAULTS = JobDefaults(model="m")
 MAX_LINE_BYTES = 400
 MARK = b"\xef\xbb\xbf"
 
@@ -34,9 +34,9 @@ MARK = b"\xef\xbb\xbf"
 def ledger(rows: list[tuple[bytes, int]]) -> JobIndex:
     known = JobIndex()
     for raw, flags in rows:
-        draft = parse(raw, 0, DEFAULTS)
+        draft = parse_job(raw, 0, DEFAULTS)
         name = draft.custom_id or draft.fingerprint
-        known.enter(PACKED.pack(job_key(name), check_of(draft.fingerprint), 1, flags, 0))
+        known.load_rows(PACKED.pack(job_key(name), request_check(draft.fingerprint), 1, flags, 0))
     return known
 
 
@@ -69,9 +69,9 @@ async def met(
             learned.append(each)
         else:
             name = each.custom_id if each.custom_id is not None else known.name(each.fingerprint)
-            standing = known.meet(name, each.fingerprint)
+            standing = known.classify(name, each.fingerprint)
             learned.append((each.line, True) if standing in settled else (each, name, standing))
-            refused += standing in settled and standing is JobStatus.OWN_FAULT
+            refused += standing in settled and standing is JobStatus.FAILED_PERMANENTLY
         if len(learned) == limit:
             break
     return Learned(learned, refused)
@@ -81,7 +81,7 @@ def both_ways(
     path: Path, rows: list[tuple[bytes, int]], limit: int | None = None, *, refused: bool = False
 ) -> tuple[Learned, Learned]:
     """Without and with passing over."""
-    settled = (JobStatus.DONE, JobStatus.OWN_FAULT) if refused else (JobStatus.DONE,)
+    settled = (JobStatus.DONE, JobStatus.FAILED_PERMANENTLY) if refused else (JobStatus.DONE,)
 
     async def run() -> tuple[Learned, Learned]:
         source = JobFile(str(path), DEFAULTS, max_line_bytes=MAX_LINE_BYTES)
@@ -90,8 +90,8 @@ def both_ways(
             async with aclosing(aiter(source)) as lines:
                 plain = await met(lines, known, limit, settled)
             known = ledger(rows)
-            pass_over = partial(known.pass_over, refused=refused)
-            async with aclosing(source.unfinished(pass_over, limit)) as lines:
+            skip_done = partial(known.skip_done, permanent=refused)
+            async with aclosing(source.unfinished(skip_done, limit)) as lines:
                 return plain, await met(lines, known, limit, settled)
         finally:
             source.close()
@@ -121,7 +121,7 @@ ENDS = [b"\n", b"\r\n", b" \n"]
 @settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(st.sampled_from(JOBS), st.sampled_from([REPLIED, REPLIED, REPLIED, FAILED, FAILED | OWN_FAULT])),
+        st.tuples(st.sampled_from(JOBS), st.sampled_from([REPLIED, REPLIED, REPLIED, FAILED, FAILED | PERMANENT])),
         max_size=20,
     ),
     lines=st.lists(
@@ -156,7 +156,7 @@ def all_of(path: Path, known: JobIndex, limit: int | None = None) -> list[Parsed
     async def run() -> list[ParsedJob | InvalidLine | SkippedJobs]:
         source = JobFile(str(path), DEFAULTS)
         try:
-            return [found async for found in source.unfinished(known.pass_over, limit)]
+            return [found async for found in source.unfinished(known.skip_done, limit)]
         finally:
             source.close()
 
@@ -175,7 +175,7 @@ def thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None:
     lines = [raw for raw in thousand.read_bytes().splitlines() if raw[13:14] != b"7"]
-    rows = [(raw, FAILED | OWN_FAULT if raw[13:14] == b"3" else REPLIED) for raw in lines]
+    rows = [(raw, FAILED | PERMANENT if raw[13:14] == b"3" else REPLIED) for raw in lines]
     plain, passed = both_ways(thousand, rows, refused=refused)
     assert passed.refused == (99 if refused else 0)
     assert passed.without_places() == plain.without_places()
@@ -226,7 +226,7 @@ def test_a_file_cut_short_while_it_is_read_is_read_as_far_as_it_goes(thousand: P
     async def run() -> int:
         source = JobFile(str(thousand), DEFAULTS)
         lines = 0
-        async with aclosing(source.unfinished(JobIndex().pass_over)) as found:
+        async with aclosing(source.unfinished(JobIndex().skip_done)) as found:
             async for each in found:
                 lines += 1
                 if each.line == 3:

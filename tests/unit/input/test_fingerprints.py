@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.input.fingerprints import digest, fingerprint
-from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, ParsedJob, parse
+from processor.input.fingerprints import fingerprint, raw_fingerprint
+from processor.input.job_formats import CHAT, COMPLETIONS, JobDefaults, ParsedJob, parse_job
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -29,7 +29,7 @@ def shuffled(value: Any) -> Any:
 
 
 def draft(**entry: Any) -> ParsedJob:
-    return parse(orjson.dumps(entry), 1, Defaults())
+    return parse_job(orjson.dumps(entry), 1, JobDefaults())
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
@@ -49,7 +49,7 @@ def test_how_a_reply_is_delivered_is_irrelevant(options: dict[str, Any]) -> None
 
 def test_it_is_the_digest_of_path_and_body_with_sorted_keys() -> None:
     text = b'["/v1/chat/completions",{"messages":[{"content":"Hi","role":"user"}],"model":"m"}]'
-    assert fingerprint(CHAT, BODY) == blake2b(text, digest_size=16).hexdigest() == digest(text)
+    assert fingerprint(CHAT, BODY) == blake2b(text, digest_size=16).hexdigest() == raw_fingerprint(text)
     assert len(fingerprint(CHAT, BODY)) == 32
 
 
@@ -82,5 +82,5 @@ def test_the_same_request_is_the_same_in_all_three_shapes() -> None:
 
 def test_what_flags_and_settings_say_is_not_in_it() -> None:
     entry = orjson.dumps({"id": "a", "prompt": "Hi"})
-    marks = {parse(entry, 1, Defaults(model=model)).fingerprint for model in ("m", "n")}
+    marks = {parse_job(entry, 1, JobDefaults(model=model)).fingerprint for model in ("m", "n")}
     assert len(marks) == 1

@@ -13,16 +13,16 @@ import pytest
 
 from processor.core.errors import ConfigError, InputError
 from processor.input import job_file as source_module
-from processor.input.fingerprints import digest
+from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_file import CHUNK_BYTES, InvalidLine, JobFile
-from processor.input.job_formats import Defaults, ParsedJob
+from processor.input.job_formats import JobDefaults, ParsedJob
 
 JOB = b'{"model": "m", "prompt": "Hi"}'
 
 
 def read(path: Path | str, **more: Any) -> list[ParsedJob | InvalidLine]:
     async def all_of_it() -> list[ParsedJob | InvalidLine]:
-        source = JobFile(str(path), Defaults(), **more)
+        source = JobFile(str(path), JobDefaults(), **more)
         try:
             return [found async for found in source]
         finally:
@@ -55,7 +55,7 @@ def test_a_file_is_read_line_by_line(jobs: Path) -> None:
     assert (first.line, last.line) == (1, 4)
     assert isinstance(broken, InvalidLine)
     assert (broken.line, broken.code, broken.custom_id) == (3, "invalid_json", None)
-    assert broken.fingerprint == digest(b"broken")
+    assert broken.fingerprint == raw_fingerprint(b"broken")
 
 
 class Failing:
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
 
     async def all_of_it() -> None:
         nonlocal last
-        with closing(JobFile(str(path), Defaults())) as source:
+        with closing(JobFile(str(path), JobDefaults())) as source:
             async for found in source:
                 last = found.line
 
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
 
 def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_after(0, monkeypatch)
-    with closing(JobFile(str(jobs), Defaults())) as source, pytest.raises(ConfigError, match="input/output error"):
+    with closing(JobFile(str(jobs), JobDefaults())) as source, pytest.raises(ConfigError, match="input/output error"):
         source.count()
 
 
@@ -114,7 +114,7 @@ def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch:
     monkeypatch.setattr(os, "pread", unreadable)
 
     async def all_of_it() -> None:
-        with closing(JobFile(str(jobs), Defaults())) as source:
+        with closing(JobFile(str(jobs), JobDefaults())) as source:
             async for _ in source.unfinished(lambda identities, begin, end: begin):
                 pass
 
@@ -135,11 +135,11 @@ def test_a_line_too_long_is_a_bad_line_and_reading_goes_on(tmp_path: Path) -> No
     assert isinstance(good, ParsedJob)
     assert isinstance(bad, InvalidLine)
     assert (bad.code, bad.message) == ("line_too_long", "3 MiB, over the 1 MiB that a line may have")
-    assert bad.fingerprint == digest(b"x" * 3 * 2**20)
+    assert bad.fingerprint == raw_fingerprint(b"x" * 3 * 2**20)
 
 
 def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
-    source = JobFile(str(jobs), Defaults())
+    source = JobFile(str(jobs), JobDefaults())
 
     async def all_of_it() -> int:
         return len([found async for found in source])
@@ -152,7 +152,7 @@ def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
 
 def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
     async def run() -> list[ParsedJob | InvalidLine]:
-        source = JobFile("-", Defaults())
+        source = JobFile("-", JobDefaults())
         assert source.count() is None
         found = []
         stdin.write(JOB + b"\n" + JOB[:10])
@@ -169,7 +169,7 @@ def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
 
 def test_waiting_for_a_pipe_can_be_broken_off(stdin: Any) -> None:
     async def run() -> None:
-        source = JobFile("-", Defaults())
+        source = JobFile("-", JobDefaults())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 async for _ in source:
@@ -196,7 +196,7 @@ def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
     os.write(writer, JOB + b"\n")
 
     async def run() -> ParsedJob | InvalidLine:
-        source = JobFile(str(path), Defaults())
+        source = JobFile(str(path), JobDefaults())
         found = await anext(aiter(source))
         source.close()
         return found
@@ -207,19 +207,19 @@ def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*nope\.jsonl: no such file or directory$"):
-        JobFile(str(tmp_path / "nope.jsonl"), Defaults())
+        JobFile(str(tmp_path / "nope.jsonl"), JobDefaults())
 
 
 def test_a_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*: is a directory$"):
-        JobFile(str(tmp_path), Defaults())
+        JobFile(str(tmp_path), JobDefaults())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_an_unreadable_file_is_one_clear_line(jobs: Path) -> None:
     jobs.chmod(0)
     with pytest.raises(ConfigError, match=r"^cannot read .*: permission denied$"):
-        JobFile(str(jobs), Defaults())
+        JobFile(str(jobs), JobDefaults())
 
 
 def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,4 +228,4 @@ def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPat
     os.close(writer)
     monkeypatch.setattr(source_module, "STDIN", reader)
     with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
-        JobFile("-", Defaults())
+        JobFile("-", JobDefaults())

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from processor.core.errors import InvalidJob
 from processor.core.models import Job
-from processor.input.job_formats import CHAT, COMPLETIONS, Defaults, ParsedJob, identity, parse
+from processor.input.job_formats import CHAT, COMPLETIONS, JobDefaults, ParsedJob, job_identity, parse_job
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def draft(entry: Any, **defaults: Any) -> ParsedJob:
-    return parse(orjson.dumps(entry), 7, Defaults(**defaults))
+    return parse_job(orjson.dumps(entry), 7, JobDefaults(**defaults))
 
 
 def job(entry: Any, **defaults: Any) -> Job:
     found = draft(entry, **defaults)
-    return found.named(found.custom_id or found.fingerprint)
+    return found.with_id(found.custom_id or found.fingerprint)
 
 
 def wrong(data: Any, **defaults: Any) -> tuple[str, str]:
     """The code and message of a line that is no job."""
     with pytest.raises(InvalidJob) as caught:
-        parse(data if isinstance(data, bytes) else orjson.dumps(data), 7, Defaults(**defaults))
+        parse_job(data if isinstance(data, bytes) else orjson.dumps(data), 7, JobDefaults(**defaults))
     return caught.value.code, str(caught.value)
 
 
@@ -231,12 +231,12 @@ entries = st.fixed_dictionaries(
 def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
     entry: Any, end: bytes, model: str | None
 ) -> None:
-    line, defaults = orjson.dumps(entry) + end, Defaults(model=model)
+    line, defaults = orjson.dumps(entry) + end, JobDefaults(model=model)
     try:
-        found = parse(line.strip(), 1, defaults)
+        found = parse_job(line.strip(), 1, defaults)
     except InvalidJob:
         return  # whatever it is known by then, no reply was ever given to it
-    assert identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
+    assert job_identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
 )
 def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
     with pytest.raises(InvalidJob):
-        parse(orjson.dumps(entry), 1, Defaults())
+        parse_job(orjson.dumps(entry), 1, JobDefaults())
     for model in (None, ""):
         with pytest.raises(InvalidJob):
-            identity(orjson.dumps(entry), Defaults(model=model))
+            job_identity(orjson.dumps(entry), JobDefaults(model=model))

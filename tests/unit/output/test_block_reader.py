@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core.errors import ConfigError
-from processor.core.job_keys import check_of, job_key
+from processor.core.job_keys import job_key, request_check
 from processor.output import block_reader, scanner
 from processor.output.block_reader import Block, lines, read_block, read_span, spans
 from processor.output.index_entry import PACKED, REPLIED, SIMULATED, read_entry
@@ -110,7 +110,13 @@ def judged(raw: bytes) -> tuple | None:
         if row["error"] is not None or not type(attempts) is type(line) is int or min(attempts, line) < 0:
             return None
         flags = REPLIED | SIMULATED * ("simulated" in row)
-        return job_key(row["custom_id"]), check_of(row["id"]), min(attempts, 2**16 - 1), flags, min(line, 2**32 - 1)
+        return (
+            job_key(row["custom_id"]),
+            request_check(row["id"]),
+            min(attempts, 2**16 - 1),
+            flags,
+            min(line, 2**32 - 1),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -163,7 +169,7 @@ def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
 def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
-    journal = ResultsFile(path, offload=inline)
+    journal = ResultsFile(path, run_in_thread=inline)
     assert journal.replied == 298
     assert journal.found[path].damaged_lines == [152]
     assert journal.found[path].torn
@@ -174,6 +180,6 @@ def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with pytest.raises(ConfigError):
-        ResultsFile(path, offload=inline, simulated=True)
+        ResultsFile(path, run_in_thread=inline, simulated=True)
     assert started
     assert all(process.returncode is not None for process in started)

@@ -20,10 +20,10 @@ def entry(result: Result) -> IndexEntry:
 
 
 def knowing(*results: Result) -> JobIndex:
-    ledger = JobIndex()
+    index = JobIndex()
     for result in results:
-        ledger.enter(PACKED.pack(*entry(result)))
-    return ledger
+        index.load_rows(PACKED.pack(*entry(result)))
+    return index
 
 
 def key(number: int) -> bytes:
@@ -31,54 +31,54 @@ def key(number: int) -> bytes:
 
 
 def test_a_job_is_judged_by_the_row_it_has():
-    ledger = knowing(reply("done"), reply("changed"), failure("failed"), failure("own", own_fault=True))
-    assert ledger.meet("done", print_of("done")) is JobStatus.DONE
-    assert ledger.meet("changed", print_of("other")) is JobStatus.CHANGED
-    assert ledger.meet("failed", print_of("failed")) is JobStatus.FAILED
-    assert ledger.meet("own", print_of("own")) is JobStatus.OWN_FAULT
-    assert ledger.meet("new", print_of("new")) is JobStatus.NEW
-    assert ledger.meet("new", print_of("new")) is JobStatus.DUPLICATE
-    assert ledger.meet("done", print_of("done")) is JobStatus.DUPLICATE
+    index = knowing(reply("done"), reply("changed"), failure("failed"), failure("own", permanent=True))
+    assert index.classify("done", print_of("done")) is JobStatus.DONE
+    assert index.classify("changed", print_of("other")) is JobStatus.CHANGED
+    assert index.classify("failed", print_of("failed")) is JobStatus.FAILED
+    assert index.classify("own", print_of("own")) is JobStatus.FAILED_PERMANENTLY
+    assert index.classify("new", print_of("new")) is JobStatus.NEW
+    assert index.classify("new", print_of("new")) is JobStatus.DUPLICATE
+    assert index.classify("done", print_of("done")) is JobStatus.DUPLICATE
 
 
 def test_a_job_refused_for_its_own_fault_is_tried_again_once_it_has_changed():
-    assert knowing(failure("a", own_fault=True)).meet("a", print_of("b")) is JobStatus.FAILED
+    assert knowing(failure("a", permanent=True)).classify("a", print_of("b")) is JobStatus.FAILED
 
 
 def test_a_failed_row_says_nothing_against_a_reply_and_of_two_rows_the_last_counts():
-    assert knowing(reply("a"), failure("a")).meet("a", print_of("a")) is JobStatus.DONE
-    assert knowing(reply("a"), reply("a", request="b")).meet("a", print_of("b")) is JobStatus.DONE
-    last = knowing(failure("a", own_fault=True), failure("a", attempts=9))
-    assert last.meet("a", print_of("a")) is JobStatus.FAILED
+    assert knowing(reply("a"), failure("a")).classify("a", print_of("a")) is JobStatus.DONE
+    assert knowing(reply("a"), reply("a", request="b")).classify("a", print_of("b")) is JobStatus.DONE
+    last = knowing(failure("a", permanent=True), failure("a", attempts=9))
+    assert last.classify("a", print_of("a")) is JobStatus.FAILED
     assert last.attempts("a") == 9
 
 
 def test_attempts_count_over_all_runs():
-    ledger = knowing(failure("a", attempts=6))
-    assert ledger.attempts("a") == 6
-    assert not ledger.tried(job_key("a"), 6)
-    assert ledger.tried(job_key("a"), 8)
-    assert ledger.tried(job_key("b"), 1)
-    assert (ledger.attempts("a"), ledger.attempts("b"), ledger.attempts("c")) == (8, 1, 0)
-    assert ledger.meet("b", print_of("b")) is JobStatus.NEW
-    ledger.settle(entry(reply("b", attempts=2)))
-    assert ledger.attempts("b") == 2
+    index = knowing(failure("a", attempts=6))
+    assert index.attempts("a") == 6
+    assert not index.raise_attempts(job_key("a"), 6)
+    assert index.raise_attempts(job_key("a"), 8)
+    assert index.raise_attempts(job_key("b"), 1)
+    assert (index.attempts("a"), index.attempts("b"), index.attempts("c")) == (8, 1, 0)
+    assert index.classify("b", print_of("b")) is JobStatus.NEW
+    index.record_row(entry(reply("b", attempts=2)))
+    assert index.attempts("b") == 2
 
 
 def test_the_same_id_in_a_row_of_a_bad_line_is_another_matter():
-    ledger = knowing(reply("a"), bad_line(3, "x", "a", "duplicate_custom_id"))
-    assert ledger.meet("a", print_of("a")) is JobStatus.DONE
-    assert not ledger.meet_line(entry(bad_line(3, "x", "a", "duplicate_custom_id")).key)
-    assert ledger.meet_line(entry(bad_line(4, "x", "a", "duplicate_custom_id")).key)
-    assert ledger.superseded == 0
+    index = knowing(reply("a"), bad_line(3, "x", "a", "duplicate_custom_id"))
+    assert index.classify("a", print_of("a")) is JobStatus.DONE
+    assert not index.classify_invalid(entry(bad_line(3, "x", "a", "duplicate_custom_id")).key)
+    assert index.classify_invalid(entry(bad_line(4, "x", "a", "duplicate_custom_id")).key)
+    assert index.files_with_stale_rows == 0
 
 
 def test_what_is_superseded_is_noticed_by_file():
-    assert knowing(reply("a"), reply("b"), failure("c")).superseded == 0
-    assert knowing(reply("a"), reply("a")).superseded == REPLIED
-    assert knowing(reply("a"), failure("a")).superseded == FAILED
-    assert knowing(failure("a"), failure("a")).superseded == FAILED
-    assert knowing(bad_line(1), bad_line(1)).superseded == FAILED
+    assert knowing(reply("a"), reply("b"), failure("c")).files_with_stale_rows == 0
+    assert knowing(reply("a"), reply("a")).files_with_stale_rows == REPLIED
+    assert knowing(reply("a"), failure("a")).files_with_stale_rows == FAILED
+    assert knowing(failure("a"), failure("a")).files_with_stale_rows == FAILED
+    assert knowing(bad_line(1), bad_line(1)).files_with_stale_rows == FAILED
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,11 +86,11 @@ def test_what_is_superseded_is_noticed_by_file():
 def test_identical_jobs_without_id_are_told_apart_by_their_number(requests, kept):
     """And the same names come out in each run, whatever has its reply already."""
 
-    def run(ledger):
+    def run(index):
         named = []
         for request in requests:
-            name = ledger.name(print_of(request))
-            named.append((name, ledger.meet(name, print_of(request))))
+            name = index.assign_id(print_of(request))
+            named.append((name, index.classify(name, print_of(request))))
         return named
 
     first = run(JobIndex())
@@ -115,12 +115,12 @@ def test_identical_jobs_without_id_are_told_apart_by_their_number(requests, kept
 def test_of_entered_rows_exactly_the_last_of_each_job_is_kept(drawn):
     results = [reply(n, request=r) if ok else failure(n, request=r) for n, ok, r in drawn]
     replies, failures = [r for r in results if r.reply], [r for r in results if r.failure]
-    ledger = knowing(*replies, *failures)
+    index = knowing(*replies, *failures)
     names = {result.custom_id for result in replies}
-    kept = [result for result in replies if ledger.keeps(entry(result))]
+    kept = [result for result in replies if index.should_keep(entry(result))]
     assert sorted(result.custom_id for result in kept) == sorted(names)
     assert all(result is [r for r in replies if r.custom_id == result.custom_id][-1] for result in kept)
-    kept = [result for result in failures if ledger.keeps(entry(result))]
+    kept = [result for result in failures if index.should_keep(entry(result))]
     assert sorted(r.custom_id for r in kept) == sorted({r.custom_id for r in failures} - names)
     assert all(result is [r for r in failures if r.custom_id == result.custom_id][-1] for result in kept)
 
@@ -134,7 +134,7 @@ def test_of_entered_rows_exactly_the_last_of_each_job_is_kept(drawn):
     st.integers(1, 40),
     st.sampled_from([-1, 3, 9]),
 )
-def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, read_to):
+def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, lines_read):
     """A job's reply, its failure, or a bad line by the same name."""
     results = [
         bad_line(line, name) if line else reply(name, request=request) if ok else failure(name, request=request)
@@ -143,12 +143,12 @@ def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, read_to):
     entries = [PACKED.pack(*entry(result)) for result in sorted(results, key=lambda result: result.reply is None)]
 
     def learned(step):
-        ledger = JobIndex()
-        ledger.read_to = read_to
+        index = JobIndex()
+        index.lines_read = lines_read
         for at in range(0, len(entries), step):
-            ledger.enter(b"".join(entries[at : at + step]))
-        records = [FIELDS.unpack_from(*ledger._table.find(packed[:KEY_BYTES])) for packed in entries]
-        return ledger.superseded, records, [ledger.keeps(unpacked(packed)) for packed in entries]
+            index.load_rows(b"".join(entries[at : at + step]))
+        records = [FIELDS.unpack_from(*index._table.find(packed[:KEY_BYTES])) for packed in entries]
+        return index.files_with_stale_rows, records, [index.should_keep(unpacked(packed)) for packed in entries]
 
     assert learned(at_a_time) == learned(1)
 
@@ -217,8 +217,8 @@ def test_a_job_costs_less_than_24_bytes_at_any_time_while_they_grow():
 
 
 def test_identical_jobs_cost_no_more_than_others():
-    ledger = JobIndex()
+    index = JobIndex()
     for _ in range(20_000):
-        ledger.meet(name := ledger.name("ab" * 16), "ab" * 16)
+        index.classify(name := index.assign_id("ab" * 16), "ab" * 16)
     assert name == "ab" * 16 + "-20000"
-    assert ledger.count(SEEN_THIS_RUN) == 20_000
+    assert index.count(SEEN_THIS_RUN) == 20_000

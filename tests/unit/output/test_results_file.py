@@ -42,10 +42,10 @@ from tests.support.results_samples import (
 
 
 def journal_on(platter: DiskState, plan=None, **more) -> ResultsFile:
-    return ResultsFile(OUT, disk=FaultInjectingStorage(platter, plan), offload=inline, **more)
+    return ResultsFile(OUT, storage=FaultInjectingStorage(platter, plan), run_in_thread=inline, **more)
 
 
-def write(platter: DiskState, *results, read_to=END_OF_FILE, **more) -> ResultsFile:
+def write(platter: DiskState, *results, lines_read=END_OF_FILE, **more) -> ResultsFile:
     """One run that appends these rows, one after the other, and closes."""
 
     async def main():
@@ -53,7 +53,7 @@ def write(platter: DiskState, *results, read_to=END_OF_FILE, **more) -> ResultsF
         async with journal:
             for result in results:
                 await journal.append(result)
-            await journal.close(read_to)
+            await journal.close(lines_read)
         return journal
 
     return run(main())
@@ -79,7 +79,7 @@ def test_on_a_real_disk_a_run_leaves_its_rows_and_the_next_one_knows_them(tmp_pa
     assert ids((tmp_path / "results.errors.jsonl").read_bytes()) == ["d"]
     journal = ResultsFile(out)
     assert (journal.replied, journal.failed) == (3, 1)
-    assert journal.ledger.meet("a", print_of("a")) is JobStatus.DONE
+    assert journal.job_index.classify("a", print_of("a")) is JobStatus.DONE
     assert journal.free_bytes() > 0
     asyncio.run(journal.close(END_OF_FILE))
 
@@ -90,7 +90,7 @@ def test_a_run_with_nothing_to_do_leaves_every_file_untouched(tmp_path):
     async def go():
         async with ResultsFile(out) as journal:
             for name in "ab":
-                if journal.ledger.meet(name, print_of(name)) is JobStatus.NEW:
+                if journal.job_index.classify(name, print_of(name)) is JobStatus.NEW:
                     await journal.append(reply(name))
             await journal.append(bad_line(3))
             await journal.close(END_OF_FILE)
@@ -179,7 +179,7 @@ def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
             with pytest.raises(OutputError, match=r"results.jsonl: it has been deleted"):
                 await journal.append(reply("b"))
             with pytest.raises(OutputError):
-                journal.intend("c", 1)
+                journal.record_in_flight("c", 1)
 
     with pytest.raises(OutputError, match="deleted"):
         asyncio.run(main())
@@ -224,19 +224,19 @@ def test_a_changed_job_that_is_sent_again_gets_its_new_reply_instead_of_the_old_
 def test_a_crash_between_the_new_reply_and_the_end_is_put_right_by_the_next_run():
     platter = DiskState()
     write(platter, reply("a", "old"), reply("b"))
-    write(platter, reply("a", "new", request="other"), read_to=None)
+    write(platter, reply("a", "new", request="other"), lines_read=None)
     assert ids(platter.contents(OUT)) == ["a", "b", "a"]
     journal = journal_on(platter)
     assert ids(platter.contents(OUT)) == ["b", "a"]
-    assert journal.ledger.meet("a", print_of("other")) is JobStatus.DONE
+    assert journal.job_index.classify("a", print_of("other")) is JobStatus.DONE
 
 
 def test_a_failed_row_never_takes_the_place_of_a_reply():
     platter = DiskState()
     write(platter, reply("a", "old"))
     before = platter.contents(OUT)
-    for read_to in (None, END_OF_FILE):
-        write(platter, failure("a", request="other"), read_to=read_to)
+    for lines_read in (None, END_OF_FILE):
+        write(platter, failure("a", request="other"), lines_read=lines_read)
         assert platter.contents(OUT) == before
         assert platter.contents(ERRORS) is None
 
@@ -255,11 +255,11 @@ def test_rows_of_lines_that_are_no_jobs_stand_once_whatever_is_run_again():
 def test_the_row_of_a_line_that_was_put_right_goes_once_the_line_has_been_read():
     platter = DiskState()
     write(platter, *(bad_line(number) for number in (1, 5, 9)))
-    write(platter, bad_line(1), read_to=4)
+    write(platter, bad_line(1), lines_read=4)
     assert [row["line"] for row in rows(platter.contents(ERRORS))] == [1, 5, 9]
-    write(platter, bad_line(1), read_to=5)
+    write(platter, bad_line(1), lines_read=5)
     assert [row["line"] for row in rows(platter.contents(ERRORS))] == [1, 9]
-    write(platter, read_to=None)
+    write(platter, lines_read=None)
     assert [row["line"] for row in rows(platter.contents(ERRORS))] == [1, 9]
     write(platter)
     assert platter.contents(ERRORS) is None
@@ -331,7 +331,7 @@ def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_ano
 
     FaultInjectingStorage(platter).open(STATE, "update")
     first = platter.names[STATE]
-    ResultsFile(OUT, disk=Late(platter), offload=inline)
+    ResultsFile(OUT, storage=Late(platter), run_in_thread=inline)
     with pytest.raises(OutputError, match="another run"):
         journal_on(platter)
 
@@ -347,7 +347,7 @@ def test_a_torn_last_line_is_cut_off_and_a_whole_one_only_gets_its_line_feed():
         whole = cut >= len(encode(reply("b"))) - 1
         assert platter.contents(OUT) == encode(reply("a")) + (encode(reply("b")) if whole else b"")
         assert journal.found[OUT].torn is not whole
-        assert (journal.ledger.meet("b", print_of("b")) is JobStatus.DONE) is whole
+        assert (journal.job_index.classify("b", print_of("b")) is JobStatus.DONE) is whole
 
 
 def test_the_first_row_may_be_torn_too():
@@ -376,8 +376,8 @@ def test_malformed_lines_are_named_kept_aside_and_their_jobs_done_again():
     assert platter.contents(DAMAGED) == broken + b"garbage\xff\n" + b"{}\n"
     assert platter.contents(OUT) == encode(reply("a")) + encode(reply("c"))
     assert platter.contents(ERRORS) == encode(failure("d"))
-    assert journal.ledger.meet("b", print_of("b")) is JobStatus.NEW
-    assert journal.ledger.meet("c", print_of("c")) is JobStatus.DONE
+    assert journal.job_index.classify("b", print_of("b")) is JobStatus.NEW
+    assert journal.job_index.classify("c", print_of("c")) is JobStatus.DONE
 
 
 def test_a_failure_among_the_replies_is_damage():
@@ -434,25 +434,27 @@ def test_what_was_in_flight_when_a_run_was_killed_is_counted_once_and_its_attemp
     async def killed():
         journal = journal_on(platter)
         for name in ("answered", "failed", "streaming", "waiting"):
-            journal.intend(name, 1)
+            journal.record_in_flight(name, 1)
         await journal.append(reply("answered"))
         await journal.append(failure("failed", attempts=1))
-        journal.intend("waiting", 2)
-        journal.rest("waiting", 2)
-        journal.intend("unsent", 4)
-        journal.rest("unsent", 3)
-        journal.intend("failed", 2)
+        journal.record_in_flight("waiting", 2)
+        journal.clear_in_flight("waiting", 2)
+        journal.record_in_flight("unsent", 4)
+        journal.clear_in_flight("unsent", 3)
+        journal.record_in_flight("failed", 2)
 
     run(killed())
     platter.names[STATE].locked_by = None
     journal = journal_on(platter)
     assert journal.maybe_billed == 2
-    known = {name: journal.ledger.attempts(name) for name in ("answered", "failed", "streaming", "waiting", "unsent")}
+    known = {
+        name: journal.job_index.attempts(name) for name in ("answered", "failed", "streaming", "waiting", "unsent")
+    }
     assert known == {"answered": 1, "failed": 2, "streaming": 1, "waiting": 2, "unsent": 3}
     run(journal.close())
     third = journal_on(platter)
     assert third.maybe_billed == 0
-    assert third.ledger.attempts("streaming") == 1
+    assert third.job_index.attempts("streaming") == 1
     run(third.close())
     write(
         platter,
@@ -471,10 +473,10 @@ def test_the_state_file_stays_small_and_can_be_deleted():
         async with journal_on(platter) as journal:
             for number in range(100):
                 for slot in range(3):
-                    journal.intend(f"{number}-{slot}", 1)
+                    journal.record_in_flight(f"{number}-{slot}", 1)
                 await asyncio.gather(*(journal.append(reply(f"{number}-{slot}")) for slot in range(3)))
             size = len(platter.contents(STATE) or b"")
-            journal.intend("last", 1)
+            journal.record_in_flight("last", 1)
         return size
 
     assert run(main()) < 100
@@ -489,7 +491,7 @@ def test_a_state_file_that_makes_no_sense_is_ignored(state):
     platter.put(STATE, state)
     journal = journal_on(platter)
     assert journal.maybe_billed == 0
-    journal.intend("a", 1)
+    journal.record_in_flight("a", 1)
     run(journal.close())
     assert len(platter.contents(STATE)) == max(16, len(state)), "its places are used again"
     assert journal_on(platter).maybe_billed == 1
@@ -533,9 +535,9 @@ def written_at(in_flight: str, appended: dict[str, float], resting: str = "") ->
 
         journal, began = journal_on(DiskState(), plan), loop.time()
         for name in in_flight + resting:
-            journal.intend(name, 1)
+            journal.record_in_flight(name, 1)
         for name in resting:
-            journal.rest(name, 1)
+            journal.clear_in_flight(name, 1)
         await asyncio.gather(*(append(name, at) for name, at in appended.items()))
         await journal.close()
 
@@ -561,7 +563,7 @@ def test_cancelling_the_caller_does_not_undo_a_row():
 
     async def main():
         async with journal_on(platter) as journal:
-            journal.intend("a", 1)
+            journal.record_in_flight("a", 1)
             task = asyncio.create_task(journal.append(reply("a")))
             await asyncio.sleep(0)
             task.cancel()
@@ -644,12 +646,12 @@ def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
     out = tmp_path / "results.jsonl"
     slow = threading.Event()
 
-    async def offload(work):
+    async def run_in_thread(work):
         await asyncio.to_thread(slow.wait, 5)
         return await asyncio.to_thread(work)
 
     async def main():
-        journal = ResultsFile(out, offload=offload)
+        journal = ResultsFile(out, run_in_thread=run_in_thread)
         await journal.append(reply("a"))
         task = asyncio.create_task(journal.close(END_OF_FILE))
         await asyncio.sleep(0.01)
@@ -727,7 +729,7 @@ def test_a_failed_fsync_reaches_whoever_writes_next():
         await journal.append(reply("a"))
         await asyncio.sleep(5)
         with pytest.raises(OutputError, match="Input/output error"):
-            journal.intend("b", 1)
+            journal.record_in_flight("b", 1)
         with pytest.raises(OutputError):
             await journal.close()
 
@@ -746,7 +748,7 @@ def test_a_failed_fsync_is_told_to_those_who_wait_for_it():
     run(main())
 
 
-@pytest.mark.parametrize("operation", ["intend", "rest", "append"])
+@pytest.mark.parametrize("operation", ["record_in_flight", "clear_in_flight", "append"])
 def test_a_state_file_that_cannot_be_written_stops_the_run(operation):
     platter = DiskState()
 
@@ -757,14 +759,14 @@ def test_a_state_file_that_cannot_be_written_stops_the_run(operation):
             return StorageFault(refusal(errno.EIO)) if failing and step == "pwrite" else None
 
         journal = journal_on(platter, plan)
-        journal.intend("a", 1)
+        journal.record_in_flight("a", 1)
         failing = True
-        if operation == "rest":
-            journal.rest("a", 1)
+        if operation == "clear_in_flight":
+            journal.clear_in_flight("a", 1)
         elif operation == "append":
             await journal.append(reply("a"))
         with pytest.raises(OutputError, match=r"results.jsonl.state: Input/output error"):
-            journal.intend("b", 1)
+            journal.record_in_flight("b", 1)
 
     run(main())
 

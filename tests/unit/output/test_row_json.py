@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.models import Failure, Reply, Result, Usage
-from processor.output.index_entry import FAILED, LINE, OWN_FAULT, REPLIED, SIMULATED, entry_of, job_key, read_entry
+from processor.output.index_entry import FAILED, LINE, PERMANENT, REPLIED, SIMULATED, entry_of, job_key, read_entry
 from processor.output.row_json import encode
 from tests.support.results_samples import TIMING, bad_line, failure, print_of, reply
 
@@ -30,7 +30,7 @@ def test_a_row_has_the_keys_of_the_contract_in_their_order():
 
 def test_additions_stand_between_line_and_metadata_and_only_where_they_say_something():
     more = {"usage_estimated": ("tools",), "has_metadata": True, "metadata": {"k": 1}, "simulated": True}
-    row = json.loads(encode(failure("a", own_fault=True, **more)))
+    row = json.loads(encode(failure("a", permanent=True, **more)))
     assert list(row) == [*KEYS, "simulated", "usage_estimated", "own_fault", "metadata"]
     assert row["metadata"] == {"k": 1}
     assert row["usage_estimated"] == ["tools"]
@@ -104,7 +104,7 @@ results = st.builds(
         Failure,
         code=st.sampled_from(["timeout", "rejected", "invalid_json"]),
         message=st.text(),
-        own_fault=st.booleans(),
+        permanent=st.booleans(),
     ),
     attempts=st.integers(0, 2**17),
     timing=st.none() | st.just(TIMING),
@@ -125,7 +125,7 @@ def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
     assert flags(reply("a")) == REPLIED
     assert flags(reply("a", simulated=True)) == REPLIED | SIMULATED
     assert flags(failure("a")) == FAILED
-    assert flags(failure("a", "rejected", own_fault=True)) == FAILED | OWN_FAULT
+    assert flags(failure("a", "rejected", permanent=True)) == FAILED | PERMANENT
     assert flags(bad_line(3)) == LINE
     # A job can fail before anything is sent for it, too: what tells it apart is the code.
     assert flags(replace(failure("a", "too_large"), timing=None)) == FAILED

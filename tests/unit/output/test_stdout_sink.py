@@ -27,11 +27,11 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
 
     async def main():
         async with StdoutSink(out=out_end, err=err_end) as sink:
-            sink.intend("a", 1)
+            sink.record_in_flight("a", 1)
             await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
-            sink.rest("a", 1)
-            assert sink.ledger.meet("a", print_of("a")) is JobStatus.NEW
-            assert sink.ledger.meet("a", print_of("a")) is JobStatus.DUPLICATE
+            sink.clear_in_flight("a", 1)
+            assert sink.job_index.classify("a", print_of("a")) is JobStatus.NEW
+            assert sink.job_index.classify("a", print_of("a")) is JobStatus.DUPLICATE
             await sink.close(END_OF_FILE)
 
     asyncio.run(main())
@@ -47,11 +47,11 @@ def test_a_closed_pipe_ends_the_run_in_one_line():
 
     async def main():
         sink = StdoutSink(out=out_end)
-        sink.intend("a", 1)
+        sink.record_in_flight("a", 1)
         with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
             await sink.append(reply("a"))
         with pytest.raises(OutputError):
-            sink.intend("b", 1)
+            sink.record_in_flight("b", 1)
         with pytest.raises(OutputError):
             await sink.append(reply("b"))
         await sink.close()

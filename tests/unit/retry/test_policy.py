@@ -82,7 +82,7 @@ def test_after_the_sixth_of_them_the_job_fails_and_says_so(error: RequestError) 
     assert isinstance(decision, FailJob)
     assert decision.failure.code == error.code
     assert decision.failure.message == f"{error} (the last of 6 failed attempts)"
-    assert not decision.failure.own_fault
+    assert not decision.failure.permanent
 
 
 def test_a_job_that_may_fail_once_only_does_not_speak_of_the_last_attempt() -> None:
@@ -166,14 +166,14 @@ def test_a_wait_of_nothing_is_no_wait_to_obey() -> None:
 def test_a_rejected_job_fails_at_once_by_its_own_fault(code: int) -> None:
     decision = decide(status(BadRequest, code))
     assert isinstance(decision, FailJob)
-    assert (decision.failure.code, decision.failure.own_fault) == ("rejected", True)
+    assert (decision.failure.code, decision.failure.permanent) == ("rejected", True)
     assert decision.failure.message == "the server said so"
 
 
 def test_a_reply_too_large_would_only_be_paid_for_again() -> None:
     decision = decide(ReplyTooLarge("70 MiB"))
     assert isinstance(decision, FailJob)
-    assert (decision.failure.code, decision.failure.own_fault) == ("reply_too_large", True)
+    assert (decision.failure.code, decision.failure.permanent) == ("reply_too_large", True)
 
 
 def rejected(standing: ProviderRecord, times: int, *, error_code: str = "invalid_value", code: int = 400) -> Decision:
@@ -208,7 +208,7 @@ def test_a_model_that_the_server_does_not_know_is_doubted_until_anything_succeed
         standing.heard(error := status(ModelNotFound, 404))
         decision = decide(error, standing=standing)
         assert isinstance(decision, Park)
-        assert (decision.failure.code, decision.failure.own_fault) == ("rejected", True)
+        assert (decision.failure.code, decision.failure.permanent) == ("rejected", True)
     assert decide(error) == FailJob(failure=decision.failure)
 
 
@@ -229,7 +229,7 @@ def test_it_does_so_even_after_a_success(code: int) -> None:
 def test_but_a_403_after_a_success_is_about_the_job() -> None:
     decision = decide(status(AccessDenied, 403))
     assert isinstance(decision, FailJob)
-    assert decision.failure.own_fault
+    assert decision.failure.permanent
 
 
 # ---------------------------------------------------------------- no connection

@@ -33,8 +33,8 @@ def replied(body: dict[str, Any], at: float = 1.0, **more: Any) -> JobFinished:
     return JobFinished(at=at, result=Result(fingerprint="f", custom_id="r-1", line=1, reply=reply, **more))
 
 
-def failed(code: str, message: str = "no", own_fault: bool = False, custom_id: str | None = "r-9") -> JobFinished:
-    failure = Failure(code=code, message=message, own_fault=own_fault)
+def failed(code: str, message: str = "no", permanent: bool = False, custom_id: str | None = "r-9") -> JobFinished:
+    failure = Failure(code=code, message=message, permanent=permanent)
     return JobFinished(at=1.0, result=Result(fingerprint="f", custom_id=custom_id, line=7, failure=failure))
 
 
@@ -98,7 +98,7 @@ def test_an_attempt_that_broke_off_after_it_was_sent_may_have_been_billed(attemp
 
 
 def test_failures_are_counted_by_code_with_the_first_as_example() -> None:
-    tally = told(failed("timeout", "first"), failed("timeout", "second"), failed("rejected", own_fault=True))
+    tally = told(failed("timeout", "first"), failed("timeout", "second"), failed("rejected", permanent=True))
     assert tally.failed["timeout"].count == 2
     assert tally.failed["timeout"].message == "first"
     assert tally.own_fault == 1

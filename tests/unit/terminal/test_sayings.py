@@ -130,8 +130,8 @@ def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | No
     return JobFinished(at=at, result=result)
 
 
-def failure(code: str, custom_id: str, own_fault: bool = False) -> RunEvent:
-    failed = Failure(code=code, message=f"it was {code}\nand more", own_fault=own_fault)
+def failure(code: str, custom_id: str, permanent: bool = False) -> RunEvent:
+    failed = Failure(code=code, message=f"it was {code}\nand more", permanent=permanent)
     return JobFinished(at=60.0, result=Result(fingerprint="f", custom_id=custom_id, line=1, failure=failed))
 
 
@@ -170,7 +170,7 @@ def test_a_run_with_every_trouble_says_each_in_a_line() -> None:
         reply(50.0, "length", (1000, 500), cost_usd=1.234),
         failure("timeout", "r-7"),
         failure("timeout", "r-8"),
-        failure("rejected", "r-9", own_fault=True),
+        failure("rejected", "r-9", permanent=True),
         Stopping(at=61.0, reason="quota used up"),
     ]
     closing = SummaryContext(results="results.jsonl", errors="results.errors.jsonl", command=CLOSING.command)
@@ -214,19 +214,19 @@ def test_nothing_to_do_says_so() -> None:
 
 
 def test_nothing_done_says_so() -> None:
-    assert "done      0 of 3 jobs: none in this run\n" in said(tally(failure("rejected", "r-1", own_fault=True)))
+    assert "done      0 of 3 jobs: none in this run\n" in said(tally(failure("rejected", "r-1", permanent=True)))
 
 
 def test_jobs_of_their_own_fault_are_only_sent_again_once_fixed() -> None:
-    text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1))
+    text = said(tally(failure("rejected", "r-1", permanent=True), jobs=1))
     assert text.endswith("once fixed  process jobs.jsonl --out results.jsonl --retry-failed\n")
     again = SummaryContext(results="r.jsonl", errors=None, command="process jobs.jsonl --retry-failed")
-    text = said(tally(failure("rejected", "r-1", own_fault=True), jobs=1), again)
+    text = said(tally(failure("rejected", "r-1", permanent=True), jobs=1), again)
     assert text.endswith("once fixed  process jobs.jsonl --retry-failed\n")
 
 
 def test_lines_that_are_no_jobs_need_no_flag_once_they_are_mended() -> None:
-    text = said(tally(failure("invalid_json", "line 3", own_fault=True), jobs=1))
+    text = said(tally(failure("invalid_json", "line 3", permanent=True), jobs=1))
     assert text.endswith("once fixed  process jobs.jsonl --out results.jsonl\n")
 
 
