@@ -50,11 +50,11 @@ class ResultsFile:
         fsync: FsyncMode = "interval",
         fsync_interval_s: float = 1.0,
         run_in_thread: RunInThread = asyncio.to_thread,
-        disk: Storage | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.paths = Paths.of(results)
         self.job_index = JobIndex()
-        self._disk = disk or LocalStorage()
+        self._disk = storage or LocalStorage()
         self._upkeep = Recovery(self._disk, self.paths, self.job_index, simulated=simulated)
         self._replies = Appender(self._disk, self.paths.replies)
         self._failures = Appender(self._disk, self.paths.failures)

@@ -68,7 +68,7 @@ async def met(
         elif isinstance(each, InvalidLine):
             learned.append(each)
         else:
-            name = each.custom_id if each.custom_id is not None else known.name(each.fingerprint)
+            name = each.custom_id if each.custom_id is not None else known.assign_id(each.fingerprint)
             standing = known.classify(name, each.fingerprint)
             learned.append((each.line, True) if standing in settled else (each, name, standing))
             refused += standing in settled and standing is JobStatus.FAILED_PERMANENTLY
