@@ -12,7 +12,7 @@ from pathlib import Path
 from processor.app.run_options import Plan
 from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
-from processor.config.settings import ModelLimits, Settings
+from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Transport
 from processor.core.models import Target
@@ -22,7 +22,7 @@ from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.stdout_sink import StdoutSink
 from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.ratelimit.settings import LimitSettings
 from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
@@ -97,7 +97,7 @@ def rooms(
         source=_lines(plan, source, sink),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
-        gate=RateLimiter(_limits(plan.settings, access), listen=listen, concurrency=plan.concurrency),
+        gate=RateLimiter(_limits(plan.settings, access), emit=listen, concurrency=plan.concurrency),
         stream=stream,
         target=target,
         counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
@@ -116,13 +116,10 @@ def _lines(
 
 
 def _limits(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
-    def lane(limits: ModelLimits) -> RateLimits:
-        return RateLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
-
     provider = access.provider if access else GENERIC
     return LimitSettings(
-        default=lane(settings.limits),
-        per_model={model: lane(limits) for model, limits in settings.limits.models.items()},
+        default=settings.limits,
+        per_model=settings.limits.models,
         charging=settings.limits.charging or provider.charging,
     )
 

@@ -48,9 +48,9 @@ def _stop(run: Scheduler, why: str) -> None:
 def _say(run: Scheduler, tally: RunStats, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status_line.line(tally, now)]
-    for lane in run.gate.lanes:
-        cooling = f", cooling down for {lane.cool_down_s:.1f} s" if lane.cool_down_s else ""
-        lines.append(f"  lane {lane.name}: {lane.waiting} waiting{cooling}")
+    for group in run.gate.limit_groups:
+        cool_down = f", cooling down for {group.cool_down_s:.1f} s" if group.cool_down_s else ""
+        lines.append(f"  limit group {group.name}: {group.waiting} waiting{cool_down}")
     oldest = sorted(run.in_flight, key=lambda care: care.streaming_since)
     lines += [
         f"  in flight for {now - care.streaming_since:.1f} s: {care.job.custom_id} (line {care.job.line})"

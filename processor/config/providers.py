@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlsplit
+
+from processor.ratelimit.settings import TokenAccounting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +16,8 @@ class ProviderPreset:
     key_variable: str
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer "
-    charging: Literal["sum", "larger", "used"] = "sum"
-    """How tokens are counted against the limit, see ``limits.settings.ChargingRule``."""
+    charging: TokenAccounting = "sum"
+    """How tokens are counted against the limit, see ``ratelimit.settings.TokenAccounting``."""
 
 
 OPENAI = ProviderPreset(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 from processor.core.errors import ConfigError, reason
 from processor.core.models import Timeouts
 from processor.input.job_formats import CHAT, ENDPOINTS
+from processor.ratelimit.settings import RateLimits, TokenAccounting
 
 T = TypeVar("T")
 
@@ -25,21 +26,15 @@ NonNegative = Annotated[float, "may be 0"]
 _NAMES = {int: "a whole number", str: "text", bool: "true or false"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelLimits:
-    """Per minute; None: not configured."""
-
-    rpm: float | None = None
-    tpm: float | None = None
-    input_tpm: float | None = None
-    output_tpm: float | None = None
+ModelLimits = RateLimits
+"""The public name of the limits of one model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits(ModelLimits):
-    charging: Literal["sum", "larger", "used"] | None = None
-    """How the provider counts tokens; None: as its kind is known to."""
-    models: Mapping[str, ModelLimits] = field(default_factory=dict)
+class Limits(RateLimits):
+    charging: TokenAccounting | None = None
+    """How the provider counts tokens; None: by its preset."""
+    models: Mapping[str, RateLimits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +86,7 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
     the flags that are not None. ``rpm`` and ``tpm`` among the flags are general limits. Raises ConfigError.
     """
     settings = _build(Settings, _read(path or Path(FILE), must_exist=path is not None), f"{path or FILE}: ")
-    hints = {**get_type_hints(Settings, include_extras=True), **get_type_hints(ModelLimits)}
+    hints = {**get_type_hints(Settings, include_extras=True), **get_type_hints(RateLimits)}
     given = {name: _value(hints[name], value, _flag(name)) for name, value in flags.items() if value is not None}
     limits = {name: given.pop(name) for name in ("rpm", "tpm") if name in given}
     settings = replace(settings, base_url=_base_url(settings, given, environ))
@@ -154,7 +149,7 @@ def _build(cls: type[T], table: object, where: str) -> T:
         if name not in (models or ())
     }
     if models:
-        values["models"] = {name: _build(ModelLimits, value, f"{where}{name}.") for name, value in models.items()}
+        values["models"] = {name: _build(RateLimits, value, f"{where}{name}.") for name, value in models.items()}
     return cls(**values)
 
 

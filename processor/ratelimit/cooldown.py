@@ -1,35 +1,36 @@
-"""How long a lane is held back after a refusal. Pure: times are passed in."""
+"""How long a limit group is held back after a 429. Does no I/O: times are passed in."""
 
 from __future__ import annotations
 
 from math import inf
 
 FIRST_COOL_DOWN_S = 1.1
-"""A second's bucket is full again after it."""
+"""Longer than a bucket of one second needs to refill."""
 MAX_COOL_DOWN_S = 60.0
 
 
 class CoolDown:
     def __init__(self) -> None:
         self.until = -inf
-        self._least_s = FIRST_COOL_DOWN_S
-        self._refused_at = -inf
+        self._next_s = FIRST_COOL_DOWN_S
+        self._throttled_at = -inf
 
-    def is_news(self, sent_at: float | None) -> bool:
-        """Whether a refusal of what was sent then says more than the last one did."""
-        return sent_at is None or sent_at > self._refused_at
+    def is_new_evidence(self, sent_at: float | None) -> bool:
+        """Whether a 429 for a request sent at this time says more than the last 429 did."""
+        return sent_at is None or sent_at > self._throttled_at
 
-    def refused(self, told_s: float | None, at: float, *, news: bool) -> None:
-        """As long as told. Without a time told (0 says nothing), longer each time that something is refused again
-        and nothing was answered; what is no news then changes nothing."""
-        if told_s:
-            self.until = max(self.until, at + max(told_s, FIRST_COOL_DOWN_S))
-        elif news:
-            self.until = max(self.until, at + self._least_s)
-            self._least_s = min(2 * self._least_s, MAX_COOL_DOWN_S)
+    def throttled(self, retry_after_s: float | None, at: float, *, is_new: bool) -> None:
+        """Wait for ``retry_after_s``. Where it is None or 0, wait twice as long as the last time if no response other
+        than a 429 came in between; a 429 that is no new evidence then changes nothing."""
+        if retry_after_s:
+            self.until = max(self.until, at + max(retry_after_s, FIRST_COOL_DOWN_S))
+        elif is_new:
+            self.until = max(self.until, at + self._next_s)
+            self._next_s = min(2 * self._next_s, MAX_COOL_DOWN_S)
         else:
             return
-        self._refused_at = at
+        self._throttled_at = at
 
-    def answered(self) -> None:
-        self._least_s = FIRST_COOL_DOWN_S
+    def responded(self) -> None:
+        """A response other than a 429 came: the next cool-down is short again."""
+        self._next_s = FIRST_COOL_DOWN_S

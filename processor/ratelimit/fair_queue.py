@@ -1,4 +1,4 @@
-"""Who is next in a lane, and when it is time to look whether they may go. Nothing here polls."""
+"""The queue of a limit group, and the timer that drains it. Neither polls."""
 
 from __future__ import annotations
 
@@ -11,72 +11,76 @@ from typing import Generic, Protocol, TypeVar
 
 class QueueEntry(Protocol):
     @property
-    def is_over(self) -> bool:
-        """They have gone, or wait no longer."""
+    def is_done(self) -> bool:
+        """Whether the entry was served, or waits no longer."""
 
 
-W = TypeVar("W", bound=QueueEntry)
+E = TypeVar("E", bound=QueueEntry)
 
 
-class FairQueue(Generic[W]):
-    """First in, first out; retries and new jobs take turns while both wait. Whoever is at the head stays there."""
+class FairQueue(Generic[E]):
+    """First in, first out; retries and new jobs take turns while both wait. The head stays the head until it is done.
+
+    Entries that are done are dropped when they come to the head.
+    """
 
     def __init__(self) -> None:
-        self._new: deque[W] = deque()
-        self._retries: deque[W] = deque()
-        self._turn_of_retries = True
-        self._head: W | None = None
+        self._new: deque[E] = deque()
+        self._retries: deque[E] = deque()
+        self._retry_next = True
+        self._head: E | None = None
 
     @property
     def waiting(self) -> int:
-        return sum(not one.is_over for one in (self._head, *self._new, *self._retries) if one is not None)
+        return sum(not entry.is_done for entry in (self._head, *self._new, *self._retries) if entry is not None)
 
-    def join(self, one: W, *, retry: bool) -> None:
-        (self._retries if retry else self._new).append(one)
+    def put(self, entry: E, *, is_retry: bool) -> None:
+        (self._retries if is_retry else self._new).append(entry)
 
-    def head(self) -> W | None:
-        """Whose turn it is: the same one until their waiting is over."""
-        if self._head is None or self._head.is_over:
-            self._head = self._next()
+    def head(self) -> E | None:
+        """The entry to be served next: the same one until it is done. None: none waits."""
+        if self._head is None or self._head.is_done:
+            self._head = self._pop()
         return self._head
 
-    def _next(self) -> W | None:
-        first, second = (self._retries, self._new) if self._turn_of_retries else (self._new, self._retries)
-        for line in (first, second):
-            while line:
-                one = line.popleft()
-                if not one.is_over:
-                    self._turn_of_retries = line is self._new
-                    return one
+    def _pop(self) -> E | None:
+        first, second = (self._retries, self._new) if self._retry_next else (self._new, self._retries)
+        for entries in (first, second):
+            while entries:
+                entry = entries.popleft()
+                if not entry.is_done:
+                    self._retry_next = entries is self._new
+                    return entry
         return None
 
 
 class WakeUp:
-    """Calls one listener, once: in the turn of the loop after it was rung, or at a moment."""
+    """Calls one callback, once: in the loop iteration after ``fire``, or at a set time."""
 
     def __init__(self) -> None:
-        self._listener: Callable[[], None] | None = None
+        self._callback: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def is_heard(self) -> bool:
-        """Whether somebody listens."""
-        return self._listener is not None
+    def is_armed(self) -> bool:
+        """Whether a callback is scheduled and was not called."""
+        return self._callback is not None
 
-    def listen(self, listener: Callable[[], None], until: float = inf) -> None:
-        self.hush()
-        self._listener = listener
-        if until < inf:
-            self._timer = asyncio.get_running_loop().call_at(until, self.ring)
+    def schedule(self, callback: Callable[[], None], at: float = inf) -> None:
+        """Call back at ``at`` (the loop's time), or earlier when fired. Replaces the callback before it."""
+        self.cancel()
+        self._callback = callback
+        if at < inf:
+            self._timer = asyncio.get_running_loop().call_at(at, self.fire)
 
-    def hush(self) -> None:
-        """Nobody listens any more."""
-        self._listener = None
+    def cancel(self) -> None:
+        self._callback = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def ring(self) -> None:
-        if (listener := self._listener) is not None:
-            self.hush()
-            asyncio.get_running_loop().call_soon(listener)
+    def fire(self) -> None:
+        """Does nothing where no callback is scheduled."""
+        if (callback := self._callback) is not None:
+            self.cancel()
+            asyncio.get_running_loop().call_soon(callback)

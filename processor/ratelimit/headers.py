@@ -50,7 +50,7 @@ _GO_DURATION = re.compile(r"(?=.)(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9}(
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
-def read(headers: Mapping[str, str]) -> dict[Resource, Reported]:
+def parse_rate_limit_headers(headers: Mapping[str, str]) -> dict[Resource, Reported]:
     """Names must be lower case."""
     found: dict[Resource, Reported] = {}
     for resource, limit, remaining, reset in _NAMES:

@@ -1,39 +1,41 @@
-"""Requests in flight, over all lanes: so many at a time, first come, first served among the lanes' heads."""
+"""The slots for requests in flight, shared by all limit groups, first come, first served."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from processor.ratelimit.limit_group import LimitGroup
+from processor.ratelimit.fair_queue import WakeUp
 
 
 class InFlightSlots:
-    def __init__(self, most: int) -> None:
+    """Counts the slots that are taken. A waiter is known by its WakeUp."""
+
+    def __init__(self, capacity: int) -> None:
         self.in_flight = 0
-        self._most = most
-        self._line: deque[LimitGroup] = deque()
-        """Lanes whose head needs nothing but a slot, in the order they came to that."""
+        self._capacity = capacity
+        self._waiters: deque[WakeUp] = deque()
+        """Those that need nothing but a slot, the longest-waiting first."""
 
-    def open_to(self, lane: LimitGroup) -> bool:
-        return self.in_flight < self._most and (not self._line or self._line[0] is lane)
+    def available_to(self, waiter: WakeUp) -> bool:
+        return self.in_flight < self._capacity and (not self._waiters or self._waiters[0] is waiter)
 
-    def join(self, lane: LimitGroup) -> None:
-        """Its bell is rung when it may look again. The place is kept until it is left."""
-        if lane not in self._line:
-            self._line.append(lane)
+    def enqueue(self, waiter: WakeUp) -> None:
+        """Fire the WakeUp when a slot is free and the waiter is first. It keeps its place until ``dequeue``."""
+        if waiter not in self._waiters:
+            self._waiters.append(waiter)
 
-    def leave(self, lane: LimitGroup) -> None:
-        if lane in self._line:
-            self._line.remove(lane)
-            self._call()
+    def dequeue(self, waiter: WakeUp) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            self._wake_first()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         self.in_flight += 1
 
-    def give(self) -> None:
+    def release(self) -> None:
         self.in_flight -= 1
-        self._call()
+        self._wake_first()
 
-    def _call(self) -> None:
-        if self._line and self.in_flight < self._most:
-            self._line[0].bell.ring()
+    def _wake_first(self) -> None:
+        if self._waiters and self.in_flight < self._capacity:
+            self._waiters[0].fire()

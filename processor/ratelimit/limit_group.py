@@ -1,31 +1,32 @@
-"""One lane: the limits that some requests share, and what has been charged to them. Pure but for its line and bell."""
+"""The limits that some requests share, and what has been reserved from them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from processor.core.errors import ProcessorError
-from processor.core.models import Cost, Usage
+from processor.core.models import Cost, RequestSize, Usage
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.estimator.send_history import WINDOW_S
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
-from processor.ratelimit.headers import Reported, Resource, read
+from processor.ratelimit.headers import Reported, Resource, parse_rate_limit_headers
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
+from processor.ratelimit.token_cost import ExpectedOutput
 
 SCOUT_S = 2.0
-"""While nothing at all is known of a lane, its first request goes ahead alone, for at most so long."""
+"""While nothing is known of a limit group, its first request is sent alone, for at most this time."""
 
 TOKEN_COST_TOLERANCE = 0.3
-"""Servers estimate tokens by rules of their own."""
+"""Relative uncertainty of token costs: servers estimate tokens by rules of their own."""
 
 
 class TooLarge(ProcessorError):
-    """This request alone exceeds a whole minute's limit: it can never go."""
+    """This request alone exceeds a whole minute's limit: it can never be sent."""
 
     code = "too_large"
 
@@ -34,7 +35,7 @@ CostByResource = Mapping[Resource, int]
 
 
 def cost_by_resource(cost: Cost) -> CostByResource:
-    """What each limit is charged. A project's limit on tokens counts as the model's."""
+    """The cost against each limit. A project's limit on tokens counts as the model's."""
     return {
         "requests": cost.requests,
         "tokens": cost.tokens,
@@ -46,55 +47,72 @@ def cost_by_resource(cost: Cost) -> CostByResource:
 
 @dataclass(slots=True)
 class Reservation:
-    """What one request has taken from a lane."""
+    """What one request has taken from the limits of its group."""
 
     cost: Cost
     cost_by_resource: CostByResource
     granted_at: float
     sent_at: float | None = None
-    answered: bool = False
+    responded: bool = False
 
     @property
-    def went_at(self) -> float:
-        """When it was sent; when it was granted, as long as that is not known."""
+    def effective_sent_at(self) -> float:
+        """When the request was sent, or granted while it has not been sent."""
         return self.granted_at if self.sent_at is None else self.sent_at
 
 
 @dataclass(slots=True)
 class QueuedRequest:
-    """Somebody in a lane's line, who waits for a charge."""
+    """A request that waits in the queue of its group for a reservation."""
 
     cost: Cost
     cost_by_resource: CostByResource
-    charge: asyncio.Future[Reservation]
+    reservation: asyncio.Future[Reservation]
 
     @property
-    def is_over(self) -> bool:
-        return self.charge.done()
+    def is_done(self) -> bool:
+        return self.reservation.done()
 
 
 class LimitGroup:
-    def __init__(self, name: str, limits: RateLimits, *, concurrency: int) -> None:
+    """The state of one limit group: queue, limits, cool-down and concurrency. RateLimiter drives it.
+
+    ``refunds_unused``: the server counts what was used, so that a settled reservation shrinks to that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: RateLimits,
+        *,
+        max_concurrency: int,
+        refunds_unused: bool,
+        on_limits_changed: Callable[[LimitGroup, float], None],
+    ) -> None:
         self.name = name
-        self.line: FairQueue[QueuedRequest] = FairQueue()
-        self.bell = WakeUp()
+        self.queue: FairQueue[QueuedRequest] = FairQueue()
+        self.wake_up = WakeUp()
         self.in_flight = 0
-        self.cooling = CoolDown()
-        self.meters: dict[Resource, ResourceLimiter] = {}
+        self.cool_down = CoolDown()
+        self.resource_limiters: dict[Resource, ResourceLimiter] = {}
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
-                self._meter(resource, limit)
-        self._requests = self.meters["requests"]
-        self._level = ConcurrencyController(concurrency)
-        self._scouted_at = inf
-        """When others may follow the first request, though nothing is known yet."""
-        self._unexplained = False
-        """The last refusal is due to no limit that is known: so to one on requests that the server does not name."""
+                self._add_limiter(resource, limit)
+        self._requests = self.resource_limiters["requests"]
+        self._concurrency = ConcurrencyController(max_concurrency)
+        self._refunds_unused = refunds_unused
+        self._on_limits_changed = on_limits_changed
+        self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = {}
+        """By API path and model."""
+        self._canary_done_at = inf
+        """When others may follow the first request, even if nothing is known yet."""
+        self._last_429_unattributed = False
+        """The last 429 matches no known limit, so assume a limit on requests that the server does not announce."""
 
     @property
     def limits(self) -> RateLimits:
-        """What is in force."""
-        limit: dict[str, float | None] = {resource: meter.limit for resource, meter in self.meters.items()}
+        """The limits in force."""
+        limit: dict[str, float | None] = {resource: one.limit for resource, one in self.resource_limiters.items()}
         return RateLimits(
             rpm=limit["requests"],
             tpm=limit["tokens"],
@@ -103,141 +121,163 @@ class LimitGroup:
         )
 
     @property
-    def unlimited(self) -> bool:
-        """Whether no limit is known: the server has named none, and none is configured."""
-        return self._requests.limit is None and all(meter.limit is None for meter in self.meters.values())
+    def has_no_limits(self) -> bool:
+        """Whether no limit is known: none is configured, and the server has announced none."""
+        return self._requests.limit is None and all(one.limit is None for one in self.resource_limiters.values())
 
-    # ------------------------------------------------------------ when
+    def expected_output(self, size: RequestSize) -> ExpectedOutput:
+        """Of replies to requests of the same API path and model."""
+        target = size.path, size.model
+        expected = self._expected_outputs.get(target)
+        if expected is None:
+            expected = self._expected_outputs[target] = ExpectedOutput()
+        return expected
 
-    def check(self, wanted: CostByResource) -> None:
+    # ------------------------------------------------------------ when a request may be sent
+
+    def raise_if_too_large(self, cost: CostByResource) -> None:
         """Raises TooLarge."""
-        for resource, meter in self.meters.items():
-            amount = wanted[resource]
-            if meter.exceeds_limit(amount):
+        for resource, limiter in self.resource_limiters.items():
+            amount = cost[resource]
+            if limiter.exceeds_limit(amount):
                 what = resource.replace("_", " ")
-                raise TooLarge(f"it is charged {amount} {what}, and the limit is {meter.limit:.0f} a minute")
+                raise TooLarge(f"it is charged {amount} {what}, and the limit is {limiter.limit:.0f} a minute")
 
-    def when(self, wanted: CostByResource, now: float) -> tuple[float, Resource | None]:
-        """From when on every limit has room for this, and which of them is the last to have it (None: now)."""
+    def earliest(self, cost: CostByResource, now: float) -> tuple[float, Resource | None]:
+        """When all limits allow this cost, and which of them is the last to allow it (None: all do now)."""
         latest: tuple[float, Resource | None] = (now, None)
-        for resource, meter in self.meters.items():
-            at = meter.earliest(wanted[resource], now)
+        for resource, limiter in self.resource_limiters.items():
+            at = limiter.earliest(cost[resource], now)
             if at > latest[0] + 1e-6:
                 latest = (at, resource)
         return latest
 
-    def full_until(self, now: float) -> float | None:
-        """A server that names no limits has a level of its own. None: there is room; inf: until a request is done."""
-        if self.in_flight == 0 or not self.unlimited:
+    def concurrency_blocked_until(self, now: float) -> float | None:
+        """Where no limit is known, the number of requests in flight is controlled instead.
+
+        None: another request may be sent; inf: not before one in flight is done.
+        """
+        if self.in_flight == 0 or not self.has_no_limits:
             return None
-        if now < self._scouted_at:
-            return self._scouted_at
-        return inf if self.in_flight >= self._level.limit else None
+        if now < self._canary_done_at:
+            return self._canary_done_at
+        return inf if self.in_flight >= self._concurrency.limit else None
 
-    # ------------------------------------------------------------ what becomes of a request
+    # ------------------------------------------------------------ what became of a request
 
-    def grant(self, cost: Cost, wanted: CostByResource, now: float) -> Reservation:
+    def grant(self, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
-        if self._scouted_at == inf:
-            self._scouted_at = now + SCOUT_S
+        if self._canary_done_at == inf:
+            self._canary_done_at = now + SCOUT_S
         if self._requests.aimd.judge(now):
-            # From then on it is the pace that is found.
-            self._level.refused(now)
-        for resource, meter in self.meters.items():
-            meter.on_grant(wanted[resource], now)
-        return Reservation(cost, wanted, now)
+            # From now on the rate is controlled, and not the number in flight.
+            self._concurrency.throttled(now)
+        for resource, limiter in self.resource_limiters.items():
+            limiter.on_grant(by_resource[resource], now)
+        return Reservation(cost, by_resource, now)
 
-    def sent(self, charge: Reservation, at: float) -> None:
-        charge.sent_at = at
-        for resource, meter in self.meters.items():
-            meter.on_sent(charge.cost_by_resource[resource], at)
+    def sent(self, reservation: Reservation, at: float) -> None:
+        reservation.sent_at = at
+        for resource, limiter in self.resource_limiters.items():
+            limiter.on_sent(reservation.cost_by_resource[resource], at)
         self._requests.aimd.sent(at)
-        self.bell.ring()
+        self.wake_up.fire()
 
-    def response(self, charge: Reservation, status: int, headers: Mapping[str, str], at: float) -> bool:
-        """Returns whether the limits in force changed."""
-        charge.answered = True
-        said = read(headers)
-        changed = self._hear(charge, said, at, refused=status == 429)
+    def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
+        """Apply the headers. A 429 is attributed to a limit; the cool-down begins with ``throttled``."""
+        reservation.responded = True
+        reported = parse_rate_limit_headers(headers)
+        changed = self._apply_headers(reservation, reported, at, is_429=status == 429)
         if status == 429:
-            self._blame(charge, said, at)
+            self._attribute_429(reservation, reported, at)
         else:
-            self.cooling.answered()
-            self._requests.aimd.answered(charge.went_at)
-            self._scouted_at = -inf
-        for resource, meter in self.meters.items():
-            if status == 200 and resource not in said:
-                meter.on_headers_absent()
-            meter.on_response(charge.granted_at)
-        self.bell.ring()
-        return changed
+            self.cool_down.responded()
+            self._requests.aimd.answered(reservation.effective_sent_at)
+            self._canary_done_at = -inf
+        for resource, limiter in self.resource_limiters.items():
+            if status == 200 and resource not in reported:
+                limiter.on_headers_absent()
+            limiter.on_response(reservation.granted_at)
+        self.wake_up.fire()
+        if changed:
+            self._on_limits_changed(self, at)
 
-    def refused(self, charge: Reservation, retry_after_s: float | None, at: float) -> None:
-        """Hold the whole lane back."""
-        news = self.cooling.is_news(charge.sent_at)
-        if self._unexplained:
-            sent_at, ledger = charge.went_at, self._requests.model.history
-            held = ledger.total_sent_by(sent_at) - ledger.total_sent_by(sent_at - WINDOW_S)
-            self._requests.aimd.refused(sent_at, at, held)
+    def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None:
+        """Hold the whole group back."""
+        is_new = self.cool_down.is_new_evidence(reservation.sent_at)
+        if self._last_429_unattributed:
+            sent_at, history = reservation.effective_sent_at, self._requests.model.history
+            sent_in_window = history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S)
+            self._requests.aimd.refused(sent_at, at, sent_in_window)
         if retry_after_s:
-            for resource, meter in self.meters.items():
-                meter.reset_pacer(at + retry_after_s, charge.cost_by_resource[resource])
-        self.cooling.refused(retry_after_s, at, news=news)
-        self.bell.ring()
+            for resource, limiter in self.resource_limiters.items():
+                limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])
+        self.cool_down.throttled(retry_after_s, at, is_new=is_new)
+        self.wake_up.fire()
 
-    def settle(self, charge: Reservation, used: Usage, at: float, *, correct: bool) -> None:
-        """``correct``: the server counts what was used."""
-        if charge.sent_at is None:
+    def settled(self, reservation: Reservation, size: RequestSize, used: Usage, at: float) -> None:
+        if size.max_tokens is None:
+            self.expected_output(size).learn(used.completion_tokens / size.choices)
+        if reservation.sent_at is None:
             return
-        self._level.replied(sent_at=charge.sent_at, at=at, work=used.completion_tokens or 1, in_flight=self.in_flight)
-        if not correct:
-            return
-        spent = cost_by_resource(
+        tokens = used.completion_tokens or 1
+        self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=self.in_flight)
+        if self._refunds_unused:
+            self._refund(reservation, used, reservation.sent_at)
+
+    def release(self, reservation: Reservation) -> None:
+        self.in_flight -= 1
+        for resource, limiter in self.resource_limiters.items():
+            amount = reservation.cost_by_resource[resource]
+            if reservation.sent_at is None:
+                limiter.on_cancelled(amount, reservation.granted_at)
+            elif not reservation.responded:
+                limiter.on_response_lost(amount, reservation.granted_at)
+        self.wake_up.fire()
+
+    def _refund(self, reservation: Reservation, used: Usage, sent_at: float) -> None:
+        cost = cost_by_resource(
             Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
         )
-        for resource, meter in self.meters.items():
-            excess = charge.cost_by_resource[resource] - spent[resource]
-            if excess:
-                meter.refund(excess, charge.sent_at)
-        self.bell.ring()
+        for resource, limiter in self.resource_limiters.items():
+            unused = reservation.cost_by_resource[resource] - cost[resource]
+            if unused:
+                limiter.refund(unused, sent_at)
+        self.wake_up.fire()
 
-    def release(self, charge: Reservation) -> None:
-        self.in_flight -= 1
-        for resource, meter in self.meters.items():
-            amount = charge.cost_by_resource[resource]
-            if charge.sent_at is None:
-                meter.on_cancelled(amount, charge.granted_at)
-            elif not charge.answered:
-                meter.on_response_lost(amount, charge.granted_at)
-        self.bell.ring()
-
-    def _hear(self, charge: Reservation, said: Mapping[Resource, Reported], at: float, *, refused: bool) -> bool:
+    def _apply_headers(
+        self, reservation: Reservation, reported: Mapping[Resource, Reported], at: float, *, is_429: bool
+    ) -> bool:
+        """Returns whether the limits in force changed."""
         changed = False
-        went_at = charge.went_at
-        for resource, reported in said.items():
-            meter = self.meters.get(resource) or self._meter(resource, None)
-            amount = charge.cost_by_resource[resource]
-            changed |= meter.on_headers(reported, went_at, amount, at, refused=refused)
+        sent_at = reservation.effective_sent_at
+        for resource, values in reported.items():
+            limiter = self.resource_limiters.get(resource) or self._add_limiter(resource, None)
+            amount = reservation.cost_by_resource[resource]
+            changed |= limiter.on_headers(values, sent_at, amount, at, refused=is_429)
         return changed
 
-    def _blame(self, charge: Reservation, said: Mapping[Resource, Reported], at: float) -> None:
-        """A 429 is due to the limits whose headers show no room. If none does, they promised more than is granted."""
-        scarce = [
+    def _attribute_429(self, reservation: Reservation, reported: Mapping[Resource, Reported], at: float) -> None:
+        """Attribute a 429 to the limits whose headers show no room for it. If all show room, each of them has
+        announced more than it grants."""
+        limiters = self.resource_limiters
+        exhausted = [
             resource
-            for resource, reported in said.items()
-            if reported.remaining is not None
-            and reported.remaining < self.meters[resource].max_server_cost(charge.cost_by_resource[resource])
+            for resource, values in reported.items()
+            if values.remaining is not None
+            and values.remaining < limiters[resource].max_server_cost(reservation.cost_by_resource[resource])
         ]
-        self._unexplained = self._requests.limit is None and not any(
-            self.meters[resource].may_explain_429(charge.granted_at, scarce=resource in scarce) for resource in said
+        self._last_429_unattributed = self._requests.limit is None and not any(
+            limiters[resource].may_explain_429(reservation.granted_at, scarce=resource in exhausted)
+            for resource in reported
         )
-        for resource in scarce or self.meters:
-            self.meters[resource].on_throttled(charge.granted_at, at, promised=not scarce and resource in said)
+        for resource in exhausted or limiters:
+            limiters[resource].on_throttled(reservation.granted_at, at, promised=not exhausted and resource in reported)
 
-    def _meter(self, resource: Resource, configured: float | None) -> ResourceLimiter:
-        meter = ResourceLimiter(configured, tolerance=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
-        self.meters[resource] = meter
-        return meter
+    def _add_limiter(self, resource: Resource, configured: float | None) -> ResourceLimiter:
+        limiter = ResourceLimiter(configured, tolerance=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
+        self.resource_limiters[resource] = limiter
+        return limiter
 
 
 def _configured(limits: RateLimits) -> dict[Resource, float | None]:

@@ -1,17 +1,16 @@
-"""The gate every attempt passes: first in, first out by lane, one in-flight slot each, waiting exact.
+"""The rate limiter: every attempt acquires a permit here before it is sent.
 
-    admit ─► line (one head per lane) ─► cool-down, limits, slot ─► Permit
-                          ▲                                           │
-                          └──────── sent, response, refused, settle, release
+    acquire ─► queue (one per limit group) ─► cool-down, limits, slot ─► Permit
+                          ▲                                                 │
+                          └──── sent, responded, throttled, settled, release
 
-A head holds nothing while it waits; what it needs is taken in one synchronous step once all of it is there. All that
-may go go in that one step: handed on from task to task, each would cost a turn of the loop.
+The head of a queue holds nothing while it waits. Once all that it needs is free, it takes it in one synchronous step.
+All requests that may be sent are granted in one callback: waking them one by one would cost a loop iteration each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -19,23 +18,17 @@ from math import inf
 from aiolimiter import AsyncLimiter
 
 from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged, Listener, Notice
-from processor.core.models import Cost, RequestSize, Usage
+from processor.core.models import RequestSize
 from processor.ratelimit.headers import Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
-from processor.ratelimit.limit_group import (
-    CostByResource,
-    LimitGroup,
-    QueuedRequest,
-    Reservation,
-    TooLarge,
-    cost_by_resource,
-)
+from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
+from processor.ratelimit.permit import Permit
 from processor.ratelimit.settings import LimitSettings, RateLimits, limit_group_key
-from processor.ratelimit.token_cost import ExpectedOutput, charge
+from processor.ratelimit.token_cost import request_cost
 
 MAX_STARTS_PER_S = 10_000
 MAX_START_BURST = 100
-"""A burst is no storm: so many requests may come at once, and so many a second, which one process can really send."""
+"""Cap on starts: 100 at once, then 10,000 a second, which is more than one process can send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,225 +36,173 @@ class LimitGroupSnapshot:
     name: str
     waiting: int
     limits: RateLimits
-    """What is in force."""
+    """The limits in force."""
     cool_down_s: float
-    """Still to wait because of a refusal; 0 where there is none."""
+    """The rest of the cool-down after a 429; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterSnapshot:
     in_flight: int
-    lanes: tuple[LimitGroupSnapshot, ...]
-
-
-class Permit:
-    """One request's permission to go. Tells the gate what became of it; every method is synchronous.
-
-    ``sent`` once, then ``response`` for each response, ``refused`` for a 429, ``settle`` for a complete
-    reply; ``release`` always, and last. Times are the event loop's.
-    """
-
-    __slots__ = ("_charge", "_demand", "_gate", "_lane", "_released")
-
-    def __init__(self, gate: RateLimiter, lane: LimitGroup, demand: RequestSize, charge: Reservation) -> None:
-        self._gate = gate
-        self._lane = lane
-        self._demand = demand
-        self._charge = charge
-        self._released = False
-
-    @property
-    def cost(self) -> Cost:
-        return self._charge.cost
-
-    @property
-    def granted_at(self) -> float:
-        return self._charge.granted_at
-
-    @property
-    def lane(self) -> str:
-        return self._lane.name
-
-    def sent(self, at: float) -> None:
-        """The request is on its way: from now on the server may count it."""
-        if self._charge.sent_at is None:
-            self._lane.sent(self._charge, at)
-
-    def response(self, status: int, headers: Mapping[str, str], at: float) -> None:
-        """Headers have arrived, of any status. Names are lower case."""
-        if self._lane.response(self._charge, status, headers, at):
-            self._gate.limits_changed(self._lane, at)
-
-    def refused(self, retry_after_s: float | None, at: float) -> None:
-        """The server said 429: nobody in this lane goes until it has waited as told, or else a growing while."""
-        self._lane.refused(self._charge, retry_after_s, at)
-
-    def settle(self, usage: Usage | None, at: float) -> None:
-        """The reply is complete. Without a usage nothing is learned from it."""
-        if usage is not None:
-            self._gate.settle(self._lane, self._demand, self._charge, usage, at)
-
-    def release(self) -> None:
-        """Give the in-flight slot back, and the charge too if nothing was sent. More than once does no harm."""
-        if not self._released:
-            self._released = True
-            self._lane.release(self._charge)
-            self._gate.slots.give()
+    limit_groups: tuple[LimitGroupSnapshot, ...]
 
 
 class RateLimiter:
-    def __init__(self, settings: LimitSettings, *, listen: Listener, concurrency: int) -> None:
-        self.slots = InFlightSlots(concurrency)
-        self._brake = AsyncLimiter(MAX_START_BURST, MAX_START_BURST / MAX_STARTS_PER_S)
+    """Grants permits. ``concurrency`` is the most requests in flight, over all limit groups."""
+
+    def __init__(self, settings: LimitSettings, *, emit: Listener, concurrency: int) -> None:
         self._settings = settings
-        self._listen = listen
+        self._emit = emit
         self._concurrency = concurrency
-        self._lanes: dict[str, LimitGroup] = {}
-        self._lane_of: dict[tuple[str, str], LimitGroup] = {}
-        """By path and model."""
-        self._expected: dict[tuple[str, str], ExpectedOutput] = {}
-        self._overruled: set[tuple[LimitGroup, Resource]] = set()
-        self._bounds: dict[LimitGroup, Bottleneck] = {}
-        self._told: Bottleneck | None = None
-        self._telling = False
+        self._start_limiter = AsyncLimiter(MAX_START_BURST, MAX_START_BURST / MAX_STARTS_PER_S)
+        self._slots = InFlightSlots(concurrency)
+        self._release_slot = self._slots.release
+        self._groups: dict[str, LimitGroup] = {}
+        self._group_of: dict[tuple[str, str], LimitGroup] = {}
+        """By API path and model."""
+        self._announced_as_lower: set[tuple[LimitGroup, Resource]] = set()
+        self._bottlenecks: dict[LimitGroup, Bottleneck] = {}
+        """Of the groups whose head waits, the longest-waiting first."""
+        self._last_bottleneck: Bottleneck | None = None
+        self._bottleneck_event_scheduled = False
 
-    async def admit(self, demand: RequestSize, *, retry: bool = False) -> Permit:
-        """Wait until a request of this size may go.
+    async def acquire(self, size: RequestSize, *, is_retry: bool) -> Permit:
+        """Wait until a request of this size may be sent.
 
-        First in, first out within its lane; retries and new jobs in turn. Raises TooLarge at once where
-        the request exceeds a whole minute's limit. If cancelled, nothing has been taken.
+        First in, first out within a limit group; retries and new jobs take turns. Raises TooLarge at once where the
+        request exceeds a whole minute's limit. If the wait is cancelled, nothing has been taken.
         """
-        lane = self._lane(demand)
-        cost = charge(demand, self._settings.charging, self._expectation(demand).output_tokens)
-        turn = QueuedRequest(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future())
-        lane.check(turn.cost_by_resource)
-        await self._brake.acquire()
-        lane.line.join(turn, retry=retry)
-        if not lane.bell.is_heard:
-            self._advance(lane)
+        group = self._group(size)
+        cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
+        request = QueuedRequest(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future())
+        group.raise_if_too_large(request.cost_by_resource)
+        await self._start_limiter.acquire()
+        group.queue.put(request, is_retry=is_retry)
+        if not group.wake_up.is_armed:
+            self._drain_queue(group)
         try:
-            return Permit(self, lane, demand, await turn.charge)
+            return Permit(group, size, await request.reservation, self._release_slot)
         except asyncio.CancelledError:
-            if not turn.charge.cancelled() and turn.charge.exception() is None:
-                Permit(self, lane, demand, turn.charge.result()).release()
-            lane.bell.ring()
+            if not request.reservation.cancelled() and request.reservation.exception() is None:
+                Permit(group, size, request.reservation.result(), self._release_slot).release()
+            group.wake_up.fire()
             raise
 
     def snapshot(self) -> LimiterSnapshot:
         now = asyncio.get_running_loop().time()
         return LimiterSnapshot(
-            in_flight=self.slots.in_flight,
-            lanes=tuple(
+            in_flight=self._slots.in_flight,
+            limit_groups=tuple(
                 LimitGroupSnapshot(
-                    name=lane.name,
-                    waiting=lane.line.waiting,
-                    limits=lane.limits,
-                    cool_down_s=max(0.0, lane.cooling.until - now),
+                    name=group.name,
+                    waiting=group.queue.waiting,
+                    limits=group.limits,
+                    cool_down_s=max(0.0, group.cool_down.until - now),
                 )
-                for lane in self._lanes.values()
+                for group in self._groups.values()
             ),
         )
 
-    def limits_changed(self, lane: LimitGroup, at: float) -> None:
-        self._listen(
-            LimitsChanged(at=at, limit_group=lane.name, rpm=lane.limits.rpm, tpm=lane.limits.tpm, source="reported")
-        )
-        for resource, meter in lane.meters.items():
-            if meter.is_overruled and (lane, resource) not in self._overruled:
-                self._overruled.add((lane, resource))
-                what = resource.replace("_", " ")
-                text = f"{meter.configured:.0f} {what} a minute are configured, the server grants {meter.reported:.0f}"
-                self._listen(Notice(at=at, text=f"{text}: the server's limit holds"))
+    # ------------------------------------------------------------ the queues
 
-    def settle(self, lane: LimitGroup, demand: RequestSize, charge: Reservation, usage: Usage, at: float) -> None:
-        if demand.max_tokens is None:
-            self._expectation(demand).learn(usage.completion_tokens / demand.choices)
-        lane.settle(charge, usage, at, correct=self._settings.charging == "used")
-
-    def _advance(self, lane: LimitGroup) -> None:
-        """Let go whoever may go now, one after the other, and look again when the next one may."""
+    def _drain_queue(self, group: LimitGroup) -> None:
+        """Grant all requests of the group that may be sent now, and schedule the next call for the first that waits."""
         now = asyncio.get_running_loop().time()
-        while (turn := lane.line.head()) is not None:
+        while (request := group.queue.head()) is not None:
             try:
-                lane.check(turn.cost_by_resource)
+                group.raise_if_too_large(request.cost_by_resource)
             except TooLarge as error:
-                turn.charge.set_exception(error)
+                request.reservation.set_exception(error)
                 continue
-            if (obstacle := self._obstacle(lane, turn.cost_by_resource, now)) is not None:
-                bound, until = obstacle
-                lane.bell.listen(partial(self._advance, lane), until)
-                self._bounds[lane] = bound
+            if (blocked := self._blocked_by(group, request.cost_by_resource, now)) is not None:
+                bottleneck, until = blocked
+                group.wake_up.schedule(partial(self._drain_queue, group), until)
+                self._bottlenecks[group] = bottleneck
                 break
-            self._grant(lane, turn, now)
+            self._grant(group, request, now)
         else:
-            self.slots.leave(lane)
-            lane.bell.hush()
-            self._bounds.pop(lane, None)
-        self._tell_bound()
+            self._slots.dequeue(group.wake_up)
+            group.wake_up.cancel()
+            self._bottlenecks.pop(group, None)
+        self._schedule_bottleneck_event()
 
-    def _grant(self, lane: LimitGroup, turn: QueuedRequest, now: float) -> None:
-        self.slots.take()
-        self.slots.leave(lane)
-        self._bounds.pop(lane, None)
-        turn.charge.set_result(lane.grant(turn.cost, turn.cost_by_resource, now))
+    def _grant(self, group: LimitGroup, request: QueuedRequest, now: float) -> None:
+        self._slots.acquire()
+        self._slots.dequeue(group.wake_up)
+        self._bottlenecks.pop(group, None)
+        request.reservation.set_result(group.grant(request.cost, request.cost_by_resource, now))
 
-    def _obstacle(self, lane: LimitGroup, wanted: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
-        """What the head of this lane waits for, and until when at the latest. Only for a slot it stands in line."""
-        obstacle = self._lane_obstacle(lane, wanted, now)
-        if obstacle is not None:
-            self.slots.leave(lane)
-            return obstacle
-        if not self.slots.open_to(lane):
-            self.slots.join(lane)
+    def _blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
+        """What the head of this group waits for, and until when at the latest. It queues for a slot only if it needs
+        nothing else."""
+        blocked = self._group_blocked_by(group, cost, now)
+        if blocked is not None:
+            self._slots.dequeue(group.wake_up)
+            return blocked
+        if not self._slots.available_to(group.wake_up):
+            self._slots.enqueue(group.wake_up)
             return "in_flight", inf
         return None
 
-    def _lane_obstacle(self, lane: LimitGroup, wanted: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
-        if lane.cooling.until > now:
-            return "cool_down", lane.cooling.until
-        at, resource = lane.when(wanted, now)
+    def _group_blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
+        if group.cool_down.until > now:
+            return "cool_down", group.cool_down.until
+        at, resource = group.earliest(cost, now)
         if resource is not None:
             return "requests" if resource == "requests" else "tokens", at
-        full_until = lane.full_until(now)
-        return None if full_until is None else ("in_flight", full_until)
+        blocked_until = group.concurrency_blocked_until(now)
+        return None if blocked_until is None else ("in_flight", blocked_until)
 
-    def _lane(self, demand: RequestSize) -> LimitGroup:
-        kind = demand.path, demand.model
-        lane = self._lane_of.get(kind)
-        if lane is None:
-            lane = self._lane_of[kind] = self._open_lane(demand)
-        return lane
+    # ------------------------------------------------------------ the groups
 
-    def _open_lane(self, demand: RequestSize) -> LimitGroup:
-        key = limit_group_key(self._settings, demand)
-        lane = self._lanes.get(key)
-        if lane is None:
-            limits = self._settings.of(demand.model)
-            lane = self._lanes[key] = LimitGroup(key, limits, concurrency=self._concurrency)
-            if limits:
-                now = asyncio.get_running_loop().time()
-                self._listen(
-                    LimitsChanged(at=now, limit_group=key, rpm=limits.rpm, tpm=limits.tpm, source="configured")
+    def _group(self, size: RequestSize) -> LimitGroup:
+        target = size.path, size.model
+        group = self._group_of.get(target)
+        if group is None:
+            group = self._group_of[target] = self._open_group(size)
+        return group
+
+    def _open_group(self, size: RequestSize) -> LimitGroup:
+        key = limit_group_key(self._settings, size)
+        group = self._groups.get(key)
+        if group is None:
+            limits = self._settings.of(size.model)
+            group = self._groups[key] = LimitGroup(
+                key,
+                limits,
+                max_concurrency=self._concurrency,
+                refunds_unused=self._settings.charging == "used",
+                on_limits_changed=self._on_limits_changed,
+            )
+            if limits.is_set:
+                at = asyncio.get_running_loop().time()
+                self._emit(LimitsChanged(at=at, limit_group=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
+        return group
+
+    # ------------------------------------------------------------ events
+
+    def _on_limits_changed(self, group: LimitGroup, at: float) -> None:
+        limits = group.limits
+        self._emit(LimitsChanged(at=at, limit_group=group.name, rpm=limits.rpm, tpm=limits.tpm, source="reported"))
+        for resource, limiter in group.resource_limiters.items():
+            if limiter.is_overruled and (group, resource) not in self._announced_as_lower:
+                self._announced_as_lower.add((group, resource))
+                what = resource.replace("_", " ")
+                text = (
+                    f"{limiter.configured:.0f} {what} a minute are configured, the server grants {limiter.reported:.0f}"
                 )
-        return lane
+                self._emit(Notice(at=at, text=f"{text}: the server's limit holds"))
 
-    def _expectation(self, demand: RequestSize) -> ExpectedOutput:
-        key = demand.path, demand.model
-        expectation = self._expected.get(key)
-        if expectation is None:
-            expectation = self._expected[key] = ExpectedOutput()
-        return expectation
+    def _schedule_bottleneck_event(self) -> None:
+        """Emit at the end of this loop iteration, so that changes within it are reported once."""
+        if not self._bottleneck_event_scheduled:
+            self._bottleneck_event_scheduled = True
+            asyncio.get_running_loop().call_soon(self._emit_bottleneck)
 
-    def _tell_bound(self) -> None:
-        """Once all that happens in this turn of the loop has had its say."""
-        if not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
-
-    def _tell(self) -> None:
-        """The lane that has waited longest speaks for the run."""
-        self._telling = False
-        bound: Bottleneck = next(iter(self._bounds.values()), "input")
-        if bound != self._told:
-            self._told = bound
-            self._listen(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bound))
+    def _emit_bottleneck(self) -> None:
+        """Report the bottleneck of the group that has been blocked for longest."""
+        self._bottleneck_event_scheduled = False
+        bottleneck: Bottleneck = next(iter(self._bottlenecks.values()), "input")
+        if bottleneck != self._last_bottleneck:
+            self._last_bottleneck = bottleneck
+            self._emit(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bottleneck))

@@ -1,4 +1,4 @@
-"""What a person may set about limits, and which requests share one."""
+"""Configured limits, and the rule by which requests share them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Literal
 from processor.core.models import RequestSize
 
 TokenAccounting = Literal["sum", "larger", "used"]
-"""How a provider counts a request's tokens against the limit on their sum.
+"""How a provider counts a request's tokens against the limit on input and output together.
 
-``sum``     prompt + the most it may generate (Azure; and the safe guess for providers nobody knows)
+``sum``     prompt + the most it may generate (Azure; also the safe choice for unknown providers)
 ``larger``  the larger of the most it may generate and an estimate from the prompt's characters (OpenAI)
-``used``    as ``sum`` on arrival, corrected to what was really used when the reply is complete (Anthropic)
+``used``    as ``sum`` on arrival, corrected to what was used when the reply is complete (Anthropic)
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """Limits per minute; None: none is configured."""
+    """Limits per minute; None: not configured."""
 
     rpm: float | None = None
     tpm: float | None = None
     input_tpm: float | None = None
     output_tpm: float | None = None
 
-    def __bool__(self) -> bool:
+    @property
+    def is_set(self) -> bool:
+        """Whether any limit is configured."""
         return any(limit is not None for limit in (self.rpm, self.tpm, self.input_tpm, self.output_tpm))
 
 
@@ -40,13 +42,12 @@ class LimitSettings:
         return self.per_model.get(model, self.default)
 
 
-def limit_group_key(settings: LimitSettings, demand: RequestSize) -> str:
-    """Requests with the same key share one lane, and so one set of limits.
+def limit_group_key(settings: LimitSettings, size: RequestSize) -> str:
+    """The name of the limit group of a request. Requests of the same group share one set of limits.
 
-    A limit set for a model is for that model on each endpoint. A general limit is for all other requests
-    together: a user who says 600 a minute means 600 in all. Where nothing is set, the server counts, and
-    servers count by endpoint and model.
+    A limit set for a model holds for that model at each API path. A general limit holds for all other requests
+    together: 600 a minute means 600 in all. Where nothing is set, the server counts, by API path and model.
     """
-    if demand.model not in settings.per_model and settings.default:
+    if size.model not in settings.per_model and settings.default.is_set:
         return "*"
-    return f"{demand.path} {demand.model}"
+    return f"{size.path} {size.model}"

@@ -1,4 +1,4 @@
-"""What a request costs by the provider's rule, before the provider has said so."""
+"""The cost of a request by the provider's rule, estimated before the provider reports it."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from processor.core.text import CHARS_PER_TOKEN
 from processor.ratelimit.settings import TokenAccounting
 
 DEFAULT_OUTPUT_TOKENS = 256
-"""Output tokens of a request that does not say, while nothing is known: a few paragraphs."""
+"""Expected output of a request without ``max_tokens`` before any reply is known: a few paragraphs."""
+
+MAX_REPLY_SAMPLES = 50
+"""Weight of the past in the expected output length: older replies fade."""
 
 
 class ExpectedOutput:
-    """How long replies are that no ``max_tokens`` bounds, learned from those so far.
+    """The expected length of replies that no ``max_tokens`` bounds, learned from the replies so far.
 
-    Mean plus half a deviation, both fading over the last fifty replies or so. In a minute's sum the
-    deviations of single replies cancel out, so a high quantile would leave much of the limit unused;
-    the half is for limits that hold few replies.
+    Mean plus half a standard deviation, both fading over the last 50 replies or so. In a minute's sum the deviations
+    of single replies cancel out, so that a high quantile would leave much of the limit unused; the half is for limits
+    that hold few replies.
     """
-
-    _MEMORY = 50
 
     def __init__(self) -> None:
         self._mean = 0.0
         self._variance = 0.0
-        self._seen = 0
+        self._samples = 0
 
     def learn(self, output_tokens: float) -> None:
-        self._seen = min(self._seen + 1, self._MEMORY)
-        weight = 1 / self._seen
-        off = output_tokens - self._mean
-        self._mean += weight * off
-        self._variance = (1 - weight) * (self._variance + weight * off * off)
+        self._samples = min(self._samples + 1, MAX_REPLY_SAMPLES)
+        weight = 1 / self._samples
+        deviation = output_tokens - self._mean
+        self._mean += weight * deviation
+        self._variance = (1 - weight) * (self._variance + weight * deviation * deviation)
 
     @property
-    def output_tokens(self) -> int:
-        if not self._seen:
+    def tokens(self) -> int:
+        if not self._samples:
             return DEFAULT_OUTPUT_TOKENS
         return ceil(self._mean + sqrt(self._variance) / 2)
 
 
-def charge(demand: RequestSize, rule: TokenAccounting, expected: int) -> Cost:
-    """``expected``: output tokens per choice where the job does not bound them."""
-    per_choice = expected if demand.max_tokens is None else demand.max_tokens
-    output = per_choice * demand.choices
-    if rule == "larger":
-        tokens = max(output, ceil(demand.prompt_chars / CHARS_PER_TOKEN))
+def request_cost(size: RequestSize, accounting: TokenAccounting, expected_output: int) -> Cost:
+    """``expected_output``: tokens per choice where the job does not bound them."""
+    output_per_choice = expected_output if size.max_tokens is None else size.max_tokens
+    output = output_per_choice * size.choices
+    if accounting == "larger":
+        tokens = max(output, ceil(size.prompt_chars / CHARS_PER_TOKEN))
     else:
-        tokens = demand.prompt_tokens + output
-    return Cost(tokens=tokens, input_tokens=demand.prompt_tokens, output_tokens=output)
+        tokens = size.prompt_tokens + output
+    return Cost(tokens=tokens, input_tokens=size.prompt_tokens, output_tokens=output)

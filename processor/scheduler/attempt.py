@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from processor.core.errors import RequestError, StatusError
+from processor.core.errors import RequestError, StatusError, Throttled
 from processor.core.events import (
     AttemptFinished,
     AttemptOutcome,
@@ -21,7 +21,7 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.models import Job, Reply, RequestSize, Timing
-from processor.ratelimit.limiter import Permit
+from processor.ratelimit.permit import Permit
 from processor.retry.policy import AttemptHistory, Decision, FailJob, Park, Retry
 from processor.tokens.rules import TokenCount
 
@@ -51,6 +51,7 @@ class Attempt:
 
     __slots__ = (
         "_endpoint",
+        "_headers_of_429",
         "_on_first_token",
         "_on_response",
         "_permit",
@@ -71,6 +72,7 @@ class Attempt:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
+        self._headers_of_429: Mapping[str, str] = {}
         self._permit = permit
         self._endpoint = endpoint
         self._on_response = on_response
@@ -83,13 +85,19 @@ class Attempt:
             self._permit.sent(signal.at)
         elif isinstance(signal, ResponseStarted):
             self.status = signal.status
-            self._permit.response(signal.status, signal.headers, signal.at)
+            if signal.status == 429:
+                self._headers_of_429 = signal.headers
+            self._permit.responded(signal.status, signal.headers, signal.at)
             self._on_response(signal.status)
         elif isinstance(signal, FirstToken):
             self.first_token_at = signal.at
             self._on_first_token(signal.at)
         if self._too is not None:
             self._too(signal)
+
+    def throttled(self, error: Throttled, at: float) -> None:
+        """Tell the limiter how long to wait. The headers of the response have been reported when they arrived."""
+        self._permit.throttled(error.status, self._headers_of_429, error.retry_after_s, at)
 
     def started(self, care: JobState) -> AttemptStarted:
         cost = self._permit.cost
@@ -99,7 +107,7 @@ class Attempt:
             line=care.job.line,
             model=care.job.model,
             endpoint=self._endpoint,
-            limit_group=self._permit.lane,
+            limit_group=self._permit.limit_group,
             attempt=care.attempts + 1,
             tokens=cost.tokens or cost.input_tokens + cost.output_tokens,
             waited_s=self._permit.granted_at - care.read_at,
@@ -115,7 +123,7 @@ class Attempt:
             line=care.job.line,
             model=care.job.model,
             endpoint=self._endpoint,
-            limit_group=self._permit.lane,
+            limit_group=self._permit.limit_group,
             attempt=care.attempts,
             status=self.status,
             request_id=reply.request_id if reply else None,
@@ -132,7 +140,7 @@ class Attempt:
             line=care.job.line,
             model=care.job.model,
             endpoint=self._endpoint,
-            limit_group=self._permit.lane,
+            limit_group=self._permit.limit_group,
             attempt=care.attempts,
             status=error.status if isinstance(error, StatusError) else self.status,
             request_id=error.request_id,

@@ -17,7 +17,7 @@ from processor.retry.policy import RetryPolicy
 from processor.tokens.counter import TokenCounter
 
 LOOK_AHEAD = 256
-"""Jobs that are read and wait, beside those in flight: how far a lane that is held up can hide another's jobs."""
+"""Jobs that are read and wait, beside those in flight: how far a held-up limit group can hide another's jobs."""
 
 
 class ReplyPrinter(Protocol):

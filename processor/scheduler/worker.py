@@ -12,7 +12,7 @@ from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Usage
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import Permit
+from processor.ratelimit.permit import Permit
 from processor.retry.policy import FailJob, Park, Retry, StopRun
 from processor.scheduler import result_builder
 from processor.scheduler.attempt import Attempt, JobState, request_size
@@ -116,7 +116,7 @@ class Worker:
     async def _attempt(self, care: JobState, *, probes: bool = False) -> AttemptResult:
         try:
             with self._phases.waiting(care):
-                permit = await self._rooms.gate.admit(care.size, retry=care.again)
+                permit = await self._rooms.gate.acquire(care.size, is_retry=care.again)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
             await self.give_up(self._failure(care, failure, error, None), care)
@@ -144,7 +144,7 @@ class Worker:
         )
         self.has_sent = True
         care.streaming_since = self._loop.time()
-        care.limit_group = permit.lane
+        care.limit_group = permit.limit_group
         self._provider.asking(care)
         rooms.listen(attempt.started(care))
         try:
@@ -152,7 +152,7 @@ class Worker:
                 reply = await rooms.stream(job, rooms.target, attempt.tell)
         except RequestError as error:
             care.attempts += attempt.sent_at is not None
-            return await self._failed(care, permit, attempt, error)
+            return await self._failed(care, attempt, error)
         except asyncio.CancelledError:
             if attempt.sent_at is None:
                 rooms.sink.clear_in_flight(job.custom_id, care.attempts)
@@ -180,7 +180,7 @@ class Worker:
             timing=timing,
             simulated=self._simulated,
         )
-        permit.settle(reported or result.usage, now)
+        permit.settled(reported or result.usage, now)
         await self._write(result, care)
 
     async def _count(self, care: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
@@ -190,10 +190,10 @@ class Worker:
             care.prompt = counter.prompt(job.path, job.body)
         return care.prompt, counter.reply(job.path, job.model, reply.body)
 
-    async def _failed(self, care: JobState, permit: Permit, attempt: Attempt, error: RequestError) -> AttemptResult:
+    async def _failed(self, care: JobState, attempt: Attempt, error: RequestError) -> AttemptResult:
         now = self._loop.time()
         if isinstance(error, Throttled):
-            permit.refused(error.retry_after_s, now)
+            attempt.throttled(error, now)
         local = datetime.fromtimestamp(self._rooms.wall())
         decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
         self._rooms.listen(attempt.ended_in(care, now, error, decision))

@@ -10,7 +10,7 @@ from processor.core.models import JSON, Reply, Result, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
-"""Strings that others choose (finish reasons, codes, lanes) are told apart up to this many."""
+"""Strings that others choose (finish reasons, codes, limit groups) are told apart up to this many."""
 
 
 def bounded_label(name: str, known: Mapping[str, object]) -> str:

@@ -49,7 +49,7 @@ class Throughput:
 
     @property
     def rpm(self) -> float | None:
-        """The limit, summed over the lanes; None where a lane has none."""
+        """The limit, summed over the limit groups; None where one has none."""
         return _sum([limits.rpm for limits in self.limits.values()])
 
     @property

@@ -9,7 +9,7 @@ from itertools import count
 from math import inf, isfinite
 from typing import NamedTuple
 
-from processor.ratelimit.headers import read
+from processor.ratelimit.headers import parse_rate_limit_headers
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.simulator.rate_limit_headers import Dialect
 from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
@@ -76,7 +76,7 @@ class Play:
         self._at(self.now + ask.latency_s, lambda: self._answer(ask, sent_at, headers, verdict.ok))
 
     def _answer(self, ask: Ask, sent_at: float, headers: dict[str, str], ok: bool) -> None:
-        said = read(headers).get("requests" if self.by_requests else "tokens")
+        said = parse_rate_limit_headers(headers).get("requests" if self.by_requests else "tokens")
         if said is None:
             self.meter.on_headers_absent()
         else:

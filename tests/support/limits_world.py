@@ -13,7 +13,8 @@ from typing import Literal
 
 from processor.core.events import RunEvent
 from processor.core.models import RequestSize, Usage
-from processor.ratelimit.limiter import Permit, RateLimiter
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.permit import Permit
 from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.rate_limit_headers import Dialect
 from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
@@ -120,7 +121,7 @@ class World:
         self._done = self._loop.create_future()
         self._again: asyncio.Queue[int] = asyncio.Queue()
         settings = self.settings or LimitSettings(default=RateLimits(rpm=self.rpm, tpm=self.tpm))
-        self.gate = RateLimiter(settings, listen=self.events.append, concurrency=self.concurrency)
+        self.gate = RateLimiter(settings, emit=self.events.append, concurrency=self.concurrency)
         for at, change in self.script:
             self._loop.call_at(at, change, self.referee)
         tasks = [asyncio.create_task(work) for work in (self._first(costs), self._retries(), self._company())]
@@ -132,12 +133,12 @@ class World:
 
     async def _first(self, costs: Sequence[int]) -> None:
         for tokens in costs:
-            self._send(await self.gate.admit(demand(tokens)), tokens)
+            self._send(await self.gate.acquire(demand(tokens), is_retry=False), tokens)
 
     async def _retries(self) -> None:
         while True:
             tokens = await self._again.get()
-            self._send(await self.gate.admit(demand(tokens), retry=True), tokens)
+            self._send(await self.gate.acquire(demand(tokens), is_retry=True), tokens)
 
     async def _company(self) -> None:
         for at, tokens in self.others:
@@ -167,12 +168,13 @@ class World:
     def _answer(
         self, permit: Permit, tokens: int, ok: bool, retry_after_s: float | None, headers: dict[str, str]
     ) -> None:
-        permit.response(200 if ok else 429, headers, self._loop.time())
+        now = self._loop.time()
         if ok:
-            permit.settle(Usage(prompt_tokens=0, completion_tokens=tokens), self._loop.time())
+            permit.responded(200, headers, now)
+            permit.settled(Usage(prompt_tokens=0, completion_tokens=tokens), now)
             self._left -= 1
         else:
-            permit.refused(retry_after_s, self._loop.time())
+            permit.throttled(429, headers, retry_after_s, now)
             self._again.put_nowait(tokens)
         permit.release()
         if not self._left and not self._done.done():

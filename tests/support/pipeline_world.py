@@ -173,7 +173,7 @@ class World:
             source=_counted(source, ran),
             source_name=JOBS,
             sink=sink,
-            gate=RateLimiter(limits or LimitSettings(), listen=ran.events.append, concurrency=concurrency),
+            gate=RateLimiter(limits or LimitSettings(), emit=ran.events.append, concurrency=concurrency),
             stream=stream,
             target=Target(base_url="http://127.0.0.1/v1"),
             counter=TokenCounter("p50k_base", inline),

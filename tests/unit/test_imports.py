@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "terminal": CORE | {"stats"},
     "listeners": CORE,
     "http": CORE | {"protocols"},
-    "config": CORE | {"protocols"},
+    "config": CORE | {"protocols", "ratelimit"},
     "health": CORE | {"retry", "scheduler"},
     "simulator": CORE | {"protocols", "output"},
     "scheduler": CORE | {"input", "ratelimit", "retry", "health", "tokens", "output"},

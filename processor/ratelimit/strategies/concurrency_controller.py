@@ -1,83 +1,84 @@
-"""How many requests in flight a server is worth that never says 429 (vLLM, llama.cpp). Pure: times are passed in.
+"""The best number of requests in flight for a server that never answers 429 (vLLM, llama.cpp). Times are passed in.
 
-Such a server answers everything, only later and later: its throughput grows with what is in flight until it is busy,
-and from there on only the waiting grows. The level looks for that knee from both sides: it rises while that pays in
-throughput, doubling at first, and falls while that costs next to none.
+Such a server answers every request, only later: its throughput grows with the number in flight until it is busy, and
+from there on only the latency grows. The controller climbs towards that knee from both sides: it raises the limit
+while throughput grows with it, doubling it at first, and lowers it while that costs next to no throughput.
 """
 
 from __future__ import annotations
 
 INITIAL_CONCURRENCY = 8
 MIN_ROUND_REPLIES = 32
-"""Replies are of varied length: fewer of them say little."""
+"""Lengths of replies vary: a mean over fewer of them is too noisy."""
 
 MIN_GAIN = 0.3
-"""A rise pays where throughput grows by at least this share of it, a fall where it loses no more than that."""
+"""A raise is kept where throughput grows by at least this share of it, a cut where it loses no more than that."""
 
 STEP = 0.2
+"""Relative change of the limit after the doubling has ended."""
 HOLD_ROUNDS = 4
-"""Rounds at a level that a step away from it did not improve, before the next one, the other way."""
+"""Rounds at a limit that a step away from it did not improve, before a step in the other direction."""
 
 
 class ConcurrencyController:
-    """``limit`` is the number of requests that may be in flight. It changes by rounds of so many replies."""
+    """``limit`` is the number of requests that may be in flight. It is evaluated after each round of replies."""
 
-    def __init__(self, ceiling: int, *, first: int = INITIAL_CONCURRENCY) -> None:
-        self.limit = min(first, ceiling)
-        self._ceiling = ceiling
+    def __init__(self, max_concurrency: int, *, initial: int = INITIAL_CONCURRENCY) -> None:
+        self.limit = min(initial, max_concurrency)
+        self._max_concurrency = max_concurrency
         self._doubling = True
-        self._rises = True
-        self._resting = 0
-        self._before: tuple[int, float] | None = None
-        """Level and throughput before the step that is being tried."""
-        self._begin(0.0)
+        self._growing = True
+        self._hold_rounds_left = 0
+        self._baseline: tuple[int, float] | None = None
+        """Limit and throughput before the step that is being tried."""
+        self._start_round(0.0)
 
-    def replied(self, *, sent_at: float, at: float, work: float, in_flight: int) -> None:
-        """A reply is complete. ``work``: its tokens; ``in_flight``: requests in flight until now, with this one."""
-        if sent_at < self._began_at:
+    def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
+        """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
+        if sent_at < self._round_started_at:
             return
         self._replies += 1
-        self._work += work
+        self._tokens += tokens
         self._latency_s += at - sent_at
         self._saturated += in_flight >= self.limit
         if self._replies >= max(MIN_ROUND_REPLIES, 2 * self.limit):
-            self._look(at)
+            self._end_round(at)
 
-    def refused(self, at: float) -> None:
-        """It did say 429, without a word about limits."""
+    def throttled(self, at: float) -> None:
+        """The server answered 429 after all, without announcing a limit."""
         self.limit = max(1, self.limit // 2)
-        self._before = None
-        self._doubling, self._rises = False, True
-        self._resting = HOLD_ROUNDS
-        self._begin(at)
+        self._baseline = None
+        self._doubling, self._growing = False, True
+        self._hold_rounds_left = HOLD_ROUNDS
+        self._start_round(at)
 
-    def _begin(self, at: float) -> None:
-        self._began_at = at
+    def _start_round(self, at: float) -> None:
+        self._round_started_at = at
         self._replies = self._saturated = 0
-        self._work = self._latency_s = 0.0
+        self._tokens = self._latency_s = 0.0
 
-    def _look(self, at: float) -> None:
-        # Little's law: what is in flight, over the time each piece of it takes. Steadier than counting by the clock.
-        throughput = self.limit * self._work / max(self._latency_s, 1e-9)
+    def _end_round(self, at: float) -> None:
+        # Little's law: the number in flight over the time that each token takes. Steadier than counting by the clock.
+        throughput = self.limit * self._tokens / max(self._latency_s, 1e-9)
         if self._saturated > self._replies / 2:
-            self._judge(throughput)
-        self._begin(at)
+            self._evaluate(throughput)
+        self._start_round(at)
 
-    def _judge(self, throughput: float) -> None:
-        if self._before is not None and not self._paid(*self._before, throughput):
-            self.limit = self._before[0]
-            self._before = None
-            self._doubling, self._rises = False, not self._rises
-            self._resting = HOLD_ROUNDS
-        elif self._resting:
-            self._resting -= 1
+    def _evaluate(self, throughput: float) -> None:
+        if self._baseline is not None and not self._improved(*self._baseline, throughput):
+            self.limit = self._baseline[0]
+            self._baseline = None
+            self._doubling, self._growing = False, not self._growing
+            self._hold_rounds_left = HOLD_ROUNDS
+        elif self._hold_rounds_left:
+            self._hold_rounds_left -= 1
         else:
-            self._before = self.limit, throughput
-            self.limit = self._stepped()
+            self._baseline = self.limit, throughput
+            self.limit = self._next_limit()
 
-    def _paid(self, level: int, throughput: float, now: float) -> bool:
-        return now / throughput - 1 >= MIN_GAIN * (self.limit / level - 1)
+    def _improved(self, limit_before: int, throughput_before: float, throughput: float) -> bool:
+        return throughput / throughput_before - 1 >= MIN_GAIN * (self.limit / limit_before - 1)
 
-    def _stepped(self) -> int:
+    def _next_limit(self) -> int:
         step = self.limit if self._doubling else max(1, round(self.limit * STEP))
-        return min(self.limit + step, self._ceiling) if self._rises else max(self.limit - step, 1)
+        return min(self.limit + step, self._max_concurrency) if self._growing else max(self.limit - step, 1)

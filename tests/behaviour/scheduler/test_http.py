@@ -41,7 +41,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
                 source=aiter(source),
                 source_name=jobs.name,
                 sink=ResultsFile(out),
-                gate=RateLimiter(LimitSettings(), listen=lambda event: None, concurrency=64),
+                gate=RateLimiter(LimitSettings(), emit=lambda event: None, concurrency=64),
                 stream=stream,
                 target=Target(base_url=server.base_url),
                 counter=TokenCounter(None, asyncio.to_thread),

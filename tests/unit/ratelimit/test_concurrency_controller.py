@@ -24,7 +24,7 @@ def serve(
             heapq.heappush(finishes, (now + work * 0.02 * slowed, now, work))
         at, sent_at, work = heapq.heappop(finishes)
         now = at
-        level.replied(sent_at=sent_at, at=at, work=work, in_flight=in_flight)
+        level.on_reply(sent_at=sent_at, at=at, tokens=work, in_flight=in_flight)
         in_flight -= 1
         seen.append(level.limit)
     return seen
@@ -70,8 +70,8 @@ def test_it_rises_again_when_there_is_more_room() -> None:
 def test_replies_that_were_sent_at_another_level_do_not_count() -> None:
     level = ConcurrencyController(1000)
     for n in range(100):
-        level.replied(sent_at=0.0, at=1.0 + n / 100, work=100, in_flight=8)
+        level.on_reply(sent_at=0.0, at=1.0 + n / 100, tokens=100, in_flight=8)
     risen = level.limit
     for n in range(200):
-        level.replied(sent_at=0.5, at=3.0 + n / 100, work=100, in_flight=risen)
+        level.on_reply(sent_at=0.5, at=3.0 + n / 100, tokens=100, in_flight=risen)
     assert level.limit == risen > 8

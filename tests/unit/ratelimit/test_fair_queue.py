@@ -15,7 +15,7 @@ from processor.simulator.virtual_clock import run
 @dataclass
 class One:
     number: int
-    is_over: bool = False
+    is_done: bool = False
 
 
 def everybody(line: FairQueue[One]) -> list[int]:
@@ -24,7 +24,7 @@ def everybody(line: FairQueue[One]) -> list[int]:
     while (one := line.head()) is not None:
         assert line.head() is one, "whoever is at the head stays there"
         turns.append(one.number)
-        one.is_over = True
+        one.is_done = True
     return turns
 
 
@@ -32,7 +32,7 @@ def joined(retries: list[bool]) -> tuple[FairQueue[One], list[One]]:
     line: FairQueue[One] = FairQueue()
     ones = [One(number) for number in range(len(retries))]
     for one, retry in zip(ones, retries, strict=True):
-        line.join(one, retry=retry)
+        line.put(one, is_retry=retry)
     return line, ones
 
 
@@ -47,7 +47,7 @@ def test_retries_and_new_jobs_take_turns_while_both_wait() -> None:
 def test_a_retry_that_comes_later_does_not_take_the_heads_place() -> None:
     line, (new, *_) = joined([False, False])
     assert line.head() is new
-    line.join(One(2), retry=True)
+    line.put(One(2), is_retry=True)
     assert everybody(line) == [0, 2, 1]
 
 
@@ -58,11 +58,11 @@ def test_whoever_leaves_takes_no_turn_from_another(retries: list[bool], steps: l
     for number, goes in steps:
         if goes and (head := line.head()) is not None:
             turns.append(head.number)
-            head.is_over = True
-        elif number < len(ones) and not ones[number].is_over:
-            ones[number].is_over = True
+            head.is_done = True
+        elif number < len(ones) and not ones[number].is_done:
+            ones[number].is_done = True
             left.add(number)
-        assert line.waiting == sum(not one.is_over for one in ones)
+        assert line.waiting == sum(not one.is_done for one in ones)
     turns += everybody(line)
     assert sorted([*turns, *left]) == list(range(len(ones))), "nobody else is lost, and nobody goes twice"
     for kind in (True, False):
@@ -84,7 +84,7 @@ def test_neither_starves_the_other(new: int, retries: int) -> None:
 async def heard(ring: Callable[[WakeUp], None], until: float) -> list[float]:
     """When it is heard within a minute by one that listens until then."""
     bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
-    bell.listen(lambda: times.append(loop.time()), until)
+    bell.schedule(lambda: times.append(loop.time()), until)
     ring(bell)
     await asyncio.sleep(60)
     return times
@@ -93,7 +93,7 @@ async def heard(ring: Callable[[WakeUp], None], until: float) -> list[float]:
 def at(*moments: float) -> Callable[[WakeUp], None]:
     def ring(bell: WakeUp) -> None:
         for moment in moments:
-            asyncio.get_running_loop().call_at(moment, bell.ring)
+            asyncio.get_running_loop().call_at(moment, bell.fire)
 
     return ring
 
@@ -102,7 +102,7 @@ def at(*moments: float) -> Callable[[WakeUp], None]:
     ("ring", "until", "when"),
     [(at(1.0), 5.0, 1.0), (at(9.0), 5.0, 5.0), (at(), 5.0, 5.0), (at(2.0, 2.0, 3.0), 100.0, 2.0)],
 )
-def test_a_bell_is_heard_once_when_it_is_rung_or_at_its_moment(
+def test_a_bell_is_armed_once_when_it_is_rung_or_at_its_moment(
     ring: Callable[[WakeUp], None], until: float, when: float
 ) -> None:
     assert run(heard(ring, until)) == [pytest.approx(when, abs=1e-3)]
@@ -111,9 +111,9 @@ def test_a_bell_is_heard_once_when_it_is_rung_or_at_its_moment(
 def test_it_is_not_heard_in_the_middle_of_what_rings_it() -> None:
     async def main() -> list[str]:
         bell, order = WakeUp(), []
-        bell.listen(lambda: order.append("heard"))
-        bell.ring()
-        bell.ring()
+        bell.schedule(lambda: order.append("heard"))
+        bell.fire()
+        bell.fire()
         order.append("rung")
         await asyncio.sleep(1)
         return order
@@ -122,14 +122,14 @@ def test_it_is_not_heard_in_the_middle_of_what_rings_it() -> None:
 
 
 @pytest.mark.parametrize("until", [1.0, 5.0])
-def test_whoever_listens_anew_is_heard_then_only(until: float) -> None:
+def test_whoever_listens_anew_is_armed_then_only(until: float) -> None:
     async def main() -> list[float]:
         bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
-        bell.listen(lambda: times.append(-1.0), 2.0)
-        bell.listen(lambda: times.append(loop.time()), until)
-        assert bell.is_heard
+        bell.schedule(lambda: times.append(-1.0), 2.0)
+        bell.schedule(lambda: times.append(loop.time()), until)
+        assert bell.is_armed
         await asyncio.sleep(60)
-        assert not bell.is_heard
+        assert not bell.is_armed
         return times
 
     assert run(main()) == [pytest.approx(until, abs=1e-3)]
@@ -138,10 +138,10 @@ def test_whoever_listens_anew_is_heard_then_only(until: float) -> None:
 def test_a_bell_may_ring_to_nobody() -> None:
     async def main() -> list[float]:
         bell, times = WakeUp(), []
-        bell.ring()
-        bell.listen(lambda: times.append(0.0), 5.0)
-        bell.hush()
-        bell.ring()
+        bell.fire()
+        bell.schedule(lambda: times.append(0.0), 5.0)
+        bell.cancel()
+        bell.fire()
         await asyncio.sleep(60)
         return times
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.headers import Reported, count, duration_s, read
+from processor.ratelimit.headers import Reported, count, duration_s, parse_rate_limit_headers
 from processor.simulator.rate_limit_headers import go_duration
 
 NAMES = [
@@ -83,7 +83,7 @@ def test_every_limit_of_both_dialects_is_found() -> None:
         "anthropic-ratelimit-output-tokens-reset": "2026-11-27T08:00:05Z",
         "date": DATE,
     }
-    assert read(headers) == {
+    assert parse_rate_limit_headers(headers) == {
         "requests": Reported(500, 499, 0.12),
         "project_tokens": Reported(None, 0),
         "input_tokens": Reported(40_000, None),
@@ -94,17 +94,17 @@ def test_every_limit_of_both_dialects_is_found() -> None:
 @pytest.mark.parametrize("nothing", ["0", "-1"])
 def test_a_limit_of_nothing_means_nothing(nothing: str) -> None:
     headers = {"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "12"}
-    assert read(headers) == {"tokens": Reported(None, 12)}
-    assert read({"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "-1"}) == {}
+    assert parse_rate_limit_headers(headers) == {"tokens": Reported(None, 12)}
+    assert parse_rate_limit_headers({"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "-1"}) == {}
 
 
 def test_a_reset_alone_says_nothing() -> None:
-    assert read({"x-ratelimit-reset-tokens": "6s"}) == {}
+    assert parse_rate_limit_headers({"x-ratelimit-reset-tokens": "6s"}) == {}
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), values))
 def test_whatever_a_server_writes_is_a_sound_number_or_not_there(headers: dict[str, str]) -> None:
-    for reported in read(headers).values():
+    for reported in parse_rate_limit_headers(headers).values():
         assert reported.limit or reported.remaining is not None
         for number in reported:
             assert number is None or (isfinite(number) and number >= 0)

@@ -11,7 +11,8 @@ import pytest
 from processor.core.events import BottleneckChanged, LimitsChanged, Notice, RunEvent
 from processor.core.models import RequestSize, Usage
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import Permit, RateLimiter
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.permit import Permit
 from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.virtual_clock import run
 from tests.support.limits_world import demand
@@ -20,7 +21,7 @@ SLOW_AND_FAST = LimitSettings(per_model={"slow": RateLimits(rpm=60), "fast": Rat
 
 
 def gate(settings: LimitSettings, events: list[RunEvent] | None = None, *, concurrency: int = 1000) -> RateLimiter:
-    return RateLimiter(settings, listen=(events if events is not None else []).append, concurrency=concurrency)
+    return RateLimiter(settings, emit=(events if events is not None else []).append, concurrency=concurrency)
 
 
 def now() -> float:
@@ -28,12 +29,12 @@ def now() -> float:
 
 
 def answer(permit: Permit, headers: dict[str, str] | None = None) -> None:
-    permit.response(200, headers or {}, now())
+    permit.responded(200, headers or {}, now())
     permit.release()
 
 
-async def send(through: RateLimiter, what: RequestSize, **more: Any) -> Permit:
-    permit = await through.admit(what, **more)
+async def send(through: RateLimiter, what: RequestSize, *, is_retry: bool = False) -> Permit:
+    permit = await through.acquire(what, is_retry=is_retry)
     permit.sent(now())
     return permit
 
@@ -48,14 +49,13 @@ def test_an_hours_wait_on_one_lane_leaves_another_alone() -> None:
     async def main() -> None:
         through = gate(SLOW_AND_FAST)
         refused = await send(through, demand(model="slow"))
-        refused.response(429, {}, now())
-        refused.refused(3600.0, now())
+        refused.throttled(429, {}, 3600.0, now())
         refused.release()
-        waiting = asyncio.create_task(takes_s(send(through, demand(model="slow"), retry=True)))
+        waiting = asyncio.create_task(takes_s(send(through, demand(model="slow"), is_retry=True)))
         for _ in range(200):
             answer(await send(through, demand(model="fast")))
         assert now() < 3
-        assert through.snapshot().lanes[0].cool_down_s == pytest.approx(3600, abs=3)
+        assert through.snapshot().limit_groups[0].cool_down_s == pytest.approx(3600, abs=3)
         assert await waiting >= 3600
 
     run(main())
@@ -87,7 +87,7 @@ def test_a_cancelled_wait_takes_nothing() -> None:
         held.append(await waiting[2])
         assert 1.0 <= now() < 1.5
         assert through.snapshot().in_flight == 2
-        assert through.snapshot().lanes[0].waiting == 0
+        assert through.snapshot().limit_groups[0].waiting == 0
 
     run(main())
 
@@ -96,7 +96,7 @@ def test_a_permit_that_was_not_used_gives_everything_back() -> None:
     async def main() -> None:
         through = gate(LimitSettings(default=RateLimits(rpm=60)))
         for _ in range(50):
-            (await through.admit(demand())).release()
+            (await through.acquire(demand(), is_retry=False)).release()
         assert now() < 15
         assert through.snapshot().in_flight == 0
 
@@ -108,12 +108,12 @@ def test_release_is_once_however_often_it_is_said() -> None:
         through = gate(LimitSettings())
         permit = await send(through, demand(5))
         permit.sent(now() + 1)
-        assert (permit.cost.tokens, permit.granted_at, permit.lane) == (5, 0.0, "/v1/chat/completions m")
-        permit.response(200, {}, now())
-        permit.settle(None, now())
+        assert (permit.cost.tokens, permit.granted_at, permit.limit_group) == (5, 0.0, "/v1/chat/completions m")
+        permit.responded(200, {}, now())
+        permit.settled(None, now())
         permit.release()
         permit.release()
-        assert through.slots.in_flight == 0
+        assert through.snapshot().in_flight == 0
 
     run(main())
 
@@ -122,8 +122,8 @@ def test_what_can_never_go_is_said_at_once() -> None:
     async def main() -> None:
         through = gate(LimitSettings(default=RateLimits(tpm=1000)))
         with pytest.raises(TooLarge, match="charged 1001 tokens, and the limit is 1000 a minute"):
-            await through.admit(demand(1001))
-        (await through.admit(demand(1000))).release()
+            await through.acquire(demand(1001), is_retry=False)
+        (await through.acquire(demand(1000), is_retry=False)).release()
 
     run(main())
 
@@ -132,7 +132,7 @@ def test_whoever_waits_is_told_when_the_server_turns_out_to_grant_less() -> None
     async def main() -> None:
         through = gate(LimitSettings())
         scout = await send(through, demand())
-        waiting = asyncio.create_task(through.admit(demand(5000)))
+        waiting = asyncio.create_task(through.acquire(demand(5000), is_retry=False))
         await asyncio.sleep(0.1)
         answer(scout, {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": "99"})
         with pytest.raises(TooLarge):
@@ -168,10 +168,10 @@ def test_what_the_run_is_bound_by_is_told() -> None:
         for permit in held:
             answer(permit)
         refused = await waiting
-        refused.refused(5.0, now())
+        refused.throttled(429, {}, 5.0, now())
         refused.release()
         for _ in range(2):
-            answer(await send(through, demand(30_000), retry=True))
+            answer(await send(through, demand(30_000), is_retry=True))
         await asyncio.sleep(0)
         return events
 
@@ -191,9 +191,9 @@ def test_the_length_of_replies_is_learned_by_model() -> None:
         unbounded = RequestSize(path="/p", model="m", prompt_tokens=10, prompt_chars=40, max_tokens=None, choices=2)
         permit = await send(through, unbounded)
         first = permit.cost.output_tokens
-        permit.settle(Usage(prompt_tokens=10, completion_tokens=60), now())
+        permit.settled(Usage(prompt_tokens=10, completion_tokens=60), now())
         answer(permit)
-        assert (await through.admit(unbounded)).cost.output_tokens == 60 != first
+        assert (await through.acquire(unbounded, is_retry=False)).cost.output_tokens == 60 != first
 
     run(main())
 
@@ -204,7 +204,7 @@ def test_what_was_not_used_is_given_back_where_the_provider_does_so(charging: An
         through = gate(LimitSettings(default=RateLimits(tpm=6000), charging=charging))
         for _ in range(2):
             permit = await send(through, demand(1000))
-            permit.settle(Usage(prompt_tokens=0, completion_tokens=10), now())
+            permit.settled(Usage(prompt_tokens=0, completion_tokens=10), now())
             answer(permit)
         return now()
 

@@ -1,0 +1,75 @@
+"""Permission to send one request, and the channel through which the limiter learns what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from processor.core.models import Cost, RequestSize, Usage
+from processor.ratelimit.limit_group import LimitGroup, Reservation
+
+
+class Permit:
+    """One request's permission to be sent. The only feedback channel into the limiter; all methods are synchronous.
+
+    Call ``sent`` when the request leaves, ``responded`` when the headers of a response arrive, ``settled`` when the
+    reply is complete, and ``release`` always and last. Times are the event loop's. Header names are lower case.
+
+    A request that is throttled is reported with ``throttled``, once, when it is known how long to wait. Headers count
+    from the moment they arrive, but the wait may stand in the body behind them. A caller that reads the body later
+    calls ``responded`` for a 429, too, and then ``throttled``. Whichever comes first applies the headers, so that
+    ``throttled`` alone is enough for a caller that knows the wait together with the headers.
+    """
+
+    __slots__ = ("_group", "_on_release", "_released", "_reservation", "_size")
+
+    def __init__(
+        self, group: LimitGroup, size: RequestSize, reservation: Reservation, on_release: Callable[[], None]
+    ) -> None:
+        self._group = group
+        self._size = size
+        self._reservation = reservation
+        self._on_release = on_release
+        self._released = False
+
+    @property
+    def cost(self) -> Cost:
+        return self._reservation.cost
+
+    @property
+    def granted_at(self) -> float:
+        return self._reservation.granted_at
+
+    @property
+    def limit_group(self) -> str:
+        """The name of the limit group that the request is charged to."""
+        return self._group.name
+
+    def sent(self, at: float) -> None:
+        """The request is being sent: from now on the server may count it. Later calls change nothing."""
+        if self._reservation.sent_at is None:
+            self._group.sent(self._reservation, at)
+
+    def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
+        """The headers of a response have arrived."""
+        self._group.responded(self._reservation, status, headers, at)
+
+    def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
+        """The server asks to wait: hold the limit group back for ``retry_after_s``, or for a growing time if None.
+
+        ``status`` and ``headers`` are applied only where ``responded`` has not done it.
+        """
+        if not self._reservation.responded:
+            self._group.responded(self._reservation, status, headers, at)
+        self._group.throttled(self._reservation, retry_after_s, at)
+
+    def settled(self, usage: Usage | None, at: float) -> None:
+        """The reply is complete. None: its usage is not known, and the reservation stands."""
+        if usage is not None:
+            self._group.settled(self._reservation, self._size, usage, at)
+
+    def release(self) -> None:
+        """Free the in-flight slot, and the reservation if nothing was sent. Later calls change nothing."""
+        if not self._released:
+            self._released = True
+            self._group.release(self._reservation)
+            self._on_release()
