@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from email.utils import mktime_tz, parsedate_tz
 
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|minutes?|m|seconds?|s|hours?|h)"
-_PARTS = re.compile(_PART, re.IGNORECASE)
-_ASKED = re.compile(rf"\b(?:try again|retry) (?:in|after) (?:{_PART} ?)+", re.IGNORECASE)
+from processor.core.durations import DURATION_IN_WORDS, duration_in_words_s, http_date_s
+
+_REQUESTED_WAIT = re.compile(rf"\b(?:try again|retry) (?:in|after) ({DURATION_IN_WORDS})", re.IGNORECASE)
 
 
 def retry_after(headers: Mapping[str, str], message: str = "", now_wall: float | None = None) -> float | None:
@@ -41,26 +39,12 @@ def _until(date: str, answered: str | None, now_wall: float | None) -> float | N
 
     https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
     """
-    then, now = _unix(date), _unix(answered)
+    then, now = http_date_s(date), http_date_s(answered)
     now = now_wall if now is None else now
     return None if then is None or now is None else max(0.0, then - now)
 
 
-def _unix(date: str | None) -> float | None:
-    try:
-        parts = parsedate_tz(date or "")
-        return None if parts is None else mktime_tz(parts)
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
-
-
 def _said(message: str) -> float | None:
     """From words such as `Please try again in 6m0s`."""
-    asked = _ASKED.search(message)
-    if asked is None:
-        return None
-    return sum(float(number) * _seconds_in(unit.lower()) for number, unit in _PARTS.findall(asked.group()))
-
-
-def _seconds_in(unit: str) -> float:
-    return _UNIT_S[unit if unit == "ms" else unit[0]]
+    requested = _REQUESTED_WAIT.search(message)
+    return None if requested is None else duration_in_words_s(requested.group(1))

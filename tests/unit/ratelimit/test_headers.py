@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.headers import Reported, count, duration_s, parse_rate_limit_headers
+from processor.ratelimit.headers import Reported, parse_count, parse_rate_limit_headers, parse_reset_s
 from processor.simulator.rate_limit_headers import go_duration
 
-NAMES = [
+HEADER_NAMES = [
     *(f"x-ratelimit-{part}-{what}" for part in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
     *(f"x-ratelimit-{part}-project-tokens" for part in ("limit", "remaining", "reset")),
     *(f"anthropic-ratelimit-input-tokens-{part}" for part in ("limit", "remaining", "reset")),
@@ -17,13 +17,15 @@ NAMES = [
 ]
 DATE = "Fri, 27 Nov 2026 08:00:00 GMT"
 
-scraps = st.sampled_from(["-1", "0", "1e400", "NaN", "inf", "-inf", "9" * 400, "1.0", "٣", "²", "6m0s", "1h", "m", "."])
+odd_values = st.sampled_from(
+    ["-1", "0", "1e400", "NaN", "inf", "-inf", "9" * 400, "1.0", "٣", "²", "6m0s", "1h", "m", "."]
+)
 dates = st.sampled_from([DATE, "27 Nov", "Fri, 99 Nov 2026 99:99:99 GMT", "0", ",", "2026-11-27T08:00:00Z"])
-values = st.one_of(st.text(max_size=30), scraps, dates, st.integers().map(str), st.floats().map(str))
+values = st.one_of(st.text(max_size=30), odd_values, dates, st.integers().map(str), st.floats().map(str))
 
 
 @pytest.mark.parametrize(
-    ("spelling", "seconds"),
+    ("text", "seconds"),
     [
         ("20ms", 0.02),
         ("1s", 1),
@@ -43,36 +45,36 @@ values = st.one_of(st.text(max_size=30), scraps, dates, st.integers().map(str), 
         ("2026-11-27T07:00:00Z", 0),
     ],
 )
-def test_a_reset_is_read_in_every_spelling(spelling: str, seconds: float) -> None:
-    assert duration_s(spelling, DATE) == pytest.approx(seconds)
+def test_reset_is_parsed_in_every_format(text: str, seconds: float) -> None:
+    assert parse_reset_s(text, DATE) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("nonsense", [None, "", "-1", "-5s", "soon", "1e9", "5 s", "m5s", "9" * 400, "2026-99-99"])
-def test_a_reset_that_makes_no_sense_is_not_there(nonsense: str | None) -> None:
-    assert duration_s(nonsense, DATE) is None
+def test_reset_that_makes_no_sense_is_none(nonsense: str | None) -> None:
+    assert parse_reset_s(nonsense, DATE) is None
 
 
-def test_an_instant_means_nothing_without_the_responses_own_date() -> None:
-    assert duration_s("2026-11-27T08:01:30Z") is None
-    assert duration_s("2026-11-27T08:01:30Z", "yesterday") is None
+def test_reset_instant_needs_the_date_of_the_response() -> None:
+    assert parse_reset_s("2026-11-27T08:01:30Z") is None
+    assert parse_reset_s("2026-11-27T08:01:30Z", "yesterday") is None
 
 
 @given(st.integers(0, 10**15))
-def test_what_go_prints_is_read_to_the_millisecond(duration_ns: int) -> None:
-    assert duration_s(go_duration(duration_ns)) == pytest.approx(duration_ns / 1e9, abs=0.0011)
+def test_reset_as_a_go_duration_is_parsed_to_the_millisecond(duration_ns: int) -> None:
+    assert parse_reset_s(go_duration(duration_ns)) == pytest.approx(duration_ns / 1e9, abs=0.0011)
 
 
 @pytest.mark.parametrize(("written", "number"), [("0", 0), ("300", 300), (" 7 ", 7), ("40000.0", 40_000)])
-def test_a_count_is_a_whole_number(written: str, number: float) -> None:
-    assert count(written) == number
+def test_count_is_a_whole_number(written: str, number: float) -> None:
+    assert parse_count(written) == number
 
 
 @pytest.mark.parametrize("nonsense", [None, "", "-1", "1.5", "1e3", "NaN", "inf", "٣", "9" * 16, "many"])
-def test_anything_else_is_no_count(nonsense: str | None) -> None:
-    assert count(nonsense) is None
+def test_count_that_is_no_whole_number_is_none(nonsense: str | None) -> None:
+    assert parse_count(nonsense) is None
 
 
-def test_every_limit_of_both_dialects_is_found() -> None:
+def test_headers_of_both_dialects_are_parsed() -> None:
     headers = {
         "x-ratelimit-limit-requests": "500",
         "x-ratelimit-remaining-requests": "499",
@@ -91,19 +93,19 @@ def test_every_limit_of_both_dialects_is_found() -> None:
     }
 
 
-@pytest.mark.parametrize("nothing", ["0", "-1"])
-def test_a_limit_of_nothing_means_nothing(nothing: str) -> None:
-    headers = {"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "12"}
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_limit_of_zero_or_less_counts_as_absent(limit: str) -> None:
+    headers = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "12"}
     assert parse_rate_limit_headers(headers) == {"tokens": Reported(None, 12)}
-    assert parse_rate_limit_headers({"x-ratelimit-limit-tokens": nothing, "x-ratelimit-remaining-tokens": "-1"}) == {}
+    assert parse_rate_limit_headers({"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "-1"}) == {}
 
 
-def test_a_reset_alone_says_nothing() -> None:
+def test_reset_alone_reports_no_limit() -> None:
     assert parse_rate_limit_headers({"x-ratelimit-reset-tokens": "6s"}) == {}
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), values))
-def test_whatever_a_server_writes_is_a_sound_number_or_not_there(headers: dict[str, str]) -> None:
+@given(st.dictionaries(st.sampled_from(HEADER_NAMES), values))
+def test_arbitrary_header_values_give_finite_numbers_or_none(headers: dict[str, str]) -> None:
     for reported in parse_rate_limit_headers(headers).values():
         assert reported.limit or reported.remaining is not None
         for number in reported:

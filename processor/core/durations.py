@@ -1,0 +1,57 @@
+"""Durations and dates as servers write them. No function raises: the result is None for what cannot be parsed."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+_UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_SECONDS = re.compile(_NUMBER)
+_GO_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h))+")
+
+DURATION_IN_WORDS = rf"(?:{_NUMBER} ?(?:ms|milliseconds?|minutes?|m|seconds?|s|hours?|h)(?![a-z]) ?)+"
+"""A pattern for durations in sentences: ``6m0s``, ``20ms``, ``1 minute 30 seconds``. Ignore case."""
+
+_PART = re.compile(rf"({_NUMBER}) ?(ms|milli|m|s|h)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def duration_s(text: str) -> float | None:
+    """Bare seconds (``1.5``) or a Go duration (``6m0s``, ``20ms``). Cached: servers repeat the same few.
+
+    https://pkg.go.dev/time#ParseDuration
+    """
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    return duration_in_words_s(text) if _GO_DURATION.fullmatch(text) else None
+
+
+def duration_in_words_s(text: str) -> float:
+    """The sum of all parts of a text that matches DURATION_IN_WORDS."""
+    return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in _PART.findall(text))
+
+
+def http_date_s(text: str | None) -> float | None:
+    """Unix seconds of a ``Date`` or ``Retry-After`` header.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
+    """
+    try:
+        return _unix_s(parsedate_to_datetime(text or ""))
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+
+
+def rfc3339_s(text: str) -> float | None:
+    """Unix seconds of an instant such as ``2026-11-27T08:01:30Z``. UTC where no zone is given."""
+    try:
+        return _unix_s(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unix_s(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
