@@ -169,7 +169,7 @@ class LimitGroup:
         self.in_flight += 1
         if self._canary_done_at == inf:
             self._canary_done_at = now + SCOUT_S
-        if self._requests.aimd.judge(now):
+        if self._requests.aimd.on_grant(now):
             # From now on the rate is controlled, and not the number in flight.
             self._concurrency.throttled(now)
         for resource, limiter in self.resource_limiters.items():
@@ -180,7 +180,7 @@ class LimitGroup:
         reservation.sent_at = at
         for resource, limiter in self.resource_limiters.items():
             limiter.on_sent(reservation.cost_by_resource[resource], at)
-        self._requests.aimd.sent(at)
+        self._requests.aimd.on_sent(at)
         self.wake_up.fire()
 
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
@@ -192,7 +192,7 @@ class LimitGroup:
             self._attribute_429(reservation, reported, at)
         else:
             self.cool_down.responded()
-            self._requests.aimd.answered(reservation.effective_sent_at)
+            self._requests.aimd.on_accepted(reservation.effective_sent_at)
             self._canary_done_at = -inf
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
@@ -208,7 +208,7 @@ class LimitGroup:
         if self._last_429_unattributed:
             sent_at, history = reservation.effective_sent_at, self._requests.model.history
             sent_in_window = history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S)
-            self._requests.aimd.refused(sent_at, at, sent_in_window)
+            self._requests.aimd.on_throttled(sent_at, at, sent_in_window)
         if retry_after_s:
             for resource, limiter in self.resource_limiters.items():
                 limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])

@@ -1,127 +1,242 @@
-"""How many requests a minute to send to a server that refuses, and names no limit: found by trying. Pure.
+"""Finds the request rate for a server that answers 429 but announces no limit. Times are passed in.
 
-What is refused is judged once all that went with it is known: when the first request after the pause goes. Where a
-limit is full, nearly all is refused that was sent behind the first. Where it is not, the refusals are chance, and
-sending slower would not make them fewer: so it is when refusals go on though the pace falls.
+Additive increase, multiplicative decrease, judged by episodes. An episode begins after the one before it, and ends when
+all responses to the requests that were throttled with each other have come: when the first request after the cool-down
+is granted. If the limit was exhausted, almost every request sent after the first throttled one was throttled, too;
+otherwise the 429s are random overload, and sending slower would not make them fewer. They count as random, too, if
+they go on while the rate falls.
 
-A refusal among answers shows that the last pace was too much, if only by a little where it was even. One after another
-shows that something is full for long: a window, and what it holds is what was sent in a minute.
+A 429 between accepted requests shows that the rate was too high, if only by a little. Episodes in which no request is
+accepted mean that a sliding window is full: its capacity is what was sent in the last minute.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from math import inf
+
 from processor.ratelimit.estimator.send_history import WINDOW_S
-from processor.ratelimit.strategies.refusal_episode import RefusalEpisode
 
-_FIRST_S = 10.0
-"""The first refusal ends a burst of unknown meaning: taken as what a server bears in so long."""
+BURST_REFILL_S = 10.0
+"""The first rate: what was sent in a minute before the first 429 was a burst, which the server allows once in this
+time. Its true meaning is not known yet."""
 
-_RAMP = 2**0.25
-"""More with each answer, until it is refused a second time."""
+RAMP_FACTOR = 2**0.25
+"""Growth of the rate with each accepted request, until the second episode."""
 
-_MORE = 0.06
-"""A minute, with each answer after that: 6 % in a minute, whatever the rate, and twice that in the next one."""
-_DOUBLINGS = 4
+INCREASE_PER_MIN = 0.06
+"""Growth with each accepted request after the ramp, in requests a minute: 6 % in a minute at any rate, and twice that
+in each further minute without a 429."""
+MAX_INCREASE_DOUBLINGS = 4
 
-_MOST = 1e6
+MAX_RATE_PER_MIN = 1e6
 
-_LESS = 0.9
-_LEAST_SHARE = 0.125
-"""No refusal takes it below this share at once: few requests measure badly."""
+DECREASE_FACTOR = 0.9
+MIN_DECREASE_SHARE = 0.125
+"""No short episode lowers the rate below this share of it: few requests measure it badly."""
 
-_AMONG = 10
-"""So many that were let through make one refusal chance, where nothing is known yet."""
+MIN_ACCEPTED_PER_RANDOM_429 = 10
+"""With so many accepted requests per 429 in the first episodes, the 429s are random."""
 
-_ROW = 2
-"""What is seen once more after so many lessons in a row is chance no more."""
+MAX_RANDOM_EPISODES = 2
+"""What is seen in more episodes in a row than this is not random."""
 
-_SLOWER = 0.95
-_IN_VAIN = 4
-"""Refusals in a row, each at a slower pace, that show that it is not the pace, if no more was let through in between
-than at first."""
-_GROWN = 1.5
+SLOWER_SHARE = 0.95
+"""A rate below this share of the last throttled rate is slower than it."""
+MAX_FUTILE_DECREASES = 4
+"""After more throttled episodes than this at ever slower rates, the 429s do not depend on the rate, unless more
+requests than at first were accepted in between."""
+FEWER_429S_FACTOR = 1.5
+"""Growth of the accepted requests between episodes that shows that slower rates help."""
+
+MAX_KEPT_SENDS = 1024
+MIN_RATE_SENDS = 8
+"""Requests over which the rate before a 429 is measured."""
+ACCEPTED_RATE_SENDS = 24
+"""Requests over which the accepted rate is measured."""
+MIN_SENDS = 3
+"""Fewer requests than this show nothing."""
+
+EXHAUSTED_SHARE = 0.5
+"""If the limit is exhausted, at least this share of what is sent after the first 429 is throttled, too."""
+
+NOT_RANDOM_SHARE = 0.3
+"""If this share of an episode is throttled several times, it is not random."""
+
+USUAL_COOL_DOWN_S = 2.0
+
+LAST_RESPONSES_S = 0.5
+"""After a 429, time for the other responses of the same episode to come."""
 
 
 class AimdRate:
     def __init__(self) -> None:
         self.per_minute: float | None = None
-        """None: it has refused nothing, or only by chance."""
-        self._lesson = RefusalEpisode()
+        """The rate. None: no rate is needed, as the server has throttled nothing, or only at random."""
+        self._episode = ThrottlingEpisode()
         self._ramping = True
-        self._answered = 0
-        """Since the last lesson."""
-        self._held = 0.0
-        """What had been sent within a minute when it began to refuse."""
-        self._empties = 0
-        """Lessons in a row in which nothing was let through."""
-        self._crowds = 0
-        """In which much was refused."""
-        self._refused_pace = 0.0
-        """The last that was too much."""
-        self._first_pace = 0.0
-        """Where the refusals began that came at a slower pace each."""
-        self._runs: list[int] = []
-        """How many were let through before each of these."""
-        self._by_chance = False
+        self._accepted = 0
+        """Requests since the last episode."""
+        self._sent_in_window = 0.0
+        """What had been sent within a minute when the server began to throttle."""
+        self._none_accepted_streak = 0
+        """Episodes in a row in which no request was accepted."""
+        self._many_throttled_streak = 0
+        """Episodes in a row in which many requests were throttled."""
+        self._throttled_rate = 0.0
+        """The last rate that was too high."""
+        self._first_throttled_rate = 0.0
+        """The rate before the current series of decreases."""
+        self._accepted_per_decrease: list[int] = []
+        """Accepted requests before each decrease of the series."""
+        self._is_random = False
+        """The 429s do not depend on the rate."""
 
-    def judge(self, now: float) -> bool:
-        """A request may go. Returns whether a first pace has been guessed, from what was refused before."""
-        unpaced = self.per_minute is None
-        if self._lesson.is_over(now):
-            self._learn(self._lesson)
-            self._lesson = RefusalEpisode(self._lesson.heard_at)
-            self._answered = 0
-        return unpaced and self.per_minute is not None
+    def on_grant(self, now: float) -> bool:
+        """Evaluate the episode if it has ended. Returns whether that has set the first rate."""
+        had_no_rate = self.per_minute is None
+        if self._episode.has_ended(now):
+            self._evaluate(self._episode)
+            self._episode = ThrottlingEpisode(self._episode.last_429_at)
+            self._accepted = 0
+        return had_no_rate and self.per_minute is not None
 
-    def sent(self, at: float) -> None:
-        self._lesson.send(at)
+    def on_sent(self, at: float) -> None:
+        self._episode.on_sent(at)
 
-    def answered(self, sent_at: float) -> None:
-        """What was sent before the last lesson says nothing about the pace since."""
-        if self.per_minute is None or self._lesson.refused or sent_at <= self._lesson.since:
+    def on_accepted(self, sent_at: float) -> None:
+        """Increase the rate, unless the request was sent before the last episode, or one has begun."""
+        if self.per_minute is None or self._episode.throttled or sent_at <= self._episode.since:
             return
-        self._answered += 1
-        minutes = self._answered / self.per_minute
-        more = self.per_minute * (_RAMP - 1) if self._ramping else _MORE * 2 ** min(minutes, _DOUBLINGS)
-        self.per_minute = min(self.per_minute + more, _MOST)
+        self._accepted += 1
+        minutes = self._accepted / self.per_minute
+        if self._ramping:
+            increase = self.per_minute * (RAMP_FACTOR - 1)
+        else:
+            increase = INCREASE_PER_MIN * 2 ** min(minutes, MAX_INCREASE_DOUBLINGS)
+        self.per_minute = min(self.per_minute + increase, MAX_RATE_PER_MIN)
 
-    def refused(self, sent_at: float, heard_at: float, held: float) -> None:
-        """``held``: what was sent in the minute before."""
-        if sent_at <= self._lesson.since:
+    def on_throttled(self, sent_at: float, at: float, sent_in_window: float) -> None:
+        """``sent_in_window``: the cost that was sent in the minute before ``sent_at``."""
+        if sent_at <= self._episode.since:
             return
-        if not self._lesson.refused and (self.per_minute is None or not self._empties):
-            self._held = held
-        self._lesson.refuse(sent_at, heard_at)
+        if not self._episode.throttled and (self.per_minute is None or not self._none_accepted_streak):
+            self._sent_in_window = sent_in_window
+        self._episode.on_throttled(sent_at, at)
 
-    def _learn(self, lesson: RefusalEpisode) -> None:
-        again = lesson.refused > 1
-        storm = lesson.is_storm or (lesson.is_crowded and (again or self._crowds >= _ROW))
+    def _evaluate(self, episode: ThrottlingEpisode) -> None:
+        is_repeated = episode.throttled > 1
+        exhausted = episode.mostly_throttled_after_first or (
+            episode.many_throttled and (is_repeated or self._many_throttled_streak >= MAX_RANDOM_EPISODES)
+        )
         if self.per_minute is None:
-            is_chance = lesson.is_telling or lesson.let_through >= _AMONG * lesson.refused
-            if storm or not is_chance:
-                self.per_minute = max(1.0, _LESS * min(lesson.pace(), self._held * WINDOW_S / _FIRST_S, _MOST))
-        elif lesson.is_empty and (again or self._empties >= _ROW):
-            self.per_minute = min(self.per_minute, max(1.0, self._held))
-            self._ramping = self._by_chance = False
-        elif storm or not self._by_chance:
-            self.per_minute = self._slower(lesson, self.per_minute, storm=storm)
-        self._empties = self._empties + 1 if lesson.is_empty else 0
-        self._crowds = self._crowds + 1 if lesson.is_crowded else 0
+            self._set_first_rate(episode, exhausted=exhausted)
+        elif episode.none_accepted and (is_repeated or self._none_accepted_streak >= MAX_RANDOM_EPISODES):
+            self.per_minute = min(self.per_minute, max(1.0, self._sent_in_window))
+            self._ramping = self._is_random = False
+        elif exhausted or not self._is_random:
+            self.per_minute = self._decreased(episode, self.per_minute, exhausted=exhausted)
+        self._none_accepted_streak = self._none_accepted_streak + 1 if episode.none_accepted else 0
+        self._many_throttled_streak = self._many_throttled_streak + 1 if episode.many_throttled else 0
 
-    def _slower(self, lesson: RefusalEpisode, pace: float, *, storm: bool) -> float:
-        """A slower pace; or, where that is in vain, the one before."""
-        if storm or pace >= _SLOWER * self._refused_pace:
-            self._first_pace = pace
-            self._runs.clear()
-        self._refused_pace = pace
-        self._runs.append(lesson.let_through)
-        self._by_chance = self._ramping = len(self._runs) > _IN_VAIN and not _grow(self._runs)
-        if self._by_chance:
-            return self._first_pace
-        return _LESS * max(min(pace, lesson.bears()), 1.0 if lesson.is_long else _LEAST_SHARE * pace)
+    def _set_first_rate(self, episode: ThrottlingEpisode, *, exhausted: bool) -> None:
+        """Set no rate if the 429s are random."""
+        mostly_accepted = episode.accepted >= MIN_ACCEPTED_PER_RANDOM_429 * episode.throttled
+        if exhausted or not (episode.has_enough_data or mostly_accepted):
+            refilled = self._sent_in_window * WINDOW_S / BURST_REFILL_S
+            self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, MAX_RATE_PER_MIN))
+
+    def _decreased(self, episode: ThrottlingEpisode, rate: float, *, exhausted: bool) -> float:
+        """A slower rate; if slower rates have not helped, the rate before all of them."""
+        if exhausted or rate >= SLOWER_SHARE * self._throttled_rate:
+            self._first_throttled_rate = rate
+            self._accepted_per_decrease.clear()
+        self._throttled_rate = rate
+        self._accepted_per_decrease.append(episode.accepted)
+        is_futile = len(self._accepted_per_decrease) > MAX_FUTILE_DECREASES
+        self._is_random = self._ramping = is_futile and not _grows(self._accepted_per_decrease)
+        if self._is_random:
+            return self._first_throttled_rate
+        lowest = 1.0 if episode.is_long else MIN_DECREASE_SHARE * rate
+        return DECREASE_FACTOR * max(min(rate, episode.accepted_rate()), lowest)
 
 
-def _grow(runs: list[int]) -> bool:
-    """More is let through before each refusal: then it is the pace."""
-    half = len(runs) // 2
-    return sum(runs[-half:]) >= _GROWN * sum(runs[:half])
+class ThrottlingEpisode:
+    """The requests sent since the last episode, and which of them were throttled. Rates are per minute."""
+
+    def __init__(self, since: float = -inf) -> None:
+        self.since = since
+        self.sent = 0
+        self.last_429_at = -inf
+        self._sent_times: deque[float] = deque(maxlen=MAX_KEPT_SENDS)
+        """The last of them."""
+        self._throttled_sent_times: list[float] = []
+
+    def on_sent(self, at: float) -> None:
+        self._sent_times.append(at)
+        self.sent += 1
+
+    def on_throttled(self, sent_at: float, at: float) -> None:
+        self._throttled_sent_times.append(sent_at)
+        self.last_429_at = at
+
+    @property
+    def throttled(self) -> int:
+        return len(self._throttled_sent_times)
+
+    @property
+    def accepted(self) -> int:
+        return self.sent - self.throttled
+
+    def has_ended(self, now: float) -> bool:
+        """Whether a request was throttled, and all responses that belong to the episode have come."""
+        return self.throttled > 0 and now >= self.last_429_at + LAST_RESPONSES_S
+
+    @property
+    def none_accepted(self) -> bool:
+        return self.accepted <= 0
+
+    @property
+    def many_throttled(self) -> bool:
+        return self.throttled >= NOT_RANDOM_SHARE * self.sent
+
+    @property
+    def has_enough_data(self) -> bool:
+        """Whether enough requests were sent after the first throttled one to know what became of them."""
+        return self._count_after_first_429(self._sent_times) >= MIN_SENDS
+
+    @property
+    def mostly_throttled_after_first(self) -> bool:
+        sent = self._count_after_first_429(self._sent_times)
+        return sent >= MIN_SENDS and self._count_after_first_429(self._throttled_sent_times) >= EXHAUSTED_SHARE * sent
+
+    @property
+    def is_long(self) -> bool:
+        return self.sent >= ACCEPTED_RATE_SENDS
+
+    def accepted_rate(self) -> float:
+        """Of the last requests, including the cool-down before them if it was recent. inf: not known."""
+        if self.sent < MIN_RATE_SENDS:
+            return inf
+        sends = min(self.sent, ACCEPTED_RATE_SENDS)
+        if self.sent > ACCEPTED_RATE_SENDS:
+            since = self._sent_times[-ACCEPTED_RATE_SENDS]
+        else:
+            since = max(self.since, self._sent_times[0] - USUAL_COOL_DOWN_S)
+        return (sends - self.throttled) * WINDOW_S / max(1e-3, self._sent_times[-1] - since)
+
+    def rate_before_429(self) -> float:
+        """Of the last requests before the first throttled one, and of that one. inf: not known."""
+        first_at = min(self._throttled_sent_times)
+        before = [at for at in self._sent_times if at <= first_at][-MIN_RATE_SENDS:]
+        return WINDOW_S * (len(before) - 1) / max(1e-3, before[-1] - before[0]) if len(before) >= MIN_SENDS else inf
+
+    def _count_after_first_429(self, times: list[float] | deque[float]) -> int:
+        first_at = min(self._throttled_sent_times)
+        return sum(at > first_at for at in times)
+
+
+def _grows(accepted: list[int]) -> bool:
+    """Whether more requests were accepted before each of the later decreases than before the earlier ones."""
+    half = len(accepted) // 2
+    return sum(accepted[-half:]) >= FEWER_429S_FACTOR * sum(accepted[:half])

@@ -9,144 +9,145 @@ from hypothesis import strategies as st
 from processor.ratelimit.strategies.aimd_rate import AimdRate
 
 
-def send(guess: AimdRate, at: float) -> None:
-    guess.judge(at)
-    guess.sent(at)
+def send(rate: AimdRate, at: float) -> None:
+    rate.on_grant(at)
+    rate.on_sent(at)
 
 
-def paced(guess: AimdRate, since: float, count: int) -> float:
-    """So many requests at the guessed pace, all answered. Returns when the last went."""
+def send_accepted(rate: AimdRate, since: float, count: int) -> float:
+    """Send requests at the current rate, all accepted. Returns when the last was sent."""
     at = since
     for _ in range(count):
-        at += 60 / (guess.per_minute or 600)
-        send(guess, at)
-        guess.answered(at)
+        at += 60 / (rate.per_minute or 600)
+        send(rate, at)
+        rate.on_accepted(at)
     return at
 
 
-def refused(sent: int = 100, held: float = 100) -> AimdRate:
-    """After a first burst of which the second half was refused, and the first request that went after the pause."""
-    guess = AimdRate()
+def after_burst(sent: int = 100, sent_in_window: float = 100) -> AimdRate:
+    """After a first burst whose second half was throttled, and the first request after the cool-down."""
+    rate = AimdRate()
     for n in range(sent):
-        send(guess, n / 1000)
+        send(rate, n / 1000)
     for n in range(sent // 2, sent):
-        guess.refused(n / 1000, 0.1, held)
-    send(guess, 1.2)
-    return guess
+        rate.on_throttled(n / 1000, 0.1, sent_in_window)
+    send(rate, 1.2)
+    return rate
 
 
-def refused_again(guess: AimdRate, at: float, held: float = 100) -> None:
-    """What went last is refused, and another one goes after the pause."""
-    guess.refused(at, at + 0.05, held)
-    send(guess, at + 1.2)
+def throttle_last(rate: AimdRate, at: float, sent_in_window: float = 100) -> None:
+    """The last request, sent at this time, is throttled, and another one is sent after the cool-down."""
+    rate.on_throttled(at, at + 0.05, sent_in_window)
+    send(rate, at + 1.2)
 
 
-def test_nothing_is_guessed_before_a_refusal() -> None:
-    guess = AimdRate()
-    paced(guess, 0.0, 100)
-    assert guess.per_minute is None
-
-
-def test_a_burst_whose_end_is_refused_shows_what_is_borne_at_most() -> None:
-    assert refused(held=100).per_minute == pytest.approx(540)
-
-
-def test_a_refusal_among_many_that_were_let_through_is_chance() -> None:
-    guess = AimdRate()
-    for n in range(100):
-        send(guess, n / 1000)
-    guess.refused(0.05, 0.1, 100.0)
-    guess.refused(0.07, 0.1, 100.0)
-    send(guess, 1.2)
-    assert guess.per_minute is None
-
-
-def full(held: float = 100) -> AimdRate:
-    """After refusals with nothing let through in between."""
-    guess, at = refused(held=held), 1.2
+def after_full_window(sent_in_window: float = 100) -> AimdRate:
+    """After a burst and three episodes in which no request was accepted."""
+    rate, at = after_burst(sent_in_window=sent_in_window), 1.2
     for _ in range(3):
-        refused_again(guess, at, held)
+        throttle_last(rate, at, sent_in_window)
         at += 1.2
-    return guess
+    return rate
 
 
-def test_nothing_let_through_several_times_means_that_a_window_is_full() -> None:
-    assert full(100).per_minute == 100
+def test_no_rate_is_set_before_the_first_429() -> None:
+    rate = AimdRate()
+    send_accepted(rate, 0.0, 100)
+    assert rate.per_minute is None
 
 
-def test_a_refusal_after_answers_means_the_last_pace_was_too_much() -> None:
-    guess = full()
-    at = paced(guess, 4.9, 20)
-    send(guess, at + 0.6)
-    refused_again(guess, at + 0.6)
-    assert guess.per_minute is not None
-    assert 80 < guess.per_minute < 95
+def test_first_rate_follows_from_what_was_sent_before_a_throttled_burst() -> None:
+    assert after_burst(sent_in_window=100).per_minute == pytest.approx(540)
 
 
-def test_refusals_that_go_on_though_the_pace_falls_are_chance() -> None:
-    guess, at, slowest = full(), 4.9, 1e9
+def test_few_429s_among_many_accepted_requests_count_as_random() -> None:
+    rate = AimdRate()
+    for n in range(100):
+        send(rate, n / 1000)
+    rate.on_throttled(0.05, 0.1, 100.0)
+    rate.on_throttled(0.07, 0.1, 100.0)
+    send(rate, 1.2)
+    assert rate.per_minute is None
+
+
+def test_several_episodes_without_an_accepted_request_mean_that_a_window_is_full() -> None:
+    assert after_full_window(100).per_minute == 100
+
+
+def test_429_after_accepted_requests_lowers_the_rate_by_a_little() -> None:
+    rate = after_full_window()
+    at = send_accepted(rate, 4.9, 20)
+    send(rate, at + 0.6)
+    throttle_last(rate, at + 0.6)
+    assert rate.per_minute is not None
+    assert 80 < rate.per_minute < 95
+
+
+def test_429s_that_go_on_while_the_rate_falls_count_as_random() -> None:
+    rate, at, slowest = after_full_window(), 4.9, 1e9
     for _ in range(40):
-        at = paced(guess, at, 20)
-        send(guess, at + 0.6)
-        refused_again(guess, at + 0.6)
-        slowest = min(slowest, guess.per_minute or 0)
+        at = send_accepted(rate, at, 20)
+        send(rate, at + 0.6)
+        throttle_last(rate, at + 0.6)
+        slowest = min(slowest, rate.per_minute or 0)
         at += 1.8
     assert slowest > 30
-    assert (guess.per_minute or 0) > 1000
+    assert (rate.per_minute or 0) > 1000
 
 
-def test_late_answers_to_what_went_before_raise_nothing() -> None:
-    guess = refused()
-    first = guess.per_minute
+def test_late_responses_to_requests_before_the_last_episode_do_not_raise_the_rate() -> None:
+    rate = after_burst()
+    first = rate.per_minute
     for _ in range(100):
-        guess.answered(0.0)
-    assert guess.per_minute == first
+        rate.on_accepted(0.0)
+    assert rate.per_minute == first
 
 
-def test_it_grows_the_faster_the_longer_nothing_is_refused() -> None:
-    guess = full()
-    paced(guess, 5.0, 100)
-    first = (guess.per_minute or 0) - 100
-    paced(guess, 73.0, 100)
-    second = (guess.per_minute or 0) - 100 - first
+def test_rate_grows_faster_the_longer_no_request_is_throttled() -> None:
+    rate = after_full_window()
+    send_accepted(rate, 5.0, 100)
+    first = (rate.per_minute or 0) - 100
+    send_accepted(rate, 73.0, 100)
+    second = (rate.per_minute or 0) - 100 - first
     assert 5 < first < second
 
 
-@pytest.mark.parametrize("bears", [30, 300, 3000])
-def test_it_finds_what_the_server_bears(bears: int) -> None:
-    """A bucket of one second."""
-    guess, at, level, refusals, admitted = refused(5, held=5), 1.2, 1.0, 0, 0
-    room, last = bears / 60 + 1, 1.2
+@pytest.mark.parametrize("limit", [30, 300, 3000])
+def test_rate_converges_to_the_limit_of_a_bucket_of_one_second(limit: int) -> None:
+    rate, at, level, throttled, accepted = after_burst(5, sent_in_window=5), 1.2, 1.0, 0, 0
+    capacity, last = limit / 60 + 1, 1.2
     while at < 1200:
-        at += 60 / (guess.per_minute or bears)
-        level, last = min(room, level + (at - last) * bears / 60), at
-        send(guess, at)
+        at += 60 / (rate.per_minute or limit)
+        level, last = min(capacity, level + (at - last) * limit / 60), at
+        send(rate, at)
         if level >= 1:
             level -= 1
-            admitted += at > 600
-            guess.answered(at)
+            accepted += at > 600
+            rate.on_accepted(at)
         else:
-            refusals += at > 600
-            guess.refused(at, at + 0.05, bears)
+            throttled += at > 600
+            rate.on_throttled(at, at + 0.05, limit)
             at += 1.1
-    assert 0.8 * bears * 10 <= admitted
-    assert refusals <= 0.02 * admitted + 5
+    assert 0.8 * limit * 10 <= accepted
+    assert throttled <= 0.02 * accepted + 5
 
 
-@given(st.lists(st.tuples(st.sampled_from(["sent", "answered", "refused"]), st.floats(0, 5)), max_size=300))
-def test_whatever_happens_it_is_a_pace(steps: list[tuple[str, float]]) -> None:
-    guess, at = AimdRate(), 0.0
+@given(st.lists(st.tuples(st.sampled_from(["sent", "accepted", "throttled"]), st.floats(0, 5)), max_size=300))
+def test_rate_is_positive_and_finite_after_any_sequence_of_events(steps: list[tuple[str, float]]) -> None:
+    rate, at = AimdRate(), 0.0
     for step, pause_s in steps:
         at += pause_s
-        if step == "refused":
-            guess.refused(at, at + 0.1, at % 7)
+        if step == "throttled":
+            rate.on_throttled(at, at + 0.1, at % 7)
+        elif step == "sent":
+            rate.on_sent(at)
         else:
-            getattr(guess, step)(at)
-        assert guess.per_minute is None or (isfinite(guess.per_minute) and guess.per_minute > 0)
+            rate.on_accepted(at)
+        assert rate.per_minute is None or (isfinite(rate.per_minute) and rate.per_minute > 0)
 
 
-def test_ten_thousand_answers_do_not_make_it_endless() -> None:
-    guess = refused()
+def test_rate_has_an_upper_bound() -> None:
+    rate = after_burst()
     for at in range(2, 10_000):
-        guess.answered(float(at))
-    assert guess.per_minute == 1e6
+        rate.on_accepted(float(at))
+    assert rate.per_minute == 1e6

@@ -183,9 +183,9 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
 
 
 def guess_a_pace(meter: ResourceLimiter) -> None:
-    meter.aimd.sent(10.0)
-    meter.aimd.refused(10.0, 10.1, 40.0)
-    meter.aimd.judge(12.0)
+    meter.aimd.on_sent(10.0)
+    meter.aimd.on_throttled(10.0, 10.1, 40.0)
+    meter.aimd.on_grant(12.0)
     assert meter.aimd.per_minute
 
 
