@@ -121,6 +121,7 @@ def _limits(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
         default=settings.limits,
         per_model=settings.limits.models,
         charging=settings.limits.charging or provider.charging,
+        bursts=settings.limits.bursts,
     )
 
 

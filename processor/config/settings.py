@@ -34,6 +34,8 @@ ModelLimits = RateLimits
 class Limits(RateLimits):
     charging: TokenAccounting | None = None
     """How the provider counts tokens; None: by its preset."""
+    bursts: bool = True
+    """False: pace evenly, also where the server allows bursts."""
     models: Mapping[str, RateLimits] = field(default_factory=dict)
 
 

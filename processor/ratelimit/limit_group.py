@@ -10,7 +10,6 @@ from math import inf
 from processor.core.errors import ProcessorError
 from processor.core.models import Cost, RequestSize, Usage
 from processor.ratelimit.cooldown import CoolDown
-from processor.ratelimit.estimator.send_history import WINDOW_S
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.headers import Reported, Resource, parse_rate_limit_headers
 from processor.ratelimit.resource_limiter import ResourceLimiter
@@ -78,6 +77,7 @@ class LimitGroup:
     """The state of one limit group: queue, limits, cool-down and concurrency. RateLimiter drives it.
 
     ``refunds_unused``: the server counts what was used, so that a settled reservation shrinks to that.
+    ``bursts``: False paces evenly, whatever the headers allow.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class LimitGroup:
         *,
         max_concurrency: int,
         refunds_unused: bool,
+        bursts: bool,
         on_limits_changed: Callable[[LimitGroup, float], None],
     ) -> None:
         self.name = name
@@ -94,6 +95,7 @@ class LimitGroup:
         self.wake_up = WakeUp()
         self.in_flight = 0
         self.cool_down = CoolDown()
+        self._bursts = bursts
         self.resource_limiters: dict[Resource, ResourceLimiter] = {}
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
@@ -169,18 +171,18 @@ class LimitGroup:
         self.in_flight += 1
         if self._canary_done_at == inf:
             self._canary_done_at = now + SCOUT_S
-        if self._requests.aimd.on_grant(now):
-            # From now on the rate is controlled, and not the number in flight.
-            self._concurrency.throttled(now)
+        had_found_rate = self._requests.has_found_rate
         for resource, limiter in self.resource_limiters.items():
             limiter.on_grant(by_resource[resource], now)
+        if self._requests.has_found_rate and not had_found_rate:
+            # From now on the rate is controlled, and not the number in flight.
+            self._concurrency.throttled(now)
         return Reservation(cost, by_resource, now)
 
     def sent(self, reservation: Reservation, at: float) -> None:
         reservation.sent_at = at
         for resource, limiter in self.resource_limiters.items():
             limiter.on_sent(reservation.cost_by_resource[resource], at)
-        self._requests.aimd.on_sent(at)
         self.wake_up.fire()
 
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
@@ -192,7 +194,7 @@ class LimitGroup:
             self._attribute_429(reservation, reported, at)
         else:
             self.cool_down.responded()
-            self._requests.aimd.on_accepted(reservation.effective_sent_at)
+            self._requests.on_accepted(reservation.effective_sent_at)
             self._canary_done_at = -inf
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
@@ -206,9 +208,7 @@ class LimitGroup:
         """Hold the whole group back."""
         is_new = self.cool_down.is_new_evidence(reservation.sent_at)
         if self._last_429_unattributed:
-            sent_at, history = reservation.effective_sent_at, self._requests.model.history
-            sent_in_window = history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S)
-            self._requests.aimd.on_throttled(sent_at, at, sent_in_window)
+            self._requests.on_unexplained_429(reservation.effective_sent_at, at)
         if retry_after_s:
             for resource, limiter in self.resource_limiters.items():
                 limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])
@@ -268,14 +268,15 @@ class LimitGroup:
             and values.remaining < limiters[resource].max_server_cost(reservation.cost_by_resource[resource])
         ]
         self._last_429_unattributed = self._requests.limit is None and not any(
-            limiters[resource].may_explain_429(reservation.granted_at, scarce=resource in exhausted)
+            limiters[resource].may_explain_429(reservation.granted_at, is_exhausted=resource in exhausted)
             for resource in reported
         )
         for resource in exhausted or limiters:
-            limiters[resource].on_throttled(reservation.granted_at, at, promised=not exhausted and resource in reported)
+            limiters[resource].on_throttled(reservation.granted_at, at, had_room=not exhausted and resource in reported)
 
     def _add_limiter(self, resource: Resource, configured: float | None) -> ResourceLimiter:
-        limiter = ResourceLimiter(configured, tolerance=0.0 if resource == "requests" else TOKEN_COST_TOLERANCE)
+        tolerance = 0.0 if resource == "requests" else TOKEN_COST_TOLERANCE
+        limiter = ResourceLimiter(configured, tolerance=tolerance, bursts=self._bursts)
         self.resource_limiters[resource] = limiter
         return limiter
 

@@ -172,6 +172,7 @@ class RateLimiter:
                 limits,
                 max_concurrency=self._concurrency,
                 refunds_unused=self._settings.charging == "used",
+                bursts=self._settings.bursts,
                 on_limits_changed=self._on_limits_changed,
             )
             if limits.is_set:

@@ -37,6 +37,8 @@ class LimitSettings:
     default: RateLimits = RateLimits()
     per_model: Mapping[str, RateLimits] = field(default_factory=dict)
     charging: TokenAccounting = "sum"
+    bursts: bool = True
+    """Whether more may be sent at once than even pacing lets through, where the server allows it."""
 
     def of(self, model: str) -> RateLimits:
         return self.per_model.get(model, self.default)

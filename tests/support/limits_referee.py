@@ -82,7 +82,7 @@ class Play:
         else:
             self.meter.on_headers(said, sent_at, ask.cost, self.now, refused=not ok)
         if not ok:
-            self.meter.on_throttled(sent_at, self.now, promised=said is not None and (said.remaining or 0) >= ask.cost)
+            self.meter.on_throttled(sent_at, self.now, had_room=said is not None and (said.remaining or 0) >= ask.cost)
         self.meter.on_response(sent_at)
 
     def _at(self, at: float, what: Callable[[], None]) -> None:

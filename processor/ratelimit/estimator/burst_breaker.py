@@ -1,7 +1,8 @@
-"""How far a server's word is taken: may more go at once than even pacing would let through? Pure.
+"""A circuit breaker for bursts: may more be sent at once than even pacing lets through? Pure.
 
-Some servers speak of a minute and refuse by the second. So a burst is first tried with little more than a
-second's worth; only when all of that has been answered, and nothing refused, the rest may follow.
+Some servers report a minute's limit and refuse by the second. So the first burst costs little more than a second's
+limit (half-open); bursts are allowed (closed) once all of it has been answered and nothing refused. A refusal of what
+the headers had room for opens the breaker: even pacing only, for a time that doubles with each such refusal.
 """
 
 from __future__ import annotations
@@ -12,105 +13,108 @@ from math import inf
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
 PROBE_S = 1.2
-"""Seconds' worth of a first burst: more than a second's bucket holds."""
+"""Cost of the first burst, in seconds of the limit: more than a bucket of one second holds."""
+
+PROOF_S = 1.05
+"""What the first burst must have cost for each second it lasted, and once more, to prove anything."""
 
 HEADERS_STALE_S = 10.0
-"""Without a header for so long, the next burst waits for one."""
+"""After this time without a header the next burst waits for one."""
 
 OPEN_AFTER_SUCCESS_S = 300.0
-"""A broken promise is forgiven after so long where bursts were let through before: it may have been an overload, or a
+"""How long the breaker stays open where bursts were let through before: the refusal may have been an overload, or a
 request that arrived late."""
 OPEN_S = 3600.0
-"""And after so long where none ever was: rather it is how the server counts. Both double with each one."""
-_MOST_DOUBLINGS = 6
+"""How long it stays open where no burst ever was: probably the server counts by the second."""
 
 
 class BreakerState(Enum):
-    WARY = auto()
-    """Nothing is known yet, or no longer."""
-    PROBING = auto()
-    PROVEN = auto()
-    BROKEN = auto()
-    """The server has refused what its headers promised."""
+    UNKNOWN = auto()
+    HALF_OPEN = auto()
+    """The first burst is being sent, or waits for its responses."""
+    CLOSED = auto()
+    """Bursts are allowed."""
+    OPEN = auto()
+    """The server has refused what its headers had room for."""
 
 
 class BurstBreaker:
     def __init__(self) -> None:
-        self.state = BreakerState.WARY
-        self.probe_ended = -inf
-        self.broken_at = inf
-        """Since when the headers are not taken at their word any more."""
-        self._wary_at = inf
-        """When they are again."""
-        self._broken = 0
-        """Promises, so far."""
-        self._probe_began = inf
-        self._probe_last = inf
-        """When its last request went, so far."""
-        self._allowance = 0.0
-        self._cost = 0.0
-        """Of the probe so far."""
-        self._open = 0
-        """Requests of the probe that are not answered yet."""
-
-    def may_burst(self, cost: float, heard_at: float, now: float) -> bool:
-        if self.state is BreakerState.PROVEN:
-            return now - heard_at < HEADERS_STALE_S
-        if self.state is not BreakerState.PROBING:
-            return False
-        if self._allowance < cost and self._open:
-            self._end(now)
-        return self._allowance >= cost
+        self.state = BreakerState.UNKNOWN
+        self.probe_ended_at = -inf
+        """inf while the first burst is being sent."""
+        self.opened_at = inf
+        """Since when the headers are not believed; inf: they are."""
+        self._reset_at = inf
+        self._open_factor = 1.0
+        """Doubles each time the breaker opens."""
+        self._probe_began_at = inf
+        self._probe_last_at = inf
+        """When the newest request of the probe was granted."""
+        self._probe_budget = 0.0
+        self._probe_cost = 0.0
+        self._probe_unanswered = 0
+        """Requests."""
 
     @property
-    def at_once(self) -> float:
-        """How much may go in a burst now."""
-        if self.state is BreakerState.PROVEN:
+    def burst_budget(self) -> float:
+        """How much may be sent at once now."""
+        if self.state is BreakerState.CLOSED:
             return inf
-        return self._allowance if self.state is BreakerState.PROBING else 0.0
+        return self._probe_budget if self.state is BreakerState.HALF_OPEN else 0.0
 
-    def probe(self, allowance: float, now: float) -> None:
-        self.state = BreakerState.PROBING
-        self._allowance = allowance
-        self._cost = 0.0
-        self._open = 0
-        self._probe_began, self.probe_ended = now, inf
+    def allows(self, cost: float, headers_at: float, now: float) -> bool:
+        """Whether this cost may be sent as part of a burst. Ends the probe where its budget is used up."""
+        if self.state is BreakerState.CLOSED:
+            return now - headers_at < HEADERS_STALE_S
+        if self.state is not BreakerState.HALF_OPEN:
+            return False
+        if self._probe_budget < cost and self._probe_unanswered:
+            self.probe_ended_at = min(self.probe_ended_at, now + BURST_WINDOW_S)
+        return self._probe_budget >= cost
 
-    def granted(self, cost: float, now: float) -> None:
-        if self.state is not BreakerState.PROBING or now > self.probe_ended:
+    def start_probe(self, budget: float, now: float) -> None:
+        self.state = BreakerState.HALF_OPEN
+        self._probe_budget = budget
+        self._probe_cost = 0.0
+        self._probe_unanswered = 0
+        self._probe_began_at, self.probe_ended_at = now, inf
+
+    def cancel_probe(self) -> None:
+        if self.state is BreakerState.HALF_OPEN:
+            self.state = BreakerState.UNKNOWN
+
+    def on_grant(self, cost: float, now: float) -> None:
+        if self.state is not BreakerState.HALF_OPEN or now > self.probe_ended_at:
             return
-        self._open += 1
-        self._cost += cost
-        self._allowance -= cost
-        self._probe_last = now
+        self._probe_unanswered += 1
+        self._probe_cost += cost
+        self._probe_budget -= cost
+        self._probe_last_at = now
 
-    def _end(self, now: float) -> None:
-        """The probe is over when there is no allowance for the next request."""
-        self.probe_ended = min(self.probe_ended, now + BURST_WINDOW_S)
+    def on_response(self, granted_at: float, rate: float) -> None:
+        """A request has its response, or will never have one. ``rate``: units a second; it may have changed since the
+        probe began, if the server turned out to charge less."""
+        if self.state is BreakerState.HALF_OPEN and self._probe_began_at <= granted_at <= self.probe_ended_at:
+            self._probe_unanswered -= 1
+            if self._probe_unanswered == 0 and self.probe_ended_at < inf:
+                lasted_s = self._probe_last_at - self._probe_began_at
+                is_proof = self._probe_cost >= PROOF_S * rate * (1 + lasted_s)
+                self.state = BreakerState.CLOSED if is_proof else BreakerState.UNKNOWN
 
-    def answered(self, granted_at: float, least: float) -> None:
-        """A request has its response, or will never have one. ``least``: what a probe must have cost to prove
-        anything, for each second that it lasted too; the server may have shown meanwhile that it charges less than
-        was thought."""
-        if self.state is BreakerState.PROBING and self._probe_began <= granted_at <= self.probe_ended:
-            self._open -= 1
-            if self._open == 0 and self.probe_ended < inf:
-                lasted_s = self._probe_last - self._probe_began
-                self.state = BreakerState.PROVEN if self._cost >= least * (1 + lasted_s) else BreakerState.WARY
+    def on_throttled(self, granted_at: float, at: float, *, had_room: bool) -> None:
+        """A request was refused. ``had_room``: the headers showed room for it."""
+        is_open = self.state is BreakerState.OPEN
+        if had_room and not (is_open and granted_at <= self.opened_at):
+            open_s = OPEN_AFTER_SUCCESS_S if self.state is BreakerState.CLOSED else OPEN_S
+            self._reset_at = at + open_s * self._open_factor
+            self._open_factor *= 2
+            self.state = BreakerState.OPEN
+            self.opened_at = min(self.opened_at, at)
+        elif not is_open:
+            self.state = BreakerState.UNKNOWN
 
-    def refused(self, granted_at: float, at: float, *, promised: bool) -> None:
-        """``promised``: the headers showed room for what was refused."""
-        broken = self.state is BreakerState.BROKEN
-        if promised and not (broken and granted_at <= self.broken_at):
-            within_s = OPEN_AFTER_SUCCESS_S if self.state is BreakerState.PROVEN else OPEN_S
-            self._wary_at = at + within_s * 2 ** min(self._broken, _MOST_DOUBLINGS)
-            self._broken += 1
-            self.state = BreakerState.BROKEN
-            self.broken_at = min(self.broken_at, at)
-        elif not broken:
-            self.state = BreakerState.WARY
-
-    def forgive(self, now: float) -> None:
-        if self.state is BreakerState.BROKEN and now >= self._wary_at:
-            self.state = BreakerState.WARY
-            self.broken_at = inf
+    def reset_if_due(self, now: float) -> None:
+        if self.state is BreakerState.OPEN and now >= self._reset_at:
+            self.state = BreakerState.UNKNOWN
+            self.opened_at = inf

@@ -1,6 +1,6 @@
-"""What others use of a limit: another program with the same key, an earlier run. Pure.
+"""Estimates what other clients use of a limit: another program with the same key, or an earlier run. Pure.
 
-Known only by what is missing: a header shows less than the own ledger predicts.
+It is known only by what is missing: a header shows less than the server model predicts from our own requests.
 """
 
 from __future__ import annotations
@@ -8,55 +8,57 @@ from __future__ import annotations
 from math import exp
 from typing import NamedTuple
 
-_DRIFT_S = 10.0
-"""Over this time the pace at which others use more is averaged."""
+GROWTH_AVERAGE_S = 10.0
+"""Time constant of the average growth of external usage."""
 
-FORESEEN_S = 30.0
-"""For no longer than that others are expected to go on at the same pace."""
+FORECAST_S = 30.0
+"""External usage is extrapolated over at most this time."""
 
 
 class Interval(NamedTuple):
-    """A number known to lie between two bounds."""
+    """Two bounds of an unknown number."""
 
-    least: float
-    most: float
+    low: float
+    high: float
 
 
 class ExternalUsage:
     def __init__(self) -> None:
         self.used = 0.0
-        self._drift = 0.0
-        self._noted: tuple[float, float] | None = None
-        """When, and what was used then."""
+        self._growth_per_s = 0.0
+        self._last_sample: tuple[float, float] | None = None
+        """Its time, and the usage at that time."""
 
-    def explain(self, predicted: Interval, shown: float, spare: float) -> None:
-        """A header shows this where the ledger predicts that, if nobody else were there. The belief so far
-        stays where it explains the header; else it becomes the least that does, and a little to spare."""
-        least, most = predicted.least - (shown + 1), predicted.most - shown
-        if self.used > most:
-            self.used = most
-        elif self.used < least:
-            self.used = min(most, least + spare)
+    def fit(self, predicted: Interval, shown: float, spare: float) -> None:
+        """Correct the estimate by one header.
 
-    def note(self, at: float) -> None:
-        """All headers up to this time of sending are explained: how fast has it grown?"""
-        if self._noted is not None:
-            since, used = self._noted
-            weight = 1 - exp((since - at) / _DRIFT_S)
-            self._drift += weight * ((self.used - used) / (at - since) - self._drift)
-        self._noted = (at, self.used)
+        ``predicted``: what the header would show without other clients; ``shown``: what it shows. An estimate that
+        explains the header stays. Otherwise it becomes the smallest that does, plus ``spare``.
+        """
+        low, high = predicted.low - (shown + 1), predicted.high - shown
+        if self.used > high:
+            self.used = high
+        elif self.used < low:
+            self.used = min(high, low + spare)
+
+    def sample(self, at: float) -> None:
+        """Update the growth: all headers of requests sent until ``at`` have been fitted."""
+        if self._last_sample is not None:
+            since, used = self._last_sample
+            weight = 1 - exp((since - at) / GROWTH_AVERAGE_S)
+            self._growth_per_s += weight * ((self.used - used) / (at - since) - self._growth_per_s)
+        self._last_sample = (at, self.used)
 
     @property
-    def drift(self) -> float:
-        """Units per second by which it grows."""
-        return max(0.0, self._drift)
+    def growth_per_s(self) -> float:
+        return max(0.0, self._growth_per_s)
 
-    def ahead(self, since: float, now: float) -> float:
-        """What they use by now, when the newest header is from then."""
-        return self.used + self.drift * min(FORESEEN_S, max(0.0, now - since))
+    def forecast(self, since: float, now: float) -> float:
+        """The usage expected now, where ``since`` is the send time of the newest request with a header."""
+        return self.used + self.growth_per_s * min(FORECAST_S, max(0.0, now - since))
 
     def rescale(self, factor: float) -> None:
-        """In other units. Where the server showed more than predicted, it was because of the units."""
+        """Convert to other units. A negative usage came from the wrong units and is dropped."""
         self.used = max(0.0, self.used * factor)
-        self._drift *= factor
-        self._noted = None
+        self._growth_per_s *= factor
+        self._last_sample = None

@@ -1,8 +1,8 @@
-"""What this process has sent, and what that means to the two kinds of counting servers. Pure; times are passed in.
+"""What this process has sent, and what it amounts to under the two kinds of counting servers. Pure.
 
-A server keeps a limit of N a minute in one of two ways: no 60-second window may hold more than N
-(``window``), or a bucket of N is refilled by N / 60 a second (``bucket``). Both are followed here as if
-nobody else used the key and each request were counted the moment it is sent.
+A server keeps a limit of N a minute in one of two ways: no 60-second window may hold more than N (*window*), or a
+bucket of N is refilled by N / 60 a second (*bucket*). The history follows both, as if no other client used the key and
+each request were counted at the moment it is sent.
 """
 
 from __future__ import annotations
@@ -13,39 +13,41 @@ from math import inf
 WINDOW_S = 60.0
 
 LATENCY_JITTER_S = 0.1
-"""How much longer one request may be on its way to the server than another."""
+"""The usual spread of the time from sending a request to its being counted."""
 
 MERGE_S = 0.005
-"""What is sent this close together is one entry: memory is bounded by time, not by the rate."""
+"""Requests sent within this time share an entry: memory is bounded by time, not by the rate."""
 
 ORDER_CERTAIN_S = LATENCY_JITTER_S + MERGE_S
-"""Two requests sent this far apart are surely counted in that order."""
+"""Two requests sent this far apart are counted in that order."""
 
 LATE_ARRIVAL_S = 0.5
-"""On a busy machine, or a poor line, one request in many takes so much longer."""
+"""On a busy machine or a poor line, one request in many arrives this much later than usual."""
 
-_KEPT_S = 2 * WINDOW_S + 1
+_KEPT_S = 2 * WINDOW_S + LATE_ARRIVAL_S
 """A response that starts a minute after its request was sent still finds what the window held then."""
 
-_TRIM_AT = 2048
+_TRIM_ENTRIES = 2048
 
 
 class SendHistory:
+    """Prefix sums of the costs sent, by time. Costs are in our units; ``limit`` is a minute's."""
+
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.rate = limit / WINDOW_S
         """Units per second."""
         self.late_arrival_s = 0.0
-        """How much later than that own requests are taken to leave a window: the way there may be longer at times."""
+        """How much later than after 60.1 s our requests are assumed to leave a window."""
         self.total = 0.0
         self._times = [-inf]
         self._sums = [0.0]
-        """Sent up to and with this entry, ever."""
+        """The total sent up to and including this entry."""
         self._levels = [limit]
-        """In the bucket, after this entry."""
+        """The level of the bucket after this entry."""
 
     def add(self, at: float, amount: float) -> None:
-        """Times may not go back; where they do a little, the latest so far counts."""
+        """Times must not decrease; a time slightly earlier than the latest one counts as the latest."""
         self.total += amount
         if at - self._times[-1] < MERGE_S:
             self._sums[-1] = self.total
@@ -54,11 +56,11 @@ class SendHistory:
         self._levels.append(self._refilled(-1, at) - amount)
         self._times.append(at)
         self._sums.append(self.total)
-        if len(self._times) > _TRIM_AT and self._times[_TRIM_AT // 2] < at - _KEPT_S:
+        if len(self._times) > _TRIM_ENTRIES and self._times[_TRIM_ENTRIES // 2] < at - _KEPT_S:
             self._trim(at - _KEPT_S)
 
     def correct(self, sent_at: float, amount: float) -> None:
-        """What was sent then costs more by this (negative: less), as the server finds out now."""
+        """Raise the cost of what was sent then by ``amount`` (negative: lower it); the server knows it now."""
         entry = bisect_right(self._times, sent_at) - 1
         if entry > 0:
             self.total += amount
@@ -66,24 +68,24 @@ class SendHistory:
             self._levels[-1] = min(self.limit, self._levels[-1] - amount)
 
     def total_sent_by(self, at: float) -> float:
-        """All that was sent at this time or before."""
         return self._sums[max(0, bisect_right(self._times, at) - 1)]
 
     def in_window(self, now: float) -> float:
-        """The most that a window on the server may hold of it now."""
+        """The most that a window on the server may hold of our requests now."""
         return self.total - self.total_sent_by(now - WINDOW_S - ORDER_CERTAIN_S - self.late_arrival_s)
 
     def window_frees_at(self, amount: float, now: float) -> float:
-        """From when on a window surely holds less than now by this amount; inf where it does not hold so much."""
+        """The time from which a window certainly holds ``amount`` less than now; inf: it does not hold that much."""
         if amount <= 0:
             return now
         entry = bisect_left(self._sums, self.total - self.in_window(now) + amount - 1e-6)
-        return (
-            self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_arrival_s if entry < len(self._times) else inf
-        )
+        if entry == len(self._times):
+            return inf
+        return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_arrival_s
 
     def bounds(self, at: float) -> tuple[float, float, float]:
-        """What was sent surely before what was sent then, until then, and not surely after it."""
+        """The totals that were certainly counted before a request sent at ``at``, sent until then, and possibly
+        counted before it."""
         times, sums = self._times, self._sums
         by = bisect_right(times, at)
         before = bisect_right(times, at - ORDER_CERTAIN_S, 0, by)
@@ -91,15 +93,16 @@ class SendHistory:
         return sums[before - 1 if before else 0], sums[by - 1 if by else 0], sums[after - 1 if after else 0]
 
     def level(self, at: float) -> float:
-        """In the bucket at this time, with all sent by then taken out."""
+        """The level of the bucket at this time, after all that was sent by then."""
         return self._refilled(max(0, bisect_right(self._times, at) - 1), at)
 
     def level_reached_at(self, level: float) -> float:
-        """From when on the bucket holds this much, if nothing more is sent: may be past. As if it never were full."""
+        """The time, possibly past, from which the bucket holds ``level`` if nothing more is sent and it never
+        overflows."""
         return self._times[-1] + max(0.0, level - self._levels[-1]) / self.rate
 
     def set_limit(self, limit: float, since: float = -inf) -> None:
-        """The bucket was full until then, and has been refilled by this limit from then on."""
+        """Recompute the bucket: it was full until ``since``, and has been refilled by the new limit from then on."""
         self.limit = limit
         self.rate = limit / WINDOW_S
         first = max(1, bisect_left(self._times, since))

@@ -1,283 +1,312 @@
-"""The picture of how a server counts one resource: what was sent and what it said, in; when a cost fits, out.
+"""The model of how a server counts one resource: requests and headers in, the time at which a cost fits out.
 
-Pure: no clock, no waiting; times are passed in, in seconds.
+Pure: no clock and no waiting; times are passed in, in seconds. Costs are in our units; what the server reports is in
+the server's units and is converted here (`TokenRatio`).
 
-A header's *remaining* is compared with what the own history predicts for a server that counts by a window,
-and for one that refills a bucket. What it shows less than predicted, others have used; both kinds of server
-are followed with that much taken off. Until the kind is known, both must agree before a request goes.
+A header's *remaining* is compared with what our own history predicts for a server that counts by a window, and for one
+that refills a bucket. What it shows less than predicted, others have used; both models are followed with that much
+taken off. Until the type is known, both must have room before a request is sent.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from processor.ratelimit.estimator.decaying_value import DecayingValue
-from processor.ratelimit.estimator.external_usage import FORESEEN_S, ExternalUsage, Interval
+from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
+from processor.ratelimit.estimator.external_usage import ExternalUsage
 from processor.ratelimit.estimator.send_history import (
     LATE_ARRIVAL_S,
     LATENCY_JITTER_S,
+    MERGE_S,
     ORDER_CERTAIN_S,
     WINDOW_S,
     SendHistory,
 )
+from processor.ratelimit.estimator.token_ratio import TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
-_MISJUDGED = 0.1
-"""In units that were wrong by so much, what came back was, too."""
+UNLIMITED = 1e18
+"""The limit where none is known."""
 
-SMALL_BUCKET_S = 5.0
-"""A bucket of fewer seconds' refill is small: bursts gain nothing there, even pacing loses nothing."""
+RECLASSIFY_CHANGE = 0.1
+"""A correction of the units by more than this share makes the type of the counter unknown again."""
 
 SHARED_KEY_SHARE = 0.02
-"""Others that use more than this share of the limit make the two kinds look alike, for some minutes."""
+"""Others that use more than this share of the limit make window and bucket look alike for `SHARED_KEY_S`."""
 SHARED_KEY_S = 3 * WINDOW_S
 
-FRESH_S = 1.0
-"""Where others use the key, what remained at a time longer ago is no ground for a burst."""
+SHARED_KEY_FRESH_S = 1.0
+"""Where others use the key, what remained longer ago than this is no ground for a burst."""
 
-MOST_LATE_S = 1.0
-"""By how much a window may be left later than thought; learned from refusals."""
+MAX_LATE_ARRIVAL_S = 1.0
+"""Most that a request is assumed to leave a window later than expected; learned from refusals."""
 
-_STRAGGLERS, _STRAGGLING = 2, 0.1
-"""How many of the requests just before one may be counted behind it: so many of its size, and a share of them all."""
+OVERTAKEN_REQUESTS, OVERTAKEN_SHARE = 2, 0.1
+"""How many of the requests sent shortly before one may be counted after it: so many of its size, and a share of all."""
 
-RESERVE_HALVES_S = 10 * WINDOW_S
-_RESERVED, _MOST_RESERVED = 2, 12
-"""Requests for which room is kept after a refusal, and at most."""
-_RESERVED_SHARE = 0.04
-"""Of the limit, at most, unless that is less than four requests."""
-_RESERVED_SMALL_S = 0.5
-"""Seconds' refill, at most, where the bucket is small."""
+RESERVED_REQUESTS, MAX_RESERVED_REQUESTS = 2, 12
+"""Requests for which room is reserved after a refusal, and at most."""
+MAX_RESERVED_SHARE = 0.04
+"""Most of the limit that is reserved, unless that is less than four requests."""
+
+MEAN_OVER_REQUESTS = 50
 
 
 class ServerModel:
-    def __init__(self, limit: float, *, tolerance: float) -> None:
-        """``tolerance``: by which share the server's charges may differ from ours; 0 where they are counts."""
-        self.limit = limit
-        self.history = SendHistory(limit)
-        self._margin = self.history.rate * ORDER_CERTAIN_S
-        """What a bucket may gain while one request is on its way and another is not."""
-        self.pending = 0.0
-        """Permitted and not yet sent: it may reach the server at any time."""
-        self.heard_at = -inf
-        self._full_at = inf
-        """When the newest header says that all of it is back."""
-        self._kinds = CounterClassifier(tolerance)
-        self._newest = -inf
-        """When the newest request was sent that has a header."""
-        self._last: tuple[float, float, float] | None = None
-        """The newest header: when its request was sent, its cost, and what remained."""
-        self._window = ExternalUsage()
-        self._bucket = ExternalUsage()
-        self._company_at = -inf
-        self._short_at = -inf
-        """When there was no room where there should have been."""
-        self._others_at = -inf
-        """When more was missing than ever was sent. What is there too much of may be a matter of units."""
-        self._reserve = DecayingValue(RESERVE_HALVES_S)
+    def __init__(self, limit: float | None, *, tolerance: float) -> None:
+        """``limit``: a minute's, None: unknown. ``tolerance``: the share by which the server's costs may differ from
+        ours; 0 where requests are counted, which are the same for both."""
+        self._facts = CounterFacts(UNLIMITED if limit is None else limit)
+        self._tolerance = tolerance
+        self._ratio = TokenRatio() if tolerance else None
+        self._classifier = CounterClassifier(tolerance)
+        self._window = WindowModel(self._facts)
+        self._bucket = BucketModel(self._facts, self._classifier)
+        self._last_header: tuple[float, float, float] | None = None
+        """When its request was sent, its cost, and what remained."""
+        self._last_modelled_sent_at = -inf
+        """When the newest request was sent whose header has been fitted or skipped."""
+        self._shared_key_at = -inf
+        """When the newest request was sent that showed others using a good part of the limit, or too little of it."""
+        self._external_at = -inf
+        """When the newest request was sent that showed others using a good part of the limit."""
+        self._shortfall_at = -inf
+        """When there was no room although the model had some."""
+        self.last_sent_at = -inf
+        """When the newest request was sent, or granted if it has not been sent yet."""
+        self.mean_cost = 1.0
+        self._costs_seen = 0
 
     @property
-    def kind(self) -> CounterType | None:
-        return self._kinds.kind
+    def limit(self) -> float:
+        """A minute's, in our units."""
+        return self._facts.limit
 
     @property
-    def heard(self) -> bool:
-        return self.heard_at > -inf
+    def rate(self) -> float:
+        """Units per second."""
+        return self._facts.history.rate
 
     @property
-    def company(self) -> bool:
-        """Whether others have lately used a good part of the limit."""
-        return self._newest - self._company_at <= SHARED_KEY_S
+    def history(self) -> SendHistory:
+        return self._facts.history
+
+    @property
+    def counter_type(self) -> CounterType | None:
+        return self._classifier.counter_type
+
+    @property
+    def has_headers(self) -> bool:
+        return self._facts.headers_at > -inf
+
+    @property
+    def headers_at(self) -> float:
+        return self._facts.headers_at
+
+    @property
+    def shared_key(self) -> bool:
+        """Whether others have used a good part of the limit lately."""
+        return self._facts.newest_sent_at - self._shared_key_at <= SHARED_KEY_S
+
+    @property
+    def is_small_bucket(self) -> bool:
+        return self._bucket.is_small
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
-        return self._newest - self._others_at <= SHARED_KEY_S and now - self._newest > FRESH_S
+        newest_sent_at = self._facts.newest_sent_at
+        return newest_sent_at - self._external_at <= SHARED_KEY_S and now - newest_sent_at > SHARED_KEY_FRESH_S
 
     @property
-    def small(self) -> bool:
-        """Whether the server's bucket is known to hold a few seconds' refill only."""
-        return self.kind == "bucket" and self.limit - self._bucket.used < SMALL_BUCKET_S * self.history.rate
+    def has_own_units(self) -> bool:
+        """Whether the server's unit may differ from ours, so that the ratio of the two must be learned."""
+        return self._ratio is not None
 
-    def set_limit(self, limit: float, since: float) -> None:
-        """The server has another limit: known from a request that was sent then. The next header says what is left."""
-        self._window, self._bucket = ExternalUsage(), ExternalUsage()
-        self._last = None
-        self._relimit(limit, since)
+    def server_cost(self, cost: float) -> tuple[float, float]:
+        """The least and the most that the server may charge for this cost, in its units."""
+        expected = cost * self._server_units_per_unit
+        return expected * (1 - self._tolerance), expected * (1 + self._tolerance)
 
-    def rescale(self, limit: float) -> None:
-        """The same limit in other units: ours turned out to be worth more, or less, at the server."""
-        factor = limit / self.limit
-        self._relimit(limit)
-        if abs(factor - 1) > _MISJUDGED:
-            self._kinds.kind = None
-        for others in (self._window, self._bucket):
-            others.rescale(factor)
-        if self._last is not None:
-            sent_at, cost, remaining = self._last
-            self._last = sent_at, cost, remaining * factor
-            self._explain(self._mark(*self._last))
+    @property
+    def _server_units_per_unit(self) -> float:
+        return 1.0 if self._ratio is None else self._ratio.value
 
-    def _relimit(self, limit: float, since: float = -inf) -> None:
-        self.limit = limit
-        self.history.set_limit(limit, since)
-        self._margin = self.history.rate * ORDER_CERTAIN_S
-        self._kinds.forget()
+    # ------------------------------------------------------------ limits and units
 
-    # ------------------------------------------------------------ what happens
-
-    def sent(self, cost: float, at: float) -> None:
-        self.pending -= cost
-        if self._bucket.used < 0 and self.history.level(at) >= self.limit:
-            # More cannot have been in it.
-            self._bucket.used = 0.0
-        self.history.add(at, cost)
-
-    def reply(
-        self, sent_at: float, cost: float, remaining: float, at: float, *, refused: bool, reset_s: float | None = None
-    ) -> None:
-        """A response has told what remained when its request, of this cost, was counted."""
-        self.heard_at = at
-        if refused:
-            self._kinds.doubt(cost)
-        if sent_at < max(self._newest - ORDER_CERTAIN_S, at - WINDOW_S):
+    def on_limit(self, server_limit: float, sent_at: float) -> None:
+        """A response names this limit, in the server's units, to a request sent then."""
+        limit = server_limit / self._server_units_per_unit
+        if limit == self.limit:
             return
-        if self._newest > -inf and sent_at > self._newest + ORDER_CERTAIN_S:
-            self._window.note(self._newest)
-            self._bucket.note(self._newest)
-        self._newest = max(self._newest, sent_at)
-        self._full_at = inf if reset_s is None else at + reset_s
-        self._last = sent_at, cost, remaining
-        mark = self._mark(sent_at, cost, remaining)
-        self._explain(mark)
+        self._window.external, self._bucket.external = ExternalUsage(), ExternalUsage()
+        self._last_header = None
+        self._set_limit(limit, sent_at)
+
+    def _rescale(self, limit: float) -> None:
+        """Express the same limit in other units: ours turned out to be worth more, or less, at the server."""
+        factor = limit / self.limit
+        self._set_limit(limit)
+        if abs(factor - 1) > RECLASSIFY_CHANGE:
+            self._classifier.counter_type = None
+        for model in (self._window, self._bucket):
+            model.external.rescale(factor)
+        if self._last_header is not None:
+            sent_at, cost, remaining = self._last_header
+            self._last_header = sent_at, cost, remaining * factor
+            self._fit(self._observation(*self._last_header))
+
+    def _set_limit(self, limit: float, since: float = -inf) -> None:
+        self.history.set_limit(limit, since)
+        self._classifier.reset()
+
+    # ------------------------------------------------------------ requests and headers
+
+    def on_grant(self, cost: float, at: float) -> None:
+        self._facts.pending += cost
+        self.last_sent_at = at
+        self._costs_seen = min(self._costs_seen + 1, MEAN_OVER_REQUESTS)
+        self.mean_cost += (cost - self.mean_cost) / self._costs_seen
+
+    def on_cancelled(self, cost: float) -> None:
+        self._facts.pending -= cost
+
+    def on_sent(self, cost: float, at: float) -> None:
+        self._facts.pending -= cost
+        self.last_sent_at = at
+        self._bucket.on_sent(at)
+        self.history.add(at, cost)
+        if self._ratio is not None:
+            self._ratio.on_sent(cost, at)
+
+    def on_response_lost(self, cost: float) -> None:
+        """A request that was sent will have no response: it is unknown whether it was counted."""
+        self._classifier.add_uncertainty(cost)
+
+    def refund(self, excess: float, sent_at: float) -> None:
+        """The server has counted less than was charged, by this much, and knows it now."""
+        self.history.correct(sent_at, -excess)
+
+    def observe(
+        self, remaining: float, reset_s: float | None, *, sent_at: float, cost: float, at: float, refused: bool
+    ) -> bool:
+        """A response arrived at ``at`` and says what remained, in the server's units, when its request was counted.
+
+        Returns whether the ratio of the units has changed, and with it the limit in our units.
+        """
+        rescaled = self._learn_ratio(remaining, sent_at, cost, refused=refused)
+        # Of requests sent at the same moment one header shows what all do, unless others use the key.
+        undisturbed = self.counter_type is not None and not self.shared_key and not refused
+        if undisturbed and 0 <= sent_at - self._last_modelled_sent_at < MERGE_S:
+            self._facts.headers_at = at
+            return rescaled
+        self._last_modelled_sent_at = max(self._last_modelled_sent_at, sent_at)
+        self._facts.headers_at = at
+        if refused:
+            self._classifier.add_uncertainty(cost)
+        if sent_at >= max(self._facts.newest_sent_at - ORDER_CERTAIN_S, at - WINDOW_S):
+            self._facts.reset_at = inf if reset_s is None else at + reset_s
+            self._observe_newest(sent_at, cost, remaining / self._server_units_per_unit, refused=refused)
+        return rescaled
+
+    def _learn_ratio(self, remaining: float, sent_at: float, cost: float, *, refused: bool) -> bool:
+        ratio = self._ratio
+        if ratio is None:
+            return False
+        if refused:
+            ratio.on_refused(sent_at, cost)
+            return False
+        before = ratio.value
+        if not ratio.observe(sent_at, cost, remaining, self.history, shared_key=self.shared_key):
+            return False
+        self._rescale(self.limit * before / ratio.value)
+        return True
+
+    def _observe_newest(self, sent_at: float, cost: float, remaining: float, *, refused: bool) -> None:
+        newest_sent_at = self._facts.newest_sent_at
+        if newest_sent_at > -inf and sent_at > newest_sent_at + ORDER_CERTAIN_S:
+            self._window.external.sample(newest_sent_at)
+            self._bucket.external.sample(newest_sent_at)
+        self._facts.newest_sent_at = max(newest_sent_at, sent_at)
+        self._last_header = sent_at, cost, remaining
+        observation = self._observation(sent_at, cost, remaining)
+        self._fit(observation)
         if not refused:
-            self._kinds.hear(mark)
-        left_late = self.history.total_sent_by(sent_at - WINDOW_S + LATE_ARRIVAL_S) - self.history.total_sent_by(
-            sent_at - WINDOW_S
-        )
-        self._kinds.exceeds_window(-self._window.used - left_late - mark.early, self.limit - mark.window.least)
-
-    def lost(self, cost: float) -> None:
-        """A request that was sent will have no response."""
-        self._kinds.doubt(cost)
-
-    def short(self, cost: float, now: float, *, news: bool) -> None:
-        """There was no room where there should have been: keep some back for a while. ``news``: it was sent since the
-        last time."""
-        if news and (self.company or now - self._short_at <= SHARED_KEY_S):
-            # One may have arrived late. Another so soon: there are others, or it is a window after all.
-            if self.kind == "bucket" and not self.small:
-                self._kinds.kind = None
-            self._company_at = now
-        self._short_at = now
-        self.history.late_arrival_s = min(MOST_LATE_S, 2 * self.history.late_arrival_s + LATENCY_JITTER_S)
-        most = min(_MOST_RESERVED * cost, max(2 * _RESERVED * cost, _RESERVED_SHARE * self.limit))
-        self._reserve.raise_by(_RESERVED * cost, now, most=most)
-
-    # ------------------------------------------------------------ what follows
-
-    def when(self, cost: float, now: float) -> float:
-        """From when on the server surely has room for this cost, as far as is known; inf: something must happen."""
-        if self.kind == "bucket":
-            return self._bucket_when(cost, now)
-        window_at = self._window_when(cost, self._in_window(now), now)
-        return window_at if self._window_alone else max(window_at, self._bucket_when(cost, now))
-
-    def sounding_when(self, cost: float, now: float) -> float:
-        """The same, for one request that is to show the kind: a window that others fill may be a small bucket."""
-        return max(self._window_when(cost, 0.0, now), self._bucket_when(cost, now))
-
-    def room(self, now: float) -> float:
-        """What would fit now."""
-        rest = self.pending + self._reserve.value(now)
-        bucket = self.history.level(now) - self._held_back - self._bucket.ahead(self._newest, now) - rest
-        if self.kind == "bucket":
-            return bucket
-        window = self.limit - self.history.in_window(now) - self._in_window(now) - rest
-        return window if self._window_alone else min(window, bucket)
-
-    @property
-    def _window_alone(self) -> bool:
-        """Whether the bucket need not agree. Where others use the key, the kinds look alike, and both must."""
-        return not self.heard or (self.kind == "window" and not self.company)
-
-    def _in_window(self, now: float) -> float:
-        """Others' part of it. Never less than nothing: what seems so will not be there when ours has left."""
-        return max(0.0, self._window.ahead(self._newest, now))
-
-    def _window_when(self, cost: float, others: float, now: float) -> float:
+            self._classifier.observe(observation)
+        window_start = sent_at - WINDOW_S
         history = self.history
-        need = self.pending + cost + others + self._kept(cost, now)
-        at = history.window_frees_at(history.in_window(now) + need - self.limit, now)
-        if at < inf or self.pending or others <= 0:
-            return at
-        # Even when all of ours has left: let what others hold ebb away evenly.
-        ours_left_at = history.window_frees_at(history.in_window(now), now)
-        return max(ours_left_at, self._ebbed_at(self.heard_at, max(history.rate, need - self.limit)))
+        left_late = history.total_sent_by(window_start + LATE_ARRIVAL_S) - history.total_sent_by(window_start)
+        excess = -self._window.external.used - left_late - observation.overtaken
+        self._classifier.rule_out_window(excess, self.limit - observation.window_prediction.low)
 
-    def _bucket_when(self, cost: float, now: float) -> float:
-        history, others = self.history, self._bucket.ahead(self._newest, now)
-        reserve = self._kept(cost, now)
-        # Others are believed to use a little more than is seen: it may never show itself so full.
-        capacity = max(0.0, self.limit - others - (self._spare if others > 0 else 0.0))
-        if self.small:
-            reserve = min(reserve, _RESERVED_SMALL_S * history.rate)
-        rest = self._held_back + self.pending + reserve
-        level = min(cost, capacity) + others + rest
-        if level > self.limit:
-            # More than it holds: what others owe ebbs away too, once it is full but for that.
-            return self._ebbed_at(max(history.level_reached_at(self.limit), self._newest), level - self.limit)
-        at = history.level_reached_at(level)
-        # While this waits, others go on, but nobody knows for how long.
-        wait_s, share = max(0.0, at - now), min(0.9, self._bucket.drift / history.rate)
-        return max(at, now + min(wait_s / (1 - share), wait_s + share * FORESEEN_S))
-
-    def _kept(self, cost: float, now: float) -> float:
-        """The room that is kept: never so much that this could not go at all, or nothing would ever happen again."""
-        return min(self._reserve.value(now), max(0.0, self.limit - cost))
-
-    @property
-    def _held_back(self) -> float:
-        """What the bucket may hold less than the history thinks, because requests arrive later than sent. Where it is
-        large, much later ones cost nothing but that the whole run ends so much later."""
-        return self.history.rate * LATE_ARRIVAL_S if self.kind == "bucket" and not self.small else self._margin
-
-    @property
-    def _spare(self) -> float:
-        """By how much more than a header shows others are believed to use."""
-        return 1 + 2 * self._margin
-
-    def _ebbed_at(self, since: float, amount: float) -> float:
-        # The header has not counted what was sent beside it or later: that may arrive later than sent, too. Who comes
-        # to a small bucket waits for that already, by its pace.
-        late_s = 0.0 if self.small else ORDER_CERTAIN_S
-        return min(since + amount / self.history.rate, max(self._full_at, since + late_s))
-
-    def _mark(self, sent_at: float, cost: float, remaining: float) -> Observation:
-        history, limit, margin = self.history, self.limit, self._margin
-        before, by, after = history.bounds(sent_at)
-        surely_gone, _, maybe_gone = history.bounds(sent_at - WINDOW_S)
-        most_used, least_used = after - surely_gone, before + cost - maybe_gone
+    def _observation(self, sent_at: float, cost: float, remaining: float) -> Observation:
+        history = self.history
+        bounds = before, by, after = history.bounds(sent_at)
         shortly_before = before - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
-        level = history.level(sent_at)
         return Observation(
-            at=sent_at,
-            shown=remaining,
-            sent=by,
-            late=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            early=min(shortly_before, _STRAGGLERS * cost + _STRAGGLING * shortly_before),
-            window=Interval(limit - most_used, limit - least_used),
-            bucket=Interval(level - (after - by) - margin, min(limit, level + (by - before - cost) + margin)),
+            sent_at=sent_at,
+            remaining=remaining,
+            total_sent=by,
+            overtaking=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
+            overtaken=min(shortly_before, OVERTAKEN_REQUESTS * cost + OVERTAKEN_SHARE * shortly_before),
+            window_prediction=self._window.predict(sent_at, cost, bounds),
+            bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )
 
-    def _explain(self, mark: Observation) -> None:
-        spare = self._spare
-        self._window.explain(mark.window, mark.shown, spare)
-        # A bucket in debt shows 0.
-        self._bucket.explain(mark.bucket if mark.shown else Interval(mark.bucket.least, inf), mark.shown, spare)
-        # What one late arrival explains is nobody else's.
-        much = SHARED_KEY_SHARE * self.limit + mark.late + mark.early
-        used = (self._bucket if self.kind == "bucket" else self._window).used
-        if (used if self.kind == "bucket" else abs(used)) > much:
-            self._company_at = mark.at
-        if used > much:
-            self._others_at = mark.at
+    def _fit(self, observation: Observation) -> None:
+        self._window.fit(observation.window_prediction, observation.remaining)
+        self._bucket.fit(observation.bucket_prediction, observation.remaining)
+        # What one late arrival explains is not used by others.
+        share = SHARED_KEY_SHARE * self.limit + observation.overtaking + observation.overtaken
+        used = (self._bucket if self._bucket.is_certain else self._window).external.used
+        if (used if self._bucket.is_certain else abs(used)) > share:
+            self._shared_key_at = observation.sent_at
+        if used > share:
+            self._external_at = observation.sent_at
+
+    def on_shortfall(self, now: float, *, is_new: bool) -> None:
+        """A request was refused although the model had room: reserve some for a while.
+
+        ``is_new``: the request was sent after the last such refusal arrived.
+        """
+        if is_new and (self.shared_key or now - self._shortfall_at <= SHARED_KEY_S):
+            # One request may have arrived late. A second so soon: others use the key, or it is a window after all.
+            if self._bucket.is_certain and not self.is_small_bucket:
+                self._classifier.counter_type = None
+            self._shared_key_at = now
+        self._shortfall_at = now
+        history, cost = self.history, self.mean_cost
+        history.late_arrival_s = min(MAX_LATE_ARRIVAL_S, 2 * history.late_arrival_s + LATENCY_JITTER_S)
+        maximum = max(2 * RESERVED_REQUESTS * cost, MAX_RESERVED_SHARE * self.limit)
+        maximum = min(MAX_RESERVED_REQUESTS * cost, maximum)
+        self._facts.reserve.raise_by(RESERVED_REQUESTS * cost, now, maximum=maximum)
+
+    # ------------------------------------------------------------ predictions
+
+    def earliest(self, cost: float, now: float) -> float:
+        """When the server certainly has room for this cost; inf: something must happen first."""
+        if self._bucket.is_certain:
+            return self._bucket.earliest(cost, now)
+        window_at = self._window.earliest(cost, self._window.external_now(now), now)
+        return window_at if self._window_suffices else max(window_at, self._bucket.earliest(cost, now))
+
+    def earliest_for_calibration(self, cost: float, now: float) -> float:
+        """The same for one request that is to show the type: a window that others seem to fill may be a small bucket,
+        so external usage of the window is left out."""
+        return max(self._window.earliest(cost, 0.0, now), self._bucket.earliest(cost, now))
+
+    def earliest_in_own_window(self, cost: float, maximum: float, now: float) -> float:
+        """When a window of our own requests alone, without any other client's, holds no more than ``maximum``."""
+        history = self.history
+        return history.window_frees_at(history.in_window(now) + self._facts.pending + cost - maximum, now)
+
+    def available(self, now: float) -> float:
+        """What fits now."""
+        if self._bucket.is_certain:
+            return self._bucket.available(now)
+        window = self._window.available(now)
+        return window if self._window_suffices else min(window, self._bucket.available(now))
+
+    @property
+    def _window_suffices(self) -> bool:
+        """Whether the bucket model need not agree. Where others use the key the types look alike: both must."""
+        return not self.has_headers or (self.counter_type == "window" and not self.shared_key)

@@ -1,7 +1,7 @@
-"""What a token of ours costs at the server: learned from how far *remaining* falls within a burst. Pure.
+"""Learns what one of our tokens costs at the server, from how far *remaining* falls within a burst. Pure.
 
-Requests that are sent together are counted together, and next to nothing comes back in between, whatever the
-kind of server. So the fall from the first counted to the last is what it charged for all but the first.
+Requests that are sent together are counted together, and next to nothing comes back in between, whatever the type of
+the counter. So the fall from the first header to the last is what the server charged for all but the first request.
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ from operator import attrgetter
 from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, ORDER_CERTAIN_S, WINDOW_S, SendHistory
 
 BURST_WINDOW_S = 0.05
-"""What is sent this close together is one burst."""
+"""Requests sent within this time are one burst."""
 
 ISOLATION_S = LATE_ARRIVAL_S + 2 * MERGE_S
-"""What is sent so long before or after does not belong to it."""
+"""A request sent this long before or after a burst is counted apart from it."""
 
-_FEWEST = 3
-_KEPT = 64
-_DOUBT = 30
-"""Where others may be in between, so many requests of a burst count for half; but not of the first lesson."""
-_ROUNDING = 2
-_BLUR = 0.25
-"""A burst teaches nothing where more than this share of it may have come back, or be somebody else's."""
-_LEAST, _MOST = 0.25, 4.0
+MIN_BURST_REQUESTS = 3
+KEPT_BURSTS = 64
+PRIOR_REQUESTS = 30
+"""Where others use the key, a burst of this many requests counts for half; but not the first burst."""
+ROUNDING_TOKENS = 2
+MAX_NOISE_SHARE = 0.25
+"""A burst teaches nothing where more than this share of it may have come back, or may have been counted elsewhere."""
+MAX_RATIO = 4.0
+"""The ratio stays between this and its inverse."""
 
 
 @dataclass(slots=True)
 class Burst:
+    """Requests sent together, and what their headers showed. Costs are ours, *remaining* is the server's."""
+
     start: float
     sent: int = 0
     answered: int = 0
     cost: float = 0.0
-    largest: float = 0.0
-    highest: float = -inf
+    largest_cost: float = 0.0
     first_cost: float = 0.0
-    """Of the request that was counted first: the one that showed the highest remaining."""
-    lowest: float = inf
+    """Of the request that was counted first: the one whose header showed the most remaining."""
+    first_remaining: float = -inf
+    last_remaining: float = inf
 
 
 _START = attrgetter("start")
@@ -48,73 +51,76 @@ _START = attrgetter("start")
 
 class TokenRatio:
     def __init__(self) -> None:
-        self.rate = 1.0
+        self.value = 1.0
         """What the server charges for one unit of ours."""
-        self._learned = False
-        self._bursts: deque[Burst] = deque(maxlen=_KEPT)
+        self._has_learned = False
+        self._bursts: deque[Burst] = deque(maxlen=KEPT_BURSTS)
 
-    def sent(self, cost: float, at: float) -> None:
+    def on_sent(self, cost: float, at: float) -> None:
         if not self._bursts or at > self._bursts[-1].start + BURST_WINDOW_S:
             self._bursts.append(Burst(at))
         burst = self._bursts[-1]
         burst.sent += 1
         burst.cost += cost
-        burst.largest = max(burst.largest, cost)
+        burst.largest_cost = max(burst.largest_cost, cost)
 
-    def reply(self, sent_at: float, cost: float, remaining: float, ledger: SendHistory, *, company: bool) -> bool:
-        """``company``: others use the key too. Returns whether the rate has changed."""
-        burst = self._burst(sent_at)
-        if burst is None:
-            return False
-        burst.answered += 1
-        if remaining > burst.highest:
-            burst.highest, burst.first_cost = remaining, cost
-        burst.lowest = min(burst.lowest, remaining)
-        whole = burst.answered == burst.sent and burst.lowest > 0
-        return whole and burst.largest <= burst.cost / _FEWEST and self._learn(burst, ledger, company)
-
-    def refused(self, sent_at: float, cost: float) -> None:
-        """It was charged nothing."""
+    def on_refused(self, sent_at: float, cost: float) -> None:
+        """The request was not charged."""
         burst = self._burst(sent_at)
         if burst is not None:
             burst.sent -= 1
             burst.cost -= cost
 
-    def _burst(self, sent_at: float) -> Burst | None:
-        which = bisect_right(self._bursts, sent_at, key=_START) - 1
-        return self._bursts[which] if which >= 0 else None
+    def observe(self, sent_at: float, cost: float, remaining: float, history: SendHistory, *, shared_key: bool) -> bool:
+        """A request has been answered. Returns whether the ratio has changed."""
+        burst = self._burst(sent_at)
+        if burst is None:
+            return False
+        burst.answered += 1
+        if remaining > burst.first_remaining:
+            burst.first_remaining, burst.first_cost = remaining, cost
+        burst.last_remaining = min(burst.last_remaining, remaining)
+        is_complete = burst.answered == burst.sent and burst.last_remaining > 0
+        if not is_complete or burst.largest_cost > burst.cost / MIN_BURST_REQUESTS:
+            return False
+        return self._learn(burst, history, shared_key=shared_key)
 
-    def _learn(self, burst: Burst, ledger: SendHistory, company: bool) -> bool:
-        fall, cost = (burst.highest - burst.lowest) / self.rate, burst.cost - burst.first_cost
-        rounding, strays, returns = (
-            _ROUNDING / self.rate,
-            _strays(burst, ledger),
-            _returns(burst, ledger, ORDER_CERTAIN_S),
-        )
-        if fall - rounding - strays > cost:
-            if strays + returns > _BLUR * cost:
-                return False
-            shown = fall + (returns - strays) / 2
-        else:
-            # Cheaper only as far as it is certain: who believes it wrongly sends too much.
-            shown = fall + rounding + _returns(burst, ledger, LATE_ARRIVAL_S)
-            if shown >= cost:
-                return False
-        target = min(_MOST, max(_LEAST, self.rate * shown / cost))
-        self.rate += (target - self.rate) * burst.sent / (burst.sent + (_DOUBT if company and self._learned else 1))
-        self._learned = True
+    def _burst(self, sent_at: float) -> Burst | None:
+        index = bisect_right(self._bursts, sent_at, key=_START) - 1
+        return self._bursts[index] if index >= 0 else None
+
+    def _learn(self, burst: Burst, history: SendHistory, *, shared_key: bool) -> bool:
+        charged = self._charged(burst, history)
+        if charged is None:
+            return False
+        cost = burst.cost - burst.first_cost
+        target = min(MAX_RATIO, max(1 / MAX_RATIO, self.value * charged / cost))
+        prior = PRIOR_REQUESTS if shared_key and self._has_learned else 1
+        self.value += (target - self.value) * burst.sent / (burst.sent + prior)
+        self._has_learned = True
         return True
 
+    def _charged(self, burst: Burst, history: SendHistory) -> float | None:
+        """What the server charged for all but the first request, in our units by today's ratio; None: unknown."""
+        fall, cost = (burst.first_remaining - burst.last_remaining) / self.value, burst.cost - burst.first_cost
+        rounding, overlapping = ROUNDING_TOKENS / self.value, _overlapping_cost(burst, history)
+        if fall - rounding - overlapping > cost:
+            refilled = _refilled(burst, history, ORDER_CERTAIN_S)
+            is_noisy = overlapping + refilled > MAX_NOISE_SHARE * cost
+            return None if is_noisy else fall + (refilled - overlapping) / 2
+        # A lower ratio is learned only as far as it is certain: a ratio that is too low sends too much.
+        charged = fall + rounding + _refilled(burst, history, LATE_ARRIVAL_S)
+        return charged if charged < cost else None
 
-def _strays(burst: Burst, ledger: SendHistory) -> float:
-    """What was sent so shortly before or after that it may have been counted in between."""
-    around = ledger.total_sent_by(burst.start + BURST_WINDOW_S + LATE_ARRIVAL_S) - ledger.total_sent_by(
-        burst.start - LATE_ARRIVAL_S
-    )
-    return max(0.0, around - burst.cost)
+
+def _overlapping_cost(burst: Burst, history: SendHistory) -> float:
+    """What was sent so shortly before or after the burst that it may have been counted within it."""
+    until, since = burst.start + BURST_WINDOW_S + LATE_ARRIVAL_S, burst.start - LATE_ARRIVAL_S
+    return max(0.0, history.total_sent_by(until) - history.total_sent_by(since) - burst.cost)
 
 
-def _returns(burst: Burst, ledger: SendHistory, late_s: float) -> float:
-    """What may have come back in between, if the last arrived so late: a bucket's refill, or what left a window."""
+def _refilled(burst: Burst, history: SendHistory, late_s: float) -> float:
+    """What may have come back within the burst if its last request was late: by a refill, or by leaving a window."""
     first, last = burst.start - WINDOW_S - late_s, burst.start + BURST_WINDOW_S - WINDOW_S + late_s
-    return max(ledger.rate * (late_s + BURST_WINDOW_S), ledger.total_sent_by(last) - ledger.total_sent_by(first))
+    left_window = history.total_sent_by(last) - history.total_sent_by(first)
+    return max(history.rate * (late_s + BURST_WINDOW_S), left_window)

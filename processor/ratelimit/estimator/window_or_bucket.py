@@ -1,7 +1,7 @@
-"""How does the server count: by a window, or by a bucket? The headers tell, before anything is refused. Pure.
+"""Tells from the headers, before anything is refused, whether a server counts by a window or by a bucket. Pure.
 
-Between two headers the kinds predict different changes, as soon as something has come back to the one and not
-to the other. Two requests in even pacing are enough, if the server is a bucket: the second sees it full again.
+Between two headers the two models predict different changes, as soon as something has come back to one of them and
+not to the other. Two requests in even pacing suffice where the server is a bucket: the second sees it full again.
 """
 
 from __future__ import annotations
@@ -15,76 +15,78 @@ from processor.ratelimit.estimator.external_usage import Interval
 
 CounterType = Literal["window", "bucket"]
 
-_MARK_EVERY_S = 0.25
-_MARKS = 8
+OBSERVATION_INTERVAL_S = 0.25
+KEPT_OBSERVATIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One header, and what each kind of server without other users would have shown in its place."""
+    """One header, and what each model would have shown in its place if no other client used the key."""
 
-    at: float
-    """When its request was sent."""
-    shown: float
-    sent: float
+    sent_at: float
+    """When the header's request was sent."""
+    remaining: float
+    total_sent: float
     """All that was sent by then."""
-    late: float
-    """What was sent so much later that it was counted before only if this one was late."""
-    early: float
-    """Of what was sent so much earlier that it was counted after only if it was late: as much as may have been."""
-    window: Interval
-    bucket: Interval
+    overtaking: float
+    """What was sent so much later that it was counted before this request only if this one arrived late."""
+    overtaken: float
+    """What was sent so much earlier that it was counted after this request only if it arrived late itself."""
+    window_prediction: Interval
+    bucket_prediction: Interval
 
 
 class CounterClassifier:
     def __init__(self, tolerance: float) -> None:
-        """``tolerance``: by which share the server's charges may differ from ours."""
-        self.kind: CounterType | None = None
+        """``tolerance``: the share by which the server's costs may differ from ours."""
+        self.counter_type: CounterType | None = None
         self._tolerance = tolerance
-        self._marks: deque[tuple[Observation, float]] = deque(maxlen=_MARKS)
-        self._doubtful = 0.0
+        self._observations: deque[tuple[Observation, float]] = deque(maxlen=KEPT_OBSERVATIONS)
+        """Each with the uncertainty at that time."""
+        self._uncertainty = 0.0
 
-    def doubt(self, cost: float) -> None:
-        """Nobody knows whether the server has counted this: it was refused, or got lost."""
-        self._doubtful += cost
+    def add_uncertainty(self, cost: float) -> None:
+        """It is unknown whether the server has counted this cost: the request was refused or got lost."""
+        self._uncertainty += cost
 
-    def forget(self) -> None:
-        """What was shown so far compares with nothing to come. The kind stays."""
-        self._marks.clear()
+    def reset(self) -> None:
+        """Forget the observations: they cannot be compared with later ones. The type stays."""
+        self._observations.clear()
 
-    def hear(self, mark: Observation) -> None:
-        if not self._marks or mark.at > self._marks[-1][0].at + _MARK_EVERY_S:
-            self.kind = self._compared(mark) or self.kind
-            self._marks.append((mark, self._doubtful))
+    def observe(self, new: Observation) -> None:
+        if not self._observations or new.sent_at > self._observations[-1][0].sent_at + OBSERVATION_INTERVAL_S:
+            self.counter_type = self._classify(new) or self.counter_type
+            self._observations.append((new, self._uncertainty))
 
-    def exceeds_window(self, excess: float, held: float) -> None:
-        """More is left than a window that holds this much could leave: something is refilled."""
-        if excess > 0.5 + self._tolerance * held + self._doubtful:
-            self.kind = "bucket"
+    def rule_out_window(self, excess: float, in_window: float) -> None:
+        """Conclude a bucket where more remains, by ``excess``, than a window that holds ``in_window`` could leave."""
+        if excess > 0.5 + self._tolerance * in_window + self._uncertainty:
+            self.counter_type = "bucket"
 
-    def _compared(self, new: Observation) -> CounterType | None:
-        """The kind that explains what came back since an earlier header, where the other cannot."""
-        for old, doubtful in self._marks:
-            rose = new.shown - old.shown
-            tolerance = 1 + self._tolerance * (new.sent - old.sent) + self._doubtful - doubtful
-            window, bucket = _offs(new, old, rose, rose)
-            # Who excludes a kind must do so even if something was late.
-            window_late, bucket_late = _offs(new, old, rose - old.late - new.early, rose + new.late + old.early)
-            # Something fell to 0: that may hide a debt, with which anything agrees.
-            if (new.shown or not old.shown) and bucket <= tolerance / 2 and window_late > bucket + tolerance:
+    def _classify(self, new: Observation) -> CounterType | None:
+        """The type that explains the change since an earlier observation, where the other type cannot."""
+        for old, uncertainty in self._observations:
+            rise = new.remaining - old.remaining
+            tolerance = 1 + self._tolerance * (new.total_sent - old.total_sent) + self._uncertainty - uncertainty
+            window, bucket = _distances(new, old, rise, rise)
+            # To rule out a type, the change must not fit even if a request was late.
+            least, most = rise - old.overtaking - new.overtaken, rise + new.overtaking + old.overtaken
+            window_late, bucket_late = _distances(new, old, least, most)
+            # A fall to 0 may hide a debt, and a debt agrees with anything.
+            if (new.remaining or not old.remaining) and bucket <= tolerance / 2 and window_late > bucket + tolerance:
                 return "bucket"
             if window <= tolerance / 2 and bucket_late > window + tolerance:
                 return "window"
         return None
 
 
-def _offs(new: Observation, old: Observation, least: float, most: float) -> tuple[float, float]:
-    """By how much a change, of ``least`` to ``most``, lies outside of what a window allows, and a bucket."""
-    window = _off(least, most, new.window, old.window)
+def _distances(new: Observation, old: Observation, low: float, high: float) -> tuple[float, float]:
+    """How far a change between ``low`` and ``high`` lies outside of what a window predicts, and a bucket."""
+    window = _distance(low, high, new.window_prediction, old.window_prediction)
     # A bucket in debt shows 0.
-    return window, _off(least if new.shown else -inf, most if old.shown else inf, new.bucket, old.bucket)
+    bucket_low, bucket_high = low if new.remaining else -inf, high if old.remaining else inf
+    return window, _distance(bucket_low, bucket_high, new.bucket_prediction, old.bucket_prediction)
 
 
-def _off(least: float, most: float, new: Interval, old: Interval) -> float:
-    """The same, for two predictions of one kind."""
-    return max(0.0, new.least - old.most - most, least - (new.most - old.least))
+def _distance(low: float, high: float, new: Interval, old: Interval) -> float:
+    return max(0.0, new.low - old.high - high, low - (new.high - old.low))

@@ -16,6 +16,9 @@ from collections import deque
 from math import inf
 
 from processor.ratelimit.estimator.send_history import WINDOW_S
+from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
+from processor.ratelimit.strategies.base import Strategy
+from processor.ratelimit.strategies.pacer import Pacer
 
 BURST_REFILL_S = 10.0
 """The first rate: what was sent in a minute before the first 429 was a burst, which the server allows once in this
@@ -92,14 +95,12 @@ class AimdRate:
         self._is_random = False
         """The 429s do not depend on the rate."""
 
-    def on_grant(self, now: float) -> bool:
-        """Evaluate the episode if it has ended. Returns whether that has set the first rate."""
-        had_no_rate = self.per_minute is None
+    def on_grant(self, now: float) -> None:
+        """Evaluate the episode if it has ended."""
         if self._episode.has_ended(now):
             self._evaluate(self._episode)
             self._episode = ThrottlingEpisode(self._episode.last_429_at)
             self._accepted = 0
-        return had_no_rate and self.per_minute is not None
 
     def on_sent(self, at: float) -> None:
         self._episode.on_sent(at)
@@ -240,3 +241,34 @@ def _grows(accepted: list[int]) -> bool:
     """Whether more requests were accepted before each of the later decreases than before the earlier ones."""
     half = len(accepted) // 2
     return sum(accepted[-half:]) >= FEWER_429S_FACTOR * sum(accepted[:half])
+
+
+class AimdStrategy(Strategy):
+    """For a resource without a known limit: at once, and after 429s evenly, at the rate that `AimdRate` finds."""
+
+    def __init__(self, model: ServerModel, pacer: Pacer) -> None:
+        super().__init__(model, pacer)
+        self.rate = AimdRate()
+
+    @property
+    def pacing_limit(self) -> float:
+        return self.rate.per_minute or UNLIMITED
+
+    def earliest(self, cost: float, now: float) -> float:
+        rate = self.rate.per_minute
+        return now if rate is None else self._pacer.earliest(cost, rate)
+
+    def record(self, cost: float, at: float) -> None:
+        self.rate.on_grant(at)
+        super().record(cost, at)
+
+    def on_sent(self, at: float) -> None:
+        self.rate.on_sent(at)
+
+    def on_accepted(self, sent_at: float) -> None:
+        self.rate.on_accepted(sent_at)
+
+    def on_unexplained_429(self, sent_at: float, at: float) -> None:
+        """A request was throttled, and no known limit explains it."""
+        history = self._model.history
+        self.rate.on_throttled(sent_at, at, history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S))

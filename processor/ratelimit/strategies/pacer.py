@@ -1,9 +1,14 @@
-"""Even pacing: each cost takes its share of the minute before the next may follow. Pure."""
+"""Even pacing: after each request its share of a minute must pass before the next one. Pure.
+
+This is the generic cell rate algorithm (GCRA, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm) with a burst
+tolerance of a fraction of a second, and with room for requests that arrive later than they were sent.
+"""
 
 from __future__ import annotations
 
 from math import exp, inf
 
+from processor.ratelimit.estimator.counter_models import REFUSAL_HALF_LIFE_S
 from processor.ratelimit.estimator.decaying_value import DecayingValue
 from processor.ratelimit.estimator.send_history import LATENCY_JITTER_S, ORDER_CERTAIN_S, WINDOW_S
 
@@ -11,46 +16,58 @@ PACING_SHARE = 0.999
 """Even pacing stays this little under the limit: what arrives in a minute was sent in up to 60.1 s."""
 
 BURST_TOLERANCE_S = 0.25
-"""Time left unused that may be made up for: late timers, and waits for another limit. A second's bucket bears it."""
+"""Unused time that later requests may make up for: late timers, and waits for another limit. A bucket of one second
+has room for it."""
 
-_LONG_S = 5.0
-"""What takes so long can wait for the jitter too, whatever the server."""
+PER_SECOND_BUCKET_S = 1.0
+"""Refill time of the smallest bucket that a server may have behind a limit per minute."""
 
-_SLOWER = 0.1
-_SLOWEST = 6.0
-_SLOWER_HALVES_S = 10 * WINDOW_S
+LONG_SHARE_S = 5.0
+"""A request whose share is this long can wait for the jitter too, whatever the server."""
+
+BACK_OFF = 0.1
+MAX_BACK_OFF = 6.0
+"""In e-folds of the pace."""
 
 
 class Pacer:
     def __init__(self) -> None:
+        self.assume_per_second_bucket = True
+        """Whether a bucket of one second may stand behind the limit."""
         self._free_at = -inf
-        self._slower = DecayingValue(_SLOWER_HALVES_S)
+        self._back_off = DecayingValue(REFUSAL_HALF_LIFE_S)
         """By how many e-folds the pace is slower than the limit."""
 
-    def at(self, cost: float, limit: float, *, careful: bool) -> float:
-        """When this cost may go. ``careful``: a bucket of one second may stand behind the limit; what needs it
-        full waits until it is, even where the last request arrived late and this one does not."""
+    def earliest(self, cost: float, limit: float) -> float:
+        """When this cost may be sent, under a limit a minute.
+
+        A request that needs a whole bucket of one second waits until it is full, even where the last request arrived
+        late and this one does not.
+        """
         share_s = cost * WINDOW_S / limit
-        if not careful:
-            return self._free_at + (BURST_TOLERANCE_S + LATENCY_JITTER_S if share_s > _LONG_S else 0.0)
-        beyond_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - 1.0
-        if beyond_s <= 0:
+        full_wait_s = BURST_TOLERANCE_S + LATENCY_JITTER_S
+        if not self.assume_per_second_bucket:
+            return self._free_at + (full_wait_s if share_s > LONG_SHARE_S else 0.0)
+        missing_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - PER_SECOND_BUCKET_S
+        if missing_s <= 0:
             return self._free_at
-        return self._free_at + (beyond_s if beyond_s <= BURST_TOLERANCE_S else BURST_TOLERANCE_S + LATENCY_JITTER_S)
+        return self._free_at + (missing_s if missing_s <= BURST_TOLERANCE_S else full_wait_s)
 
-    def went(self, cost: float, limit: float, now: float) -> None:
-        share_s = cost * WINDOW_S / (PACING_SHARE * limit) * exp(self._slower.value(now))
-        # What goes earlier than that, in a burst, is not owed.
-        credit_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
-        self._free_at = min(now, max(self._free_at, now - credit_s)) + share_s
+    def record(self, cost: float, limit: float, now: float) -> None:
+        share_s = cost * WINDOW_S / (PACING_SHARE * limit) * exp(self._back_off.value(now))
+        # What a burst sent earlier than this is not owed.
+        tolerance_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
+        self._free_at = min(now, max(self._free_at, now - tolerance_s)) + share_s
 
-    def give_back(self, cost: float, limit: float) -> None:
-        """A cost turned out to be less by this much."""
+    def refund(self, cost: float, limit: float) -> None:
+        """A recorded cost turned out to be lower by this much."""
         self._free_at -= cost * WINDOW_S / limit
 
-    def slow_down(self, now: float) -> None:
-        self._slower.raise_by(_SLOWER, now, most=_SLOWEST)
+    def back_off(self, now: float) -> None:
+        self._back_off.raise_by(BACK_OFF, now, maximum=MAX_BACK_OFF)
 
-    def rest(self, until: float) -> None:
-        """Nothing is owed any more at that time."""
-        self._free_at = until
+    def reset(self, until: float, cost: float, rate: float) -> None:
+        """Nothing is owed any more at ``until``, when the server has room for this cost. A bucket of one second may
+        hold no more than that then."""
+        missing_s = max(0.0, PER_SECOND_BUCKET_S - cost / rate) if self.assume_per_second_bucket else 0.0
+        self._free_at = until + missing_s

@@ -86,7 +86,7 @@ def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
         meter.on_sent(amount, now)
         meter.on_headers(said, now, amount, now + 0.2, refused=refused)
         if refused:
-            meter.on_throttled(now, now + 0.2, promised=promised)
+            meter.on_throttled(now, now + 0.2, had_room=promised)
         meter.on_response(now)
         assert not isnan(meter.earliest(cost, now + 0.2))
     began = now = now + 0.2
@@ -124,7 +124,7 @@ def test_less_that_remains_never_lets_anything_go_earlier(sent: list[float], one
 def test_more_that_remains_than_there_is_says_nothing() -> None:
     meter = ResourceLimiter(60, tolerance=0.0)
     meter.on_headers(Reported(None, 1000), 0.0, 1, 0.2, refused=False)
-    assert not meter.model.heard
+    assert not meter.model.has_headers
 
 
 # ------------------------------------------------------------ what is never admitted
@@ -177,21 +177,23 @@ def test_after_a_told_wait_a_small_bucket_has_room_for_what_was_refused_and_not_
     meter = ResourceLimiter(6000, tolerance=0.3)
     meter.on_grant(1000, 0.0)
     meter.on_sent(1000, 0.0)
-    meter.on_throttled(0.0, 0.2, promised=True)
+    meter.on_throttled(0.0, 0.2, had_room=True)
     meter.reset_pacer(5.0, 25)
     assert 5.7 <= meter.earliest(10, 0.3) <= 6.0
 
 
-def guess_a_pace(meter: ResourceLimiter) -> None:
-    meter.aimd.on_sent(10.0)
-    meter.aimd.on_throttled(10.0, 10.1, 40.0)
-    meter.aimd.on_grant(12.0)
-    assert meter.aimd.per_minute
+def find_rate(limiter: ResourceLimiter) -> None:
+    """By a burst of 40 requests, the last of which is throttled without a word about limits."""
+    limiter.on_grant(40, 10.0)
+    limiter.on_sent(40, 10.0)
+    limiter.on_unexplained_429(10.0, 10.1)
+    limiter.on_grant(0, 12.0)
+    assert limiter.has_found_rate
 
 
 def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> None:
     meter = ResourceLimiter(None, tolerance=0.0)
-    guess_a_pace(meter)
+    find_rate(meter)
     meter.on_grant(1, 20.0)
     before = meter.earliest(1, 20.0)
     meter.on_grant(1, before)
@@ -202,9 +204,9 @@ def test_a_permit_given_back_costs_nothing_where_the_limit_is_but_a_guess() -> N
 def test_a_guess_is_not_slowed_down_a_second_time() -> None:
     calm, refused = ResourceLimiter(None, tolerance=0.0), ResourceLimiter(None, tolerance=0.0)
     for meter in (calm, refused):
-        guess_a_pace(meter)
+        find_rate(meter)
     for at in range(20, 40):
-        refused.on_throttled(at, at + 0.5, promised=False)
+        refused.on_throttled(at, at + 0.5, had_room=False)
     for meter in (calm, refused):
         meter.on_grant(1, 50.0)
     assert refused.earliest(1, 50.0) == calm.earliest(1, 50.0)

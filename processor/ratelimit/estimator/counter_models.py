@@ -1,0 +1,199 @@
+"""The two models of a server's counter: when does a sliding window have room, and when a refilling bucket? Pure.
+
+Both models look at the same facts and differ in what they predict. `ServerModel` decides which of them to believe.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import inf
+
+from processor.ratelimit.estimator.decaying_value import DecayingValue
+from processor.ratelimit.estimator.external_usage import FORECAST_S, ExternalUsage, Interval
+from processor.ratelimit.estimator.send_history import (
+    LATE_ARRIVAL_S,
+    ORDER_CERTAIN_S,
+    WINDOW_S,
+    SendHistory,
+)
+from processor.ratelimit.estimator.window_or_bucket import CounterClassifier
+
+SMALL_BUCKET_S = 5.0
+"""A bucket of less than this refill time is small: bursts gain nothing there, and even pacing loses nothing."""
+
+REFUSAL_HALF_LIFE_S = 10 * WINDOW_S
+"""What a refusal has taught fades by half in this time."""
+
+RESERVED_SMALL_S = 0.5
+"""Most refill time kept in reserve where the bucket is small."""
+
+
+class CounterFacts:
+    """What is known of one counter: what was sent and is being sent, and what the newest header said."""
+
+    def __init__(self, limit: float) -> None:
+        self.history = SendHistory(limit)
+        self.pending = 0.0
+        """Granted and not yet sent: it may reach the server at any time."""
+        self.reserve = DecayingValue(REFUSAL_HALF_LIFE_S)
+        """Room that is left unused for a while after a refusal."""
+        self.headers_at = -inf
+        """When the newest response with a header arrived."""
+        self.newest_sent_at = -inf
+        """When the newest request was sent whose response had a header."""
+        self.reset_at = inf
+        """When everything is back, according to the newest header."""
+
+    @property
+    def limit(self) -> float:
+        return self.history.limit
+
+    @property
+    def jitter_margin(self) -> float:
+        """What a bucket may gain while one request is on its way and another is not."""
+        return self.history.rate * ORDER_CERTAIN_S
+
+    @property
+    def external_margin(self) -> float:
+        """How much more than a header shows the others are assumed to use."""
+        return 1 + 2 * self.jitter_margin
+
+    def reserve_for(self, cost: float, now: float) -> float:
+        """The reserve, but no more than leaves room for this cost: it could otherwise never be sent."""
+        return min(self.reserve.value(now), max(0.0, self.limit - cost))
+
+    def external_drained_at(self, since: float, amount: float, slack_s: float) -> float:
+        """When ``amount`` of external usage has drained from the counter, which began at ``since``.
+
+        ``slack_s`` is added to the server's reset time: the header has not counted what was sent beside its request.
+        """
+        return min(since + amount / self.history.rate, max(self.reset_at, since + slack_s))
+
+
+class CounterModel(ABC):
+    """One way to count. ``external`` is what others must be using, if the server counts in this way."""
+
+    def __init__(self, facts: CounterFacts) -> None:
+        self._facts = facts
+        self.external = ExternalUsage()
+
+    @abstractmethod
+    def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
+        """What the header of a request would show if no other client used the key.
+
+        ``bounds``: of the history at ``sent_at``.
+        """
+
+    @abstractmethod
+    def fit(self, predicted: Interval, remaining: float) -> None:
+        """Correct the external usage by what a header shows."""
+
+    @abstractmethod
+    def available(self, now: float) -> float:
+        """What certainly fits now."""
+
+
+class WindowModel(CounterModel):
+    """No 60 seconds may hold more than the limit."""
+
+    def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
+        certainly_gone, _, possibly_gone = self._facts.history.bounds(sent_at - WINDOW_S)
+        before, _, after = bounds
+        limit = self._facts.limit
+        return Interval(limit - (after - certainly_gone), limit - (before + cost - possibly_gone))
+
+    def fit(self, predicted: Interval, remaining: float) -> None:
+        self.external.fit(predicted, remaining, self._facts.external_margin)
+
+    def external_now(self, now: float) -> float:
+        """Others' part of the window. A negative estimate counts as 0: the surplus will be gone when ours has left."""
+        return max(0.0, self.external.forecast(self._facts.newest_sent_at, now))
+
+    def earliest(self, cost: float, external: float, now: float) -> float:
+        """When the window has room for this cost beside ``external``; inf: not before something pending is sent."""
+        facts = self._facts
+        history = facts.history
+        needed = facts.pending + cost + external + facts.reserve_for(cost, now)
+        at = history.window_frees_at(history.in_window(now) + needed - facts.limit, now)
+        if at < inf or facts.pending or external <= 0:
+            return at
+        # There is no room even after all of ours has left: external usage is assumed to drain evenly.
+        ours_left_at = history.window_frees_at(history.in_window(now), now)
+        excess = max(history.rate, needed - facts.limit)
+        return max(ours_left_at, facts.external_drained_at(facts.headers_at, excess, ORDER_CERTAIN_S))
+
+    def available(self, now: float) -> float:
+        facts = self._facts
+        used = facts.history.in_window(now) + self.external_now(now) + facts.pending + facts.reserve.value(now)
+        return facts.limit - used
+
+
+class BucketModel(CounterModel):
+    """A bucket of the limit is refilled evenly: limit / 60 a second."""
+
+    def __init__(self, facts: CounterFacts, classifier: CounterClassifier) -> None:
+        super().__init__(facts)
+        self._classifier = classifier
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the server is known to count by a bucket."""
+        return self._classifier.counter_type == "bucket"
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the server is known to have a bucket of only a few seconds' refill."""
+        return self.is_certain and self._facts.limit - self.external.used < SMALL_BUCKET_S * self._facts.history.rate
+
+    @property
+    def margin(self) -> float:
+        """How much less the bucket may hold than the history shows, because requests arrive later than sent.
+
+        In a large bucket, room for very late ones costs nothing but as much time at the end of the run.
+        """
+        if self.is_certain and not self.is_small:
+            return self._facts.history.rate * LATE_ARRIVAL_S
+        return self._facts.jitter_margin
+
+    def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
+        before, by, after = bounds
+        facts = self._facts
+        level, margin = facts.history.level(sent_at), facts.jitter_margin
+        return Interval(level - (after - by) - margin, min(facts.limit, level + (by - before - cost) + margin))
+
+    def fit(self, predicted: Interval, remaining: float) -> None:
+        # A bucket in debt shows 0.
+        high = predicted.high if remaining else inf
+        self.external.fit(Interval(predicted.low, high), remaining, self._facts.external_margin)
+
+    def on_sent(self, at: float) -> None:
+        """To be called before the history records it: a bucket cannot have held more than its limit."""
+        if self.external.used < 0 and self._facts.history.level(at) >= self._facts.limit:
+            self.external.used = 0.0
+
+    def earliest(self, cost: float, now: float) -> float:
+        """When the bucket holds this cost."""
+        facts, history = self._facts, self._facts.history
+        external = self.external.forecast(facts.newest_sent_at, now)
+        reserve = facts.reserve_for(cost, now)
+        if self.is_small:
+            reserve = min(reserve, RESERVED_SMALL_S * history.rate)
+        # A little more than is seen is assumed to be used by others: the bucket may never show itself so full.
+        capacity = max(0.0, facts.limit - external - (facts.external_margin if external > 0 else 0.0))
+        level = min(cost, capacity) + external + self.margin + facts.pending + reserve
+        if level > facts.limit:
+            # More than it holds: it must be full, and then external debt must drain as well.
+            full_at = max(history.level_reached_at(facts.limit), facts.newest_sent_at)
+            slack_s = 0.0 if self.is_small else ORDER_CERTAIN_S  # the pace leaves it already where the bucket is small
+            return facts.external_drained_at(full_at, level - facts.limit, slack_s)
+        return self._with_growth(history.level_reached_at(level), now)
+
+    def _with_growth(self, at: float, now: float) -> float:
+        """Others go on while this cost waits, but for an unknown time."""
+        wait_s, share = max(0.0, at - now), min(0.9, self.external.growth_per_s / self._facts.history.rate)
+        return max(at, now + min(wait_s / (1 - share), wait_s + share * FORECAST_S))
+
+    def available(self, now: float) -> float:
+        facts = self._facts
+        external = self.external.forecast(facts.newest_sent_at, now)
+        return facts.history.level(now) - self.margin - external - facts.pending - facts.reserve.value(now)

@@ -1,0 +1,107 @@
+"""Guided by the server's headers: bursts as far as the server model has room and they are allowed, else evenly. Pure.
+
+While the type of the counter is unknown, a few requests are kept back from a burst and sent one by one (calibration):
+each shows whether something has come back meanwhile, and so whether the server counts by a window or by a bucket.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, BurstBreaker
+from processor.ratelimit.estimator.counter_models import SMALL_BUCKET_S
+from processor.ratelimit.estimator.send_history import MERGE_S
+from processor.ratelimit.estimator.server_model import ServerModel
+from processor.ratelimit.estimator.token_ratio import ISOLATION_S
+from processor.ratelimit.strategies.base import Strategy
+from processor.ratelimit.strategies.pacer import Pacer
+
+CALIBRATION_REQUESTS = 3
+CALIBRATION_COSTS = 2.2
+"""What a bucket must refill between two of them, in mean costs, to be told from a window."""
+CALIBRATION_INTERVAL_S = 1.0
+
+FAST_PATH_SHARE = 0.5
+"""The share of the available room that is granted within `MERGE_S` without asking the model again."""
+
+
+class HeaderGuided(Strategy):
+    def __init__(self, model: ServerModel, pacer: Pacer, *, bursts: bool) -> None:
+        super().__init__(model, pacer)
+        self._bursts = bursts
+        self._breaker = BurstBreaker()
+        self._fast_path_cost = 0.0
+        self._fast_path_until = -inf
+
+    @property
+    def pacing_limit(self) -> float:
+        return self._model.limit
+
+    def earliest(self, cost: float, now: float) -> float:
+        model = self._model
+        cost = min(cost, model.limit)
+        if cost <= self._fast_path_cost and now < self._fast_path_until:
+            return now
+        is_type_known = model.counter_type is not None
+        fits_at = model.earliest(cost, now) if is_type_known else self._earliest_for_calibration(cost, now)
+        if self._must_pace(now):
+            return max(fits_at, self._paced_at(cost))
+        at = max(fits_at, self._burst_at(cost, now))
+        if at <= now and is_type_known:
+            self._fast_path_cost = FAST_PATH_SHARE * min(model.available(now), self._breaker.burst_budget)
+            self._fast_path_until = now + MERGE_S
+        return at
+
+    def record(self, cost: float, at: float) -> None:
+        super().record(cost, at)
+        self._fast_path_cost -= cost
+        self._breaker.on_grant(cost, at)
+
+    def observe(self, granted_at: float) -> None:
+        self._breaker.on_response(granted_at, self._model.rate)
+
+    def throttled(self, granted_at: float, at: float, *, had_room: bool, is_new: bool) -> None:
+        was_paced = self._breaker.state is BreakerState.OPEN or self._model.is_small_bucket
+        if is_new and was_paced and self._pacer.assume_per_second_bucket:
+            self._pacer.back_off(at)
+        self._breaker.on_throttled(granted_at, at, had_room=had_room)
+        self.headers_believed_until = self._breaker.opened_at
+        self.clear_fast_path()
+
+    def deactivate(self) -> None:
+        self._breaker.cancel_probe()
+        self.clear_fast_path()
+
+    def clear_fast_path(self) -> None:
+        self._fast_path_cost = 0.0
+
+    def _must_pace(self, now: float) -> bool:
+        """Whether bursts are not wanted, gain nothing, or may meet room that others have used by now."""
+        return not self._bursts or self._model.is_small_bucket or self._model.is_stale(now)
+
+    def _burst_at(self, cost: float, now: float) -> float:
+        """At once, as far as the breaker allows a burst, else evenly."""
+        model, breaker, rate = self._model, self._breaker, self._model.rate
+        breaker.reset_if_due(now)
+        if breaker.state is BreakerState.UNKNOWN and model.available(now) >= SMALL_BUCKET_S * rate:
+            isolated_at = self._isolated_at(model.last_sent_at)
+            if now < isolated_at:
+                return isolated_at
+            breaker.start_probe(PROBE_S * rate + model.mean_cost, now)
+        if breaker.allows(cost, model.headers_at, now):
+            return now
+        return max(self._paced_at(cost), self._isolated_at(breaker.probe_ended_at))
+
+    def _isolated_at(self, sent_at: float) -> float:
+        """A burst that is to teach the token ratio is kept apart from what was sent before and after it."""
+        return sent_at + ISOLATION_S if self._model.has_own_units and sent_at < inf else -inf
+
+    def _paced_at(self, cost: float) -> float:
+        return self._pacer.earliest(cost, self._model.limit)
+
+    def _earliest_for_calibration(self, cost: float, now: float) -> float:
+        """Keep a few requests back, and send them one by one."""
+        model = self._model
+        interval_s = max(CALIBRATION_INTERVAL_S, CALIBRATION_COSTS * model.mean_cost / model.rate)
+        one_by_one_at = max(model.earliest_for_calibration(cost, now), model.last_sent_at + interval_s)
+        return min(one_by_one_at, model.earliest(cost + CALIBRATION_REQUESTS * model.mean_cost, now))
