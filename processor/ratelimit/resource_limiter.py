@@ -170,7 +170,7 @@ class ResourceLimiter:
     def may_explain_429(self, granted_at: float, *, is_exhausted: bool) -> bool:
         """Whether a refusal may be due to this limit.
 
-        ``is_exhausted``: its headers show no room. Where they show room, they were believed when the request was granted.
+        ``is_exhausted``: its headers show no room. Where they do, the limit counts if they were still believed.
         """
         return self.limit is not None and (is_exhausted or granted_at <= self._strategy.headers_believed_until)
 
