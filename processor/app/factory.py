@@ -12,17 +12,19 @@ from pathlib import Path
 from processor.app.run_options import Plan
 from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
-from processor.config.settings import Settings
+from processor.config.settings import ModelLimits, Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Transport
 from processor.core.models import Target
+from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.stdout_sink import StdoutSink
 from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.settings import LimitSettings
+from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
@@ -97,13 +99,23 @@ def rooms(
         source=_lines(plan, source, sink),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
-        gate=RateLimiter(_limits(plan.settings, access), emit=listen, concurrency=plan.concurrency),
-        stream=stream,
-        target=target,
+        endpoints=EndpointPool(_endpoint(plan, access, target, listen)),
+        transport=stream,
         counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
-        listen=listen,
-        wall=time.time,
-        echo=Echo() if plan.echo else None,
+        emit=listen,
+        wall_clock=time.time,
+        printer=Echo() if plan.echo else None,
+    )
+
+
+def _endpoint(plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener) -> Endpoint:
+    settings, waiting = plan.settings, plan.settings.waiting
+    backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
+    policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
+    return Endpoint(
+        target,
+        RateLimiter(_limits(settings, access), emit=emit, concurrency=plan.concurrency),
+        EndpointHealth(policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s),
     )
 
 
@@ -116,23 +128,23 @@ def _lines(
 
 
 def _limits(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
+    def lane(limits: ModelLimits) -> RateLimits:
+        return RateLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
+
     provider = access.provider if access else GENERIC
     return LimitSettings(
-        default=settings.limits,
-        per_model=settings.limits.models,
+        default=lane(settings.limits),
+        per_model={model: lane(limits) for model, limits in settings.limits.models.items()},
         charging=settings.limits.charging or provider.charging,
         bursts=settings.limits.bursts,
     )
 
 
 def terms(plan: Plan) -> RunOptions:
-    settings, waiting = plan.settings, plan.settings.waiting
-    backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
+    settings = plan.settings
     return RunOptions(
-        policy=RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s),
-        max_outage_s=waiting.max_outage_s,
         grace_s=settings.grace_s,
-        ahead=1 if plan.echo else LOOK_AHEAD,
+        look_ahead=1 if plan.echo else LOOK_AHEAD,
         limit=plan.limit,
         retry_failed=plan.retry_failed,
         resend_changed=settings.changed == "resend",

@@ -78,7 +78,7 @@ async def _run(plan: Plan, resolve_endpoint: EndpointAccess | None, *, listen_to
         if listen_to_signals:
             stack.enter_context(signals(work, tally, progress))
         with progress:
-            outcome = await work()
-        listen(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.why))
+            outcome = await work.run()
+        listen(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
     run_reporter.end(plan, tally, outcome)
     return outcome.exit_code

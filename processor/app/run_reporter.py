@@ -115,8 +115,8 @@ def end(plan: Plan, tally: RunStats, outcome: Outcome) -> None:
     if not plan.quiet:
         label_table.show(summary.rows(tally, closing))
     is_said = tally.stopping is not None and not plan.quiet
-    if outcome.why and outcome.exit_code != exit_codes.INTERRUPTED and not is_said:
-        console.print_error(outcome.why)
+    if outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_said:
+        console.print_error(outcome.reason)
 
 
 def _write_json(path: Path, tally: RunStats, closing: summary.SummaryContext) -> None:

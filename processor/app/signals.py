@@ -48,13 +48,13 @@ def _stop(run: Scheduler, why: str) -> None:
 def _say(run: Scheduler, tally: RunStats, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status_line.line(tally, now)]
-    for group in run.gate.limit_groups:
+    for group in (group for snapshot in run.limiter_snapshots for group in snapshot.limit_groups):
         cool_down = f", cooling down for {group.cool_down_s:.1f} s" if group.cool_down_s else ""
         lines.append(f"  limit group {group.name}: {group.waiting} waiting{cool_down}")
-    oldest = sorted(run.in_flight, key=lambda care: care.streaming_since)
+    oldest = sorted(run.in_flight, key=lambda state: state.attempt_started_at)
     lines += [
-        f"  in flight for {now - care.streaming_since:.1f} s: {care.job.custom_id} (line {care.job.line})"
-        for care in oldest[:MOST_SHOWN]
+        f"  in flight for {now - state.attempt_started_at:.1f} s: {state.job.custom_id} (line {state.job.line})"
+        for state in oldest[:MOST_SHOWN]
     ]
     if len(oldest) > MOST_SHOWN:
         lines.append(f"  and {len(oldest) - MOST_SHOWN} younger ones")

@@ -1,7 +1,7 @@
-"""Is the provider down? Then nothing is sent but a probe now and then, and no job is blamed.
+"""Decides whether an endpoint is down. While it is, only probes are sent, and no failure counts against a job.
 
-Pure: times are passed in. Failures that any server has now and then are told from an outage by their run: so many
-in a row, of more than one job, with no answer in between.
+A circuit breaker without I/O and without a clock: times are passed in. Single failures are ordinary. An outage is a
+streak of failures of more than one job, without an answer in between.
 """
 
 from __future__ import annotations
@@ -22,118 +22,131 @@ from processor.core.errors import (
 )
 
 FAILURE_THRESHOLD = 10
+"""Failures in a row that make an outage."""
 CONNECT_FAILURE_THRESHOLD = 2
-"""No connection at all is never a job's fault, and needs fewer of them to be believed."""
+"""Failed connections in a row that make an outage: a job's content is never the cause, so that fewer suffice."""
 
 MIN_STREAK_S = 3.0
-"""Failures come quicker than replies: for so long, requests from before the first failure may still prove it wrong."""
+"""Failures return faster than replies. For this long, requests sent before the streak may still be answered."""
 
 FIRST_PROBE_INTERVAL_S = 2.0
 MAX_PROBE_INTERVAL_S = 120.0
 
-_SIGNS = (ConnectError, ConnectionLost, Throttled, Timeout, ServerError, StreamStalled, StreamTruncated)
+_OUTAGE_ERRORS = (ConnectError, ConnectionLost, Throttled, Timeout, ServerError, StreamStalled, StreamTruncated)
 
 
 def indicates_outage(error: RequestError) -> bool:
-    """Whether a provider that is down would fail a request like this."""
-    return isinstance(error, _SIGNS) and not isinstance(error, OptionRefused)
+    """Whether an endpoint that is down may fail a request in this way."""
+    return isinstance(error, _OUTAGE_ERRORS) and not isinstance(error, OptionRefused)
 
 
 @dataclass(frozen=True, slots=True)
 class OutageInterval:
-    """From the first failure of an outage to its last."""
+    """An outage that is over, from its first failure to its last."""
 
     from_s: float
     to_s: float
 
 
 class OutageDetector:
-    """Hears how every attempt ended. ``down_since`` is None while the provider is up."""
+    """Follows how the requests to one endpoint end. ``down_since`` is None while the endpoint is up."""
 
     def __init__(self, *, max_outage_s: float) -> None:
         self.max_outage_s = max_outage_s
         self.down_since: float | None = None
+        self.next_probe_at = 0.0
+        """When the next single request may be sent while the endpoint is down."""
+        self._probe_interval_s = FIRST_PROBE_INTERVAL_S
         self._streak = 0
-        self._broken_off = 0
-        """Those of the streak that had begun to reply."""
-        self._connects = 0
-        self._streak_from = 0.0
-        self._streak_last = 0.0
-        self._jobs: set[int] = set()
-        self._spans: list[OutageInterval] = []
-        self._noticed_at = 0.0
-        self._probe_after_s = FIRST_PROBE_INTERVAL_S
-        self._next_probe = 0.0
+        """Failures since the last answer. The next two are parts of it."""
+        self._failed_after_first_token = 0
+        self._connect_failures = 0
+        self._streak_began_at = 0.0
+        self._last_failure_at = 0.0
+        self._failed_lines: set[int] = set()
+        """The jobs of the streak, by line; two are enough."""
+        self._detected_at = 0.0
+        self._past: list[OutageInterval] = []
 
-    def answered(self, asked_at: float) -> bool:
-        """The provider answered sensibly what it was asked at this time. True where this ends an outage; what was
-        asked before it was one, and is still streaming, does not."""
+    def on_answer(self, sent_at: float) -> bool:
+        """A request sent at ``sent_at`` was answered, with a reply or a refusal. True if this ends an outage.
+
+        A request that was sent before the outage was detected, and is still being answered, does not end it.
+        """
         was_down = self.down_since is not None
-        if was_down and asked_at < self._noticed_at:
+        if was_down and sent_at < self._detected_at:
             return False
         if was_down:
-            self._spans.append(OutageInterval(self._streak_from, self._streak_last))
+            self._past.append(OutageInterval(self._streak_began_at, self._last_failure_at))
         self.down_since = None
-        self._streak = self._broken_off = self._connects = 0
-        self._jobs.clear()
-        self._probe_after_s = FIRST_PROBE_INTERVAL_S
+        self._streak = self._failed_after_first_token = self._connect_failures = 0
+        self._failed_lines.clear()
+        self._probe_interval_s = FIRST_PROBE_INTERVAL_S
         return was_down
 
-    def began(self, asked_at: float) -> bool:
-        """The provider began a reply. As good as an answer, unless it has been breaking replies off: then only the
-        failures before a reply are disproved. Long replies would look like silence else."""
-        if not self._broken_off:
-            return self.answered(asked_at)
+    def on_first_token(self, sent_at: float) -> bool:
+        """A reply has begun. True if this ends an outage.
+
+        It counts as an answer: otherwise long replies would look like silence. But if replies of the streak have
+        broken off, it disproves only those failures that came before a first token.
+        """
+        if not self._failed_after_first_token:
+            return self.on_answer(sent_at)
         if self.down_since is None:
-            self._streak, self._connects = self._broken_off, 0
+            self._streak, self._connect_failures = self._failed_after_first_token, 0
         return False
 
-    def failed(
-        self, error: RequestError, job: int, at: float, *, begun: bool = False, undecided_since: float = inf
+    def on_failure(
+        self,
+        error: RequestError,
+        line: int,
+        at: float,
+        *,
+        had_first_token: bool = False,
+        unresolved_since: float = inf,
     ) -> bool:
-        """An attempt of this job (by its line) failed. True where this makes it an outage.
+        """A request of the job on this line failed. True if this begins an outage.
 
-        ``begun``: after the reply had begun. ``undecided_since``: when the oldest request was made that has neither
-        begun to be answered nor failed.
+        ``unresolved_since``: when the oldest request was sent that has neither failed nor begun to be answered.
         """
         if not indicates_outage(error):
             return False
-        if self._streak == 0:
-            self._streak_from = at
-        self._streak_last = at
-        self._streak += 1
-        self._broken_off += begun
-        self._connects += isinstance(error, ConnectError)
-        if len(self._jobs) < 2:
-            self._jobs.add(job)
-        if self.down_since is not None or not self._is_outage(at, undecided_since):
+        self._extend_streak(error, line, at, had_first_token=had_first_token)
+        if self.down_since is not None or not self._is_outage(at, unresolved_since):
             return False
-        self.down_since = self._streak_from
-        self._noticed_at = at
-        self._next_probe = at + self._probe_after_s
+        self.down_since = self._streak_began_at
+        self._detected_at = at
+        self.next_probe_at = at + self._probe_interval_s
         return True
 
-    def excuses(self, at: float) -> bool:
-        """Whether a failure at this time is explained by an outage, present or past."""
+    def on_probe(self, at: float) -> None:
+        """A probe is sent. The interval to the next one doubles."""
+        self._probe_interval_s = min(self._probe_interval_s * 2, MAX_PROBE_INTERVAL_S)
+        self.next_probe_at = at + self._probe_interval_s
+
+    def explains_failure_at(self, at: float) -> bool:
+        """Whether a failure at this time belongs to an outage, present or past."""
         if self.down_since is not None and at >= self.down_since:
             return True
-        return any(span.from_s <= at <= span.to_s for span in reversed(self._spans))
+        return any(outage.from_s <= at <= outage.to_s for outage in reversed(self._past))
 
-    def probe_at(self) -> float:
-        """When the next single request may go while the provider is down."""
-        return self._next_probe
-
-    def probing(self, at: float) -> None:
-        """A probe goes now; the next one later than this one was."""
-        self._probe_after_s = min(self._probe_after_s * 2, MAX_PROBE_INTERVAL_S)
-        self._next_probe = at + self._probe_after_s
-
-    def too_long(self, now: float) -> bool:
+    def is_too_long(self, now: float) -> bool:
+        """Whether the present outage has lasted for ``max_outage_s``."""
         return self.down_since is not None and now - self.down_since >= self.max_outage_s
 
-    def _is_outage(self, at: float, undecided_since: float) -> bool:
-        if self._connects >= CONNECT_FAILURE_THRESHOLD:
+    def _extend_streak(self, error: RequestError, line: int, at: float, *, had_first_token: bool) -> None:
+        if self._streak == 0:
+            self._streak_began_at = at
+        self._last_failure_at = at
+        self._streak += 1
+        self._failed_after_first_token += had_first_token
+        self._connect_failures += isinstance(error, ConnectError)
+        if len(self._failed_lines) < 2:
+            self._failed_lines.add(line)
+
+    def _is_outage(self, at: float, unresolved_since: float) -> bool:
+        if self._connect_failures >= CONNECT_FAILURE_THRESHOLD:
             return True
-        if self._streak < FAILURE_THRESHOLD or len(self._jobs) < 2:
+        if self._streak < FAILURE_THRESHOLD or len(self._failed_lines) < 2:
             return False
-        return undecided_since > self._streak_from or at - self._streak_from >= MIN_STREAK_S
+        return unresolved_since > self._streak_began_at or at - self._streak_began_at >= MIN_STREAK_S

@@ -1,7 +1,8 @@
-"""Models and addresses that the provider says it does not have, while nothing has succeeded yet.
+"""Keeps the jobs back whose model or URL the endpoint does not know, until a success shows that the run is set up well.
 
-It may be a job's mistake, or the run's. Until a first success tells, whatever asks for the same waits, so that a
-mistyped model costs one request and leaves no failed rows, while jobs that ask for something else try their luck.
+An unknown model may be one job's mistake or that of the whole run. Until a first request succeeds, all jobs that name
+the same model or URL are *parked*, and jobs that name another one are sent. A mistyped ``--model`` so costs one
+request and leaves no failed rows.
 """
 
 from __future__ import annotations
@@ -13,63 +14,71 @@ from processor.core.errors import ModelNotFound, NotFound
 from processor.core.models import Job
 
 MAX_PARKED_JOBS = 256
-"""Jobs that wait in doubt: how far what is not there can hide a job that asks for something else."""
+"""Jobs that may be parked at a time. Beyond it no further job is read that might name another model."""
 MAX_DISTINCT_NOT_FOUND = 20
-"""So many different ones not there, and not one success: it is the run that is wrong, not the jobs. Fewer jobs than
-that, at the end of a file whose others have been answered by an earlier run: it is they."""
+"""Stop the run after so many different models and URLs that were not found, without a success. If fewer jobs remain at
+the end of the file and an earlier run had replies, the jobs are wrong and not the run: they get failed rows."""
 MAX_NAMES_SHOWN = 3
 
 
 class MissingResource(NamedTuple):
-    """What may not be there."""
+    """A model or a URL that the endpoint did not find."""
 
     kind: str
     name: str
 
 
 class ParkedJobs:
+    """The resources that one endpoint did not find before its first success. Resolved by that success, for good."""
+
     def __init__(self) -> None:
-        self._heard: dict[MissingResource, NotFound] = {}
-        """What the provider said of each, the first time."""
+        self._errors: dict[MissingResource, NotFound] = {}
+        """The first error about each."""
         self._success = asyncio.Event()
 
     @property
-    def is_over(self) -> bool:
+    def is_resolved(self) -> bool:
+        """Whether a request has succeeded: from then on no job is parked."""
         return self._success.is_set()
 
     @property
-    def is_despair(self) -> bool:
-        return not self.is_over and len(self._heard) >= MAX_DISTINCT_NOT_FOUND
+    def is_hopeless(self) -> bool:
+        """Whether so many resources were not found that the run must be misconfigured."""
+        return not self.is_resolved and len(self._errors) >= MAX_DISTINCT_NOT_FOUND
 
-    def hear(self, error: NotFound, job: Job) -> None:
-        subject = _model(job) if isinstance(error, ModelNotFound) else _address(job)
-        self._heard.setdefault(subject, error)
+    def record(self, error: NotFound, job: Job) -> None:
+        resource = _model(job) if isinstance(error, ModelNotFound) else _url(job)
+        self._errors.setdefault(resource, error)
 
-    def covers(self, job: Job) -> bool:
-        return bool(self._heard) and not self.is_over and (_model(job) in self._heard or _address(job) in self._heard)
+    def blocks(self, job: Job) -> bool:
+        """Whether the job names what was not found for another one, so that it must not be sent for now."""
+        return (
+            bool(self._errors) and not self.is_resolved and (_model(job) in self._errors or _url(job) in self._errors)
+        )
 
-    def succeeded(self) -> None:
-        """Something was there after all. Whoever waits goes on; there is no doubt any more in this run."""
+    def resolve(self) -> None:
+        """Release all parked jobs."""
         self._success.set()
 
-    async def success(self) -> None:
+    async def wait_for_success(self) -> None:
         await self._success.wait()
 
-    def why(self) -> str:
-        """What a person should read where no success can come."""
-        models = [subject.name for subject in self._heard if subject.kind == "model"]
-        said = next(iter(self._heard.values()))
+    def reason(self) -> str:
+        """Why the run stops if no parked job can be released. For the user."""
+        models = [resource.name for resource in self._errors if resource.kind == "model"]
+        error = next(iter(self._errors.values()))
         if models:
-            return f"the provider does not know the model{'s' if len(models) > 1 else ''} {_listed(models)}: {said}"
-        return f"there is nothing at {_listed([subject.name for subject in self._heard])}: {said}; is --base-url right?"
+            return f"the provider does not know the model{'s' if len(models) > 1 else ''} {_listed(models)}: {error}"
+        urls = _listed([resource.name for resource in self._errors])
+        return f"there is nothing at {urls}: {error}; is --base-url right?"
 
 
 def _model(job: Job) -> MissingResource:
     return MissingResource("model", job.model)
 
 
-def _address(job: Job) -> MissingResource:
-    return MissingResource("address", job.path)
+def _url(job: Job) -> MissingResource:
+    return MissingResource("url", job.path)
 
 
 def _listed(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from math import inf
 
 from processor.core.errors import ProcessorError
 from processor.core.models import Cost, RequestSize, Usage
+from processor.health.canary import Canary
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.headers import Reported, Resource, parse_rate_limit_headers
@@ -16,9 +17,6 @@ from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import ExpectedOutput
-
-SCOUT_S = 2.0
-"""While nothing is known of a limit group, its first request is sent alone, for at most this time."""
 
 TOKEN_COST_TOLERANCE = 0.3
 """Relative uncertainty of token costs: servers estimate tokens by rules of their own."""
@@ -106,8 +104,7 @@ class LimitGroup:
         self._on_limits_changed = on_limits_changed
         self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = {}
         """By API path and model."""
-        self._canary_done_at = inf
-        """When others may follow the first request, even if nothing is known yet."""
+        self._canary = Canary()
         self._last_429_unattributed = False
         """The last 429 matches no known limit, so assume a limit on requests that the server does not announce."""
 
@@ -161,16 +158,15 @@ class LimitGroup:
         """
         if self.in_flight == 0 or not self.has_no_limits:
             return None
-        if now < self._canary_done_at:
-            return self._canary_done_at
+        if (until := self._canary.alone_until(now)) is not None:
+            return until
         return inf if self.in_flight >= self._concurrency.limit else None
 
     # ------------------------------------------------------------ what became of a request
 
     def grant(self, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
-        if self._canary_done_at == inf:
-            self._canary_done_at = now + SCOUT_S
+        self._canary.start(now)
         had_found_rate = self._requests.has_found_rate
         for resource, limiter in self.resource_limiters.items():
             limiter.on_grant(by_resource[resource], now)
@@ -195,7 +191,7 @@ class LimitGroup:
         else:
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
-            self._canary_done_at = -inf
+            self._canary.clear()
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()

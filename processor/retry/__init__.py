@@ -1,1 +1,1 @@
-"""What follows from a failed attempt: again, a failed row, or the end of the run. Pure; the only tenacity."""
+"""Decides what follows from a failed attempt of a job. The only place that uses tenacity; no I/O."""

@@ -1,4 +1,7 @@
-"""(error, history, standing) → again after n seconds | fail the job | doubt | stop. By the error's type alone."""
+"""What follows from a failed attempt: the verdicts, and the policy that retries a job. Decides by the error's type.
+
+Whether an error means that the whole run is misconfigured is decided before, in ``health.endpoint_health``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from processor.core.errors import (
     BadRequest,
     ConnectError,
     ConnectionLost,
-    NotFound,
     OptionRefused,
     ProtocolError,
     ReplyTooLarge,
@@ -21,133 +23,120 @@ from processor.core.errors import (
 from processor.core.models import Failure
 from processor.retry.backoff import Backoff
 
-REJECTIONS_THAT_STOP = 20
-"""So many rejections of one kind and not one success: it is the run that is wrong, not the jobs."""
+# ---------------------------------------------------------------- verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """``replaces``: at once and beside the count, the attempt never had its chance."""
+    """The job is sent again after a wait."""
 
-    after_s: float
-    replaces: bool = False
+    delay_s: float
+    is_replacement: bool = False
+    """The next attempt replaces one that the server did not process, and that counts in no limit of attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailJob:
+    """The job gets a failed row."""
+
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """The job has failed, if anything else succeeds; until then it may be the run that is wrong, and the job waits."""
+    """The error may concern one job or the whole run: the job waits, and gets this failure once another succeeds."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRun:
-    """No request of this run can succeed, now: ``why`` is what a person should read."""
+    """No request of this run can succeed at present. ``reason`` is shown to the user."""
 
-    why: str
+    reason: str
 
 
-Decision = Retry | FailJob | Park | StopRun
+Verdict = Retry | FailJob | Park | StopRun
+"""What follows from a failed attempt."""
+
+
+# ---------------------------------------------------------------- the policy
 
 
 @dataclass(slots=True)
 class AttemptHistory:
-    """What a job has been through in this run."""
+    """The failed attempts of one job in this run."""
 
     failed_at: list[float] = field(default_factory=list)
-    """When it failed by what may be its own doing: 5xx, cut, stalled, timed out, senseless."""
-    held_up: int = 0
-    """How often it was turned away by what is nobody's doing: 429s, failed connections, an outage."""
-    replaced: bool = False
-    """Its latest attempt took the place of one that never had its chance."""
+    """When the attempts failed for which ``counts_against_job`` holds, on the event loop's clock."""
+    uncounted_failures: int = 0
+    """Attempts that were throttled, or failed because no connection could be made."""
+    last_was_replacement: bool = False
+    """Whether the latest attempt replaced one: it is not replaced in its turn."""
 
-
-@dataclass(slots=True)
-class ProviderRecord:
-    """What the run has seen of the provider so far."""
-
-    succeeded: bool = False
-    reached: bool = False
-    """Something other than a failed connection came back."""
-    rejections: dict[str, int] = field(default_factory=dict)
-
-    def heard(self, error: RequestError) -> None:
-        self.reached |= not isinstance(error, ConnectError)
-        if isinstance(error, BadRequest) and not isinstance(error, NotFound):
-            kind = rejection_kind(error)
-            self.rejections[kind] = self.rejections.get(kind, 0) + 1
+    def record(self, verdict: Verdict, error: RequestError, at: float) -> None:
+        """Add the attempt that failed at this time with this verdict."""
+        self.last_was_replacement = isinstance(verdict, Retry) and verdict.is_replacement
+        if self.last_was_replacement:
+            return
+        if counts_against_job(error):
+            self.failed_at.append(at)
+        else:
+            self.uncounted_failures += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How patient a run is. Defaults are those of ``config.toml``."""
+    """How often and how long a job is tried. Defaults are those of ``config.toml``."""
 
     max_attempts: int = 6
     backoff: Backoff = field(default_factory=Backoff)
     max_wait_s: float = 3600.0
 
     def decide(
-        self, error: RequestError, history: AttemptHistory, standing: ProviderRecord, *, now: datetime, own: int
-    ) -> Decision:
-        """``own``: the failures that count against the job, this one included. ``now``: local time."""
+        self, error: RequestError, history: AttemptHistory, *, counted_failures: int, now: datetime
+    ) -> Retry | FailJob | StopRun:
+        """Return what follows from an error of one job.
+
+        ``history`` ends before this attempt. ``counted_failures``: the failures that count against the job, this one
+        included. ``now``: local time, for the message that names the time to come back.
+        """
         match error:
             case OptionRefused():
-                return Retry(after_s=0.0, replaces=True)
-            case ConnectionLost(reused=True) if not history.replaced:
-                return Retry(after_s=0.0, replaces=True)
-            case AccessDenied(status=403) if standing.succeeded:
-                return _failed(error, permanent=True)
-            case AccessDenied():
-                return StopRun(why=f"the provider refused: {error}")
-            case BadRequest():
-                return self._rejected(error, standing)
-            case ReplyTooLarge():
-                return _failed(error, permanent=True)
-            case ConnectError() if not standing.succeeded and not standing.reached:
-                return StopRun(why=f"{error}; is --base-url right, and the server up?")
+                return Retry(delay_s=0.0, is_replacement=True)
+            case ConnectionLost(reused=True) if not history.last_was_replacement:
+                return Retry(delay_s=0.0, is_replacement=True)
+            case BadRequest() | AccessDenied() | ReplyTooLarge():
+                return FailJob(failure=permanent_failure(error))
             case Throttled() | ConnectError():
-                return self._later(error, history.held_up, now)
-        if own >= self.max_attempts:
-            return _failed(error, tried=own)
-        return self._later(error, own, now)
+                return self._retry_later(error, history.uncounted_failures, now)
+        if counted_failures >= self.max_attempts:
+            return FailJob(failure=_last_failure(error, counted_failures))
+        return self._retry_later(error, counted_failures, now)
 
-    def _later(self, error: RequestError, failures: int, now: datetime) -> Retry | StopRun:
-        told_s = error.retry_after_s if isinstance(error, StatusError) else None
-        if not told_s:  # a wait of 0 s asks for the same answer again
-            return Retry(after_s=self.backoff.wait_s(failures))
-        if told_s <= self.max_wait_s:
-            return Retry(after_s=told_s)
-        back = (now + timedelta(seconds=told_s)).strftime("%Y-%m-%d %H:%M")
-        return StopRun(why=f"the provider asks to wait until {back}: {error}")
-
-    def _rejected(self, error: BadRequest, standing: ProviderRecord) -> FailJob | Park | StopRun:
-        if isinstance(error, NotFound) and not standing.succeeded:
-            return Park(failure=_failure(error, permanent=True))
-        if not standing.succeeded and standing.rejections.get(rejection_kind(error), 0) >= REJECTIONS_THAT_STOP:
-            return StopRun(why=f"the first {REJECTIONS_THAT_STOP} requests were all rejected: {error}")
-        return _failed(error, permanent=True)
+    def _retry_later(self, error: RequestError, failures: int, now: datetime) -> Retry | StopRun:
+        """Obey the server's wait where it names one; a wait of 0 s would only repeat the answer."""
+        requested_s = error.retry_after_s if isinstance(error, StatusError) else None
+        if not requested_s:
+            return Retry(delay_s=self.backoff.wait_s(failures))
+        if requested_s <= self.max_wait_s:
+            return Retry(delay_s=requested_s)
+        come_back_at = (now + timedelta(seconds=requested_s)).strftime("%Y-%m-%d %H:%M")
+        return StopRun(reason=f"the provider asks to wait until {come_back_at}: {error}")
 
 
-def is_own_failure(error: RequestError) -> bool:
-    """Whether ``max_attempts`` counts it, unless an outage explains it."""
+def counts_against_job(error: RequestError) -> bool:
+    """Whether ``max_attempts`` counts this failure, unless an outage explains it: 5xx, cut, stalled, timed out, ..."""
     if isinstance(error, ProtocolError):
         return True
     return not isinstance(error, Throttled | BadRequest | AccessDenied | ConnectError | OptionRefused)
 
 
-def rejection_kind(error: BadRequest) -> str:
-    return f"{error.status} {error.error_code or ''}"
+def permanent_failure(error: RequestError) -> Failure:
+    """The failure of a job that would fail in the same way again: only ``--retry-failed`` sends it again."""
+    return Failure(code=error.code, message=str(error), permanent=True)
 
 
-def _failed(error: RequestError, *, permanent: bool = False, tried: int = 0) -> FailJob:
-    return FailJob(failure=_failure(error, permanent=permanent, tried=tried))
-
-
-def _failure(error: RequestError, *, permanent: bool, tried: int = 0) -> Failure:
-    times = f" (the last of {tried} failed attempts)" if tried > 1 else ""
-    return Failure(code=error.code, message=f"{error}{times}", permanent=permanent)
+def _last_failure(error: RequestError, failures: int) -> Failure:
+    count = f" (the last of {failures} failed attempts)" if failures > 1 else ""
+    return Failure(code=error.code, message=f"{error}{count}", permanent=False)

@@ -1,23 +1,23 @@
-"""What a run is made of, how it goes about it, and how it ended: values only."""
+"""What a run consists of, how it is to go, and how it ended: values only."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from processor.core.events import Listener, RequestEvent, Transport
-from processor.core.models import Job, Result, Target
+from processor.core.models import Job, Result
+from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.sink import Sink
-from processor.ratelimit.limiter import RateLimiter
-from processor.retry.policy import RetryPolicy
 from processor.tokens.counter import TokenCounter
 
 LOOK_AHEAD = 256
-"""Jobs that are read and wait, beside those in flight: how far a held-up limit group can hide another's jobs."""
+"""Jobs that are read and wait, beside those in flight. With more of them a limit group that is blocked delays the jobs
+of other groups less, at the price of memory."""
 
 
 class ReplyPrinter(Protocol):
@@ -30,27 +30,30 @@ class ReplyPrinter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
+    """The objects that a run works with."""
+
     source: AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
     source_name: str
+    """The job file's name, for messages."""
     sink: Sink
-    gate: RateLimiter
-    stream: Transport
-    target: Target
+    endpoints: EndpointPool
+    transport: Transport
     counter: TokenCounter
-    listen: Listener
-    wall: Callable[[], float]
-    """Unix seconds."""
-    echo: ReplyPrinter | None = None
+    emit: Listener
+    wall_clock: Callable[[], float]
+    """Returns Unix seconds."""
+    printer: ReplyPrinter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    max_outage_s: float = 6 * 3600.0
+    """How the scheduler goes about a run."""
+
     grace_s: float = 30.0
-    ahead: int = LOOK_AHEAD
+    """How long requests in flight may continue after a stop."""
+    look_ahead: int = LOOK_AHEAD
     limit: int | None = None
-    """Only so many lines of the job file."""
+    """Only so many lines of the job file are run."""
     retry_failed: bool = False
     resend_changed: bool = False
     simulated: bool = False
@@ -58,6 +61,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
+    """How a run ended."""
+
     exit_code: int
-    why: str | None = None
-    """What ended the run before its end."""
+    reason: str | None = None
+    """Why the run ended before all its jobs had rows; None if it did not."""

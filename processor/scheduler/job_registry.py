@@ -1,8 +1,10 @@
-"""Where each job's task is, and so how it may be stopped.
+"""Knows in which phase each job's task is, and therefore how the task may be stopped.
 
-*waiting*    for a permit, its backoff, the end of an outage or a doubt: nothing is under way, it is cancelled at once
-*streaming*  something was sent: it is given the grace period, then cancelled
-*saving*     neither of both: it is never disturbed
+| Phase     | The task waits for                             | On a stop                                  |
+|-----------|------------------------------------------------|--------------------------------------------|
+| waiting   | a permit, its backoff, or (parked) a success   | is cancelled at once: nothing is in flight |
+| in flight | the response to its request                    | is cancelled after the grace period        |
+| neither   | its row to be written                          | is never cancelled                         |
 """
 
 from __future__ import annotations
@@ -17,81 +19,88 @@ Task = asyncio.Task[Any]
 
 
 class PhaseScope:
-    """A job's task is in a phase for as long as this context lasts."""
+    """A context manager: the job's task is in a phase for as long as the context lasts."""
 
-    __slots__ = ("_care", "_there")
+    __slots__ = ("_members", "_state")
 
-    def __init__(self, care: JobState, there: dict[Task, JobState]) -> None:
-        self._care = care
-        self._there = there
+    def __init__(self, state: JobState, members: dict[Task, JobState]) -> None:
+        self._state = state
+        self._members = members
 
     def __enter__(self) -> None:
-        self._there[self._care.task] = self._care
+        self._members[self._state.task] = self._state
 
     def __exit__(self, *_: object) -> None:
-        del self._there[self._care.task]
+        del self._members[self._state.task]
 
 
 class JobRegistry:
+    """All jobs that have been started and have no row yet."""
+
     def __init__(self) -> None:
-        self.closed = False
-        """Nobody may begin to wait, or to stream, any more."""
+        self._is_stopping = False
+        # Dictionaries keep the order of entry, so that a simulated run can be replayed.
         self._waiting: dict[Task, JobState] = {}
-        """In order, so that what is simulated replays."""
-        self._streaming: dict[Task, JobState] = {}
-        self._in_doubt: dict[Task, JobState] = {}
-        """Of those that wait."""
-        self._jobs = 0
-        self._room = asyncio.Event()
+        self._in_flight: dict[Task, JobState] = {}
+        self._parked: dict[Task, JobState] = {}
+        """A part of those that wait."""
+        self._open_jobs = 0
+        self._slot_freed = asyncio.Event()
 
-    async def room(self, ahead: int) -> None:
-        """Let one more job in, once fewer than so many wait. Whoever was let in leaves.
+    # ------------------------------------------------------------ how many jobs may be open
 
-        Those in doubt have a bound of their own: they do not keep out the one that may end it.
+    async def acquire_slot(self, look_ahead: int) -> None:
+        """Wait until fewer than ``look_ahead`` jobs wait to be sent, then count one more as open.
+
+        Parked jobs have a bound of their own: they must not keep out the job whose success would release them.
         """
-        while self._jobs - len(self._streaming) - len(self._in_doubt) >= ahead or self.is_full_of_doubt:
-            self._room.clear()
-            await self._room.wait()
-        self._jobs += 1
+        while self._open_jobs - len(self._in_flight) - len(self._parked) >= look_ahead or self.has_max_parked_jobs:
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+        self._open_jobs += 1
 
-    def leave(self) -> None:
-        self._jobs -= 1
-        self._room.set()
-
-    def waiting(self, care: JobState) -> PhaseScope:
-        """Raises CancelledError where nobody may begin to."""
-        if self.closed:
-            raise asyncio.CancelledError
-        return PhaseScope(care, self._waiting)
-
-    def streaming(self, care: JobState) -> PhaseScope:
-        self._room.set()
-        return PhaseScope(care, self._streaming)
-
-    def in_doubt(self, care: JobState) -> PhaseScope:
-        self._room.set()
-        return PhaseScope(care, self._in_doubt)
+    def release_slot(self) -> None:
+        self._open_jobs -= 1
+        self._slot_freed.set()
 
     @property
-    def is_full_of_doubt(self) -> bool:
-        return len(self._in_doubt) >= MAX_PARKED_JOBS
+    def has_max_parked_jobs(self) -> bool:
+        return len(self._parked) >= MAX_PARKED_JOBS
 
     @property
-    def all_in_doubt(self) -> int:
-        """How many wait in doubt, where nobody else is left; else 0."""
-        return self._jobs if self._jobs == len(self._in_doubt) else 0
+    def only_parked_jobs(self) -> int:
+        """The number of parked jobs if no other job is open, else 0."""
+        return self._open_jobs if self._open_jobs == len(self._parked) else 0
 
     @property
     def in_flight(self) -> list[JobState]:
-        return list(self._streaming.values())
+        return list(self._in_flight.values())
 
-    def close(self) -> None:
-        """Cancel whoever waits, now or later."""
-        self.closed = True
+    # ------------------------------------------------------------ phases
+
+    def waiting(self, state: JobState) -> PhaseScope:
+        """Raises CancelledError if the run is stopping."""
+        if self._is_stopping:
+            raise asyncio.CancelledError
+        return PhaseScope(state, self._waiting)
+
+    def sending(self, state: JobState) -> PhaseScope:
+        self._slot_freed.set()
+        return PhaseScope(state, self._in_flight)
+
+    def parked(self, state: JobState) -> PhaseScope:
+        """To be entered inside ``waiting``."""
+        self._slot_freed.set()
+        return PhaseScope(state, self._parked)
+
+    # ------------------------------------------------------------ stopping
+
+    def cancel_waiting(self) -> None:
+        """Cancel all tasks that wait, and from now on those that begin to."""
+        self._is_stopping = True
         for task in self._waiting:
             task.cancel()
 
-    def abort(self) -> None:
-        """Cancel whoever streams."""
-        for task in self._streaming:
+    def cancel_in_flight(self) -> None:
+        for task in self._in_flight:
             task.cancel()

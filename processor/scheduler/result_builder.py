@@ -1,4 +1,4 @@
-"""A reply or a failure → the Result that becomes a row. Pure."""
+"""Builds the Result that becomes a job's row, from a reply, a failure or an invalid line. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from processor.input.job_file import InvalidLine
 from processor.tokens.rules import TokenCount
 
 
-def replied(
+def result_of_reply(
     job: Job,
     reply: Reply,
     prompt: TokenCount,
@@ -35,14 +35,14 @@ def replied(
     )
 
 
-def failed(
+def result_of_failure(
     job: Job, failure: Failure, error: Exception, *, attempts: int, timing: Timing | None, simulated: bool
 ) -> Result:
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
         line=job.line,
-        reply=_refusal(error),
+        reply=_error_response(error),
         failure=failure,
         attempts=attempts,
         timing=timing,
@@ -52,18 +52,18 @@ def failed(
     )
 
 
-def no_job(bad: InvalidLine, source: str, *, simulated: bool) -> Result:
+def result_of_invalid_line(line: InvalidLine, source_name: str, *, simulated: bool) -> Result:
     return Result(
-        fingerprint=bad.fingerprint,
-        custom_id=bad.custom_id,
-        line=bad.line,
-        failure=Failure(code=bad.code, message=f"{source}, line {bad.line}: {bad.message}", permanent=True),
+        fingerprint=line.fingerprint,
+        custom_id=line.custom_id,
+        line=line.line,
+        failure=Failure(code=line.code, message=f"{source_name}, line {line.line}: {line.message}", permanent=True),
         simulated=simulated,
     )
 
 
-def _refusal(error: Exception) -> Reply | None:
-    """The response that refused the job, where there was one and it was JSON."""
+def _error_response(error: Exception) -> Reply | None:
+    """The error response to be kept in the row; None if there was none, or it was not a JSON object."""
     if not isinstance(error, StatusError) or not isinstance(error.body, dict):
         return None
     return Reply(status_code=error.status, request_id=error.request_id, body=error.body)

@@ -1,6 +1,11 @@
-"""The run: reads jobs, gives each a task, and brings all of it to an orderly end. The file that wires the rooms.
+"""One run: reads the jobs, starts a task for each, and brings all of it to an orderly end.
 
-feed ──► a task a job (worker) ──► rows
+    _produce ─► _handle_item ─► a task for each job (Worker) ─► rows
+                    ▲
+                    └── waits while enough jobs wait to be sent, and for the canary
+
+Every end of a run but the ordinary one goes through ``stop``: a verdict of a worker, parked jobs that nothing can
+release, a full disk, an unreadable job file or an internal error (``_supervise``), the user's Ctrl-C (``app.signals``).
 """
 
 from __future__ import annotations
@@ -13,10 +18,7 @@ from typing import Any
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, OutputError
 from processor.core.events import JobSkipped, SkipReason, Stopping
-from processor.core.models import Job, Result
-from processor.health.canary import Canary
-from processor.health.endpoint_health import EndpointHealth
-from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND
+from processor.core.models import Job
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_file import InvalidLine
@@ -25,98 +27,86 @@ from processor.output.index_entry import REPLIED
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.limiter import LimiterSnapshot
-from processor.scheduler import result_builder
 from processor.scheduler.attempt import JobState
 from processor.scheduler.dependencies import Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.result_builder import result_of_invalid_line
 from processor.scheduler.worker import Worker
 
 LINES_PER_YIELD = 16
-"""Lines between two breaths of the loop: a million finished jobs must not hold up a Ctrl-C, nor all jobs connect at
-once."""
+"""Lines that are handled in one turn of the event loop. A file of a million finished jobs must not delay a Ctrl-C, nor
+may hundreds of connections be opened in one turn."""
 
 
 class Scheduler:
-    """One run, once: ``await Run(rooms, terms)()`` inside a running loop."""
+    """One run, to be used once: ``await Scheduler(deps, options).run()``."""
 
-    def __init__(self, rooms: Dependencies, terms: RunOptions) -> None:
-        self._rooms = rooms
-        self._terms = terms
-        self._sink = rooms.sink
+    def __init__(self, deps: Dependencies, options: RunOptions) -> None:
+        self._deps = deps
+        self._options = options
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
-        self._phases = JobRegistry()
-        self._scout = Canary()
-        self._provider = EndpointHealth(
-            terms.policy, rooms.listen, endpoint=rooms.target.address, max_outage_s=terms.max_outage_s
-        )
-        self._worker = Worker(
-            rooms,
-            self._phases,
-            self._provider,
-            simulated=terms.simulated,
-            response_started=self._scout.response,
-            waits_in_doubt=self._waits_in_doubt,
-        )
-        self._feeder: asyncio.Task[None] | None = None
-        self._loading: set[str] = set()
-        self._ended: Outcome | None = None
-        self._lines = self._jobs = self._failed_before = 0
-        self._read_to = 0
-        self._fed = False
+        self._registry = JobRegistry()
+        self._worker = Worker(deps, self._registry, simulated=options.simulated, on_parked=self._on_parked)
+        self._producer: asyncio.Task[None] | None = None
+        self._loading_models: set[str] = set()
+        """Models whose encodings are loaded, or have been."""
+        self._outcome: Outcome | None = None
+        """Set when the run is stopped before its ordinary end."""
+        self._lines_read = self._jobs_read = self._failed_earlier = 0
+        self._last_line = 0
+        self._input_exhausted = False
 
-    async def __call__(self) -> Outcome:
-        """Whatever ends a run is in its Outcome; nothing is raised but cancellation."""
+    async def run(self) -> Outcome:
+        """Return how the run ended. Raises nothing but CancelledError."""
         async with self._tasks:
-            self._feeder = self._start(self._feed())
+            self._producer = self._start(self._produce())
         try:
-            await self._sink.close(self._read_to)
+            await self._deps.sink.close(self._last_line)
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED)
-        return self._ended or self._verdict()
+        return self._outcome or self._ordinary_outcome()
 
-    def stop(self, why: str, *, exit_code: int, grace_s: float | None = None) -> None:
-        """No new requests; those in flight may finish within the grace period. The first reason counts."""
-        if self._ended is not None:
+    # ------------------------------------------------------------ stopping
+
+    def stop(self, reason: str, *, exit_code: int, grace_s: float | None = None) -> None:
+        """Send no new requests; those in flight may finish within the grace period. The first reason counts."""
+        if self._outcome is not None:
             return
-        self._ended = Outcome(exit_code=exit_code, why=why)
-        grace_s = self._terms.grace_s if grace_s is None else grace_s
-        self._rooms.listen(Stopping(at=self._loop.time(), reason=why, grace_s=grace_s))
-        self._phases.close()
-        if self._feeder:
-            # At whatever it waits for, even a row: that one is on its way to the disk already.
-            self._feeder.cancel()
+        self._outcome = Outcome(exit_code=exit_code, reason=reason)
+        grace_s = self._options.grace_s if grace_s is None else grace_s
+        self._deps.emit(Stopping(at=self._loop.time(), reason=reason, grace_s=grace_s))
+        self._registry.cancel_waiting()
+        if self._producer:
+            # It may be cancelled wherever it waits: a row that it is writing is completed by the sink.
+            self._producer.cancel()
         self._loop.call_later(grace_s, self.abort)
 
     def abort(self) -> None:
-        """Break off what is in flight; what is being written is written whole."""
-        self._phases.abort()
+        """Cancel the requests in flight. Rows that are being written are completed."""
+        self._registry.cancel_in_flight()
 
     @property
     def is_stopping(self) -> bool:
-        return self._ended is not None
+        return self._outcome is not None
+
+    # ------------------------------------------------------------ what it is doing
 
     @property
-    def gate(self) -> LimiterSnapshot:
-        return self._rooms.gate.snapshot()
+    def limiter_snapshots(self) -> list[LimiterSnapshot]:
+        return self._deps.endpoints.snapshots()
 
     @property
     def in_flight(self) -> list[JobState]:
-        return self._phases.in_flight
+        return self._registry.in_flight
 
-    def _verdict(self) -> Outcome:
-        if not self._jobs:
-            what = "no job: every line is broken" if self._lines else "no job"
-            return Outcome(exit_code=exit_codes.NOTHING_SENT, why=f"{self._rooms.source_name} holds {what}")
-        return Outcome(
-            exit_code=exit_codes.INCOMPLETE if self._failed_before + self._worker.failures else exit_codes.COMPLETE
-        )
+    # ------------------------------------------------------------ tasks
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._tasks.create_task(self._edge(work))
+        return self._tasks.create_task(self._supervise(work))
 
-    async def _edge(self, work: Coroutine[Any, Any, None]) -> None:
-        """The one place where anything may come up: failing files, or a fault of ours, end the run in order."""
+    async def _supervise(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await a task's work and turn every error into an orderly stop. The only broad ``except``."""
         try:
             await work
         except OutputError as error:
@@ -127,113 +117,121 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001
             self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
 
-    # ------------------------------------------------------------ feeding
+    async def _run_job(self, job: Job) -> None:
+        try:
+            verdict = await self._worker.run_job(job)
+        finally:
+            self._registry.release_slot()
+            self._deps.endpoints.on_job_finished_or_parked()
+        if verdict is not None:
+            self.stop(verdict.reason, exit_code=exit_codes.STOPPED)
+        self._stop_if_nothing_can_succeed()
 
-    async def _feed(self) -> None:
-        await self._read()
-        self._fed = True
-        self._despair()
+    def _on_parked(self) -> None:
+        self._deps.endpoints.on_job_finished_or_parked()
+        self._stop_if_nothing_can_succeed()
 
-    async def _read(self) -> None:
-        async with aclosing(self._rooms.source) as source:
-            async for found in source:
-                await self._take(found)
-                if self._lines == self._terms.limit:
+    def _stop_if_nothing_can_succeed(self) -> None:
+        """Stop if only parked jobs are left and no further job can be read: none of them can be released any more."""
+        no_more_jobs = self._input_exhausted or self._registry.has_max_parked_jobs
+        reason = self._deps.endpoints.stop_reason(
+            stuck_jobs=self._registry.only_parked_jobs if no_more_jobs else 0,
+            has_earlier_replies=self._has_earlier_replies,
+        )
+        if reason is not None:
+            self.stop(reason, exit_code=exit_codes.STOPPED)
+
+    def _has_earlier_replies(self) -> bool:
+        return self._deps.sink.job_index.count(REPLIED) > 0
+
+    def _ordinary_outcome(self) -> Outcome:
+        if not self._jobs_read:
+            what = "no job: every line is broken" if self._lines_read else "no job"
+            return Outcome(exit_code=exit_codes.NOTHING_SENT, reason=f"{self._deps.source_name} holds {what}")
+        has_failed_jobs = self._failed_earlier + self._worker.failed_jobs > 0
+        return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed_jobs else exit_codes.COMPLETE)
+
+    # ------------------------------------------------------------ reading jobs
+
+    async def _produce(self) -> None:
+        await self._read_items()
+        self._input_exhausted = True
+        self._stop_if_nothing_can_succeed()
+
+    async def _read_items(self) -> None:
+        async with aclosing(self._deps.source) as source:
+            async for item in source:
+                await self._handle_item(item)
+                if self._lines_read == self._options.limit:
                     return
-        self._read_to = END_OF_FILE
+        self._last_line = END_OF_FILE
 
-    async def _take(self, found: ParsedJob | InvalidLine | SkippedJobs) -> None:
-        lines = found.jobs if isinstance(found, SkippedJobs) else 1
-        self._lines += lines
-        self._read_to = found.line
-        if self._lines % LINES_PER_YIELD < lines:
+    async def _handle_item(self, item: ParsedJob | InvalidLine | SkippedJobs) -> None:
+        lines = item.jobs if isinstance(item, SkippedJobs) else 1
+        self._lines_read += lines
+        self._last_line = item.line
+        if self._lines_read % LINES_PER_YIELD < lines:
             await asyncio.sleep(0)
-        if isinstance(found, SkippedJobs):
-            self._pass(found)
-            return
-        if isinstance(found, InvalidLine):
-            await self._worker.give_up(self._no_job(found))
-            return
-        self._jobs += 1
-        job = await self._meet(found)
-        if job is None:
-            return
-        await self._phases.room(self._terms.ahead)
-        self._load(job.model)
-        self._start(self._serve(job))
-        await self._scout.wait()
+        if isinstance(item, SkippedJobs):
+            self._count_skipped(item)
+        elif isinstance(item, InvalidLine):
+            await self._fail_line(item)
+        else:
+            self._jobs_read += 1
+            if (job := await self._job_to_run(item)) is not None:
+                await self._start_job(job)
 
-    def _pass(self, passed: SkippedJobs) -> None:
-        self._jobs += passed.jobs
-        self._failed_before += passed.refused
-        if done := passed.jobs - passed.refused:
-            self._rooms.listen(JobSkipped(reason="done", count=done))
-        if passed.refused:
-            self._rooms.listen(JobSkipped(reason="failed_permanently", count=passed.refused))
+    async def _start_job(self, job: Job) -> None:
+        """Start the job's task, once fewer jobs wait; return when the next job may be started."""
+        await self._registry.acquire_slot(self._options.look_ahead)
+        self._preload_encoding(job.model)
+        self._start(self._run_job(job))
+        await self._deps.endpoints.wait_until_next_may_start()
 
-    async def _meet(self, draft: ParsedJob) -> Job | None:
-        """The job, if there is something to do about it."""
-        job_index, terms = self._sink.job_index, self._terms
-        custom_id = draft.custom_id if draft.custom_id is not None else job_index.assign_id(draft.fingerprint)
-        match job_index.classify(custom_id, draft.fingerprint):
+    def _count_skipped(self, skipped: SkippedJobs) -> None:
+        self._jobs_read += skipped.jobs
+        self._failed_earlier += skipped.refused
+        if done := skipped.jobs - skipped.refused:
+            self._deps.emit(JobSkipped(reason="done", count=done))
+        if skipped.refused:
+            self._deps.emit(JobSkipped(reason="failed_permanently", count=skipped.refused))
+
+    async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
+        """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
+        index, options = self._deps.sink.job_index, self._options
+        custom_id = parsed.custom_id if parsed.custom_id is not None else index.assign_id(parsed.fingerprint)
+        match index.classify(custom_id, parsed.fingerprint):
             case JobStatus.DUPLICATE:
-                await self._worker.give_up(self._no_job(_duplicate(draft, custom_id)))
+                await self._fail_line(_duplicate(parsed, custom_id))
             case JobStatus.DONE:
-                self._emit_skipped(draft, custom_id, "done")
-            case JobStatus.CHANGED if not terms.resend_changed:
-                self._emit_skipped(draft, custom_id, "changed")
-            case JobStatus.FAILED_PERMANENTLY if not terms.retry_failed:
-                self._failed_before += 1
-                self._emit_skipped(draft, custom_id, "failed_permanently")
+                self._emit_skipped(parsed, custom_id, "done")
+            case JobStatus.CHANGED if not options.resend_changed:
+                self._emit_skipped(parsed, custom_id, "changed")
+            case JobStatus.FAILED_PERMANENTLY if not options.retry_failed:
+                self._failed_earlier += 1
+                self._emit_skipped(parsed, custom_id, "failed_permanently")
             case _:
-                return draft.with_id(custom_id)
+                return parsed.with_id(custom_id)
         return None
 
-    def _emit_skipped(self, draft: ParsedJob, custom_id: str, reason: SkipReason) -> None:
-        self._rooms.listen(JobSkipped(reason=reason, custom_id=custom_id, line=draft.line, model=draft.model))
+    def _emit_skipped(self, parsed: ParsedJob, custom_id: str, reason: SkipReason) -> None:
+        self._deps.emit(JobSkipped(reason=reason, custom_id=custom_id, line=parsed.line, model=parsed.model))
 
-    def _load(self, model: str) -> None:
-        """Have the model's encoding loaded beside the first requests."""
-        if model not in self._loading:
-            self._loading.add(model)
-            self._start(self._rooms.counter.load(model))
+    def _preload_encoding(self, model: str) -> None:
+        """Load the model's encoding while the first requests are sent."""
+        if model not in self._loading_models:
+            self._loading_models.add(model)
+            self._start(self._deps.counter.load(model))
 
-    async def _serve(self, job: Job) -> None:
-        try:
-            stop = await self._worker.serve(job)
-        finally:
-            self._phases.leave()
-            self._scout.ended()
-        if stop is not None:
-            self.stop(stop.why, exit_code=exit_codes.STOPPED)
-        self._despair()
-
-    def _waits_in_doubt(self) -> None:
-        self._scout.ended()
-        self._despair()
-
-    def _despair(self) -> None:
-        """Stop, where everybody waits for a first success, and nobody who could have it is left, or can be read."""
-        doubt = self._provider.doubt
-        if doubt.is_over:
-            return
-        waiting = self._phases.all_in_doubt
-        nobody_comes = self._fed or self._phases.is_full_of_doubt
-        if not (doubt.is_despair or (waiting and nobody_comes)):
-            return
-        if 0 < waiting < MAX_DISTINCT_NOT_FOUND and self._sink.job_index.count(REPLIED):
-            doubt.succeeded()
-        else:
-            self.stop(doubt.why(), exit_code=exit_codes.STOPPED)
-
-    def _no_job(self, bad: InvalidLine) -> Result:
-        return result_builder.no_job(bad, self._rooms.source_name, simulated=self._terms.simulated)
+    async def _fail_line(self, line: InvalidLine) -> None:
+        result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
+        await self._worker.write_failure(result, None)
 
 
-def _duplicate(draft: ParsedJob, custom_id: str) -> InvalidLine:
+def _duplicate(parsed: ParsedJob, custom_id: str) -> InvalidLine:
     return InvalidLine(
-        line=draft.line,
-        fingerprint=raw_fingerprint(draft.raw),
+        line=parsed.line,
+        fingerprint=raw_fingerprint(parsed.raw),
         code="duplicate_custom_id",
         message=f"custom_id {custom_id!r} is taken by an earlier line",
         custom_id=custom_id,

@@ -1,230 +1,235 @@
-"""One job's way from its line to its row: admit, stream, settle, write; wait, and again."""
+"""Runs one job from its line to its row: acquire a permit, send, settle, write; or wait, and try again.
+
+run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write     the row
+              ▲               └─► _on_failure ─┬─► _write     a failed row
+              └── wait ◄── Retry ──────────────┤
+                       ◄── ParkedAttempt ──────┤              a failed row, once another job has succeeded
+                           StopRun ◄───────────┘              no row: the next run sends the job again
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
-from processor.core.models import Failure, Job, Reply, Result, Usage
-from processor.health.endpoint_health import EndpointHealth
+from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
+from processor.endpoints.pool import Endpoint, Permit
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.permit import Permit
 from processor.retry.policy import FailJob, Park, Retry, StopRun
-from processor.scheduler import result_builder
 from processor.scheduler.attempt import Attempt, JobState, request_size
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import TokenCount
 
-AttemptResult = Retry | StopRun | Result | None
-"""What follows an attempt. None: the job has its row; a Result: it has this one, if anything else succeeds."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedAttempt:
+    """The attempt failed in a way that may concern the whole run. The job gets this result if another one succeeds."""
+
+    result: Result
+    endpoint: Endpoint
+
+
+AttemptResult = Retry | StopRun | ParkedAttempt | None
+"""What an attempt leads to. None: the job has its row."""
 
 
 class Worker:
-    """Serves any number of jobs at a time. ``failures`` counts those that got a failed row; ``has_sent``: a request."""
+    """Runs any number of jobs at a time, each in a task of its own."""
 
     def __init__(
-        self,
-        rooms: Dependencies,
-        phases: JobRegistry,
-        provider: EndpointHealth,
-        *,
-        simulated: bool,
-        response_started: Callable[[int], None],
-        waits_in_doubt: Callable[[], None],
+        self, deps: Dependencies, registry: JobRegistry, *, simulated: bool, on_parked: Callable[[], None]
     ) -> None:
-        self._rooms = rooms
-        self._phases = phases
-        self._provider = provider
+        self._deps = deps
+        self._registry = registry
         self._simulated = simulated
-        self._response_started = response_started
-        self._waits_in_doubt = waits_in_doubt
+        self._on_parked = on_parked
         self._loop = asyncio.get_running_loop()
-        self._endpoint = rooms.target.address
-        self._probe_turn = asyncio.Lock()
-        self.failures = 0
+        self.failed_jobs = 0
+        """Jobs that got a failed row."""
         self.has_sent = False
+        """Whether a request was sent."""
 
-    async def serve(self, job: Job) -> StopRun | None:
-        """Returns when the job has its row, or with what must end the run. Raises OutputError."""
-        care = self._prepare(job)
-        while (decision := await self._try(care)) is not None:
-            self._rooms.sink.clear_in_flight(job.custom_id, care.attempts)
-            if isinstance(decision, StopRun):
-                return decision
-            if isinstance(decision, Result):
-                await self._while_in_doubt(care)
-                await self.give_up(decision, care, is_late=True)
+    async def run_job(self, job: Job) -> StopRun | None:
+        """Return None once the job has its row, or the verdict that ends the run. Raises OutputError."""
+        state = self._new_state(job)
+        while (result := await self._attempt(state)) is not None:
+            self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
+            if isinstance(result, StopRun):
+                return result
+            if isinstance(result, ParkedAttempt):
+                await self._park(state, result.endpoint)
+                await self.write_failure(result.result, state, print_header=True)
                 return None
-            care.again = True
-            with self._phases.waiting(care):
-                await asyncio.sleep(decision.after_s)
+            state.is_retry = True
+            with self._registry.waiting(state):
+                await asyncio.sleep(result.delay_s)
         return None
 
-    async def give_up(self, result: Result, care: JobState | None = None, *, is_late: bool = False) -> None:
-        """Writes a failed row. ``care`` is None for an invalid line. ``is_late``: others may have been echoed since."""
-        self.failures += 1
-        await self._write(result, care, is_late=is_late)
+    async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
+        """Write a failed row. ``state`` is None for an invalid line.
 
-    def _prepare(self, job: Job) -> JobState:
-        counter = self._rooms.counter
+        ``print_header``: name the job again, because other replies may have been printed since it was named.
+        """
+        self.failed_jobs += 1
+        await self._write(result, state, print_header=print_header)
+
+    def _new_state(self, job: Job) -> JobState:
+        counter = self._deps.counter
         prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
-        tokens = prompt.tokens if prompt else counter.guess(job.body)
+        prompt_tokens = prompt.tokens if prompt else counter.guess(job.body)
         task = asyncio.current_task()
         assert task is not None, "every job has a task of its own"
         return JobState(
             task=task,
             job=job,
-            size=request_size(job, tokens, counter.characters(job.body)),
+            size=request_size(job, prompt_tokens, counter.characters(job.body)),
             prompt=prompt,
-            read_at=self._loop.time(),
-            attempts=self._rooms.sink.job_index.attempts(job.custom_id),
+            enqueued_at=self._loop.time(),
+            attempts=self._deps.sink.job_index.attempts(job.custom_id),
         )
 
-    # ------------------------------------------------------------ when it may go
+    # ------------------------------------------------------------ before a request is sent
 
-    async def _while_in_doubt(self, care: JobState) -> None:
-        with self._phases.waiting(care), self._phases.in_doubt(care):
-            self._waits_in_doubt()
-            await self._provider.doubt.success()
-
-    async def _try(self, care: JobState) -> AttemptResult:
-        """One attempt, when it may go. While the provider is down, one at a time."""
-        if self._provider.doubt.covers(care.job):
-            await self._while_in_doubt(care)
-        while self._provider.is_down:
-            with self._phases.waiting(care):
-                await self._probe_turn.acquire()
-            try:
-                if self._provider.is_down:
-                    return await self._probe(care)
-            finally:
-                self._probe_turn.release()
-        return await self._attempt(care)
-
-    async def _probe(self, care: JobState) -> AttemptResult:
-        outages = self._provider.outages
-        with self._phases.waiting(care):
-            await asyncio.sleep(max(0.0, outages.probe_at() - self._loop.time()))
-        outages.probing(self._loop.time())
-        return await self._attempt(care, probes=True)
-
-    async def _attempt(self, care: JobState, *, probes: bool = False) -> AttemptResult:
+    async def _attempt(self, state: JobState) -> AttemptResult:
+        """Send the job's request, once it may be sent. The permit is held until the row is written."""
+        endpoints, job = self._deps.endpoints, state.job
+        if (endpoint := endpoints.blocked_by(job)) is not None:
+            await self._park(state, endpoint)
         try:
-            with self._phases.waiting(care):
-                permit = await self._rooms.gate.acquire(care.size, is_retry=care.again)
+            with self._registry.waiting(state):
+                permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
-            await self.give_up(self._failure(care, failure, error, None), care)
+            await self.write_failure(self._failed_result(state, failure, error, timing=None), state)
             return None
         try:
-            if (self._provider.is_down and not probes) or self._provider.doubt.covers(care.job):
-                return Retry(after_s=0.0)
-            return await self._stream(care, permit)
+            if permit.endpoint.health.parked.blocks(job):  # since the job began to wait for the permit
+                return Retry(delay_s=0.0)
+            return await self._send(state, permit)
         finally:
             permit.release()
 
-    # ------------------------------------------------------------ on the wire
+    async def _park(self, state: JobState, endpoint: Endpoint) -> None:
+        """Hold the job back until another one succeeds at this endpoint."""
+        with self._registry.waiting(state), self._registry.parked(state):
+            self._on_parked()
+            await endpoint.health.parked.wait_for_success()
 
-    async def _stream(self, care: JobState, permit: Permit) -> AttemptResult:
-        rooms, job, echo = self._rooms, care.job, self._rooms.echo
-        if echo and not care.streaming_since:
-            echo.begin(job)
-        rooms.sink.record_in_flight(job.custom_id, care.attempts + 1)
-        attempt = Attempt(
-            permit,
-            self._endpoint,
-            self._response_started,
-            partial(self._provider.began, care),
-            echo.tell if echo else None,
-        )
+    # ------------------------------------------------------------ the request
+
+    async def _send(self, state: JobState, permit: Permit) -> AttemptResult:
+        deps, job, health, printer = self._deps, state.job, permit.endpoint.health, self._deps.printer
+        if printer and not state.attempt_started_at:
+            printer.begin(job)
+        deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
+        attempt = Attempt(state, permit, printer.tell if printer else None)
         self.has_sent = True
-        care.streaming_since = self._loop.time()
-        care.limit_group = permit.limit_group
-        self._provider.asking(care)
-        rooms.listen(attempt.started(care))
+        state.permit = permit
+        state.attempt_started_at = self._loop.time()
+        health.on_sent(job.line, state.attempt_started_at)
+        deps.emit(attempt.started_event())
         try:
-            with self._phases.streaming(care):
-                reply = await rooms.stream(job, rooms.target, attempt.tell)
+            with self._registry.sending(state):
+                reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
         except RequestError as error:
-            care.attempts += attempt.sent_at is not None
-            return await self._failed(care, attempt, error)
+            state.attempts += attempt.sent_at is not None
+            return await self._on_failure(state, permit, attempt, error)
         except asyncio.CancelledError:
             if attempt.sent_at is None:
-                rooms.sink.clear_in_flight(job.custom_id, care.attempts)
-            rooms.listen(attempt.ended(care, self._loop.time(), outcome="stop"))
+                deps.sink.clear_in_flight(job.custom_id, state.attempts)
+            deps.emit(attempt.interrupted_event(self._loop.time()))
             raise
-        care.attempts += 1
-        await self._replied(care, permit, attempt, reply)
-        self._provider.doubt.succeeded()
+        state.attempts += 1
+        await self._on_reply(state, permit, attempt, reply)
+        health.on_reply_written()
         return None
 
-    async def _replied(self, care: JobState, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+    async def _on_reply(self, state: JobState, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+        """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
         now = self._loop.time()
-        timing = attempt.timing(care.read_at, now, self._rooms.wall())
-        self._provider.replied(care, now)
-        self._rooms.listen(attempt.ended(care, now, reply=reply, outcome="success"))
-        prompt, completion = await self._count(care, reply)
+        timing = attempt.timing(now, self._deps.wall_clock())
+        permit.endpoint.health.on_success(state.job.line, state.attempt_started_at, now)
+        self._deps.emit(attempt.replied_event(reply, now))
+        prompt, completion = await self._count_tokens(state, reply)
         reported = Usage.reported(reply.body)
-        result = result_builder.replied(
-            care.job,
+        result = result_of_reply(
+            state.job,
             reply,
             prompt,
             completion,
             reported=reported,
-            attempts=care.attempts,
+            attempts=state.attempts,
             timing=timing,
             simulated=self._simulated,
         )
         permit.settled(reported or result.usage, now)
-        await self._write(result, care)
+        await self._write(result, state)
 
-    async def _count(self, care: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
-        counter, job = self._rooms.counter, care.job
-        if care.prompt is None:
+    async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
+        """Return the tokens of the prompt and of the completion."""
+        counter, job = self._deps.counter, state.job
+        if state.prompt is None:
             await counter.load(job.model)
-            care.prompt = counter.prompt(job.path, job.body)
-        return care.prompt, counter.reply(job.path, job.model, reply.body)
+            state.prompt = counter.prompt(job.path, job.body)
+        return state.prompt, counter.reply(job.path, job.model, reply.body)
 
-    async def _failed(self, care: JobState, attempt: Attempt, error: RequestError) -> AttemptResult:
-        now = self._loop.time()
+    async def _on_failure(
+        self, state: JobState, permit: Permit, attempt: Attempt, error: RequestError
+    ) -> AttemptResult:
+        now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         if isinstance(error, Throttled):
-            attempt.throttled(error, now)
-        local = datetime.fromtimestamp(self._rooms.wall())
-        decision = self._provider.failed(error, care, now, local, begun=attempt.first_token_at is not None)
-        self._rooms.listen(attempt.ended_in(care, now, error, decision))
-        if not isinstance(decision, FailJob | Park):
-            return decision
-        result = self._failure(care, decision.failure, error, attempt)
-        if isinstance(decision, Park):
-            return result
-        await self.give_up(result, care)
+            attempt.on_throttled(error, now)
+        verdict = permit.endpoint.health.on_failure(
+            error,
+            state.job,
+            state.history,
+            sent_at=state.attempt_started_at,
+            now=now,
+            local_time=datetime.fromtimestamp(unix_now_s),
+            had_first_token=attempt.first_token_at is not None,
+        )
+        self._deps.emit(attempt.failed_event(error, verdict, now))
+        if not isinstance(verdict, FailJob | Park):
+            return verdict
+        result = self._failed_result(state, verdict.failure, error, timing=attempt.timing(now, unix_now_s))
+        if isinstance(verdict, Park):
+            return ParkedAttempt(result=result, endpoint=permit.endpoint)
+        await self.write_failure(result, state)
         return None
 
-    # ------------------------------------------------------------ its row
+    # ------------------------------------------------------------ the row
 
-    def _failure(self, care: JobState, failure: Failure, error: Exception, attempt: Attempt | None) -> Result:
-        timing = attempt.timing(care.read_at, self._loop.time(), self._rooms.wall()) if attempt else None
-        return result_builder.failed(
-            care.job, failure, error, attempts=care.attempts, timing=timing, simulated=self._simulated
+    def _failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
+        return result_of_failure(
+            state.job, failure, error, attempts=state.attempts, timing=timing, simulated=self._simulated
         )
 
-    async def _write(self, result: Result, care: JobState | None, *, is_late: bool = False) -> None:
-        echo = self._rooms.echo
-        await self._rooms.sink.append(result)
-        self._rooms.listen(self._finished_event(result, care))
-        if echo and care and is_late:
-            echo.begin(care.job)
-        if echo:
-            echo.end(result)
+    async def _write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
+        """Append the row. Raises OutputError if it cannot be written, for example because the disk is full."""
+        printer = self._deps.printer
+        await self._deps.sink.append(result)
+        self._deps.emit(self._finished_event(result, state))
+        if printer and state and print_header:
+            printer.begin(state.job)
+        if printer:
+            printer.end(result)
 
-    def _finished_event(self, result: Result, care: JobState | None) -> JobFinished:
+    def _finished_event(self, result: Result, state: JobState | None) -> JobFinished:
         at = self._loop.time()
-        if care is None:
+        if state is None:
             return JobFinished(at=at, result=result)
-        endpoint = self._endpoint if care.limit_group is not None else None
-        return JobFinished(at=at, result=result, model=care.job.model, endpoint=endpoint, limit_group=care.limit_group)
+        if (permit := state.permit) is None:
+            return JobFinished(at=at, result=result, model=state.job.model)
+        return JobFinished(
+            at=at,
+            result=result,
+            model=state.job.model,
+            endpoint=permit.endpoint.name,
+            limit_group=permit.limit_group,
+        )

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from processor.core.events import Notice
 from processor.retry.policy import RetryPolicy
-from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind, SimulatorSettings
 from tests.behaviour.nights.test_kills import Campaign, campaign
@@ -24,7 +23,7 @@ from tests.behaviour.nights.test_steps import every_step, put_right
 from tests.behaviour.scheduler import test_http
 from tests.behaviour.scheduler.test_stops import SLOW, at, both
 from tests.support.nights_night import Night
-from tests.support.pipeline_world import OUT, QUICK, Ran, World, ask
+from tests.support.scheduler_world import OUT, QUICK, Ran, World, ask
 
 
 class Row(NamedTuple):
@@ -74,9 +73,9 @@ def said(world: World, row: dict[str, dict[str, dict[str, object]]]) -> object:
 
 
 def refusals() -> Iterator[Row]:
-    def stopped(fault: str, made: str, settings: SimulatorSettings, terms: RunOptions | None = None) -> Row:
+    def stopped(fault: str, made: str, settings: SimulatorSettings, policy: RetryPolicy | None = None) -> Row:
         world = World(settings)
-        ran = world.run(jobs(100), terms=terms)
+        ran = world.run(jobs(100), policy=policy)
         assert ran.exit_code == 3
         return Row(fault, made, f"exit 3 after {counted(len(ran.sent), 'request')}, {len(world.rows())} replies kept")
 
@@ -88,7 +87,7 @@ def refusals() -> Iterator[Row]:
         "a wait too long to sit out",
         "429, longer than `max_wait_s`",
         told,
-        RunOptions(policy=RetryPolicy(max_wait_s=0.0)),
+        RetryPolicy(max_wait_s=0.0),
     )
 
 

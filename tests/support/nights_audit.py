@@ -13,7 +13,7 @@ from typing import Any
 
 from processor.simulator.request_parser import identity
 from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, Line
-from tests.support.pipeline_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
+from tests.support.scheduler_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
 
 ROW = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 MORE = ["simulated", "usage_estimated", "own_fault", "metadata"]
@@ -178,11 +178,11 @@ class Audit:
 
     def _check_exit(self, ran: Ran, file: JobFile, terms: Terms) -> None:
         code = ran.exit_code
-        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, ran.why)
-        check(code != 2 or not ran.sent, "exit 2, but something was sent", ran.why)
+        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, ran.reason)
+        check(code != 2 or not ran.sent, "exit 2, but something was sent", ran.reason)
         early = terms.stopped or terms.disk_fails
         hopeless = code == 3 and self._asks_for_what_is_not_there(file, terms)
-        check(early or hopeless or code not in (3, 130), "stopped early for no reason", ran.why)
+        check(early or hopeless or code not in (3, 130), "stopped early for no reason", ran.reason)
 
     def _asks_for_what_is_not_there(self, file: JobFile, terms: Terms) -> bool:
         """Nothing has ever been answered, and every job that is left names a model that the provider does not know."""

@@ -30,8 +30,8 @@ from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
-from tests.support.pipeline_network import gone
-from tests.support.pipeline_world import OUT, STATE, During, Ran, World, kill_at
+from tests.support.scheduler_network import gone
+from tests.support.scheduler_world import OUT, STATE, During, Ran, World, kill_at
 
 SYNCED_S = 1.0
 SLACK_S = 0.01
@@ -99,11 +99,10 @@ class Night:
         rng = self.rng
         file = job_file(self.sketches)
         policy = RetryPolicy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
-        terms = RunOptions(
-            policy=policy,
-            max_outage_s=rng.choice((600.0, 6 * 3600.0)) if rough else math.inf,
+        max_outage_s = rng.choice((600.0, 6 * 3600.0)) if rough else math.inf
+        options = RunOptions(
             grace_s=rng.choice((0.0, 1.0, 30.0)),
-            ahead=rng.choice((3, 1000)),
+            look_ahead=rng.choice((3, 1000)),
             limit=rng.randint(1, 12) if rough and rng.random() < 0.15 else None,
             retry_failed=rng.random() < 0.2,
             resend_changed=rng.random() < 0.5,
@@ -113,9 +112,9 @@ class Night:
         asked = audit.Terms(
             concurrency=concurrency,
             max_attempts=policy.max_attempts,
-            limit=terms.limit,
-            resend=terms.resend_changed,
-            retry_failed=terms.retry_failed,
+            limit=options.limit,
+            resend=options.resend_changed,
+            retry_failed=options.retry_failed,
             disk_fails=trouble.disk_fails,
             stopped=trouble.stopped or bool(absences) or bool(rough and self.world.provider.settings.outages),
             synced_within_s=self.bound_s,
@@ -126,7 +125,9 @@ class Night:
         platter.capacity_bytes = sum(len(inode.data) for inode in platter.names.values()) + trouble.room_bytes
         ran = self.world.run(
             file.data,
-            terms=terms,
+            options=options,
+            policy=policy,
+            max_outage_s=max_outage_s,
             concurrency=concurrency,
             limits=_limits(rng),
             fsync=self.fsync,
@@ -138,7 +139,7 @@ class Night:
             part_bytes=self.later.choice((None, 1, 300)),
         )
         self.said.append(
-            f"{trouble.name}: exit {ran.exit_code} ({ran.why}) after {ran.took_s:.3f} s, "
+            f"{trouble.name}: exit {ran.exit_code} ({ran.reason}) after {ran.took_s:.3f} s, "
             f"{len(ran.sent)} sent, {len(ran.left_in_flight)} left in flight, {ran.steps} steps"
         )
         self.audit.ran(ran, file, asked, before)

@@ -18,7 +18,7 @@ from processor.simulator.fault_injecting_storage import FaultPlan, Killed, Stora
 from processor.simulator.faults import Faults
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
-from tests.support.pipeline_world import OUT, QUICK, Ran, World, kill_at
+from tests.support.scheduler_world import OUT, QUICK, Ran, World, kill_at
 
 FAULTS: dict[str, Callable[[], StorageFault]] = {
     "no_space": lambda: StorageFault(refusal(errno.ENOSPC)),
@@ -57,7 +57,7 @@ class Play:
         self.audit = audit.Audit(self.world)
 
     def run(self, file: JobFile, *, disk: FaultPlan | None = None, fails: bool = False, killed_s: float = 1e9) -> Ran:
-        terms = RunOptions(policy=RetryPolicy(max_attempts=2), resend_changed=True, retry_failed=True)
+        options = RunOptions(resend_changed=True, retry_failed=True)
         asked = audit.Terms(
             concurrency=3,
             max_attempts=2,
@@ -71,7 +71,13 @@ class Play:
         before = audit.Before.of(self.world)
         self.audit.expect(file)
         ran = self.world.run(
-            file.data, terms=terms, concurrency=3, disk=disk, during=kill_at(killed_s), max_line_bytes=4000
+            file.data,
+            options=options,
+            policy=RetryPolicy(max_attempts=2),
+            concurrency=3,
+            disk=disk,
+            during=kill_at(killed_s),
+            max_line_bytes=4000,
         )
         self.audit.ran(ran, file, asked, before)
         return ran
@@ -110,10 +116,10 @@ def test_every_step_fails_once_and_the_next_run_puts_it_right(kind: str) -> None
 
 def check_end(ran: Ran, said: str) -> None:
     """The run has met a failing disk: it ends with one clear line."""
-    assert ran.exit_code == 3 if ran.sent else ran.exit_code in (2, 3), ran.why
-    assert ran.why
-    assert ran.why.startswith("cannot ")
-    assert said in ran.why
+    assert ran.exit_code == 3 if ran.sent else ran.exit_code in (2, 3), ran.reason
+    assert ran.reason
+    assert ran.reason.startswith("cannot ")
+    assert said in ran.reason
 
 
 def put_right(kind: str, step: int, play: Play, ran: Ran) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from tests.support.pipeline_world import QUICK, World, ask
+from tests.support.scheduler_world import QUICK, World, ask
 
 STEADY = replace(QUICK, first_token_s=0.2, first_token_jitter=0.0)
 """Every response starts after 0.2 s."""
@@ -14,7 +14,7 @@ STEADY = replace(QUICK, first_token_s=0.2, first_token_jitter=0.0)
 def test_while_all_are_turned_away_they_go_one_at_a_time() -> None:
     ran = World(STEADY).run([ask(number, n="many") for number in range(100)])
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("the first 20 requests were all rejected: ")
+    assert ran.reason and ran.reason.startswith("the first 20 requests were all rejected: ")
     assert len(ran.sent) == 20
     assert ran.most_in_flight == 1
 

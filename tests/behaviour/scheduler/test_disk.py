@@ -18,7 +18,7 @@ from processor.simulator.fault_injecting_storage import (
     fail_at_step,
     refusal,
 )
-from tests.support.pipeline_world import OUT, QUICK, During, Ran, World, ask
+from tests.support.scheduler_world import OUT, QUICK, During, Ran, World, ask
 
 JOBS = [ask(number) for number in range(60)]
 
@@ -44,7 +44,7 @@ def test_a_full_disk_ends_the_run_and_after_room_is_made_it_goes_on() -> None:
     world = World(QUICK)
     world.platter.capacity_bytes = 10_000
     ran = world.run(JOBS)
-    assert (ran.exit_code, ran.why) == (3, "cannot write /out/results.jsonl: No space left on device")
+    assert (ran.exit_code, ran.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
     assert 0 < len(world.rows()) < 60
     assert len(ran.left_in_flight) <= 8
     world.platter.capacity_bytes = PLENTY_BYTES
@@ -60,7 +60,7 @@ def test_a_disk_that_fails_in_the_middle_ends_the_run_at_once(operation: str) ->
 
     ran = world.run(JOBS, disk=plan, during=when(1.5, lambda: failing.__setitem__(0, True)))
     assert ran.exit_code == 3
-    assert ran.why and "Input/output error" in ran.why
+    assert ran.reason and "Input/output error" in ran.reason
     assert ran.took_s < 5
     goes_on(world, ran)
 
@@ -69,14 +69,14 @@ def test_nothing_is_sent_where_nothing_can_be_written() -> None:
     read_only: FaultPlan = lambda number, step: StorageFault(refusal(errno.EROFS))  # noqa: E731
     ran = World(QUICK).run(JOBS, disk=read_only)
     assert (ran.exit_code, ran.sent) == (2, [])
-    assert ran.why == "cannot write /out/results.jsonl.state: Read-only file system"
+    assert ran.reason == "cannot write /out/results.jsonl.state: Read-only file system"
 
 
 def test_results_that_are_deleted_meanwhile_end_the_run() -> None:
     world = World(QUICK)
     ran = world.run(JOBS, during=when(1.5, lambda: world.platter.delete(OUT)))
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("cannot write /out/results.jsonl: ")
+    assert ran.reason and ran.reason.startswith("cannot write /out/results.jsonl: ")
     assert world.run(JOBS).exit_code == 0
     assert len(world.rows()) == 60
 
@@ -87,8 +87,8 @@ def test_what_a_killed_run_made_and_never_synced_is_safe_after_the_next(step: in
     world = World(QUICK)
     world.run(JOBS[:5])
     edited = [{**JOBS[0], "prompt": "Edited?"}, *JOBS[1:10]]
-    world.run(edited, terms=RunOptions(resend_changed=True), disk=fail_at_step(step, StorageFault(Killed(), 1.0)))
-    ran = world.run(edited, terms=RunOptions(resend_changed=True))
+    world.run(edited, options=RunOptions(resend_changed=True), disk=fail_at_step(step, StorageFault(Killed(), 1.0)))
+    ran = world.run(edited, options=RunOptions(resend_changed=True))
     rows = world.rows()
     world.platter.lose_power(Random(step))
     assert ran.exit_code == 0

@@ -9,6 +9,8 @@ from pathlib import Path
 import orjson
 
 from processor.core.models import JSON, Target, Timeouts
+from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.health.endpoint_health import EndpointHealth
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.input.job_file import JobFile
@@ -24,7 +26,7 @@ from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.tokens.counter import TokenCounter
-from tests.support.pipeline_world import ask, lines
+from tests.support.scheduler_world import ask, lines
 
 JOBS = 300
 
@@ -41,14 +43,19 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
                 source=aiter(source),
                 source_name=jobs.name,
                 sink=ResultsFile(out),
-                gate=RateLimiter(LimitSettings(), emit=lambda event: None, concurrency=64),
-                stream=stream,
-                target=Target(base_url=server.base_url),
+                endpoints=EndpointPool(
+                    Endpoint(
+                        Target(base_url=server.base_url),
+                        RateLimiter(LimitSettings(), emit=lambda event: None, concurrency=64),
+                        EndpointHealth(policy, lambda event: None, endpoint="", max_outage_s=3600.0),
+                    )
+                ),
+                transport=stream,
                 counter=TokenCounter(None, asyncio.to_thread),
-                listen=lambda event: None,
-                wall=time.time,
+                emit=lambda event: None,
+                wall_clock=time.time,
             )
-            return await Scheduler(rooms, RunOptions(policy=policy))()
+            return await Scheduler(rooms, RunOptions()).run()
     finally:
         source.close()
         await server.close()

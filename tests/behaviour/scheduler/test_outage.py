@@ -12,8 +12,8 @@ from processor.health.outage_detector import MAX_PROBE_INTERVAL_S
 from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind
-from tests.support.pipeline_network import gone
-from tests.support.pipeline_world import ERRORS, QUICK, World, ask
+from tests.support.scheduler_network import gone
+from tests.support.scheduler_world import ERRORS, QUICK, World, ask
 
 WAYS: tuple[OutageKind, ...] = ("refuse", "500", "503", "429")
 DOWN_S, UP_S = 60.0, 3660.0
@@ -30,7 +30,7 @@ def night(how: OutageKind) -> World:
 def test_an_hour_without_the_provider_costs_no_job_anything(how: OutageKind) -> None:
     world = night(how)
     ran = world.run(JOBS)
-    assert (ran.exit_code, ran.why) == (0, None)
+    assert (ran.exit_code, ran.reason) == (0, None)
     assert len({row["custom_id"] for row in world.rows()}) == 400
     assert world.platter.contents(ERRORS) is None
     assert world.provider.books.completed == 400
@@ -68,9 +68,9 @@ def test_afterwards_it_goes_on_at_full_width(how: OutageKind) -> None:
 @pytest.mark.parametrize("how", WAYS)
 def test_an_outage_that_is_too_long_ends_the_run_and_the_next_one_goes_on(how: OutageKind) -> None:
     world = night(how)
-    ran = world.run(JOBS, terms=RunOptions(max_outage_s=1800.0))
+    ran = world.run(JOBS, max_outage_s=1800.0)
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("the provider has been down for 0.5 h: ")
+    assert ran.reason and ran.reason.startswith("the provider has been down for 0.5 h: ")
     assert 1800 < ran.took_s < 1800 + DOWN_S + 2 * MAX_PROBE_INTERVAL_S + 60
     assert world.platter.contents(ERRORS) is None
     world.now_s = UP_S
@@ -86,7 +86,7 @@ def test_failures_of_the_ordinary_kind_are_no_outage() -> None:
 
 def test_one_job_that_always_fails_is_no_outage() -> None:
     world = World(replace(PACED, faults=Faults({"error_500": 1.0})))
-    ran = world.run([ask(1)], terms=RunOptions())
+    ran = world.run([ask(1)], options=RunOptions())
     assert ran.exit_code == 1
     assert ran.said(OutageStarted) == []
     assert len(world.failures()) == 1
@@ -96,7 +96,7 @@ def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
     world = World(replace(PACED, outages=(Outage(from_s=0.0, to_s=1e6, how="refuse"),)))
     ran = world.run(JOBS)
     assert ran.exit_code == 3
-    assert ran.why == "the connection was refused; is --base-url right, and the server up?"
+    assert ran.reason == "the connection was refused; is --base-url right, and the server up?"
     assert ran.took_s < 3
 
 
@@ -121,9 +121,9 @@ def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: Ou
 
 def test_a_provider_that_breaks_every_reply_off_is_down() -> None:
     world = World(replace(PACED, faults=Faults({"reset_mid": 1.0})))
-    ran = world.run(JOBS, terms=RunOptions(max_outage_s=3600.0))
+    ran = world.run(JOBS, max_outage_s=3600.0)
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("the provider has been down for 1 h: ")
+    assert ran.reason and ran.reason.startswith("the provider has been down for 1 h: ")
     assert world.platter.contents(ERRORS) is None
 
 
@@ -132,6 +132,6 @@ def test_a_network_that_goes_away_again_and_again_costs_no_job_anything(away_s: 
     world = World(replace(LONG, reply_tokens=(10, 15)))
     times = [(begin, begin + away_s) for begin in (20.0 + number * (away_s + 14.0) for number in range(12))]
     ran = world.run(JOBS, concurrency=64, through=gone(*times))
-    assert (ran.exit_code, ran.why) == (0, None)
+    assert (ran.exit_code, ran.reason) == (0, None)
     assert len(world.rows()) == 400
     assert world.provider.books.requests > 400, "some were cut"

@@ -12,7 +12,7 @@ from processor.core.events import AttemptFinished, JobFinished, RequestEvent, Re
 from processor.core.models import JSON, Job, Reply, Result, Target
 from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND, MAX_PARKED_JOBS
 from processor.scheduler import RunOptions
-from tests.support.pipeline_world import ERRORS, QUICK, STATE, Ran, World, ask
+from tests.support.scheduler_world import ERRORS, QUICK, STATE, Ran, World, ask
 
 KNOWS_M = replace(QUICK, models=("m",), first_token_s=0.2, first_token_jitter=0.0)
 
@@ -33,7 +33,7 @@ def test_a_wrong_model_costs_one_request_and_leaves_no_failed_rows() -> None:
     world = World(KNOWS_M)
     ran = world.run(wrong(*range(1000)))
     assert ran.exit_code == 3
-    assert ran.why == (
+    assert ran.reason == (
         "the provider does not know the model wrong: The model `wrong` does not exist or you do not have access to it."
     )
     assert len(ran.sent) == 1
@@ -77,7 +77,7 @@ def test_jobs_of_a_model_in_doubt_wait_unsent_and_go_once_anything_has_succeeded
 @pytest.mark.parametrize("ahead", [1, 4, 256])
 def test_a_short_look_ahead_does_not_hide_the_job_that_ends_the_doubt(ahead: int) -> None:
     world = World(KNOWS_M)
-    ran = world.run(wrong(*range(30)) + right(30), terms=RunOptions(ahead=ahead))
+    ran = world.run(wrong(*range(30)) + right(30), options=RunOptions(look_ahead=ahead))
     assert ran.exit_code == 1
     assert names(ran)[:2] == ["job-0", "job-30"]
 
@@ -95,7 +95,9 @@ def test_every_wrong_model_is_named_and_costs_one_request() -> None:
     models = ("one", "two", "one", "three", "two", "four", "one")
     ran = world.run([ask(number, model=model) for number, model in enumerate(models)])
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("the provider does not know the models one, two, three and 1 more: The model")
+    assert ran.reason and ran.reason.startswith(
+        "the provider does not know the models one, two, three and 1 more: The model"
+    )
     assert len(ran.sent) == 4
 
 
@@ -113,7 +115,7 @@ def test_an_address_where_there_is_nothing_costs_one_request_too() -> None:
     world = World(QUICK)
     ran = world.run(right(*range(100)), through=through)
     assert (ran.exit_code, len(ran.sent), world.failures()) == (3, 1, [])
-    assert ran.why == "there is nothing at /v1/chat/completions: HTTP 404 Not Found; is --base-url right?"
+    assert ran.reason == "there is nothing at /v1/chat/completions: HTTP 404 Not Found; is --base-url right?"
     ran = world.run([*right(*range(3)), ask(3, url="/v1/completions")], through=through)
     assert (ran.exit_code, len(world.rows()), len(world.failures())) == (1, 1, 3)
 
@@ -141,7 +143,7 @@ class Heard:
 
 def test_where_replies_are_echoed_a_late_failure_is_told_from_them() -> None:
     world, echo = World(KNOWS_M), Heard()
-    ran = world.run(wrong(0) + right(1, 2), concurrency=1, terms=RunOptions(ahead=1), echo=echo)
+    ran = world.run(wrong(0) + right(1, 2), concurrency=1, options=RunOptions(look_ahead=1), printer=echo)
     assert ran.exit_code == 1
     assert echo.said[:3] == ["begin job-0", "begin job-1", "end job-1"]
     late = echo.said.index("begin job-0", 1)

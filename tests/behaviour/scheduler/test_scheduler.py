@@ -16,7 +16,7 @@ from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT
-from tests.support.pipeline_world import ERRORS, OUT, QUICK, World, ask, kill_at, lines
+from tests.support.scheduler_world import ERRORS, OUT, QUICK, World, ask, kill_at, lines
 
 KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 
@@ -30,7 +30,7 @@ def by_id(rows: list[JSON]) -> dict[str, JSON]:
 def test_every_job_has_its_reply_and_nothing_else_is_written() -> None:
     world = World()
     ran = world.run([ask(number, metadata={"n": number}) for number in range(30)])
-    assert (ran.exit_code, ran.why) == (0, None)
+    assert (ran.exit_code, ran.reason) == (0, None)
     rows = by_id(world.rows())
     assert set(rows) == {f"job-{number}" for number in range(30)}
     for row in rows.values():
@@ -99,7 +99,7 @@ def test_a_job_edited_since_keeps_its_reply_or_gets_a_new_one(resend: bool) -> N
     world = World()
     world.run([ask(1), ask(2)])
     old = by_id(world.rows())["job-1"]
-    ran = world.run([{**ask(1), "prompt": "Edited?"}, ask(2)], terms=RunOptions(resend_changed=resend))
+    ran = world.run([{**ask(1), "prompt": "Edited?"}, ask(2)], options=RunOptions(resend_changed=resend))
     assert ran.exit_code == 0
     row = by_id(world.rows())["job-1"]
     assert (row == old) is not resend
@@ -118,7 +118,7 @@ def test_a_jobs_own_fault_is_tried_again_only_when_asked() -> None:
     assert failed["response"]["body"]["error"]["code"] == "model_not_found"
     assert (ran := world.run(jobs)).exit_code == 1
     assert not ran.sent
-    assert len(world.run(jobs, terms=RunOptions(retry_failed=True)).sent) == 1
+    assert len(world.run(jobs, options=RunOptions(retry_failed=True)).sent) == 1
     assert len(world.failures()) == 1
 
 
@@ -131,7 +131,7 @@ def test_its_own_fault_is_forgotten_when_the_job_is_mended() -> None:
 
 def test_a_failed_job_is_tried_again_by_the_next_run() -> None:
     world = World(replace(QUICK, faults=Faults({"error_500": 1.0})))
-    assert world.run([ask(1), ask(2)], terms=RunOptions(policy=RetryPolicy(max_attempts=2))).exit_code == 1
+    assert world.run([ask(1), ask(2)], policy=RetryPolicy(max_attempts=2)).exit_code == 1
     world.provider.settings = replace(world.provider.settings, faults=Faults())
     assert world.run([ask(1), ask(2)]).exit_code == 0
     assert {row["attempts"] for row in world.rows()} == {3}
@@ -161,7 +161,7 @@ def test_a_job_larger_than_a_minutes_tokens_fails_at_once_and_holds_nobody_up() 
 
 def test_only_the_first_jobs_are_done_within_a_limit() -> None:
     world, jobs = World(), [ask(number) for number in range(10)]
-    assert world.run(jobs, terms=RunOptions(limit=4)).exit_code == 0
+    assert world.run(jobs, options=RunOptions(limit=4)).exit_code == 0
     assert set(by_id(world.rows())) == {f"job-{number}" for number in range(4)}
     assert world.run(jobs).exit_code == 0
     assert world.provider.books.requests == 10
@@ -171,7 +171,7 @@ def test_only_the_first_jobs_are_done_within_a_limit() -> None:
 def test_a_file_without_a_job_ends_with_exit_2(jobs: bytes) -> None:
     ran = World().run(jobs)
     assert ran.exit_code == 2
-    assert ran.why and ran.why.startswith("jobs.jsonl holds no job")
+    assert ran.reason and ran.reason.startswith("jobs.jsonl holds no job")
 
 
 class _Replaced:
@@ -191,9 +191,7 @@ class _Replaced:
 
 def test_a_dead_pooled_connection_is_replaced_at_once_and_beside_the_count() -> None:
     world = World()
-    ran = world.run(
-        [ask(1)], terms=RunOptions(policy=RetryPolicy(max_attempts=1)), through=lambda stream: _Replaced(stream, 1)
-    )
+    ran = world.run([ask(1)], policy=RetryPolicy(max_attempts=1), through=lambda stream: _Replaced(stream, 1))
     assert ran.exit_code == 0
     assert world.rows()[0]["attempts"] == 2, "the first may have been billed"
     assert ran.took_s < 2
@@ -201,9 +199,7 @@ def test_a_dead_pooled_connection_is_replaced_at_once_and_beside_the_count() -> 
 
 def test_a_second_dead_connection_counts_as_a_failure() -> None:
     world = World()
-    ran = world.run(
-        [ask(1)], terms=RunOptions(policy=RetryPolicy(max_attempts=1)), through=lambda stream: _Replaced(stream, 2)
-    )
+    ran = world.run([ask(1)], policy=RetryPolicy(max_attempts=1), through=lambda stream: _Replaced(stream, 2))
     assert ran.exit_code == 1
     assert world.failures()[0]["error"]["code"] == "connection_lost"
 
@@ -219,7 +215,7 @@ def test_a_reply_without_usage_carries_the_computed_one() -> None:
 def test_no_more_jobs_are_read_than_may_wait() -> None:
     world = World(INSTANT)
     limits = LimitSettings(default=RateLimits(rpm=60))
-    ran = world.run((ask(n) for n in range(100)), terms=RunOptions(ahead=5), limits=limits, during=kill_at(20.5))
+    ran = world.run((ask(n) for n in range(100)), options=RunOptions(look_ahead=5), limits=limits, during=kill_at(20.5))
     assert 15 < len(world.rows()) < 25
     assert ran.read - len(world.rows()) <= 5 + 1, "one more has been read, and waits to be let in"
 
@@ -242,7 +238,7 @@ class _Echo:
 
 def test_replies_are_shown_live_where_they_are_echoed_and_a_second_attempt_does_not_begin_anew() -> None:
     world, echo = World(replace(QUICK, faults=Faults({"error_500": 0.5}), seed=2)), _Echo()
-    world.run([ask(number) for number in range(4)], concurrency=1, echo=echo)
+    world.run([ask(number) for number in range(4)], concurrency=1, printer=echo)
     assert sum(said.startswith("begin") for said in echo.seen) == 4
     assert sum(said.startswith("end") for said in echo.seen) == 4
     assert echo.seen.count("Sent") > 4
@@ -254,7 +250,7 @@ def test_a_run_can_be_asked_what_it_is_doing() -> None:
 
     def during(run: Scheduler) -> None:
         def look() -> None:
-            answers.append((len(run.in_flight), run.gate.in_flight, run.is_stopping))
+            answers.append((len(run.in_flight), run.limiter_snapshots[0].in_flight, run.is_stopping))
 
         asyncio.get_running_loop().call_at(1.0, look)
 
@@ -264,7 +260,7 @@ def test_a_run_can_be_asked_what_it_is_doing() -> None:
 
 def test_what_is_done_in_a_large_file_is_passed_over_and_counted() -> None:
     world, jobs = World(), [ask(number) for number in range(300)]
-    world.run(jobs, concurrency=64, terms=RunOptions(limit=280))
+    world.run(jobs, concurrency=64, options=RunOptions(limit=280))
     ran = world.run(jobs, part_bytes=2000)
     assert ran.exit_code == 0
     assert len(ran.sent) == 20
@@ -309,7 +305,7 @@ def test_a_model_out_of_budget_holds_up_the_others_by_no_more_than_the_look_ahea
     world = World(INSTANT)
     limits = LimitSettings(per_model={"slow": RateLimits(rpm=6), "fast": RateLimits(rpm=6000)})
     jobs = [ask(number, model="slow" if number % 10 == 0 else "fast") for number in range(200)]
-    ran = world.run(jobs, terms=RunOptions(ahead=15), limits=limits)
+    ran = world.run(jobs, options=RunOptions(look_ahead=15), limits=limits)
     assert ran.exit_code == 0
     sent_at = {name: at for at, name, _ in ran.sent}
     # The fast ones wait only while all the places ahead are taken by slow ones: fifteen of them, so for five of twenty.

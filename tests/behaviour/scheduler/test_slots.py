@@ -11,7 +11,7 @@ from processor.core.events import JobFinished
 from processor.core.models import Result
 from processor.output.results_file import ResultsFile
 from processor.simulator.faults import Faults
-from tests.support.pipeline_world import QUICK, Ran, World, ask
+from tests.support.scheduler_world import QUICK, Ran, World, ask
 
 ROW_S = 5.0
 

@@ -14,7 +14,7 @@ from processor.retry.policy import REJECTIONS_THAT_STOP, RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
-from tests.support.pipeline_world import ERRORS, QUICK, During, World, ask
+from tests.support.scheduler_world import ERRORS, QUICK, During, World, ask
 
 SLOW = replace(QUICK, first_token_s=1.0, first_token_jitter=0.0, speed_tps=10.0, reply_tokens=(40, 60))
 """Replies of about five seconds."""
@@ -52,7 +52,7 @@ def test_a_wrong_key_costs_one_request_and_stops_the_run_with_the_providers_mess
     world = World(replace(QUICK, auth="refused"))
     ran = world.run(jobs(50))
     assert ran.exit_code == 3
-    assert ran.why == "the provider refused: You didn't provide an API key."
+    assert ran.reason == "the provider refused: You didn't provide an API key."
     assert len(ran.sent) == 1
     assert not world.rows() and not world.failures()
     assert len(ran.said(Stopping)) == 1
@@ -77,7 +77,7 @@ def test_quota_that_ends_in_the_middle_stops_the_run_and_what_is_in_flight_is_fi
     world = World(replace(SLOW, quota=20))
     ran = world.run(jobs(100), concurrency=8)
     assert ran.exit_code == 3
-    assert ran.why and "You exceeded your current quota" in ran.why
+    assert ran.reason and "You exceeded your current quota" in ran.reason
     assert len(world.rows()) == 20
     assert world.platter.contents(ERRORS) is None
     world.provider.settings = replace(world.provider.settings, quota=None)
@@ -89,7 +89,7 @@ def test_twenty_rejections_and_no_success_stop_the_run() -> None:
     world = World()
     ran = world.run([ask(number, n="many") for number in range(1000)], concurrency=4)
     assert ran.exit_code == 3
-    assert ran.why == "the first 20 requests were all rejected: Invalid type for 'n': expected an integer."
+    assert ran.reason == "the first 20 requests were all rejected: Invalid type for 'n': expected an integer."
     assert len(ran.sent) <= REJECTIONS_THAT_STOP + 4
     assert len(world.failures()) <= len(ran.sent)
 
@@ -120,16 +120,16 @@ def test_a_403_stops_the_run_unless_the_key_has_worked_before(first: bool) -> No
 
 def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -> None:
     world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
-    ran = world.run(jobs(30), terms=RunOptions(policy=RetryPolicy(max_wait_s=2.0)))
+    ran = world.run(jobs(30), policy=RetryPolicy(max_wait_s=2.0))
     assert ran.exit_code == 3
-    assert ran.why and ran.why.startswith("the provider asks to wait until 20")
+    assert ran.reason and ran.reason.startswith("the provider asks to wait until 20")
     assert world.platter.contents(ERRORS) is None
     assert len(world.rows()) == 10
 
 
 def test_a_wait_within_max_wait_is_obeyed_and_costs_no_attempt() -> None:
     world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
-    ran = world.run(jobs(30), terms=RunOptions(policy=RetryPolicy(max_attempts=1)))
+    ran = world.run(jobs(30), policy=RetryPolicy(max_attempts=1))
     assert ran.exit_code == 0
     assert 100 < ran.took_s < 200
 
@@ -140,7 +140,7 @@ def test_a_wait_within_max_wait_is_obeyed_and_costs_no_attempt() -> None:
 def test_stopping_lets_what_is_in_flight_finish_and_sends_nothing_more() -> None:
     world = World(SLOW)
     ran = world.run(jobs(100), concurrency=8, during=at(20.0, "stop"))
-    assert (ran.exit_code, ran.why) == (130, "interrupted")
+    assert (ran.exit_code, ran.reason) == (130, "interrupted")
     assert not ran.left_in_flight
     assert max(at for at, _, _ in ran.sent) < 20.0
     assert len(world.rows()) == len(ran.sent) == world.provider.books.completed
@@ -151,7 +151,7 @@ def test_stopping_lets_what_is_in_flight_finish_and_sends_nothing_more() -> None
 
 def test_after_the_grace_period_what_is_still_in_flight_is_broken_off() -> None:
     world = World(SLOW)
-    ran = world.run(jobs(100), concurrency=8, terms=RunOptions(grace_s=1.0), during=at(20.0, "stop"))
+    ran = world.run(jobs(100), concurrency=8, options=RunOptions(grace_s=1.0), during=at(20.0, "stop"))
     assert ran.exit_code == 130
     assert 21.0 <= ran.took_s < 21.1
     assert 0 < len(ran.left_in_flight) <= 8
@@ -171,7 +171,7 @@ def test_a_second_interrupt_breaks_off_at_once_with_whole_lines() -> None:
 
 def test_the_next_run_knows_how_many_requests_may_have_been_billed_for_nothing() -> None:
     world = World(SLOW)
-    ran = world.run(jobs(100), concurrency=8, terms=RunOptions(grace_s=0.0), during=at(20.0, "stop"))
+    ran = world.run(jobs(100), concurrency=8, options=RunOptions(grace_s=0.0), during=at(20.0, "stop"))
     again = world.run(jobs(100))
     assert ran.left_in_flight
     assert again.maybe_billed == len(ran.left_in_flight)

@@ -65,7 +65,7 @@ async def serve(plan: Plan) -> None:
     rooms = factory.rooms(plan, None, factory.source(plan), factory.sink(plan), answer, target, tally)
     await rooms.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()
-    outcome = await Scheduler(rooms, factory.terms(plan))()
+    outcome = await Scheduler(rooms, factory.terms(plan)).run()
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     assert outcome.exit_code == 0, outcome
     print(tally.done / wall_s, 1e6 * cpu_s / tally.done)

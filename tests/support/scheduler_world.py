@@ -24,6 +24,8 @@ import processor.input.prescan
 from processor.core.errors import ConfigError, OutputError, RequestError
 from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
+from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
@@ -31,6 +33,7 @@ from processor.output.results_file import ResultsFile
 from processor.output.sink import FsyncMode
 from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
+from processor.retry.policy import RetryPolicy
 from processor.scheduler import Dependencies, RunOptions, Scheduler
 from processor.scheduler.dependencies import ReplyPrinter
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage, FaultPlan, Killed
@@ -61,7 +64,7 @@ class Ran:
     """How a run went. ``exit_code`` is None where it was killed."""
 
     exit_code: int | None = None
-    why: str | None = None
+    reason: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     sent: list[tuple[float, str, str]] = field(default_factory=list)
     """Every request: when (seconds since the run began), custom_id, fingerprint."""
@@ -101,7 +104,9 @@ class World:
         self,
         jobs: bytes | Iterable[JSON],
         *,
-        terms: RunOptions | None = None,
+        options: RunOptions | None = None,
+        policy: RetryPolicy | None = None,
+        max_outage_s: float = 6 * 3600.0,
         concurrency: int = 8,
         limits: LimitSettings | None = None,
         fsync: FsyncMode = "interval",
@@ -112,11 +117,12 @@ class World:
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
-        echo: ReplyPrinter | None = None,
+        printer: ReplyPrinter | None = None,
     ) -> Ran:
         """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
         ``through`` may put something between the run and the provider; with ``part_bytes`` the job file is read as a
         large one is, in parts of this size."""
+        options = options or RunOptions()
         ran = Ran(began_at=self.now_s)
         self.runs += 1
         memory = FaultInjectingStorage(self.platter, disk)
@@ -130,17 +136,22 @@ class World:
                 try:
                     sink = ResultsFile(OUT, fsync=fsync, run_in_thread=inline, storage=memory)
                 except (OutputError, ConfigError) as error:
-                    ran.exit_code, ran.why = 2, str(error)
+                    ran.exit_code, ran.reason = 2, str(error)
                     return
                 ran.maybe_billed = sink.maybe_billed
-                limit = terms.limit if terms else None
-                skip_done = partial(sink.job_index.skip_done, permanent=not (terms and terms.retry_failed))
+                skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
                 passes = part_bytes and sink.replied
-                found = source.unfinished(skip_done, limit) if passes else aiter(source)
-                run = Scheduler(self._rooms(found, sink, seam, ran, concurrency, limits, echo), terms or RunOptions())
-                during(run)
-                outcome = await run()
-                ran.exit_code, ran.why = outcome.exit_code, outcome.why
+                found = source.unfinished(skip_done, options.limit) if passes else aiter(source)
+                limiter = RateLimiter(limits or LimitSettings(), emit=ran.events.append, concurrency=concurrency)
+                target = Target(base_url="http://127.0.0.1/v1")
+                health = EndpointHealth(
+                    policy or RetryPolicy(), ran.events.append, endpoint=target.address, max_outage_s=max_outage_s
+                )
+                endpoint = Endpoint(target, limiter, health)
+                scheduler = Scheduler(self._dependencies(found, sink, endpoint, seam, ran, printer), options)
+                during(scheduler)
+                outcome = await scheduler.run()
+                ran.exit_code, ran.reason = outcome.exit_code, outcome.reason
 
             with _large(part_bytes):
                 took_s = play(main(), memory)
@@ -158,28 +169,26 @@ class World:
     def _transport(self, timeouts: Timeouts | None) -> Transport:
         return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, timeouts=timeouts)
 
-    def _rooms(
+    def _dependencies(
         self,
         source: Lines,
         sink: ResultsFile,
-        stream: Transport,
+        endpoint: Endpoint,
+        transport: Transport,
         ran: Ran,
-        concurrency: int,
-        limits: LimitSettings | None,
-        echo: ReplyPrinter | None,
+        printer: ReplyPrinter | None,
     ) -> Dependencies:
         loop, began_at = asyncio.get_running_loop(), self.now_s
         return Dependencies(
             source=_counted(source, ran),
             source_name=JOBS,
             sink=sink,
-            gate=RateLimiter(limits or LimitSettings(), emit=ran.events.append, concurrency=concurrency),
-            stream=stream,
-            target=Target(base_url="http://127.0.0.1/v1"),
+            endpoints=EndpointPool(endpoint),
+            transport=transport,
             counter=TokenCounter("p50k_base", inline),
-            listen=ran.events.append,
-            wall=lambda: EPOCH_S + began_at + loop.time(),
-            echo=echo,
+            emit=ran.events.append,
+            wall_clock=lambda: EPOCH_S + began_at + loop.time(),
+            printer=printer,
         )
 
     def open_elsewhere(self) -> str:

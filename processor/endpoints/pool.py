@@ -1,0 +1,145 @@
+"""Endpoints, and the pool that picks one for each attempt.
+
+The scheduler asks the pool for a permit and learns from ``permit.endpoint`` where the request goes. All that is known
+of an endpoint belongs to it: its address and key, its rate limiter, its health. A pool holds one endpoint at present;
+what several of them need is decided here (``_pick``, ``blocked_by``, ``stop_reason``), and nowhere in the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+from processor.core.models import Cost, Job, RequestSize, Target, Usage
+from processor.health.endpoint_health import EndpointHealth
+from processor.ratelimit.limit_group import TooLarge
+from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
+from processor.ratelimit.permit import Permit as LimiterPermit
+
+
+class Endpoint:
+    """An address with its key, its limits and its health."""
+
+    __slots__ = ("health", "limiter", "name", "target")
+
+    def __init__(self, target: Target, limiter: RateLimiter, health: EndpointHealth) -> None:
+        self.target = target
+        self.limiter = limiter
+        self.health = health
+        self.name = target.address
+
+
+class Permit:
+    """Allows one request at one endpoint, and reports to its rate limiter what becomes of the request."""
+
+    __slots__ = ("_is_probe", "_permit", "endpoint")
+
+    def __init__(self, endpoint: Endpoint, permit: LimiterPermit, *, is_probe: bool) -> None:
+        self.endpoint = endpoint
+        self._permit = permit
+        self._is_probe = is_probe
+
+    @property
+    def cost(self) -> Cost:
+        return self._permit.cost
+
+    @property
+    def granted_at(self) -> float:
+        return self._permit.granted_at
+
+    @property
+    def limit_group(self) -> str:
+        return self._permit.limit_group
+
+    def sent(self, at: float) -> None:
+        self._permit.sent(at)
+
+    def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
+        self._permit.responded(status, headers, at)
+
+    def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
+        self._permit.throttled(status, headers, retry_after_s, at)
+
+    def settled(self, usage: Usage | None, at: float) -> None:
+        self._permit.settled(usage, at)
+
+    def release(self) -> None:
+        """Give the in-flight slot back, and the turn to probe. To be called once, at the end."""
+        self._permit.release()
+        if self._is_probe:
+            self.endpoint.health.end_probe()
+
+
+class EndpointPool:
+    """The endpoints of a run."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoints = (endpoint,)
+
+    # ------------------------------------------------------------ where and when a request may be sent
+
+    async def acquire(
+        self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint] = frozenset()
+    ) -> Permit:
+        """Pick an endpoint outside ``exclude`` and wait until a request of this size may be sent to it.
+
+        While the endpoint is down, one request at a time is let through, as a probe. Raises TooLarge at once if the
+        request exceeds a whole minute's limit. If cancelled, nothing has been taken.
+        """
+        endpoint = self._pick(job, exclude)
+        health = endpoint.health
+        while True:
+            if health.is_down and await health.wait_to_probe():
+                return await self._acquire_probe(endpoint, size, is_retry=is_retry)
+            permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
+            if not health.is_down:
+                return Permit(endpoint, permit, is_probe=False)
+            permit.release()
+            is_retry = True
+
+    async def _acquire_probe(self, endpoint: Endpoint, size: RequestSize, *, is_retry: bool) -> Permit:
+        try:
+            permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
+        except (TooLarge, asyncio.CancelledError):
+            endpoint.health.end_probe()
+            raise
+        return Permit(endpoint, permit, is_probe=True)
+
+    def _pick(self, job: Job, exclude: AbstractSet[Endpoint]) -> Endpoint:
+        for endpoint in self._endpoints:
+            if endpoint not in exclude:
+                return endpoint
+        raise ValueError(f"{job.custom_id}: no endpoint is left")
+
+    def blocked_by(self, job: Job) -> Endpoint | None:
+        """Return the endpoint whose first success this job must await before it is sent; None if it may be sent."""
+        for endpoint in self._endpoints:
+            if not endpoint.health.parked.blocks(job):
+                return None
+        return self._endpoints[0]
+
+    # ------------------------------------------------------------ may another job be started, may any succeed?
+
+    async def wait_until_next_may_start(self) -> None:
+        """Return when another job may be started: see ``Canary``. To be awaited right after a job was started."""
+        for endpoint in self._endpoints:
+            if not endpoint.health.canary.is_cleared:
+                await endpoint.health.canary.wait_until_next_may_start()
+
+    def on_job_finished_or_parked(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.health.canary.finish()
+
+    def stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
+        """Return why no endpoint can serve the jobs that remain; None if one may: see ``EndpointHealth``."""
+        reason = None
+        for endpoint in self._endpoints:
+            reason = endpoint.health.stop_reason(stuck_jobs=stuck_jobs, has_earlier_replies=has_earlier_replies)
+            if reason is None:
+                return None
+        return reason
+
+    def snapshots(self) -> list[LimiterSnapshot]:
+        """The state of each endpoint's rate limiter, to be shown to the user."""
+        return [endpoint.limiter.snapshot() for endpoint in self._endpoints]
