@@ -56,7 +56,7 @@ def test_the_same_command_again_sends_nothing_and_changes_nothing() -> None:
     again = world.run(jobs)
     assert (again.exit_code, again.sent) == (0, [])
     assert world.platter.contents(OUT) == before
-    assert [event.why for event in again.said(JobSkipped)] == ["done"] * 10
+    assert [event.reason for event in again.said(JobSkipped)] == ["done"] * 10
 
 
 def test_lines_that_are_no_jobs_become_failed_rows_and_the_rest_is_answered() -> None:
@@ -105,7 +105,7 @@ def test_a_job_edited_since_keeps_its_reply_or_gets_a_new_one(resend: bool) -> N
     assert (row == old) is not resend
     assert len(ran.sent) == resend
     if not resend:
-        assert [event.custom_id for event in ran.said(JobSkipped) if event.why == "changed"] == ["job-1"]
+        assert [event.custom_id for event in ran.said(JobSkipped) if event.reason == "changed"] == ["job-1"]
 
 
 def test_a_jobs_own_fault_is_tried_again_only_when_asked() -> None:

@@ -10,7 +10,8 @@ import pytest
 from processor.core.errors import AccessDenied
 from processor.core.events import JobFinished, RequestListener, Stopping, Transport
 from processor.core.models import JSON, Job, Reply, Target
-from processor.retry.policy import REJECTIONS_THAT_STOP, RetryPolicy
+from processor.health.endpoint_health import MAX_REJECTIONS
+from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
@@ -90,7 +91,7 @@ def test_twenty_rejections_and_no_success_stop_the_run() -> None:
     ran = world.run([ask(number, n="many") for number in range(1000)], concurrency=4)
     assert ran.exit_code == 3
     assert ran.reason == "the first 20 requests were all rejected: Invalid type for 'n': expected an integer."
-    assert len(ran.sent) <= REJECTIONS_THAT_STOP + 4
+    assert len(ran.sent) <= MAX_REJECTIONS + 4
     assert len(world.failures()) <= len(ran.sent)
 
 

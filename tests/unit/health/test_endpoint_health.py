@@ -34,7 +34,14 @@ def status_error(cls: type[Any], status: int, **more: Any) -> Any:
 
 
 def job(line: int = 1, *, model: str = "m") -> Job:
-    return Job(line=line, custom_id=f"job-{line}", fingerprint="", path="/v1/chat/completions", body={"model": model})
+    return Job(
+        line=line,
+        custom_id=f"job-{line}",
+        fingerprint="",
+        path="/v1/chat/completions",
+        model=model,
+        body={"model": model},
+    )
 
 
 JOB = job()
