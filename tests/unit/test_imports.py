@@ -1,4 +1,9 @@
-"""Imports point downward, and each heavy library has one room. Read from the sources with ``ast``, never imported."""
+"""The layering of the folders: imports point downward only. Read from the sources with ``ast``, without importing them.
+
+The table ``MAY_IMPORT`` is the layering. A folder that is not allowed to import another one is independent of it, so
+that both can be read, tested and changed alone. Only ``app`` knows all folders: it builds the objects of a run from the
+settings and hands them to each other.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +16,38 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "processor"
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "processor"
 
-CORE = frozenset({"core"})
-"""Every folder may import it; it imports no other."""
+ALL = "all"
+"""Every folder below."""
 
-MAY_IMPORT = {
+MAY_IMPORT: dict[str, frozenset[str] | str] = {
+    "cli": frozenset({"app", "config", "simulator", "terminal"}),
+    "app": ALL,
+    "scheduler": frozenset({"endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
+    "endpoints": frozenset({"ratelimit", "health"}),
+    "http": frozenset({"protocols"}),
+    "simulator": frozenset({"output", "protocols"}),
+    "terminal": frozenset({"protocols", "stats"}),
+    "listeners": frozenset(),
+    "config": frozenset({"input", "protocols", "ratelimit"}),
+    "input": frozenset({"protocols"}),
+    "output": frozenset(),
+    "protocols": frozenset({"tokens"}),
+    "tokens": frozenset(),
+    "stats": frozenset(),
+    "ratelimit": frozenset({"health"}),
+    "health": frozenset({"retry"}),
+    "retry": frozenset(),
     "core": frozenset(),
-    "input": CORE | {"protocols"},
-    "ratelimit": CORE,
-    "retry": CORE,
-    "protocols": CORE,
-    "tokens": CORE | {"protocols"},
-    "output": CORE,
-    "stats": CORE,
-    "terminal": CORE | {"stats"},
-    "listeners": CORE,
-    "http": CORE | {"protocols"},
-    "config": CORE | {"protocols", "ratelimit"},
-    "health": CORE | {"retry", "scheduler"},
-    "simulator": CORE | {"protocols", "output"},
-    "scheduler": CORE | {"input", "ratelimit", "retry", "health", "tokens", "output"},
-    "app": CORE
-    | {"config", "http", "input", "listeners", "output", "protocols", "ratelimit", "retry", "scheduler", "simulator"}
-    | {"stats", "terminal", "tokens"},
 }
-"""What a folder may import beside itself. ``cli`` and the package itself are above all of these."""
+"""The folders of the package from top to bottom, and which others each may import. Every folder may import ``core``.
 
-ONLY_IN = {
+Above all of them stands the package itself, ``__init__.py`` and ``__main__.py``.
+"""
+
+THIRD_PARTY = {
     "aiohttp": {"http", "simulator"},
     "tenacity": {"retry"},
     "aiolimiter": {"ratelimit"},
@@ -49,87 +57,94 @@ ONLY_IN = {
     "dotenv": {"config"},
     "uvloop": {"app"},
 }
+"""The folders that may import a library: each library is wrapped in one place."""
 
-HEAVY = ("aiohttp", "tiktoken", "tenacity", "aiolimiter", "rich", "uvloop", "orjson")
+SLOW_TO_IMPORT = ("aiohttp", "tiktoken", "tenacity", "aiolimiter", "rich", "uvloop", "orjson")
+
+FOLDERS = list(MAY_IMPORT)
 
 
-def modules() -> list[Path]:
+def source_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+def module_name(path: Path) -> str:
+    """``processor/protocols/sse.py`` → ``processor.protocols.sse``."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module: str) -> str:
-    """``processor.protocols.sse`` → ``wire``; the package itself is ``processor``."""
+def folder_of(module: str) -> str:
+    """``processor.protocols.sse`` → ``protocols``; for the package itself ``processor``."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else parts[0]
+
+
+def folder_of_file(path: Path) -> str:
+    return folder_of(module_name(path))
 
 
 @cache
-def imports(path: Path) -> frozenset[str]:
-    """The full names of all modules that a file imports, wherever in it, for types or for use."""
-    return frozenset(_imports(path))
+def imported_modules(path: Path) -> frozenset[str]:
+    """The full names of all modules that a file imports: at its top, inside functions, or for type checking."""
+    return frozenset(_imported_modules(path))
 
 
-def _imports(path: Path) -> Iterator[str]:
+def _imported_modules(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports name their module in full"
+            assert node.level == 0, f"{path}: imports must be absolute"
             module = node.module or ""
             yield from (f"{module}.{alias.name}" if module == "processor" else module for alias in node.names)
 
 
-def own_imports(path: Path) -> set[str]:
-    """The rooms that a file imports, without its own."""
-    rooms = {room_of(name) for name in imports(path) if name.split(".")[0] == "processor"}
-    return rooms - {room_of(name_of(path))}
+def imported_folders(path: Path) -> set[str]:
+    """The other folders of the package that a file imports."""
+    modules = (name for name in imported_modules(path) if name.split(".")[0] == "processor")
+    return {folder_of(name) for name in modules} - {folder_of_file(path)}
 
 
-def ids(path: Path) -> str:
-    return name_of(path)
+def folders_below(folder: str) -> set[str]:
+    return set(FOLDERS[FOLDERS.index(folder) + 1 :])
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room_of(name_of(p)) in MAY_IMPORT], ids=ids)
-def test_a_room_knows_only_what_lies_below_it(path: Path) -> None:
-    assert own_imports(path) <= MAY_IMPORT[room_of(name_of(path))]
+def allowed_imports(folder: str) -> set[str]:
+    allowed = MAY_IMPORT[folder]
+    return folders_below(folder) if isinstance(allowed, str) else {*allowed, "core"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=ids)
-def test_nobody_imports_the_command_line(path: Path) -> None:
-    if name_of(path) not in ("processor.__main__", "processor.cli.main"):
-        assert not own_imports(path) & {"cli", "flags", "helping"}
+def test_layering_names_exactly_the_folders_of_the_package() -> None:
+    assert {folder_of_file(path) for path in source_files()} == {*FOLDERS, "processor"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=ids)
-def test_only_a_session_knows_the_pipeline(path: Path) -> None:
-    if room_of(name_of(path)) not in ("session", "processor"):
-        assert "pipeline" not in own_imports(path)
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "core"])
+def test_layering_allows_imports_downward_only(folder: str) -> None:
+    assert allowed_imports(folder) <= folders_below(folder)
 
 
-@pytest.mark.parametrize("library", ONLY_IN)
-def test_a_library_is_imported_by_its_own_room_alone(library: str) -> None:
-    users = {room_of(name_of(path)) for path in modules() for name in imports(path) if name.split(".")[0] == library}
+@pytest.mark.parametrize(
+    "path", [path for path in source_files() if folder_of_file(path) != "processor"], ids=module_name
+)
+def test_file_imports_only_folders_that_the_layering_allows(path: Path) -> None:
+    assert imported_folders(path) - {"core"} <= allowed_imports(folder_of_file(path))
+
+
+@pytest.mark.parametrize("library", THIRD_PARTY)
+def test_third_party_library_is_imported_only_by_the_folders_that_wrap_it(library: str) -> None:
+    users = {
+        folder_of_file(path)
+        for path in source_files()
+        for name in imported_modules(path)
+        if name.split(".")[0] == library
+    }
     assert users
-    assert users <= ONLY_IN[library]
-
-
-def test_rooms_do_not_know_each_other_in_circles() -> None:
-    knows: dict[str, set[str]] = {}
-    for path in modules():
-        knows.setdefault(room_of(name_of(path)), set()).update(own_imports(path))
-    while free := [room for room, known in knows.items() if not known & knows.keys()]:
-        for room in free:
-            del knows[room]
-    assert not knows
+    assert users <= THIRD_PARTY[library]
 
 
 @pytest.mark.parametrize("module", ["processor", "processor.cli.main"])
-def test_what_every_start_pays_for_is_light(module: str) -> None:
-    check = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
-    found = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_start_of_every_command_imports_no_slow_library(module: str) -> None:
+    check = f"import sys, {module}; print(*(name for name in {SLOW_TO_IMPORT!r} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

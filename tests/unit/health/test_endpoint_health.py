@@ -19,7 +19,7 @@ from processor.core.errors import (
     UrlNotFound,
 )
 from processor.core.events import BottleneckChanged, OutageEnded, OutageStarted, RunEvent
-from processor.core.models import Job
+from processor.core.models import Failure, Job
 from processor.health.endpoint_health import MAX_REJECTIONS, EndpointHealth
 from processor.health.outage_detector import FAILURE_THRESHOLD
 from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND
@@ -139,14 +139,13 @@ def test_rejections_after_a_success_do_not_stop_the_run() -> None:
 # ---------------------------------------------------------------- the model and the URL
 
 
-def test_job_with_an_unknown_model_is_parked_before_the_first_success() -> None:
+def test_job_with_an_unknown_model_is_parked_before_the_first_success_and_fails_after_it() -> None:
     world = World()
+    failure = Failure(code="rejected", message="the server's message", permanent=True)
     for _ in range(2 * MAX_REJECTIONS):
-        verdict = world.fail(status_error(ModelNotFound, 404))
-        assert isinstance(verdict, Park)
-        assert (verdict.failure.code, verdict.failure.permanent) == ("rejected", True)
+        assert world.fail(status_error(ModelNotFound, 404)) == Park(failure=failure)
     world.health.on_success(0, 0.0, 0.0)
-    assert world.fail(status_error(ModelNotFound, 404)) == FailJob(failure=verdict.failure)
+    assert world.fail(status_error(ModelNotFound, 404)) == FailJob(failure=failure)
 
 
 def test_parked_job_blocks_jobs_of_the_same_model_until_a_reply_is_written() -> None:
