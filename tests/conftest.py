@@ -1,24 +1,54 @@
-"""For all tests: hypothesis sets no deadlines. They would measure how busy the machine is."""
+"""Fixtures and markers of all tests.
+
+The marker ``process`` stands for tests that start other processes. Tests that use one of ``PROCESS_FIXTURES`` get it
+here; all others state it themselves. A test without it fails when it starts a process, so that
+``pytest -m "not process and not slow"`` is what it says.
+"""
 
 from __future__ import annotations
 
 import gc
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from processor.core import worker_process
+# Hypothesis sets no deadlines: they would measure how busy the machine is.
+settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no_deadline")
 
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+PROCESS_FIXTURES = frozenset({"worker_processes", "model"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if PROCESS_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(autouse=True)
+def _no_unmarked_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that starts a process without the marker ``process``."""
+    if request.node.get_closest_marker("process"):
+        yield
+        return
+    started: list[object] = []
+
+    def refuse(self: object, args: object, *more: object, **options: object) -> None:
+        started.append(args)
+        raise AssertionError("a test that starts a process needs the marker `process`")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", refuse)
+        yield
+    assert not started, f"needs the marker `process`: it starts {started[0]}"
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The second processes that a test has started."""
+def worker_processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The worker processes that a test has started."""
     processes: list[subprocess.Popen[bytes]] = []
 
     class Popen(subprocess.Popen[bytes]):
@@ -26,13 +56,16 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             super().__init__(*args, **kwargs)
             processes.append(self)
 
-    monkeypatch.setattr(worker_process.subprocess, "Popen", Popen)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
     return processes
 
 
 @pytest.fixture
-def swept() -> Callable[[Callable[[], object]], int]:
-    """How many objects some work leaves that only the garbage collector finds. What it returns is kept meanwhile."""
+def count_garbage() -> Callable[[Callable[[], object]], int]:
+    """Returns a function that counts the objects some work leaves for the garbage collector.
+
+    What the work returns is kept alive meanwhile.
+    """
 
     def count(work: Callable[[], object]) -> int:
         gc.collect()

@@ -1,4 +1,4 @@
-"""What a job costs in reading, gate, journal and settling: ``python tests/benchmarks/admission.py [--full]``.
+"""What a job costs in reading, gate, journal and settling: ``python -m tests.benchmarks.admission [--full]``.
 
 No HTTP: see `programs/admit.py`. Each size runs in a process of its own; what a job costs must not depend on how many
 there are. --full goes on to 1,000,000 jobs. Beside it, in turns, the floor of `throughput.py`: the target of 5,000 jobs
@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from measure import admit, server, show
-from throughput import FLOOR, MODES, programs, sample
+from tests.benchmarks.measure import admit, server, show
+from tests.benchmarks.throughput import FLOOR, MODES, programs, sample
 
 SIZES = (1_000, 10_000, 50_000)
 FULL = (1_000, 10_000, 100_000, 1_000_000)

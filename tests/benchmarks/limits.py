@@ -1,4 +1,4 @@
-"""How much of a rate limit is used, over HTTP, in real minutes: ``python tests/benchmarks/limits.py``.
+"""How much of a rate limit is used, over HTTP, in real minutes: ``python -m tests.benchmarks.limits``.
 
 Five kinds of enforcing server, bound by requests and by tokens, each with this program and, on a server of its own, a
 naive client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. First all of this program's
@@ -27,12 +27,12 @@ from typing import Literal
 import aiohttp
 import orjson
 from aiolimiter import AsyncLimiter
-from measure import CORES, ENVIRONMENT, SERVER_CORE
 
 from processor.simulator.http_server import SimulatorServer, serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from processor.simulator.settings import SimulatorSettings
+from tests.benchmarks.measure import CORES, ENVIRONMENT, SERVER_CORE
 
 Bound = Literal["requests", "tokens"]
 CLIENTS = ("process", "full bucket")

@@ -71,7 +71,7 @@ def admit(jobs: int) -> Cost:
 @contextmanager
 def server(chunks: int, over_s: float) -> Iterator[Server]:
     """The replaying server, on a core of its own."""
-    command = [sys.executable, HERE / "replay.py", str(chunks), str(over_s)]
+    command = [sys.executable, str(HERE / "replay.py"), str(chunks), str(over_s)]
     with on(SERVER_CORE):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None

@@ -1,4 +1,4 @@
-"""What it holds: ``python tests/benchmarks/memory.py [--full]``. Peaks of resident memory, of whole processes.
+"""What it holds: ``python -m tests.benchmarks.memory [--full]``. Peaks of resident memory, of whole processes.
 
 Jobs: the same run without HTTP over few jobs and many (--full: 1,000,000). Streams: the command line on one stream,
 on 200, and on many (--full: 10,000), all of them in flight at once.
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import admit, run, server, show, write_jobs
+from tests.benchmarks.measure import admit, run, server, show, write_jobs
 
 FEW_JOBS = 2_000
 CHUNKS = 20

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -204,7 +205,8 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     parts: list[Callable[[], Iterator[Row]]] = [faults, refusals, outages, stops, kills, steps, damage]
     print("| fault | how it was made | what happened |\n| --- | --- | --- |")
-    for part in (*parts, lambda: nights(count)):
+    parts.append(partial(nights, count))
+    for part in parts:
         for row in part():
             print(f"| {' | '.join(row)} |", flush=True)
 

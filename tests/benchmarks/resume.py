@@ -1,4 +1,4 @@
-"""How soon a run with a million finished rows sends again: ``python tests/benchmarks/resume.py [--rows N] ...``.
+"""How soon a run with a million finished rows sends again: ``python -m tests.benchmarks.resume [--rows N] ...``.
 
 Writes a job file with one job more than there are rows (kept for the next time), jobs of 0.5 KB and rows of 1.5 KB,
 and starts ``process jobs.jsonl --out results.jsonl --base-url ...`` as a person would. The clock stops when the first

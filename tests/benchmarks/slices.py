@@ -1,4 +1,4 @@
-"""Whole replies, floor and this program under way at once: ``python tests/benchmarks/slices.py [--repeat N]``.
+"""Whole replies, floor and this program under way at once: ``python -m tests.benchmarks.slices [--repeat N]``.
 
 Where the machine's speed changes from one second to the next, programs that run one after the other are not measured
 alike. These share one core, and never run at the same time: each goes for a quarter of a second while the other is
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from measure import CLIENT_CORE, ENVIRONMENT, REPOSITORY, on, server, show, write_jobs
-from throughput import FLOOR, MODES, OURS, programs
+from tests.benchmarks.measure import CLIENT_CORE, ENVIRONMENT, REPOSITORY, on, server, show, write_jobs
+from tests.benchmarks.throughput import FLOOR, MODES, OURS, programs
 
 SLICE_S = 0.25
 SETTLES_S = 0.002

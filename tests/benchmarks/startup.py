@@ -1,4 +1,4 @@
-"""How long until something happens: ``python tests/benchmarks/startup.py [--repeat N]``.
+"""How long until something happens: ``python -m tests.benchmarks.startup [--repeat N]``.
 
 CPU time of `process --help`, beside a Python that does nothing; wall time from starting `process JOBS` to the arrival
 of its first request, beside a script that imports aiohttp and sends one. Medians, interleaved.
@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from measure import ENVIRONMENT, PROGRAMS, REPOSITORY, run, show, write_jobs
-from replay import events
+from tests.benchmarks.measure import ENVIRONMENT, PROGRAMS, REPOSITORY, run, show, write_jobs
+from tests.benchmarks.replay import events
 
 HELP_TARGET_S, FIRST_TARGET_S = 0.15, 0.35
 OURS = (sys.executable, "-m", "processor")

@@ -1,4 +1,4 @@
-"""What a request costs, beside the shortest program that could be written: ``python tests/benchmarks/throughput.py``.
+"""What a request costs, beside the shortest program that could be written: ``python -m tests.benchmarks.throughput``.
 
 Floor, this program and, where installed, the openai SDK's loop answer the same jobs from the same server, one after
 the other, again and again; the server has the other core. A cost is the CPU time of a long run less that of a short
@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import mean, median
 
 import orjson
-from measure import PROGRAMS, Server, run, server, show, write_jobs
+
+from tests.benchmarks.measure import PROGRAMS, Server, run, server, show, write_jobs
 
 FLOOR, OURS = "floor", "process, all in"
 
@@ -106,7 +107,7 @@ def _reply_s(out: Path, mode: Mode, program: Program) -> float | None:
         return None
     rows = [orjson.loads(line) for line in out.read_bytes().splitlines()]
     assert len(rows) == mode.long // program.jobs_divided_by, f"{program.name} left {len(rows)} rows"
-    return mean(row["timing"]["total_s"] for row in rows[mode.streams // program.jobs_divided_by :])
+    return mean(float(row["timing"]["total_s"]) for row in rows[mode.streams // program.jobs_divided_by :])
 
 
 def measure(mode: Mode, repeat: int) -> tuple[dict[str, list[Sample]], float]:

@@ -260,7 +260,7 @@ class Audit:
         log = self.world.log[before.logged :]
         asked = Counter(entry["identity"] for entry in log if "identity" in entry and entry["status"] != 429)
         broken = {(line.number, line.code) for line in lines if line.code}
-        found = Counter()
+        found: Counter[tuple[int, str]] = Counter()
         for row in self.world.rows(ERRORS):
             code = row["error"]["code"]
             if is_of_line(row):

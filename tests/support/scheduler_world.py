@@ -340,4 +340,4 @@ def _bury(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()

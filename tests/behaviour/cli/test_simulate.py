@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from processor.cli.main import options
+from processor.cli import options
 from processor.simulator.rate_limit_headers import Dialect
 from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Auth

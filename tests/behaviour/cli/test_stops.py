@@ -165,8 +165,8 @@ def test_a_disk_that_is_full_ends_the_run_in_order_and_with_room_it_goes_on(shel
 
 def test_where_nothing_can_be_unpacked_to_count_tokens_with_the_run_says_so(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", ask("a"))
-    nowhere = {"XDG_CACHE_HOME": str(shell.folder / "cache"), "TMPDIR": str(shell.folder)}
-    ended = shell("jobs.jsonl", "--out", "r.jsonl", room_bytes=20_000, **nowhere)
+    cache = str(shell.folder / "cache")
+    ended = shell("jobs.jsonl", "--out", "r.jsonl", room_bytes=20_000, XDG_CACHE_HOME=cache, TMPDIR=str(shell.folder))
     assert ended.code == (3 if server.asked else 2)
     assert ended.said("stopping:").startswith("cannot unpack tiktoken's o200k_base: file too large; let XDG_CACHE_HOME")
 

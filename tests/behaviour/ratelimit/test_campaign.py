@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from processor.ratelimit.settings import LimitSettings, RateLimits
-from processor.simulator.rate_limit_headers import Dialect
+from processor.simulator.rate_limit_headers import Dialect, Resource
 from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from tests.support.limits_world import JITTER_S, TOKENS, Mode, World, at_random, evenly, jobs, limits
 
@@ -165,7 +165,8 @@ def test_a_silent_server_is_paced_and_no_window_holds_more(kind: LimiterKind, mo
     costs = jobs(mode, rate, int(MINUTES * rate))
     rpm, tpm = limits(mode, rate)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=2.0, dialect="none").run(costs)
-    log, resource = world.referee.log, "requests" if mode == "rpm" else "tokens"
+    log = world.referee.log
+    resource: Resource = "requests" if mode == "rpm" else "tokens"
     # A bucket of one second that holds one request cannot be told from a window, and used to 99 %, but by a refusal.
     assert world.refused <= (1 if kind == "second" and rate == 60 else 0)
     assert log.fullest_window(resource) <= (rpm or tpm or 0)
@@ -192,7 +193,8 @@ def test_a_lower_limit_is_a_ceiling_without_bursts(kind: LimiterKind, mode: Mode
     rpm, tpm = limits(mode, 600)
     asked = RateLimits(rpm=300 if rpm else None, tpm=300 * TOKENS if tpm else None)
     world = World(rpm=rpm, tpm=tpm, kind=kind, settings=LimitSettings(default=asked)).run(costs)
-    log, resource = world.referee.log, "requests" if rpm else "tokens"
+    log = world.referee.log
+    resource: Resource = "requests" if rpm else "tokens"
     ceiling = 300 if rpm else 300 * TOKENS
     assert world.refused == 0
     assert log.fullest_window(resource) <= ceiling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -317,11 +318,11 @@ def test_a_model_out_of_budget_holds_up_the_others_by_no_more_than_the_look_ahea
 
 @pytest.mark.parametrize("faults", ["", "all=0.05", "error_500=0.3", "burst_429=0.2"])
 def test_a_job_leaves_nothing_to_the_garbage_collector(
-    faults: str, swept: Callable[[Callable[[], object]], int]
+    faults: str, count_garbage: Callable[[Callable[[], object]], int]
 ) -> None:
     def run(jobs: int) -> tuple[World, object]:
         world = World(replace(QUICK, faults=Faults.parse(faults), seed=3) if faults else QUICK)
         return world, world.run([ask(number) for number in range(jobs)])
 
-    few, many = (swept(lambda jobs=jobs: run(jobs)) for jobs in (100, 300))
+    few, many = (count_garbage(partial(run, jobs)) for jobs in (100, 300))
     assert many <= few + 20

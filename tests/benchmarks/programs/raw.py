@@ -43,14 +43,12 @@ class Discard(asyncio.Protocol):
 
 async def main(jobs: str, base_url: str, concurrency: int) -> None:
     url = urlsplit(base_url)
+    host, port = url.hostname or "", url.port or 80
     head = b"POST %b/chat/completions HTTP/1.1\r\nHost: %b\r\nContent-Length: %%d\r\n\r\n%%b"
     head %= url.path.encode(), url.netloc.encode()
     loop = asyncio.get_running_loop()
     with open(jobs, "rb") as lines:
-        made = [
-            await loop.create_connection(lambda: Discard(lines, head), url.hostname, url.port)
-            for _ in range(concurrency)
-        ]
+        made = [await loop.create_connection(lambda: Discard(lines, head), host, port) for _ in range(concurrency)]
         await asyncio.gather(*(protocol.done for _, protocol in made))
 
 

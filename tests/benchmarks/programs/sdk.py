@@ -16,7 +16,7 @@ from tenacity import retry, stop_after_attempt, wait_random_exponential
 
 @retry(wait=wait_random_exponential(min=1, max=60), stop=stop_after_attempt(6))
 async def text_of(client: openai.AsyncOpenAI, body: dict[str, Any]) -> str:
-    texts = []
+    texts: list[str] = []
     async for chunk in await client.chat.completions.create(**body, stream=True):
         texts.extend(choice.delta.content or "" for choice in chunk.choices)
     return "".join(texts)

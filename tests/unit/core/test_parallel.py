@@ -116,10 +116,10 @@ def test_what_fails_in_the_helper_fails_here() -> None:
         list(map_with_worker(isqrt, [1, 2, -3, 4]))
 
 
-def test_no_process_is_left_behind(started: list[subprocess.Popen[bytes]]) -> None:
+def test_no_process_is_left_behind(worker_processes: list[subprocess.Popen[bytes]]) -> None:
     with closing(map_with_worker(isqrt, count())) as answers:
         next(answers)
-    assert [process.returncode for process in started] == [-signal.SIGKILL]
+    assert [process.returncode for process in worker_processes] == [-signal.SIGKILL]
 
 
 def test_the_helper_answers_until_it_is_left() -> None:

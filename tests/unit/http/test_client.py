@@ -1161,8 +1161,8 @@ def test_the_key_is_in_no_error_whatever_the_server_says(answer: Answer) -> None
     ids=["whole", "cut", "refused"],
 )
 def test_a_request_leaves_nothing_to_the_garbage_collector(
-    answer: bytes, swept: Callable[[Callable[[], object]], int]
+    answer: bytes, count_garbage: Callable[[Callable[[], object]], int]
 ) -> None:
     """Once, each reply hung in a circle: sweeping them up was a twentieth of all work."""
-    few, many = (swept(lambda times=times: asked(answer, times=times)) for times in (10, 60))
+    few, many = (count_garbage(lambda times=times: asked(answer, times=times)) for times in (10, 60))
     assert many <= few + 20

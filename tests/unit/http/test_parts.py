@@ -205,7 +205,7 @@ def test_however_many_bytes_come_there_is_one_timer() -> None:
             return call_at(*args, **options)
 
         patience = Deadlines(TIMEOUTS, loop, lambda: None)
-        loop.call_at = counting  # type: ignore[method-assign]
+        loop.call_at = counting  # type: ignore[method-assign, assignment]
         patience.start(loop.time())
         for _ in range(10_000):
             patience.on_bytes()

@@ -176,10 +176,10 @@ def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind(tmp_path, started):
+def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind(tmp_path, worker_processes):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with pytest.raises(ConfigError):
         ResultsFile(path, run_in_thread=inline, simulated=True)
-    assert started
-    assert all(process.returncode is not None for process in started)
+    assert worker_processes
+    assert all(process.returncode is not None for process in worker_processes)

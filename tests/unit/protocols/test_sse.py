@@ -20,7 +20,8 @@ def decoded(*reads: bytes) -> list[bytes]:
 def by_the_book(stream: bytes) -> list[bytes]:
     """The specification's algorithm, line by line, with no regard to speed."""
     lines = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    events, data = [], []
+    events: list[bytes] = []
+    data: list[bytes] = []
     for line in lines[:-1]:
         if not line:
             if data:

@@ -54,7 +54,7 @@ def test_a_released_slot_wakes_the_first_waiter_only() -> None:
         slots.enqueue(first)
         slots.enqueue(second)
         asyncio.get_running_loop().call_later(0.5, slots.release)
-        assert await asyncio.gather(is_woken(first), is_woken(second)) == [True, False]
+        assert list(await asyncio.gather(is_woken(first), is_woken(second))) == [True, False]
 
     run(main())
 

@@ -1,0 +1,77 @@
+"""One name, one meaning: checks the names and sizes of the package's modules. Sources are parsed, never imported."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "processor"
+
+MAX_LINES = 300
+MAX_MODULES = 160
+
+REPLACED_NAMES = frozenset(
+    """
+    Access Again Bell Books BoundBy Care Charge Clearance Closing Demand Disk Doubt Doubted Draft Drawn
+    Echoing Exchange Expectation Fading Findings Fold Forgiving FrontGate Guess Helper Intake Intents Journal
+    Kinds Lane Ledger Lesson Line Listen Logbook MemoryDisk Meter NoJob Offload Opening Others Outages PassOver
+    Passed Passing Patience Pauses Phases Picture Pieces Platter ProviderState RankFile RealDisk RealFile Reading
+    Referee Refused Rejected Reuse Rhythm Rooms Route Said Saying Scout ScrapIntake Settling Shortcut Signal Skimmed
+    Slots Standing Stay StreamIntake Stuck Subject Syncer Taker Tally Tell Terms Trouble Trust Turn Upkeep 
+    WholeIntake
+    absence beside complain fold heed_signals in_band in_doubt is_despair keep_aside lane_key most_in_flight nth
+    open_fold pass_over refusal_of saying saying_of scrap skim take_text
+    """.split()
+)
+"""Names of an earlier vocabulary, for which standard ones stand now: see the glossary in ``CONTRIBUTING.md``."""
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def definitions(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+    """The names of all classes, functions and type aliases of a file, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign):
+            yield from ((target.id, node) for target in node.targets if isinstance(target, ast.Name))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in sources(PACKAGE):
+        for name, node in definitions(path):
+            if isinstance(node, ast.ClassDef) and not name.startswith("_"):
+                homes[name].append(relative(path))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+@pytest.mark.parametrize("folder", ["processor", "tests"])
+def test_no_name_of_the_earlier_vocabulary_is_defined(folder: str) -> None:
+    found = [
+        f"{relative(path)}: {name}"
+        for path in sources(ROOT / folder)
+        for name, _ in definitions(path)
+        if name in REPLACED_NAMES
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=relative)
+def test_module_has_at_most_300_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_package_has_at_most_160_modules() -> None:
+    assert len([path for path in sources(PACKAGE) if path.stat().st_size]) <= MAX_MODULES
