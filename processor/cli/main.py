@@ -173,11 +173,10 @@ def simulate(
 
       process jobs.jsonl --base-url http://127.0.0.1:8000/v1 --out demo.jsonl
     """
-    from processor.simulator.cli_server import run as run_alone
-    from processor.simulator.cli_server import settings
+    from processor.simulator import cli_server
 
-    return run_alone(
-        settings(
+    return cli_server.run(
+        cli_server.parse_settings(
             rpm=rpm,
             tpm=tpm,
             kind=kind,
@@ -191,7 +190,7 @@ def simulate(
         ),
         host,
         port,
-        say=typer.echo,
+        print_line=typer.echo,
     )
 
 

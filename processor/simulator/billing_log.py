@@ -1,4 +1,4 @@
-"""What a provider would bill, and what it has seen: for tests, and for the end of a simulation."""
+"""Counts what the provider has received, answered and billed."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class BillingLog:
-    """Totals always; the counts by identity (see `requests.identity`) only where they are kept."""
+    """Totals, and with `track_identities` also counts by request identity (see `request_parser.identity`)."""
 
-    keeps_identities: bool
+    track_identities: bool
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    """Responses by status; 0 where no response began."""
+    """Responses by status code; 0 stands for a connection that was closed without a response."""
     faults: Counter[str] = field(default_factory=Counter)
-    """Failures and manners that happened."""
+    """Failures and quirks by name."""
     billed: int = 0
-    """Requests for which generating began."""
+    """Requests for which generation started."""
     completed: int = 0
-    """Replies sent to their end."""
+    """Replies sent completely."""
     completion_tokens: int = 0
-    seen: Counter[bytes] = field(default_factory=Counter)
-    """Valid requests."""
-    billed_by: Counter[bytes] = field(default_factory=Counter)
-    completed_by: Counter[bytes] = field(default_factory=Counter)
+    requests_by_identity: Counter[bytes] = field(default_factory=Counter)
+    """Valid requests, also those that were then throttled."""
+    billed_by_identity: Counter[bytes] = field(default_factory=Counter)
+    completed_by_identity: Counter[bytes] = field(default_factory=Counter)
 
-    def see(self, identity: bytes) -> None:
-        if self.keeps_identities:
-            self.seen[identity] += 1
+    def record(self, identity: bytes) -> None:
+        """Count a valid request."""
+        if self.track_identities:
+            self.requests_by_identity[identity] += 1
 
     def bill(self, identity: bytes, completion_tokens: int) -> None:
+        """Count a request for which generation started."""
         self.billed += 1
         self.completion_tokens += completion_tokens
-        if self.keeps_identities:
-            self.billed_by[identity] += 1
+        if self.track_identities:
+            self.billed_by_identity[identity] += 1
 
     def complete(self, identity: bytes) -> None:
+        """Count a reply that was sent completely."""
         self.completed += 1
-        if self.keeps_identities:
-            self.completed_by[identity] += 1
+        if self.track_identities:
+            self.completed_by_identity[identity] += 1

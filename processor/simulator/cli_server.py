@@ -1,4 +1,4 @@
-"""The simulated provider as a program of its own, until Ctrl-C."""
+"""`process simulate`: runs the simulated provider as an HTTP server until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 
 
-def settings(*, faults: str, models: str | None, **more: Any) -> SimulatorSettings:
-    """``faults`` as ``Faults.parse`` reads them, ``models`` between commas. Raises ConfigError."""
+def parse_settings(*, faults: str, models: str | None, **options: Any) -> SimulatorSettings:
+    """Build the settings from flags: `faults` in the syntax of `Faults.parse`, `models` separated by commas.
+
+    Raises ConfigError.
+    """
     names = None if models is None else tuple(name.strip() for name in models.split(","))
     try:
-        return SimulatorSettings(faults=Faults.parse(faults), models=names, **more)
+        return SimulatorSettings(faults=Faults.parse(faults), models=names, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def run(settings: SimulatorSettings, host: str, port: int, *, say: Callable[[str], None]) -> int:
-    """Says where it is and how to use it, then serves. Returns the exit code; raises ConfigError."""
-    return asyncio.run(_run(settings, host, port, say))
+def run(settings: SimulatorSettings, host: str, port: int, *, print_line: Callable[[str], None]) -> int:
+    """Serve until SIGINT or SIGTERM, after one line with the address. Returns the exit code; raises ConfigError."""
+    return asyncio.run(_run(settings, host, port, print_line))
 
 
-async def _run(settings: SimulatorSettings, host: str, port: int, say: Callable[[str], None]) -> int:
+async def _run(settings: SimulatorSettings, host: str, port: int, print_line: Callable[[str], None]) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stopped.set)
     try:
         server = await serve(SimulatedProvider(settings), host, port)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
     except OSError as error:
-        raise ConfigError(_unreachable(error, host, port)) from None
-    say(f"simulating at {server.base_url}: process JOBS --base-url {server.base_url}  (Ctrl-C ends it)")
+        raise ConfigError(_bind_error_message(error, host, port)) from None
+    print_line(f"simulating at {server.base_url}: process JOBS --base-url {server.base_url}  (Ctrl-C ends it)")
     await stopped.wait()
     await server.close()
     return 0
 
 
-def _unreachable(error: OSError, host: str, port: int) -> str:
+def _bind_error_message(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is taken: give another --port, or 0 for any free one"
     return f"cannot listen on {host}, port {port}: {reason(error)}"

@@ -1,6 +1,6 @@
-"""What the simulated model says: the same for the same seed and request. Pure.
+"""Generates the content of replies. Pure: the same seed and request give the same completion.
 
-The simulator knows what it said, so that a test can compare it with what a client assembled.
+A test can therefore generate the expected reply and compare it with what a client assembled.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import orjson
 
 from processor.core.models import JSON
 from processor.simulator import corpus
-from processor.simulator.request_parser import ParsedRequest, parse, protocol_of
-from processor.simulator.schema_examples import an_object, example
+from processor.simulator.request_parser import ParsedRequest, api_kind_of, parse
+from processor.simulator.schema_examples import as_object, make_example
 from processor.simulator.settings import SimulatorSettings
-from processor.simulator.tool_calls import ToolCall, called_function, called_tools
+from processor.simulator.tool_calls import ToolCall, choose_function_call, choose_tool_calls
 
 CountTokens = Callable[[str], int]
-"""Counts a text's tokens."""
+"""Returns the number of tokens of a text."""
 
-_REFUSES = 0.01
-_CREATED = 1_750_000_000
-_SOME_OBJECT = {"properties": {"answer": {}}, "required": ["answer"]}
+_REFUSAL_RATE = 0.01
+_CREATED_AT = 1_750_000_000
+_DEFAULT_SCHEMA = {"properties": {"answer": {}}, "required": ["answer"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionChoice:
-    """One answer, in the pieces in which it streams. Of content, refusal and calls one is not empty."""
+    """One choice, cut into the pieces in which it streams. Exactly one of content, refusal and calls is not empty."""
 
     index: int
     finish_reason: str
@@ -41,49 +41,54 @@ class CompletionChoice:
 
     @property
     def tokens(self) -> int:
+        """Tokens billed for this choice: one a piece, and four for the name of each call."""
         calls = (*self.calls, self.function_call) if self.function_call else self.calls
         return len(self.reasoning) + len(self.content) + len(self.refusal) + sum(len(c.arguments) + 4 for c in calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A whole reply. `top` stands in every chunk and in the unstreamed body alike."""
+    """A complete reply. `top` holds the fields that are the same in every chunk and in the non-streamed body."""
 
-    chat: bool
+    is_chat: bool
     top: JSON
     choices: tuple[CompletionChoice, ...]
     usage: JSON
 
 
-def say(ask: ParsedRequest, settings: SimulatorSettings, count: CountTokens | None = None) -> Completion:
-    """`count` counts the prompt's tokens; without it, four characters are one."""
+def generate_completion(
+    request: ParsedRequest, settings: SimulatorSettings, count_tokens: CountTokens | None = None
+) -> Completion:
+    """Generate the reply. Without `count_tokens`, four characters of the prompt count as one token."""
     if settings.canned:
-        return _canned(ask, settings)
-    rng = Random(b"%d:%b" % (settings.seed, ask.identity))
-    choices = tuple(_choice(index, ask, settings, rng) for index in range(ask.choices))
-    prompt_tokens = sum(count(prompt) if count else -(-len(prompt) // 4) for prompt in ask.prompts)
-    return _said(ask, settings, ask.identity.hex(), choices, prompt_tokens)
+        return _canned(request, settings)
+    rng = Random(b"%d:%b" % (settings.seed, request.identity))
+    choices = tuple(_make_choice(index, request, settings, rng) for index in range(request.choices))
+    prompt_tokens = sum(count_tokens(prompt) if count_tokens else -(-len(prompt) // 4) for prompt in request.prompts)
+    return _assemble(request, settings, request.identity.hex(), choices, prompt_tokens)
 
 
-def _canned(ask: ParsedRequest, settings: SimulatorSettings) -> Completion:
-    choices = tuple(_text(index, list(corpus.CANNED), ask.max_tokens) for index in range(ask.choices))
-    return _said(ask, settings, "0" * 32, choices, prompt_tokens=1)
+def _canned(request: ParsedRequest, settings: SimulatorSettings) -> Completion:
+    choices = tuple(
+        _make_text_choice(index, list(corpus.CANNED), request.max_tokens) for index in range(request.choices)
+    )
+    return _assemble(request, settings, "0" * 32, choices, prompt_tokens=1)
 
 
-def _said(
-    ask: ParsedRequest,
+def _assemble(
+    request: ParsedRequest,
     settings: SimulatorSettings,
-    name: str,
+    hex_id: str,
     choices: tuple[CompletionChoice, ...],
     prompt_tokens: int,
 ) -> Completion:
-    """`name`: 32 hex digits."""
-    chat = ask.protocol == "chat"
+    """`hex_id`: 32 hex digits, from which the reply's id and time are made."""
+    is_chat = request.api_kind == "chat"
     completion_tokens = sum(choice.tokens for choice in choices)
     top = {
-        "id": f"{'chatcmpl' if chat else 'cmpl'}-{name[:24]}",
-        "created": _CREATED + int(name[24:28], 16),
-        "model": ask.model,
+        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{hex_id[:24]}",
+        "created": _CREATED_AT + int(hex_id[24:28], 16),
+        "model": request.model,
         "system_fingerprint": f"fp_{settings.seed:08x}",
     }
     usage = {
@@ -91,100 +96,107 @@ def _said(
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-    return Completion(chat=chat, top=top, choices=choices, usage=usage)
+    return Completion(is_chat=is_chat, top=top, choices=choices, usage=usage)
 
 
-def expected_body(path: str, request: JSON, settings: SimulatorSettings, count: CountTokens | None = None) -> JSON:
-    """The unstreamed answer to a request body. Raises BadRequest, and ValueError for a path that is not served."""
-    protocol = protocol_of(path)
-    if protocol is None:
+def expected_body(
+    path: str, request: JSON, settings: SimulatorSettings, count_tokens: CountTokens | None = None
+) -> JSON:
+    """The non-streamed body that answers a request body.
+
+    Raises InvalidRequest, and ValueError for a path that is not served.
+    """
+    api_kind = api_kind_of(path)
+    if api_kind is None:
         raise ValueError(f"{path} is not served")
-    return unstreamed(say(parse(path, protocol, orjson.dumps(request)), settings, count))
+    return non_streamed_body(generate_completion(parse(path, api_kind, orjson.dumps(request)), settings, count_tokens))
 
 
-def unstreamed(said: Completion) -> JSON:
+def non_streamed_body(completion: Completion) -> JSON:
     """The body that answers a request with `"stream": false`."""
-    choices = [_message_choice(choice) if said.chat else _text_choice(choice) for choice in said.choices]
-    kind = "chat.completion" if said.chat else "text_completion"
-    return {**said.top, "object": kind, "choices": choices, "usage": said.usage}
+    choices = [
+        _chat_choice_json(choice) if completion.is_chat else _text_choice_json(choice) for choice in completion.choices
+    ]
+    kind = "chat.completion" if completion.is_chat else "text_completion"
+    return {**completion.top, "object": kind, "choices": choices, "usage": completion.usage}
 
 
-def _message_choice(choice: CompletionChoice) -> JSON:
-    instead = choice.refusal or choice.calls or choice.function_call
+def _chat_choice_json(choice: CompletionChoice) -> JSON:
+    no_content = choice.refusal or choice.calls or choice.function_call
     message: JSON = {
         "role": "assistant",
-        "content": None if instead else "".join(choice.content),
+        "content": None if no_content else "".join(choice.content),
         "refusal": "".join(choice.refusal) or None,
     }
     if choice.reasoning:
         message["reasoning_content"] = "".join(choice.reasoning)
     if choice.calls:
-        message["tool_calls"] = [{"id": c.id, "type": "function", "function": _called(c)} for c in choice.calls]
+        message["tool_calls"] = [{"id": c.id, "type": "function", "function": _call_json(c)} for c in choice.calls]
     if choice.function_call:
-        message["function_call"] = _called(choice.function_call)
+        message["function_call"] = _call_json(choice.function_call)
     return {"index": choice.index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _called(call: ToolCall) -> JSON:
+def _call_json(call: ToolCall) -> JSON:
     return {"name": call.name, "arguments": "".join(call.arguments)}
 
 
-def _text_choice(choice: CompletionChoice) -> JSON:
+def _text_choice_json(choice: CompletionChoice) -> JSON:
     text = "".join(choice.content)
     return {"index": choice.index, "text": text, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _choice(index: int, ask: ParsedRequest, settings: SimulatorSettings, rng: Random) -> CompletionChoice:
-    if ask.protocol == "chat":
-        instead = _calling(index, ask, rng)
-        if instead:
-            return instead
-        if rng.random() < _REFUSES:
+def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings, rng: Random) -> CompletionChoice:
+    if request.api_kind == "chat":
+        calling = _make_calling_choice(index, request, rng)
+        if calling:
+            return calling
+        if rng.random() < _REFUSAL_RATE:
             return CompletionChoice(index=index, finish_reason="stop", refusal=corpus.REFUSAL)
-    length = _length(settings, rng)
+    length = _draw_length(settings, rng)
     reasoning: list[str] = []
-    if ask.protocol == "chat" and "reason" in ask.model:
-        reasoning = corpus.sentences("Let me think.", length // 2, rng)
-    return _text(index, _content(ask, index, length, rng), ask.max_tokens, reasoning)
+    if request.api_kind == "chat" and "reason" in request.model:
+        reasoning = corpus.make_sentences("Let me think.", length // 2, rng)
+    return _make_text_choice(index, _content(request, index, length, rng), request.max_tokens, reasoning)
 
 
-def _text(
+def _make_text_choice(
     index: int, content: list[str], max_tokens: int | None, reasoning: list[str] | None = None
 ) -> CompletionChoice:
-    """As much of it as is allowed; reasoning counts, too."""
+    """Cut off at `max_tokens`; reasoning counts towards it."""
     reasoning = reasoning or []
-    room = len(reasoning) + len(content) if max_tokens is None else max_tokens
+    allowed = len(reasoning) + len(content) if max_tokens is None else max_tokens
     return CompletionChoice(
         index=index,
-        finish_reason="length" if len(reasoning) + len(content) > room else "stop",
-        reasoning=tuple(reasoning[:room]),
-        content=tuple(content[: max(0, room - len(reasoning))]),
+        finish_reason="length" if len(reasoning) + len(content) > allowed else "stop",
+        reasoning=tuple(reasoning[:allowed]),
+        content=tuple(content[: max(0, allowed - len(reasoning))]),
     )
 
 
-def _length(settings: SimulatorSettings, rng: Random) -> int:
-    """Log-normal above the shortest: many short replies, some long ones."""
+def _draw_length(settings: SimulatorSettings, rng: Random) -> int:
+    """Tokens of a reply: log-normal above the shortest, so that many are short and some are long."""
     shortest, longest = settings.reply_tokens
     typical = max(1.0, (longest - shortest) / 6)
     return min(longest, shortest + round(rng.lognormvariate(log(typical), 0.8)))
 
 
-def _content(ask: ParsedRequest, index: int, length: int, rng: Random) -> list[str]:
-    """JSON where it is asked for, else sentences after a word on the question, so that replies can be told apart."""
-    wanted = an_object(ask.body.get("response_format"))
-    if wanted.get("type") in ("json_object", "json_schema"):
-        schema = an_object(wanted.get("json_schema")).get("schema", _SOME_OBJECT)
-        return corpus.chunk_text(orjson.dumps(example(schema, rng)).decode(), rng)
-    prompt = ask.prompts[index * len(ask.prompts) // ask.choices]
+def _content(request: ParsedRequest, index: int, length: int, rng: Random) -> list[str]:
+    """Pieces of JSON if the request asks for JSON; else of sentences that begin by quoting the question."""
+    response_format = as_object(request.body.get("response_format"))
+    if response_format.get("type") in ("json_object", "json_schema"):
+        schema = as_object(response_format.get("json_schema")).get("schema", _DEFAULT_SCHEMA)
+        return corpus.chunk_text(orjson.dumps(make_example(schema, rng)).decode(), rng)
+    prompt = request.prompts[index * len(request.prompts) // request.choices]
     topic = " ".join(prompt[-2000:].strip().rsplit("\n", 1)[-1].split()[:6])[:60]
-    return corpus.sentences(f"On “{topic}”:", length, rng)
+    return corpus.make_sentences(f"On “{topic}”:", length, rng)
 
 
-def _calling(index: int, ask: ParsedRequest, rng: Random) -> CompletionChoice | None:
-    calls = called_tools(ask.body, rng)
+def _make_calling_choice(index: int, request: ParsedRequest, rng: Random) -> CompletionChoice | None:
+    calls = choose_tool_calls(request.body, rng)
     if calls:
         return CompletionChoice(index=index, finish_reason="tool_calls", calls=calls)
-    function_call = called_function(ask.body, rng)
+    function_call = choose_function_call(request.body, rng)
     if function_call:
         return CompletionChoice(index=index, finish_reason="function_call", function_call=function_call)
     return None

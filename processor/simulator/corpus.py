@@ -1,4 +1,4 @@
-"""What the simulated model can say: sentences, cut into pieces about as a tokenizer would."""
+"""The sentences of which replies are made, cut into pieces of about one token."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ REFUSAL = tuple(_PIECE.findall("I’m sorry, but I can’t help with that."))
 CANNED = ("Of course.",)
 
 
-def sentences(opening: str, length: int, rng: Random) -> list[str]:
-    """Pieces of whole sentences after the opening: `length` of them or a few more."""
+def make_sentences(opening: str, length: int, rng: Random) -> list[str]:
+    """Pieces of the opening and of whole sentences after it: at least `length` pieces."""
     pieces = _PIECE.findall(opening)
     while len(pieces) < length:
         pieces.extend(rng.choice(SENTENCES))
@@ -46,7 +46,7 @@ def sentences(opening: str, length: int, rng: Random) -> list[str]:
 
 
 def chunk_text(text: str, rng: Random) -> list[str]:
-    """The text in pieces of a few characters, as tool arguments arrive."""
+    """Cut a text into pieces of 1 to 9 characters, as tool arguments are streamed."""
     pieces, start = [], 0
     while start < len(text):
         end = start + rng.randint(1, 9)

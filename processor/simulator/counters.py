@@ -1,7 +1,7 @@
-"""How a provider counts one resource (requests, or tokens) against a limit per minute. Pure, and exact: integers only.
+"""Counters of one resource (requests, or tokens) against a limit per minute. Pure; exact integer arithmetic.
 
-Times are whole nanoseconds. A bucket's level is kept in minute-nanoseconds (one token is `MINUTE_NS` of
-them), so that a limit of N a minute refills exactly N of them each nanosecond and nothing is ever rounded.
+Times are whole nanoseconds. A bucket's level is kept in units times nanoseconds per minute: one token counts
+`MINUTE_NS`, so that a limit of N a minute refills exactly N each nanosecond, without rounding.
 """
 
 from __future__ import annotations
@@ -18,120 +18,124 @@ class ServerCounter(Protocol):
     limit: int
     """Units per minute."""
 
-    def wait_ns(self, now: int, cost: int) -> int | None:
-        """Until there is room for this cost if nobody else comes; 0 for now, None for never."""
+    def ns_until_fits(self, now_ns: int, cost: int) -> int | None:
+        """Time until this cost fits if nothing else is counted: 0 if it fits now, None if it exceeds the limit."""
         ...
 
-    def take(self, now: int, cost: int) -> None:
-        """Count it, whether or not there is room."""
+    def count(self, now_ns: int, cost: int) -> None:
+        """Count an admitted request, whether or not it fits."""
         ...
 
-    def waste(self, now: int) -> None:
-        """Count one refused request."""
+    def count_throttled(self, now_ns: int) -> None:
+        """Count one throttled request."""
         ...
 
-    def remaining(self, now: int) -> int: ...
-
-    def full_ns(self, now: int) -> int:
-        """Until everything taken has come back."""
+    def remaining(self, now_ns: int) -> int:
+        """Units that may be used now."""
         ...
 
-    def set_limit(self, now: int, limit: int) -> None: ...
+    def ns_until_reset(self, now_ns: int) -> int:
+        """Time until the whole limit is available again."""
+        ...
+
+    def set_limit(self, now_ns: int, limit: int) -> None:
+        """Change the limit; what was used stays used."""
+        ...
 
 
 class SlidingWindowCounter:
-    """No 60 seconds may hold more than the limit. What was taken at t comes back, whole, at t + 60 s."""
+    """No 60-second window holds more than the limit. What was counted at t is free again at t + 60 s."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._times: list[int] = []
-        self._sums: list[int] = []
-        self._gone = 0
-        """How many entries at the front have left the window."""
+        self._running_totals: list[int] = []
+        self._expired_entries = 0
+        """Number of entries at the front that are older than the window."""
         self._total = 0
-        self._left = 0
-        """The sum of those that have left."""
+        self._expired_total = 0
+        """The sum of the expired entries."""
 
-    def wait_ns(self, now: int, cost: int) -> int | None:
+    def ns_until_fits(self, now_ns: int, cost: int) -> int | None:
         if cost > self.limit:
             return None
-        excess = self._used(now) + cost - self.limit
+        excess = self._used(now_ns) + cost - self.limit
         if excess <= 0:
             return 0
-        # The first entry with whose leaving the excess is gone.
-        last = bisect_left(self._sums, self._left + excess, lo=self._gone)
-        return self._times[last] + MINUTE_NS - now
+        # The first entry whose expiry frees enough.
+        last = bisect_left(self._running_totals, self._expired_total + excess, lo=self._expired_entries)
+        return self._times[last] + MINUTE_NS - now_ns
 
-    def take(self, now: int, cost: int) -> None:
+    def count(self, now_ns: int, cost: int) -> None:
         self._total += cost
-        self._times.append(now)
-        self._sums.append(self._total)
+        self._times.append(now_ns)
+        self._running_totals.append(self._total)
 
-    def waste(self, now: int) -> None:
-        self.take(now, 1)
+    def count_throttled(self, now_ns: int) -> None:
+        self.count(now_ns, 1)
 
-    def remaining(self, now: int) -> int:
-        return max(0, self.limit - self._used(now))
+    def remaining(self, now_ns: int) -> int:
+        return max(0, self.limit - self._used(now_ns))
 
-    def full_ns(self, now: int) -> int:
-        return self._times[-1] + MINUTE_NS - now if self._used(now) else 0
+    def ns_until_reset(self, now_ns: int) -> int:
+        return self._times[-1] + MINUTE_NS - now_ns if self._used(now_ns) else 0
 
-    def set_limit(self, now: int, limit: int) -> None:
+    def set_limit(self, now_ns: int, limit: int) -> None:
         self.limit = limit
 
-    def _used(self, now: int) -> int:
-        while self._gone < len(self._times) and self._times[self._gone] <= now - MINUTE_NS:
-            self._left = self._sums[self._gone]
-            self._gone += 1
-        if self._gone >= _TRIM_AT:
-            del self._times[: self._gone], self._sums[: self._gone]
-            self._gone = 0
-        return self._total - self._left
+    def _used(self, now_ns: int) -> int:
+        while self._expired_entries < len(self._times) and self._times[self._expired_entries] <= now_ns - MINUTE_NS:
+            self._expired_total = self._running_totals[self._expired_entries]
+            self._expired_entries += 1
+        if self._expired_entries >= _TRIM_AT:
+            del self._times[: self._expired_entries], self._running_totals[: self._expired_entries]
+            self._expired_entries = 0
+        return self._total - self._expired_total
 
 
 class TokenBucketCounter:
-    """Refilled continuously; its capacity is what `window_ns` refill, but at least one unit.
+    """A token bucket. Its capacity is what it refills in `window_ns`, and at least one unit.
 
-    A cost above the capacity (but not above a minute's limit) is let in when the bucket is full, and
-    leaves a debt that is refilled first.
+    A cost above the capacity, but not above the limit of a minute, is admitted when the bucket is full, and leaves a
+    negative level.
     """
 
     def __init__(self, limit: int, window_ns: int = MINUTE_NS) -> None:
         self.limit = limit
         self._window_ns = window_ns
         self._level = self._capacity
-        self._settled_at = 0
+        self._refilled_at_ns = 0
 
     @property
     def _capacity(self) -> int:
         return max(MINUTE_NS, self.limit * self._window_ns)
 
-    def wait_ns(self, now: int, cost: int) -> int | None:
+    def ns_until_fits(self, now_ns: int, cost: int) -> int | None:
         if cost > self.limit:
             return None
-        missing = min(cost * MINUTE_NS, self._capacity) - self._settle(now)
+        missing = min(cost * MINUTE_NS, self._capacity) - self._refill(now_ns)
         return max(0, -(-missing // self.limit))
 
-    def take(self, now: int, cost: int) -> None:
-        self._level = self._settle(now) - cost * MINUTE_NS
+    def count(self, now_ns: int, cost: int) -> None:
+        self._level = self._refill(now_ns) - cost * MINUTE_NS
 
-    def waste(self, now: int) -> None:
-        """Takes what is left of one unit, and leaves no debt: a hammered bucket stays empty, no more."""
-        self._level = min(self._settle(now), max(0, self._level - MINUTE_NS))
+    def count_throttled(self, now_ns: int) -> None:
+        """Takes one unit or what is left of it: throttled requests keep the bucket empty, but never below 0."""
+        self._level = min(self._refill(now_ns), max(0, self._level - MINUTE_NS))
 
-    def remaining(self, now: int) -> int:
-        return max(0, self._settle(now) // MINUTE_NS)
+    def remaining(self, now_ns: int) -> int:
+        return max(0, self._refill(now_ns) // MINUTE_NS)
 
-    def full_ns(self, now: int) -> int:
-        return -(-(self._capacity - self._settle(now)) // self.limit)
+    def ns_until_reset(self, now_ns: int) -> int:
+        return -(-(self._capacity - self._refill(now_ns)) // self.limit)
 
-    def set_limit(self, now: int, limit: int) -> None:
-        self._settle(now)
+    def set_limit(self, now_ns: int, limit: int) -> None:
+        self._refill(now_ns)
         self.limit = limit
         self._level = min(self._level, self._capacity)
 
-    def _settle(self, now: int) -> int:
-        if now > self._settled_at:
-            self._level = min(self._capacity, self._level + (now - self._settled_at) * self.limit)
-            self._settled_at = now
+    def _refill(self, now_ns: int) -> int:
+        if now_ns > self._refilled_at_ns:
+            self._level = min(self._capacity, self._level + (now_ns - self._refilled_at_ns) * self.limit)
+            self._refilled_at_ns = now_ns
         return self._level

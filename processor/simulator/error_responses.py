@@ -1,4 +1,4 @@
-"""The answers of a provider that says no, in OpenAI's words and shapes. Pure.
+"""Error responses, in the wording and format of OpenAI. Pure.
 
 https://platform.openai.com/docs/guides/error-codes
 """
@@ -22,7 +22,7 @@ _PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502
 NO_RESPONSE = ScriptedResponse(status=None, headers={}, ending="reset")
 
 
-def invalid(message: str, param: str | None, code: str | None = None) -> ScriptedResponse:
+def invalid_request(message: str, param: str | None, code: str | None = None) -> ScriptedResponse:
     return _error(400, message, "invalid_request_error", param=param, code=code)
 
 
@@ -52,28 +52,28 @@ def no_quota() -> ScriptedResponse:
     return _error(429, message, "insufficient_quota", code="insufficient_quota")
 
 
-def over_limit(model: str, verdict: LimitDecision, headers: Mapping[str, str]) -> ScriptedResponse:
-    """The wait stands in the message, and in headers where there are rate headers at all."""
-    which = verdict.which or "requests"
-    limit = f"for {model} in organization org-simulated on {_UNITS[which]}: Limit {verdict.limit}"
-    if verdict.retry_after_s is None:
-        message = f"Request too large {limit}, Requested {verdict.requested}. It must be reduced in order to run."
-        return _error(429, message, which, code="rate_limit_exceeded", headers=headers)
-    again = go_duration(round(verdict.retry_after_s * SECOND_NS))
-    used = f"Used {verdict.used}, Requested {verdict.requested}"
-    message = f"Rate limit reached {limit}, {used}. Please try again in {again}."
-    waits = _waits(verdict.retry_after_s) if headers else {}
-    return _error(429, message, which, code="rate_limit_exceeded", headers={**headers, **waits})
+def over_limit(model: str, decision: LimitDecision, headers: Mapping[str, str]) -> ScriptedResponse:
+    """A 429 for an exceeded limit. The message states the wait; so do the headers if there are rate-limit headers."""
+    resource = decision.resource or "requests"
+    limit = f"for {model} in organization org-simulated on {_UNITS[resource]}: Limit {decision.limit}"
+    if decision.retry_after_s is None:
+        message = f"Request too large {limit}, Requested {decision.requested}. It must be reduced in order to run."
+        return _error(429, message, resource, code="rate_limit_exceeded", headers=headers)
+    wait = go_duration(round(decision.retry_after_s * SECOND_NS))
+    used = f"Used {decision.used}, Requested {decision.requested}"
+    message = f"Rate limit reached {limit}, {used}. Please try again in {wait}."
+    wait_headers = _wait_headers(decision.retry_after_s) if headers else {}
+    return _error(429, message, resource, code="rate_limit_exceeded", headers={**headers, **wait_headers})
 
 
-def burst(wait_s: float) -> ScriptedResponse:
+def throttled_burst(wait_s: float) -> ScriptedResponse:
     message = "That was too fast. Please slow down and try again."
-    return _error(429, message, "requests", code="rate_limit_exceeded", headers=_waits(wait_s))
+    return _error(429, message, "requests", code="rate_limit_exceeded", headers=_wait_headers(wait_s))
 
 
-def outage(how: str) -> ScriptedResponse:
-    """`how` as in `settings.Outage`."""
-    return {"refuse": NO_RESPONSE, "500": server_error(), "503": overloaded(), "429": burst(1.0)}[how]
+def outage(kind: str) -> ScriptedResponse:
+    """`kind` as in `settings.Outage`."""
+    return {"refuse": NO_RESPONSE, "500": server_error(), "503": overloaded(), "429": throttled_burst(1.0)}[kind]
 
 
 def server_error() -> ScriptedResponse:
@@ -86,25 +86,25 @@ def overloaded() -> ScriptedResponse:
     return _error(503, message, "server_error", code="server_is_overloaded")
 
 
-def some_5xx(rng: Random) -> ScriptedResponse:
+def random_5xx(rng: Random) -> ScriptedResponse:
     page = ScriptedResponse(status=502, headers={"content-type": "text/html"}, steps=(ResponseStep(0.0, _PAGE),))
     return rng.choice((server_error(), server_error(), overloaded(), page))
 
 
-def _waits(wait_s: float) -> dict[str, str]:
+def _wait_headers(wait_s: float) -> dict[str, str]:
     return {"retry-after": str(ceil(wait_s)), "retry-after-ms": str(ceil(wait_s * 1000))}
 
 
 def _error(
     status: int,
     message: str,
-    kind: str,
+    error_type: str,
     *,
     param: str | None = None,
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ScriptedResponse:
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    body = {"error": {"message": message, "type": error_type, "param": param, "code": code}}
     return ScriptedResponse(
         status=status,
         headers={"content-type": "application/json", **(headers or {})},

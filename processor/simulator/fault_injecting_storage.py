@@ -1,4 +1,4 @@
-"""A disk in memory, behind the journal's protocol, that can tear, drop and refuse writes.
+"""A disk in memory, behind the storage interface, that can tear, drop and refuse writes.
 
 Every operation that a real disk could fail is a step. A plan is asked at each and may answer with a fault. What was
 not synced survives the end of the process, but not the loss of power.

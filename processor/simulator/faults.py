@@ -1,6 +1,6 @@
-"""Misbehaviour by rate and seed. Pure: what goes wrong with a request's k-th try is drawn from (seed, request, k).
+"""Faults of the provider, by rate and seed. Pure.
 
-So it replays whatever the concurrency, and another seed is another night.
+The faults of the k-th attempt of a request are drawn from (seed, request, k), so that they replay at any concurrency.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ FAILURES = (
     "in_band_error",
     "malformed_chunk",
 )
-"""The attempt fails.
+"""Faults that fail the attempt.
 
 ``error_500``        a 500, 502 (a proxy's HTML) or 503
-``burst_429``        this and every other request is refused for a moment, with the wait in the headers
+``burst_429``        this and all other requests are throttled for half a second, with the wait in the headers
 ``reset_before``     the connection dies before the response begins
-``reset_mid``        it dies in the middle of the reply
-``stall_mid``        silence in the middle of the reply, for ever
-``cut``              the response ends cleanly, but without its end
+``reset_mid``        the connection dies in the middle of the reply
+``stall_mid``        the reply stops in the middle, and the connection stays open
+``cut``              the response ends cleanly before the reply is complete
 ``in_band_error``    an error object inside a 200 stream
-``malformed_chunk``  a chunk that is no JSON
+``malformed_chunk``  a chunk that is not JSON
 """
 
 QUIRKS = (
@@ -41,13 +41,13 @@ QUIRKS = (
     "content_null",
     "no_done",
 )
-"""Odd, but no failure: the reply is whole.
+"""Unusual ways to send a complete reply.
 
 ``crlf``                 lines end in CRLF
 ``comments``             keep-alive comments and blank lines between the events
-``split_utf8``           writes end anywhere, best inside a character
-``usage_on_last_chunk``  unasked usage beside the last finish reason, instead of a chunk of its own
-``no_usage``             none, though asked for
+``split_utf8``           writes end at any byte, often inside a UTF-8 character
+``usage_on_last_chunk``  usage, even if not requested, on the last chunk with choices instead of a chunk of its own
+``no_usage``             no usage, even if requested
 ``no_role``              no delta names the role
 ``content_null``         the first delta's content is null
 ``no_done``              the stream ends after its last chunk, without [DONE]
@@ -56,27 +56,30 @@ QUIRKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnFaults:
-    """What goes wrong with one try; `rng` decides where and how."""
+    """The faults of one attempt; `rng` determines where and how they occur."""
 
     failure: str | None
-    manners: frozenset[str]
+    quirks: frozenset[str]
     rng: Random
 
 
-NO_FAULTS = DrawnFaults(failure=None, manners=frozenset(), rng=Random(0))
+NO_FAULTS = DrawnFaults(failure=None, quirks=frozenset(), rng=Random(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Rates by name, 0 to 1. Of the failures at most one happens to a try, so that their rates' sum is at most 1;
-    manners happen independently. Raises ValueError for names and rates that make no sense."""
+    """Rates of faults by name, 0 to 1.
+
+    An attempt has at most one failure, so the rates of failures add up to at most 1. Quirks occur independently.
+    Raises ValueError for unknown names and rates out of range.
+    """
 
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, rate in self.rates.items():
             if name not in FAILURES + QUIRKS:
-                raise ValueError(f"no fault is called {name!r}; there are {', '.join(FAILURES + QUIRKS)}, all")
+                raise ValueError(f"unknown fault {name!r}; known are {', '.join(FAILURES + QUIRKS)}, all")
             if not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name} must be between 0 and 1, not {rate:g}")
         if sum(self.rates.get(name, 0.0) for name in FAILURES) > 1 + 1e-9:
@@ -84,22 +87,22 @@ class Faults:
 
     @classmethod
     def parse(cls, text: str) -> Faults:
-        """From `name=rate,name=rate`. `all=0.05` sets every fault and manner; what is named beside it stands."""
-        given: dict[str, float] = {}
+        """Parse `name=rate,name=rate`. `all=0.05` sets every failure and quirk that is not named itself."""
+        rates: dict[str, float] = {}
         for item in filter(None, (item.strip() for item in text.split(","))):
             name, _, rate = item.partition("=")
             try:
-                given[name.strip()] = float(rate)
+                rates[name.strip()] = float(rate)
             except ValueError:
                 raise ValueError(f"a fault is written name=rate, e.g. cut=0.05, not {item!r}") from None
-        default = given.pop("all", None)
-        return cls(given if default is None else {**dict.fromkeys(FAILURES + QUIRKS, default), **given})
+        default = rates.pop("all", None)
+        return cls(rates if default is None else {**dict.fromkeys(FAILURES + QUIRKS, default), **rates})
 
-    def draw(self, seed: int, identity: bytes, tries: int) -> DrawnFaults:
-        """For a request that was tried this many times before."""
+    def draw(self, seed: int, identity: bytes, previous_attempts: int) -> DrawnFaults:
+        """Draw the faults of an attempt, given the number of attempts before it."""
         if not self.rates:
             return NO_FAULTS
-        rng = Random(b"%d:%b:%d" % (seed, identity, tries))
+        rng = Random(b"%d:%b:%d" % (seed, identity, previous_attempts))
         position = rng.random()
         failure = None
         for name in FAILURES:
@@ -107,5 +110,5 @@ class Faults:
             if position < 0:
                 failure = name
                 break
-        manners = frozenset(name for name in QUIRKS if rng.random() < self.rates.get(name, 0.0))
-        return DrawnFaults(failure=failure, manners=manners, rng=rng)
+        quirks = frozenset(name for name in QUIRKS if rng.random() < self.rates.get(name, 0.0))
+        return DrawnFaults(failure=failure, quirks=quirks, rng=rng)

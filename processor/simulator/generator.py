@@ -1,52 +1,57 @@
-"""The part of the provider that generates: what is asked for → what is written, and when. Pure."""
+"""Turns a valid request and its faults into the scripted steps of a reply. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processor.simulator.completion import CountTokens, say
+from processor.simulator.completion import CountTokens, generate_completion
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.request_parser import ParsedRequest
-from processor.simulator.response_script import Ending, ResponseStep, reply
+from processor.simulator.response_script import Ending, ResponseStep, script_reply
 from processor.simulator.settings import SimulatorSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
+class GeneratedReply:
+    """The body of a response as a script."""
+
     steps: tuple[ResponseStep, ...]
     ending: Ending
-    tokens: int
-    """Billed for; a reply that breaks off costs no less."""
-    before_s: float
-    """From the first token to the first byte: a reply that is not streamed is made whole first."""
+    billed_tokens: int
+    """A reply that breaks off costs as much as a complete one."""
+    generation_s: float
+    """Time from the first token to the first byte: a non-streamed reply is sent when all of it is generated."""
 
 
 class TextGenerator:
-    def __init__(self, settings: SimulatorSettings, count: CountTokens | None) -> None:
+    """Generates replies. With `settings.canned`, replies without faults are cached."""
+
+    def __init__(self, settings: SimulatorSettings, count_tokens: CountTokens | None) -> None:
         self._settings = settings
-        self._count = count
-        self._canned: dict[tuple[object, ...], Generated] = {}
+        self._count_tokens = count_tokens
+        self._canned: dict[tuple[object, ...], GeneratedReply] = {}
 
-    def generate(self, ask: ParsedRequest, drawn: DrawnFaults) -> Generated:
+    def generate(self, request: ParsedRequest, drawn: DrawnFaults) -> GeneratedReply:
         if not self._settings.canned or drawn is not NO_FAULTS:
-            return self._generate(ask, drawn)
+            return self._generate(request, drawn)
         # All that a canned reply depends on.
-        key = (ask.protocol, ask.model, ask.choices, ask.max_tokens, ask.streamed, ask.include_usage)
-        made = self._canned.get(key)
-        if made is None:
-            made = self._canned[key] = self._generate(ask, drawn)
-        return made
+        shape = (request.choices, request.max_tokens, request.streamed, request.include_usage)
+        key = (request.api_kind, request.model, *shape)
+        reply = self._canned.get(key)
+        if reply is None:
+            reply = self._canned[key] = self._generate(request, drawn)
+        return reply
 
-    def _generate(self, ask: ParsedRequest, drawn: DrawnFaults) -> Generated:
-        said = say(ask, self._settings, self._count)
+    def _generate(self, request: ParsedRequest, drawn: DrawnFaults) -> GeneratedReply:
+        completion = generate_completion(request, self._settings, self._count_tokens)
         token_s = 1 / self._settings.speed_tps
-        steps, ending = reply(
-            said,
+        steps, ending = script_reply(
+            completion,
             drawn,
-            streamed=ask.streamed,
-            include_usage=ask.include_usage,
+            streamed=request.streamed,
+            include_usage=request.include_usage,
             token_s=token_s,
-            gather_s=self._settings.gather_s,
+            write_batch_s=self._settings.write_batch_s,
         )
-        before_s = 0.0 if ask.streamed else token_s * max(choice.tokens for choice in said.choices)
-        return Generated(steps, ending, said.usage["completion_tokens"], before_s)
+        generation_s = 0.0 if request.streamed else token_s * max(choice.tokens for choice in completion.choices)
+        return GeneratedReply(steps, ending, completion.usage["completion_tokens"], generation_s)

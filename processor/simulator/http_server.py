@@ -1,4 +1,4 @@
-"""The provider's HTTP face: plays its answers on a loopback port."""
+"""Serves the simulated provider over HTTP on a loopback port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from processor.simulator.response_script import ScriptedResponse
 
 _BACKLOG = 4096
 _SHUTDOWN_S = 0.1
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class SimulatorServer:
@@ -27,16 +27,19 @@ class SimulatorServer:
         self._runner = runner
 
     async def close(self) -> None:
-        """Stop listening, and cut what is still streaming."""
+        """Stop listening, and close the connections of replies that are still streaming."""
         await self._runner.cleanup()
 
 
 async def serve(provider: SimulatedProvider, host: str = "127.0.0.1", port: int = 0) -> SimulatorServer:
-    """`port` 0: any free one. The provider's clock is 0 now. Raises OSError where the port is taken, ValueError
-    for a host that is no loopback address: this server asks nobody for a key."""
+    """Start a server. The provider's clock starts at 0 now; `port` 0 picks a free port.
+
+    Raises OSError if the port is taken, and ValueError for a host that is not a loopback address: this server does not
+    authenticate its clients.
+    """
     if not ip_address(host).is_loopback:
         raise ValueError(f"the simulator listens on loopback addresses only, not on {host}")
-    # A handler whose client has gone is cancelled: nobody is there to stream to.
+    # The handler of a client that has disconnected is cancelled.
     server = web.Server(_Handler(provider), handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
@@ -56,49 +59,49 @@ class _Handler:
         self._started_at = self._loop.time()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        # Not request.read(): it refuses bodies above 1 MiB.
+        # request.read() would refuse bodies above 1 MiB.
         body = await request.content.read()
         at = self._loop.time() - self._started_at
         headers = {name.lower(): value for name, value in request.headers.items()}
-        answer = self._provider.answer(request.method, request.path, headers, body, at)
-        if answer.start_s:
-            await asyncio.sleep(answer.start_s)
-        if answer.status is None:
+        script = self._provider.handle(request.method, request.path, headers, body, at)
+        if script.start_delay_s:
+            await asyncio.sleep(script.start_delay_s)
+        if script.status is None:
             _reset(request)
             return web.StreamResponse()
-        if len(answer.steps) == 1 and answer.ending == "clean" and "json" in answer.headers["content-type"]:
-            self._provider.delivered(answer)
-            return web.Response(status=answer.status, headers=answer.headers, body=answer.steps[0].data)
-        response = web.StreamResponse(status=answer.status, headers=answer.headers)
-        # The client may go at any time; there is nothing to do about it.
+        if len(script.steps) == 1 and script.ending == "clean" and "json" in script.headers["content-type"]:
+            self._provider.record_delivered(script)
+            return web.Response(status=script.status, headers=script.headers, body=script.steps[0].data)
+        response = web.StreamResponse(status=script.status, headers=script.headers)
+        # The client may disconnect at any time.
         with suppress(ConnectionError):
-            await self._stream(request, response, answer)
+            await self._stream(request, response, script)
         return response
 
-    async def _stream(self, request: web.BaseRequest, response: web.StreamResponse, answer: ScriptedResponse) -> None:
+    async def _stream(self, request: web.BaseRequest, response: web.StreamResponse, script: ScriptedResponse) -> None:
         await response.prepare(request)
         due = self._loop.time()
-        for step in answer.steps:
-            # By the schedule, not by the last write: what is late is caught up.
+        for step in script.steps:
+            # Times count from the start, not from the last write, so that a late write delays no further ones.
             due += step.delay_s
             wait_s = due - self._loop.time()
             if step.delay_s and wait_s > 0:
                 await asyncio.sleep(wait_s)
             if step.data:
                 await response.write(step.data)
-        if answer.ending == "reset":
+        if script.ending == "reset":
             _reset(request)
-        elif answer.ending == "stall":
+        elif script.ending == "stall":
             await self._loop.create_future()
         else:
             await response.write_eof()
-            self._provider.delivered(answer)
+            self._provider.record_delivered(script)
 
 
 def _reset(request: web.BaseRequest) -> None:
-    """End the connection with a TCP reset rather than an orderly close."""
+    """Close the connection with a TCP reset."""
     transport = request.transport
     if transport is None:
         return
-    transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+    transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_ZERO)
     transport.abort()

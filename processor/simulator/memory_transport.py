@@ -1,4 +1,4 @@
-"""The provider behind the seam `Stream`, with a network but no sockets: on the loop's clock, real or virtual."""
+"""A transport that calls the simulated provider in memory, with latency but without sockets, on the loop's clock."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from processor.simulator.response_script import ScriptedResponse
 
 
 class MemoryTransport:
-    """`latency_s`: the shortest and the longest way between client and server; each way is drawn, by seed.
+    """Raises what the HTTP transport raises for the same fault, after the same time.
 
-    Raises what the transport over HTTP raises for the same misbehaviour, as late. `offset_s`: the provider's time
-    when the loop's is 0; for a provider that has seen other loops. `echo`: tells Delta, too.
+    `latency_s`: bounds of the one-way latency between client and server, drawn by `seed`. `clock_offset_s`: the
+    provider's time when the loop's time is 0, for a provider that is used on several loops. `emit_deltas`: also emits
+    Delta events.
     """
 
     def __init__(
@@ -37,93 +38,97 @@ class MemoryTransport:
         latency_s: tuple[float, float] = (0.010, 0.060),
         seed: int = 0,
         timeouts: Timeouts | None = None,
-        offset_s: float = 0.0,
-        echo: bool = False,
+        clock_offset_s: float = 0.0,
+        emit_deltas: bool = False,
     ) -> None:
         self._provider = provider
         self._latency_s = latency_s
         self._rng = Random(seed)
         self._timeouts = timeouts or Timeouts()
-        self._offset_s = offset_s
-        self._echo = echo
-        self._idle = 0
-        """Connections in the pool."""
+        self._clock_offset_s = clock_offset_s
+        self._emit_deltas = emit_deltas
+        self._idle_connections = 0
+        """Connections in the keep-alive pool."""
 
-    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
+    async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
         loop = asyncio.get_running_loop()
         reused = await self._connect(loop)
-        time = _Time(loop, self._timeouts)
-        tell(Sent(loop.time()))
-        await time.wait(self._latency(), inf, Timeout)
-        at = loop.time() + self._offset_s
-        answer = self._provider.answer("POST", job.path, _headers(target), payload(job), at)
-        await time.wait(answer.start_s + self._latency(), self._timeouts.first_byte_timeout_s, Timeout)
-        if answer.status is None:
+        deadline = _Deadline(loop, self._timeouts)
+        on_event(Sent(loop.time()))
+        await deadline.wait(self._latency(), inf, Timeout)
+        at = loop.time() + self._clock_offset_s
+        script = self._provider.handle("POST", job.path, _headers(target), payload(job), at)
+        await deadline.wait(script.start_delay_s + self._latency(), self._timeouts.first_byte_timeout_s, Timeout)
+        if script.status is None:
             raise ConnectionLost("the connection was reset before a response", reused=reused)
-        tell(ResponseStarted(answer.status, answer.headers, loop.time()))
+        on_event(ResponseStarted(script.status, script.headers, loop.time()))
         try:
-            body = await self._body(answer, answer.status, job, time, tell)
+            body = await self._body(script, script.status, job, deadline, on_event)
         except RequestError as error:
-            error.request_id = error.request_id or request_id(answer.headers)
+            error.request_id = error.request_id or request_id(script.headers)
             raise
-        return Reply(status_code=answer.status, request_id=request_id(answer.headers), body=body)
+        return Reply(status_code=script.status, request_id=request_id(script.headers), body=body)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Take a connection; whether it comes from the pool. Lets other tasks run, as any network does."""
-        if not self._provider.reachable(loop.time() + self._offset_s):
+        """Take a connection; returns whether it is a reused one. Yields to the loop, as a network does."""
+        if not self._provider.is_reachable(loop.time() + self._clock_offset_s):
             await asyncio.sleep(self._latency())
             raise ConnectError("the connection was refused")
         await asyncio.sleep(0)
-        reused = self._idle > 0
-        self._idle -= reused
+        reused = self._idle_connections > 0
+        self._idle_connections -= reused
         return reused
 
     def _latency(self) -> float:
         shortest, longest = self._latency_s
         return self._rng.uniform(shortest, longest) if longest else 0.0
 
-    async def _body(self, answer: ScriptedResponse, status: int, job: Job, time: _Time, tell: RequestListener) -> JSON:
-        if status == 200 and answer.headers["content-type"].startswith("text/event-stream"):
-            return await self._streamed(answer, job, time, tell)
+    async def _body(
+        self, script: ScriptedResponse, status: int, job: Job, deadline: _Deadline, on_event: RequestListener
+    ) -> JSON:
+        if status == 200 and script.headers["content-type"].startswith("text/event-stream"):
+            return await self._streamed(script, job, deadline, on_event)
         reads: list[bytes] = []
-        await self._read(answer, time, reads.append)
+        await self._read(script, deadline, reads.append)
         if status != 200:
-            raise error_from_response(status, answer.headers, b"".join(reads))
+            raise error_from_response(status, script.headers, b"".join(reads))
         return whole_body(b"".join(reads))
 
-    async def _streamed(self, answer: ScriptedResponse, job: Job, time: _Time, tell: RequestListener) -> JSON:
-        decoder, fold = SseDecoder(), accumulator_for(job.path, job.body)
+    async def _streamed(
+        self, script: ScriptedResponse, job: Job, deadline: _Deadline, on_event: RequestListener
+    ) -> JSON:
+        decoder, accumulator = SseDecoder(), accumulator_for(job.path, job.body)
         started = False
 
-        def take(read: bytes) -> None:
+        def feed(data: bytes) -> None:
             nonlocal started
-            fold.feed(decoder.feed(read))
-            if fold.has_content and not started:
+            accumulator.feed(decoder.feed(data))
+            if accumulator.has_content and not started:
                 started = True
-                tell(FirstToken(time.now()))
-            text = fold.pop_text() if self._echo else ""
+                on_event(FirstToken(deadline.now()))
+            text = accumulator.pop_text() if self._emit_deltas else ""
             if text:
-                tell(Delta(text))
+                on_event(Delta(text))
 
-        await self._read(answer, time, take)
-        fold.feed(decoder.finish())
-        return fold.result()
+        await self._read(script, deadline, feed)
+        accumulator.feed(decoder.finish())
+        return accumulator.result()
 
-    async def _read(self, answer: ScriptedResponse, time: _Time, take: Callable[[bytes], None]) -> None:
-        """Hand on what arrives, when it does, until the response ends in its way."""
-        for step in answer.steps:
-            await time.wait(step.delay_s, self._timeouts.stall_timeout_s, StreamStalled)
-            take(step.data)
-        if answer.ending == "reset":
+    async def _read(self, script: ScriptedResponse, deadline: _Deadline, on_data: Callable[[bytes], None]) -> None:
+        """Pass each write to `on_data` when it arrives, until the response ends as its script says."""
+        for step in script.steps:
+            await deadline.wait(step.delay_s, self._timeouts.stall_timeout_s, StreamStalled)
+            on_data(step.data)
+        if script.ending == "reset":
             raise StreamTruncated("the connection was reset in the middle of the reply")
-        if answer.ending == "stall":
-            await time.wait(inf, self._timeouts.stall_timeout_s, StreamStalled)
-        self._idle += 1
-        self._provider.delivered(answer)
+        if script.ending == "stall":
+            await deadline.wait(inf, self._timeouts.stall_timeout_s, StreamStalled)
+        self._idle_connections += 1
+        self._provider.record_delivered(script)
 
 
-class _Time:
-    """Waits on the loop's clock, and raises where a timeout ends first."""
+class _Deadline:
+    """Waits on the loop's clock, and raises if a timeout ends first."""
 
     __slots__ = ("_ends_at", "now")
 
@@ -131,21 +136,21 @@ class _Time:
         self.now = loop.time
         self._ends_at = loop.time() + timeouts.request_timeout_s
 
-    async def wait(self, delay_s: float, timeout_s: float, late: type[TransportError]) -> None:
+    async def wait(self, delay_s: float, timeout_s: float, error: type[TransportError]) -> None:
         if not delay_s:
             return
-        left_s = self._ends_at - self.now()
-        if delay_s <= min(timeout_s, left_s):
+        remaining_s = self._ends_at - self.now()
+        if delay_s <= min(timeout_s, remaining_s):
             await asyncio.sleep(delay_s)
             return
-        await asyncio.sleep(min(timeout_s, left_s))
-        if timeout_s <= left_s:
-            raise late(f"nothing came for {timeout_s:g} s")
+        await asyncio.sleep(min(timeout_s, remaining_s))
+        if timeout_s <= remaining_s:
+            raise error(f"nothing came for {timeout_s:g} s")
         raise Timeout("the reply took too long")
 
 
 def _headers(target: Target) -> dict[str, str]:
-    """Names in lower case, as a server sees them."""
+    """The request's headers, names in lower case."""
     headers = {name.lower(): value for name, value in target.headers}
     if target.key:
         headers[target.auth_header.lower()] = target.auth_scheme + target.key.value

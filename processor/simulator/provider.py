@@ -1,4 +1,4 @@
-"""The simulated provider: a request and the time of its arrival → an Answer. No I/O, no clock of its own."""
+"""The simulated provider: turns a request and its arrival time into a scripted response. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -17,143 +17,148 @@ from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.generator import TextGenerator
 from processor.simulator.rate_limiter import ServerRateLimiter
 from processor.simulator.request_parser import ParsedRequest
-from processor.simulator.request_validation import receive
+from processor.simulator.request_validation import validate
 from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import Outage, SimulatorSettings
 
-Log = Callable[[dict[str, Any]], None]
+OnRequest = Callable[[dict[str, Any]], None]
 
 _BURST_S = 0.5
 
 
 class SimulatedProvider:
-    """`count` counts a prompt's tokens for the reported usage; `log` gets one dict for every request.
+    """A provider with the given settings.
 
-    Times (`at`) are seconds on one clock that does not go back.
+    `count_tokens` counts the tokens of a prompt for the reported usage. `on_request` is called with one dict for every
+    request. Times (`at`) are seconds on one monotonic clock.
     """
 
     def __init__(
         self,
         settings: SimulatorSettings | None = None,
         *,
-        count: CountTokens | None = None,
-        log: Log | None = None,
+        count_tokens: CountTokens | None = None,
+        on_request: OnRequest | None = None,
     ) -> None:
         self.settings = settings or SimulatorSettings()
-        self.books = BillingLog(keeps_identities=self.settings.books)
-        self.referee = ServerRateLimiter(
+        self.billing = BillingLog(track_identities=self.settings.track_identities)
+        self.rate_limiter = ServerRateLimiter(
             self.settings.rpm,
             self.settings.tpm,
             kind=self.settings.kind,
-            count_refused=self.settings.count_refused,
+            count_throttled=self.settings.count_throttled,
         )
-        self._count = count
-        self._model = TextGenerator(self.settings, count)
-        self._log = log
+        self._count_tokens = count_tokens
+        self._generator = TextGenerator(self.settings, count_tokens)
+        self._on_request = on_request
         self._rng = Random(self.settings.seed)
-        self._tries: Counter[bytes] = Counter()
-        """How often a request met the faults. What limits and outages refuse does not: so the draws replay."""
+        self._attempts: Counter[bytes] = Counter()
+        """Attempts for which faults were drawn, by identity. Throttled requests do not count, so that draws replay."""
         self._burst_until = 0.0
         self._admitted = 0
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> ScriptedResponse:
-        """Judge a request that arrives now. Header names are lower case; `path` has no query."""
-        answer, ask = self._judge(method, path, headers, body, at)
-        self._note(answer, ask, method, path, at)
-        return answer
+    def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> ScriptedResponse:
+        """Respond to a request that arrives at `at`. Header names are lower case; `path` has no query."""
+        response, request = self._respond(method, path, headers, body, at)
+        self._record(response, request, method, path, at)
+        return response
 
-    def reachable(self, at: float) -> bool:
-        """Whether a connection can be made."""
+    def is_reachable(self, at: float) -> bool:
+        """Whether a connection can be opened."""
         outage = self._outage(at)
-        return outage is None or outage.how != "refuse"
+        return outage is None or outage.kind != "refuse"
 
-    def delivered(self, answer: ScriptedResponse) -> None:
-        """To be told by the face that has sent an answer to its end."""
-        if answer.identity is not None:
-            self.books.complete(answer.identity)
+    def record_delivered(self, response: ScriptedResponse) -> None:
+        """Called by the server or transport when it has sent a response completely."""
+        if response.identity is not None:
+            self.billing.complete(response.identity)
 
     def expected_body(self, path: str, request: JSON) -> JSON:
-        """What the request is answered with, unstreamed, when nothing goes wrong."""
-        return expected_body(path, request, self.settings, self._count)
+        """The non-streamed body that answers this request if there is no fault."""
+        return expected_body(path, request, self.settings, self._count_tokens)
 
-    def _judge(
+    def _respond(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float
     ) -> tuple[ScriptedResponse, ParsedRequest | None]:
         outage = self._outage(at)
         if outage:
-            return error_responses.outage(outage.how), None
-        received = receive(self.settings, method, path, headers, body)
-        if isinstance(received, ScriptedResponse):
-            return received, None
-        self.books.see(received.identity)
-        return self._refuse(received, at) or self._serve(received, at), received
+            return error_responses.outage(outage.kind), None
+        validated = validate(self.settings, method, path, headers, body)
+        if isinstance(validated, ScriptedResponse):
+            return validated, None
+        self.billing.record(validated.identity)
+        return self._throttle(validated, at) or self._generate(validated, at), validated
 
     def _outage(self, at: float) -> Outage | None:
         return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)
 
-    def _refuse(self, ask: ParsedRequest, at: float) -> ScriptedResponse | None:
+    def _throttle(self, request: ParsedRequest, at: float) -> ScriptedResponse | None:
         if self.settings.quota is not None and self._admitted >= self.settings.quota:
             return error_responses.no_quota()
         if at < self._burst_until:
-            return error_responses.burst(self._burst_until - at)
-        verdict = self.referee.admit(at, self.charge(ask))
-        if verdict.ok:
+            return error_responses.throttled_burst(self._burst_until - at)
+        decision = self.rate_limiter.admit(at, self.token_cost(request))
+        if decision.is_admitted:
             self._admitted += 1
             return None
-        return error_responses.over_limit(ask.model, verdict, self._rate_headers(at))
+        return error_responses.over_limit(request.model, decision, self._rate_headers(at))
 
-    def charge(self, ask: ParsedRequest) -> int:
-        """The tokens a request counts for at arrival."""
-        estimate = -(-sum(map(len, ask.prompts)) // CHARS_PER_TOKEN) * (ask.choices // len(ask.prompts))
-        allowed = (ask.max_tokens or 0) * ask.choices
+    def token_cost(self, request: ParsedRequest) -> int:
+        """The tokens that a request counts against the limit when it arrives."""
+        estimate = -(-sum(map(len, request.prompts)) // CHARS_PER_TOKEN) * (request.choices // len(request.prompts))
+        allowed = (request.max_tokens or 0) * request.choices
         return max(estimate, allowed) if self.settings.charging == "larger" else estimate + allowed
 
     def _rate_headers(self, at: float) -> dict[str, str]:
-        return self.referee.headers(at, self.settings.dialect, epoch_s=self.settings.epoch_s)
+        return self.rate_limiter.headers(at, self.settings.dialect, epoch_s=self.settings.epoch_s)
 
-    def _serve(self, ask: ParsedRequest, at: float) -> ScriptedResponse:
-        drawn = self._draw(ask)
+    def _generate(self, request: ParsedRequest, at: float) -> ScriptedResponse:
+        drawn = self._draw(request)
         headers = {**self._rate_headers(at), "x-request-id": f"req_{self._rng.getrandbits(96):024x}"}
         if drawn.failure == "error_500":
-            answer = error_responses.some_5xx(drawn.rng)
-            return replace(answer, headers={**answer.headers, **headers})
+            response = error_responses.random_5xx(drawn.rng)
+            return replace(response, headers={**response.headers, **headers})
         if drawn.failure == "burst_429":
             self._burst_until = at + _BURST_S
-            return error_responses.burst(_BURST_S)
+            return error_responses.throttled_burst(_BURST_S)
         if drawn.failure == "reset_before":
-            self.books.bill(ask.identity, 0)
-            return replace(error_responses.NO_RESPONSE, start_s=self._first_token_s())
-        made = self._model.generate(ask, drawn)
-        self.books.bill(ask.identity, made.tokens)
-        headers["content-type"] = "text/event-stream; charset=utf-8" if ask.streamed else "application/json"
+            self.billing.bill(request.identity, 0)
+            return replace(error_responses.NO_RESPONSE, start_delay_s=self._first_token_s())
+        generated = self._generator.generate(request, drawn)
+        self.billing.bill(request.identity, generated.billed_tokens)
+        headers["content-type"] = "text/event-stream; charset=utf-8" if request.streamed else "application/json"
         return ScriptedResponse(
             headers=headers,
-            start_s=self._first_token_s() + made.before_s,
-            steps=made.steps,
-            ending=made.ending,
-            identity=ask.identity if drawn.failure is None else None,
+            start_delay_s=self._first_token_s() + generated.generation_s,
+            steps=generated.steps,
+            ending=generated.ending,
+            identity=request.identity if drawn.failure is None else None,
         )
 
-    def _draw(self, ask: ParsedRequest) -> DrawnFaults:
+    def _draw(self, request: ParsedRequest) -> DrawnFaults:
         if not self.settings.faults.rates:
             return NO_FAULTS
-        drawn = self.settings.faults.draw(self.settings.seed, ask.identity, self._tries[ask.identity])
-        self._tries[ask.identity] += 1
-        self.books.faults.update(drawn.manners)
+        drawn = self.settings.faults.draw(self.settings.seed, request.identity, self._attempts[request.identity])
+        self._attempts[request.identity] += 1
+        self.billing.faults.update(drawn.quirks)
         if drawn.failure:
-            self.books.faults[drawn.failure] += 1
+            self.billing.faults[drawn.failure] += 1
         return drawn
 
     def _first_token_s(self) -> float:
-        share = self.settings.first_token_jitter
-        return self.settings.first_token_s * (self._rng.uniform(1 - share, 1 + share) if share else 1.0)
+        jitter = self.settings.first_token_jitter
+        return self.settings.first_token_s * (self._rng.uniform(1 - jitter, 1 + jitter) if jitter else 1.0)
 
-    def _note(self, answer: ScriptedResponse, ask: ParsedRequest | None, method: str, path: str, at: float) -> None:
-        self.books.requests += 1
-        self.books.statuses[answer.status or 0] += 1
-        if self._log is None:
+    def _record(
+        self, response: ScriptedResponse, request: ParsedRequest | None, method: str, path: str, at: float
+    ) -> None:
+        self.billing.requests += 1
+        self.billing.statuses[response.status or 0] += 1
+        if self._on_request is None:
             return
-        entry = {"at": round(at, 6), "method": method, "path": path, "status": answer.status, "ending": answer.ending}
-        if ask:
-            entry |= {"model": ask.model, "identity": ask.identity.hex(), "charged_tokens": self.charge(ask)}
-        self._log(entry)
+        entry: dict[str, Any] = {"at": round(at, 6), "method": method, "path": path}
+        entry |= {"status": response.status, "ending": response.ending}
+        if request:
+            entry |= {"model": request.model, "identity": request.identity.hex()}
+            entry["charged_tokens"] = self.token_cost(request)
+        self._on_request(entry)

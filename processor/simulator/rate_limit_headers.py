@@ -1,4 +1,4 @@
-"""How providers write their limits into response headers. Pure; the reader of these stands in `processor.ratelimit`."""
+"""Writes rate-limit headers in the dialects of several providers. Pure. `processor.ratelimit.headers` reads them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ _MILLISECOND_NS = 1_000_000
 
 
 def rate_headers(
-    meters: Mapping[Resource, ServerCounter], now: int, dialect: Dialect, epoch_s: float
+    counters: Mapping[Resource, ServerCounter], now_ns: int, dialect: Dialect, epoch_s: float
 ) -> dict[str, str]:
-    """`epoch_s` is the wall clock's time (Unix) at `now` = 0, for dialects that name an instant."""
+    """The headers of a response that starts at `now_ns`.
+
+    `epoch_s` is the Unix time at `now_ns` = 0, for dialects that state the reset as a date.
+    """
     if dialect == "none":
         return {}
     headers: dict[str, str] = {}
-    for resource, meter in meters.items():
-        # What has come back after rounding up is all there: a header never promises too early.
-        reset = _RESETS[dialect](meter.full_ns(now), now, epoch_s)
-        for what, value in (("limit", meter.limit), ("remaining", meter.remaining(now)), ("reset", reset)):
+    for resource, counter in counters.items():
+        # Rounded up, so that a client that waits so long is never too early.
+        reset = _RESETS[dialect](counter.ns_until_reset(now_ns), now_ns, epoch_s)
+        for what, value in (("limit", counter.limit), ("remaining", counter.remaining(now_ns)), ("reset", reset)):
             headers[_name(dialect, resource, what)] = str(value)
     return headers
 
@@ -34,7 +37,7 @@ def _name(dialect: Dialect, resource: Resource, what: str) -> str:
 
 
 def go_duration(duration_ns: int) -> str:
-    """As Go prints a time.Duration, in whole milliseconds: `20ms`, `1s`, `6m0s`, `4m12.172s`, `23h18m29.1s`."""
+    """A duration in the format of Go's time.Duration, in whole milliseconds: `20ms`, `6m0s`, `4m12.172s`."""
     milliseconds = -(-duration_ns // _MILLISECOND_NS)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -46,18 +49,18 @@ def go_duration(duration_ns: int) -> str:
     return f"{minutes}m{seconds}" if minutes else seconds
 
 
-def _whole_seconds(duration_ns: int, now: int, epoch_s: float) -> str:
+def _whole_seconds(duration_ns: int, now_ns: int, epoch_s: float) -> str:
     return str(-(-duration_ns // SECOND_NS))
 
 
-def _instant(duration_ns: int, now: int, epoch_s: float) -> str:
-    """RFC 3339, in whole seconds, as Anthropic writes it."""
-    seconds = -(-(now + duration_ns + round(epoch_s * SECOND_NS)) // SECOND_NS)
+def _rfc3339(duration_ns: int, now_ns: int, epoch_s: float) -> str:
+    """RFC 3339 in whole seconds, the format of Anthropic."""
+    seconds = -(-(now_ns + duration_ns + round(epoch_s * SECOND_NS)) // SECOND_NS)
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _RESETS: dict[Dialect, Callable[[int, int, float], str]] = {
-    "openai": lambda duration_ns, now, epoch_s: go_duration(duration_ns),
+    "openai": lambda duration_ns, now_ns, epoch_s: go_duration(duration_ns),
     "azure": _whole_seconds,
-    "anthropic": _instant,
+    "anthropic": _rfc3339,
 }

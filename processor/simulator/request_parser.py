@@ -1,4 +1,4 @@
-"""What a client asks for: bytes → Ask, or the refusal it deserves. Pure."""
+"""Parses the body of a request. Pure."""
 
 from __future__ import annotations
 
@@ -26,35 +26,37 @@ class InvalidRequest(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest:
-    protocol: ApiKind
+    """A request that is valid for its API."""
+
+    api_kind: ApiKind
     model: str
     body: JSON
     prompts: tuple[str, ...]
-    """The text of each prompt; for chat one, with all messages in it."""
+    """The text of each prompt. Chat has one, with the text of all messages."""
     choices: int
-    """In all: `n` for each prompt."""
+    """Number of choices in all: `n` for each prompt."""
     max_tokens: int | None
     streamed: bool
     include_usage: bool
     identity: bytes
-    """16 bytes that are the same for the same request, streamed or not."""
+    """See `identity`."""
 
 
-def protocol_of(path: str) -> ApiKind | None:
-    """By the path's end, so that other prefixes (Azure's deployments, proxies) are understood."""
+def api_kind_of(path: str) -> ApiKind | None:
+    """The API that a path belongs to, by its end: prefixes of Azure deployments or proxies do not matter."""
     if path.endswith("/chat/completions"):
         return "chat"
     return "completions" if path.endswith("/completions") else None
 
 
 def identity(path: str, body: JSON) -> bytes:
-    """BLAKE2b-128 over the sorted-key JSON of [path, body without its stream flags]."""
+    """16 bytes that identify a request, streamed or not: BLAKE2b over the sorted-key JSON of [path, body]."""
     body = {name: value for name, value in body.items() if name not in _STREAM_KEYS}
     return blake2b(orjson.dumps((path, body), option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
-def parse(path: str, protocol: ApiKind, data: bytes) -> ParsedRequest:
-    """Raises BadRequest."""
+def parse(path: str, api_kind: ApiKind, data: bytes) -> ParsedRequest:
+    """Raises InvalidRequest."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -64,15 +66,15 @@ def parse(path: str, protocol: ApiKind, data: bytes) -> ParsedRequest:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("you must provide a model parameter", "model")
-    prompts = _chat_text(body) if protocol == "chat" else _prompts(body)
+    prompts = _chat_text(body) if api_kind == "chat" else _prompts(body)
     streamed = _flag(body, "stream")
     return ParsedRequest(
-        protocol=protocol,
+        api_kind=api_kind,
         model=model,
         body=body,
         prompts=prompts,
-        choices=(_count(body, "n", _MAX_CHOICES) or 1) * len(prompts),
-        max_tokens=_count(body, "max_completion_tokens") or _count(body, "max_tokens"),
+        choices=(_positive_int(body, "n", _MAX_CHOICES) or 1) * len(prompts),
+        max_tokens=_positive_int(body, "max_completion_tokens") or _positive_int(body, "max_tokens"),
         streamed=streamed,
         include_usage=_include_usage(body, streamed),
         identity=identity(path, body),
@@ -90,7 +92,7 @@ def _chat_text(body: JSON) -> tuple[str, ...]:
 
 
 def _content_text(content: Any) -> str:
-    """A message's content is text, nothing, or a list of parts, some of them text."""
+    """The text of a message, whose content is a string, null, or a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -98,7 +100,7 @@ def _content_text(content: Any) -> str:
 
 
 def _prompts(body: JSON) -> tuple[str, ...]:
-    """One prompt is text or token numbers; several are a list of such."""
+    """The texts of one prompt (a string or token numbers) or of a list of prompts."""
     prompt = body.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return tuple(_prompt_text(one) for one in prompt)
@@ -113,13 +115,13 @@ def _prompt_text(prompt: Any) -> str:
     raise InvalidRequest("Missing required parameter: 'prompt'.", "prompt")
 
 
-def _count(body: JSON, name: str, most: int | None = None) -> int | None:
+def _positive_int(body: JSON, name: str, maximum: int | None = None) -> int | None:
     value = body.get(name)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidRequest(f"Invalid type for '{name}': expected an integer.", name)
-    if value < 1 or (most is not None and value > most):
+    if value < 1 or (maximum is not None and value > maximum):
         raise InvalidRequest(f"Invalid value for '{name}': {value} is out of range.", name)
     return value
 

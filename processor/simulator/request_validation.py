@@ -1,4 +1,4 @@
-"""The door: a raw request → what is asked for, or the refusal that needs no look at limits or time. Pure."""
+"""Checks a raw request for everything that does not depend on limits or time. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import orjson
 
 from processor.simulator import error_responses
-from processor.simulator.request_parser import InvalidRequest, ParsedRequest, parse, protocol_of
+from processor.simulator.request_parser import InvalidRequest, ParsedRequest, api_kind_of, parse
 from processor.simulator.response_script import ResponseStep, ScriptedResponse
 from processor.simulator.settings import SimulatorSettings
 
@@ -15,28 +15,28 @@ _DEFAULT_MODELS = ("simulated-model",)
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 
 
-def receive(
+def validate(
     settings: SimulatorSettings, method: str, path: str, headers: Mapping[str, str], body: bytes
 ) -> ParsedRequest | ScriptedResponse:
-    """An Answer where there is nothing to ask a model."""
-    refusal = _refuse_key(settings, headers)
-    if refusal:
-        return refusal
-    protocol = protocol_of(path)
-    if protocol is None and path.endswith("/models"):
+    """The parsed request, or the response if there is nothing to generate: an error, or the list of models."""
+    error_response = _check_key(settings, headers)
+    if error_response:
+        return error_response
+    api_kind = api_kind_of(path)
+    if api_kind is None and path.endswith("/models"):
         return _models(settings) if method == "GET" else error_responses.wrong_method(method, path)
-    if protocol is None:
+    if api_kind is None:
         return error_responses.unknown_path(method, path)
     if method != "POST":
         return error_responses.wrong_method(method, path)
     try:
-        ask = parse(path, protocol, body)
+        request = parse(path, api_kind, body)
     except InvalidRequest as error:
-        return error_responses.invalid(str(error), error.param)
-    return _refuse_ask(settings, ask) or ask
+        return error_responses.invalid_request(str(error), error.param)
+    return _check_request(settings, request) or request
 
 
-def _refuse_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> ScriptedResponse | None:
+def _check_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> ScriptedResponse | None:
     if settings.auth == "open":
         return None
     if not any(headers.get(name) for name in _KEY_HEADERS):
@@ -51,10 +51,10 @@ def _models(settings: SimulatorSettings) -> ScriptedResponse:
     return ScriptedResponse(headers={"content-type": "application/json"}, steps=(ResponseStep(0.0, data),))
 
 
-def _refuse_ask(settings: SimulatorSettings, ask: ParsedRequest) -> ScriptedResponse | None:
-    if "stream_options" in ask.body and not settings.knows_stream_options:
+def _check_request(settings: SimulatorSettings, request: ParsedRequest) -> ScriptedResponse | None:
+    if "stream_options" in request.body and not settings.supports_stream_options:
         message = "Unrecognized request argument supplied: stream_options"
-        return error_responses.invalid(message, "stream_options", "unknown_parameter")
-    if settings.models is not None and ask.model not in settings.models:
-        return error_responses.unknown_model(ask.model)
+        return error_responses.invalid_request(message, "stream_options", "unknown_parameter")
+    if settings.models is not None and request.model not in settings.models:
+        return error_responses.unknown_model(request.model)
     return None

@@ -1,4 +1,7 @@
-"""An answer as data: what to write, when, and how it ends. Pure; a face (HTTP, memory) plays it."""
+"""Scripts of responses: what to write, when, and how the response ends. Pure.
+
+The HTTP server and the memory transport play them.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from typing import Literal, NamedTuple
 import orjson
 
 from processor.core.models import JSON
-from processor.simulator.completion import Completion, unstreamed
+from processor.simulator.completion import Completion, non_streamed_body
 from processor.simulator.faults import DrawnFaults
-from processor.simulator.stream_chunks import chunks
+from processor.simulator.stream_chunks import stream_chunks
 
 Ending = Literal["clean", "reset", "stall"]
 
-_FEWEST_FRAGMENTS = 8
+_MIN_FRAGMENTS = 8
 _COMMENTS = (b": OPENROUTER PROCESSING\n\n", b": keep-alive\n\n", b"\n\n")
-_IN_BAND: tuple[JSON, ...] = (
+_IN_BAND_ERRORS: tuple[JSON, ...] = (
     {"error": {"message": "The server had an error processing your request.", "type": "server_error", "code": 500}},
     {"error": {"message": "Provider returned error", "code": 502}},
     {"object": "error", "message": "engine loop has died", "type": "InternalServerError", "code": 500},
@@ -26,80 +29,88 @@ _IN_BAND: tuple[JSON, ...] = (
 
 
 class ResponseStep(NamedTuple):
+    """One write."""
+
     delay_s: float
-    """Since the step before, or since the response began."""
+    """Time since the step before, or since the start of the response."""
     data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedResponse:
-    """What happens to a request that has arrived."""
+    """What the provider does with a request that has arrived."""
 
     status: int | None = 200
-    """None: no response begins, the connection only ends."""
+    """None: the connection is closed without a response."""
     headers: Mapping[str, str]
     """Names are lower case."""
-    start_s: float = 0.0
-    """From the request's arrival to the response's status line and headers."""
+    start_delay_s: float = 0.0
+    """Time from the arrival of the request to the status line and headers of the response."""
     steps: tuple[ResponseStep, ...] = ()
     ending: Ending = "clean"
     identity: bytes | None = None
-    """The request's, where this is a reply with nothing missing."""
+    """The identity of the request, if this is a complete reply to it."""
 
 
-def reply(
-    said: Completion, drawn: DrawnFaults, *, streamed: bool, include_usage: bool, token_s: float, gather_s: float
+def script_reply(
+    completion: Completion,
+    drawn: DrawnFaults,
+    *,
+    streamed: bool,
+    include_usage: bool,
+    token_s: float,
+    write_batch_s: float,
 ) -> tuple[tuple[ResponseStep, ...], Ending]:
-    """The steps of a reply, as far as it gets."""
+    """The steps of a reply, up to the point where a fault ends it, and how it ends."""
     if streamed:
-        made = chunks(said, token_s, include_usage=include_usage, manners=drawn.manners)
-        events = [(chunk.delay_s, orjson.dumps(chunk.data)) for chunk in made]
-        # A failure comes before the last finish reason: after it, nothing would be missing.
-        last_finish = len(events) - 1 - (not made[-1].data["choices"])
-        frames, ending = _stream(events, last_finish, drawn)
+        chunks = stream_chunks(completion, token_s, include_usage=include_usage, quirks=drawn.quirks)
+        events = [(chunk.delay_s, orjson.dumps(chunk.data)) for chunk in chunks]
+        # A failure comes before the last finish reason: after it the reply would be complete.
+        last_finish = len(events) - 1 - (not chunks[-1].data["choices"])
+        frames, ending = _script_stream(events, last_finish, drawn)
     else:
-        frames, ending = _whole(unstreamed(said), drawn)
-    steps = _gathered(frames, gather_s)
-    if "split_utf8" in drawn.manners:
-        steps = _fragments(steps, drawn.rng)
+        frames, ending = _script_body(non_streamed_body(completion), drawn)
+    steps = _batch_writes(frames, write_batch_s)
+    if "split_utf8" in drawn.quirks:
+        steps = _fragment(steps, drawn.rng)
     return tuple(steps), ending
 
 
 Frame = tuple[float, bytes]
 
 
-def _stream(events: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
-    if "no_done" not in drawn.manners:
+def _script_stream(events: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
+    if "no_done" not in drawn.quirks:
         events.append((0.0, b"[DONE]"))
     frames = [(delay_s, b"data: %b\n\n" % payload) for delay_s, payload in events]
     ending: Ending = "clean"
     if drawn.failure:
-        frames, ending = _broken(frames, drawn.rng.randint(0, last_finish), drawn)
-    if "comments" in drawn.manners:
-        frames = [frame for one in frames for frame in _commented(one, drawn.rng)]
-    if "crlf" in drawn.manners:
+        frames, ending = _break_off(frames, drawn.rng.randint(0, last_finish), drawn)
+    if "comments" in drawn.quirks:
+        frames = [frame for one in frames for frame in _add_comments(one, drawn.rng)]
+    if "crlf" in drawn.quirks:
         frames = [(delay_s, data.replace(b"\n", b"\r\n")) for delay_s, data in frames]
     return frames, ending
 
 
-def _broken(frames: list[Frame], at: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
-    """The frames before `at`, and then what goes wrong. Some stop inside a frame."""
+def _break_off(frames: list[Frame], at: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
+    """The frames before `at`, and then the fault. Some end inside a frame."""
     before, rest, rng = frames[:at], frames[at:], drawn.rng
     delay_s, data = rest[0]
     half = data[: len(data) // 2]
     if drawn.failure == "in_band_error":
         done = [(0.0, b"data: [DONE]\n\n")] if rng.random() < 0.5 else []
-        return [*before, (delay_s, b"data: %b\n\n" % orjson.dumps(rng.choice(_IN_BAND))), *done], "clean"
+        return [*before, (delay_s, b"data: %b\n\n" % orjson.dumps(rng.choice(_IN_BAND_ERRORS))), *done], "clean"
     if drawn.failure == "malformed_chunk":
         return [*before, (delay_s, half + b"\n\n"), *rest[1:]], "clean"
     return [*before, (delay_s, half if rng.random() < 0.5 else b"")], _ENDINGS[drawn.failure or ""]
 
 
-def _whole(body: JSON, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
-    if "no_usage" in drawn.manners:
+def _script_body(body: JSON, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
+    if "no_usage" in drawn.quirks:
         del body["usage"]
     if drawn.failure == "in_band_error":
-        body = drawn.rng.choice(_IN_BAND)
+        body = drawn.rng.choice(_IN_BAND_ERRORS)
     data = orjson.dumps(body)
     if drawn.failure in _ENDINGS:
         return [(0.0, data[: len(data) // 2])], _ENDINGS[drawn.failure]
@@ -109,7 +120,7 @@ def _whole(body: JSON, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
 _ENDINGS: dict[str, Ending] = {"reset_mid": "reset", "stall_mid": "stall", "cut": "clean"}
 
 
-def _commented(frame: Frame, rng: Random) -> Iterable[Frame]:
+def _add_comments(frame: Frame, rng: Random) -> Iterable[Frame]:
     delay_s, data = frame
     if rng.random() < 0.3:
         yield delay_s / 2, rng.choice(_COMMENTS)
@@ -117,25 +128,25 @@ def _commented(frame: Frame, rng: Random) -> Iterable[Frame]:
     yield delay_s, data
 
 
-def _gathered(frames: Sequence[Frame], gather_s: float) -> list[ResponseStep]:
-    """What is due at one time is one write, and after the first write what is due within `gather_s`, too."""
+def _batch_writes(frames: Sequence[Frame], write_batch_s: float) -> list[ResponseStep]:
+    """Merge frames that are due at the same time and, after the first write, those due within `write_batch_s`."""
     steps: list[ResponseStep] = []
-    held: list[bytes] = []
+    pending: list[bytes] = []
     waited_s = 0.0
     for delay_s, data in frames:
-        if held and delay_s > 0 and (not steps or waited_s >= gather_s):
-            steps.append(ResponseStep(waited_s, b"".join(held)))
-            held, waited_s = [], 0.0
-        held.append(data)
+        if pending and delay_s > 0 and (not steps or waited_s >= write_batch_s):
+            steps.append(ResponseStep(waited_s, b"".join(pending)))
+            pending, waited_s = [], 0.0
+        pending.append(data)
         waited_s += delay_s
-    return [*steps, ResponseStep(waited_s, b"".join(held))]
+    return [*steps, ResponseStep(waited_s, b"".join(pending))]
 
 
-def _fragments(steps: Sequence[ResponseStep], rng: Random) -> list[ResponseStep]:
-    """The same bytes at about the same times, cut elsewhere: where there are such, half the cuts inside a character."""
+def _fragment(steps: Sequence[ResponseStep], rng: Random) -> list[ResponseStep]:
+    """The same bytes at about the same times, cut at other places: up to half of them inside a UTF-8 character."""
     data = b"".join(step.data for step in steps)
     inside = [place for place, byte in enumerate(data) if byte & 0xC0 == 0x80]
-    cuts = max(0, min(max(len(steps), _FEWEST_FRAGMENTS), len(data)) - 1)
+    cuts = max(0, min(max(len(steps), _MIN_FRAGMENTS), len(data)) - 1)
     places = set(rng.sample(inside, min(len(inside), cuts // 2)))
     while len(places) < cuts:
         places.add(rng.randrange(1, len(data)))

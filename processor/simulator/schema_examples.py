@@ -1,4 +1,4 @@
-"""A value that fits a JSON schema: what a model would put into a tool's arguments. Pure."""
+"""Makes values that match a JSON schema, for tool arguments and JSON replies. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from processor.core.models import JSON
 
 _WORDS = ("Oslo", "tomorrow", "blue", "naïve", 'three "quoted" words', "line\nbreak", "寿司", "🙂", "")
-_DEEPEST = 6
+_MAX_DEPTH = 6
 
 
-def example(schema: Any, rng: Random, depth: int = 0) -> Any:
-    """Knows const, enum, anyOf, oneOf, type (one or several), properties, required, items, minimum and maximum."""
+def make_example(schema: Any, rng: Random, depth: int = 0) -> Any:
+    """Supports const, enum, anyOf, oneOf, type (one or several), properties, required, items, minimum and maximum."""
     if not isinstance(schema, dict):
         return rng.choice(_WORDS)
     if "const" in schema:
@@ -21,15 +21,15 @@ def example(schema: Any, rng: Random, depth: int = 0) -> Any:
     for options in (schema.get("enum"), schema.get("anyOf"), schema.get("oneOf")):
         if isinstance(options, list) and options:
             chosen = rng.choice(options)
-            return chosen if options is schema.get("enum") else example(chosen, rng, depth + 1)
+            return chosen if options is schema.get("enum") else make_example(chosen, rng, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list) and kind:
         kind = rng.choice(kind)
     return _MAKERS.get(str(kind), _text)(schema, rng, depth)
 
 
-def an_object(value: Any) -> JSON:
-    """The value, or an empty object where a request has put something else."""
+def as_object(value: Any) -> JSON:
+    """The value, or an empty object if it is not an object."""
     return value if isinstance(value, dict) else {}
 
 
@@ -48,16 +48,16 @@ def _number(schema: JSON, rng: Random, depth: int) -> float:
 
 
 def _array(schema: JSON, rng: Random, depth: int) -> list[Any]:
-    length = rng.randint(1, 3) if depth < _DEEPEST else 0
-    return [example(schema.get("items"), rng, depth + 1) for _ in range(length)]
+    length = rng.randint(1, 3) if depth < _MAX_DEPTH else 0
+    return [make_example(schema.get("items"), rng, depth + 1) for _ in range(length)]
 
 
 def _object(schema: JSON, rng: Random, depth: int) -> JSON:
-    """All that is required, and of the rest one in two."""
-    properties, required = an_object(schema.get("properties")), schema.get("required")
+    """All required properties, and each other one with a chance of one half."""
+    properties, required = as_object(schema.get("properties")), schema.get("required")
     required = required if isinstance(required, list) else []
-    names = [name for name in properties if name in required or (depth < _DEEPEST and rng.random() < 0.5)]
-    return {name: example(properties[name], rng, depth + 1) for name in names}
+    names = [name for name in properties if name in required or (depth < _MAX_DEPTH and rng.random() < 0.5)]
+    return {name: make_example(properties[name], rng, depth + 1) for name in names}
 
 
 _MAKERS: dict[str, Callable[[JSON, Random, int], Any]] = {

@@ -1,4 +1,4 @@
-"""Every knob of the simulated provider."""
+"""Settings of the simulated provider."""
 
 from __future__ import annotations
 
@@ -17,78 +17,84 @@ OutageKind = Literal["refuse", "500", "503", "429"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """From one time to another (seconds on the provider's clock) every request fails in one way.
+    """A time span, in seconds on the provider's clock, in which every request fails in the same way.
 
-    ``refuse``: no connection can be made; over HTTP an open one is reset.
+    ``refuse``: no connection can be opened, and over HTTP an open one is reset; else the status code.
     """
 
     from_s: float
     to_s: float
-    how: OutageKind
+    kind: OutageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
-    """Raises ValueError for values that make no sense."""
+    """Raises ValueError for values out of range."""
 
     seed: int = 0
-    """Another seed says other things, and misbehaves at other requests."""
+    """Determines the content of replies, and which requests have faults."""
 
     rpm: int | None = None
     """Requests per minute; None: no limit."""
     tpm: int | None = None
     kind: LimiterKind = "sliding"
-    """How the limits are enforced."""
+    """How the limits are enforced; see `rate_limiter.LimiterKind`."""
     dialect: Dialect = "openai"
-    """How they are told in headers."""
-    count_refused: bool = True
-    """Refused requests count against the requests limit."""
+    """The format of the rate-limit headers."""
+    count_throttled: bool = True
+    """Throttled requests count against the requests limit."""
     charging: Charging = "larger"
     """Tokens counted at arrival: the larger of max_tokens and the prompt's estimate (OpenAI), or their sum (Azure)."""
     epoch_s: float = 1_750_000_000.0
-    """The wall clock's time (Unix) at 0 on the provider's clock."""
+    """Unix time at 0 on the provider's clock."""
 
     first_token_s: float = 0.3
-    """From a request's arrival to the start of its response: rate headers and first token come together."""
+    """Time from the arrival of a request to its response: headers and first token are sent together."""
     first_token_jitter: float = 0.4
-    """The share by which that varies, evenly, to either side."""
+    """Share by which `first_token_s` varies: uniformly between 1 - share and 1 + share."""
     speed_tps: float = 80.0
-    """Tokens per second and choice; `inf`: the whole reply at once."""
-    gather_s: float = 0.0
-    """Chunks due within this time are written at once, with the last of them. Saves wake-ups."""
+    """Tokens per second of each choice; `inf` sends the whole reply at once."""
+    write_batch_s: float = 0.0
+    """Chunks due within this time are sent in one write, with the last of them; this saves wake-ups."""
     reply_tokens: tuple[int, int] = (20, 400)
-    """The shortest and the longest reply; most are nearer the shortest."""
+    """The shortest and the longest reply; most are close to the shortest."""
     canned: bool = False
-    """Every reply is the same few words, with the same id and usage: for measuring everything else."""
+    """Every reply is the same short text with the same id and usage, so that generating it costs almost nothing."""
 
     faults: Faults = field(default_factory=Faults)
     outages: tuple[Outage, ...] = ()
     quota: int | None = None
-    """After this many admitted requests the account has no credit left."""
+    """Number of admitted requests after which every request gets `insufficient_quota`."""
     auth: Auth = "open"
-    """``required``: a request without a key is refused; ``refused``: every key is."""
+    """``open``: no key needed; ``required``: 401 without a key; ``refused``: 401 for every key."""
     models: tuple[str, ...] | None = None
-    """Known models; None: whatever is asked for."""
-    knows_stream_options: bool = True
-    """Where not, a request with `stream_options` is refused (400), as by some older servers."""
+    """Names of the known models; None: every name is known."""
+    supports_stream_options: bool = True
+    """If false, a request with `stream_options` gets a 400, as from some older servers."""
 
-    books: bool = False
-    """Remember every request by its identity (about 150 bytes each), to see what was asked or paid twice."""
+    track_identities: bool = False
+    """Count requests by identity (about 150 bytes each), so that tests see what was sent or billed twice."""
 
     def __post_init__(self) -> None:
         shortest, longest = self.reply_tokens
-        for wrong, complaint in (
-            (any(limit is not None and limit < 1 for limit in (self.rpm, self.tpm)), "a limit is at least 1 a minute"),
-            (self.speed_tps <= 0, "the speed must be more than 0 tokens a second"),
-            (self.first_token_s < 0 or not 0 <= self.first_token_jitter <= 1, "the first token cannot come before 0 s"),
+        for is_wrong, message in (
+            (
+                any(limit is not None and limit < 1 for limit in (self.rpm, self.tpm)),
+                "a limit must be at least 1 per minute",
+            ),
+            (self.speed_tps <= 0, "the speed must be more than 0 tokens per second"),
+            (
+                self.first_token_s < 0 or not 0 <= self.first_token_jitter <= 1,
+                "first_token_s must be >= 0, its jitter 0 to 1",
+            ),
             (
                 not 1 <= shortest <= longest,
-                "replies are at least 1 token long, the longest not shorter than the shortest",
+                "reply_tokens must be at least 1, the shortest first",
             ),
         ):
-            if wrong:
-                raise ValueError(complaint)
+            if is_wrong:
+                raise ValueError(message)
 
 
 INSTANT = SimulatorSettings(first_token_s=0.0, first_token_jitter=0.0, speed_tps=inf, canned=True)
-"""Answers at once: the cheapest provider there is."""
+"""Replies at once, at the least cost to the provider."""

@@ -1,4 +1,4 @@
-"""A reply as the chunks in which it streams, each with the time since the one before. Pure.
+"""Cuts a completion into the chunks of a stream, each with the time since the one before. Pure.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -19,28 +19,31 @@ class Chunk(NamedTuple):
     data: JSON
 
 
-def chunks(said: Completion, token_s: float, *, include_usage: bool, manners: Collection[str]) -> list[Chunk]:
-    """The choices interleave: each says one piece every `token_s`. The usage, where asked for, comes last."""
-    head = {**said.top, "object": "chat.completion.chunk" if said.chat else "text_completion"}
-    if include_usage and "no_usage" not in manners:
-        # As the API documents it: all chunks but the last have a null.
+def stream_chunks(
+    completion: Completion, token_s: float, *, include_usage: bool, quirks: Collection[str]
+) -> list[Chunk]:
+    """The chunks of all choices, interleaved: each choice sends one piece every `token_s`; usage comes last."""
+    head = {**completion.top, "object": "chat.completion.chunk" if completion.is_chat else "text_completion"}
+    if include_usage and "no_usage" not in quirks:
+        # As the API documents it, all chunks but the last carry a null.
         head["usage"] = None
-    made = [Chunk(delay_s, {**head, "choices": [piece]}) for delay_s, piece in _interleaved(said, token_s, manners)]
-    if "no_usage" in manners:
-        return made
-    if "usage_on_last_chunk" in manners:
-        made[-1].data["usage"] = said.usage
+    pieces = _interleave(completion, token_s, quirks)
+    chunks = [Chunk(delay_s, {**head, "choices": [piece]}) for delay_s, piece in pieces]
+    if "no_usage" in quirks:
+        return chunks
+    if "usage_on_last_chunk" in quirks:
+        chunks[-1].data["usage"] = completion.usage
     elif include_usage:
-        made.append(Chunk(0.0, {**head, "choices": [], "usage": said.usage}))
-    return made
+        chunks.append(Chunk(0.0, {**head, "choices": [], "usage": completion.usage}))
+    return chunks
 
 
-def _interleaved(said: Completion, token_s: float, manners: Collection[str]) -> Iterator[tuple[float, JSON]]:
-    pieces = [_message_pieces(c, manners) if said.chat else _text_pieces(c) for c in said.choices]
-    for number, together in enumerate(zip_longest(*pieces)):
-        # The first delta only names the role: it comes with the first token.
-        delay_s = token_s if number > said.chat else 0.0
-        for piece in together:
+def _interleave(completion: Completion, token_s: float, quirks: Collection[str]) -> Iterator[tuple[float, JSON]]:
+    pieces = [_message_pieces(c, quirks) if completion.is_chat else _text_pieces(c) for c in completion.choices]
+    for number, simultaneous in enumerate(zip_longest(*pieces)):
+        # The first delta of a chat only names the role; it is sent with the first token.
+        delay_s = token_s if number > completion.is_chat else 0.0
+        for piece in simultaneous:
             if piece is not None:
                 yield delay_s, piece
                 delay_s = 0.0
@@ -52,20 +55,20 @@ def _text_pieces(choice: CompletionChoice) -> Iterator[JSON]:
     yield {"index": choice.index, "text": "", "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _message_pieces(choice: CompletionChoice, manners: Collection[str]) -> Iterator[JSON]:
-    for delta in _deltas(choice, manners):
+def _message_pieces(choice: CompletionChoice, quirks: Collection[str]) -> Iterator[JSON]:
+    for delta in _deltas(choice, quirks):
         yield {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
     yield {"index": choice.index, "delta": {}, "logprobs": None, "finish_reason": choice.finish_reason}
 
 
-def _deltas(choice: CompletionChoice, manners: Collection[str]) -> Iterator[JSON]:
-    instead = choice.calls or choice.function_call or choice.refusal
+def _deltas(choice: CompletionChoice, quirks: Collection[str]) -> Iterator[JSON]:
+    no_content = choice.calls or choice.function_call or choice.refusal
     first: JSON = {
         "role": "assistant",
-        "content": None if instead or "content_null" in manners else "",
+        "content": None if no_content or "content_null" in quirks else "",
         "refusal": None,
     }
-    if "no_role" in manners:
+    if "no_role" in quirks:
         del first["role"]
     yield first
     for field, texts in (
@@ -84,7 +87,7 @@ def _deltas(choice: CompletionChoice, manners: Collection[str]) -> Iterator[JSON
 
 
 def _call_deltas(index: int, call: ToolCall) -> Iterator[JSON]:
-    """The name comes whole, with the id; the arguments in pieces after it."""
+    """The first delta carries the id and the name, the others pieces of the arguments."""
     opening = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
     yield {"tool_calls": [opening]}
     for text in call.arguments:

@@ -1,4 +1,4 @@
-"""Which of the offered tools or functions the simulated model calls, and with what. Pure."""
+"""Chooses the tools or functions that a reply calls, and their arguments. Pure."""
 
 from __future__ import annotations
 
@@ -10,52 +10,55 @@ import orjson
 
 from processor.core.models import JSON
 from processor.simulator.corpus import chunk_text
-from processor.simulator.schema_examples import an_object, example
+from processor.simulator.schema_examples import as_object, make_example
 
-_CALLS = 0.5
-"""The share of the answers that call something, where the request leaves it open."""
+_CALL_RATE = 0.5
+"""Share of the choices that call a tool if the request leaves it open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """Of a tool, or of a function (without an id)."""
+    """A call of a tool, or of a function of the older API (which has no id)."""
 
     id: str | None
     name: str
     arguments: tuple[str, ...]
-    """JSON, in the pieces in which it streams."""
+    """JSON, cut into the pieces in which it streams."""
 
 
-def called_tools(body: JSON, rng: Random) -> tuple[ToolCall, ...]:
-    """One call, or sometimes two at once."""
-    functions = [an_object(tool.get("function")) for tool in _objects(body.get("tools"))]
-    offered = _wanted(functions, body.get("tool_choice", "auto"), rng)
+def choose_tool_calls(body: JSON, rng: Random) -> tuple[ToolCall, ...]:
+    """One call, sometimes two, or none."""
+    functions = [as_object(tool.get("function")) for tool in _objects(body.get("tools"))]
+    offered = _selectable(functions, body.get("tool_choice", "auto"), rng)
     if not offered:
         return ()
-    return tuple(_call(offered, f"call_{rng.getrandbits(96):024x}", rng) for _ in range(rng.choice((1, 1, 1, 2))))
+    return tuple(_make_call(offered, f"call_{rng.getrandbits(96):024x}", rng) for _ in range(rng.choice((1, 1, 1, 2))))
 
 
-def called_function(body: JSON, rng: Random) -> ToolCall | None:
-    """The older way: `functions` and `function_call`."""
-    offered = _wanted(_objects(body.get("functions")), body.get("function_call", "auto"), rng)
-    return _call(offered, None, rng) if offered else None
+def choose_function_call(body: JSON, rng: Random) -> ToolCall | None:
+    """A call in the older API with `functions` and `function_call`, or None."""
+    offered = _selectable(_objects(body.get("functions")), body.get("function_call", "auto"), rng)
+    return _make_call(offered, None, rng) if offered else None
 
 
 def _objects(value: Any) -> list[JSON]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _wanted(offered: list[JSON], wanted: Any, rng: Random) -> list[JSON]:
-    """All, none, or the one that is named: `{"name"}`, or `{"type": "function", "function": {"name"}}`."""
-    if isinstance(wanted, dict):
-        name = wanted.get("name") or an_object(wanted.get("function")).get("name")
+def _selectable(offered: list[JSON], choice: Any, rng: Random) -> list[JSON]:
+    """The functions that `choice` allows: all, none, or the one it names.
+
+    It names one as `{"name"}` or as `{"type": "function", "function": {"name"}}`.
+    """
+    if isinstance(choice, dict):
+        name = choice.get("name") or as_object(choice.get("function")).get("name")
         return [function for function in offered if function.get("name") == name]
-    if not offered or wanted == "none" or (wanted == "auto" and rng.random() >= _CALLS):
+    if not offered or choice == "none" or (choice == "auto" and rng.random() >= _CALL_RATE):
         return []
     return offered
 
 
-def _call(offered: list[JSON], call_id: str | None, rng: Random) -> ToolCall:
+def _make_call(offered: list[JSON], call_id: str | None, rng: Random) -> ToolCall:
     function = rng.choice(offered)
-    arguments = orjson.dumps(example(function.get("parameters", {"type": "object"}), rng)).decode()
+    arguments = orjson.dumps(make_example(function.get("parameters", {"type": "object"}), rng)).decode()
     return ToolCall(id=call_id, name=str(function.get("name")), arguments=tuple(chunk_text(arguments, rng)))

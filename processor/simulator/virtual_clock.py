@@ -1,4 +1,4 @@
-"""A virtual clock: an event loop that jumps to its next timer instead of sleeping: hours in milliseconds."""
+"""An event loop with a virtual clock: it jumps to the next timer instead of sleeping."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 OVERSHOOT_S = 1e-6
-"""Added to every jump: a timer met exactly can leave a float residue that a leaky bucket waits out for ever."""
+"""Added to every jump. A jump to the exact time can leave a float remainder that a leaky bucket never waits out."""
 
-MAX_STEPS_AT_ONE_TIME = 1_000_000
+MAX_ITERATIONS_PER_INSTANT = 1_000_000
 
 
 class Deadlock(RuntimeError):
-    """The program makes no progress: it spins without time passing, or waits for what can never come."""
+    """The program makes no progress: it waits without a timer, or runs on while no time passes."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting for the timeout, moves the clock past it."""
+    """A selector that moves the clock past the timeout instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self._steps = 0
+        self._iterations = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("every task waits and no timer is set")
         if timeout > 0:
             self.now += timeout + OVERSHOOT_S
-            self._steps = 0
-        self._steps += 1
-        if self._steps > MAX_STEPS_AT_ONE_TIME:
-            raise Deadlock(f"{MAX_STEPS_AT_ONE_TIME} steps at t = {self.now} s and no time passes")
+            self._iterations = 0
+        self._iterations += 1
+        if self._iterations > MAX_ITERATIONS_PER_INSTANT:
+            raise Deadlock(f"{MAX_ITERATIONS_PER_INSTANT} iterations at t = {self.now} s and no time passes")
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Starts at 0 s. Only for code without threads and sockets: nothing outside the loop can wake it."""
+    """The loop's time starts at 0 s. Threads and sockets cannot wake it, so the code that runs on it must use none."""
 
     def __init__(self) -> None:
         self._clock = _JumpingSelector()
@@ -51,11 +51,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 async def inline(work: Callable[[], T]) -> T:
-    """The virtual clock's stand-in for ``asyncio.to_thread``: a thread hop would not replay."""
+    """Replaces ``asyncio.to_thread`` on the virtual clock, where a thread would make runs differ."""
     return work()
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` to its end on a virtual clock of its own. Raises Stuck where it makes no progress."""
+    """Run ``main`` to its end on a new virtual clock. Raises Deadlock if it makes no progress."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

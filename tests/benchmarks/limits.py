@@ -87,7 +87,13 @@ def task(rpm: int, minutes: float, bound: Bound) -> Task:
 
 def settings(kind: LimiterKind, work: Task) -> SimulatorSettings:
     return SimulatorSettings(
-        rpm=work.rpm, tpm=work.tpm, kind=kind, first_token_s=0.3, speed_tps=400.0, gather_s=0.5, reply_tokens=(5, 30)
+        rpm=work.rpm,
+        tpm=work.tpm,
+        kind=kind,
+        first_token_s=0.3,
+        speed_tps=400.0,
+        write_batch_s=0.5,
+        reply_tokens=(5, 30),
     )
 
 
@@ -104,11 +110,11 @@ async def judge() -> None:
 
 
 def verdict(server: SimulatorServer, work: Task) -> Verdict:
-    referee = server.provider.referee
+    referee = server.provider.rate_limiter
     return Verdict(
-        ideal_s=referee.ideal_s(work.max_tokens),
+        ideal_s=referee.min_duration_s(work.max_tokens),
         took_s=referee.log.last_at - referee.log.first_at,
-        refused=sum(referee.log.refused.values()),
+        refused=sum(referee.log.throttled.values()),
     )
 
 

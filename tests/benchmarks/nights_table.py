@@ -51,7 +51,7 @@ def shape(world: World, count: int) -> str:
 def faults() -> Iterator[Row]:
     world = World(replace(QUICK, faults=Faults.parse("all=0.05"), seed=11))
     world.run(jobs(2000), concurrency=64)
-    count = sum(world.provider.books.faults.values())
+    count = sum(world.provider.billing.faults.values())
     assert all(row["response"]["body"]["choices"] == said(world, row) for row in world.rows())
     yield Row(
         "500s, 429 bursts, resets, stalls, cut streams, errors inside a stream, malformed chunks, odd manners",
@@ -63,7 +63,7 @@ def faults() -> Iterator[Row]:
     assert len(replied) + len(failed) == 300
     yield Row(
         "the same",
-        f"300 jobs over HTTP, {sum(provider.books.faults.values())} faults",
+        f"300 jobs over HTTP, {sum(provider.billing.faults.values())} faults",
         f"{len(replied)} replies" + (f", {counted(len(failed), 'failed row')}" if failed else ""),
     )
 
@@ -83,7 +83,7 @@ def refusals() -> Iterator[Row]:
     yield stopped("a wrong key", "401 to everything", replace(QUICK, auth="refused"))
     yield stopped("a mistyped model", "404 to everything", replace(QUICK, models=("another",)))
     yield stopped("the quota ends", "after 20 requests", replace(QUICK, quota=20))
-    told = replace(QUICK, rpm=10, kind="silent", count_refused=False)
+    told = replace(QUICK, rpm=10, kind="silent", count_throttled=False)
     yield stopped(
         "a wait too long to sit out",
         "429, longer than `max_wait_s`",
@@ -95,7 +95,7 @@ def refusals() -> Iterator[Row]:
 def outages() -> Iterator[Row]:
     ways: dict[OutageKind, str] = {"refuse": "refused connections", "500": "500s", "503": "503s", "429": "429s"}
     for how, name in ways.items():
-        world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=3660.0, how=how),)))
+        world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=3660.0, kind=how),)))
         ran = world.run(jobs(400))
         begun, over = ran.said(Notice)
         probes = sum(begun.at < sent < 3660 for sent, _, _ in ran.sent)
@@ -106,7 +106,7 @@ def outages() -> Iterator[Row]:
             f"noticed after {begun.at - 60:.1f} s, {counted(probes, 'request')} sent meanwhile, "
             f"back {over.at - 3660:.0f} s after it; {shape(world, 400)}",
         )
-    world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=1e6, how="503"),)))
+    world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=1e6, kind="503"),)))
     ran = world.run(jobs(400))
     assert ran.exit_code == 3
     yield Row("and for longer than `max_outage_s`", "503s for good", f"exit 3 after {ran.took_s / 3600:.1f} h")
@@ -125,7 +125,7 @@ def stops() -> Iterator[Row]:
         assert ran.exit_code == 130
         left, kept = len(ran.left_in_flight), len(world.rows())
         world.run(jobs(100))
-        again = world.provider.books.requests - 100
+        again = world.provider.billing.requests - 100
         assert again == left
         yield Row(
             fault,
@@ -138,7 +138,7 @@ def stops() -> Iterator[Row]:
 def kills() -> Iterator[Row]:
     with TemporaryDirectory() as folder:
         one: Campaign = asyncio.run(campaign(Path(folder), jobs=400, kills=8))
-    again = sum(one.provider.books.seen.values()) - one.jobs
+    again = sum(one.provider.billing.requests_by_identity.values()) - one.jobs
     yield Row(
         "SIGKILL",
         f"the real process, {len(one.in_flight)} times over {one.jobs} jobs, {sum(one.in_flight)} requests in flight",
@@ -189,7 +189,7 @@ def nights(count: int) -> Iterator[Row]:
     runs = sum(": exit " in line for line in said)
     killed = sum(": exit None" in line for line in said)
     power = said.count("the power goes")
-    sent = sum(night.world.provider.books.requests for night in done)
+    sent = sum(night.world.provider.billing.requests for night in done)
     yield Row(
         "all of it, mixed",
         f"{count:,} nights from seeds: {runs:,} runs, {killed:,} killed, {power:,} losses of power, {sent:,} requests",

@@ -137,7 +137,7 @@ class Server:
     def __init__(self, settings: SimulatorSettings) -> None:
         self.asked: list[dict[str, Any]] = []
         """What came, in order: see ``SimulatedProvider``."""
-        self.provider = SimulatedProvider(settings, log=self.asked.append)
+        self.provider = SimulatedProvider(settings, on_request=self.asked.append)
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()

@@ -71,9 +71,9 @@ class Play:
     def _arrive(self, ask: Ask, sent_at: float) -> None:
         verdict = self.referee.admit(self.now, ask.cost)
         headers = self.referee.headers(self.now, self.dialect)
-        self.refused += not verdict.ok
-        self.admitted += verdict.ok
-        self._at(self.now + ask.latency_s, lambda: self._answer(ask, sent_at, headers, verdict.ok))
+        self.refused += not verdict.is_admitted
+        self.admitted += verdict.is_admitted
+        self._at(self.now + ask.latency_s, lambda: self._answer(ask, sent_at, headers, verdict.is_admitted))
 
     def _answer(self, ask: Ask, sent_at: float, headers: dict[str, str], ok: bool) -> None:
         said = parse_rate_limit_headers(headers).get("requests" if self.by_requests else "tokens")

@@ -72,7 +72,7 @@ class World:
     """None: the server's limits are configured."""
     concurrency: int = 100_000
     seed: int = 1
-    count_refused: bool = True
+    count_throttled: bool = True
     slow_refusals: bool = False
     ratio: Callable[[Random], float] | None = None
     """What the server charges for one of our tokens."""
@@ -94,12 +94,12 @@ class World:
     """The tokens of each attempt, in their order."""
 
     def __post_init__(self) -> None:
-        self.referee = ServerRateLimiter(self.rpm, self.tpm, kind=self.kind, count_refused=self.count_refused)
+        self.referee = ServerRateLimiter(self.rpm, self.tpm, kind=self.kind, count_throttled=self.count_throttled)
         self.gate: RateLimiter
 
     @property
     def refused(self) -> int:
-        return sum(self.referee.log.refused.values())
+        return sum(self.referee.log.throttled.values())
 
     @property
     def attempts(self) -> int:
@@ -143,7 +143,7 @@ class World:
     async def _company(self) -> None:
         for at, tokens in self.others:
             await asyncio.sleep(max(0.0, at - self._loop.time()))
-            self.referee.admit(self._loop.time(), tokens, ours=False)
+            self.referee.admit(self._loop.time(), tokens, is_other_client=True)
 
     def _send(self, permit: Permit, tokens: int) -> None:
         self.sent.append(tokens)
@@ -160,10 +160,10 @@ class World:
         verdict = self.referee.admit(now, charged)
         headers = self.says(now, self.referee.headers(now, self.dialect))
         latency_s = self.latency_s * self._rng.uniform(0.75, 1.25)
-        if not verdict.ok and not self.slow_refusals:
+        if not verdict.is_admitted and not self.slow_refusals:
             latency_s = REFUSED_S
         wait_s = self.waits(verdict.retry_after_s)
-        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.ok, wait_s, headers)
+        self._loop.call_later(latency_s, self._answer, permit, tokens, verdict.is_admitted, wait_s, headers)
 
     def _answer(
         self, permit: Permit, tokens: int, ok: bool, retry_after_s: float | None, headers: dict[str, str]

@@ -158,7 +158,7 @@ class Audit:
         for name, times in self.may_be_paid.items():
             job = self.versions[name]
             allowed[identity(job.path, job.body or {})] += times
-        for one, times in self.world.provider.books.completed_by.items():
+        for one, times in self.world.provider.billing.completed_by_identity.items():
             check(times <= allowed[one], "a complete reply was paid for once more", one.hex(), times, allowed[one])
 
     def _check_billing(self, ran: Ran, terms: Terms) -> None:

@@ -150,7 +150,7 @@ class Night:
     def _during(self, trouble: Disturbance) -> During:
         """The limits change now and then, whatever else happens."""
         at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
-        referee, began_at = self.world.provider.referee, self.world.now_s
+        referee, began_at = self.world.provider.rate_limiter, self.world.now_s
 
         def during(run: Scheduler) -> None:
             if limit is not None:
@@ -204,7 +204,7 @@ def _provider(rng: Random, seed: int) -> SimulatorSettings:
     outages = tuple(_outage(rng) for _ in range(rng.choice((0, 0, 0, 1, 1, 2))))
     return SimulatorSettings(
         seed=seed,
-        gather_s=1.0,
+        write_batch_s=1.0,
         reply_tokens=(2, 30),
         first_token_s=rng.choice((0.0, 0.1, 0.5, 3.0)),
         speed_tps=rng.choice((math.inf, 80.0, 10.0)),
@@ -212,7 +212,7 @@ def _provider(rng: Random, seed: int) -> SimulatorSettings:
         outages=outages,
         models=("m",),
         rpm=rng.choice((None, None, 60)),
-        books=True,
+        track_identities=True,
     )
 
 
@@ -221,7 +221,7 @@ def _outage(rng: Random) -> Outage:
     return Outage(
         from_s=begins,
         to_s=begins + 10 ** rng.uniform(0, 3.8),
-        how=rng.choice(("refuse", "500", "503", "429")),
+        kind=rng.choice(("refuse", "500", "503", "429")),
     )
 
 

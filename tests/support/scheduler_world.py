@@ -52,7 +52,7 @@ JOBS = "jobs.jsonl"
 EPOCH_S = 1_800_000_000.0
 """The wall clock when the provider's is 0."""
 
-QUICK = SimulatorSettings(books=True, gather_s=1.0, reply_tokens=(3, 30))
+QUICK = SimulatorSettings(track_identities=True, write_batch_s=1.0, reply_tokens=(3, 30))
 """Believable, and cheap to simulate."""
 
 Lines = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
@@ -95,7 +95,7 @@ class World:
 
     def __init__(self, settings: SimulatorSettings = QUICK) -> None:
         self.log: list[dict[str, Any]] = []
-        self.provider = SimulatedProvider(replace(settings, books=True), log=self.log.append)
+        self.provider = SimulatedProvider(replace(settings, track_identities=True), on_request=self.log.append)
         self.platter = DiskState()
         self.now_s = 0.0
         self.runs = 0
@@ -167,7 +167,7 @@ class World:
         return MemoryTransport(SimulatedProvider(settings))
 
     def _transport(self, timeouts: Timeouts | None) -> Transport:
-        return MemoryTransport(self.provider, seed=self.runs, offset_s=self.now_s, timeouts=timeouts)
+        return MemoryTransport(self.provider, seed=self.runs, clock_offset_s=self.now_s, timeouts=timeouts)
 
     def _dependencies(
         self,

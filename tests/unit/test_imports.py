@@ -144,6 +144,7 @@ def test_third_party_library_is_imported_only_by_the_folders_that_wrap_it(librar
 
 
 @pytest.mark.parametrize("module", ["processor", "processor.cli.main"])
+@pytest.mark.process
 def test_start_of_every_command_imports_no_slow_library(module: str) -> None:
     check = f"import sys, {module}; print(*(name for name in {SLOW_TO_IMPORT!r} if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=True)

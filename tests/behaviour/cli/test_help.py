@@ -72,6 +72,7 @@ def test_it_tells_its_version(shell: Shell, inside: Run) -> None:
     assert inside("--version").out.startswith("process ")
 
 
+@pytest.mark.process
 def test_help_loads_nothing_that_a_run_needs() -> None:
     """What loads slowly would be waited for by whoever asks how to call it; how long that is, a benchmark measures."""
     code = (

@@ -61,11 +61,11 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--simulate", "--summary-json", "."], "cannot write .: is a directory"),
         (["jobs.jsonl", "--simulate", "--out", "."], "cannot write .: is a directory"),
         (["jobs.jsonl", "--simulate", "--out", "/"], "cannot write /: is a directory"),
-        (["simulate", "--faults", "rain=0.1"], "no fault is called 'rain'; there are error_500, "),
+        (["simulate", "--faults", "rain=0.1"], "unknown fault 'rain'; known are error_500, "),
         (["simulate", "--faults", "cut"], "a fault is written name=rate, e.g. cut=0.05, not 'cut'"),
         (["simulate", "--faults", "cut=2"], "the rate of cut must be between 0 and 1, not 2"),
-        (["simulate", "--rpm", "0"], "a limit is at least 1 a minute"),
-        (["simulate", "--speed", "0"], "the speed must be more than 0 tokens a second"),
+        (["simulate", "--rpm", "0"], "a limit must be at least 1 per minute"),
+        (["simulate", "--speed", "0"], "the speed must be more than 0 tokens per second"),
         (["simulate", "--kind", "strict"], "invalid value for '--kind': "),
         (["simulate", "--host", "0.0.0.0"], "cannot listen on 0.0.0.0, port 8000: the simulator listens on loopback"),
         (["simulate", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999: "),
@@ -156,6 +156,7 @@ def test_an_interrupt_before_anything_began_is_one(inside: Run, jobs: str, monke
     assert inside(jobs, "--simulate") == Ended(130, "", "")
 
 
+@pytest.mark.process
 def test_closed_standard_streams_are_no_trouble(shell: Shell) -> None:
     jobs = shell.write("jobs.jsonl", {"id": "a", "model": "m", "prompt": "Hi"})
     command = f'"$0" -m processor {jobs} --simulate --out r.jsonl <&- >&- 2>&-'
@@ -164,6 +165,7 @@ def test_closed_standard_streams_are_no_trouble(shell: Shell) -> None:
     assert len(shell.rows("r.jsonl")) == 1
 
 
+@pytest.mark.process
 def test_a_closed_stdin_holds_no_job(shell: Shell) -> None:
     command = '"$0" -m processor - --simulate --out r.jsonl --quiet <&-'
     ended = subprocess.run(

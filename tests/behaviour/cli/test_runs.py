@@ -75,6 +75,7 @@ def test_metadata_stands_last_and_untouched(sample: tuple[Shell, Ended]) -> None
     assert all(list(rows[name])[-1] == "metadata" for name in carried)
 
 
+@pytest.mark.process
 def test_run_again_it_sends_nothing_and_changes_nothing(sample: tuple[Shell, Ended]) -> None:
     shell, _ = sample
     before = shell.files()
@@ -96,6 +97,7 @@ def test_without_out_replies_go_beside_the_name_of_the_jobs(shell: Shell, inside
     assert len(shell.rows("mine.simulated.jsonl")) == 1
 
 
+@pytest.mark.process
 def test_a_real_run_says_where_to_with_which_key_and_within_which_limits(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", *asks(3))
     ended = shell("jobs.jsonl", "--rpm", "6000", "--tpm", "600000", "--concurrency", "2")
@@ -114,6 +116,7 @@ def test_a_key_may_come_from_a_dotenv_file(shell: Shell, inside: Run, server: Se
     assert ended.said("to").endswith(", key from MINE")
 
 
+@pytest.mark.process
 def test_jobs_come_from_stdin_and_rows_go_to_stdout(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", *asks(2), {"id": "wrong"})
     jobs = (shell.folder / "jobs.jsonl").read_bytes()
@@ -130,6 +133,7 @@ def test_jobs_come_from_stdin_and_rows_go_to_stdout(shell: Shell, server: Server
     assert set(shell.files()) == {"jobs.jsonl"}
 
 
+@pytest.mark.process
 def test_a_reader_that_has_seen_enough_ends_the_run(shell: Shell, serving: Serving) -> None:
     serving(SLOW)
     shell.write("jobs.jsonl", *asks(40))
@@ -143,6 +147,7 @@ def test_a_reader_that_has_seen_enough_ends_the_run(shell: Shell, serving: Servi
     assert "cannot write to standard output: Broken pipe" in ended.said("stopped")
 
 
+@pytest.mark.process
 def test_a_stderr_that_nobody_reads_is_no_reason_to_stop(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", *asks(3))
     reader, writer = os.pipe()
@@ -263,6 +268,7 @@ def test_equal_jobs_without_a_name_stay_two(shell: Shell, inside: Run, server: S
     assert second["custom_id"] == f"{first['id']}-2"
 
 
+@pytest.mark.process
 def test_simulated_and_real_replies_are_never_mixed(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", ask("a"))
     remedy = "give another --out, or move it away"
@@ -346,6 +352,7 @@ def test_a_job_may_ask_for_its_reply_in_one_piece(shell: Shell, inside: Run, ser
     assert bodies["whole"]["choices"] == bodies["streamed"]["choices"]
 
 
+@pytest.mark.process
 def test_another_run_on_the_same_output_is_refused_while_the_first_lasts(shell: Shell, serving: Serving) -> None:
     serving(replace(INSTANT, faults=Faults({"stall_mid": 1.0})))
     shell.write("jobs.jsonl", ask("a"))

@@ -31,6 +31,7 @@ def serving(shell: Shell, *args: str) -> tuple[subprocess.Popen[bytes], str]:
     return process, said[1]
 
 
+@pytest.mark.process
 def test_it_says_where_it_is_serves_and_ends_with_ctrl_c(shell: Shell, inside: Run) -> None:
     process, url = serving(shell, "--first-token", "0", "--speed", "inf", "--rpm", "6000")
     shell.write("jobs.jsonl", *asks(5))
@@ -42,6 +43,7 @@ def test_it_says_where_it_is_serves_and_ends_with_ctrl_c(shell: Shell, inside: R
     assert shell.end(process) == Ended(0, "", "")
 
 
+@pytest.mark.process
 def test_it_misbehaves_as_it_is_told_and_the_run_gets_through(shell: Shell, inside: Run) -> None:
     process, url = serving(
         shell, "--first-token", "0", "--speed", "inf", "--faults", "cut=0.25,comments=1", "--seed", "3"
@@ -58,6 +60,7 @@ def test_it_misbehaves_as_it_is_told_and_the_run_gets_through(shell: Shell, insi
     assert shell.end(process).code == 0
 
 
+@pytest.mark.process
 def test_a_model_it_does_not_know_costs_one_request(shell: Shell, inside: Run) -> None:
     process, url = serving(shell, "--first-token", "0", "--speed", "inf", "--models", "gpt-5, gpt-4o-mini")
     shell.write("jobs.jsonl", *({"prompt": f"Say {number}."} for number in range(50)))
@@ -72,6 +75,7 @@ def test_a_model_it_does_not_know_costs_one_request(shell: Shell, inside: Run) -
     assert shell.end(process).code == 0
 
 
+@pytest.mark.process
 def test_a_first_job_with_a_wrong_model_does_not_keep_the_others_from_their_replies(shell: Shell, inside: Run) -> None:
     process, url = serving(shell, "--first-token", "0", "--speed", "inf", "--models", "gpt-4o-mini")
     shell.write("jobs.jsonl", {"id": "bad", "model": "gpt-9", "prompt": "Hi"}, *asks(20))
@@ -83,6 +87,7 @@ def test_a_first_job_with_a_wrong_model_does_not_keep_the_others_from_their_repl
     assert shell.end(process).code == 0
 
 
+@pytest.mark.process
 def test_it_can_ask_for_a_key_and_refuse_it(shell: Shell, inside: Run) -> None:
     process, url = serving(shell, "--auth", "refused")
     shell.write("jobs.jsonl", *asks(5))

@@ -47,6 +47,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 # ---------------------------------------------------------------- what costs one request
 
 
+@pytest.mark.process
 def test_a_wrong_key_costs_one_request_and_says_so(shell: Shell, serving: Serving) -> None:
     server = serving(replace(INSTANT, auth="refused"))
     shell.write("jobs.jsonl", *asks(100))
@@ -147,6 +148,7 @@ def test_a_job_file_that_can_be_read_no_further_ends_the_run_in_order(
     assert len(shell.rows("r.jsonl")) == len(server.asked) == readable - 1
 
 
+@pytest.mark.process
 def test_a_disk_that_is_full_ends_the_run_in_order_and_with_room_it_goes_on(shell: Shell, serving: Serving) -> None:
     """Room for some rows: the system refuses to let the file grow beyond that."""
     serving(INSTANT)
@@ -163,6 +165,7 @@ def test_a_disk_that_is_full_ends_the_run_in_order_and_with_room_it_goes_on(shel
     assert (shell.folder / "r.jsonl").read_bytes().startswith(b"".join(kept))
 
 
+@pytest.mark.process
 def test_where_nothing_can_be_unpacked_to_count_tokens_with_the_run_says_so(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", ask("a"))
     cache = str(shell.folder / "cache")
@@ -217,6 +220,7 @@ Starting = tuple[subprocess.Popen[bytes], BinaryIO]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.process
 def test_a_run_that_has_not_begun_ends_at_once_without_a_trace(shell: Shell, starting: Starting, number: int) -> None:
     process, _ = starting
     process.send_signal(number)
@@ -224,6 +228,7 @@ def test_a_run_that_has_not_begun_ends_at_once_without_a_trace(shell: Shell, sta
     assert sorted(path.name for path in shell.folder.iterdir()) == ["jobs.jsonl", "settings.toml"]
 
 
+@pytest.mark.process
 def test_asking_a_run_too_early_does_it_no_harm(shell: Shell, starting: Starting) -> None:
     process, settings = starting
     process.send_signal(signal.SIGUSR1)
@@ -234,6 +239,7 @@ def test_asking_a_run_too_early_does_it_no_harm(shell: Shell, starting: Starting
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.process
 def test_one_signal_lets_what_is_in_flight_finish(shell: Shell, running: Running, number: int, name: str) -> None:
     process = running()
     process.send_signal(number)
@@ -247,6 +253,7 @@ def test_one_signal_lets_what_is_in_flight_finish(shell: Shell, running: Running
     assert "error: " not in ended.err
 
 
+@pytest.mark.process
 def test_two_break_it_off_and_the_next_run_says_what_may_have_been_billed(
     shell: Shell, running: Running, serving: Serving
 ) -> None:
@@ -267,6 +274,7 @@ def test_two_break_it_off_and_the_next_run_says_what_may_have_been_billed(
     assert again.said("warning").startswith("4 requests of an earlier run may have been billed without a reply")
 
 
+@pytest.mark.process
 def test_without_grace_one_is_enough(shell: Shell, running: Running) -> None:
     process = running("--grace", "0", settings=ENDLESS)
     asked_at = time.monotonic()
@@ -275,6 +283,7 @@ def test_without_grace_one_is_enough(shell: Shell, running: Running) -> None:
     assert time.monotonic() - asked_at < SOON_S
 
 
+@pytest.mark.process
 def test_it_can_be_asked_what_it_is_doing(shell: Shell, running: Running) -> None:
     process = running(settings=ENDLESS)
     process.send_signal(signal.SIGUSR1)
@@ -288,6 +297,7 @@ def test_it_can_be_asked_what_it_is_doing(shell: Shell, running: Running) -> Non
     assert ended.err.count("  in flight for ") == 4
 
 
+@pytest.mark.process
 def test_a_killed_run_loses_nothing_that_was_written(shell: Shell, running: Running, serving: Serving) -> None:
     process = running()
     wait_until(lambda: (shell.folder / "r.jsonl").read_bytes().count(b"\n") >= 2)

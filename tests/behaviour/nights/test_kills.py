@@ -21,7 +21,9 @@ from processor.simulator.request_parser import identity
 from processor.simulator.settings import SimulatorSettings
 
 CHAT = "/v1/chat/completions"
-SETTINGS = SimulatorSettings(books=True, first_token_s=0.05, speed_tps=1000.0, reply_tokens=(3, 60), gather_s=0.02)
+SETTINGS = SimulatorSettings(
+    track_identities=True, first_token_s=0.05, speed_tps=1000.0, reply_tokens=(3, 60), write_batch_s=0.02
+)
 CONCURRENCY = 8
 LONGEST_S = 120.0
 
@@ -58,7 +60,7 @@ class Campaign:
 
     async def kill(self, rng: Random) -> None:
         """Run, kill, and see what was in flight: asked for by this run, and without a row."""
-        before, done = Counter(self.provider.books.seen), self.replied()
+        before, done = Counter(self.provider.billing.requests_by_identity), self.replied()
         process = await self.start()
         if rng.random() < 0.8:
             await self._first_request(process)
@@ -68,7 +70,7 @@ class Campaign:
         await process.communicate()
         # What had left the process may still be on its way to the server.
         await asyncio.sleep(0.05)
-        asked = self.provider.books.seen - before
+        asked = self.provider.billing.requests_by_identity - before
         assert not asked.keys() & done, "sent again, although its row was written"
         assert all(times == 1 for times in asked.values()), "sent twice by one run, with no failure between"
         unanswered = asked.keys() - self.replied()
@@ -76,8 +78,8 @@ class Campaign:
         self.in_flight.append(len(unanswered))
 
     async def _first_request(self, process: asyncio.subprocess.Process) -> None:
-        before = self.provider.books.requests
-        while self.provider.books.requests == before:
+        before = self.provider.billing.requests
+        while self.provider.billing.requests == before:
             assert process.returncode is None, await process.communicate()
             await asyncio.sleep(0.002)
 
@@ -119,14 +121,15 @@ async def play(one: Campaign, kills: int) -> None:
     for number in range(one.jobs):
         assert rows[str(number)]["response"]["body"] == one.provider.expected_body(CHAT, request(number))
     assert not (one.folder / "results.errors.jsonl").exists()
-    sent_again = sum(one.provider.books.seen.values()) - one.jobs
+    sent_again = sum(one.provider.billing.requests_by_identity.values()) - one.jobs
     assert sent_again <= sum(one.in_flight)
     attempts = sum(row["attempts"] for row in rows.values())
     assert attempts >= one.jobs + sent_again, "the rows tell of every request"
     assert sum(map(bool, one.in_flight)) >= kills / 3, "the kills have met too little in flight to test anything"
-    assert one.provider.books.completed >= one.jobs
+    assert one.provider.billing.completed >= one.jobs
 
 
+@pytest.mark.process
 def test_a_process_killed_eight_times_pays_for_nothing_it_has_written(tmp_path: Path) -> None:
     asyncio.run(campaign(tmp_path, jobs=400, kills=8))
 

@@ -70,6 +70,7 @@ def night(out: Path, kills: int, chance: random.Random) -> None:
     assert sum(sent.values()) - sent["job-7"] <= JOBS - 1 + in_flight
 
 
+@pytest.mark.process
 def test_a_process_killed_at_random_moments_loses_nothing_and_does_nothing_twice(tmp_path):
     night(tmp_path / "results.jsonl", 5, random.Random(1))
 

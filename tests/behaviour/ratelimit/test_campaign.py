@@ -58,14 +58,14 @@ def jitters_s(costs: list[int], mode: Mode, rate: int, kind: LimiterKind) -> flo
 
 def used(referee: ServerRateLimiter, mode: Mode, from_s: float, to_s: float) -> float:
     """A minute, on average."""
-    return referee.log.spent("requests" if mode == "rpm" else "tokens", from_s, to_s) / (to_s - from_s) * 60
+    return referee.log.used_between("requests" if mode == "rpm" else "tokens", from_s, to_s) / (to_s - from_s) * 60
 
 
 def check(kind: LimiterKind, mode: Mode, rate: int, latency_s: float, *, dialect: Dialect = "openai") -> None:
     costs = jobs(mode, rate, int(MINUTES * rate))
     rpm, tpm = limits(mode, rate)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, dialect=dialect).run(costs)
-    ideal_s = world.referee.ideal_s(costs)
+    ideal_s = world.referee.min_duration_s(costs)
     row(world, mode, rate, ideal_s)
     assert world.refused <= (0.01 * world.attempts if kind == "quantised" else 0)
     even_s = evenly_s(costs, mode, rate, kind, ideal_s)
@@ -105,7 +105,7 @@ def test_a_whole_hour_keeps_to_it(kind: LimiterKind, mode: Mode, latency_s: floa
     costs = jobs(mode, 300, 60 * 300)
     rpm, tpm = limits(mode, 300)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s).run(costs)
-    ideal_s = world.referee.ideal_s(costs)
+    ideal_s = world.referee.min_duration_s(costs)
     row(world, mode, 300, ideal_s)
     # After an hour it is tried once more whether it has changed.
     assert world.refused <= (0.001 * world.attempts if kind == "quantised" else 0)
@@ -123,7 +123,7 @@ def test_every_dialect_is_understood(kind: LimiterKind, dialect: Dialect) -> Non
 def test_what_one_minute_holds_goes_at_once_where_the_server_allows_it(kind: LimiterKind, latency_s: float) -> None:
     world = World(rpm=300, tpm=None, kind=kind, latency_s=latency_s).run([1] * 300)
     assert world.refused == 0
-    assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 300))
+    assert world.last_s <= promised_s(world, world.referee.min_duration_s([1] * 300))
 
 
 @pytest.mark.parametrize("latency_s", PROMPT)
@@ -133,7 +133,7 @@ def test_without_configured_limits_they_are_learned_from_the_first_response(
 ) -> None:
     world = World(rpm=300, tpm=None, kind=kind, latency_s=latency_s, settings=LimitSettings()).run([1] * 1650)
     assert world.refused <= (16 if kind == "quantised" else 3)
-    assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 1650)) + 4
+    assert world.last_s <= promised_s(world, world.referee.min_duration_s([1] * 1650)) + 4
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_limits_on_requests_and_tokens_hold_together(kind: LimiterKind, latency_
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s).run(costs)
     assert world.refused <= (16 if kind == "quantised" else 0)
     even_s = 60 * max(len(costs) / rpm, sum(costs) / tpm)
-    assert world.last_s <= max(promised_s(world, world.referee.ideal_s(costs)), 1.005 * even_s + 2)
+    assert world.last_s <= max(promised_s(world, world.referee.min_duration_s(costs)), 1.005 * even_s + 2)
 
 
 # ------------------------------------------------------------ a server that says nothing
@@ -169,7 +169,7 @@ def test_a_silent_server_is_paced_and_no_window_holds_more(kind: LimiterKind, mo
     resource: Resource = "requests" if mode == "rpm" else "tokens"
     # A bucket of one second that holds one request cannot be told from a window, and used to 99 %, but by a refusal.
     assert world.refused <= (1 if kind == "second" and rate == 60 else 0)
-    assert log.fullest_window(resource) <= (rpm or tpm or 0)
+    assert log.max_in_window(resource) <= (rpm or tpm or 0)
     if not (kind == "second" and rate == 60):
         largest = max(costs) if mode != "rpm" else 0
         assert used(world.referee, mode, 5.0, world.last_s) >= 0.99 * (rpm or tpm or 0) - largest
@@ -179,7 +179,7 @@ def test_a_silent_server_is_paced_and_no_window_holds_more(kind: LimiterKind, mo
 def test_eighteen_hundred_jobs_at_six_hundred_a_minute_without_one_refusal(kind: LimiterKind) -> None:
     world = World(rpm=600, tpm=None, kind=kind, dialect="none").run([1] * 1800)
     assert world.refused == 0
-    assert world.referee.log.fullest_window("requests") <= 600
+    assert world.referee.log.max_in_window("requests") <= 600
     assert world.last_s <= 180 / 0.99
 
 
@@ -197,8 +197,8 @@ def test_a_lower_limit_is_a_ceiling_without_bursts(kind: LimiterKind, mode: Mode
     resource: Resource = "requests" if rpm else "tokens"
     ceiling = 300 if rpm else 300 * TOKENS
     assert world.refused == 0
-    assert log.fullest_window(resource) <= ceiling
-    assert log.fullest_window(resource, width_s=1.0) <= ceiling / 60 * 1.5 + 2 * max(costs)
+    assert log.max_in_window(resource) <= ceiling
+    assert log.max_in_window(resource, width_s=1.0) <= ceiling / 60 * 1.5 + 2 * max(costs)
     assert world.last_s <= 60 * sum(costs) / ceiling / 0.99
 
 
@@ -207,7 +207,7 @@ def test_a_limit_that_differs_by_less_than_a_percent_is_the_servers(kind: Limite
     settings = LimitSettings(default=RateLimits(rpm=298))
     world = World(rpm=300, tpm=None, kind=kind, settings=settings).run([1] * 900)
     assert world.refused == 0
-    assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
+    assert world.last_s <= promised_s(world, world.referee.min_duration_s([1] * 900))
 
 
 @pytest.mark.parametrize("latency_s", PROMPT)
@@ -216,7 +216,7 @@ def test_a_higher_limit_gives_way_to_the_servers(kind: LimiterKind, latency_s: f
     settings = LimitSettings(default=RateLimits(rpm=3000))
     world = World(rpm=300, tpm=None, kind=kind, settings=settings, latency_s=latency_s).run([1] * 1650)
     assert world.refused <= 8
-    assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 1650)) + 3
+    assert world.last_s <= promised_s(world, world.referee.min_duration_s([1] * 1650)) + 3
 
 
 # ------------------------------------------------------------ a server that changes, or has others to serve
@@ -300,7 +300,7 @@ def test_what_the_server_really_charges_is_learned(kind: LimiterKind, latency_s:
     costs = jobs("tpm", 300, 1650)
     world = World(rpm=None, tpm=45_000, kind=kind, latency_s=latency_s, ratio=lambda _: ratio).run(costs)
     assert world.refused <= 0.01 * world.attempts
-    ideal_s = world.referee.ideal_s([int(cost * ratio) for cost in costs])
+    ideal_s = world.referee.min_duration_s([int(cost * ratio) for cost in costs])
     slower = 1.75 if kind == "second" and ratio < 1 else 1.2
     assert world.last_s <= slower * ideal_s + 5 + latency_s
 
@@ -332,9 +332,9 @@ def test_refusals_that_come_late_teach_the_same(latency_s: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_does_not_count_refused_requests(kind: LimiterKind) -> None:
-    world = World(rpm=300, tpm=None, kind=kind, count_refused=False).run([1] * 900)
+    world = World(rpm=300, tpm=None, kind=kind, count_throttled=False).run([1] * 900)
     assert world.refused <= (9 if kind == "quantised" else 0)
-    assert world.last_s <= promised_s(world, world.referee.ideal_s([1] * 900))
+    assert world.last_s <= promised_s(world, world.referee.min_duration_s([1] * 900))
 
 
 def poor_line(rng: Random) -> float:
@@ -352,7 +352,7 @@ def test_requests_that_arrive_late_cost_few_refusals_and_no_burst(
     costs = jobs(mode, 300, int(300 * minutes))
     rpm, tpm = limits(mode, 300)
     world = World(rpm=rpm, tpm=tpm, kind=kind, latency_s=0.35, way=poor_line, seed=seed).run(costs)
-    ideal_s = world.referee.ideal_s(costs)
+    ideal_s = world.referee.min_duration_s(costs)
     row(world, mode, 300, ideal_s)
     assert world.refused <= 2 + 0.01 * world.attempts
     assert world.last_s <= promised_s(world, ideal_s)

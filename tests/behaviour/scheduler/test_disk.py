@@ -37,7 +37,7 @@ def goes_on(world: World, ran: Ran) -> None:
     assert again.exit_code == 0
     assert len(again.sent) == 60 - kept
     assert len(world.rows()) == 60
-    assert world.provider.books.completed <= 60 + len(ran.left_in_flight)
+    assert world.provider.billing.completed <= 60 + len(ran.left_in_flight)
 
 
 def test_a_full_disk_ends_the_run_and_after_room_is_made_it_goes_on() -> None:

@@ -76,11 +76,11 @@ def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dic
     provider = SimulatedProvider(
         SimulatorSettings(
             seed=3,
-            books=True,
+            track_identities=True,
             faults=Faults.parse("all=0.05,burst_429=0.01"),
             first_token_s=0.01,
             speed_tps=5000.0,
-            gather_s=0.01,
+            write_batch_s=0.01,
         )
     )
     outcome = asyncio.run(run(jobs, out, provider))
@@ -99,5 +99,5 @@ def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path:
             expected["usage"] = row["usage"]
         assert row["response"]["body"] == expected
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
-    assert provider.books.completed == len(replied)
-    assert len(provider.books.faults) >= 14, "hardly anything went wrong"
+    assert provider.billing.completed == len(replied)
+    assert len(provider.billing.faults) >= 14, "hardly anything went wrong"

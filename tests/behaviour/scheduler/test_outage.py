@@ -23,7 +23,7 @@ JOBS = [ask(number) for number in range(400)]
 
 
 def night(how: OutageKind) -> World:
-    return World(replace(PACED, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
+    return World(replace(PACED, outages=(Outage(from_s=DOWN_S, to_s=UP_S, kind=how),)))
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -33,7 +33,7 @@ def test_an_hour_without_the_provider_costs_no_job_anything(how: OutageKind) -> 
     assert (ran.exit_code, ran.reason) == (0, None)
     assert len({row["custom_id"] for row in world.rows()}) == 400
     assert world.platter.contents(ERRORS) is None
-    assert world.provider.books.completed == 400
+    assert world.provider.billing.completed == 400
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -75,7 +75,7 @@ def test_an_outage_that_is_too_long_ends_the_run_and_the_next_one_goes_on(how: O
     assert world.platter.contents(ERRORS) is None
     world.now_s = UP_S
     assert world.run(JOBS).exit_code == 0
-    assert world.provider.books.completed == 400
+    assert world.provider.billing.completed == 400
 
 
 def test_failures_of_the_ordinary_kind_are_no_outage() -> None:
@@ -93,14 +93,14 @@ def test_one_job_that_always_fails_is_no_outage() -> None:
 
 
 def test_a_server_that_is_not_there_from_the_start_is_said_at_once() -> None:
-    world = World(replace(PACED, outages=(Outage(from_s=0.0, to_s=1e6, how="refuse"),)))
+    world = World(replace(PACED, outages=(Outage(from_s=0.0, to_s=1e6, kind="refuse"),)))
     ran = world.run(JOBS)
     assert ran.exit_code == 3
     assert ran.reason == "the connection was refused; is --base-url right, and the server up?"
     assert ran.took_s < 3
 
 
-LONG = replace(QUICK, first_token_s=1.0, speed_tps=1.0, reply_tokens=(40, 60), gather_s=10.0)
+LONG = replace(QUICK, first_token_s=1.0, speed_tps=1.0, reply_tokens=(40, 60), write_batch_s=10.0)
 """Replies of a minute."""
 
 
@@ -112,7 +112,7 @@ def test_long_replies_under_way_are_a_sign_of_life_among_many_quick_failures() -
 
 @pytest.mark.parametrize("how", WAYS)
 def test_replies_that_were_under_way_when_the_outage_began_do_not_end_it(how: OutageKind) -> None:
-    world = World(replace(LONG, outages=(Outage(from_s=DOWN_S, to_s=UP_S, how=how),)))
+    world = World(replace(LONG, outages=(Outage(from_s=DOWN_S, to_s=UP_S, kind=how),)))
     ran = world.run(JOBS, concurrency=64)
     (begun,), (over,) = ran.said(OutageStarted), ran.said(OutageEnded)
     assert begun.at < over.at
@@ -134,4 +134,4 @@ def test_a_network_that_goes_away_again_and_again_costs_no_job_anything(away_s: 
     ran = world.run(JOBS, concurrency=64, through=gone(*times))
     assert (ran.exit_code, ran.reason) == (0, None)
     assert len(world.rows()) == 400
-    assert world.provider.books.requests > 400, "some were cut"
+    assert world.provider.billing.requests > 400, "some were cut"

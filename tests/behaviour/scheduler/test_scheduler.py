@@ -41,7 +41,7 @@ def test_every_job_has_its_reply_and_nothing_else_is_written() -> None:
         assert row["line"] == row["metadata"]["n"] + 1
         assert (row["attempts"], row["usage_source"], row["error"]) == (1, "reported", None)
     assert world.platter.contents(ERRORS) is None
-    assert world.provider.books.requests == 30
+    assert world.provider.billing.requests == 30
 
 
 def test_one_at_a_time_the_rows_stand_in_the_order_of_the_lines() -> None:
@@ -92,7 +92,7 @@ def test_unnamed_twins_stay_two_jobs_and_are_done_once_each() -> None:
     (fingerprint,) = {row["id"] for row in world.rows()}
     assert names == {fingerprint, f"{fingerprint}-2", f"{fingerprint}-3"}
     assert world.run([twin, ask(1), twin, twin]).exit_code == 0
-    assert world.provider.books.requests == 4
+    assert world.provider.billing.requests == 4
 
 
 @pytest.mark.parametrize("resend", [False, True])
@@ -165,7 +165,7 @@ def test_only_the_first_jobs_are_done_within_a_limit() -> None:
     assert world.run(jobs, options=RunOptions(limit=4)).exit_code == 0
     assert set(by_id(world.rows())) == {f"job-{number}" for number in range(4)}
     assert world.run(jobs).exit_code == 0
-    assert world.provider.books.requests == 10
+    assert world.provider.billing.requests == 10
 
 
 @pytest.mark.parametrize("jobs", [b"", b"\n\n", b"{broken\n"])
@@ -297,7 +297,7 @@ def test_every_fault_at_one_in_twenty_and_two_thousand_jobs() -> None:
         assert row["response"]["body"] == expected
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
     assert all(row["attempts"] >= 6 for row in failed.values())
-    assert world.provider.books.completed == len(rows), "a complete reply is a row"
+    assert world.provider.billing.completed == len(rows), "a complete reply is a row"
     assert len(ran.said(JobFinished)) == 2000
     assert ran.most_in_flight <= 64
 

@@ -83,7 +83,7 @@ def test_quota_that_ends_in_the_middle_stops_the_run_and_what_is_in_flight_is_fi
     assert world.platter.contents(ERRORS) is None
     world.provider.settings = replace(world.provider.settings, quota=None)
     assert world.run(jobs(100)).exit_code == 0
-    assert world.provider.books.completed == 100
+    assert world.provider.billing.completed == 100
 
 
 def test_twenty_rejections_and_no_success_stop_the_run() -> None:
@@ -120,7 +120,7 @@ def test_a_403_stops_the_run_unless_the_key_has_worked_before(first: bool) -> No
 
 
 def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -> None:
-    world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
+    world = World(replace(QUICK, rpm=10, kind="silent", count_throttled=False))
     ran = world.run(jobs(30), policy=RetryPolicy(max_wait_s=2.0))
     assert ran.exit_code == 3
     assert ran.reason and ran.reason.startswith("the provider asks to wait until 20")
@@ -129,7 +129,7 @@ def test_a_wait_longer_than_max_wait_ends_the_run_with_the_time_to_come_back() -
 
 
 def test_a_wait_within_max_wait_is_obeyed_and_costs_no_attempt() -> None:
-    world = World(replace(QUICK, rpm=10, kind="silent", count_refused=False))
+    world = World(replace(QUICK, rpm=10, kind="silent", count_throttled=False))
     ran = world.run(jobs(30), policy=RetryPolicy(max_attempts=1))
     assert ran.exit_code == 0
     assert 100 < ran.took_s < 200
@@ -144,10 +144,10 @@ def test_stopping_lets_what_is_in_flight_finish_and_sends_nothing_more() -> None
     assert (ran.exit_code, ran.reason) == (130, "interrupted")
     assert not ran.left_in_flight
     assert max(at for at, _, _ in ran.sent) < 20.0
-    assert len(world.rows()) == len(ran.sent) == world.provider.books.completed
+    assert len(world.rows()) == len(ran.sent) == world.provider.billing.completed
     assert ran.took_s < 30
     assert world.run(jobs(100)).exit_code == 0
-    assert world.provider.books.requests == 100
+    assert world.provider.billing.requests == 100
 
 
 def test_after_the_grace_period_what_is_still_in_flight_is_broken_off() -> None:
@@ -158,7 +158,7 @@ def test_after_the_grace_period_what_is_still_in_flight_is_broken_off() -> None:
     assert 0 < len(ran.left_in_flight) <= 8
     assert len(world.rows()) + len(ran.left_in_flight) == len(ran.sent)
     assert world.run(jobs(100)).exit_code == 0
-    assert world.provider.books.requests == 100 + len(ran.left_in_flight)
+    assert world.provider.billing.requests == 100 + len(ran.left_in_flight)
 
 
 def test_a_second_interrupt_breaks_off_at_once_with_whole_lines() -> None:

@@ -41,10 +41,12 @@ def kill(helper: WorkerProcess[int, int]) -> None:
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 1000])
+@pytest.mark.process
 def test_the_answers_are_those_of_map(tasks: int) -> None:
     assert list(map_with_worker(isqrt, range(tasks))) == list(map(isqrt, range(tasks)))
 
 
+@pytest.mark.process
 def test_both_processes_work(helpers: list[WorkerProcess[int, int]]) -> None:
     pids = set(map_with_worker(_pid_after_a_moment, range(100)))
     assert pids == {os.getpid(), helpers[0]._process.pid}
@@ -55,6 +57,7 @@ def _pid_after_a_moment(_: int) -> int:
     return os.getpid()
 
 
+@pytest.mark.process
 def test_an_open_file_is_read_in_both(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(200)))
@@ -64,6 +67,7 @@ def test_an_open_file_is_read_in_both(tmp_path: Path) -> None:
         assert b"".join(map_with_worker(work, range(200), handles=[file.fileno()])) == bytes(range(200))
 
 
+@pytest.mark.process
 def test_tasks_are_taken_only_as_they_are_needed() -> None:
     taken = 0
 
@@ -80,6 +84,7 @@ def test_tasks_are_taken_only_as_they_are_needed() -> None:
                 break
 
 
+@pytest.mark.process
 def test_answers_do_not_pile_up_behind_a_slow_helper(helpers: list[WorkerProcess[int, int]]) -> None:
     with closing(map_with_worker(isqrt, count())) as answers:
         assert next(answers) == 0
@@ -89,6 +94,7 @@ def test_answers_do_not_pile_up_behind_a_slow_helper(helpers: list[WorkerProcess
 
 
 @pytest.mark.parametrize("answers", [0, 1, 5])
+@pytest.mark.process
 def test_where_the_helper_dies_its_work_is_done_here(helpers: list[WorkerProcess[int, int]], answers: int) -> None:
     found = []
     for number, answer in enumerate(map_with_worker(isqrt, range(50))):
@@ -99,6 +105,7 @@ def test_where_the_helper_dies_its_work_is_done_here(helpers: list[WorkerProcess
 
 
 @pytest.mark.parametrize("lack", ["interpreter", "processors", "anything known of processors"])
+@pytest.mark.process
 def test_where_there_can_be_no_helper_all_is_done_here(monkeypatch: pytest.MonkeyPatch, lack: str) -> None:
     if lack == "interpreter":
         monkeypatch.setattr(worker_process.sys, "executable", "/nowhere/python")
@@ -111,6 +118,7 @@ def test_where_there_can_be_no_helper_all_is_done_here(monkeypatch: pytest.Monke
     assert list(map_with_worker(isqrt, range(9))) == list(map(isqrt, range(9)))
 
 
+@pytest.mark.process
 def test_what_fails_in_the_helper_fails_here() -> None:
     with pytest.raises(ValueError, match="nonnegative"):
         list(map_with_worker(isqrt, [1, 2, -3, 4]))
@@ -134,6 +142,7 @@ def test_the_helper_answers_until_it_is_left() -> None:
     assert not thread.is_alive()
 
 
+@pytest.mark.process
 def test_a_helper_that_is_gone_gives_up_what_it_was_asked_for() -> None:
     helper: WorkerProcess[int, int] = WorkerProcess(isqrt)
     kill(helper)

@@ -345,6 +345,7 @@ class Noting(asyncio.Protocol):
         self.heard = True
 
 
+@pytest.mark.process
 def test_below_tls_segments_are_gathered_too(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))

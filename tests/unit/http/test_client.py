@@ -1000,6 +1000,7 @@ def test_tls_to_a_plain_server_is_named() -> None:
     assert str(error).startswith("no TLS connection to 127.0.0.1:")
 
 
+@pytest.mark.process
 def test_a_certificate_that_is_not_trusted_is_named_and_can_be_trusted(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -173,6 +173,7 @@ def thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.process
 def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None:
     lines = [raw for raw in thousand.read_bytes().splitlines() if raw[13:14] != b"7"]
     rows = [(raw, FAILED | PERMANENT if raw[13:14] == b"3" else REPLIED) for raw in lines]
@@ -181,6 +182,7 @@ def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None
     assert passed.without_places() == plain.without_places()
 
 
+@pytest.mark.process
 def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
     found = all_of(thousand, ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()[:-1]]))
     passed = [each for each in found if isinstance(each, SkippedJobs)]
@@ -190,6 +192,7 @@ def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
     assert looked_at == [*range(1, len(looked_at)), 1000]  # the first part, and what is not done
 
 
+@pytest.mark.process
 def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path) -> None:
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(b"\n".join([*lines[:500], LONG, *lines[500:]]))
@@ -198,6 +201,7 @@ def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path)
     assert isinstance(passed.lines[500], InvalidLine)
 
 
+@pytest.mark.process
 def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(MARK + b"\n" + thousand.read_bytes())
@@ -205,6 +209,7 @@ def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
     assert passed.without_places() == plain.without_places() == Learned([True] * 1000, 0)
 
 
+@pytest.mark.process
 def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
     known = ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()])
     lines = 0
@@ -222,6 +227,7 @@ def test_a_small_file_is_read_as_ever(tmp_path: Path) -> None:
     assert [type(found) for found in all_of(path, ledger([(JOBS[0], REPLIED)]))] == [ParsedJob]
 
 
+@pytest.mark.process
 def test_a_file_cut_short_while_it_is_read_is_read_as_far_as_it_goes(thousand: Path) -> None:
     async def run() -> int:
         source = JobFile(str(thousand), DEFAULTS)

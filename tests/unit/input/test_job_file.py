@@ -106,6 +106,7 @@ def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> N
         source.count()
 
 
+@pytest.mark.process
 def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(*args: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

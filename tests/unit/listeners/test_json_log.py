@@ -34,8 +34,8 @@ FAILED = Result(fingerprint="f", custom_id="a", line=3, failure=Failure(code="re
 REPLIED = Result(
     fingerprint="f", custom_id="a", line=3, reply=Reply(status_code=200, request_id=None, body={}), attempts=2
 )
-JOB = {"custom_id": "a", "line": 3, "model": "m"}
-REQUEST = {**JOB, "endpoint": "https://host/v1", "limit_group": "g"}
+JOB: dict[str, Any] = {"custom_id": "a", "line": 3, "model": "m"}
+REQUEST: dict[str, Any] = {**JOB, "endpoint": "https://host/v1", "limit_group": "g"}
 
 ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
     (

@@ -166,6 +166,7 @@ def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.process
 def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))

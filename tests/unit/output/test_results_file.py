@@ -120,6 +120,7 @@ except OutputError as error:
 """
 
 
+@pytest.mark.process
 def test_a_second_process_on_the_same_results_is_refused_until_the_first_has_ended(tmp_path):
     out = tmp_path / "results.jsonl"
 

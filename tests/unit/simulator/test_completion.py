@@ -11,7 +11,7 @@ import pytest
 from processor.core.models import JSON
 from processor.simulator.completion import expected_body
 from processor.simulator.request_parser import InvalidRequest, identity
-from processor.simulator.schema_examples import example
+from processor.simulator.schema_examples import make_example
 from processor.simulator.settings import INSTANT, SimulatorSettings
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -211,11 +211,11 @@ def test_the_identity_knows_path_and_body_but_no_stream_flags() -> None:
     ],
 )
 def test_an_example_fits_its_schema(schema: Any, fits: Any) -> None:
-    assert all(fits(example(schema, Random(seed))) for seed in range(20))
+    assert all(fits(make_example(schema, Random(seed))) for seed in range(20))
 
 
 def test_a_schema_without_end_gets_an_example_with_one() -> None:
     endless: JSON = {"type": "object", "properties": {}, "required": []}
     endless["properties"]["next"] = {"type": "array", "items": endless}
     for seed in range(20):
-        orjson.dumps(example(endless, Random(seed)))
+        orjson.dumps(make_example(endless, Random(seed)))

@@ -11,7 +11,7 @@ def drawn(faults: Faults, seed: int, requests: int, tries: int = 0) -> Counter[s
     counts: Counter[str] = Counter()
     for number in range(requests):
         one = faults.draw(seed, b"request %d" % number, tries)
-        counts.update(one.manners)
+        counts.update(one.quirks)
         counts[one.failure or "none"] += 1
     return counts
 
@@ -27,7 +27,7 @@ def test_each_fault_happens_at_its_rate() -> None:
 def test_the_same_try_of_the_same_request_draws_the_same() -> None:
     faults = Faults.parse("all=0.1")
     first, again = (faults.draw(3, b"request", 2) for _ in range(2))
-    assert (first.failure, first.manners, first.rng.random()) == (again.failure, again.manners, again.rng.random())
+    assert (first.failure, first.quirks, first.rng.random()) == (again.failure, again.quirks, again.rng.random())
 
 
 def test_another_try_another_request_and_another_seed_draw_anew() -> None:
@@ -53,7 +53,7 @@ def test_a_rate_of_one_always_happens() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("cuts=0.1", "no fault is called 'cuts'"),
+        ("cuts=0.1", "unknown fault 'cuts'"),
         ("cut", "name=rate"),
         ("cut=often", "name=rate"),
         ("cut=1.5", "between 0 and 1"),

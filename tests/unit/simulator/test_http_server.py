@@ -19,7 +19,7 @@ from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import Outage, SimulatorSettings
 
 CHAT = "/v1/chat/completions"
-FAST: dict[str, Any] = {"first_token_s": 0.0, "speed_tps": 2000.0, "gather_s": 0.01, "reply_tokens": (20, 60)}
+FAST: dict[str, Any] = {"first_token_s": 0.0, "speed_tps": 2000.0, "write_batch_s": 0.01, "reply_tokens": (20, 60)}
 
 
 def body(text: str = "Hello", **more: Any) -> JSON:
@@ -59,27 +59,27 @@ async def raw(server: SimulatorServer, request: JSON) -> tuple[bytes, bool]:
     return read, False
 
 
-@pytest.mark.parametrize("manner", ["", *QUIRKS])
-def test_a_client_reads_what_was_said_whatever_the_manner(manner: str) -> None:
-    settings = SimulatorSettings(faults=Faults({manner: 1.0} if manner else {}), books=True, **FAST)
+@pytest.mark.parametrize("quirk", ["", *QUIRKS])
+def test_a_client_reads_what_was_said_whatever_the_manner(quirk: str) -> None:
+    settings = SimulatorSettings(faults=Faults({quirk: 1.0} if quirk else {}), track_identities=True, **FAST)
 
     async def use(server: SimulatorServer) -> None:
         async with aiohttp.ClientSession() as session:
             for number in range(3):
                 request = body(str(number), n=2, stream_options={"include_usage": True})
-                decoder, fold = SseDecoder(), accumulator_for(CHAT, request)
+                decoder, accumulator = SseDecoder(), accumulator_for(CHAT, request)
                 async with session.post(f"{server.base_url}/chat/completions", json=request) as response:
                     assert response.content_type == "text/event-stream"
                     async for read in response.content.iter_any():
-                        fold.feed(decoder.feed(read))
+                        accumulator.feed(decoder.feed(read))
                 expected = server.provider.expected_body(CHAT, request)
-                assembled = fold.result()
-                if manner == "no_usage":
+                assembled = accumulator.result()
+                if quirk == "no_usage":
                     assembled["usage"] = expected["usage"]
                 assert assembled == expected
 
     provider = served(settings, use)
-    assert set(provider.books.completed_by.values()) == {1}
+    assert set(provider.billing.completed_by_identity.values()) == {1}
 
 
 def test_a_request_that_is_not_streamed_gets_one_body() -> None:
@@ -123,8 +123,8 @@ def test_a_fault_shows_on_the_wire(fault: str, reset: bool, status: bytes) -> No
         assert (read.endswith(b"0\r\n\r\n") or b"Content-Length" in read) == (not reset)
         assert (b'"finish_reason":"' in read) == (fault == "malformed_chunk")
 
-    provider = served(SimulatorSettings(faults=Faults({fault: 1.0}), books=True, **FAST), use)
-    assert provider.books.completed == 0
+    provider = served(SimulatorSettings(faults=Faults({fault: 1.0}), track_identities=True, **FAST), use)
+    assert provider.billing.completed == 0
 
 
 def test_a_stalled_stream_stays_open_and_silent_until_the_client_goes() -> None:
@@ -159,7 +159,7 @@ def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -
         await asyncio.sleep(0.1)
 
     provider = served(SimulatorSettings(first_token_s=0.0, speed_tps=1000.0), use)
-    assert provider.books.completed == 0
+    assert provider.billing.completed == 0
     assert caplog.records == []
 
 
@@ -184,7 +184,7 @@ def test_the_clock_starts_with_the_server_and_an_outage_resets_connections() -> 
         await asyncio.sleep(0.2)
         assert not (await raw(server, body()))[1]
 
-    served(SimulatorSettings(outages=(Outage(from_s=0.0, to_s=0.2, how="refuse"),), **FAST), use)
+    served(SimulatorSettings(outages=(Outage(from_s=0.0, to_s=0.2, kind="refuse"),), **FAST), use)
 
 
 def test_an_instant_reply_is_written_at_once() -> None:

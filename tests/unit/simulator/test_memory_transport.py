@@ -72,10 +72,10 @@ VARIETY: list[JSON] = [
 ]
 
 
-@pytest.mark.parametrize("manner", ["", *QUIRKS, "all"])
-def test_what_is_assembled_is_what_was_said(manner: str) -> None:
-    faults = dict.fromkeys(QUIRKS, 0.5) if manner == "all" else {manner: 1.0} if manner else {}
-    provider = SimulatedProvider(SimulatorSettings(seed=7, faults=Faults(faults), gather_s=0.1))
+@pytest.mark.parametrize("quirk", ["", *QUIRKS, "all"])
+def test_what_is_assembled_is_what_was_said(quirk: str) -> None:
+    faults = dict.fromkeys(QUIRKS, 0.5) if quirk == "all" else {quirk: 1.0} if quirk else {}
+    provider = SimulatedProvider(SimulatorSettings(seed=7, faults=Faults(faults), write_batch_s=0.1))
     transport = MemoryTransport(provider)
     jobs = [job(number, **more) for number in range(5) for more in VARIETY]
     jobs += [job(number, COMPLETIONS, n=2) for number in range(5)]
@@ -85,7 +85,7 @@ def test_what_is_assembled_is_what_was_said(manner: str) -> None:
 
     for one, reply in zip(jobs, run(main()), strict=True):
         expected = provider.expected_body(one.path, one.body)
-        if manner in ("no_usage", "all"):
+        if quirk in ("no_usage", "all"):
             reply.body.setdefault("usage", expected["usage"])
         assert reply.body == expected
         assert reply.request_id is not None
@@ -112,7 +112,7 @@ def test_the_server_counts_a_request_when_it_arrives() -> None:
         await asyncio.gather(*(transport(job(number), TARGET, lambda signal: None) for number in range(100)))
 
     run(main())
-    log = provider.referee.log
+    log = provider.rate_limiter.log
     assert 0.01 <= log.first_at < 0.02
     assert 0.05 < log.last_at <= 0.061
 
@@ -120,7 +120,7 @@ def test_the_server_counts_a_request_when_it_arrives() -> None:
 def test_the_same_seed_replays_to_the_last_digit() -> None:
     def night(seed: int) -> list[object]:
         told: list[object] = []
-        provider = SimulatedProvider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), gather_s=1.0))
+        provider = SimulatedProvider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), write_batch_s=1.0))
         transport = MemoryTransport(provider, seed=seed)
 
         async def one(number: int) -> None:
@@ -178,11 +178,11 @@ def test_refusals_are_told_and_raised() -> None:
 
 def test_a_server_that_is_away_is_never_sent_to() -> None:
     told: list[RequestEvent] = []
-    settings = SimulatorSettings(outages=(Outage(from_s=0, to_s=10, how="refuse"),))
+    settings = SimulatorSettings(outages=(Outage(from_s=0, to_s=10, kind="refuse"),))
     with pytest.raises(ConnectError):
         send(settings, tell=told.append)
     assert told == []
-    send(settings, offset_s=10.0)
+    send(settings, clock_offset_s=10.0)
 
 
 def test_silence_is_noticed_after_the_stall_timeout() -> None:
@@ -246,13 +246,15 @@ def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> 
 
 def test_echoed_text_adds_up_to_the_reply() -> None:
     told: list[RequestEvent] = []
-    reply, _ = send(SimulatorSettings(), job(stream_options={}), told.append, echo=True)
+    reply, _ = send(SimulatorSettings(), job(stream_options={}), told.append, emit_deltas=True)
     text = "".join(signal.text for signal in told if isinstance(signal, Delta))
     assert text == reply.body["choices"][0]["message"]["content"] != ""
 
 
 def test_the_books_count_what_was_delivered() -> None:
-    provider = SimulatedProvider(SimulatorSettings(books=True, faults=Faults({"cut": 0.5}), gather_s=1.0))
+    provider = SimulatedProvider(
+        SimulatorSettings(track_identities=True, faults=Faults({"cut": 0.5}), write_batch_s=1.0)
+    )
     transport = MemoryTransport(provider)
 
     async def main() -> int:
@@ -261,8 +263,8 @@ def test_the_books_count_what_was_delivered() -> None:
         )
         return sum(isinstance(reply, Reply) for reply in replies)
 
-    assert run(main()) == provider.books.completed == sum(provider.books.completed_by.values())
-    assert provider.books.billed == 40
+    assert run(main()) == provider.billing.completed == sum(provider.billing.completed_by_identity.values())
+    assert provider.billing.billed == 40
 
 
 def test_the_instant_provider_takes_no_time() -> None:

@@ -24,7 +24,7 @@ def ask(
     provider: SimulatedProvider, text: str = "Hello", at: float = 0.0, key: str | None = None, **more: Any
 ) -> ScriptedResponse:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return provider.answer("POST", CHAT, headers, orjson.dumps(body(text, **more)), at)
+    return provider.handle("POST", CHAT, headers, orjson.dumps(body(text, **more)), at)
 
 
 def data(answer: ScriptedResponse) -> bytes:
@@ -40,7 +40,7 @@ def error(answer: ScriptedResponse) -> JSON:
 def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
     provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, stream=True, max_tokens=11)
-    assert answer.start_s == 0.4
+    assert answer.start_delay_s == 0.4
     # The role and the first token at once; ten more tokens, and the finish reason.
     assert [step.delay_s for step in answer.steps] == [0.0] + [0.02] * 11
     assert data(answer).endswith(b"data: [DONE]\n\n")
@@ -48,7 +48,7 @@ def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
 
 def test_the_first_token_varies_by_the_set_share() -> None:
     provider = SimulatedProvider(SimulatorSettings(first_token_s=10, first_token_jitter=0.5))
-    starts = [ask(provider, str(number), stream=True).start_s for number in range(200)]
+    starts = [ask(provider, str(number), stream=True).start_delay_s for number in range(200)]
     assert 5 <= min(starts) < 6
     assert 14 < max(starts) <= 15
 
@@ -57,12 +57,12 @@ def test_a_reply_that_is_not_streamed_is_one_body_after_the_time_it_takes_to_mak
     provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, max_tokens=10)
     assert orjson.loads(data(answer)) == provider.expected_body(CHAT, body(max_tokens=10))
-    assert answer.start_s == pytest.approx(0.6)
+    assert answer.start_delay_s == pytest.approx(0.6)
     assert answer.headers["content-type"] == "application/json"
 
 
 def test_writes_can_be_gathered() -> None:
-    gathered = ask(SimulatedProvider(SimulatorSettings(speed_tps=100, gather_s=0.25)), stream=True, max_tokens=101)
+    gathered = ask(SimulatedProvider(SimulatorSettings(speed_tps=100, write_batch_s=0.25)), stream=True, max_tokens=101)
     # The first at once, then what is due within a quarter of a second with the last of it.
     assert [round(step.delay_s, 6) for step in gathered.steps] == [0.0, 0.25, 0.25, 0.25, 0.25, 0.01]
     at_once = ask(SimulatedProvider(SimulatorSettings(speed_tps=inf)), stream=True)
@@ -102,7 +102,7 @@ def test_rate_headers_come_with_replies_and_refusals() -> None:
 
 
 def test_the_refusal_does_the_sum_that_the_provider_does() -> None:
-    provider = SimulatedProvider(SimulatorSettings(tpm=10_000, kind="minute", count_refused=False))
+    provider = SimulatedProvider(SimulatorSettings(tpm=10_000, kind="minute", count_throttled=False))
     assert ask(provider, max_tokens=8782).status == 200
     message = error(ask(provider, max_tokens=8172))["message"]
     assert message.endswith("Limit 10000, Used 8782, Requested 8172. Please try again in 41.724s.")
@@ -136,7 +136,7 @@ def test_the_silent_server_refuses_without_any_header() -> None:
 def test_tokens_are_charged_at_arrival_as_the_provider_does(charging: Any, more: JSON, charged: int) -> None:
     provider = SimulatedProvider(SimulatorSettings(tpm=1000, charging=charging))
     ask(provider, "x" * 20, **more)
-    assert list(provider.referee.log.tokens) == [charged]
+    assert list(provider.rate_limiter.log.tokens) == [charged]
 
 
 def test_a_key_can_be_required_or_refused() -> None:
@@ -154,9 +154,9 @@ def test_an_unknown_model_is_not_found() -> None:
 
 
 def test_the_models_are_listed() -> None:
-    answer = SimulatedProvider(SimulatorSettings(models=("a", "b"))).answer("GET", "/v1/models", {}, b"", 0.0)
+    answer = SimulatedProvider(SimulatorSettings(models=("a", "b"))).handle("GET", "/v1/models", {}, b"", 0.0)
     assert [model["id"] for model in orjson.loads(data(answer))["data"]] == ["a", "b"]
-    assert SimulatedProvider().answer("POST", "/v1/models", {}, b"", 0.0).status == 405
+    assert SimulatedProvider().handle("POST", "/v1/models", {}, b"", 0.0).status == 405
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,13 @@ def test_the_models_are_listed() -> None:
     ],
 )
 def test_what_is_no_request_is_refused(method: str, path: str, sent: bytes, status: int) -> None:
-    answer = SimulatedProvider().answer(method, path, {}, sent, 0.0)
+    answer = SimulatedProvider().handle(method, path, {}, sent, 0.0)
     assert answer.status == status
     assert error(answer)["type"] == "invalid_request_error"
 
 
 def test_stream_options_can_be_unknown() -> None:
-    provider = SimulatedProvider(SimulatorSettings(knows_stream_options=False))
+    provider = SimulatedProvider(SimulatorSettings(supports_stream_options=False))
     assert ask(provider, stream=True, stream_options={"include_usage": True}).status == 400
     assert ask(provider, stream=True).status == 200
 
@@ -185,14 +185,14 @@ def test_the_quota_ends_after_so_many_admitted_requests() -> None:
     provider = SimulatedProvider(SimulatorSettings(quota=2, rpm=10))
     assert [ask(provider).status for _ in range(3)] == [200, 200, 429]
     assert error(ask(provider))["code"] == "insufficient_quota"
-    assert provider.referee.log.admitted == 2
+    assert provider.rate_limiter.log.admitted == 2
 
 
 @pytest.mark.parametrize(("how", "status"), [("refuse", None), ("500", 500), ("503", 503), ("429", 429)])
 def test_an_outage_fails_every_request_while_it_lasts(how: Any, status: int | None) -> None:
-    provider = SimulatedProvider(SimulatorSettings(outages=(Outage(from_s=10, to_s=20, how=how),)))
+    provider = SimulatedProvider(SimulatorSettings(outages=(Outage(from_s=10, to_s=20, kind=how),)))
     assert [ask(provider, at=at).status for at in (9.9, 10, 19.9, 20)] == [200, status, status, 200]
-    assert [provider.reachable(at) for at in (9.9, 10, 20)] == [True, how != "refuse", True]
+    assert [provider.is_reachable(at) for at in (9.9, 10, 20)] == [True, how != "refuse", True]
 
 
 def test_a_burst_refuses_everybody_for_a_moment() -> None:
@@ -200,9 +200,9 @@ def test_a_burst_refuses_everybody_for_a_moment() -> None:
     refused = ask(provider, at=5.0)
     assert (refused.status, refused.headers["retry-after-ms"]) == (429, "500")
     assert ask(provider, "other", at=5.25).headers["retry-after-ms"] == "250"
-    assert provider.books.faults["burst_429"] == 1
+    assert provider.billing.faults["burst_429"] == 1
     ask(provider, "other", at=5.6)
-    assert provider.books.faults["burst_429"] == 2
+    assert provider.billing.faults["burst_429"] == 2
 
 
 def test_server_errors_come_in_several_shapes() -> None:
@@ -210,42 +210,54 @@ def test_server_errors_come_in_several_shapes() -> None:
     answers = [ask(provider, str(number)) for number in range(40)]
     assert {answer.status for answer in answers} == {500, 502, 503}
     assert {data(answer)[:1] for answer in answers} == {b"{", b"<"}
-    assert provider.books.billed == 0
+    assert provider.billing.billed == 0
 
 
 def test_the_books_tell_what_was_asked_and_paid_twice() -> None:
-    provider = SimulatedProvider(SimulatorSettings(books=True, faults=Faults({"cut": 1.0})))
-    whole = SimulatedProvider(SimulatorSettings(books=True))
+    provider = SimulatedProvider(SimulatorSettings(track_identities=True, faults=Faults({"cut": 1.0})))
+    whole = SimulatedProvider(SimulatorSettings(track_identities=True))
     for _ in range(2):
         cut = ask(provider)
-        provider.delivered(cut)
-        whole.delivered(ask(whole))
+        provider.record_delivered(cut)
+        whole.record_delivered(ask(whole))
     this = identity(CHAT, body())
-    assert (provider.books.seen[this], provider.books.billed_by[this], provider.books.completed) == (2, 2, 0)
-    assert (whole.books.completed_by[this], whole.books.completed, whole.books.statuses) == (2, 2, {200: 2})
-    assert whole.books.completion_tokens == 2 * whole.expected_body(CHAT, body())["usage"]["completion_tokens"]
+    assert (
+        provider.billing.requests_by_identity[this],
+        provider.billing.billed_by_identity[this],
+        provider.billing.completed,
+    ) == (2, 2, 0)
+    assert (whole.billing.completed_by_identity[this], whole.billing.completed, whole.billing.statuses) == (
+        2,
+        2,
+        {200: 2},
+    )
+    assert whole.billing.completion_tokens == 2 * whole.expected_body(CHAT, body())["usage"]["completion_tokens"]
 
 
 def test_without_books_only_totals_are_kept() -> None:
     provider = SimulatedProvider()
-    provider.delivered(ask(provider))
-    assert (provider.books.requests, provider.books.completed, len(provider.books.seen)) == (1, 1, 0)
+    provider.record_delivered(ask(provider))
+    assert (provider.billing.requests, provider.billing.completed, len(provider.billing.requests_by_identity)) == (
+        1,
+        1,
+        0,
+    )
 
 
 def test_a_connection_that_dies_before_the_response_is_billed_all_the_same() -> None:
     provider = SimulatedProvider(SimulatorSettings(faults=Faults({"reset_before": 1.0})))
     answer = ask(provider)
     assert (answer.status, answer.ending, answer.steps) == (None, "reset", ())
-    assert answer.start_s > 0
-    assert provider.books.billed == 1
+    assert answer.start_delay_s > 0
+    assert provider.billing.billed == 1
 
 
 def test_every_request_is_logged_once() -> None:
     entries: list[JSON] = []
-    provider = SimulatedProvider(SimulatorSettings(rpm=1), log=entries.append)
+    provider = SimulatedProvider(SimulatorSettings(rpm=1), on_request=entries.append)
     ask(provider, max_tokens=5)
     ask(provider, at=1.5)
-    provider.answer("GET", "/v1/models", {}, b"", 2.0)
+    provider.handle("GET", "/v1/models", {}, b"", 2.0)
     assert [entry["status"] for entry in entries] == [200, 429, 200]
     assert entries[0] == {
         "at": 0.0,
@@ -278,17 +290,17 @@ def test_another_order_of_requests_meets_the_same_faults() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"rpm": 0},
-        {"tpm": -1},
-        {"speed_tps": 0},
-        {"first_token_s": -1},
-        {"first_token_jitter": 1.1},
-        {"reply_tokens": (0, 5)},
-        {"reply_tokens": (6, 5)},
+        ({"rpm": 0}, "a limit must be at least 1 per minute"),
+        ({"tpm": -1}, "a limit must be at least 1 per minute"),
+        ({"speed_tps": 0}, "the speed must be more than 0"),
+        ({"first_token_s": -1}, "first_token_s must be >= 0"),
+        ({"first_token_jitter": 1.1}, "jitter 0 to 1"),
+        ({"reply_tokens": (0, 5)}, "reply_tokens must be at least 1"),
+        ({"reply_tokens": (6, 5)}, "the shortest first"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: JSON) -> None:
-    with pytest.raises(ValueError, match=r"at least|more than|before"):
+def test_settings_out_of_range_raise_value_error(wrong: JSON, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SimulatorSettings(**wrong)

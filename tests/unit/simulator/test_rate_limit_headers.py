@@ -31,9 +31,9 @@ def test_a_reset_never_promises_too_early() -> None:
 
 
 def test_openai_tells_when_the_bucket_is_full() -> None:
-    referee = ServerRateLimiter(60, 6000, kind="minute")
-    referee.admit(0.0, 250)
-    assert referee.headers(0.5) == {
+    limiter = ServerRateLimiter(60, 6000, kind="minute")
+    limiter.admit(0.0, 250)
+    assert limiter.headers(0.5) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "59",
         "x-ratelimit-reset-requests": "500ms",
@@ -44,17 +44,17 @@ def test_openai_tells_when_the_bucket_is_full() -> None:
 
 
 def test_azure_counts_whole_seconds() -> None:
-    referee = ServerRateLimiter(60, None)
-    referee.admit(10.0)
-    headers = referee.headers(10.5, "azure")
+    limiter = ServerRateLimiter(60, None)
+    limiter.admit(10.0)
+    headers = limiter.headers(10.5, "azure")
     assert headers["x-ratelimit-reset-requests"] == "60"
     assert "x-ratelimit-limit-tokens" not in headers
 
 
 def test_anthropic_names_the_instant() -> None:
-    referee = ServerRateLimiter(None, 6000)
-    referee.admit(10.0, 100)
-    assert referee.headers(10.5, "anthropic", epoch_s=1_767_225_600.25) == {
+    limiter = ServerRateLimiter(None, 6000)
+    limiter.admit(10.0, 100)
+    assert limiter.headers(10.5, "anthropic", epoch_s=1_767_225_600.25) == {
         "anthropic-ratelimit-tokens-limit": "6000",
         "anthropic-ratelimit-tokens-remaining": "5900",
         "anthropic-ratelimit-tokens-reset": "2026-01-01T00:01:11Z",
@@ -67,9 +67,9 @@ def test_the_silent_server_and_no_dialect_say_nothing() -> None:
 
 
 def test_without_limits_there_is_nothing_to_say() -> None:
-    referee = ServerRateLimiter(None, None)
-    assert referee.admit(0.0, 10**9).ok
-    assert referee.headers(0.0) == {}
+    limiter = ServerRateLimiter(None, None)
+    assert limiter.admit(0.0, 10**9).is_admitted
+    assert limiter.headers(0.0) == {}
 
 
 def test_the_seconds_bucket_shows_its_own_small_room_and_the_minutes_limit() -> None:
@@ -78,6 +78,6 @@ def test_the_seconds_bucket_shows_its_own_small_room_and_the_minutes_limit() -> 
 
 
 def test_the_sixth_server_refuses_by_the_second_and_speaks_of_the_minute() -> None:
-    referee = ServerRateLimiter(300, None, kind="quantised", count_refused=False)
-    assert [referee.admit(0.0).ok for _ in range(6)] == [True] * 5 + [False]
-    assert referee.headers(0.0)["x-ratelimit-remaining-requests"] == "295"
+    limiter = ServerRateLimiter(300, None, kind="quantised", count_throttled=False)
+    assert [limiter.admit(0.0).is_admitted for _ in range(6)] == [True] * 5 + [False]
+    assert limiter.headers(0.0)["x-ratelimit-remaining-requests"] == "295"

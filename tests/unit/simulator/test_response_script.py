@@ -1,4 +1,4 @@
-"""What an answer looks like on the wire, for every fault and manner; decoded by hand, not by the project's decoder."""
+"""What an answer looks like on the wire, for every fault and quirk; decoded by hand, not by the project's decoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEDS = range(25)
 def play(faults: str, seed: int = 0, *, text: str = "Hello", speed_tps: float = 100.0, **more: Any) -> ScriptedResponse:
     settings = SimulatorSettings(seed=seed, faults=Faults.parse(faults), speed_tps=speed_tps)
     sent = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
-    return SimulatedProvider(settings).answer("POST", CHAT, {}, orjson.dumps(sent), 0.0)
+    return SimulatedProvider(settings).handle("POST", CHAT, {}, orjson.dumps(sent), 0.0)
 
 
 def data(answer: ScriptedResponse) -> bytes:
@@ -96,12 +96,12 @@ def test_an_unstreamed_reply_can_be_an_error() -> None:
     assert "message" in str(orjson.loads(data(answer)))
 
 
-@pytest.mark.parametrize("manner", ["crlf", "comments", "split_utf8", "no_done"])
-def test_a_manner_of_framing_leaves_every_payload_as_it_was(manner: str) -> None:
+@pytest.mark.parametrize("quirk", ["crlf", "comments", "split_utf8", "no_done"])
+def test_a_manner_of_framing_leaves_every_payload_as_it_was(quirk: str) -> None:
     odd = False
     for seed in SEEDS:
-        plain, mannered = play("", seed), play(f"{manner}=1", seed)
-        expected = [payload for payload in payloads(data(plain)) if manner != "no_done" or payload != b"[DONE]"]
+        plain, mannered = play("", seed), play(f"{quirk}=1", seed)
+        expected = [payload for payload in payloads(data(plain)) if quirk != "no_done" or payload != b"[DONE]"]
         assert payloads(data(mannered)) == expected
         assert mannered.identity == plain.identity
         odd |= mannered.steps != plain.steps
@@ -172,6 +172,6 @@ def test_the_choices_interleave() -> None:
 def test_completions_stream_their_text() -> None:
     provider = SimulatedProvider(replace(SimulatorSettings(), speed_tps=inf))
     sent = {"model": "m", "prompt": "Hello", "stream": True}
-    stream = data(provider.answer("POST", "/v1/completions", {}, orjson.dumps(sent), 0.0))
+    stream = data(provider.handle("POST", "/v1/completions", {}, orjson.dumps(sent), 0.0))
     text = "".join(chunk["choices"][0]["text"] for chunk in chunks(stream))
     assert text == provider.expected_body("/v1/completions", sent)["choices"][0]["text"]

@@ -49,7 +49,7 @@ def test_a_leaky_bucket_does_not_spin_on_float_residue() -> None:
 
 
 def test_spinning_without_time_passing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.simulator.virtual_clock.MAX_STEPS_AT_ONE_TIME", 1000)
+    monkeypatch.setattr("processor.simulator.virtual_clock.MAX_ITERATIONS_PER_INSTANT", 1000)
 
     async def main() -> None:
         while True:

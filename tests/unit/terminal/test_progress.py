@@ -233,6 +233,7 @@ def test_an_empty_job_file_is_all_settled() -> None:
     assert status_line.share(tally) == 1.0
 
 
+@pytest.mark.process
 def test_rich_is_imported_only_where_something_is_drawn() -> None:
     code = (
         "import sys, processor.terminal.progress, processor.terminal.summary, processor.terminal.startup_banner, "

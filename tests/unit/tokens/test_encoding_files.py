@@ -195,6 +195,7 @@ assert "requests" not in sys.modules
 """
 
 
+@pytest.mark.process
 def test_every_encoding_loads_with_no_network_and_an_empty_home(tmp_path: Path) -> None:
     environment = {
         "HOME": str(tmp_path),
