@@ -1,8 +1,9 @@
-"""What a job costs in reading, gate, journal and settling: ``python -m tests.benchmarks.admission [--full]``.
+"""The cost of a job without HTTP: ``python -m tests.benchmarks.admission [--full] [--beside FOLDER]``.
 
-No HTTP: see `programs/admit.py`. Each size runs in a process of its own; what a job costs must not depend on how many
-there are. --full goes on to 1,000,000 jobs. Beside it, in turns, the floor of `throughput.py`: the target of 5,000 jobs
-a second was set where a request of the floor takes 0.42 ms, of which 0.2 ms are 0.48.
+This covers reading, admission and output; see `programs/admit.py`. Each size runs in its own process; the cost of a
+job must not depend on the number of jobs. --full goes on to 1,000,000. Beside it, in turns, runs the floor of
+`throughput.py`: the target of 5,000 jobs a second was set on a machine where a request of the floor takes 0.42 ms, so
+that 0.2 ms are 0.48 of it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.measure import admit, server, show
-from tests.benchmarks.throughput import FLOOR, MODES, programs, sample
+from tests.benchmarks.measure import add_beside, admit, checkouts, server, show
+from tests.benchmarks.throughput import MODES, floor_program, sample
 
 SIZES = (1_000, 10_000, 50_000)
-FULL = (1_000, 10_000, 100_000, 1_000_000)
+FULL_SIZES = (1_000, 10_000, 100_000, 1_000_000)
 TARGET = 0.48
 
 
@@ -24,25 +25,28 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--repeat", type=int, default=3)
-    given = parser.parse_args()
-    sizes = FULL if given.full else SIZES
-    taken: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
+    add_beside(parser)
+    arguments = parser.parse_args()
+    chosen = checkouts(arguments)
+    sizes = FULL_SIZES if arguments.full else SIZES
+    samples: dict[tuple[int, str], list[tuple[float, float]]] = {}
     floor_us = []
-    floor, mode = next(program for program in programs() if program.name == FLOOR), MODES["whole"]
-    with tempfile.TemporaryDirectory() as folder, server(mode.chunks, mode.over_s) as started:
-        for _ in range(given.repeat):
+    floor, mode = floor_program(), MODES["whole"]
+    with tempfile.TemporaryDirectory() as folder, server(mode.chunks, mode.over_s) as running:
+        for _ in range(arguments.repeat):
             for size in sizes:
-                rate, cost_us = map(float, admit(size).said.split())
-                taken[size].append((rate, cost_us))
-                floor_us.append(1000 * sample(floor, mode, started, Path(folder)).cpu_s)
+                for checkout in chosen:
+                    rate, cost_us = map(float, admit(size, checkout).output.split())
+                    samples.setdefault((size, checkout.name), []).append((rate, cost_us))
+                floor_us.append(1000 * sample(floor, mode, running, Path(folder)).cpu_s)
     rows = []
-    for size, samples in taken.items():
-        rate, cost_us = (median(values) for values in zip(*samples, strict=True))
-        ratio = cost_us / median(floor_us)
-        rows.append([f"{size:,}", f"{rate:,.0f}", f"{cost_us:.0f} us", f"{ratio:.2f} x", f"{TARGET:.2f} x"])
+    for (size, name), taken in samples.items():
+        rate, cost_us = (median(values) for values in zip(*taken, strict=True))
+        ratio = f"{cost_us / median(floor_us):.2f} x"
+        rows.append([f"{size:,}", name, f"{rate:,.0f}", f"{cost_us:.0f} us", ratio, f"{TARGET:.2f} x"])
     show(
-        f"Through gate, journal and settling, in memory; a request of the floor takes {median(floor_us):.0f} us",
-        ["jobs", "jobs a second", "CPU a job", "to the floor", "target"],
+        f"Without HTTP; a request of the floor takes {median(floor_us):.0f} us",
+        ["jobs", "", "jobs a second", "CPU a job", "to the floor", "target"],
         rows,
     )
 

@@ -1,14 +1,13 @@
 """How much of a rate limit is used, over HTTP, in real minutes: ``python -m tests.benchmarks.limits``.
 
-Five kinds of enforcing server, bound by requests and by tokens, each with this program and, on a server of its own, a
-naive client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. First all of this program's
-runs, a few seconds apart, then all of the naive ones, so that no run makes another's requests late. The servers are in
-one process on the last core, the clients on the others: at a few requests a second none of them is busy. The servers'
-referees judge: the least time the limit allows for these jobs, the time from the first admission to the last, and the
-refusals.
+Five kinds of server, bound by requests and by tokens, each with this program and, on a server of its own, a naive
+client: a full bucket (aiolimiter's AsyncLimiter(limit, 60)) with backoff on 429. First come all runs of this program, a
+few seconds apart, then all naive ones, so that no run delays the requests of another. The servers are in one process on
+the last core, the clients on the others: at a few requests a second none of them is busy. The servers' rate limiters
+report the least time that the limit allows for these jobs, the time from the first admission to the last, and the 429s.
 
-    limits.py [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]...    a quarter of an hour or more
-    limits.py --short                                                                   five minutes: 1.5 windows
+    limits [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]... [--beside FOLDER]   15 minutes or more
+    limits --short                                                                                    5 minutes
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ from processor.simulator.http_server import SimulatorServer, serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from processor.simulator.settings import SimulatorSettings
-from tests.benchmarks.measure import CORES, ENVIRONMENT, SERVER_CORE
+from tests.benchmarks.measure import CORES, SERVER_CORE, THIS, Checkout, add_beside, checkouts
 
 Bound = Literal["requests", "tokens"]
-CLIENTS = ("process", "full bucket")
+FULL_BUCKET = "full bucket"
 SHORT_MINUTES = 1.5
-APART_S = 3.0
-"""Between the starts of two programs: starting takes a core for a second."""
+START_INTERVAL_S = 3.0
+"""Time between the starts of two programs: starting takes a core for a second."""
 CLIENT_CORES = set(CORES) - {SERVER_CORE} or set(CORES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The same for every server and client."""
+    """The jobs and limits, the same for every server and client."""
 
     rpm: int
     tpm: int | None
     max_tokens: list[int]
-    """By job; what a job is charged."""
+    """By job: the tokens that a job counts for."""
 
     @property
     def limit(self) -> int:
@@ -67,12 +66,12 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A server's, when its client is done."""
+class Measurement:
+    """What a server has counted when its client is done."""
 
     ideal_s: float
     took_s: float
-    refused: int
+    throttled: int
 
 
 def task(rpm: int, minutes: float, bound: Bound) -> Task:
@@ -97,32 +96,32 @@ def settings(kind: LimiterKind, work: Task) -> SimulatorSettings:
     )
 
 
-async def judge() -> None:
-    """On stdin a line: the kinds and tasks. On stdout a line: where they are served; when stdin ends, the verdicts."""
+async def serve_all() -> None:
+    """Reads a line with kinds and tasks; writes a line with URLs and, when stdin ends, one with the measurements."""
     orders = [(kind, Task(**work)) for kind, work in orjson.loads(sys.stdin.buffer.readline())]
     servers = [await serve(SimulatedProvider(settings(kind, work))) for kind, work in orders]
     print(orjson.dumps([server.base_url for server in servers]).decode(), flush=True)
     await asyncio.to_thread(sys.stdin.buffer.read)
     for server in servers:
         await server.close()
-    verdicts = [verdict(server, work) for server, (_, work) in zip(servers, orders, strict=True)]
-    print(orjson.dumps([asdict(one) for one in verdicts]).decode(), flush=True)
+    measurements = [measurement(server, work) for server, (_, work) in zip(servers, orders, strict=True)]
+    print(orjson.dumps([asdict(one) for one in measurements]).decode(), flush=True)
 
 
-def verdict(server: SimulatorServer, work: Task) -> Verdict:
-    referee = server.provider.rate_limiter
-    return Verdict(
-        ideal_s=referee.min_duration_s(work.max_tokens),
-        took_s=referee.log.last_at - referee.log.first_at,
-        refused=sum(referee.log.throttled.values()),
+def measurement(server: SimulatorServer, work: Task) -> Measurement:
+    limiter = server.provider.rate_limiter
+    return Measurement(
+        ideal_s=limiter.min_duration_s(work.max_tokens),
+        took_s=limiter.log.last_at - limiter.log.first_at,
+        throttled=sum(limiter.log.throttled.values()),
     )
 
 
 # ------------------------------------------------------------ the clients
 
 
-async def ours(base_url: str, kind: LimiterKind, work: Task) -> None:
-    """A job is charged as the server does it: here as OpenAI does."""
+async def run_process(checkout: Checkout, base_url: str, kind: LimiterKind, work: Task) -> None:
+    """Tokens are counted as the server counts them, which is OpenAI's way."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = Path(folder) / "jobs.jsonl"
         jobs.write_bytes(b"".join(orjson.dumps({"id": str(n), **body}) + b"\n" for n, body in enumerate(work.bodies())))
@@ -131,12 +130,14 @@ async def ours(base_url: str, kind: LimiterKind, work: Task) -> None:
         limits = ["--rpm", str(work.rpm)] + (["--tpm", str(work.tpm)] if work.tpm else [])
         words = ["run", str(jobs), "--out", f"{folder}/results.jsonl", "--base-url", base_url, "--quiet"]
         words += ["--config", str(config), "--concurrency", "2000", *(limits if kind == "silent" else [])]
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "processor", *words, env=ENVIRONMENT)
+        process = await asyncio.create_subprocess_exec(
+            *checkout.process(*words), cwd=checkout.folder, env=checkout.environment
+        )
         if await process.wait() != 0:
             raise SystemExit(f"process {' '.join(words)} failed")
 
 
-async def naive(base_url: str, kind: LimiterKind, work: Task) -> None:
+async def run_full_bucket(base_url: str, kind: LimiterKind, work: Task) -> None:
     limiter = AsyncLimiter(work.limit, 60)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -153,72 +154,84 @@ async def naive(base_url: str, kind: LimiterKind, work: Task) -> None:
         await asyncio.gather(*(one(body, cost) for body, cost in zip(work.bodies(), costs, strict=True)))
 
 
-async def after(wait_s: float, client: str, base_url: str, kind: LimiterKind, work: Task) -> None:
-    await asyncio.sleep(wait_s)
-    await (ours if client == "process" else naive)(base_url, kind, work)
+async def run_client(
+    delay_s: float, client: str, chosen: dict[str, Checkout], base_url: str, kind: LimiterKind, work: Task
+) -> None:
+    await asyncio.sleep(delay_s)
+    if client in chosen:
+        await run_process(chosen[client], base_url, kind, work)
+    else:
+        await run_full_bucket(base_url, kind, work)
 
 
-async def measure(runs: Sequence[tuple[LimiterKind, Task, str]]) -> list[Verdict]:
+async def measure(runs: Sequence[tuple[LimiterKind, Task, str]], chosen: dict[str, Checkout]) -> list[Measurement]:
     os.sched_setaffinity(0, {SERVER_CORE})
-    judges = await asyncio.create_subprocess_exec(
+    servers = await asyncio.create_subprocess_exec(
         sys.executable,
-        __file__,
-        "--judge",
-        env=ENVIRONMENT,
+        "-m",
+        "tests.benchmarks.limits",
+        "--serve",
+        cwd=THIS.folder,
+        env=THIS.environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     os.sched_setaffinity(0, CLIENT_CORES)
-    assert judges.stdin is not None
-    assert judges.stdout is not None
+    assert servers.stdin is not None
+    assert servers.stdout is not None
     try:
-        judges.stdin.write(orjson.dumps([(kind, asdict(work)) for kind, work, _ in runs]) + b"\n")
-        urls = orjson.loads(await judges.stdout.readline())
-        for client in CLIENTS:
-            those = [(url, kind, work) for url, (kind, work, of) in zip(urls, runs, strict=True) if of == client]
-            await asyncio.gather(*(after(n * APART_S, client, *one) for n, one in enumerate(those)))
+        servers.stdin.write(orjson.dumps([(kind, asdict(work)) for kind, work, _ in runs]) + b"\n")
+        urls = orjson.loads(await servers.stdout.readline())
+        for client in (*chosen, FULL_BUCKET):
+            mine = [(url, kind, work) for url, (kind, work, of) in zip(urls, runs, strict=True) if of == client]
+            await asyncio.gather(
+                *(run_client(n * START_INTERVAL_S, client, chosen, *one) for n, one in enumerate(mine))
+            )
     finally:
-        judges.stdin.close()
-    verdicts = [Verdict(**one) for one in orjson.loads(await judges.stdout.readline())]
-    await judges.wait()
-    return verdicts
+        servers.stdin.close()
+    measurements = [Measurement(**one) for one in orjson.loads(await servers.stdout.readline())]
+    await servers.wait()
+    return measurements
 
 
 # ------------------------------------------------------------ the table
 
 
-def table(runs: Sequence[tuple[LimiterKind, Task, str]], verdicts: Sequence[Verdict]) -> str:
+def table(runs: Sequence[tuple[LimiterKind, Task, str]], measurements: Sequence[Measurement]) -> str:
     lines = [
         "| limit a minute | jobs | server | client | ideal | took | × ideal | utilisation | 429s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (kind, work, client), one in zip(runs, verdicts, strict=True):
+    for (kind, work, client), one in zip(runs, measurements, strict=True):
         ratio, used = one.took_s / max(one.ideal_s, 1e-9), one.ideal_s / max(one.took_s, 1e-9)
-        # What fits into one burst has no time to be compared with.
+        # If all jobs fit into one burst, there is no time to compare with.
         compared = f"{ratio:.3f} | {100 * used:.1f} %" if one.ideal_s else "- | -"
         lines.append(
             f"| {work.limit:,} {work.bound} | {len(work.max_tokens):,} | {kind} | {client} | {one.ideal_s:.1f} s"
-            f" | {one.took_s:.1f} s | {compared} | {one.refused} |"
+            f" | {one.took_s:.1f} s | {compared} | {one.throttled} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--rpm", type=int, default=300)
-    words.add_argument("--minutes", type=float, default=5.5, help="of work at the limit")
-    words.add_argument("--short", action="store_true", help=f"{SHORT_MINUTES} minutes of work")
-    words.add_argument("--bound", choices=("requests", "tokens"), action="append")
-    words.add_argument("--kind", choices=LIMITER_KINDS, action="append")
-    words.add_argument("--judge", action="store_true", help=argparse.SUPPRESS)
-    given = words.parse_args()
-    if given.judge:
-        asyncio.run(judge())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rpm", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=5.5, help="of work at the limit")
+    parser.add_argument("--short", action="store_true", help=f"{SHORT_MINUTES} minutes of work")
+    parser.add_argument("--bound", choices=("requests", "tokens"), action="append")
+    parser.add_argument("--kind", choices=LIMITER_KINDS, action="append")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    add_beside(parser)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        asyncio.run(serve_all())
         return
-    minutes = SHORT_MINUTES if given.short else given.minutes
-    works = [task(given.rpm, minutes, bound) for bound in given.bound or ("requests", "tokens")]
-    runs = [(kind, work, client) for work in works for kind in given.kind or LIMITER_KINDS for client in CLIENTS]
-    print(table(runs, asyncio.run(measure(runs))))
+    minutes = SHORT_MINUTES if arguments.short else arguments.minutes
+    works = [task(arguments.rpm, minutes, bound) for bound in arguments.bound or ("requests", "tokens")]
+    chosen = {checkout.name: checkout for checkout in checkouts(arguments)}
+    clients = (*chosen, FULL_BUCKET)
+    runs = [(kind, work, client) for work in works for kind in arguments.kind or LIMITER_KINDS for client in clients]
+    print(table(runs, asyncio.run(measure(runs, chosen))))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How soon a run with a million finished rows sends again: ``python -m tests.benchmarks.resume [--rows N] ...``.
+"""Time to the first request of a run with a million rows: ``python -m tests.benchmarks.resume [--rows N] ...``.
 
-Writes a job file with one job more than there are rows (kept for the next time), jobs of 0.5 KB and rows of 1.5 KB,
-and starts ``process jobs.jsonl --out results.jsonl --base-url ...`` as a person would. The clock stops when the first
-byte of its first request arrives. The files are read once before: the promise is about a warm cache.
+Writes a job file with one job more than there are rows (kept for the next time), jobs of 0.5 KB and rows of 1.5 KB, and
+starts ``process jobs.jsonl --out results.jsonl --base-url ...``. The clock stops when the first byte of its first
+request arrives. The files are read once before: the target is for a warm cache.
 
-``--unnamed``: the jobs have no custom_id. ``--failed``: every tenth row says that its job was refused for its own
-fault, and so is not to be sent again.
+``--unnamed``: the jobs have no custom_id. ``--failed``: every tenth row states a permanent failure, which is not sent
+again. ``--beside FOLDER``: measures another checkout, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import os
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from processor.core.models import JSON, Failure, Reply, Result, Timing, Usage
 from processor.input.fingerprints import fingerprint
 from processor.input.job_formats import CHAT
 from processor.output.row_json import encode
+from tests.benchmarks.measure import Checkout, add_beside, checkouts
 
 SYSTEM = "You answer letters from customers, kindly and in one paragraph."
 LETTER = "Letter {n}: it came late, the box was open, and item {n} was missing. " * 4
@@ -56,13 +56,13 @@ ROW = Result(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """From the command to its first request."""
+    """What a run used until its first request."""
 
     wall_s: float
     cpu_s: float
-    """Of all its processes, to its end: it is stopped as soon as it sends."""
+    """CPU time of all its processes to its end; it is stopped when its first request arrives."""
     peak_bytes: int
-    """Of its main process."""
+    """Peak memory of its main process."""
 
 
 def body(n: int) -> JSON:
@@ -92,20 +92,22 @@ def write(folder: Path, rows: int, *, named: bool, failed: bool) -> None:
                 replies.write(encode(row))
 
 
-def start(folder: Path) -> Start:
-    """Raises AssertionError where it ends without a request."""
+def start(folder: Path, checkout: Checkout) -> Start:
+    """Raises AssertionError if it ends without a request."""
     jobs, results = folder / "jobs.jsonl", folder / "results.jsonl"
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(300)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        command = [sys.executable, "-m", "processor", str(jobs), "--out", str(results), "--base-url", url]
-        began = time.perf_counter()
+        flags = ["--out", str(results), "--base-url", url, "--quiet", "--grace", "0"]
+        started_at = time.perf_counter()
         child = subprocess.Popen(
-            [*command, "--quiet", "--grace", "0"], env={**os.environ, "OPENAI_API_KEY": "not-a-key"}
+            checkout.process(str(jobs), *flags),
+            cwd=checkout.folder,
+            env={**checkout.environment, "OPENAI_API_KEY": "not-a-key"},
         )
         with server.accept()[0] as connection:
             assert connection.recv(1)
-            wall_s = time.perf_counter() - began
+            wall_s = time.perf_counter() - started_at
             child.terminate()
         _, _, used = os.wait4(child.pid, 0)
         child.returncode = 0
@@ -113,7 +115,7 @@ def start(folder: Path) -> Start:
 
 
 def warm(*paths: Path) -> int:
-    """Into the page cache; returns their bytes."""
+    """Read files into the page cache; returns their size in bytes."""
     size = 0
     for path in paths:
         with path.open("rb", buffering=0) as file:
@@ -128,17 +130,20 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(gettempdir()))
     parser.add_argument("--unnamed", action="store_true")
     parser.add_argument("--failed", action="store_true")
-    asked = parser.parse_args()
-    kinds = ["unnamed"] * asked.unnamed + ["failed"] * asked.failed
-    folder = asked.folder / "-".join(["resume", str(asked.rows), *kinds])
-    for each, rows in ((folder / "one", 1), (folder, asked.rows)):
+    add_beside(parser)
+    arguments = parser.parse_args()
+    kinds = ["unnamed"] * arguments.unnamed + ["failed"] * arguments.failed
+    folder = arguments.folder / "-".join(["resume", str(arguments.rows), *kinds])
+    for each, rows in ((folder / "one", 1), (folder, arguments.rows)):
         if not (each / "results.jsonl").exists():
-            write(each, rows, named=not asked.unnamed, failed=asked.failed)
+            write(each, rows, named=not arguments.unnamed, failed=arguments.failed)
     size = warm(*folder.glob("*.jsonl"))
-    print(", ".join([f"{asked.rows:,} rows and {asked.rows + 1:,} jobs", f"{size / 1e9:.2f} GB", *kinds]))
-    alone, found = start(folder / "one"), start(folder)
-    print(f"sending after {found.wall_s:.1f} s, of which {alone.wall_s:.1f} s with one row; {found.cpu_s:.1f} s of CPU")
-    print(f"{(found.peak_bytes - alone.peak_bytes) / asked.rows:.1f} bytes a job held at the peak")
+    print(", ".join([f"{arguments.rows:,} rows and {arguments.rows + 1:,} jobs", f"{size / 1e9:.2f} GB", *kinds]))
+    for checkout in checkouts(arguments):
+        alone, found = start(folder / "one", checkout), start(folder, checkout)
+        print(f"{checkout.name}: first request after {found.wall_s:.1f} s, with one row after {alone.wall_s:.1f} s")
+        held = (found.peak_bytes - alone.peak_bytes) / arguments.rows
+        print(f"    {found.cpu_s:.1f} s of CPU; {held:.1f} bytes a job at the peak")
 
 
 if __name__ == "__main__":

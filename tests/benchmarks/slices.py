@@ -1,8 +1,9 @@
-"""Whole replies, floor and this program under way at once: ``python -m tests.benchmarks.slices [--repeat N]``.
+"""Whole replies, with the floor and this program under way at once: ``python -m tests.benchmarks.slices [--repeat N]``.
 
-Where the machine's speed changes from one second to the next, programs that run one after the other are not measured
-alike. These share one core, and never run at the same time: each goes for a quarter of a second while the other is
-stopped. What a request costs is the CPU time from the first rows on to the last slice but one, by the rows of it.
+If the speed of the machine changes from second to second, programs that run one after the other are not measured alike.
+Here they share one core and never run at the same time: each runs for a quarter of a second while the others are
+stopped. The cost of a request is the CPU time from the first rows to the last slice but one, divided by these rows.
+``--beside FOLDER`` adds the program of another checkout.
 """
 
 from __future__ import annotations
@@ -17,41 +18,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.measure import CLIENT_CORE, ENVIRONMENT, REPOSITORY, on, server, show, write_jobs
-from tests.benchmarks.throughput import FLOOR, MODES, OURS, programs
+from tests.benchmarks.measure import (
+    CLIENT_CORE,
+    THIS,
+    Checkout,
+    add_beside,
+    checkouts,
+    pinned,
+    server,
+    show,
+    write_jobs,
+)
+from tests.benchmarks.throughput import FLOOR, MODES, Program, checkout_programs, floor_program
 
 SLICE_S = 0.25
-SETTLES_S = 0.002
-"""Until a process that was told to stop has stopped."""
+STOP_DELAY_S = 0.002
+"""Time in which a process stops after SIGSTOP."""
 JOBS = 10_000
-WARM_ROWS = 400
+WARM_UP_ROWS = 400
 NS_PER_US = 1000
 
 
 class Racer:
-    def __init__(self, command: Sequence[str], out: Path) -> None:
+    """A program that runs in slices."""
+
+    def __init__(self, program: Program, command: Sequence[str], out: Path) -> None:
         self._out = out
         self._marks: list[tuple[int, int]] = []
         """Rows and nanoseconds of CPU, after each slice."""
-        with on(CLIENT_CORE):
-            self._process = subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT)
+        with pinned(CLIENT_CORE):
+            self._process = subprocess.Popen(
+                command, cwd=program.checkout.folder, env=program.checkout.environment, stdout=subprocess.DEVNULL
+            )
         self._process.send_signal(signal.SIGSTOP)
 
-    def slice(self) -> bool:
-        """Go for one slice. Returns whether it goes on."""
+    def run_slice(self) -> bool:
+        """Run for one slice. Returns whether the program is still running."""
         self._process.send_signal(signal.SIGCONT)
         time.sleep(SLICE_S)
         if self._process.poll() is not None:
             return False
         self._process.send_signal(signal.SIGSTOP)
-        time.sleep(SETTLES_S)
+        time.sleep(STOP_DELAY_S)
         rows = self._out.read_bytes().count(b"\n") if self._out.exists() else 0
-        if WARM_ROWS <= rows < JOBS:
+        if WARM_UP_ROWS <= rows < JOBS:
             self._marks.append((rows, self._cpu_ns()))
         return True
 
     def cost_us(self) -> float:
-        """Of a request. Raises AssertionError where the program failed."""
+        """CPU time of a request. Raises AssertionError if the program failed."""
         assert self._process.returncode == 0, self._process.args
         (first_rows, first_ns), (last_rows, last_ns) = self._marks[0], self._marks[-1]
         return (last_ns - first_ns) / (last_rows - first_rows) / NS_PER_US
@@ -61,38 +76,39 @@ class Racer:
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
 
 
-def race() -> dict[str, float]:
-    """Microseconds of CPU a request, by program."""
+def race(chosen: Sequence[Checkout]) -> dict[str, float]:
+    """Microseconds of CPU time of a request, by program."""
     mode = MODES["whole"]
-    with tempfile.TemporaryDirectory() as name, server(mode.chunks, mode.over_s) as started:
+    with tempfile.TemporaryDirectory() as name, server(mode.chunks, mode.over_s) as running:
         folder = Path(name)
         jobs = write_jobs(folder / "jobs.jsonl", JOBS)
         racers = {}
-        for number, program in enumerate(program for program in programs() if program.name in (FLOOR, OURS)):
+        for number, program in enumerate((floor_program(), *checkout_programs(chosen))):
             out = folder / f"{number}.jsonl"
-            racers[program.name] = Racer(program.line(jobs, out, started.base_url, mode.streams), out)
+            line = program.line(jobs, out, running.base_url, mode.streams)
+            racers[program.name] = Racer(program, line, out)
         under_way = list(racers.values())
         while under_way:
-            under_way = [racer for racer in under_way if racer.slice()]
+            under_way = [racer for racer in under_way if racer.run_slice()]
         return {name: racer.cost_us() for name, racer in racers.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=5)
+    add_beside(parser)
+    arguments = parser.parse_args()
     costs = []
-    for _ in range(parser.parse_args().repeat):
-        costs.append(race())
+    for _ in range(arguments.repeat):
+        costs.append(race(checkouts(arguments)))
         print(".", end="", file=sys.stderr, flush=True)
-    ratios = sorted(each[OURS] / each[FLOOR] for each in costs)
-    row = [
-        f"{median(each[FLOOR] for each in costs):.0f} us",
-        f"{median(each[OURS] for each in costs):.0f} us",
-        f"{median(ratios):.2f} x",
-        f"{ratios[0]:.2f}-{ratios[-1]:.2f}",
-        f"{MODES['whole'].target:.2f} x",
-    ]
-    show(MODES["whole"].title, ["floor", OURS, "to the floor", "spread", "target"], [row])
+    rows = []
+    for name in costs[0]:
+        ratios = sorted(each[name] / each[FLOOR] for each in costs)
+        target = f"{MODES['whole'].target:.2f} x" if name == THIS.name else ""
+        cost = f"{median(each[name] for each in costs):.0f} us"
+        rows.append([name, cost, f"{median(ratios):.2f} x", f"{ratios[0]:.2f}-{ratios[-1]:.2f}", target])
+    show(MODES["whole"].title, ["", "CPU a request", "to the floor", "spread", "target"], rows)
 
 
 if __name__ == "__main__":

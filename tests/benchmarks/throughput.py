@@ -1,10 +1,10 @@
-"""What a request costs, beside the shortest program that could be written: ``python -m tests.benchmarks.throughput``.
+"""CPU time of a request, beside the shortest program that could be written: ``python -m tests.benchmarks.throughput``.
 
-Floor, this program and, where installed, the openai SDK's loop answer the same jobs from the same server, one after
-the other, again and again; the server has the other core. A cost is the CPU time of a long run less that of a short
-one, so that starting up is in neither; medians over the repetitions, ratios to the floor.
+The floor, this program and, if it is installed, a loop with the openai SDK answer the same jobs from the same server,
+one after the other, again and again; the server has the other core. A cost is the CPU time of a long run less that of a
+short one, so that it excludes starting up. The table shows medians over the repetitions and ratios to the floor.
 
-    throughput.py [MODE ...] [--repeat N]       MODE: whole, paced, long (default: all three)
+    throughput [MODE ...] [--repeat N] [--beside FOLDER]       MODE: whole, paced, long (default: all three)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,38 +20,56 @@ from statistics import mean, median
 
 import orjson
 
-from tests.benchmarks.measure import PROGRAMS, Server, run, server, show, write_jobs
+from tests.benchmarks.measure import (
+    PROGRAMS,
+    THIS,
+    Checkout,
+    Server,
+    add_beside,
+    checkouts,
+    run,
+    server,
+    show,
+    write_jobs,
+)
 
-FLOOR, OURS = "floor", "process, all in"
+FLOOR = "floor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """Replies of so many chunks over so many seconds (0: in one write), so many at a time."""
+    """Replies of `chunks` chunks over `over_s` seconds (0: in one write), `streams` of them at a time."""
 
     title: str
     chunks: int
     over_s: float
     streams: int
     short: int
-    """Jobs of the short run: those that every run has, to be subtracted."""
+    """Jobs of the short run, whose cost is subtracted."""
     long: int
     target: float
+    """The greatest cost of this program, as a ratio to the floor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
+    """A program that sends all jobs of a file to a server."""
+
     name: str
     command: tuple[str, ...]
+    checkout: Checkout = THIS
     jobs_divided_by: int = 1
-    """Slow programs get fewer of them."""
+    """Slow programs get fewer jobs."""
     repeat_divided_by: int = 1
 
     def line(self, jobs: Path, out: Path, base_url: str, streams: int) -> list[str]:
+        """Its command line."""
         return [*self.command, str(jobs), str(out), base_url, str(streams)]
 
 
-class Ours(Program):
+class ThisProgram(Program):
+    """The program of a checkout."""
+
     def line(self, jobs: Path, out: Path, base_url: str, streams: int) -> list[str]:
         flags = ["--concurrency", str(streams), "--no-progress", "--quiet"]
         return [*self.command, str(jobs), "--out", str(out), "--base-url", base_url, *flags]
@@ -59,10 +77,12 @@ class Ours(Program):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
+    """One measurement of one program."""
+
     cpu_s: float
     """Per 1,000 requests."""
     reply_s: float | None
-    """What a reply took, on average, by the program's own account."""
+    """The mean duration of a reply, as the program reports it."""
 
 
 MODES = {
@@ -78,31 +98,40 @@ MODES = {
 }
 
 
-def programs() -> Iterable[Program]:
-    def python(name: str) -> tuple[str, ...]:
-        return (sys.executable, str(PROGRAMS / f"{name}.py"))
+def floor_program() -> Program:
+    return Program(name=FLOOR, command=(sys.executable, str(PROGRAMS / "floor.py")))
 
-    yield Program(name=FLOOR, command=python("floor"))
-    yield Ours(name=OURS, command=(sys.executable, "-m", "processor"))
-    yield Program(name="raw protocol, bytes discarded", command=python("raw"), repeat_divided_by=2)
+
+def checkout_programs(chosen: Sequence[Checkout]) -> Iterable[Program]:
+    for checkout in chosen:
+        yield ThisProgram(name=checkout.name, command=tuple(checkout.process()), checkout=checkout)
+
+
+def programs(chosen: Sequence[Checkout]) -> Iterable[Program]:
+    yield floor_program()
+    yield from checkout_programs(chosen)
+    raw = (sys.executable, str(PROGRAMS / "raw.py"))
+    yield Program(name="raw protocol, bytes discarded", command=raw, repeat_divided_by=2)
     if find_spec("openai"):
-        yield Program(name="openai SDK + tenacity", command=python("sdk"), jobs_divided_by=4, repeat_divided_by=4)
+        sdk = (sys.executable, str(PROGRAMS / "sdk.py"))
+        yield Program(name="openai SDK + tenacity", command=sdk, jobs_divided_by=4, repeat_divided_by=4)
 
 
-def sample(program: Program, mode: Mode, started: Server, folder: Path) -> Sample:
+def sample(program: Program, mode: Mode, running: Server, folder: Path) -> Sample:
     out = folder / "out.jsonl"
     spent = []
     for count in (mode.short // program.jobs_divided_by, mode.long // program.jobs_divided_by):
         jobs = write_jobs(folder / "jobs.jsonl", count)
         for left in folder.glob("out.*"):
             left.unlink()
-        spent.append(run(program.line(jobs, out, started.base_url, mode.streams)).cpu_s)
+        line = program.line(jobs, out, running.base_url, mode.streams)
+        spent.append(run(line, checkout=program.checkout).cpu_s)
     more = (mode.long - mode.short) // program.jobs_divided_by
     return Sample(cpu_s=(spent[1] - spent[0]) / more * 1000, reply_s=_reply_s(out, mode, program))
 
 
 def _reply_s(out: Path, mode: Mode, program: Program) -> float | None:
-    """Without the first wave, which all starts at once."""
+    """The mean without the first wave, which starts all at once."""
     if not out.exists():
         return None
     rows = [orjson.loads(line) for line in out.read_bytes().splitlines()]
@@ -110,39 +139,41 @@ def _reply_s(out: Path, mode: Mode, program: Program) -> float | None:
     return mean(float(row["timing"]["total_s"]) for row in rows[mode.streams // program.jobs_divided_by :])
 
 
-def measure(mode: Mode, repeat: int) -> tuple[dict[str, list[Sample]], float]:
-    taken: dict[str, list[Sample]] = {}
-    with tempfile.TemporaryDirectory() as folder, server(mode.chunks, mode.over_s) as started:
+def measure(mode: Mode, repeat: int, chosen: Sequence[Checkout]) -> tuple[dict[str, list[Sample]], float]:
+    """The samples by program, and the utilization of the server's core."""
+    samples: dict[str, list[Sample]] = {}
+    with tempfile.TemporaryDirectory() as folder, server(mode.chunks, mode.over_s) as running:
         for turn in range(repeat):
-            for program in programs():
+            for program in programs(chosen):
                 if turn % program.repeat_divided_by == 0:
-                    taken.setdefault(program.name, []).append(sample(program, mode, started, Path(folder)))
+                    samples.setdefault(program.name, []).append(sample(program, mode, running, Path(folder)))
                     print(".", end="", file=sys.stderr, flush=True)
-    return taken, started.busy
+    return samples, running.utilization
 
 
-def rows(taken: dict[str, list[Sample]], mode: Mode) -> Iterable[list[str]]:
-    floor = median(one.cpu_s for one in taken[FLOOR])
-    for name, samples in taken.items():
-        cost = median(one.cpu_s for one in samples)
-        spread = f"{min(one.cpu_s for one in samples) / floor:.2f}-{max(one.cpu_s for one in samples) / floor:.2f}"
-        target = f"{mode.target:.2f}" if name == OURS else ""
-        replies = [one.reply_s for one in samples if one.reply_s is not None]
+def rows(samples: dict[str, list[Sample]], mode: Mode) -> Iterable[list[str]]:
+    floor = median(one.cpu_s for one in samples[FLOOR])
+    for name, taken in samples.items():
+        cost = median(one.cpu_s for one in taken)
+        spread = f"{min(one.cpu_s for one in taken) / floor:.2f}-{max(one.cpu_s for one in taken) / floor:.2f}"
+        target = f"{mode.target:.2f}" if name == THIS.name else ""
+        replies = [one.reply_s for one in taken if one.reply_s is not None]
         late = f"{100 * (median(replies) / mode.over_s - 1):+.1f} %" if mode.over_s and replies else ""
-        yield [name, f"{cost:.3f} s", f"{cost / floor:.2f} x", target, spread, str(len(samples)), late]
+        yield [name, f"{cost:.3f} s", f"{cost / floor:.2f} x", target, spread, str(len(taken)), late]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("modes", nargs="*", choices=[*MODES, []], metavar="MODE")
     parser.add_argument("--repeat", type=int, default=5)
-    given = parser.parse_args()
-    for name in given.modes or MODES:
+    add_beside(parser)
+    arguments = parser.parse_args()
+    for name in arguments.modes or MODES:
         mode = MODES[name]
-        taken, busy = measure(mode, given.repeat)
+        samples, utilization = measure(mode, arguments.repeat, checkouts(arguments))
         head = ["", "CPU per 1,000", "to the floor", "target", "spread", "runs", "replies late by"]
-        show(mode.title, head, list(rows(taken, mode)))
-        print(f"\nThe server used {100 * busy:.0f} % of its core.")
+        show(mode.title, head, list(rows(samples, mode)))
+        print(f"\nThe server used {100 * utilization:.0f} % of its core.")
 
 
 if __name__ == "__main__":
