@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from processor.core.errors import ConfigError, reason
 from processor.core.models import Timeouts
-from processor.input.job_formats import CHAT, ENDPOINTS
+from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
 from processor.ratelimit.settings import RateLimits, TokenAccounting
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Settings:
     api_version: str | None = None
     ca_file: str | None = None
     allow_http: bool = False
-    endpoint: str = CHAT
+    endpoint: str = DEFAULT_PATH
     model: str | None = None
     encoding: str | None = None
     concurrency: int | None = None
@@ -195,6 +195,6 @@ def _number(value: Any, where: str, *, or_zero: bool) -> float:
 def _checked(settings: Settings) -> Settings:
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("backoff_max_s must not be less than backoff_min_s")
-    if settings.endpoint not in ENDPOINTS:
-        raise ConfigError(f"the endpoint must be {' or '.join(ENDPOINTS)}, not {settings.endpoint!r}")
+    if settings.endpoint not in PROTOCOLS:
+        raise ConfigError(f"the endpoint must be {known_paths()}, not {settings.endpoint!r}")
     return settings

@@ -161,12 +161,12 @@ class ServerError(StatusError):
 
 
 class OptionRefused(StatusError):
-    """The server refused `stream_options`, which this program had added. Later requests are sent without them.
+    """The server refused an option that this program had added. Later requests are sent without it.
 
     It does not count against the job, which is sent again at once under a new permit.
     """
 
-    code = "stream_options_unknown"
+    code = "option_refused"
 
 
 class BadRequest(StatusError):

@@ -22,18 +22,13 @@ class Job:
     fingerprint: str
     """32 hex digits: BLAKE2b-128 over the sorted-key JSON of [path, body without stream flags]."""
     path: str
-    """The endpoint, e.g. ``/v1/chat/completions``."""
+    """The API path, which names its protocol: see ``protocols.registry``."""
     model: str
     body: JSON
-    """The request body to send, without ``stream_options``; ``stream`` only where the file says it."""
+    """The request body as in the job file, with a ``model``."""
     metadata: Any = None
     """Carried through to the result row untouched, never sent."""
     has_metadata: bool = False
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the reply is asked for as an event stream: always, unless the job says no."""
-        return self.body.get("stream") is not False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +86,8 @@ class RequestSize:
     max_tokens: int | None
     """What the job allows to be generated per choice; None where it does not say."""
     choices: int = 1
+    prompt_estimated: tuple[str, ...] = ()
+    """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,21 +112,6 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
-
-    @classmethod
-    def reported(cls, body: JSON) -> Usage | None:
-        """The server's own count in a reply's body, in either spelling, where it makes sense.
-
-        Embeddings report no completion tokens.
-        """
-        usage = body.get("usage")
-        if not isinstance(usage, dict):
-            return None
-        prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-        completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
-        if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
-            return None
-        return cls(prompt_tokens=prompt, completion_tokens=completion)
 
     def as_json(self) -> JSON:
         return {
@@ -188,6 +170,10 @@ class Result:
     """The server's own count, where there is one."""
     usage_estimated: tuple[str, ...] = ()
     """Why the computed usage is an estimate, e.g. ``("tools", "unknown_model")``."""
+    finish_reasons: tuple[str, ...] = ()
+    """Why the reply ended, in the words of its API; several where it has several choices."""
+    is_cut_short: bool = False
+    """The reply ended at the limit of output tokens."""
     attempts: int = 0
     timing: Timing | None = None
     cost_usd: float | None = None

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a line of our own; and what a text weighs in tokens."""
+"""How text and values from outside are shown in one line of a message; how long text is in tokens."""
 
 from __future__ import annotations
 
@@ -15,3 +15,17 @@ def one_line(text: str, max_chars: int = 500) -> str:
     printable = "".join(char if char.isprintable() else " " for char in text[: 8 * max_chars])
     line = " ".join(printable.split())
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of a payload on one line: at most 80 characters."""
+    return one_line(data[:320].decode("utf-8", "replace"), 80)
+
+
+def json_type(value: object) -> str:
+    """The JSON type of a value, as it reads in a message: ``a string``, ``an empty array``, ``null``."""
+    if value is None:
+        return "null"
+    names = ((bool, "a boolean"), (str, "a string"), (list, "an array"), (dict, "an object"))
+    name = next((name for kind, name in names if isinstance(value, kind)), "a number")
+    return f"an empty {name.split()[-1]}" if value in ("", [], {}) else name

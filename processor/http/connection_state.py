@@ -14,6 +14,7 @@ from processor.http.proxies import proxy_for
 from processor.http.reuse import KeepAliveBreaker
 from processor.http.rhythm import ReplyTiming
 from processor.http.urls import request_url
+from processor.protocols import RequestOptions
 
 _OPENAI = "api.openai.com"
 
@@ -22,11 +23,10 @@ class Route:
     """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
 
     __slots__ = (
-        "declines_padding",
         "headers",
         "key",
-        "knows_stream_options",
         "proxy",
+        "request_options",
         "reuse",
         "rhythms",
         "url",
@@ -52,12 +52,12 @@ class Route:
         """For messages."""
         self.key = target.key.value if target.key else None
         self.headers = _headers(target)
-        self.knows_stream_options = True
-        """Until the server refuses them."""
         self.reuse = KeepAliveBreaker()
         self.rhythms: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """How the replies of each model come."""
-        self.declines_padding = host == _OPENAI
+        defaults = RequestOptions(disable_obfuscation=host == _OPENAI)
+        self.request_options: dict[str, RequestOptions] = defaultdict(lambda: defaults)
+        """By model: what the server's responses have shown of its options so far."""
 
 
 def _headers(target: Target) -> CIMultiDict[str]:

@@ -9,7 +9,7 @@ from aiohttp import ClientError, ClientSession, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawResponseMessage
 
-from processor.core.errors import BadRequest, OptionRefused, RequestError, StatusError
+from processor.core.errors import OptionRefused, RequestError, StatusError
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import Job, Reply
 from processor.http.body import OutgoingBody
@@ -21,7 +21,7 @@ from processor.http.read_batching import ReadBatching
 from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, page_error
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
-from processor.protocols import Accumulator, accumulator_for, error_from_response, payload, request_id
+from processor.protocols import Accumulator, error_from_response, protocol_for, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
 _EVENT_STREAM = "text/event-stream"
@@ -36,16 +36,16 @@ class HttpRequest:
     """
 
     __slots__ = (
-        "_asks_usage",
         "_bulk_bytes",
         "_connection",
         "_fault",
-        "_fold",
         "_has_token",
         "_intake",
         "_job",
+        "_options",
         "_patience",
         "_pauses",
+        "_protocol",
         "_reading",
         "_route",
         "_settings",
@@ -75,8 +75,8 @@ class HttpRequest:
         self._pauses = pauses
         self._bulk_bytes = bulk_bytes
         self._wall = wall
-        self._fold = accumulator_for(job.path, job.body)
-        self._asks_usage = job.streamed and route.knows_stream_options
+        self._protocol = protocol_for(job.path)
+        self._options = route.request_options[job.model]
         self._connection: BaseProtocol | None = None
         self.reused = False
         """It went out on a connection that had served before."""
@@ -123,7 +123,7 @@ class HttpRequest:
                 response.close()
 
     def _payload(self) -> bytes:
-        return payload(self._job, usage=self._asks_usage, obfuscation=not self._route.declines_padding)
+        return self._protocol.encode(self._job, self._options)
 
     # ------------------------------------------------------------ what the connection tells
 
@@ -168,12 +168,13 @@ class HttpRequest:
             return ErrorParser(partial(self._refused, headers))
         if content_type in ("text/html", "application/xhtml+xml"):
             return ErrorParser(page_error(content_type))
-        in_one_piece = not self._job.streamed and content_type != _EVENT_STREAM
+        in_one_piece = not self._protocol.is_streamed(self._job, self._options) and content_type != _EVENT_STREAM
         if in_one_piece or content_type == "application/json" or content_type.endswith("+json"):
-            return JsonParser(max_bytes=self._settings.max_reply_bytes)
+            return JsonParser(self._protocol.parse_json, max_bytes=self._settings.max_reply_bytes)
         return SseParser(
-            self._fold,
+            self._protocol.accumulator(self._job),
             self._grown,
+            end_marker=self._protocol.end_marker,
             max_bytes=self._settings.max_reply_bytes,
             content_type=content_type,
             live=self._settings.echo,
@@ -191,10 +192,10 @@ class HttpRequest:
 
     def _refused(self, headers: Mapping[str, str], data: bytes) -> StatusError:
         error = error_from_response(self._status, headers, data, now_wall=self._wall())
-        ours = self._asks_usage and "stream_options" not in self._job.body
-        if not (ours and isinstance(error, BadRequest) and "stream_options" in str(error)):
+        adapted = self._protocol.adapt(error, self._job, self._options)
+        if adapted is None:
             return error
-        self._route.knows_stream_options = False
+        self._route.request_options[self._job.model] = adapted
         return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
 
     # ------------------------------------------------------------ how it ends

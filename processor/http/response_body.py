@@ -7,8 +7,8 @@ from typing import Protocol
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
-from processor.protocols import Accumulator, SseDecoder, whole_body
-from processor.protocols.base import excerpt
+from processor.core.text import excerpt
+from processor.protocols import Accumulator, SseDecoder
 
 MAX_ERROR_BYTES = 64 * 1024
 
@@ -19,7 +19,6 @@ LITTLE_BYTES = 1024
 """So many streams hold no more each of what is not folded in yet."""
 
 _SHORT_BYTES = 64
-_END = b"[DONE]"
 
 
 class ResponseParser(Protocol):
@@ -48,6 +47,7 @@ class SseParser:
         "_bulk_bytes",
         "_content_type",
         "_decoder",
+        "_end_marker",
         "_first",
         "_fold",
         "_grown",
@@ -64,6 +64,7 @@ class SseParser:
         fold: Accumulator,
         grown: Callable[[Accumulator], None],
         *,
+        end_marker: bytes,
         max_bytes: int,
         content_type: str,
         live: bool = False,
@@ -71,6 +72,7 @@ class SseParser:
     ) -> None:
         self._fold = fold
         self._grown = grown
+        self._end_marker = end_marker
         self._live = live
         self._bulk_bytes = bulk_bytes
         self._decoder = SseDecoder()
@@ -121,7 +123,7 @@ class SseParser:
             and not self._live
             and self._kept_bytes < self._bulk_bytes
             and len(data) >= _SHORT_BYTES
-            and _END not in data
+            and self._end_marker not in data
         )
 
     def _take_kept(self) -> None:
@@ -143,11 +145,12 @@ class SseParser:
 
 
 class JsonParser:
-    """A reply in one JSON body."""
+    """An unstreamed reply. ``parse`` makes its body of the data."""
 
     enough = False
 
-    def __init__(self, *, max_bytes: int) -> None:
+    def __init__(self, parse: Callable[[bytes], JSON], *, max_bytes: int) -> None:
+        self._parse = parse
         self._max_bytes = self._left = max_bytes
         self._parts: list[bytes] = []
         self.complete = False
@@ -164,7 +167,7 @@ class JsonParser:
     def body(self) -> JSON:
         if not self._parts:
             raise ProtocolError("the reply is empty")
-        return whole_body(b"".join(self._parts))
+        return self._parse(b"".join(self._parts))
 
 
 class ErrorParser:

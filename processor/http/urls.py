@@ -8,7 +8,7 @@ from processor.core.models import Target
 
 
 def request_url(target: Target, path: str) -> str:
-    """The address for a job's path, e.g. ``/v1/chat/completions``.
+    """The address for a job's path, e.g. ``/v1/embeddings``.
 
     A base URL with a path of its own stands for `/v1`, as in OpenAI's SDK: `https://host/api/v1`, or Azure's
     `https://host/openai/deployments/name`. A bare host gets the job's path as it is. One that already names the

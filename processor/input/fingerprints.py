@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 
 from processor.core.models import JSON
+from processor.protocols.base import STREAM_FIELDS
 
-_STREAM_KEYS = ("stream", "stream_options")
-
-
+_STREAM, _STREAM_OPTIONS = STREAM_FIELDS
 _REQUEST = blake2b(digest_size=16)
 
 
@@ -22,8 +21,8 @@ def fingerprint(path: str, body: JSON, *more: Any) -> str:
 
 def fingerprint_bytes(path: str, body: JSON, *more: Any) -> bytes:
     """The same, as 16 bytes."""
-    if "stream" in body or "stream_options" in body:
-        body = {key: value for key, value in body.items() if key not in _STREAM_KEYS}
+    if _STREAM in body or _STREAM_OPTIONS in body:
+        body = {key: value for key, value in body.items() if key not in STREAM_FIELDS}
     request = _REQUEST.copy()  # sooner done than making one
     request.update(orjson.dumps((path, body, *more), option=orjson.OPT_SORT_KEYS))
     return request.digest()

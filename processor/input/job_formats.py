@@ -1,7 +1,7 @@
-"""One line of the job file → Draft. Three shapes, in any mix, told apart by the key they have:
+"""Parses one line of the job file. It has one of three shapes, told apart by the first of these keys that it has:
 
 ``body``      OpenAI Batch: ``{"custom_id", "method", "url", "body"}``
-``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``
+``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``; or what else the API requires
 ``prompt``    short: ``{"id"?, "prompt", "system"?, "metadata"?, ...request parameters}``
 """
 
@@ -14,11 +14,11 @@ import orjson
 
 from processor.core.errors import InvalidJob
 from processor.core.models import JSON, Job
+from processor.core.text import json_type
 from processor.input.fingerprints import fingerprint_bytes
+from processor.protocols.base import Protocol
+from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
 
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-ENDPOINTS = (CHAT, COMPLETIONS)
 NO_MODEL = "names no model: give it one, or set --model"
 
 _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
@@ -29,7 +29,7 @@ _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
 class JobDefaults:
     """What holds for jobs that do not say it themselves."""
 
-    endpoint: str = CHAT
+    endpoint: str = DEFAULT_PATH
     model: str | None = None
 
 
@@ -78,11 +78,11 @@ def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes]
     """
     entry = _decode(data)
     custom_id = _custom_id(entry)
-    path = _path(entry, defaults.endpoint)
-    body = _body(entry, path)
+    protocol = _protocol(entry, defaults.endpoint)
+    body = _body(entry, protocol)
     if "model" not in body and not defaults.model:
         raise InvalidJob(NO_MODEL)
-    return custom_id, _fingerprint(entry, custom_id, path, body)
+    return custom_id, _fingerprint(entry, custom_id, protocol.path, body)
 
 
 def _decode(data: bytes) -> JSON:
@@ -91,7 +91,7 @@ def _decode(data: bytes) -> JSON:
     except orjson.JSONDecodeError as error:
         raise _undecodable(data, error) from None
     if not isinstance(entry, dict):
-        raise InvalidJob(f"not a JSON object but {_kind(entry)}", code="not_an_object")
+        raise InvalidJob(f"not a JSON object but {json_type(entry)}", code="not_an_object")
     return entry
 
 
@@ -111,20 +111,20 @@ def _custom_id(entry: JSON) -> str | None:
         return name
     if type(name) is int:
         return str(name)
-    raise InvalidJob(f"custom_id must be a non-empty string, not {_kind(name)}")
+    raise InvalidJob(f"custom_id must be a non-empty string, not {json_type(name)}")
 
 
 def _draft(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
-    path = _path(entry, defaults.endpoint)
-    body = _body(entry, path)
-    _check(body, path)
+    protocol = _protocol(entry, defaults.endpoint)
+    body = _body(entry, protocol)
+    protocol.validate(body)
     model = body.get("model", defaults.model)
     if model is None:
         raise InvalidJob(NO_MODEL)
     if not isinstance(model, str) or not model:
-        raise InvalidJob(f"model must be a non-empty string, not {_kind(model)}")
-    name = _fingerprint(entry, custom_id, path, body).hex()
-    return ParsedJob(line, custom_id, name, path, model, body, entry.get("metadata"), "metadata" in entry, raw)
+        raise InvalidJob(f"model must be a non-empty string, not {json_type(model)}")
+    name = _fingerprint(entry, custom_id, protocol.path, body).hex()
+    return ParsedJob(line, custom_id, name, protocol.path, model, body, entry.get("metadata"), "metadata" in entry, raw)
 
 
 def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
@@ -136,62 +136,31 @@ def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> b
         raise InvalidJob("is nested too deeply") from None
 
 
-def _path(entry: JSON, default: str) -> str:
+def _protocol(entry: JSON, default_path: str) -> Protocol:
     if entry.get("method", "POST") != "POST":
         raise InvalidJob(f"method must be POST, not {_shown(entry['method'])}")
-    path: str = entry.get("url", default)
-    if path in ENDPOINTS:
-        return path
-    raise InvalidJob(f"url must be {' or '.join(ENDPOINTS)}, not {_shown(path)}")
+    path = entry.get("url", default_path)
+    protocol = PROTOCOLS.get(path) if isinstance(path, str) else None
+    if protocol is None:
+        raise InvalidJob(f"url must be {known_paths()}, not {_shown(path)}")
+    return protocol
 
 
-def _body(entry: JSON, path: str) -> JSON:
+def _body(entry: JSON, protocol: Protocol) -> JSON:
     if "body" in entry:
         body = entry["body"]
         if not isinstance(body, dict):
-            raise InvalidJob(f"body must be an object, not {_kind(body)}")
+            raise InvalidJob(f"body must be an object, not {json_type(body)}")
         return body
-    if "messages" in entry:
-        return {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    fields = {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    if protocol.input_field != "prompt" and protocol.input_field in entry:
+        return fields
     if "prompt" in entry:
-        return _short(entry, path)
-    raise InvalidJob("has neither body, messages nor prompt")
-
-
-def _short(entry: JSON, path: str) -> JSON:
-    body = {key: value for key, value in entry.items() if key not in _ENVELOPE}
-    if path != CHAT:
-        if "system" in body:
-            raise InvalidJob("system has no place in a text completion: put it into the prompt")
-        return body
-    prompt, system = body.pop("prompt"), body.pop("system", None)
-    if not isinstance(prompt, str | list) or not prompt:
-        raise InvalidJob(f"prompt must be text, not {_kind(prompt)}")
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    return {**body, "messages": messages}
-
-
-def _check(body: JSON, path: str) -> None:
-    if path == CHAT:
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise InvalidJob("has no messages")
-        for message in messages:
-            if not isinstance(message, dict):
-                raise InvalidJob(f"every message must be an object, not {_kind(message)}")
-    elif not body.get("prompt"):
+        return protocol.from_short(fields)
+    if protocol.input_field == "prompt":
         raise InvalidJob("has no prompt")
+    raise InvalidJob(f"has neither body, {protocol.input_field} nor prompt")
 
 
 def _shown(value: object) -> str:
-    return f"{value[:100]!r}" if isinstance(value, str) else _kind(value)
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    kinds = ((bool, "a boolean"), (str, "a string"), (list, "an array"), (dict, "an object"))
-    what = next((name for kind, name in kinds if isinstance(value, kind)), "a number")
-    return f"an empty {what.split()[-1]}" if value in ("", [], {}) else what
+    return f"{value[:100]!r}" if isinstance(value, str) else json_type(value)

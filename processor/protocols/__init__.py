@@ -1,10 +1,16 @@
-"""Protocols with no I/O: bytes to events, events to replies, error answers to errors."""
+"""Protocols of the APIs, without I/O: jobs to requests, events to replies, error responses to errors."""
 
-from processor.protocols.base import Accumulator
+from processor.protocols.base import Accumulator, Protocol, RequestOptions
 from processor.protocols.error_mapping import error_from_response, request_id
-from processor.protocols.non_streamed import whole_body
-from processor.protocols.payload import payload
-from processor.protocols.registry import accumulator_for
+from processor.protocols.registry import protocol_for
 from processor.protocols.sse import SseDecoder
 
-__all__ = ["Accumulator", "SseDecoder", "accumulator_for", "error_from_response", "payload", "request_id", "whole_body"]
+__all__ = [
+    "Accumulator",
+    "Protocol",
+    "RequestOptions",
+    "SseDecoder",
+    "error_from_response",
+    "protocol_for",
+    "request_id",
+]

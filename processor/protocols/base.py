@@ -1,22 +1,44 @@
-"""What all protocols share."""
+"""The interface of an API's protocol: what is sent for a job, and how the response becomes the body of a reply.
+
+A protocol does no I/O and keeps no state: one object serves all jobs of its API. ``registry`` lists them.
+"""
 
 from __future__ import annotations
 
+import typing
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import orjson
 
-from processor.core.errors import ProtocolError
-from processor.core.models import JSON
-from processor.core.text import one_line
+from processor.core.errors import ProtocolError, StatusError
+from processor.core.models import JSON, Job, RequestSize, Usage
+from processor.core.text import excerpt
+from processor.tokens.rules import CountText, ModelCounter, TokenCount, count_characters, tokens_in
 
+STREAM_FIELDS = ("stream", "stream_options")
+"""Parameters of a request that change how the reply is sent, and not what it says."""
 _MAX_DEPTH = 100
 """Far below the depth at which Python's recursion or orjson's serializer fails."""
-_EXCERPT_CHARS = 80
 
 
-class Accumulator(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """What is known of a server's options for one model. The defaults hold until a response shows otherwise."""
+
+    streamed: bool = True
+    """Ask for an event stream, unless the job says no."""
+    include_usage: bool = True
+    """Ask for the token usage at the end of a stream."""
+    disable_obfuscation: bool = False
+    """Ask for a stream without random padding. OpenAI's own servers only: others may refuse the option."""
+    output_limit_field: str | None = None
+    """The field under which the server accepts the limit of output tokens; None: as the job names it."""
+
+
+class Accumulator(typing.Protocol):
     """Assembles the events of a stream to the body that the same reply has unstreamed. Knows neither bytes nor time."""
 
     @property
@@ -41,6 +63,132 @@ class Accumulator(Protocol):
         """The assembled body. Raises StreamTruncated while it is not complete, ProtocolError where it is empty."""
 
 
+class Protocol(ABC):
+    """One API. A subclass per API, in a file of its own; a line in ``registry`` makes it known to the program."""
+
+    path: ClassVar[str]
+    """The API path, e.g. ``/v1/embeddings``."""
+    input_field: ClassVar[str]
+    """The field that every request of this API has: it marks a line of the job file as a bare request body."""
+    prompt_fields: ClassVar[tuple[str, ...]]
+    """The fields of a request whose characters count as its prompt."""
+    end_marker: ClassVar[bytes]
+    """Bytes that end a stream: data that contains them is parsed at once, other data may wait for more."""
+
+    # ------------------------------------------------------------ requests
+
+    @abstractmethod
+    def validate(self, body: JSON) -> None:
+        """Raises InvalidJob where the server could only refuse the request."""
+
+    @abstractmethod
+    def from_short(self, fields: JSON) -> JSON:
+        """The request body for a short job: ``prompt``, perhaps ``system``, and request parameters.
+
+        ``fields`` is the caller's to give away. Raises InvalidJob.
+        """
+
+    def is_streamed(self, job: Job, options: RequestOptions) -> bool:
+        """Whether the reply is asked for as an event stream."""
+        return options.streamed and job.body.get("stream") is not False
+
+    @abstractmethod
+    def encode(self, job: Job, options: RequestOptions) -> bytes:
+        """The request body as it is sent. Fields that the job sets itself keep their values."""
+
+    def adapt(self, error: StatusError, job: Job, options: RequestOptions) -> RequestOptions | None:
+        """The options to send the job again with, where ``error`` refuses one that this program had added; else None.
+
+        ``options``: those that the request was sent with.
+        """
+        return None
+
+    # ------------------------------------------------------------ responses
+
+    @abstractmethod
+    def accumulator(self, job: Job) -> Accumulator:
+        """An accumulator for the streamed reply to this job."""
+
+    @abstractmethod
+    def parse_json(self, data: bytes) -> JSON:
+        """An unstreamed reply. Raises ProtocolError, or the StatusError of an error that came with a good status."""
+
+    @abstractmethod
+    def text(self, body: JSON) -> str:
+        """What a person reads of a reply: its text, else a refusal or tool calls; empty where there is none."""
+
+    @abstractmethod
+    def finish_reasons(self, body: JSON) -> list[str]:
+        """Why the reply ended, in the words of the API: each reason once."""
+
+    @abstractmethod
+    def is_cut_short(self, body: JSON) -> bool:
+        """Whether the reply, or one choice of it, ended at the limit of output tokens."""
+
+    def reported_usage(self, body: JSON) -> Usage | None:
+        """The server's own token count in a reply, under either pair of names; None where it makes no sense."""
+        usage = body.get("usage")
+        if not isinstance(usage, dict):
+            return None
+        prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+        completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
+        if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
+            return None
+        return Usage(prompt_tokens=prompt, completion_tokens=completion)
+
+    # ------------------------------------------------------------ tokens
+
+    def request_size(self, job: Job, counter: ModelCounter) -> RequestSize:
+        """What the request asks of the limits."""
+        prompt = self.count_prompt(job.body, counter)
+        return RequestSize(
+            path=job.path,
+            model=job.model,
+            prompt_tokens=prompt.tokens,
+            prompt_estimated=prompt.estimate_reasons,
+            prompt_chars=self._prompt_chars(job.body),
+            max_tokens=self.max_output_tokens(job.body),
+            choices=self.choices(job.body),
+        )
+
+    def count_prompt(self, body: JSON, counter: ModelCounter) -> TokenCount:
+        """The prompt's tokens, once, for any number of choices. By the characters while the encoding is not loaded."""
+        reasons: set[str] = set()
+        if counter.is_loaded:
+            tokens = self._count_prompt(body, counter, reasons)
+        else:
+            tokens = tokens_in(self._prompt_chars(body)) + self._prompt_overhead(body)
+        return counter.token_count(tokens, reasons)
+
+    def count_reply(self, body: JSON, counter: ModelCounter) -> TokenCount:
+        """The tokens generated for a reply, over all choices."""
+        reasons: set[str] = set()
+        return counter.token_count(self._count_reply(body, counter.count_text, reasons), reasons)
+
+    def max_output_tokens(self, body: JSON) -> int | None:
+        """The most tokens that a choice may have; None where the request does not say."""
+        return None
+
+    def choices(self, body: JSON) -> int:
+        """How many replies the request asks for at once."""
+        return 1
+
+    @abstractmethod
+    def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        """Adds to ``reasons`` why the count is an estimate: see ``tokens.rules``. Never raises, for any JSON."""
+
+    @abstractmethod
+    def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
+        """As ``_count_prompt``, for the body of a reply."""
+
+    def _prompt_overhead(self, body: JSON) -> int:
+        """Tokens of a prompt beside those of its text, for the estimate by characters."""
+        return 0
+
+    def _prompt_chars(self, body: JSON) -> int:
+        return count_characters([body[field] for field in self.prompt_fields if field in body])
+
+
 def parse_object(data: bytes, subject: str = "an event") -> JSON:
     """Parse a JSON object. Raises ProtocolError, with ``subject`` in its message."""
     try:
@@ -58,8 +206,3 @@ def parse_object(data: bytes, subject: str = "an event") -> JSON:
 def _is_shallow(value: Any, depth: int) -> bool:
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth >= 0 and all(_is_shallow(child, depth - 1) for child in children)
-
-
-def excerpt(data: bytes) -> str:
-    """The beginning of a payload, for an error message."""
-    return one_line(data[:320].decode("utf-8", "replace"), _EXCERPT_CHARS)

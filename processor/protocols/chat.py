@@ -1,17 +1,43 @@
-"""Chat completions, streamed: https://platform.openai.com/docs/api-reference/chat-streaming"""
+"""Chat completions: https://platform.openai.com/docs/api-reference/chat"""
 
 from __future__ import annotations
 
-from processor.core.errors import ProtocolError
-from processor.core.models import JSON
-from processor.protocols.choices_accumulator import ChoicesAccumulator, choices_per_prompt
+from dataclasses import dataclass
+from typing import Any
+
+from processor.core.errors import InvalidJob, ProtocolError
+from processor.core.models import JSON, Job
+from processor.core.text import json_type
+from processor.protocols.choices_accumulator import ChoicesAccumulator
+from processor.protocols.choices_protocol import ChoicesProtocol
 from processor.protocols.delta_merge import are_parts, join_text_parts
+from processor.tokens.rules import CountText, ModelCounter, count_as_json, count_calls, count_part
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
+PRIMING_TOKENS = 3
+"""Every reply is primed with ``<|start|>assistant<|message|>``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageOverhead:
+    """Tokens of a message beside those of its values; ``name_tokens``: more for one that has a name."""
+
+    tokens: int
+    name_tokens: int
+
+
+OVERHEAD = MessageOverhead(tokens=3, name_tokens=1)
+OVERHEAD_0301 = MessageOverhead(tokens=4, name_tokens=-1)
+"""``<|start|>{role/name}\\n{content}<|end|>\\n``: a name takes the role's place."""
+_MODEL_0301 = "gpt-3.5-turbo-0301"
+
 
 class ChatAccumulator(ChoicesAccumulator):
-    """`choices[].delta` add up to `choices[].message`."""
+    """Merges `choices[].delta` to `choices[].message`: the reference has chunks and bodies side by side.
+
+    https://platform.openai.com/docs/api-reference/chat-streaming
+    """
 
     object_name = "chat.completion"
     text_field = "content"
@@ -21,12 +47,12 @@ class ChatAccumulator(ChoicesAccumulator):
         if delta is None:
             return {}
         if not isinstance(delta, dict):
-            raise ProtocolError("a delta is no object")
+            raise ProtocolError("a delta is not an object")
         content = delta.get("content")
         if content == []:
             delta["content"] = None
         elif content is not None and not isinstance(content, str) and not are_parts(content):
-            raise ProtocolError("a delta's content is neither text nor parts")
+            raise ProtocolError("the content of a delta is neither text nor parts")
         return delta
 
     def _finalize(self, content: JSON) -> JSON:
@@ -34,10 +60,112 @@ class ChatAccumulator(ChoicesAccumulator):
         message["role"] = message["role"] or "assistant"
         message["content"] = join_text_parts(message["content"])
         if not message["content"]:
-            said_otherwise = any(message[name] for name in _INSTEAD_OF_CONTENT & message.keys())
-            message["content"] = None if said_otherwise else ""
+            has_other = any(message[name] for name in _INSTEAD_OF_CONTENT & message.keys())
+            message["content"] = None if has_other else ""
         return {"message": message}
 
 
-def open_chat(request: JSON) -> ChatAccumulator:
-    return ChatAccumulator(choices_per_prompt(request))
+class ChatCompletions(ChoicesProtocol):
+    path = "/v1/chat/completions"
+    input_field = "messages"
+    prompt_fields = ("messages", "tools", "functions")
+
+    def validate(self, body: JSON) -> None:
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise InvalidJob("has no messages")
+        for message in messages:
+            if not isinstance(message, dict):
+                raise InvalidJob(f"every message must be an object, not {json_type(message)}")
+
+    def from_short(self, fields: JSON) -> JSON:
+        prompt, system = fields.pop("prompt"), fields.pop("system", None)
+        if not isinstance(prompt, str | list) or not prompt:
+            raise InvalidJob(f"prompt must be text, not {json_type(prompt)}")
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        return {**fields, "messages": messages}
+
+    def accumulator(self, job: Job) -> ChatAccumulator:
+        return ChatAccumulator(self.choices(job.body))
+
+    # ------------------------------------------------------------ tokens
+
+    def _prompt_overhead(self, body: JSON) -> int:
+        messages = body.get("messages")
+        return OVERHEAD.tokens * len(messages) + PRIMING_TOKENS if isinstance(messages, list) else 0
+
+    def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        """The rule of https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken"""
+        overhead = OVERHEAD_0301 if counter.base_model == _MODEL_0301 else OVERHEAD
+        count_text = counter.count_text
+        messages = body.get("messages")
+        tokens = PRIMING_TOKENS
+        for message in messages if isinstance(messages, list) else ():
+            tokens += _count_message(message, count_text, overhead, reasons)
+        for key in ("tools", "functions"):
+            if body.get(key):
+                tokens += count_as_json(body[key], count_text, reasons, "tools")
+        response_format = body.get("response_format")
+        if isinstance(response_format, dict) and response_format.get("json_schema"):
+            tokens += count_as_json(response_format["json_schema"], count_text, reasons, "schema")
+        return tokens
+
+    def _count_choice(self, choice: JSON, count_text: CountText, reasons: set[str]) -> int:
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            return super()._count_choice(choice, count_text, reasons)
+        tokens = 0
+        for value in (message.get("content"), message.get("reasoning_content") or message.get("reasoning")):
+            if isinstance(value, str):
+                tokens += count_text(value)
+            elif value:
+                tokens += _count_value("content", value, count_text, reasons)
+        if isinstance(message.get("refusal"), str):
+            tokens += count_text(message["refusal"])
+        for key in ("tool_calls", "function_call"):
+            if message.get(key):
+                tokens += count_calls(message[key], count_text, reasons)
+        return tokens
+
+    # ------------------------------------------------------------ text
+
+    def _text_of(self, choice: JSON) -> str:
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            return super()._text_of(choice)
+        content = _without_other_parts(message.get("content"))
+        if content or message.get("refusal"):
+            return str(content or message.get("refusal"))
+        calls = message.get("tool_calls")
+        functions = [call.get("function") or {} for call in calls or () if isinstance(call, dict)]
+        return "\n".join(f"{function.get('name')}({function.get('arguments')})" for function in functions)
+
+
+def _without_other_parts(content: Any) -> Any:
+    """The joined text of content that is a list of parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("type") == "text")
+
+
+def _count_message(message: Any, count_text: CountText, overhead: MessageOverhead, reasons: set[str]) -> int:
+    tokens = overhead.tokens
+    if not isinstance(message, dict):
+        return tokens + count_as_json(message, count_text, reasons)
+    for key, value in message.items():
+        if isinstance(value, str):
+            tokens += count_text(value)
+        elif value is not None:
+            tokens += _count_value(key, value, count_text, reasons)
+    return tokens + (overhead.name_tokens if message.get("name") is not None else 0)
+
+
+def _count_value(key: str, value: Any, count_text: CountText, reasons: set[str]) -> int:
+    """A field of a message that is not a string."""
+    if key == "content" and isinstance(value, list):
+        return sum(count_part(part, count_text, reasons) for part in value)
+    if key in ("tool_calls", "function_call"):
+        return count_calls(value, count_text, reasons)
+    return count_as_json(value, count_text, reasons)

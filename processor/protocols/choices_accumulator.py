@@ -192,8 +192,3 @@ def _merge_extra(into: JSON, choice: JSON) -> None:
 def _adds_only_content(choice: JSON) -> bool:
     """Whether merging the same choice once more would change nothing but its content."""
     return choice.get("logprobs") is None and list not in map(type, choice.values())
-
-
-def choices_per_prompt(request: JSON) -> int:
-    n = request.get("n")
-    return n if type(n) is int and n > 0 else 1

@@ -1,21 +1,23 @@
-"""Completions (the older endpoint), streamed: https://platform.openai.com/docs/api-reference/completions"""
+"""Completions, the older API: https://platform.openai.com/docs/api-reference/completions"""
 
 from __future__ import annotations
 
-from processor.core.errors import ProtocolError
-from processor.core.models import JSON
-from processor.protocols.choices_accumulator import ChoicesAccumulator, choices_per_prompt
+from processor.core.errors import InvalidJob, ProtocolError
+from processor.core.models import JSON, Job
+from processor.protocols.choices_accumulator import ChoicesAccumulator
+from processor.protocols.choices_protocol import ChoicesProtocol
+from processor.tokens.rules import ModelCounter, count_texts_or_ids
 
 
 class CompletionsAccumulator(ChoicesAccumulator):
-    """`choices[].text` are the pieces of the same field."""
+    """Concatenates `choices[].text`."""
 
     object_name = "text_completion"
     text_field = "text"
 
     def _delta_of(self, choice: JSON) -> JSON:
         if not isinstance(choice.get("text"), str | None):
-            raise ProtocolError("a choice's text is no text")
+            raise ProtocolError("the text of a choice is not a string")
         return choice
 
     def _content_of(self, delta: JSON) -> JSON:
@@ -25,12 +27,30 @@ class CompletionsAccumulator(ChoicesAccumulator):
         return {"text": content["text"] or ""}
 
 
-def open_completions(request: JSON) -> CompletionsAccumulator:
-    return CompletionsAccumulator(choices_per_prompt(request) * _prompts(request.get("prompt")))
+class Completions(ChoicesProtocol):
+    path = "/v1/completions"
+    input_field = "prompt"
+    prompt_fields = ("prompt",)
+
+    def validate(self, body: JSON) -> None:
+        if not body.get("prompt"):
+            raise InvalidJob("has no prompt")
+
+    def from_short(self, fields: JSON) -> JSON:
+        if "system" in fields:
+            raise InvalidJob("system has no place in a text completion: put it into the prompt")
+        return fields
+
+    def accumulator(self, job: Job) -> CompletionsAccumulator:
+        return CompletionsAccumulator(self.choices(job.body) * _count_prompts(job.body.get("prompt")))
+
+    def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        values = (body.get("prompt"), body.get("suffix"))
+        return sum(count_texts_or_ids(value, counter.count_text, reasons) for value in values)
 
 
-def _prompts(prompt: object) -> int:
-    """A list is one prompt of tokens, or several prompts, each of which gets its own choices."""
+def _count_prompts(prompt: object) -> int:
+    """A list is one prompt of token ids, or several prompts, each of which gets its own choices."""
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return len(prompt)
     return 1

@@ -1,24 +1,28 @@
-"""Which protocol an endpoint speaks."""
+"""The protocols by API path. A new one needs its file and its line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from processor.core.errors import BadRequest
-from processor.core.models import JSON
-from processor.protocols.base import Accumulator
-from processor.protocols.chat import open_chat
-from processor.protocols.completions import open_completions
+from processor.protocols.base import Protocol
+from processor.protocols.chat import ChatCompletions
+from processor.protocols.completions import Completions
 
-_FOLDS: dict[str, Callable[[JSON], Accumulator]] = {
-    "/chat/completions": open_chat,
-    "/completions": open_completions,
+DEFAULT_PATH = ChatCompletions.path
+
+PROTOCOLS: dict[str, Protocol] = {
+    ChatCompletions.path: ChatCompletions(),
+    Completions.path: Completions(),
 }
 
 
-def accumulator_for(path: str, request: JSON) -> Accumulator:
-    """A fold for the reply to this request body. Raises Rejected where no protocol is known for the path."""
-    opened = _FOLDS.get(path.removeprefix("/v1"))
-    if opened is None:
-        raise BadRequest(f"no protocol is known for {path}", status=404, error_code="unknown_endpoint")
-    return opened(request)
+def protocol_for(path: str) -> Protocol:
+    """Raises BadRequest where no protocol is known for the path."""
+    try:
+        return PROTOCOLS[path]
+    except KeyError:
+        raise BadRequest(f"no protocol is known for {path}", status=404, error_code="unknown_endpoint") from None
+
+
+def known_paths() -> str:
+    """The API paths, as they read in a message."""
+    return " or ".join(PROTOCOLS)

@@ -23,7 +23,6 @@ from processor.core.events import (
 from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.endpoints.pool import Permit
 from processor.retry.policy import AttemptHistory, FailJob, Park, Retry, Verdict
-from processor.tokens.rules import TokenCount
 
 
 @dataclass(slots=True)
@@ -34,8 +33,6 @@ class JobState:
     """The task that runs the job."""
     job: Job
     size: RequestSize
-    prompt: TokenCount | None
-    """None while the model's encoding is being loaded: ``size`` is then estimated from the characters."""
     enqueued_at: float
     attempts: int
     """Requests sent for the job, in all runs."""
@@ -156,23 +153,6 @@ class Attempt:
             first_token_s=first_token_s,
             total_s=round(now - self.sent_at, 6),
         )
-
-
-def request_size(job: Job, prompt_tokens: int, prompt_chars: int) -> RequestSize:
-    """What the job asks of the rate limits."""
-    body = job.body
-    max_tokens = body.get("max_completion_tokens")
-    if type(max_tokens) is not int:
-        max_tokens = body.get("max_tokens")
-    choices = body.get("n")
-    return RequestSize(
-        path=job.path,
-        model=job.model,
-        prompt_tokens=prompt_tokens,
-        prompt_chars=prompt_chars,
-        max_tokens=max(max_tokens, 0) if type(max_tokens) is int else None,
-        choices=choices if type(choices) is int and choices > 0 else 1,
-    )
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.input.job_file import InvalidLine
+from processor.protocols import protocol_for
 from processor.tokens.rules import TokenCount
 
 
@@ -14,19 +15,21 @@ def result_of_reply(
     prompt: TokenCount,
     completion: TokenCount,
     *,
-    reported: Usage | None,
     attempts: int,
     timing: Timing | None,
     simulated: bool,
 ) -> Result:
+    protocol = protocol_for(job.path)
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
         line=job.line,
         reply=reply,
         usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
-        reported=reported,
-        usage_estimated=tuple(dict.fromkeys((*prompt.estimated, *completion.estimated))),
+        reported=protocol.reported_usage(reply.body),
+        usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
+        finish_reasons=tuple(protocol.finish_reasons(reply.body)),
+        is_cut_short=protocol.is_cut_short(reply.body),
         attempts=attempts,
         timing=timing,
         simulated=simulated,

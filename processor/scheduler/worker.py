@@ -16,15 +16,16 @@ from datetime import datetime
 
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
-from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
+from processor.core.models import Failure, Job, Reply, Result, Timing
 from processor.endpoints.pool import Endpoint, Permit
+from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import FailJob, Park, Retry, StopRun
-from processor.scheduler.attempt import Attempt, JobState, request_size
+from processor.scheduler.attempt import Attempt, JobState
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
-from processor.tokens.rules import TokenCount
+from processor.tokens.rules import NOT_LOADED, TokenCount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +81,12 @@ class Worker:
         await self._write(result, state, print_header=print_header)
 
     def _new_state(self, job: Job) -> JobState:
-        counter = self._deps.counter
-        prompt = counter.prompt(job.path, job.body) if counter.ready(job.model) else None
-        prompt_tokens = prompt.tokens if prompt else counter.guess(job.body)
         task = asyncio.current_task()
         assert task is not None, "every job has a task of its own"
         return JobState(
             task=task,
             job=job,
-            size=request_size(job, prompt_tokens, counter.characters(job.body)),
-            prompt=prompt,
+            size=protocol_for(job.path).request_size(job, self._deps.counter.for_model(job.model)),
             enqueued_at=self._loop.time(),
             attempts=self._deps.sink.job_index.attempts(job.custom_id),
         )
@@ -157,27 +154,27 @@ class Worker:
         permit.endpoint.health.on_success(state.job.line, state.attempt_started_at, now)
         self._deps.emit(attempt.replied_event(reply, now))
         prompt, completion = await self._count_tokens(state, reply)
-        reported = Usage.reported(reply.body)
         result = result_of_reply(
             state.job,
             reply,
             prompt,
             completion,
-            reported=reported,
             attempts=state.attempts,
             timing=timing,
             simulated=self._simulated,
         )
-        permit.settled(reported or result.usage, now)
+        permit.settled(result.reported or result.usage, now)
         await self._write(result, state)
 
     async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
         """Return the tokens of the prompt and of the completion."""
-        counter, job = self._deps.counter, state.job
-        if state.prompt is None:
+        counter, job, size = self._deps.counter, state.job, state.size
+        protocol = protocol_for(job.path)
+        prompt = TokenCount(size.prompt_tokens, size.prompt_estimated)
+        if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)
-            state.prompt = counter.prompt(job.path, job.body)
-        return state.prompt, counter.reply(job.path, job.model, reply.body)
+            prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
+        return prompt, protocol.count_reply(reply.body, counter.for_model(job.model))
 
     async def _on_failure(
         self, state: JobState, permit: Permit, attempt: Attempt, error: RequestError

@@ -18,7 +18,7 @@ from processor.core.errors import (
 )
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
-from processor.protocols import SseDecoder, accumulator_for, error_from_response, payload, request_id, whole_body
+from processor.protocols import RequestOptions, SseDecoder, error_from_response, protocol_for, request_id
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.response_script import ScriptedResponse
 
@@ -57,7 +57,8 @@ class MemoryTransport:
         on_event(Sent(loop.time()))
         await deadline.wait(self._latency(), inf, Timeout)
         at = loop.time() + self._clock_offset_s
-        script = self._provider.handle("POST", job.path, _headers(target), payload(job), at)
+        request = protocol_for(job.path).encode(job, RequestOptions())
+        script = self._provider.handle("POST", job.path, _headers(target), request, at)
         await deadline.wait(script.start_delay_s + self._latency(), self._timeouts.first_byte_timeout_s, Timeout)
         if script.status is None:
             raise ConnectionLost("the connection was reset before a response", reused=reused)
@@ -92,12 +93,12 @@ class MemoryTransport:
         await self._read(script, deadline, reads.append)
         if status != 200:
             raise error_from_response(status, script.headers, b"".join(reads))
-        return whole_body(b"".join(reads))
+        return protocol_for(job.path).parse_json(b"".join(reads))
 
     async def _streamed(
         self, script: ScriptedResponse, job: Job, deadline: _Deadline, on_event: RequestListener
     ) -> JSON:
-        decoder, accumulator = SseDecoder(), accumulator_for(job.path, job.body)
+        decoder, accumulator = SseDecoder(), protocol_for(job.path).accumulator(job)
         started = False
 
         def feed(data: bytes) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processor.core.models import JSON, Reply, Result, Usage
+from processor.core.models import Result, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
@@ -43,6 +43,8 @@ class Replies:
         self.cost_usd: float | None = None
         self.finish_reasons: Counter[str] = Counter()
         """Replies by why they ended; one with several choices may count under several."""
+        self.cut_short = 0
+        """Replies that ended at the limit of output tokens."""
         self.first_token = Histogram()
         self.total = Histogram()
 
@@ -55,10 +57,11 @@ class Replies:
             if result.timing.first_token_s is not None:
                 self.first_token.add(result.timing.first_token_s)
         if result.reply is not None:
-            self._add_reply(result, result.reply)
+            self._add_reply(result)
 
-    def _add_reply(self, result: Result, reply: Reply) -> None:
-        for reason in finish_reasons(reply.body):
+    def _add_reply(self, result: Result) -> None:
+        self.cut_short += result.is_cut_short
+        for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
         used = result.reported or result.usage
         if used is not None:
@@ -66,15 +69,3 @@ class Replies:
         if result.reported is not None and result.usage is not None:
             self.reported.add(result.reported)
             self.computed.add(result.usage)
-
-
-def finish_reasons(body: JSON) -> set[str]:
-    """Why the choices of a reply ended. A cut is ``length`` in every dialect."""
-    choices = body.get("choices")
-    if isinstance(choices, list):
-        reasons = {choice.get("finish_reason") for choice in choices if isinstance(choice, dict)}
-    elif body.get("stop_reason") == "max_tokens" or body.get("status") == "incomplete":
-        reasons = {"length"}
-    else:
-        reasons = {body.get("stop_reason") or body.get("status")}
-    return {reason for reason in reasons if isinstance(reason, str)}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import TextIO
 
 from processor.core.events import Delta, RequestEvent, Sent
 from processor.core.models import Job, Result
+from processor.protocols import Protocol, protocol_for
 from processor.terminal import console
 from processor.terminal.formatting import duration, listed, one_line, printable
 from processor.terminal.label_table import COLOURS, Style
@@ -16,10 +17,13 @@ class Echo:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = console.stderr(stream)
+        self._protocol: Protocol
+        """That of the present job."""
         self._last = ""
         """The text written since the last line of our own."""
 
     def begin(self, job: Job) -> None:
+        self._protocol = protocol_for(job.path)
         self._line(f"── {one_line(job.custom_id)}")
 
     def tell(self, signal: RequestEvent) -> None:
@@ -33,7 +37,7 @@ class Echo:
             self._line(f"failed: {result.failure.code}: {one_line(result.failure.message)}", "bad")
         else:
             if not self._last and result.reply is not None:
-                self._write(said(result.reply.body))
+                self._write(self._protocol.text(result.reply.body))
             self._line(_ending(result))
         self._stream.write("\n")
         self._stream.flush()
@@ -55,28 +59,6 @@ class Echo:
         else:
             self._stream.write(f"{text}\n")
         self._stream.flush()
-
-
-def said(body: dict[str, Any]) -> str:
-    """The first choice's text, for a reply that did not stream, or said nothing but a tool call."""
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return str(choice.get("text") or "")
-    content = _text(message.get("content"))
-    if content or message.get("refusal"):
-        return str(content or message.get("refusal"))
-    calls = message.get("tool_calls")
-    functions = [call.get("function") or {} for call in calls or () if isinstance(call, dict)]
-    return "\n".join(f"{function.get('name')}({function.get('arguments')})" for function in functions)
-
-
-def _text(content: Any) -> Any:
-    """Of content in parts those that are text."""
-    if not isinstance(content, list):
-        return content
-    return "".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("type") == "text")
 
 
 def _ending(result: Result) -> str:

@@ -150,8 +150,8 @@ def _replies(replies: Replies, *, simulated: bool) -> Iterator[LabelRow]:
         median, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
         if median is not None and p95 is not None:
             yield LabelRow(label, f"{duration(median)} median, {duration(p95)} p95")
-    if replies.finish_reasons["length"]:
-        cut = plural(replies.finish_reasons["length"], "reply", "replies")
+    if replies.cut_short:
+        cut = plural(replies.cut_short, "reply", "replies")
         yield LabelRow("cut short", f"{cut} ended by the token limit (finish reason length)", "warning")
 
 

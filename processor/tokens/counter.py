@@ -1,84 +1,68 @@
-"""Counts for any model: finds its encoding, loads it beside the run, applies the rules."""
+"""Counts tokens for any model: finds the model's encoding, loads it in the background, hands out a counter."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
-from processor.core.models import JSON
-from processor.core.text import CHARS_PER_TOKEN
-from processor.tokens import encoding_files, encodings, rules
-from processor.tokens.rules import TokenCount
+from processor.tokens import encoding_files, encodings
+from processor.tokens.rules import ModelCounter, tokens_in
 from processor.tokens.text_cache import TextCounter
 
-Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
+RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs blocking work elsewhere, e.g. ``asyncio.to_thread``."""
 
-MODEL_0301 = "gpt-3.5-turbo-0301"
+_CACHED_MODELS = 1024
 
 
 class TokenCounter:
-    """``prompt`` and ``reply`` are exact, or say why not, once ``load`` has returned for the model.
+    """Loads only the encodings of models that are used. Until then a model's tokens are estimated by the characters.
 
-    Before that they go by the characters, marked ``not_loaded``. Only the encodings that are met are loaded.
-    Raises ConfigError where ``fallback_encoding`` (for models tiktoken does not know) does not exist.
+    Raises ConfigError where ``fallback_encoding`` (for models that tiktoken does not know) does not exist.
     """
 
-    def __init__(self, fallback_encoding: str | None, offload: Offload) -> None:
+    def __init__(self, fallback_encoding: str | None, run_in_thread: RunInThread) -> None:
         self._fallback = encodings.checked(fallback_encoding or encodings.FALLBACK)
-        self._offload = offload
-        self._texts: dict[str, TextCounter] = {}
+        self._run_in_thread = run_in_thread
+        self._text_counters: dict[str, TextCounter] = {}
+        """By encoding."""
         self._loading = asyncio.Lock()
+        self._cached = lru_cache(maxsize=_CACHED_MODELS)(self._for_model)
 
     async def load(self, model: str) -> None:
-        """Have the model's encoding ready. Callers at the same time share one load."""
-        if self.ready(model):
+        """Load the model's encoding. Concurrent callers share one load."""
+        if self.is_loaded(model):
             return
         async with self._loading:
-            if not self.ready(model):
-                await self._offload(partial(self._load, model))
+            if not self.is_loaded(model):
+                await self._run_in_thread(partial(self._load, model))
+                self._cached.cache_clear()
 
-    def ready(self, model: str) -> bool:
-        return self._text(model) is not None
+    def is_loaded(self, model: str) -> bool:
+        return self._cached(model).is_loaded
 
-    def prompt(self, path: str, body: JSON) -> TokenCount:
-        """Counts a request's body; its ``model`` says how."""
-        model = body.get("model")
-        model = model if isinstance(model, str) else ""
-        text = self._text(model)
-        if text is None:
-            return TokenCount(rules.guess(body), ("not_loaded",))
-        overhead = rules.OVERHEAD_0301 if encodings.base_model_name(model) == MODEL_0301 else rules.OVERHEAD
-        return _marked(model, rules.prompt(path, body, text, overhead))
+    def for_model(self, model: str) -> ModelCounter:
+        """The model's counter as of now: another one after its encoding has been loaded."""
+        return self._cached(model)
 
-    def reply(self, path: str, model: str, body: JSON) -> TokenCount:
-        """Counts an assembled reply of a request for ``model``."""
-        text = self._text(model)
-        if text is not None:
-            return _marked(model, rules.reply(path, body, text))
-        by_characters = rules.reply(path, body, lambda generated: -(-len(generated) // CHARS_PER_TOKEN))
-        return TokenCount(by_characters.tokens, ("not_loaded", *by_characters.estimated))
-
-    def guess(self, body: JSON) -> int:
-        """The prompt's tokens by its characters, for as long as its encoding is not loaded."""
-        return rules.guess(body)
-
-    def characters(self, body: JSON) -> int:
-        return rules.characters(body)
-
-    def _text(self, model: str) -> TextCounter | None:
+    def _for_model(self, model: str) -> ModelCounter:
         # Asking for a model's encoding imports tiktoken: not before the first load, which does so in a thread.
-        return self._texts.get(encodings.encoding_of(model) or self._fallback) if self._texts else None
+        encoding = encodings.encoding_of(model) if self._text_counters else None
+        text_counter = self._text_counters.get(encoding or self._fallback)
+        return ModelCounter(
+            count_text=text_counter or _estimate,
+            base_model=encodings.base_model_name(model),
+            is_loaded=text_counter is not None,
+            is_known=encoding is not None,
+        )
 
     def _load(self, model: str) -> None:
         encoding = encodings.encoding_of(model) or self._fallback
-        if encoding not in self._texts:
-            self._texts[encoding] = TextCounter(encoding_files.load(encoding).encode_ordinary)
+        if encoding not in self._text_counters:
+            self._text_counters[encoding] = TextCounter(encoding_files.load(encoding).encode_ordinary)
 
 
-def _marked(model: str, count: TokenCount) -> TokenCount:
-    if encodings.encoding_of(model) is not None:
-        return count
-    return TokenCount(count.tokens, (*count.estimated, "unknown_model"))
+def _estimate(text: str) -> int:
+    return tokens_in(len(text))

@@ -23,8 +23,8 @@ import orjson
 
 from processor.core.models import JSON, Failure, Reply, Result, Timing, Usage
 from processor.input.fingerprints import fingerprint
-from processor.input.job_formats import CHAT
 from processor.output.row_json import encode
+from processor.protocols.registry import DEFAULT_PATH as CHAT
 from tests.benchmarks.measure import Checkout, add_beside, checkouts
 
 SYSTEM = "You answer letters from customers, kindly and in one paragraph."

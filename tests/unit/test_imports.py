@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "simulator": frozenset({"output", "protocols"}),
     "terminal": frozenset({"protocols", "stats"}),
     "listeners": frozenset(),
-    "config": frozenset({"input", "protocols", "ratelimit"}),
+    "config": frozenset({"protocols", "ratelimit"}),
     "input": frozenset({"protocols"}),
     "output": frozenset(),
     "protocols": frozenset({"tokens"}),

@@ -413,7 +413,7 @@ def test_a_response_larger_than_the_buffer_is_paused_and_resumed_by_such_connect
         writer.write(END)
 
     async def scenario() -> int:
-        intake = JsonParser(max_bytes=1 << 30)
+        intake = JsonParser(lambda data: {}, max_bytes=1 << 30)
         async with (
             serving(large) as url,
             ClientSession(connector=Connector(), read_bufsize=4096) as session,

@@ -29,10 +29,9 @@ from processor.http.response_body import BULK_BYTES, MAX_ERROR_BYTES, ErrorParse
 from processor.http.reuse import KeepAliveBreaker
 from processor.http.timeouts import Deadlines
 from processor.http.urls import request_url
-from processor.protocols import Accumulator, accumulator_for
+from processor.protocols import Accumulator, protocol_for
 from processor.simulator.virtual_clock import run
-
-CHAT = "/v1/chat/completions"
+from tests.support.protocol_jobs import CHAT, accumulator_for
 
 
 @pytest.mark.parametrize(
@@ -103,8 +102,11 @@ def test_a_proxy_of_another_kind_is_a_matter_of_configuration(monkeypatch: pytes
 
 
 def test_only_openai_itself_is_asked_to_leave_out_the_padding() -> None:
-    assert Route(Target(base_url="https://api.openai.com/v1"), CHAT, trust_env=False).declines_padding
-    assert not Route(Target(base_url="https://api.openai.com.example/v1"), CHAT, trust_env=False).declines_padding
+    def disables_obfuscation(base_url: str) -> bool:
+        return Route(Target(base_url=base_url), CHAT, trust_env=False).request_options["m"].disable_obfuscation
+
+    assert disables_obfuscation("https://api.openai.com/v1")
+    assert not disables_obfuscation("https://api.openai.com.example/v1")
 
 
 def test_the_user_agent_is_our_own_with_its_version_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +223,7 @@ def test_however_many_bytes_come_there_is_one_timer() -> None:
 
 def stream_intake(content_type: str = "text/event-stream", max_bytes: int = 1000) -> SseParser:
     fold = accumulator_for(CHAT, {})
-    return SseParser(fold, lambda _: None, max_bytes=max_bytes, content_type=content_type)
+    return SseParser(fold, lambda _: None, end_marker=b"[DONE]", max_bytes=max_bytes, content_type=content_type)
 
 
 def test_the_cap_counts_every_byte() -> None:
@@ -230,7 +232,7 @@ def test_the_cap_counts_every_byte() -> None:
     intake.take(b": alive\n\n")
     with pytest.raises(ReplyTooLarge, match="larger than"):
         intake.take(b": alive\n\n")
-    whole = JsonParser(max_bytes=5)
+    whole = JsonParser(protocol_for(CHAT).parse_json, max_bytes=5)
     with pytest.raises(ReplyTooLarge):
         whole.take(b"123456")
 
@@ -264,7 +266,9 @@ def taken(data: bytes, sizes: Iterable[int], *, live: bool = False) -> tuple[Sse
     """Read in pieces of these sizes, and what is left of it in one."""
     grown = Grown()
     fold = accumulator_for(CHAT, {})
-    intake = SseParser(fold, grown, max_bytes=1 << 20, content_type="text/event-stream", live=live)
+    intake = SseParser(
+        fold, grown, end_marker=b"[DONE]", max_bytes=1 << 20, content_type="text/event-stream", live=live
+    )
     for size in sizes:
         if data and not intake.enough:
             intake.take(data[:size])

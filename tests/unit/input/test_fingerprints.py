@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.input.fingerprints import fingerprint, raw_fingerprint
-from processor.input.job_formats import CHAT, COMPLETIONS, JobDefaults, ParsedJob, parse_job
+from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
+from tests.support.protocol_jobs import CHAT, COMPLETIONS
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from processor.core.errors import InvalidJob
 from processor.core.models import Job
-from processor.input.job_formats import CHAT, COMPLETIONS, JobDefaults, ParsedJob, job_identity, parse_job
+from processor.input.job_formats import JobDefaults, ParsedJob, job_identity, parse_job
+from tests.support.protocol_jobs import CHAT, COMPLETIONS
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -120,12 +121,6 @@ def test_custom_id_and_id_are_one_namespace_and_numbers_are_names() -> None:
     assert draft({"model": "m", "prompt": "Hi", "id": "a"}).custom_id == "a"
     assert draft({"model": "m", "prompt": "Hi", "custom_id": "b", "id": "a"}).custom_id == "b"
     assert draft({"model": "m", "prompt": "Hi", "id": 17}).custom_id == "17"
-
-
-def test_a_job_that_says_so_is_not_streamed() -> None:
-    assert job({"model": "m", "prompt": "Hi"}).streamed
-    assert job({"model": "m", "prompt": "Hi", "stream": True}).streamed
-    assert not job({"model": "m", "prompt": "Hi", "stream": False}).streamed
 
 
 # ---------------------------------------------------------------- what is no job

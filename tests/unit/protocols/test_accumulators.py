@@ -18,9 +18,9 @@ from processor.core.errors import (
     StreamTruncated,
     Throttled,
 )
-from processor.protocols import Accumulator, accumulator_for
+from processor.protocols import Accumulator
+from tests.support.protocol_jobs import CHAT, COMPLETIONS, accumulator_for
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TOP = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
 
 
@@ -432,11 +432,6 @@ def test_wide_events_are_not_taken_for_deep_ones() -> None:
     wide = [{"token": "a", "top_logprobs": [{"token": "b"}] * 20}] * 20
     choice = {**delta(content="a", finish_reason="stop"), "logprobs": {"content": wide}}
     assert folded(chunk(choice)).result()["choices"][0]["logprobs"] == {"content": wide}
-
-
-def test_no_protocol_is_known_for_other_paths() -> None:
-    with pytest.raises(BadRequest):
-        accumulator_for("/v1/unknown", {})
 
 
 # ---------------------------------------------------------------- for all streams

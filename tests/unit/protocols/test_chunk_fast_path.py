@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError
-from processor.protocols import accumulator_for
 from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import TextChunks
+from tests.support.protocol_jobs import accumulator_for
 
 HEAD = b'{"id":"a","choices":[{"index":0,"delta":{"content":'
 TAIL = b'},"finish_reason":null}],"usage":null}'

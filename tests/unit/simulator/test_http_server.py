@@ -12,13 +12,13 @@ import orjson
 import pytest
 
 from processor.core.models import JSON
-from processor.protocols import SseDecoder, accumulator_for
+from processor.protocols import SseDecoder
 from processor.simulator.faults import QUIRKS, Faults
 from processor.simulator.http_server import SimulatorServer, serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import Outage, SimulatorSettings
+from tests.support.protocol_jobs import CHAT, accumulator_for
 
-CHAT = "/v1/chat/completions"
 FAST: dict[str, Any] = {"first_token_s": 0.0, "speed_tps": 2000.0, "write_batch_s": 0.01, "reply_tokens": (20, 60)}
 
 

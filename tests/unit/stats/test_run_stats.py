@@ -20,7 +20,7 @@ from processor.core.events import (
 )
 from processor.core.models import Failure, Reply, Result, Timing, Usage
 from processor.stats.histogram import Histogram
-from processor.stats.reply_stats import MAX_LABELS, finish_reasons
+from processor.stats.reply_stats import MAX_LABELS
 from processor.stats.rolling_window import RollingWindow
 from processor.stats.run_stats import RunStats
 from tests.support.run_events import attempt_failed, attempt_started, attempt_succeeded
@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_what_servers_and_files_say() -> None:
     tally = told(
         *(failed(f"code-{n}", "m" * 10_000, custom_id="i" * 10_000) for n in range(200)),
         *(attempt_failed(f"code-{n}") for n in range(200)),
-        *(replied({"choices": [{"finish_reason": f"because-{n}"}]}) for n in range(200)),
+        *(replied({}, finish_reasons=(f"because-{n}",)) for n in range(200)),
         *(LimitsChanged(at=0.0, limit_group=f"m-{n}", rpm=1, tpm=1, source="reported") for n in range(200)),
         failed("code-1"),
     )
@@ -125,9 +125,9 @@ def test_memory_does_not_grow_with_what_servers_and_files_say() -> None:
 
 def test_tokens_are_those_reported_else_those_computed() -> None:
     usage = Usage(prompt_tokens=10, completion_tokens=5)
-    body = {"usage": {"prompt_tokens": 12, "completion_tokens": 6}}
+    reported_usage = Usage(prompt_tokens=12, completion_tokens=6)
     tally = told(
-        replied(body, usage=usage, reported=Usage.reported(body)),
+        replied({}, usage=usage, reported=reported_usage),
         replied({}, usage=usage),
         replied({}),
     )
@@ -137,37 +137,15 @@ def test_tokens_are_those_reported_else_those_computed() -> None:
     assert (computed.replies, computed.prompt, computed.completion) == (1, 10, 5)
 
 
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        ({"prompt_tokens": 3, "completion_tokens": 2}, Usage(prompt_tokens=3, completion_tokens=2)),
-        ({"input_tokens": 3, "output_tokens": 2}, Usage(prompt_tokens=3, completion_tokens=2)),
-        ({"prompt_tokens": 3, "total_tokens": 3}, Usage(prompt_tokens=3, completion_tokens=0)),
-        ({"prompt_tokens": "3"}, None),
-        (None, None),
-    ],
-)
-def test_usage_is_read_in_either_spelling(usage: Any, expected: Usage | None) -> None:
-    assert Usage.reported({"usage": usage}) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "reasons"),
-    [
-        (
-            {"choices": [{"finish_reason": "stop"}, {"finish_reason": "length"}, {"finish_reason": None}]},
-            {"stop", "length"},
-        ),
-        ({"choices": ["senseless"]}, set()),
-        ({"stop_reason": "max_tokens"}, {"length"}),
-        ({"stop_reason": "end_turn"}, {"end_turn"}),
-        ({"status": "incomplete"}, {"length"}),
-        ({"status": "completed"}, {"completed"}),
-        ({"data": []}, set()),
-    ],
-)
-def test_a_reply_cut_short_is_known_in_every_dialect(body: dict[str, Any], reasons: set[str]) -> None:
-    assert finish_reasons(body) == reasons
+def test_a_reply_that_was_cut_short_is_counted_as_such_in_any_dialect() -> None:
+    stats = told(
+        replied({}, finish_reasons=("stop", "length"), is_cut_short=True),
+        replied({}, finish_reasons=("max_tokens",), is_cut_short=True),
+        replied({}, finish_reasons=("stop",)),
+        replied({}),
+    )
+    assert stats.replies.cut_short == 2
+    assert stats.replies.finish_reasons == {"stop": 2, "length": 1, "max_tokens": 1}
 
 
 def test_times_and_costs_are_summed_over_replies() -> None:

@@ -28,7 +28,6 @@ from processor.simulator.virtual_clock import run
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
 from processor.terminal.echo import Echo
-from processor.terminal.echo import said as said_in
 from processor.terminal.progress import Mode, Progress, mode
 from processor.terminal.status_line import Detail, fit
 from tests.support.run_events import attempt_started, attempt_succeeded
@@ -288,25 +287,6 @@ def test_a_reply_that_did_not_stream_is_printed_whole() -> None:
     timing = Timing(started_at="", queued_s=0.0, first_token_s=None, total_s=2.4)
     text = echoed(Sent(0.0), result({"choices": [{"message": {"content": "Hi."}}]}, timing=timing))
     assert text == "── r-1\nHi.\n── 2.4 s in all\n\n"
-
-
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        ({"choices": [{"text": "Hi."}]}, "Hi."),
-        ({"choices": [{"message": {"content": None, "refusal": "No."}}]}, "No."),
-        (
-            {"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}}]},
-            'f({"a": 1})',
-        ),
-        ({"choices": [{"message": {"content": [{"type": "thinking"}, {"type": "text", "text": "Hi."}]}}]}, "Hi."),
-        ({"choices": [{"message": {"content": ""}}]}, ""),
-        ({"choices": []}, ""),
-        ({"data": []}, ""),
-    ],
-)
-def test_a_whole_reply_has_its_text_in_one_of_several_places(body: dict[str, Any], text: str) -> None:
-    assert said_in(body) == text
 
 
 def test_what_a_model_writes_cannot_control_the_terminal() -> None:

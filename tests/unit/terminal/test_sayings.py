@@ -114,16 +114,15 @@ def attempt(at: float, code: str | None = None, status: int | None = 200) -> lis
 
 
 def reply(at: float, finish_reason: str = "stop", reported: tuple[int, int] | None = None, **more: Any) -> RunEvent:
-    body: dict[str, Any] = {"choices": [{"finish_reason": finish_reason}]}
-    if reported:
-        body["usage"] = {"prompt_tokens": reported[0], "completion_tokens": reported[1]}
     result = Result(
         fingerprint="f",
         custom_id="r-1",
         line=1,
-        reply=Reply(status_code=200, request_id=None, body=body),
+        reply=Reply(status_code=200, request_id=None, body={}),
         usage=Usage(prompt_tokens=1000, completion_tokens=500),
-        reported=Usage.reported(body),
+        reported=Usage(prompt_tokens=reported[0], completion_tokens=reported[1]) if reported else None,
+        finish_reasons=(finish_reason,),
+        is_cut_short=finish_reason == "length",
         timing=Timing(started_at="", queued_s=0.0, first_token_s=0.4, total_s=3.0),
         **more,
     )

@@ -188,7 +188,7 @@ async def main():
     counter = TokenCounter(None, asyncio.to_thread)
     for model in ("gpt-4o", "gpt-3.5-turbo", "text-davinci-003", "ada", "gpt2", "gpt-oss-20b", "nobody's"):
         await counter.load(model)
-        assert counter.prompt("/v1/completions", {"model": model, "prompt": "hello world"}).tokens == 2, model
+        assert counter.for_model(model).count_text("hello world") == 2, model
 
 asyncio.run(main())
 assert "requests" not in sys.modules

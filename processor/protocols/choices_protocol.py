@@ -1,0 +1,100 @@
+"""What the APIs have in common whose replies consist of `choices`: chat completions and completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from processor.core.errors import BadRequest, ProtocolError, StatusError
+from processor.core.models import JSON, Job
+from processor.protocols.base import Protocol, RequestOptions, parse_object
+from processor.protocols.choices_accumulator import END_MARKER
+from processor.protocols.error_mapping import error_from_event
+from processor.tokens.rules import CountText
+
+_OUTPUT_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
+"""In the order in which they are looked for."""
+
+
+class ChoicesProtocol(Protocol):
+    end_marker = END_MARKER
+
+    def encode(self, job: Job, options: RequestOptions) -> bytes:
+        """The job's body in its own order, with `stream_options` that ask for what ``options`` say.
+
+        https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
+        """
+        body = job.body
+        if options.output_limit_field is not None:
+            body = _with_output_limit_as(options.output_limit_field, body)
+        if not self.is_streamed(job, options):
+            return orjson.dumps(body if job.body.get("stream") is False else _unstreamed(body))
+        body = {**body, "stream": True}
+        given = body.pop("stream_options", None)
+        if options.include_usage:
+            added: JSON = {"include_usage": True}
+            if options.disable_obfuscation:
+                added["include_obfuscation"] = False
+            body["stream_options"] = added | given if isinstance(given, dict) else added
+        return orjson.dumps(body)
+
+    def adapt(self, error: StatusError, job: Job, options: RequestOptions) -> RequestOptions | None:
+        was_added = options.include_usage and self.is_streamed(job, options) and "stream_options" not in job.body
+        if was_added and isinstance(error, BadRequest) and "stream_options" in str(error):
+            return replace(options, include_usage=False)
+        return None
+
+    def parse_json(self, data: bytes) -> JSON:
+        body = parse_object(data, "the reply")
+        if body.get("error") or body.get("object") == "error":
+            raise error_from_event(body)
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            raise ProtocolError("the reply has no choices")
+        if not all(isinstance(choice, dict) for choice in choices):
+            raise ProtocolError("a choice is not an object")
+        return body
+
+    def text(self, body: JSON) -> str:
+        return next((self._text_of(choice) for choice in _choices_in(body)), "")
+
+    def finish_reasons(self, body: JSON) -> list[str]:
+        reasons = (choice.get("finish_reason") for choice in _choices_in(body))
+        return list(dict.fromkeys(reason for reason in reasons if isinstance(reason, str)))
+
+    def is_cut_short(self, body: JSON) -> bool:
+        return "length" in self.finish_reasons(body)
+
+    def max_output_tokens(self, body: JSON) -> int | None:
+        limits = (body.get(field) for field in _OUTPUT_LIMIT_FIELDS)
+        return next((max(limit, 0) for limit in limits if type(limit) is int), None)
+
+    def choices(self, body: JSON) -> int:
+        n = body.get("n")
+        return n if type(n) is int and n > 0 else 1
+
+    def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
+        return sum(self._count_choice(choice, count_text, reasons) for choice in _choices_in(body))
+
+    def _text_of(self, choice: JSON) -> str:
+        return str(choice.get("text") or "")
+
+    def _count_choice(self, choice: JSON, count_text: CountText, reasons: set[str]) -> int:
+        text = choice.get("text")
+        return count_text(text) if isinstance(text, str) else 0
+
+
+def _choices_in(body: JSON) -> Iterator[JSON]:
+    choices: Any = body.get("choices")
+    return (choice for choice in (choices if isinstance(choices, list) else ()) if isinstance(choice, dict))
+
+
+def _unstreamed(body: JSON) -> JSON:
+    return {name: value for name, value in body.items() if name != "stream_options"} | {"stream": False}
+
+
+def _with_output_limit_as(field: str, body: JSON) -> JSON:
+    return {field if name in _OUTPUT_LIMIT_FIELDS else name: value for name, value in body.items()}
