@@ -22,6 +22,7 @@ from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
+from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
 from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings, RateLimits
@@ -31,8 +32,6 @@ from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
-OutputSink = ResultsFile | StdoutSink
-
 
 def source(plan: Plan) -> JobFile:
     settings = plan.settings
@@ -40,12 +39,12 @@ def source(plan: Plan) -> JobFile:
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def sink(plan: Plan) -> OutputSink:
+def sink(plan: Plan) -> Sink:
     if plan.out == "-":
         return StdoutSink()
     output = plan.settings.output
     try:
-        return ResultsFile(
+        return ResultsFile.open(
             Path(plan.out), simulated=plan.simulate, fsync=output.fsync, fsync_interval_s=output.fsync_interval_s
         )
     except OutputError as error:
@@ -90,7 +89,7 @@ def rooms(
     plan: Plan,
     access: EndpointAccess | None,
     source: JobFile,
-    sink: OutputSink,
+    sink: Sink,
     stream: Transport,
     target: Target,
     listen: Listener,
@@ -119,10 +118,8 @@ def _endpoint(plan: Plan, access: EndpointAccess | None, target: Target, emit: L
     )
 
 
-def _lines(
-    plan: Plan, source: JobFile, sink: OutputSink
-) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
-    if isinstance(sink, ResultsFile) and sink.replied:
+def _lines(plan: Plan, source: JobFile, sink: Sink) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    if sink.recovered.replied:
         return source.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
     return aiter(source)
 

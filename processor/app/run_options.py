@@ -9,7 +9,7 @@ from pathlib import Path
 from processor.app.fd_limit import raise_fd_limit
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
-from processor.output.recovery import Paths
+from processor.output.recovery import OutputPaths
 
 JOB_FILE = "the job file"
 
@@ -70,7 +70,7 @@ def _check_is_no_folder(path: Path) -> None:
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.out != "-":
         _check_is_no_folder(Path(plan.out))  # one without a name, `.`, has no names beside it either
-        paths = Paths.of(Path(plan.out))
+        paths = OutputPaths.of(Path(plan.out))
         yield paths.replies, "the results file"
         yield paths.failures, "the errors file"
         yield paths.damaged, "the file for damaged lines"

@@ -8,22 +8,21 @@ import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from processor.app.factory import OutputSink
 from processor.app.run_options import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes
 from processor.core.errors import OutputError, reason
 from processor.core.events import Listener, RunEvent, RunStarted
 from processor.input.job_file import JobFile
-from processor.output.recovery import Paths
-from processor.output.results_file import ResultsFile
+from processor.output.recovery import OutputPaths
+from processor.output.sink import Sink
 from processor.scheduler import Outcome
 from processor.stats.run_stats import RunStats
 from processor.terminal import console, label_table, progress, startup_banner, summary
 from processor.terminal.formatting import size
 
-ROW_BYTES = 2048
-"""What a row takes, where there are none yet to tell."""
+DEFAULT_ROW_BYTES = 2048
+"""The assumed size of a row, where the results file has none yet."""
 
 
 def mode(plan: Plan) -> progress.Mode:
@@ -46,13 +45,13 @@ def listeners(plan: Plan, tally: RunStats, shown: progress.Progress, stack: Asyn
     return listen
 
 
-def begin(plan: Plan, access: EndpointAccess | None, source: JobFile, sink: OutputSink, listen: Listener) -> None:
+def begin(plan: Plan, access: EndpointAccess | None, source: JobFile, sink: Sink, listen: Listener) -> None:
     """Says what is about to happen, before anything does."""
-    jobs = source.count()
+    jobs = source.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
-    # Whether the first jobs of the file are among those done, nobody knows yet.
-    done = sink.replied if isinstance(sink, ResultsFile) and plan.limit is None else 0
+    # With a limit it is not known yet how many of the first jobs are among those that are done.
+    done = sink.recovered.replied if plan.limit is None else 0
     done = done if jobs is None else min(done, jobs)
     if not plan.quiet:
         label_table.show(startup_banner.rows(_opening(plan, access, sink, jobs, done)))
@@ -60,10 +59,9 @@ def begin(plan: Plan, access: EndpointAccess | None, source: JobFile, sink: Outp
 
 
 def _opening(
-    plan: Plan, access: EndpointAccess | None, sink: OutputSink, jobs: int | None, done: int
+    plan: Plan, access: EndpointAccess | None, sink: Sink, jobs: int | None, done: int
 ) -> startup_banner.Banner:
     limits = plan.settings.limits
-    journal = sink if isinstance(sink, ResultsFile) else None
     return startup_banner.Banner(
         source=plan.jobs,
         jobs=jobs,
@@ -76,35 +74,40 @@ def _opening(
         tpm=limits.tpm,
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
-        damage=_damage(journal) if journal else (),
-        maybe_billed=journal.maybe_billed if journal and not plan.simulate else 0,
-        warnings=_little_room(journal, jobs, done) if journal and jobs is not None else (),
+        damage=_damage(plan, sink),
+        maybe_billed=0 if plan.simulate else sink.recovered.possibly_billed,
+        warnings=_disk_space_warning(sink, jobs - done) if jobs is not None else (),
     )
 
 
-def _damage(journal: ResultsFile) -> tuple[startup_banner.Damage, ...]:
-    aside = str(journal.paths.damaged)
+def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
+    paths = OutputPaths.of(Path(plan.out))
+    reports = ((paths.replies, sink.recovered.replies), (paths.failures, sink.recovered.failures))
     return tuple(
-        startup_banner.Damage(file=str(path), count=found.damaged, numbers=tuple(found.damaged_lines), kept_aside=aside)
-        for path, found in journal.found.items()
-        if found.damaged
+        startup_banner.Damage(
+            file=str(path),
+            count=report.damaged,
+            numbers=tuple(report.damaged_lines),
+            kept_aside=str(paths.damaged),
+        )
+        for path, report in reports
+        if report.damaged
     )
 
 
-def _little_room(journal: ResultsFile, jobs: int, done: int) -> tuple[str, ...]:
-    """A warning, where the disk may not hold what is still to come."""
+def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
+    """Return a warning if the disk may be too small for the rows still to be written."""
     with suppress(OutputError):
-        free = journal.free_bytes()
-        rows_bytes = journal.found[journal.paths.replies].size / journal.replied if journal.replied else ROW_BYTES
-        needed = (jobs - done) * rows_bytes
-        if needed > free:
-            return (f"{size(free)} are free, and about {size(needed)} still to come",)
+        free_bytes = sink.free_bytes()
+        needed_bytes = jobs_left * (sink.recovered.mean_reply_bytes or DEFAULT_ROW_BYTES)
+        if free_bytes is not None and needed_bytes > free_bytes:
+            return (f"{size(free_bytes)} are free, and about {size(needed_bytes)} still to come",)
     return ()
 
 
 def end(plan: Plan, tally: RunStats, outcome: Outcome) -> None:
     """Says what the run has come to, and how to go on."""
-    errors = Paths.of(Path(plan.out)).failures
+    errors = OutputPaths.of(Path(plan.out)).failures
     closing = summary.SummaryContext(
         results=plan.out,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,

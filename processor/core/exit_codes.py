@@ -1,13 +1,14 @@
-"""What ``process`` says to scripts when it ends."""
+"""Exit codes of ``process``, for scripts."""
 
 COMPLETE = 0
 """Every job has its reply."""
 INCOMPLETE = 1
-"""Some have not: the errors file says why."""
+"""Some jobs have no reply; the errors file has the reasons."""
 NOTHING_SENT = 2
-"""Wrong usage or settings, no key, no input, no output."""
+"""Wrong usage or settings, missing key, unusable input or output."""
 STOPPED = 3
-"""Early: quota, key, outage, disk. Run again to go on."""
+"""The run stopped early: quota, key, outage or disk. The same command continues it."""
 INTERNAL_ERROR = 70
+"""A programming error of this package."""
 INTERRUPTED = 130
-"""Run again to go on."""
+"""A signal stopped the run. The same command continues it."""

@@ -1,4 +1,4 @@
-"""How jobs are told apart in a few bytes: by a key of their name, and a check of what they ask for. Pure."""
+"""Identifies jobs in a few bytes: a key of the job's id and a check of its request. Pure."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from hashlib import blake2b
 from struct import Struct
 
 KEY_BYTES = 9
-"""Two of a million random keys are the same with a probability of 1e-10."""
+"""Among a million random keys two are equal with a probability of 1e-10."""
 
 CHECK_BYTES = 4
 
-IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s")
+PACKED_IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s")
 """Key and check of one job."""
 
+_KEY_HASH = blake2b(digest_size=KEY_BYTES)
 
-_KEY = blake2b(digest_size=KEY_BYTES)
 
-
-@lru_cache(maxsize=1024)  # asked for at each step of a job
+@lru_cache(maxsize=1024)  # called at each step of a job
 def job_key(custom_id: str) -> bytes:
-    key = _KEY.copy()  # takes two thirds of the time that a new one takes
+    """Return the KEY_BYTES that stand for a job's id."""
+    key = _KEY_HASH.copy()  # takes two thirds of the time of a new hash object
     key.update(custom_id.encode("utf-8", "surrogatepass"))
     return key.digest()
 
 
 def request_check(fingerprint: str) -> bytes:
-    """Tells whether the request is still the same."""
+    """Return the CHECK_BYTES that differ, almost always, between two different requests of one job."""
     try:
         return bytes.fromhex(fingerprint)[:CHECK_BYTES].ljust(CHECK_BYTES, b"\0")
     except ValueError:

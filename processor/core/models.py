@@ -1,4 +1,4 @@
-"""What flows through the rooms. Frozen values, no I/O; everybody may know them, they know nobody."""
+"""The values that pass between the folders: jobs, targets, replies, results. Frozen, without I/O."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any, Literal
 JSON = dict[str, Any]
 """A decoded JSON object."""
 
+ByteRange = tuple[int, int]
+"""A part of a file, in bytes: ``start <= position < end``."""
+
 UsageSource = Literal["reported", "computed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request to make, as one line of the job file asked for it."""
+    """One line of the job file: a request to send."""
 
     line: int
     """1-based line number in the job file."""
     custom_id: str
-    """The job's name: as given in the file, or derived from its fingerprint."""
+    """As given in the file, or derived from the fingerprint."""
     fingerprint: str
     """32 hex digits: BLAKE2b-128 over the sorted-key JSON of [path, body without stream flags]."""
     path: str
@@ -27,13 +30,13 @@ class Job:
     body: JSON
     """The request body as in the job file, with a ``model``."""
     metadata: Any = None
-    """Carried through to the result row untouched, never sent."""
+    """Copied to the result row unchanged, never sent."""
     has_metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A key that prints as dots, so that it reaches no log, row or traceback by accident."""
+    """A key that prints as dots, so that it does not get into logs, rows or tracebacks."""
 
     value: str = field(repr=False)
 
@@ -43,7 +46,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where a request goes: what ``stream`` needs to reach one endpoint of one provider."""
+    """Where a request is sent: what a transport needs to reach one endpoint."""
 
     base_url: str
     """Ends in ``/v1`` by the OpenAI SDK's convention; a job's ``/v1/...`` path is not doubled."""
@@ -77,14 +80,14 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:
-    """What one request asks of the limits, before any charging rule is applied."""
+    """The size of one request, before a rule for counting tokens is applied."""
 
     path: str
     model: str
     prompt_tokens: int
     prompt_chars: int
     max_tokens: int | None
-    """What the job allows to be generated per choice; None where it does not say."""
+    """The job's limit on the output of one choice; None where it sets none."""
     choices: int = 1
     prompt_estimated: tuple[str, ...] = ()
     """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
@@ -92,13 +95,13 @@ class RequestSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one request is charged against a minute's limits."""
+    """What one request counts against the limits of a minute."""
 
     requests: int = 1
     tokens: int = 0
-    """Input and output together, where the provider limits the sum."""
+    """Input and output, where the provider limits their sum."""
     input_tokens: int = 0
-    """Where the provider limits input and output apart."""
+    """Where the provider limits input and output separately."""
     output_tokens: int = 0
 
 
@@ -123,17 +126,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back for a request that succeeded."""
+    """The response to a request, successful or not."""
 
     status_code: int
     request_id: str | None
     body: JSON
-    """As the same request would have been answered without streaming; ``usage`` only if reported."""
+    """As the API answers the same request unstreamed. ``usage`` is there only if the server reported it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """When a job's last attempt went and how long it took. Seconds; ``started_at`` is ISO 8601 UTC."""
+    """When a job's last attempt started (ISO 8601, UTC), and how long its phases took."""
 
     started_at: str
     queued_s: float
@@ -148,15 +151,14 @@ class Failure:
     code: str
     message: str
     permanent: bool = False
-    """The provider refused the job itself: sending it again is pointless until it changes."""
+    """The provider refused the job itself: it fails again until the job changes. ``own_fault`` in the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One row of the results or errors file.
 
-    ``reply`` is set for a success; ``failure`` for a failed job, with the refusing response, if there
-    was one, in ``reply``.
+    A success has ``reply`` alone. A failed job has ``failure``, and in ``reply`` the refusing response, if any.
     """
 
     fingerprint: str
@@ -165,9 +167,9 @@ class Result:
     reply: Reply | None = None
     failure: Failure | None = None
     usage: Usage | None = None
-    """As computed."""
+    """As computed with tiktoken."""
     reported: Usage | None = None
-    """The server's own count, where there is one."""
+    """As the server reported it."""
     usage_estimated: tuple[str, ...] = ()
     """Why the computed usage is an estimate, e.g. ``("tools", "unknown_model")``."""
     finish_reasons: tuple[str, ...] = ()
@@ -183,7 +185,7 @@ class Result:
 
     @property
     def usage_source(self) -> UsageSource | None:
-        """Which usage is in the reply's body."""
+        """Which of the two is in the reply's body in the row."""
         if self.reported is not None:
             return "reported"
         return "computed" if self.usage is not None else None

@@ -1,6 +1,6 @@
-"""A second process for large files: parsing a million lines keeps two cores busy for as long as it would one twice.
+"""Maps a function over items in this process and in a second one, to parse large files in half the time.
 
-Nothing depends on it: where it cannot be started, or dies, what it was asked for is done here.
+The second process is optional: where it cannot be started, or dies, its items are processed here.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Generic, TypeVar
 
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 MAX_PENDING = 8
-"""Tasks the helper is asked for before it has answered."""
+"""Items that are submitted to the worker and have no result yet."""
 MAX_BUFFERED = 32
-"""Answers that may wait here for earlier ones: of the time in which a helper starts, or is kept from its core."""
+"""Results that may wait here for an earlier one, while the worker starts or gets no CPU time."""
 
-# Not multiprocessing's own processes: they would import the user's main module a second time.
+# multiprocessing's own processes would import the user's main module a second time.
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from processor.core.worker_process import main; main(int(sys.argv[2]))"
@@ -32,120 +32,127 @@ _ROOT = str(Path(__file__).parents[2])
 
 
 def map_with_worker(
-    work: Callable[[Task], Answer], tasks: Iterable[Task], *, handles: Sequence[int] = ()
-) -> Generator[Answer, None, None]:
-    """``map(work, tasks)``, half of it in a second process. Takes tasks, and holds answers, only a few ahead.
+    work: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, file_descriptors: Sequence[int] = ()
+) -> Generator[ResultT, None, None]:
+    """Yield ``work(item)`` for each item, in order. A second process computes about half of the results.
 
-    ``work``, tasks and answers are pickled: none may be large but the answers. The open files that ``work`` reads
-    from are to be named by their ``handles``.
+    Takes at most MAX_PENDING + MAX_BUFFERED items ahead of the result that it yields. ``work``, items and results are
+    pickled: only results may be large. ``file_descriptors`` are the open files that ``work`` reads. An exception of
+    ``work`` is raised here.
     """
-    helper = _helper(work, handles)
-    if helper is None:
-        yield from map(work, tasks)
+    worker = _start_worker(work, file_descriptors)
+    if worker is None:
+        yield from map(work, items)
         return
     try:
-        yield from _shared(work, enumerate(tasks), helper)
+        yield from _map_in_both(work, enumerate(items), worker)
     finally:
-        helper.dismiss()
+        worker.stop()
 
 
-def _shared(
-    work: Callable[[Task], Answer], todo: Iterator[tuple[int, Task]], helper: WorkerProcess[Task, Answer]
-) -> Generator[Answer, None, None]:
-    """While the helper is busy, does what it has not been asked for."""
-    wanted = 0
-    done: dict[int, Answer] = {}
+def _map_in_both(
+    work: Callable[[ItemT], ResultT], numbered: Iterator[tuple[int, ItemT]], worker: WorkerProcess[ItemT, ResultT]
+) -> Generator[ResultT, None, None]:
+    """Keep the worker busy, and process items here while it has no result ready."""
+    next_number = 0
+    done: dict[int, ResultT] = {}
     while True:
-        helper.ask(todo)
-        if wanted in done:
-            yield done.pop(wanted)
-            wanted += 1
-        elif helper.has_answer() or len(done) >= MAX_BUFFERED:
-            done |= helper.answer()
-        elif mine := next(todo, None):
-            done[mine[0]] = work(mine[1])
-        elif helper.is_asked:
-            done |= helper.answer()
+        worker.submit(numbered)
+        if next_number in done:
+            yield done.pop(next_number)
+            next_number += 1
+        elif worker.has_result() or len(done) >= MAX_BUFFERED:
+            done |= worker.next_result()
+        elif own := next(numbered, None):
+            done[own[0]] = work(own[1])
+        elif worker.has_pending:
+            done |= worker.next_result()
         else:
             return
 
 
-def _helper(work: Callable[[Task], Answer], handles: Sequence[int]) -> WorkerProcess[Task, Answer] | None:
-    if _processors() < 2:
+def _start_worker(
+    work: Callable[[ItemT], ResultT], file_descriptors: Sequence[int]
+) -> WorkerProcess[ItemT, ResultT] | None:
+    if _available_cpus() < 2:
         return None
     try:
-        return WorkerProcess(work, handles)
+        return WorkerProcess(work, file_descriptors)
     except OSError:
         return None
 
 
-def _processors() -> int:
+def _available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-class WorkerProcess(Generic[Task, Answer]):
-    """Does what it is asked for, and answers in the order of asking."""
+class WorkerProcess(Generic[ItemT, ResultT]):
+    """A second process that applies ``work`` to the items submitted to it, in their order."""
 
-    def __init__(self, work: Callable[[Task], Answer], handles: Sequence[int] = ()) -> None:
-        """Raises OSError where it cannot be started."""
+    def __init__(self, work: Callable[[ItemT], ResultT], file_descriptors: Sequence[int] = ()) -> None:
+        """Start the process. Raises OSError where that is not possible."""
         self._work = work
-        self._asked: deque[tuple[int, Task]] = deque()
-        self._gone = False
-        self._ours, theirs = Pipe()
-        with theirs:
+        self._pending: deque[tuple[int, ItemT]] = deque()
+        self._is_lost = False
+        self._connection, remote = Pipe()
+        with remote:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-c", _CODE, _ROOT, str(theirs.fileno())],
-                pass_fds=[theirs.fileno(), *handles],
+                [sys.executable, "-c", _CODE, _ROOT, str(remote.fileno())],
+                pass_fds=[remote.fileno(), *file_descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us
+                start_new_session=True,  # Ctrl-C is handled by the main process alone
             )
         self._send(work)
 
     @property
-    def is_asked(self) -> bool:
-        return bool(self._asked)
+    def has_pending(self) -> bool:
+        """Whether submitted items have no result yet."""
+        return bool(self._pending)
 
-    def ask(self, todo: Iterator[tuple[int, Task]]) -> None:
-        """Take as much from ``todo`` as keeps it busy."""
-        while len(self._asked) < MAX_PENDING and not self._gone and (numbered := next(todo, None)):
-            self._asked.append(numbered)
-            self._send(numbered[1])
+    def submit(self, numbered: Iterator[tuple[int, ItemT]]) -> None:
+        """Take (number, item) pairs from ``numbered`` until MAX_PENDING are pending."""
+        while len(self._pending) < MAX_PENDING and not self._is_lost and (pair := next(numbered, None)):
+            self._pending.append(pair)
+            self._send(pair[1])
 
-    def has_answer(self) -> bool:
-        return bool(self._asked) and self._ours.poll()
+    def has_result(self) -> bool:
+        """Whether ``next_result`` returns without waiting."""
+        return bool(self._pending) and self._connection.poll()
 
-    def answer(self) -> dict[int, Answer]:
-        """Wait for the next one. Where the helper is gone, all that it was asked for is done here."""
+    def next_result(self) -> dict[int, ResultT]:
+        """Wait for the next result, by its number. If the process is gone, compute all pending results here."""
         try:
-            answer: Answer = self._ours.recv()
+            result: ResultT = self._connection.recv()
         except (EOFError, OSError):
-            self._gone = True
-            answers = {number: self._work(task) for number, task in self._asked}
-            self._asked.clear()
-            return answers
-        return {self._asked.popleft()[0]: answer}
+            self._is_lost = True
+            results = {number: self._work(item) for number, item in self._pending}
+            self._pending.clear()
+            return results
+        return {self._pending.popleft()[0]: result}
 
-    def dismiss(self) -> None:
-        self._ours.close()
+    def stop(self) -> None:
+        """End the process and wait until it has ended."""
+        self._connection.close()
         self._process.kill()
         self._process.wait()
 
     def _send(self, message: object) -> None:
-        with suppress(OSError):  # is noticed when no answer comes
-            self._ours.send(message)
+        with suppress(OSError):  # next_result() notices that the process is gone
+            self._connection.send(message)
 
 
-def main(handle: int) -> None:
-    """The helper's side."""
-    serve(Connection(handle))
+def main(file_descriptor: int) -> None:
+    """Run the second process. It talks to the first one through ``file_descriptor``."""
+    serve(Connection(file_descriptor))
 
 
-def serve(theirs: Connection) -> None:
-    with theirs, suppress(EOFError, OSError):
-        work = theirs.recv()
+def serve(connection: Connection) -> None:
+    """Receive the function, then items, and send a result for each, until the connection is closed."""
+    with connection, suppress(EOFError, OSError):
+        work = connection.recv()
         while True:
-            theirs.send(work(theirs.recv()))
+            connection.send(work(connection.recv()))

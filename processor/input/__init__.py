@@ -1,1 +1,1 @@
-"""jobs.jsonl → Job: lines, formats, fingerprints. Lazy: nothing here holds more than one chunk of the file."""
+"""Reads job files lazily: lines, formats, fingerprints. At most one chunk of the file is in memory."""

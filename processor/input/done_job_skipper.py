@@ -1,4 +1,4 @@
-"""Large job files of which much is settled: those jobs are only counted, the other lines read as ever."""
+"""Reads a large job file of which many jobs are done: done jobs are only counted, other lines are read in full."""
 
 from __future__ import annotations
 
@@ -6,99 +6,109 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from processor.core.job_keys import IDENTITY
+from processor.core.job_keys import PACKED_IDENTITY
+from processor.core.models import ByteRange
 from processor.input.job_formats import JobDefaults
-from processor.input.line_splitter import Line, LineSplitter
-from processor.input.prescan import ByteRange, ScannedPart, scan_part, split_file
-
-CHUNK_BYTES = 64 * 1024
+from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter
+from processor.input.prescan import ScannedPart, scan_part, split_file
 
 InputItem = TypeVar("InputItem")
 
 
 class SkipDone(Protocol):
-    """Meets the jobs ``begin <= number < end`` as long as nothing is to be done about them.
+    """Marks the jobs ``begin <= number < end`` as seen, up to the first that is not done.
 
-    Returns the number of the first about which there is, and how many before it were refused for their own fault.
-    ``identities`` are packed, see ``skimming``.
+    Returns the number of that job, and how many jobs before it have failed permanently. ``identities`` are packed
+    with PACKED_IDENTITY.
     """
 
     def __call__(self, identities: bytes, begin: int, end: int, /) -> tuple[int, int]: ...
 
 
-class SkippedJobs(NamedTuple):
-    """Lines at a stretch about whose jobs there is nothing to be done."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedJobs:
+    """Consecutive jobs with nothing to be done."""
 
-    jobs: int
-    refused: int
-    """How many of them have no reply, since it was their own fault."""
-    line: int
-    """Where the last of them is, or a blank line behind it."""
+    count: int
+    permanent_failures: int
+    """How many of them have no reply, but a permanent failure."""
+    last_line: int
+    """The number of the line of the last of them, or of a blank line behind it."""
 
 
 class DoneJobSkipper(Generic[InputItem]):
-    """Reads an open file once. Each thing found is to be dealt with before the next is asked for."""
+    """Iterates once over an open file. Handle each item before you ask for the next: it decides what is skipped."""
 
     def __init__(
         self,
-        handle: int,
+        file_descriptor: int,
         defaults: JobDefaults,
         max_line_bytes: int,
         *,
-        read: Callable[[Line], InputItem],
+        parse_line: Callable[[Line], InputItem],
         skip_done: SkipDone,
         limit: int | None,
     ) -> None:
-        """Of more than ``limit`` lines none is passed over."""
-        self._handle = handle
-        self._skim = partial(scan_part, handle, defaults, max_line_bytes)
+        """Skip jobs only among the first ``limit`` lines that are not blank."""
+        self._file_descriptor = file_descriptor
+        self._scan_part = partial(scan_part, file_descriptor, defaults, max_line_bytes)
         self._splitter = LineSplitter(max_line_bytes)
-        self._read = read
-        self._pass_over = skip_done
-        self._left = sys.maxsize if limit is None else limit
+        self._parse_line = parse_line
+        self._skip_done = skip_done
+        self._lines_left = sys.maxsize if limit is None else limit
 
     def __iter__(self) -> Generator[InputItem | SkippedJobs, None, None]:
-        from processor.core.worker_process import map_with_worker  # its import takes longer than a small file
+        from processor.core.worker_process import map_with_worker  # importing it takes longer than a small file
 
-        with closing(map_with_worker(self._skim, split_file(self._handle), handles=[self._handle])) as found:
-            for skimmed in found:
-                yield from self._pass_or_look(skimmed)
+        parts = map_with_worker(
+            self._scan_part, split_file(self._file_descriptor), file_descriptors=[self._file_descriptor]
+        )
+        with closing(parts):
+            for part in parts:
+                yield from self._process_part(part)
 
-    def _pass_or_look(self, skimmed: ScannedPart) -> Iterator[InputItem | SkippedJobs]:
-        identities = skimmed.identities or b""
-        passed, refused = self._pass_on(identities, 0)
-        if skimmed.identities is None or passed < len(identities) // IDENTITY.size:
-            yield from self._look(skimmed.part, identities, passed, refused)
+    def _process_part(self, scanned: ScannedPart) -> Iterator[InputItem | SkippedJobs]:
+        """Skip the part if all its jobs are done, else read its lines."""
+        identities = scanned.identities or b""
+        skipped, permanent_failures = self._skip_from(identities, 0)
+        if scanned.identities is None or skipped < len(identities) // PACKED_IDENTITY.size:
+            yield from self._read_part(scanned.part, identities, skipped, permanent_failures)
             return
-        self._splitter.skip(skimmed.lines)
-        if passed:
-            yield SkippedJobs(passed, refused, self._splitter.number)
+        self._splitter.skip(scanned.lines)
+        if skipped:
+            yield SkippedJobs(count=skipped, permanent_failures=permanent_failures, last_line=self._splitter.number)
 
-    def _look(self, part: ByteRange, identities: bytes, passed: int, refused: int) -> Iterator[InputItem | SkippedJobs]:
-        met = 0
+    def _read_part(
+        self, part: ByteRange, identities: bytes, skipped: int, permanent_failures: int
+    ) -> Iterator[InputItem | SkippedJobs]:
+        """Yield the lines of a part. Those up to number ``skipped`` are skipped already."""
+        parsed = 0
         for number, line in enumerate(self._lines(part), 1):
-            if number == passed:
-                yield SkippedJobs(passed - met, refused, line.number)
-            elif number > passed:
-                self._left -= 1
-                yield self._read(line)
-                met = number
-                passed, refused = self._pass_on(identities, number)
+            if number == skipped:
+                yield SkippedJobs(count=skipped - parsed, permanent_failures=permanent_failures, last_line=line.number)
+            elif number > skipped:
+                self._lines_left -= 1
+                yield self._parse_line(line)
+                parsed = number
+                skipped, permanent_failures = self._skip_from(identities, number)
 
-    def _pass_on(self, identities: bytes, begin: int) -> tuple[int, int]:
-        end = min(len(identities) // IDENTITY.size, begin + self._left)
+    def _skip_from(self, identities: bytes, begin: int) -> tuple[int, int]:
+        """Skip jobs from number ``begin`` on. Return the number of the first that is not skipped, and how many of the
+        skipped ones have failed permanently."""
+        end = min(len(identities) // PACKED_IDENTITY.size, begin + self._lines_left)
         if end <= begin:
             return begin, 0
-        passed, refused = self._pass_over(identities, begin, end)
-        self._left -= passed - begin
-        return passed, refused
+        skipped, permanent_failures = self._skip_done(identities, begin, end)
+        self._lines_left -= skipped - begin
+        return skipped, permanent_failures
 
     def _lines(self, part: ByteRange) -> Iterator[Line]:
         at, end = part
-        while at < end and (chunk := os.pread(self._handle, min(CHUNK_BYTES, end - at), at)):
+        while at < end and (chunk := os.pread(self._file_descriptor, min(CHUNK_BYTES, end - at), at)):
             at += len(chunk)
             yield from self._splitter.feed(chunk)
         if last := self._splitter.finish():

@@ -1,4 +1,4 @@
-"""Where the jobs come from: a file, or a pipe that must not block the loop. Always in chunks, never whole."""
+"""Reads jobs from a file or a pipe, in chunks. Waiting for a pipe does not block the event loop."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
-from processor.input.line_splitter import Line, LineSplitter, count_lines
+from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines
 
-CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
+"""Done jobs are skipped without parsing only in files from this size on."""
 STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidLine:
-    """A line that is no job, as its failed row will say. ``fingerprint`` is that of the raw line."""
+    """A line that is not a job, with what its failed row says. ``fingerprint`` is that of the raw line."""
 
     line: int
     fingerprint: str
@@ -35,25 +35,27 @@ class InvalidLine:
 
 
 class JobFile:
-    """A job file, opened. Raises ConfigError where it cannot be read. ``-`` is standard input.
+    """An open job file; ``-`` is standard input. Close it after use.
 
-    Iterating raises InputError where it cannot be read any further.
+    Iterating yields each line that is not blank, as a job or as an invalid line, and raises InputError where the file
+    cannot be read further.
     """
 
     def __init__(self, path: str, defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        """Open the file. Raises ConfigError where it cannot be read."""
         self.path = path
         self._defaults = defaults
         self._max_line_bytes = max_line_bytes
         self._file = _open(path)
-        self._kind = os.fstat(self._file.fileno()).st_mode
+        self._file_mode = os.fstat(self._file.fileno()).st_mode
 
-    def count(self) -> int | None:
-        """How many lines hold something; None for a pipe, which can be read only once."""
-        if not stat.S_ISREG(self._kind):
+    def count_lines(self) -> int | None:
+        """Return how many lines are not blank; None for a pipe, which can be read only once. Raises ConfigError."""
+        if not stat.S_ISREG(self._file_mode):
             return None
         try:
             self._file.seek(0)
-            return count_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
+            return count_nonblank_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
 
@@ -64,38 +66,39 @@ class JobFile:
         splitter = LineSplitter(self._max_line_bytes)
         async for chunk in self._chunks():
             for line in splitter.feed(chunk):
-                yield self._read(line)
+                yield self._parse(line)
         if last := splitter.finish():
-            yield self._read(last)
+            yield self._parse(last)
 
     async def unfinished(
         self, skip_done: SkipDone, limit: int | None = None
     ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
-        """The same, but in a large file jobs that are done are only counted, in its first ``limit`` lines.
+        """Iterate as ``aiter(self)``, but skip done jobs in a large file, among its first ``limit`` lines.
 
-        Each thing found is to be dealt with before the next is asked for.
+        Handle each item before you ask for the next. ``skip_done`` is usually ``JobIndex.skip_done``.
         """
-        if not stat.S_ISREG(self._kind) or os.fstat(self._file.fileno()).st_size < MIN_SKIP_BYTES:
-            async with aclosing(aiter(self)) as every:
-                async for found in every:
-                    yield found
+        if not stat.S_ISREG(self._file_mode) or os.fstat(self._file.fileno()).st_size < MIN_SKIP_BYTES:
+            async with aclosing(aiter(self)) as items:
+                async for item in items:
+                    yield item
             return
-        passing = DoneJobSkipper(
+        skipper = DoneJobSkipper(
             self._file.fileno(),
             self._defaults,
             self._max_line_bytes,
-            read=self._read,
+            parse_line=self._parse,
             skip_done=skip_done,
             limit=limit,
         )
-        with self._reading(), closing(iter(passing)) as lines:
-            for line in lines:
-                yield line
+        with self._as_input_error(), closing(iter(skipper)) as skipper_items:
+            for found in skipper_items:
+                yield found
 
-    def _read(self, line: Line) -> ParsedJob | InvalidLine:
+    def _parse(self, line: Line) -> ParsedJob | InvalidLine:
         if line.data is None:
-            size = f"{line.size / 2**20:.0f} MiB, over the {self._max_line_bytes / 2**20:.0f} MiB that a line may have"
-            return InvalidLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=size)
+            size, limit = line.size / 2**20, self._max_line_bytes / 2**20
+            message = f"{size:.0f} MiB, over the {limit:.0f} MiB that a line may have"
+            return InvalidLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=message)
         try:
             return parse_job(line.data, line.number, self._defaults)
         except InvalidJob as error:
@@ -108,19 +111,20 @@ class JobFile:
             )
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        if stat.S_ISFIFO(self._kind) or stat.S_ISSOCK(self._kind) or self._file.isatty():
-            with self._reading():
-                async for chunk in _pipe(self._file):
+        if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
+            with self._as_input_error():
+                async for chunk in _read_pipe(self._file):
                     yield chunk
             return
-        with self._reading():
-            if stat.S_ISREG(self._kind):
+        with self._as_input_error():
+            if stat.S_ISREG(self._file_mode):
                 self._file.seek(0)
             while chunk := self._file.read(CHUNK_BYTES):
                 yield chunk
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _as_input_error(self) -> Iterator[None]:
+        """Raise an OSError of the body as an InputError."""
         try:
             yield
         except OSError as error:
@@ -140,7 +144,7 @@ def _unreadable(path: str, error: OSError) -> str:
     return f"cannot read {'stdin' if path == '-' else path}: {reason(error)}"
 
 
-async def _pipe(file: BinaryIO) -> AsyncIterator[bytes]:
+async def _read_pipe(file: BinaryIO) -> AsyncIterator[bytes]:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)

@@ -1,8 +1,8 @@
-"""Parses one line of the job file. It has one of three shapes, told apart by the first of these keys that it has:
+"""Parses one line of a job file. A file may mix three formats. The first of these keys in a line decides:
 
 ``body``      OpenAI Batch: ``{"custom_id", "method", "url", "body"}``
-``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``; or what else the API requires
-``prompt``    short: ``{"id"?, "prompt", "system"?, "metadata"?, ...request parameters}``
+``messages``  a bare request body: ``{"model", "messages", ..., "metadata"?}``; or the field that its API requires
+``prompt``    a short form: ``{"id"?, "prompt", "system"?, "metadata"?, ...request parameters}``
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
 NO_MODEL = "names no model: give it one, or set --model"
 
 _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
-"""Keys about the job; everything else in a bare or short job is part of the request."""
+"""Keys about the job. Without a ``body`` key, all other keys are part of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDefaults:
-    """What holds for jobs that do not say it themselves."""
+    """The API path and the model of jobs that name none."""
 
     endpoint: str = DEFAULT_PATH
     model: str | None = None
 
 
 class ParsedJob(NamedTuple):
-    """A job that may still lack a name. ``custom_id`` is None where the file gives none."""
+    """A job as its line gives it. ``custom_id`` is None where the line has none."""
 
     line: int
     custom_id: str | None
@@ -47,7 +47,7 @@ class ParsedJob(NamedTuple):
     raw: bytes
 
     def with_id(self, custom_id: str) -> Job:
-        """The job under the name it goes by."""
+        """Return the job with its id, and the model in its body."""
         return Job(
             line=self.line,
             custom_id=custom_id,
@@ -61,20 +61,21 @@ class ParsedJob(NamedTuple):
 
 
 def parse_job(data: bytes, line: int, defaults: JobDefaults) -> ParsedJob:
-    """Raises InvalidJob."""
+    """Parse a line without surrounding white space; ``line`` is its number. Raises InvalidJob."""
     entry = _decode(data)
     custom_id = _custom_id(entry)
     try:
-        return _draft(entry, custom_id, line, defaults, data)
+        return _parse_entry(entry, custom_id, line, defaults, data)
     except InvalidJob as error:
         error.custom_id = custom_id
         raise
 
 
 def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes]:
-    """Of what ``parse`` gives, the ``custom_id`` and the fingerprint, as bytes. Raises InvalidJob, but not always.
+    """Return the ``custom_id`` and the fingerprint, as bytes, of the job that ``parse_job`` returns for a line.
 
-    What the request holds is not looked at: where there is a reply to one with this fingerprint, it was a job.
+    The contents of the request are not checked, so that a line that ``parse_job`` refuses may pass: if a request with
+    its fingerprint has a reply, it was a job. Raises InvalidJob for other errors.
     """
     entry = _decode(data)
     custom_id = _custom_id(entry)
@@ -89,32 +90,33 @@ def _decode(data: bytes) -> JSON:
     try:
         entry = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise _undecodable(data, error) from None
+        raise _decoding_error(data, error) from None
     if not isinstance(entry, dict):
         raise InvalidJob(f"not a JSON object but {json_type(entry)}", code="not_an_object")
     return entry
 
 
-def _undecodable(data: bytes, error: orjson.JSONDecodeError) -> InvalidJob:
+def _decoding_error(data: bytes, error: orjson.JSONDecodeError) -> InvalidJob:
     try:
         data.decode()
-    except UnicodeDecodeError as bad:
-        return InvalidJob(f"not UTF-8: byte 0x{data[bad.start]:02x} at column {bad.start + 1}", code="not_utf8")
+    except UnicodeDecodeError as utf8_error:
+        at = utf8_error.start
+        return InvalidJob(f"not UTF-8: byte 0x{data[at]:02x} at column {at + 1}", code="not_utf8")
     return InvalidJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
 
 
 def _custom_id(entry: JSON) -> str | None:
-    name = entry.get("custom_id")
-    if name is None:
-        name = entry.get("id")
-    if name is None or (type(name) is str and name):
-        return name
-    if type(name) is int:
-        return str(name)
-    raise InvalidJob(f"custom_id must be a non-empty string, not {json_type(name)}")
+    custom_id = entry.get("custom_id")
+    if custom_id is None:
+        custom_id = entry.get("id")
+    if custom_id is None or (type(custom_id) is str and custom_id):
+        return custom_id
+    if type(custom_id) is int:
+        return str(custom_id)
+    raise InvalidJob(f"custom_id must be a non-empty string, not {json_type(custom_id)}")
 
 
-def _draft(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
+def _parse_entry(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
     protocol = _protocol(entry, defaults.endpoint)
     body = _body(entry, protocol)
     protocol.validate(body)
@@ -123,8 +125,17 @@ def _draft(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults,
         raise InvalidJob(NO_MODEL)
     if not isinstance(model, str) or not model:
         raise InvalidJob(f"model must be a non-empty string, not {json_type(model)}")
-    name = _fingerprint(entry, custom_id, protocol.path, body).hex()
-    return ParsedJob(line, custom_id, name, protocol.path, model, body, entry.get("metadata"), "metadata" in entry, raw)
+    return ParsedJob(
+        line=line,
+        custom_id=custom_id,
+        fingerprint=_fingerprint(entry, custom_id, protocol.path, body).hex(),
+        path=protocol.path,
+        model=model,
+        body=body,
+        metadata=entry.get("metadata"),
+        has_metadata="metadata" in entry,
+        raw=raw,
+    )
 
 
 def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
@@ -132,17 +143,17 @@ def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> b
     more = (metadata,) if custom_id is None and metadata is not None else ()
     try:
         return fingerprint_bytes(path, body, *more)
-    except TypeError:  # it can be read, but not be written again
+    except TypeError:  # orjson parses deeper nesting than it writes
         raise InvalidJob("is nested too deeply") from None
 
 
 def _protocol(entry: JSON, default_path: str) -> Protocol:
     if entry.get("method", "POST") != "POST":
-        raise InvalidJob(f"method must be POST, not {_shown(entry['method'])}")
+        raise InvalidJob(f"method must be POST, not {_quoted(entry['method'])}")
     path = entry.get("url", default_path)
     protocol = PROTOCOLS.get(path) if isinstance(path, str) else None
     if protocol is None:
-        raise InvalidJob(f"url must be {known_paths()}, not {_shown(path)}")
+        raise InvalidJob(f"url must be {known_paths()}, not {_quoted(path)}")
     return protocol
 
 
@@ -162,5 +173,5 @@ def _body(entry: JSON, protocol: Protocol) -> JSON:
     raise InvalidJob(f"has neither body, {protocol.input_field} nor prompt")
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     return f"{value[:100]!r}" if isinstance(value, str) else json_type(value)

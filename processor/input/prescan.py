@@ -1,6 +1,6 @@
-"""What the lines of a large job file ask for, in a few bytes each: enough to know which jobs are done.
+"""Reads the identities of the jobs of a large file, a few bytes each: enough to know which jobs are done.
 
-The file is skimmed in parts that end where a line ends, so that this can be done in any process, and in any order.
+The file is scanned in parts that end at the end of a line, so that any process can scan any part.
 """
 
 from __future__ import annotations
@@ -11,63 +11,63 @@ from io import BytesIO
 from typing import NamedTuple
 
 from processor.core.errors import InvalidJob
-from processor.core.job_keys import CHECK_BYTES, IDENTITY, job_key
+from processor.core.job_keys import CHECK_BYTES, PACKED_IDENTITY, job_key
+from processor.core.models import ByteRange
 from processor.input.job_formats import JobDefaults, job_identity
 
 PART_BYTES = 128 * 1024
-"""The memory of twice as much would be given back after each part, and be zeroed anew for the next."""
+"""With twice as much, the allocator returns the memory to the system after each part, and gets it zeroed again."""
 MAX_SCAN_BYTES = 4 * PART_BYTES
-"""A part that a long line makes larger than this is not skimmed."""
+"""A part that a long line makes larger than this is not scanned."""
 STEP_BYTES = 4096
 """Read at a time to find the end of a line."""
 
-UNKNOWN = bytes(IDENTITY.size)
-
-ByteRange = tuple[int, int]
-"""``start <= at < end``"""
+UNKNOWN = bytes(PACKED_IDENTITY.size)
+"""The identity of a line that is not a job."""
 
 
 class ScannedPart(NamedTuple):
     part: ByteRange
     lines: int
     identities: bytes | None
-    """Packed, of every line that is not blank, in their order; None where the part was not skimmed."""
+    """Packed identities of all lines that are not blank, in order; None where the part was not scanned."""
 
 
-def split_file(handle: int) -> Iterator[ByteRange]:
-    """All of an open file, as long as it is now."""
-    size = os.fstat(handle).st_size
+def split_file(file_descriptor: int) -> Iterator[ByteRange]:
+    """Yield the parts of an open file, up to its present size."""
+    size = os.fstat(file_descriptor).st_size
     start = 0
     while start < size:
-        end = _end_of_line(handle, start + PART_BYTES - 1, size)
+        end = _end_of_line(file_descriptor, start + PART_BYTES - 1, size)
         yield start, end
         start = end
 
 
-def _end_of_line(handle: int, at: int, size: int) -> int:
-    while at < size and (step := os.pread(handle, STEP_BYTES, at)):
+def _end_of_line(file_descriptor: int, at: int, size: int) -> int:
+    while at < size and (step := os.pread(file_descriptor, STEP_BYTES, at)):
         if b"\n" in step:
             return at + step.index(b"\n") + 1
         at += len(step)
     return size
 
 
-def scan_part(handle: int, defaults: JobDefaults, max_line_bytes: int, part: ByteRange) -> ScannedPart:
-    """Raises OSError."""
+def scan_part(file_descriptor: int, defaults: JobDefaults, max_line_bytes: int, part: ByteRange) -> ScannedPart:
+    """Return the identities of the jobs in one part. Raises OSError."""
     start, end = part
-    if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may begin with a byte order mark
+    if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may start with a byte order mark
         return ScannedPart(part, 0, None)
-    lines = BytesIO(os.pread(handle, end - start, start)).readlines()  # split() takes four times as long
-    identities = [_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
+    lines = BytesIO(os.pread(file_descriptor, end - start, start)).readlines()  # four times as fast as split()
+    identities = [_packed_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
     return ScannedPart(part, len(lines), b"".join(identities))
 
 
-def _identity(line: bytes, defaults: JobDefaults, max_line_bytes: int) -> bytes:
+def _packed_identity(line: bytes, defaults: JobDefaults, max_line_bytes: int) -> bytes:
     if len(line) > max_line_bytes:
         return UNKNOWN
     try:
-        name, mark = job_identity(line, defaults)
+        custom_id, fingerprint = job_identity(line, defaults)
     except InvalidJob:
         return UNKNOWN
-    # A second one without a name is not known as done by the name of the first: it is looked at, and named, then.
-    return job_key(mark.hex() if name is None else name) + mark[:CHECK_BYTES]
+    # A job without an id gets the key of the first such job. A second identical one is therefore not found as done,
+    # because the first is marked as seen by then: it is read in full, and gets its own id.
+    return job_key(fingerprint.hex() if custom_id is None else custom_id) + fingerprint[:CHECK_BYTES]

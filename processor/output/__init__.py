@@ -1,1 +1,1 @@
-"""The journal: what is on disk decides what is done."""
+"""Where results go. The results file is the journal: it decides which jobs are done."""

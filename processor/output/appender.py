@@ -1,4 +1,4 @@
-"""Appending whole lines, in groups: the rows that finish in one turn of the event loop go out in one write."""
+"""Appends whole lines to a file: the rows that are pending at a flush are written in one write."""
 
 from __future__ import annotations
 
@@ -7,82 +7,85 @@ from asyncio import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.output.compaction import write_all
 from processor.output.index_entry import IndexEntry
-from processor.output.storage import Storage, StorageFile
+from processor.output.storage import Storage, StorageFile, write_all
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingRow:
+    """A row that is not written yet, or written and not yet reported to its caller."""
+
     raw: bytes
+    """With its line feed."""
     entry: IndexEntry
     written: Future[None]
+    """Done when ``append`` may return."""
 
 
 class Appender:
-    """One file that only grows. It is created by the first write to it."""
+    """A file that only grows. The first write creates it."""
 
-    def __init__(self, disk: Storage, path: Path) -> None:
+    def __init__(self, storage: Storage, path: Path) -> None:
         self.path = path
-        self.pending: list[Pending] = []
-        self._disk = disk
+        self.pending: list[PendingRow] = []
+        self._storage = storage
         self._file: StorageFile | None = None
         self._size = 0
 
     def open(self) -> StorageFile:
-        """Raises OSError."""
+        """Open the file, unless it is open. Raises OSError."""
         if self._file is None:
-            self._file = self._disk.open(self.path, "append")
+            self._file = self._storage.open(self.path, "append")
             self._size = self._file.size()
             if not self._size:
-                # New, or left by a run that ended before this.
-                self._disk.sync_folder(self.path)
+                # The file is new, or an earlier run ended before it could sync the name.
+                self._storage.sync_folder(self.path)
         return self._file
 
-    def flush(self) -> tuple[list[Pending], OSError | None]:
-        """Write what is pending. Returns the rows that are whole in the file now, and why others are not."""
+    def flush(self) -> tuple[list[PendingRow], OSError | None]:
+        """Write the pending rows. Return those that are whole in the file, and the error that kept out the others."""
         try:
             file = self.open()
         except OSError as error:
             return [], error
         try:
-            write_all(file, b"".join(item.raw for item in self.pending))
-            self.check()
+            write_all(file.write, b"".join(row.raw for row in self.pending))
+            self.raise_if_deleted()
         except FileNotFoundError as error:
             return [], error
         except OSError as error:
-            return self._salvage(file), error
-        return self._take(len(self.pending)), None
+            return self._keep_whole_rows(file), error
+        return self._pop_pending(len(self.pending)), None
 
-    def check(self) -> None:
-        """Writing to a file that somebody deleted fails nowhere. Raises FileNotFoundError for it."""
+    def raise_if_deleted(self) -> None:
+        """Raise FileNotFoundError if the file was deleted: the system accepts writes to it without an error."""
         if self._file and self._file.is_deleted():
-            raise FileNotFoundError(errno.ENOENT, "it has been deleted")
+            raise FileNotFoundError(errno.ENOENT, "the file has been deleted")
 
-    def _salvage(self, file: StorageFile) -> list[Pending]:
-        """After a failed write: keep the rows that came out whole, and cut the torn one off.
+    def _keep_whole_rows(self, file: StorageFile) -> list[PendingRow]:
+        """Return the rows that a failed write put into the file whole, and cut off the torn one.
 
-        Should that fail, too, the next run does it.
+        If that fails as well, the next run cuts it off.
         """
         whole = 0
         try:
-            room = file.size() - self._size
-            while whole < len(self.pending) and len(self.pending[whole].raw) <= room:
-                room -= len(self.pending[whole].raw)
+            added = file.size() - self._size
+            while whole < len(self.pending) and len(self.pending[whole].raw) <= added:
+                added -= len(self.pending[whole].raw)
                 whole += 1
-            if room:
-                file.truncate(file.size() - room)
+            if added:
+                file.truncate(file.size() - added)
         except OSError:
             pass
-        return self._take(whole)
+        return self._pop_pending(whole)
 
-    def _take(self, count: int) -> list[Pending]:
-        taken, self.pending = self.pending[:count], self.pending[count:]
-        self._size += sum(len(item.raw) for item in taken)
-        return taken
+    def _pop_pending(self, count: int) -> list[PendingRow]:
+        rows, self.pending = self.pending[:count], self.pending[count:]
+        self._size += sum(len(row.raw) for row in rows)
+        return rows
 
     def sync(self) -> None:
-        """Raises OSError."""
+        """Return when all written rows survive a loss of power. Raises OSError."""
         if self._file:
             self._file.sync()
 

@@ -1,4 +1,4 @@
-"""Reading the journal's files in blocks: any size, in constant memory (but for the longest line)."""
+"""Reads a file of rows in blocks. Memory does not depend on the size of the file, but for its longest line."""
 
 from __future__ import annotations
 
@@ -10,135 +10,135 @@ from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 
-from processor.output.index_entry import FLAGS_AT, REPLIED, IndexEntry, read_packed, unpacked
+from processor.core.models import ByteRange
+from processor.output.index_entry import FLAGS_OFFSET, REPLIED, IndexEntry, parse_packed_entry, unpack_entry
 from processor.output.storage import LocalStorage, StorageFile
 
 BLOCK_BYTES = 1 << 20
-CHUNK_BYTES = 1 << 16
-"""Small enough to stay in a processor's cache until it is parsed."""
-REST_BYTES = 1 << 14
-"""Read at a time to reach the end of the last line."""
-MAX_NAMED = 100
-"""So many damaged lines are named; more are only counted."""
+READ_BYTES = 1 << 16
+"""Read at a time: small enough to stay in the processor's cache until it is parsed."""
+LINE_END_READ_BYTES = 1 << 14
+"""Read at a time to find the end of a line that extends beyond its block."""
+MAX_LISTED_LINES = 100
+"""Damaged lines of which the numbers are kept; further ones are only counted."""
 
-_HEAD = re.compile(rb'\{"id":"[0-9a-f]{32}"')
-_TEMPLATE = b'{"id":"' + b"0" * 32 + b'"'
-
-
-ByteSpan = tuple[int, int]
-"""``start <= at < end``"""
+_ROW_START = re.compile(rb'\{"id":"[0-9a-f]{32}"')
+_ROW_START_TEMPLATE = b'{"id":"' + b"0" * 32 + b'"'
 
 
-@dataclass(slots=True)
-class Block:
-    """What the lines that begin in one part of a file say."""
+@dataclass(slots=True, kw_only=True)
+class ScannedBlock:
+    """What was found in the lines that start in one part of a file."""
 
     entries: bytes = b""
-    """Packed, in the order of the lines."""
+    """The packed index entries of its rows, in the order of the lines."""
     lines: int = 0
     damaged: int = 0
+    """Complete lines that are not rows."""
     damaged_lines: list[int] = field(default_factory=list)
-    """The first MAX_NAMED of them, counted from 1 in this block."""
-    foreign: int = 0
-    """Damaged lines that do not even begin as a row does."""
+    """The numbers of the first MAX_LISTED_LINES of them, counted from 1 in this block."""
+    not_a_row: int = 0
+    """Damaged lines that do not even start as a row does."""
     torn_bytes: int = 0
-    """The length of a last line that is broken off."""
-    unended: bool = False
-    """The last row is whole, only its line feed is missing."""
+    """The length of an incomplete last line."""
+    missing_newline: bool = False
+    """The last line is a row without its line feed."""
 
 
-def spans(size: int) -> Iterator[ByteSpan]:
+def block_ranges(size: int) -> Iterator[ByteRange]:
+    """Yield the ranges of the blocks of a file with this size."""
     return ((start, start + BLOCK_BYTES) for start in range(0, size, BLOCK_BYTES))
 
 
-def blocks(file: StorageFile, *, replies: bool) -> Generator[Block, None, None]:
-    """All of a file, in its order. Raises OSError."""
-    return (read_block(file, start, end, replies=replies) for start, end in spans(file.size()))
+def read_blocks(file: StorageFile, *, replies: bool) -> Generator[ScannedBlock, None, None]:
+    """Yield all blocks of a file, in order. Raises OSError."""
+    return (read_block(file, start, end, replies=replies) for start, end in block_ranges(file.size()))
 
 
-def lines(file: StorageFile, start: int, end: int) -> Iterator[list[bytes]]:
-    """The lines whose first byte is in ``start <= at < end``, with their line feeds, many at a time.
+def read_lines(file: StorageFile, start: int, end: int) -> Iterator[list[bytes]]:
+    """Yield the lines whose first byte is in ``start <= position < end``, with their line feeds, many at a time.
 
-    Only the last line of a file may have none. Raises OSError.
+    Only the last line of a file may have no line feed. Raises OSError.
     """
-    at = begin = max(start - 1, 0)
-    skipping = start > 0
+    at = first = max(start - 1, 0)
+    is_skipping = start > 0
     parts: list[bytes] = []
-    while chunk := file.read(at, min(CHUNK_BYTES, max(end - at, REST_BYTES))):
+    while chunk := file.read(at, min(READ_BYTES, max(end - at, LINE_END_READ_BYTES))):
         at += len(chunk)
         parts.append(chunk)
         if b"\n" in chunk:
-            whole = BytesIO(b"".join(parts)).readlines()  # split() looks at every byte, and takes six times as long
+            whole = BytesIO(b"".join(parts)).readlines()  # six times as fast as split()
             parts = [] if whole[-1].endswith(b"\n") else [whole.pop()]
-            if skipping:
-                begin += len(whole.pop(0))
-                skipping = False
-            next_begin = at - sum(map(len, parts))
-            if next_begin >= end:
-                yield _beginning_before(end - begin, whole)
+            if is_skipping:
+                first += len(whole.pop(0))
+                is_skipping = False
+            next_first = at - sum(map(len, parts))
+            if next_first >= end:
+                yield _lines_starting_before(end - first, whole)
                 return
-            begin = next_begin
+            first = next_first
             yield whole
-        elif skipping and at >= end:
+        elif is_skipping and at >= end:
             return
-    if parts and begin < end and not skipping:
+    if parts and first < end and not is_skipping:
         yield [b"".join(parts)]
 
 
-def _beginning_before(end: int, whole: list[bytes]) -> list[bytes]:
-    begins = accumulate(map(len, whole), initial=0)
-    return [raw for raw, begin in zip(whole, begins, strict=False) if begin < end]
+def _lines_starting_before(end: int, lines: list[bytes]) -> list[bytes]:
+    starts = accumulate(map(len, lines), initial=0)
+    return [raw for raw, start in zip(lines, starts, strict=False) if start < end]
 
 
-def packed_in(raw: bytes, *, replies: bool) -> bytes | None:
-    """The row that a line is, packed, or None where it does not belong in a file of replies, or of failures."""
+def packed_entry(raw: bytes, *, replies: bool) -> bytes | None:
+    """Return the packed index entry of a line; None where it is not a row, or belongs in the other file."""
     try:
-        packed = read_packed(raw)
+        packed = parse_packed_entry(raw)
     except ValueError:
         return None
-    return packed if bool(packed[FLAGS_AT] & REPLIED) is replies else None
+    return packed if bool(packed[FLAGS_OFFSET] & REPLIED) is replies else None
 
 
-def entry_in(raw: bytes, *, replies: bool) -> IndexEntry | None:
-    packed = packed_in(raw, replies=replies)
-    return None if packed is None else unpacked(packed)
+def row_entry(raw: bytes, *, replies: bool) -> IndexEntry | None:
+    """Return the index entry of a line; None as in ``packed_entry``."""
+    packed = packed_entry(raw, replies=replies)
+    return None if packed is None else unpack_entry(packed)
 
 
-def read_block(file: StorageFile, start: int, end: int, *, replies: bool) -> Block:
-    """Raises OSError."""
-    block = Block()
-    rows = []
+def read_block(file: StorageFile, start: int, end: int, *, replies: bool) -> ScannedBlock:
+    """Parse the lines that start in this range. Raises OSError."""
+    block = ScannedBlock()
+    entries = []
     raw, packed = b"", None
-    for raws in lines(file, start, end):
+    for raws in read_lines(file, start, end):
         for number, raw in enumerate(raws, block.lines + 1):
-            packed = packed_in(raw, replies=replies)
+            packed = packed_entry(raw, replies=replies)
             if packed is not None:
-                rows.append(packed)
+                entries.append(packed)
             elif raw.strip():
-                _note_damage(block, raw, number)
+                _record_damage(block, raw, number)
         block.lines += len(raws)
-    block.unended = packed is not None and not raw.endswith(b"\n")
-    block.entries = b"".join(rows)
+    block.missing_newline = packed is not None and not raw.endswith(b"\n")
+    block.entries = b"".join(entries)
     return block
 
 
-def read_span(path: Path, replies: bool, span: ByteSpan) -> Block:
-    """Like ``read_block``, in any process."""
+def read_block_of_path(path: Path, replies: bool, block_range: ByteRange) -> ScannedBlock:
+    """Do the same as ``read_block`` with arguments that can be sent to another process."""
     with closing(LocalStorage().open(path, "read")) as file:
-        return read_block(file, *span, replies=replies)
+        return read_block(file, *block_range, replies=replies)
 
 
-def _note_damage(block: Block, raw: bytes, number: int) -> None:
-    block.foreign += not _begins_as_a_row(raw)
+def _record_damage(block: ScannedBlock, raw: bytes, number: int) -> None:
+    block.not_a_row += not _starts_as_a_row(raw)
     if not raw.endswith(b"\n"):
         block.torn_bytes = len(raw)
         return
     block.damaged += 1
-    if block.damaged <= MAX_NAMED:
+    if block.damaged <= MAX_LISTED_LINES:
         block.damaged_lines.append(number)
 
 
-def _begins_as_a_row(raw: bytes) -> bool:
+def _starts_as_a_row(raw: bytes) -> bool:
     # After a loss of power some file systems leave zeros where the data should be.
     raw = raw.removesuffix(b"\n").rstrip(b"\0")
-    return bool(_HEAD.match(raw[: len(_TEMPLATE)] + _TEMPLATE[len(raw) :]))
+    return bool(_ROW_START.match(raw[: len(_ROW_START_TEMPLATE)] + _ROW_START_TEMPLATE[len(raw) :]))

@@ -1,4 +1,4 @@
-"""fsync, bounded in time: never more than one at once, never on the event loop."""
+"""Schedules fsync: within a bounded delay, one at a time, and not on the event loop."""
 
 from __future__ import annotations
 
@@ -7,72 +7,74 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from processor.output.appender import Appender, Pending
+from processor.output.appender import Appender, PendingRow
 from processor.output.sink import RunInThread
 
 
 class FsyncScheduler:
-    """``delay_s`` 0: rows count as written after their fsync. None: the operating system decides."""
+    """Syncs files ``delay_s`` after a write to them.
+
+    With a delay of 0 a row counts as written only after its fsync. With None nothing is synced: the operating system
+    decides. ``on_error`` is called, once, with the path of the file that could not be synced.
+    """
 
     def __init__(
         self, delay_s: float | None, run_in_thread: RunInThread, on_error: Callable[[Path, OSError], None]
     ) -> None:
         self._delay_s = delay_s
-        self._offload = run_in_thread
+        self._run_in_thread = run_in_thread
         self._on_error = on_error
         self._dirty: dict[Appender, None] = {}
-        """A set with an order: faults that are injected step by step replay."""
-        self._waiting: list[Pending] = []
+        """An ordered set: tests that fail one I/O step need the same order in each run."""
+        self._unsynced_rows: list[PendingRow] = []
         self._task: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
+        self._is_closing = asyncio.Event()
 
-    def wrote(self, appender: Appender, rows: list[Pending]) -> None:
-        """These rows have been written: have them synced, and tell their waiters when they are."""
+    def on_written(self, appender: Appender, rows: list[PendingRow]) -> None:
+        """Have the file synced that these rows were written to, and report the rows when they count as written."""
         if self._delay_s == 0:
-            self._waiting += rows
+            self._unsynced_rows += rows
         else:
-            release(rows)
-        self.touch(appender)
-
-    def touch(self, appender: Appender) -> None:
+            report_written(rows)
         if self._delay_s is None:
             return
         self._dirty[appender] = None
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._sync_dirty_files())
 
-    def abandon(self) -> list[Pending]:
-        """Hand back the rows whose waiters have not been told."""
-        rows, self._waiting = self._waiting, []
+    def take_unsynced_rows(self) -> list[PendingRow]:
+        """Hand over the rows that are written, not synced, and not reported."""
+        rows, self._unsynced_rows = self._unsynced_rows, []
         return rows
 
     async def finish(self) -> None:
-        """Sync what is not synced, now."""
-        self._hurry.set()
+        """Sync what is not synced, without further delay."""
+        self._is_closing.set()
         if self._task:
             await self._task
 
-    async def _run(self) -> None:
+    async def _sync_dirty_files(self) -> None:
         while self._dirty:
-            await self._pause()
+            await self._wait_for_delay()
             dirty, self._dirty = self._dirty, {}
-            rows, self._waiting = self._waiting, []
+            rows, self._unsynced_rows = self._unsynced_rows, []
             for appender in dirty:
                 try:
-                    await self._offload(appender.sync)
+                    await self._run_in_thread(appender.sync)
                 except OSError as error:
-                    self._waiting = rows + self._waiting
+                    self._unsynced_rows = rows + self._unsynced_rows
                     self._on_error(appender.path, error)
                     return
-            release(rows)
+            report_written(rows)
 
-    async def _pause(self) -> None:
-        if self._delay_s and not self._hurry.is_set():
+    async def _wait_for_delay(self) -> None:
+        if self._delay_s and not self._is_closing.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), self._delay_s)
+                await asyncio.wait_for(self._is_closing.wait(), self._delay_s)
 
 
-def release(rows: list[Pending]) -> None:
-    for item in rows:
-        if not item.written.done():
-            item.written.set_result(None)
+def report_written(rows: list[PendingRow]) -> None:
+    """Let the callers of ``append`` that wait for these rows go on."""
+    for row in rows:
+        if not row.written.done():
+            row.written.set_result(None)

@@ -1,56 +1,94 @@
-"""The state file: the lock, and what is in flight, so that the next run can tell what may have been billed in vain.
+"""The state file: the lock of the output, and the log of requests in flight.
 
-One small record for each job being worked on, overwritten in place. Nothing in it is needed to be right: the file
-can be deleted while no run holds the lock. It is never renamed, and deleted only by the run that made it, where its
-output is refused: a lock on what has lost its name locks nothing.
+The log tells the next run which requests may have been billed without a reply. It has one small record for each job
+being worked on, overwritten in place. No row depends on it: the file may be deleted while no run holds the lock.
+
+The file is never renamed, and deleted only by the run that created it, where its output is refused: a lock on a file
+without a name protects nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
 from processor.core.job_keys import KEY_BYTES
 from processor.output.index_entry import MAX_ATTEMPTS
-from processor.output.storage import StorageFile
+from processor.output.storage import Storage, StorageFile, as_output_error
 
 _BODY = Struct(f"<{KEY_BYTES}sHB")
-"""key, attempts in all runs, whether one of them is in flight. 16 bytes with the checksum: none crosses a page."""
+"""Key, attempts in all runs, whether one is in flight. With the checksum 16 bytes, so that none crosses a page."""
 _CHECKSUM = Struct("<I")
-_WIDTH = _BODY.size + _CHECKSUM.size
-_EMPTY = bytes(_WIDTH)
+_RECORD_BYTES = _BODY.size + _CHECKSUM.size
+_EMPTY = bytes(_RECORD_BYTES)
 
 
 class InFlightLog:
-    def __init__(self, file: StorageFile) -> None:
+    """The log in an open, locked state file. Methods that write raise OSError."""
+
+    def __init__(self, file: StorageFile, *, is_new: bool) -> None:
+        self.is_new = is_new
+        """Whether this run created the file."""
         self._file = file
         self._slots: dict[bytes, int] = {}
-        """By key: the jobs being worked on, and those an earlier run left behind."""
+        """Record number by key: of the jobs being worked on, and of those that an earlier run left."""
         self._in_flight: set[bytes] = set()
-        self._free: list[int] = []
-        self._end = 0
+        self._free_slots: list[int] = []
+        self._slot_count = 0
+
+    @classmethod
+    def open(cls, storage: Storage, path: Path) -> InFlightLog | None:
+        """Open and lock the state file. None if another process holds the lock. Raises OutputError."""
+        with as_output_error(path):
+            is_new = not storage.exists(path)
+            file = storage.open(path, "update")
+            try:
+                is_locked = file.lock()
+                if is_locked and not file.is_deleted():
+                    return cls(file, is_new=is_new)
+            except OSError:
+                file.close()
+                raise
+            file.close()
+        if is_locked:  # between open() and lock() the run that had created the file was refused, and deleted it
+            return cls.open(storage, path)
+        return None
+
+    def discard(self, storage: Storage, path: Path) -> None:
+        """Release the lock, and delete the file if this run created it."""
+        if self.is_new:
+            with suppress(OSError):
+                storage.remove(path)
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._file.close()
 
     @property
     def in_flight(self) -> int:
-        """How many jobs of this run have an attempt under way."""
+        """How many jobs of this run have an attempt in flight."""
         return len(self._in_flight)
 
     def load(self) -> Iterator[tuple[bytes, int, bool]]:
-        """What the last run left: (key, attempts, was in flight). Records that make no sense are passed over."""
+        """Yield what the last run left: key, attempts, whether one was in flight. Skips invalid records."""
         data = self._file.read(0, self._file.size())
-        self._end = len(data) // _WIDTH
-        for slot in range(self._end):
-            body, checksum = data[slot * _WIDTH :][: _BODY.size], data[slot * _WIDTH + _BODY.size :][: _CHECKSUM.size]
+        self._slot_count = len(data) // _RECORD_BYTES
+        for slot in range(self._slot_count):
+            record = data[slot * _RECORD_BYTES :]
+            body, checksum = record[: _BODY.size], record[_BODY.size : _RECORD_BYTES]
             key, attempts, in_flight = _BODY.unpack(body)
             if body.strip(b"\0") and _CHECKSUM.pack(crc32(body)) == checksum and key not in self._slots:
                 self._slots[key] = slot
                 yield key, attempts, bool(in_flight)
             else:
-                self._free.append(slot)
+                self._free_slots.append(slot)
 
     def write(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
-        """Remember ``attempts`` for a job. Raises OSError."""
+        """Write the record of a job."""
         slot = self._slots[key] if key in self._slots else self._allocate_slot()
         self._slots[key] = slot
         if in_flight:
@@ -58,39 +96,39 @@ class InFlightLog:
         else:
             self._in_flight.discard(key)
         body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
-        self._file.write_at(slot * _WIDTH, body + _CHECKSUM.pack(crc32(body)))
+        self._file.write_at(slot * _RECORD_BYTES, body + _CHECKSUM.pack(crc32(body)))
 
     def mark_idle(self, key: bytes, attempts: int) -> None:
-        """The attempt in flight has ended without a row: only how many there were is worth remembering."""
+        """Record that a job's attempt ended without a row. Only the number of attempts is kept."""
         if not attempts:
             self.erase(key)
         elif key in self._slots:
             self.write(key, attempts, in_flight=False)
 
     def mark_done(self, key: bytes) -> None:
-        """The job has its row, in which a later run reads all that is to know: what the record says may stay."""
+        """Free the record of a job that has its row. It is not erased: the row overrules it when it is loaded."""
         self._in_flight.discard(key)
         slot = self._slots.pop(key, None)
         if slot is not None:
-            self._free.append(slot)
+            self._free_slots.append(slot)
 
     def erase(self, key: bytes) -> None:
-        """Nothing is to be remembered of this job. Raises OSError."""
+        """Erase the record of a job."""
         if key in self._slots:
             slot = self._slots.pop(key)
-            self._free.append(slot)
+            self._free_slots.append(slot)
             self._in_flight.discard(key)
-            self._file.write_at(slot * _WIDTH, _EMPTY)
+            self._file.write_at(slot * _RECORD_BYTES, _EMPTY)
 
     def truncate_if_empty(self) -> None:
-        """Empty the file, if nothing is remembered."""
+        """Empty the file if no job has a record."""
         if not self._slots and self._file.size():
             self._file.truncate(0)
-            self._free.clear()
-            self._end = 0
+            self._free_slots.clear()
+            self._slot_count = 0
 
     def _allocate_slot(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._end += 1
-        return self._end - 1
+        if self._free_slots:
+            return self._free_slots.pop()
+        self._slot_count += 1
+        return self._slot_count - 1

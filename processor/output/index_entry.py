@@ -1,4 +1,4 @@
-"""What a later run needs of a row, in 24 bytes. Pure."""
+"""The part of a row that a later run needs, in 24 bytes. Pure."""
 
 from __future__ import annotations
 
@@ -12,98 +12,100 @@ import orjson
 from processor.core.job_keys import KEY_BYTES, job_key, request_check
 from processor.core.models import Result
 
-REPLIED, FAILED, PERMANENT, LINE, SIMULATED = 1, 2, 4, 8, 16
-"""Flags. LINE: the row of a line that is no job."""
+REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
+"""Flags of an entry. PERMANENT comes with FAILED; INVALID_LINE marks the row of a line that is not a job."""
 
-LINE_CODES = frozenset(
+INVALID_LINE_CODES = frozenset(
     {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
 )
-"""What is wrong with a line that is no job. Such rows are found anew in each run."""
+"""Error codes of lines that are not jobs. Each run finds these lines again and rebuilds their rows."""
 
 MAX_ATTEMPTS = 0xFFFF
 MAX_LINE = 0xFFFFFFFF
+"""Larger numbers are stored as these."""
 
 
 class IndexEntry(NamedTuple):
     key: bytes
-    """Of the job's id; of the whole row, where it is of a line that is no job."""
+    """Of the job's id; for an invalid line, of the whole row."""
     check: bytes
-    """Tells whether the request is still the same."""
+    """Of the request: it differs where the job has changed."""
     attempts: int
     flags: int
     line: int
 
 
-PACKED = Struct(f"<{KEY_BYTES}s4sH4xBI")
-"""An entry. All but the line stands as in a ``Table``, where the 4 bytes left out here are of use."""
-FLAGS_AT = PACKED.size - 5
+PACKED_ENTRY = Struct(f"<{KEY_BYTES}s4sH4xBI")
+"""An entry as bytes. But for the line, it has the layout of a ``CompactHashTable`` record; the 4 padding bytes are
+that record's count."""
+FLAGS_OFFSET = PACKED_ENTRY.size - 5
 
 
-def unpacked(packed: bytes) -> IndexEntry:
-    return IndexEntry._make(PACKED.unpack(packed))
+def unpack_entry(packed: bytes) -> IndexEntry:
+    return IndexEntry._make(PACKED_ENTRY.unpack(packed))
 
 
-def line_key(raw: bytes) -> bytes:
-    """``raw``: the row without its line feed."""
+def invalid_line_key(raw: bytes) -> bytes:
+    """Return the key of the row of an invalid line; ``raw`` is the row without its line feed."""
     return blake2b(raw, digest_size=KEY_BYTES, person=b"line").digest()
 
 
-def entry_of(result: Result, raw: bytes) -> IndexEntry:
-    """The same that ``read_entry`` gives for the result's row."""
+def entry_from_result(result: Result, raw: bytes) -> IndexEntry:
+    """Return the entry that ``parse_entry`` returns for the result's row ``raw``."""
     failure = result.failure
-    flags = _failed(failure.code, failure.permanent, result.timing) if failure else REPLIED
+    flags = _failure_flags(failure.code, failure.permanent, result.timing) if failure else REPLIED
     if result.simulated:
         flags |= SIMULATED
-    key = line_key(raw) if flags & LINE else job_key(result.custom_id or "")
+    key = invalid_line_key(raw) if flags & INVALID_LINE else job_key(result.custom_id or "")
     return IndexEntry(
         key, request_check(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
     )
 
 
-def read_entry(raw: bytes) -> IndexEntry:
-    """As ``read_packed``."""
-    return unpacked(read_packed(raw))
+def parse_entry(raw: bytes) -> IndexEntry:
+    """Do the same as ``parse_packed_entry``, unpacked."""
+    return unpack_entry(parse_packed_entry(raw))
 
 
-def read_packed(raw: bytes) -> bytes:
-    """``raw``: with or without its line feed. Raises ValueError where it is no row of ours.
+def parse_packed_entry(raw: bytes) -> bytes:
+    """Return the packed entry of a row, given with or without its line feed. Raises ValueError where it is not a row.
 
-    The whole line is parsed, and most of the time a resume takes is this. Nothing cheaper was found that is as strict:
-    even to have rows only checked by orjson, and not built, takes three quarters as long.
+    The line is parsed completely, and this is most of the time that a resume takes. No cheaper way was found that is
+    as strict: orjson needs three quarters of the time even to check a row without building it.
     """
     try:
         row = orjson.loads(raw)
     except ValueError:
-        row = _loads_what_orjson_refuses(raw)
+        row = _parse_leniently(raw)
     try:
         error = row["error"]
         if error is None:
             flags = REPLIED
             row["response"]["body"]
         else:
-            flags = _failed(error["code"], row.get("own_fault"), row["timing"])
+            flags = _failure_flags(error["code"], row.get("own_fault"), row["timing"])
         if "simulated" in row:
             flags |= SIMULATED
-        key = line_key(raw.removesuffix(b"\n")) if flags & LINE else job_key(row["custom_id"])
+        key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else job_key(row["custom_id"])
         attempts, line = row["attempts"], row["line"]
         if not (type(attempts) is type(line) is int and attempts >= 0 <= line):
             raise TypeError
         if attempts > MAX_ATTEMPTS or line > MAX_LINE:
             attempts, line = min(attempts, MAX_ATTEMPTS), min(line, MAX_LINE)
-        return PACKED.pack(key, request_check(row["id"]), attempts, flags, line)
-    except (AttributeError, KeyError, TypeError) as wrong:
-        raise ValueError("no row of results") from wrong
+        return PACKED_ENTRY.pack(key, request_check(row["id"]), attempts, flags, line)
+    except (AttributeError, KeyError, TypeError) as cause:
+        raise ValueError("not a row of results") from cause
 
 
-def _failed(code: Any, permanent: Any, timing: object) -> int:
-    if timing is None and code in LINE_CODES:
-        return LINE
+def _failure_flags(code: Any, permanent: Any, timing: object) -> int:
+    if timing is None and code in INVALID_LINE_CODES:
+        return INVALID_LINE
     return FAILED | PERMANENT if permanent is True else FAILED
 
 
-def _loads_what_orjson_refuses(raw: bytes) -> Any:
-    """Halves of surrogate pairs, which ``rows.encode`` may have to write. Raises ValueError."""
+def _parse_leniently(raw: bytes) -> Any:
+    """Parse what orjson refuses: unpaired surrogates, which ``encode_row`` may have to write. Raises ValueError."""
     try:
         return json.loads(raw)
-    except RecursionError as wrong:
-        raise ValueError("nested too deeply") from wrong
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

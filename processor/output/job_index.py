@@ -4,57 +4,66 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from processor.core.job_keys import IDENTITY, job_key, request_check
+from processor.core.job_keys import PACKED_IDENTITY, job_key, request_check
 from processor.output.compact_hash_table import FIELDS, CompactHashTable
-from processor.output.index_entry import FAILED, LINE, MAX_ATTEMPTS, PACKED, PERMANENT, REPLIED, IndexEntry
+from processor.output.index_entry import (
+    FAILED,
+    INVALID_LINE,
+    MAX_ATTEMPTS,
+    PACKED_ENTRY,
+    PERMANENT,
+    REPLIED,
+    IndexEntry,
+)
 
 SEEN_THIS_RUN = 128
-"""A flag beside those of entries: met in this run's job file."""
+"""A flag beside those of entries: the job, or the invalid line, was found in this run's job file."""
 
-_UNKNOWN = bytes(4)
-_DONE = bytes(flags & (REPLIED | SEEN_THIS_RUN) == REPLIED for flags in range(256))
-_PERMANENT = bytes(flags & (PERMANENT | REPLIED | SEEN_THIS_RUN) == PERMANENT for flags in range(256))
-_SETTLED = bytes(done + 2 * permanent for done, permanent in zip(_DONE, _PERMANENT, strict=True))
+_NO_CHECK = bytes(4)
+_IS_DONE = bytes(flags & (REPLIED | SEEN_THIS_RUN) == REPLIED for flags in range(256))
+_IS_PERMANENT = bytes(flags & (PERMANENT | REPLIED | SEEN_THIS_RUN) == PERMANENT for flags in range(256))
+_IS_DONE_OR_PERMANENT = bytes(done + 2 * permanent for done, permanent in zip(_IS_DONE, _IS_PERMANENT, strict=True))
 
 
 class JobStatus(Enum):
-    """What is to be done about a job."""
+    """What earlier runs, and earlier lines, say about a job."""
 
     NEW = auto()
     DONE = auto()
+    """It has a reply to the same request."""
     CHANGED = auto()
-    """It has a reply, to another request than it makes now."""
+    """It has a reply to another request."""
     FAILED = auto()
-    """Also where it was its own fault, but the request has changed since."""
+    """It has a failed row; also where that is permanent, but the request has changed since."""
     FAILED_PERMANENTLY = auto()
     """The provider refused this very request."""
     DUPLICATE = auto()
-    """Its id has been met before in this job file."""
+    """An earlier line of this job file has the same id."""
 
 
 class JobIndex:
-    """Every question costs a few microseconds, however many jobs there are, and every job 18.3 bytes."""
+    """The state of all jobs, by id. Each call takes a few microseconds, and each job 18.3 bytes."""
 
     def __init__(self) -> None:
         self._table = CompactHashTable()
         self.files_with_stale_rows = 0
-        """REPLIED and FAILED: in which of the two files there are rows that stand for nothing any more."""
+        """REPLIED and FAILED, for the file of replies and of failures: whether it has rows to drop."""
         self.lines_read = -1
-        """Rows of lines that are no jobs are gone, if they were not met up to this line of the job file."""
+        """Rows of invalid lines up to this line are stale unless this run has found them again."""
 
     # ------------------------------------------------------------ the job file
 
     def classify(self, custom_id: str, fingerprint: str) -> JobStatus:
-        """Judge the next job of the job file. Each line is to be met once."""
-        now = request_check(fingerprint)
-        place = self._table.add(job_key(custom_id), now, 0, 0, SEEN_THIS_RUN)
-        if place is None:
+        """Return the status of the next job of the job file, and mark it as seen. Call it once for each line."""
+        check_now = request_check(fingerprint)
+        slot = self._table.add(job_key(custom_id), check_now, 0, 0, SEEN_THIS_RUN)
+        if slot is None:
             return JobStatus.NEW
-        check, attempts, count, flags = FIELDS.unpack_from(*place)
+        check, attempts, count, flags = FIELDS.unpack_from(*slot)
         if flags & SEEN_THIS_RUN:
             return JobStatus.DUPLICATE
-        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
-        return _standing(flags, check == now)
+        FIELDS.pack_into(*slot, check, attempts, count, flags | SEEN_THIS_RUN)
+        return _status(flags, is_same_request=check == check_now)
 
     def skip_done(self, identities: bytes, begin: int, end: int, *, permanent: bool = False) -> tuple[int, int]:
         """Mark jobs from ``begin`` on as seen while each is DONE (or, with ``permanent``, FAILED_PERMANENTLY).
@@ -62,118 +71,123 @@ class JobIndex:
         Returns the number of the first job that is not marked, and how many before it are FAILED_PERMANENTLY. That
         first job may be DONE all the same: only ``classify`` decides. ``identities`` are packed, in file order.
         """
-        wanted = memoryview(identities)[begin * IDENTITY.size : end * IDENTITY.size]
-        met, own_faults = self._table.flag_while(wanted, _SETTLED if permanent else _DONE, SEEN_THIS_RUN)
-        return begin + met, own_faults
+        wanted = memoryview(identities)[begin * PACKED_IDENTITY.size : end * PACKED_IDENTITY.size]
+        marked, permanent_failures = self._table.mark_while(
+            wanted, _IS_DONE_OR_PERMANENT if permanent else _IS_DONE, SEEN_THIS_RUN
+        )
+        return begin + marked, permanent_failures
 
     def classify_invalid(self, key: bytes) -> bool:
-        """Note that a line which is no job was met; False where its row is on disk already."""
-        place = self._table.add(key, _UNKNOWN, 0, 0, LINE | SEEN_THIS_RUN)
-        if place is None:
+        """Mark an invalid line as seen, by the key of its row. Return whether that row is still to be written."""
+        slot = self._table.add(key, _NO_CHECK, 0, 0, INVALID_LINE | SEEN_THIS_RUN)
+        if slot is None:
             return True
-        check, attempts, count, flags = FIELDS.unpack_from(*place)
-        FIELDS.pack_into(*place, check, attempts, count, flags | SEEN_THIS_RUN)
+        check, attempts, count, flags = FIELDS.unpack_from(*slot)
+        FIELDS.pack_into(*slot, check, attempts, count, flags | SEEN_THIS_RUN)
         return False
 
     def assign_id(self, fingerprint: str) -> str:
-        """The ``custom_id`` of the next job without one: its fingerprint, then ``<fingerprint>-2``, ``-3``.
+        """Return the ``custom_id`` of the next job without one: its fingerprint, then ``<fingerprint>-2``, ``-3``.
 
-        To be asked right before ``meet``.
+        Call it right before ``classify``.
         """
-        place = self._table.find(job_key(fingerprint))
-        if place is None:
+        slot = self._table.find(job_key(fingerprint))
+        if slot is None:
             return fingerprint
-        check, attempts, count, flags = FIELDS.unpack_from(*place)
+        check, attempts, count, flags = FIELDS.unpack_from(*slot)
         if not flags & SEEN_THIS_RUN:
             return fingerprint
-        FIELDS.pack_into(*place, check, attempts, count + 1, flags)
+        FIELDS.pack_into(*slot, check, attempts, count + 1, flags)
         return f"{fingerprint}-{count + 2}"
 
-    # ------------------------------------------------------------ what is known
+    # ------------------------------------------------------------ queries
 
     def attempts(self, custom_id: str) -> int:
-        """Requests sent for the job so far, in all runs (not counted beyond 65,535)."""
-        place = self._table.find(job_key(custom_id))
-        return int(FIELDS.unpack_from(*place)[1]) if place else 0
+        """Return the number of requests sent for the job so far, in all runs (at most MAX_ATTEMPTS)."""
+        slot = self._table.find(job_key(custom_id))
+        return int(FIELDS.unpack_from(*slot)[1]) if slot else 0
 
     def has_reply(self, key: bytes) -> bool:
-        place = self._table.find(key)
-        return bool(place and FIELDS.unpack_from(*place)[3] & REPLIED)
+        slot = self._table.find(key)
+        return bool(slot and FIELDS.unpack_from(*slot)[3] & REPLIED)
 
     def count(self, flag: int, without: int = 0) -> int:
-        """How many records have one flag and not the other."""
-        fits = bytes(bool(value & flag and not value & without) for value in range(256))
-        return sum(flags.translate(fits).count(1) for flags in self._table.flags())
+        """Return how many records have one flag and not the other."""
+        matches = bytes(bool(value & flag and not value & without) for value in range(256))
+        return sum(flags.translate(matches).count(1) for flags in self._table.flags())
 
     def raise_attempts(self, key: bytes, attempts: int) -> bool:
-        """Learn that so many requests have been sent for a job; False where its row already says so."""
+        """Raise the attempts of a job to at least this number. Return whether they were fewer."""
         attempts = min(attempts, MAX_ATTEMPTS)
-        place = self._table.add(key, _UNKNOWN, attempts, 0, 0)
-        if place is None:
+        slot = self._table.add(key, _NO_CHECK, attempts, 0, 0)
+        if slot is None:
             return True
-        check, known, count, flags = FIELDS.unpack_from(*place)
-        FIELDS.pack_into(*place, check, max(known, attempts), count, flags)
+        check, known, count, flags = FIELDS.unpack_from(*slot)
+        FIELDS.pack_into(*slot, check, max(known, attempts), count, flags)
         return bool(attempts > known)
 
     # ------------------------------------------------------------ rows
 
     def load_rows(self, entries: bytes) -> None:
-        """Learn rows read from disk, packed: later ones after earlier ones, replies before failures."""
-        there = self._table.add_all(entries)
-        for number in there:
-            self._load_duplicate(*PACKED.unpack_from(entries, number * PACKED.size))
+        """Add packed entries of rows on disk: in the order of their file, and replies before failures."""
+        duplicates = self._table.add_all(entries)
+        for number in duplicates:
+            self._load_duplicate(*PACKED_ENTRY.unpack_from(entries, number * PACKED_ENTRY.size))
         if self.lines_read >= 0:
-            rows = enumerate(PACKED.iter_unpack(entries))
-            if any(number not in there and self._is_gone(flags, 0, line) for number, (*_, flags, line) in rows):
+            rows = enumerate(PACKED_ENTRY.iter_unpack(entries))
+            if any(number not in duplicates and self._is_stale(flags, 0, line) for number, (*_, flags, line) in rows):
                 self.files_with_stale_rows |= FAILED
 
     def _load_duplicate(self, key: bytes, check: bytes, attempts: int, flags: int, line: int) -> None:
-        place = self._table.find(key)
-        assert place
-        _, tries, count, known = FIELDS.unpack_from(*place)
-        if flags & FAILED and known & REPLIED:
+        """Let a row overrule an earlier one with the same key; ``count`` is the number of rows overruled."""
+        slot = self._table.find(key)
+        assert slot
+        _, known_attempts, count, known_flags = FIELDS.unpack_from(*slot)
+        if flags & FAILED and known_flags & REPLIED:
             self.files_with_stale_rows |= FAILED
             return
-        again = bool(known & flags & (REPLIED | FAILED | LINE))
-        if again or self._is_gone(flags, known, line):
+        overrules = bool(known_flags & flags & (REPLIED | FAILED | INVALID_LINE))
+        if overrules or self._is_stale(flags, known_flags, line):
             self.files_with_stale_rows |= flags & REPLIED or FAILED
-        FIELDS.pack_into(*place, check, max(attempts, tries), count + again, known & SEEN_THIS_RUN | flags)
+        new_flags = known_flags & SEEN_THIS_RUN | flags
+        FIELDS.pack_into(*slot, check, max(attempts, known_attempts), count + overrules, new_flags)
 
     def should_keep(self, entry: IndexEntry) -> bool:
-        """Whether a row stays when its file is compacted: the last one of those that were entered."""
-        place = self._table.find(entry.key)
-        if place is None:
+        """Return whether a row stays in a compaction: the last one of its job. Call it once for each row loaded."""
+        slot = self._table.find(entry.key)
+        if slot is None:
             return True
-        check, attempts, count, known = FIELDS.unpack_from(*place)
-        if entry.flags & FAILED and known & REPLIED:
+        check, attempts, count, flags = FIELDS.unpack_from(*slot)
+        if entry.flags & FAILED and flags & REPLIED:
             return False
         if count:
-            FIELDS.pack_into(*place, check, attempts, count - 1, known)
+            FIELDS.pack_into(*slot, check, attempts, count - 1, flags)
             return False
-        return not self._is_gone(entry.flags, known, entry.line)
+        return not self._is_stale(entry.flags, flags, entry.line)
 
-    def _is_gone(self, flags: int, known: int, line: int) -> bool:
-        return bool(flags & LINE) and not known & SEEN_THIS_RUN and line <= self.lines_read
+    def _is_stale(self, flags: int, known_flags: int, line: int) -> bool:
+        """Whether a row with ``flags`` is of an invalid line that this run has read past and not found again."""
+        return bool(flags & INVALID_LINE) and not known_flags & SEEN_THIS_RUN and line <= self.lines_read
 
     def record_row(self, entry: IndexEntry) -> None:
-        """Learn a job's row that was just appended."""
-        place = self._table.find(entry.key)
-        if place is None:
+        """Add the row of a job that was just appended."""
+        slot = self._table.find(entry.key)
+        if slot is None:
             self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
             return
-        _, tries, count, known = FIELDS.unpack_from(*place)
-        self.files_with_stale_rows |= known & (REPLIED | FAILED)
-        FIELDS.pack_into(*place, entry.check, max(entry.attempts, tries), count, known & SEEN_THIS_RUN | entry.flags)
+        _, attempts, count, flags = FIELDS.unpack_from(*slot)
+        self.files_with_stale_rows |= flags & (REPLIED | FAILED)
+        FIELDS.pack_into(*slot, entry.check, max(entry.attempts, attempts), count, flags & SEEN_THIS_RUN | entry.flags)
 
     def clear_flags(self, flags: int) -> None:
-        """Before the rows that these flags stand for are entered again. Names can no longer be given."""
+        """Forget the rows that these flags stand for, so that they can be loaded again. No id can be assigned then."""
         self._table.clear(flags)
         self.files_with_stale_rows = 0
 
 
-def _standing(known: int, same: bool) -> JobStatus:
-    if known & REPLIED:
-        return JobStatus.DONE if same else JobStatus.CHANGED
-    if known & PERMANENT and same:
+def _status(flags: int, *, is_same_request: bool) -> JobStatus:
+    if flags & REPLIED:
+        return JobStatus.DONE if is_same_request else JobStatus.CHANGED
+    if flags & PERMANENT and is_same_request:
         return JobStatus.FAILED_PERMANENTLY
-    return JobStatus.FAILED if known & FAILED else JobStatus.NEW
+    return JobStatus.FAILED if flags & FAILED else JobStatus.NEW

@@ -1,4 +1,4 @@
-"""Putting the two files right: at the start what a crash left, at the end what the run made superfluous.
+"""Repairs the files of an output: at the start what a crash left, at the end what the run superseded.
 
 A file is rewritten only where something changes.
 """
@@ -9,24 +9,30 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.output.compaction import compact, quarantine, temp_path, write_all
-from processor.output.index_entry import FAILED, LINE, PERMANENT, REPLIED
+from processor.output.compaction import compact, quarantine, temp_path
+from processor.output.in_flight_log import InFlightLog
+from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
-from processor.output.scanner import ScanReport, scan
-from processor.output.storage import Storage
+from processor.output.scanner import ScanReport, scan_file
+from processor.output.storage import Storage, write_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
-    """The files of one journal, all in one folder."""
+class OutputPaths:
+    """The files of one output, all in one folder."""
 
     replies: Path
+    """The results file."""
     failures: Path
+    """The errors file."""
     damaged: Path
+    """The lines of these two that are not rows. Created only where there are any."""
     state: Path
+    """The lock and the in-flight log."""
 
     @classmethod
-    def of(cls, results: Path) -> Paths:
+    def of(cls, results: Path) -> OutputPaths:
+        """Return the paths that belong to a results file."""
         return cls(
             replies=results,
             failures=results.with_name(f"{results.stem}.errors.jsonl"),
@@ -36,59 +42,77 @@ class Paths:
 
 
 class Recovery:
-    """All of it raises OSError; reading raises ConfigError, too, before anything is changed."""
+    """Reads the rows of an output into the job index, and repairs its files. All methods raise OSError."""
 
-    def __init__(self, disk: Storage, paths: Paths, index: JobIndex, *, simulated: bool) -> None:
-        self._disk = disk
+    def __init__(self, storage: Storage, paths: OutputPaths, index: JobIndex, *, simulated: bool) -> None:
+        self._storage = storage
         self._paths = paths
         self._index = index
         self._simulated = simulated
 
-    def start(self) -> dict[Path, ScanReport]:
-        """Learn all rows, and repair both files. Returns what was found, by file."""
-        for path in (self._paths.replies, self._paths.failures):
-            if self._disk.exists(temp_path(path)):
-                self._disk.remove(temp_path(path))
-        replies, failures = self._scan(replies=True), self._scan(replies=False)
-        self._put_right(replies, replies=True)
-        self._put_right(failures, replies=False)
-        self._index.files_with_stale_rows = 0
-        return {self._paths.replies: replies, self._paths.failures: failures}
+    def load_and_repair(self) -> tuple[ScanReport, ScanReport]:
+        """Load all rows into the index, and repair both files. Return what was found in the replies and the failures.
 
-    def end(self, lines_read: int) -> None:
-        """Drop superseded rows, and those of lines up to ``lines_read`` that are no longer wrong."""
+        Raises ConfigError, before anything but old temporary files is changed, where a file is not a results file, or
+        has rows of the other kind (simulated or real).
+        """
+        for path in (self._paths.replies, self._paths.failures):
+            if self._storage.exists(temp_path(path)):
+                self._storage.remove(temp_path(path))
+        replies, failures = self._scan(replies=True), self._scan(replies=False)
+        self._repair(replies, replies=True)
+        self._repair(failures, replies=False)
+        self._index.files_with_stale_rows = 0
+        return replies, failures
+
+    def load_in_flight(self, log: InFlightLog) -> int:
+        """Load the attempts of unfinished jobs into the index. Return how many requests were in flight.
+
+        Their records become idle; records of jobs that have their row are erased.
+        """
+        count = 0
+        for key, attempts, in_flight in list(log.load()):
+            if not self._index.raise_attempts(key, attempts):
+                log.erase(key)
+            elif in_flight:
+                count += 1
+                log.mark_idle(key, attempts)
+        return count
+
+    def drop_stale_rows(self, lines_read: int) -> None:
+        """Drop superseded rows, and rows of invalid lines up to ``lines_read`` that this run has not found again."""
         index = self._index
         index.lines_read = lines_read
-        files_with_stale_rows = index.files_with_stale_rows
-        if not files_with_stale_rows and not index.count(LINE, without=SEEN_THIS_RUN):
+        stale = index.files_with_stale_rows
+        if not stale and not index.count(INVALID_LINE, without=SEEN_THIS_RUN):
             return
-        index.clear_flags(files_with_stale_rows & REPLIED | FAILED | PERMANENT | LINE)
-        if files_with_stale_rows & REPLIED:
-            self._put_right(self._scan(replies=True), replies=True)
-        self._put_right(self._scan(replies=False), replies=False)
+        index.clear_flags(stale & REPLIED | FAILED | PERMANENT | INVALID_LINE)
+        if stale & REPLIED:
+            self._repair(self._scan(replies=True), replies=True)
+        self._repair(self._scan(replies=False), replies=False)
 
     def _scan(self, *, replies: bool) -> ScanReport:
-        return scan(self._disk, self._path(replies), self._index, replies=replies, simulated=self._simulated)
+        return scan_file(self._storage, self._path(replies), self._index, replies=replies, simulated=self._simulated)
 
-    def _put_right(self, found: ScanReport, *, replies: bool) -> None:
+    def _repair(self, report: ScanReport, *, replies: bool) -> None:
         path = self._path(replies)
-        if found.damaged:
-            quarantine(self._disk, path, self._paths.damaged, replies=replies)
-        if found.damaged or self._index.files_with_stale_rows & (REPLIED if replies else FAILED):
-            left = compact(self._disk, path, replies=replies, keeps=self._index.should_keep)
-            if not left and not replies:
-                self._disk.remove(path)
-                self._disk.sync_folder(path)
-        elif found.torn or found.unended:
-            self._mend(path, found)
+        if report.damaged:
+            quarantine(self._storage, path, self._paths.damaged, replies=replies)
+        if report.damaged or self._index.files_with_stale_rows & (REPLIED if replies else FAILED):
+            kept = compact(self._storage, path, replies=replies, should_keep=self._index.should_keep)
+            if not kept and not replies:
+                self._storage.remove(path)
+                self._storage.sync_folder(path)
+        elif report.is_torn or report.missing_newline:
+            self._fix_tail(path, report)
 
-    def _mend(self, path: Path, found: ScanReport) -> None:
-        """Cut a torn line off, or end a whole one. Undone by a loss of power, it is done again."""
-        with closing(self._disk.open(path, "append")) as file:
-            if found.torn:
-                file.truncate(found.size)
+    def _fix_tail(self, path: Path, report: ScanReport) -> None:
+        """Cut off a torn line, or complete a whole one. If a loss of power undoes it, the next run repeats it."""
+        with closing(self._storage.open(path, "append")) as file:
+            if report.is_torn:
+                file.truncate(report.size)
             else:
-                write_all(file, b"\n")
+                write_all(file.write, b"\n")
 
     def _path(self, replies: bool) -> Path:
         return self._paths.replies if replies else self._paths.failures

@@ -1,7 +1,7 @@
-"""A result as one line of JSON. Pure.
+"""Writes a result as one line of JSON. Pure.
 
-The shape is an OpenAI Batch output row with more beside it, keys in a fixed order; additions stand between
-``line`` and ``metadata``: ``simulated``, ``usage_estimated`` and ``own_fault``, each only where it says something.
+A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``simulated``, ``usage_estimated`` and
+``own_fault`` stand between ``line`` and ``metadata``, each only where it applies.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import orjson
 from processor.core.models import JSON, Failure, Reply, Result
 
 MAX_DEPTH = 300
-"""Deeper than this a body is cut: what no reader can parse again would be paid for again in every run."""
+"""Deeper values become null: a row that no parser can read would be sent, and paid for, again in every run."""
 
 
-def encode(result: Result) -> bytes:
-    """The row as one line, with its line feed."""
-    row = as_row(result)
+def encode_row(result: Result) -> bytes:
+    """Return the row of a result as one line, with its line feed."""
+    row = to_row(result)
     try:
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        # Integers above 64 bits, halves of surrogate pairs, deep nesting: rare, slow and never lost.
-        return json.dumps(_plain(row, 0), separators=(",", ":")).encode() + b"\n"
+        # orjson refuses integers above 64 bits, unpaired surrogates and deep nesting. They are rare.
+        return json.dumps(_readable(row, 0), separators=(",", ":")).encode() + b"\n"
 
 
-def as_row(result: Result) -> JSON:
+def to_row(result: Result) -> JSON:
+    """Return the row of a result, with its keys in the order of the contract."""
     row: JSON = {
         "id": result.fingerprint,
         "custom_id": result.custom_id,
@@ -81,14 +82,14 @@ def _timing(result: Result) -> JSON | None:
     }
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """What every JSON reader can read: no NaN, no infinity, no nesting beyond MAX_DEPTH."""
+def _readable(value: Any, depth: int) -> Any:
+    """Return a value that every JSON parser reads: NaN, infinity and nesting beyond MAX_DEPTH become null."""
     if depth > MAX_DEPTH:
         return None
     if isinstance(value, dict):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: _readable(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [_readable(item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

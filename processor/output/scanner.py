@@ -1,4 +1,4 @@
-"""From the rows on disk to the index."""
+"""Reads the rows of a file into the job index."""
 
 from __future__ import annotations
 
@@ -9,75 +9,86 @@ from functools import partial
 from pathlib import Path
 
 from processor.core.errors import ConfigError
-from processor.output.block_reader import MAX_NAMED, Block, blocks, read_span, spans
-from processor.output.index_entry import FLAGS_AT, PACKED, SIMULATED
+from processor.output.block_reader import (
+    MAX_LISTED_LINES,
+    ScannedBlock,
+    block_ranges,
+    read_block_of_path,
+    read_blocks,
+)
+from processor.output.index_entry import FLAGS_OFFSET, PACKED_ENTRY, SIMULATED
 from processor.output.job_index import JobIndex
 from processor.output.storage import Storage, StorageFile
 
 MIN_WORKER_BYTES = 64 << 20
+"""Smaller files are read in one process: starting a second one takes longer."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ScanReport:
-    """What reading one file through has shown."""
+    """What was found in one file."""
 
     size: int = 0
-    """Bytes of whole lines. Behind them stands the torn one, if there is one."""
+    """Bytes of complete lines, without a torn last line."""
     rows: int = 0
     damaged: int = 0
+    """Complete lines that are not rows."""
     damaged_lines: list[int] = field(default_factory=list)
-    """Line numbers, the first MAX_NAMED of them."""
-    torn: bool = False
-    """The last line is broken off."""
-    unended: bool = False
-    """The last row is whole, only its line feed is missing."""
+    """The line numbers of the first MAX_LISTED_LINES of them."""
+    is_torn: bool = False
+    """The last line is incomplete."""
+    missing_newline: bool = False
+    """The last line is a row without its line feed."""
 
 
-def scan(disk: Storage, path: Path, index: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
-    """Enter the rows of a file into the index. Changes nothing on disk. Raises OSError.
+def scan_file(storage: Storage, path: Path, index: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
+    """Load the rows of a file into the index. Changes nothing on disk. Raises OSError.
 
-    Raises ConfigError where the file is of another kind: rehearsed rows among real ones, or no results at all.
+    Raises ConfigError where the file has no rows but other text, or rows of the other kind (simulated or real).
     """
-    found = ScanReport()
-    if not disk.exists(path):
-        return found
-    lines = foreign = 0
-    with closing(disk.open(path, "read")) as file, closing(_blocks(disk, path, file, replies=replies)) as found_blocks:
-        found.size = file.size()
-        for block in found_blocks:
-            _enter(index, block, path, simulated=simulated)
-            _sum_up(found, block, lines)
+    report = ScanReport()
+    if not storage.exists(path):
+        return report
+    lines = not_a_row = 0
+    with (
+        closing(storage.open(path, "read")) as file,
+        closing(_read_blocks(storage, path, file, replies=replies)) as blocks,
+    ):
+        report.size = file.size()
+        for block in blocks:
+            _load_block(index, block, path, simulated=simulated)
+            _add_block(report, block, lines)
             lines += block.lines
-            foreign += block.foreign
-    if foreign and not found.rows:
-        raise ConfigError(f"{path} holds something else than results: give another --out, or move it away")
-    return found
+            not_a_row += block.not_a_row
+    if not_a_row and not report.rows:
+        raise ConfigError(f"{path} is not a results file: give another --out, or move it away")
+    return report
 
 
-def _blocks(disk: Storage, path: Path, file: StorageFile, *, replies: bool) -> Generator[Block, None, None]:
-    if disk.shared and file.size() >= MIN_WORKER_BYTES:
-        from processor.core.worker_process import map_with_worker  # its import takes longer than a small file
+def _read_blocks(
+    storage: Storage, path: Path, file: StorageFile, *, replies: bool
+) -> Generator[ScannedBlock, None, None]:
+    if storage.is_shared and file.size() >= MIN_WORKER_BYTES:
+        from processor.core.worker_process import map_with_worker  # importing it takes longer than a small file
 
-        return map_with_worker(partial(read_span, path, replies), spans(file.size()))
-    return blocks(file, replies=replies)
+        return map_with_worker(partial(read_block_of_path, path, replies), block_ranges(file.size()))
+    return read_blocks(file, replies=replies)
 
 
-def _enter(index: JobIndex, block: Block, path: Path, *, simulated: bool) -> None:
-    if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_AT :: PACKED.size])):
-        raise ConfigError(_mixed(path, simulated))
+def _load_block(index: JobIndex, block: ScannedBlock, path: Path, *, simulated: bool) -> None:
+    if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_OFFSET :: PACKED_ENTRY.size])):
+        found, new = ("real", "simulated") if simulated else ("simulated", "real")
+        raise ConfigError(
+            f"{path} holds {found} rows, and this run would add {new} ones: give another --out, or move it away"
+        )
     index.load_rows(block.entries)
 
 
-def _sum_up(found: ScanReport, block: Block, lines: int) -> None:
-    found.rows += len(block.entries) // PACKED.size
-    found.damaged += block.damaged
-    room = MAX_NAMED - len(found.damaged_lines)
-    found.damaged_lines += [lines + number for number in block.damaged_lines[:room]]
-    found.size -= block.torn_bytes
-    found.torn |= bool(block.torn_bytes)
-    found.unended |= block.unended
-
-
-def _mixed(path: Path, simulated: bool) -> str:
-    there, here = ("real", "simulated") if simulated else ("simulated", "real")
-    return f"{path} holds {there} rows, and this run's would be {here}: give another --out, or move it away"
+def _add_block(report: ScanReport, block: ScannedBlock, lines_before: int) -> None:
+    report.rows += len(block.entries) // PACKED_ENTRY.size
+    report.damaged += block.damaged
+    free = MAX_LISTED_LINES - len(report.damaged_lines)
+    report.damaged_lines += [lines_before + number for number in block.damaged_lines[:free]]
+    report.size -= block.torn_bytes
+    report.is_torn |= bool(block.torn_bytes)
+    report.missing_newline |= block.missing_newline

@@ -1,54 +1,100 @@
-"""Where rows go: what the pipeline knows of the journal, and of standard output."""
+"""The interface of an output: the results file, or standard output."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol, TypeVar
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeVar
 
 from processor.core.models import Result
 from processor.output.job_index import JobIndex
+from processor.output.scanner import ScanReport
 
 T = TypeVar("T")
 
 FsyncMode = Literal["always", "interval", "never"]
+"""When rows are synced: before ``append`` returns; within an interval; when the operating system decides."""
 
 END_OF_FILE = 1 << 62
-"""``lines_read`` for a job file that was read to its end."""
+"""``lines_read`` of a job file that was read to its end."""
 
 
 class RunInThread(Protocol):
-    """Does blocking work elsewhere: ``asyncio.to_thread``, or inline on a virtual clock."""
+    """Runs blocking work off the event loop: ``asyncio.to_thread``, or inline on a virtual clock."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredState:
+    """What earlier runs left in the output, as found when it was opened. Empty for an output without memory."""
+
+    replied: int = 0
+    """Jobs with a reply."""
+    failed: int = 0
+    """Jobs with a failed row and no reply. Rows of invalid lines do not count."""
+    possibly_billed: int = 0
+    """Requests that were in flight when the last run was killed: the provider may have billed them."""
+    replies: ScanReport = field(default_factory=ScanReport)
+    failures: ScanReport = field(default_factory=ScanReport)
+
+    @property
+    def mean_reply_bytes(self) -> float | None:
+        """The mean size of a row in the results file; None where there is none."""
+        return self.replies.size / self.replied if self.replied else None
+
+
 class Sink(Protocol):
-    """Takes results. Every method but ``clear_in_flight`` raises OutputError where the output cannot take more."""
+    """Takes results. Use it as an asynchronous context manager, so that it is closed.
+
+    Every method but ``clear_in_flight`` raises OutputError where the output cannot take more: it is full, failing,
+    deleted or closed. After the first such error all later calls raise it, too.
+    """
 
     job_index: JobIndex
+    """What is known of each job from rows of earlier runs, and from this run."""
+    recovered: RecoveredState
 
     async def append(self, result: Result) -> None:
-        """Return when the row is written; the write is not undone by cancelling the caller."""
+        """Write a result's row, and return when the write has returned.
+
+        The row then survives the death of the process. It survives a loss of power after the next fsync; with fsync
+        mode ``always`` that has happened by then. Cancelling the caller does not undo the write. No row is written
+        for a failure of a job that has a reply, nor for an invalid line whose row is in the file already.
+        """
         ...
 
     def record_in_flight(self, custom_id: str, attempts: int) -> None:
-        """To be called before the first byte of an attempt is sent.
+        """Record, before the first byte of an attempt is sent, that a request is in flight.
 
-        ``attempts`` counts the requests for this job in all runs, with this one. ``append`` takes it back.
+        ``attempts`` counts the requests for this job in all runs, including this one. ``append`` ends the record. It
+        survives the death of the process, not a loss of power.
         """
         ...
 
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:
-        """The attempt has ended without a row, and nothing of this job is in flight until it is tried again.
+        """Record that an attempt ended without a row, so that nothing of this job is in flight.
 
-        ``attempts``: how many requests there have been; where nothing was sent after all, as many as before.
+        ``attempts`` counts the requests sent so far; where none was sent for this attempt, the number before it.
         """
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Return the free space of the disk; None where the output is not on a disk."""
         ...
 
     async def close(self, lines_read: int | None = None) -> None:
-        """Write what is left, and tidy up if the run came to an orderly end.
+        """Write and sync what is left, and release the output. Later calls change nothing.
 
-        ``lines_read`` is then the number of the last line of the job file that was read, END_OF_FILE for all of it:
-        rows of lines that are no jobs and were not found again up to there are dropped. None only closes.
+        ``lines_read`` is given at the orderly end of a run: the number of the last line of the job file that was
+        read, or END_OF_FILE. Superseded rows are then dropped, and so are rows of invalid lines up to there that this
+        run has not found again.
         """
         ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,61 +1,71 @@
-"""Standard output in the journal's place: rows to a pipe, failures to stderr, no memory of earlier runs."""
+"""Writes results to standard output: replies to stdout, failures to stderr, without memory of earlier runs."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from processor.core.errors import OutputError
 from processor.core.models import Result
 from processor.output.job_index import JobIndex
-from processor.output.row_json import encode
-from processor.output.sink import RunInThread
+from processor.output.row_json import encode_row
+from processor.output.sink import RecoveredState, RunInThread
+from processor.output.storage import write_all
 
 
 class StdoutSink:
-    """A ``Sink``. A pipe may be full for as long as its reader likes, so that writes are offloaded, one at a time."""
+    """A ``Sink``. Writes run in a thread, one at a time: a slow reader keeps the pipe full, and a write then blocks."""
 
     def __init__(
         self,
         run_in_thread: RunInThread = asyncio.to_thread,
         *,
-        out: int = 1,
-        err: int = 2,
+        stdout_fd: int = 1,
+        stderr_fd: int = 2,
     ) -> None:
         self.job_index = JobIndex()
-        self._offload = run_in_thread
-        self._out = out
-        self._err = err
-        self._turn = asyncio.Lock()
-        self._broken: str | None = None
+        self.recovered = RecoveredState()
+        self._run_in_thread = run_in_thread
+        self._stdout_fd = stdout_fd
+        self._stderr_fd = stderr_fd
+        self._write_lock = asyncio.Lock()
+        self._error_message: str | None = None
 
     async def append(self, result: Result) -> None:
-        """Raises OutputError, e.g. where the reader has gone."""
-        raw = encode(result)
-        await asyncio.shield(asyncio.ensure_future(self._write(self._err if result.failure else self._out, raw)))
+        """See ``Sink``. Raises OutputError, e.g. where the reader has closed the pipe."""
+        fd = self._stderr_fd if result.failure else self._stdout_fd
+        await asyncio.shield(asyncio.ensure_future(self._write(fd, encode_row(result))))
 
     async def _write(self, fd: int, raw: bytes) -> None:
-        async with self._turn:
-            if self._broken is not None:
-                raise OutputError(self._broken)
+        async with self._write_lock:
+            self._raise_if_failed()
             try:
-                await self._offload(lambda: _write_all(fd, raw))
+                await self._run_in_thread(lambda: write_all(partial(os.write, fd), raw))
             except OSError as error:
-                self._broken = f"cannot write to standard output: {error.strerror}"
-                raise OutputError(self._broken) from error
+                self._error_message = f"cannot write to standard output: {error.strerror}"
+                raise OutputError(self._error_message) from error
+
+    def _raise_if_failed(self) -> None:
+        if self._error_message is not None:
+            raise OutputError(self._error_message)
 
     def record_in_flight(self, custom_id: str, attempts: int) -> None:
-        if self._broken is not None:
-            raise OutputError(self._broken)
+        """Raise OutputError if a write has failed; nothing is recorded."""
+        self._raise_if_failed()
 
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:
-        pass
+        """Do nothing."""
+
+    def free_bytes(self) -> None:
+        """Return None: a pipe has no size."""
+        return
 
     async def close(self, lines_read: int | None = None) -> None:
-        """Return when the write under way has ended."""
-        async with self._turn:
+        """Return when the write in progress has ended."""
+        async with self._write_lock:
             pass
 
     async def __aenter__(self) -> Self:
@@ -65,9 +75,3 @@ class StdoutSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _write_all(fd: int, raw: bytes) -> None:
-    rest = memoryview(raw)
-    while rest:
-        rest = rest[os.write(fd, rest) :]

@@ -167,9 +167,9 @@ class Scheduler:
         self._last_line = END_OF_FILE
 
     async def _handle_item(self, item: ParsedJob | InvalidLine | SkippedJobs) -> None:
-        lines = item.jobs if isinstance(item, SkippedJobs) else 1
+        lines = item.count if isinstance(item, SkippedJobs) else 1
         self._lines_read += lines
-        self._last_line = item.line
+        self._last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
         if self._lines_read % LINES_PER_YIELD < lines:
             await asyncio.sleep(0)
         if isinstance(item, SkippedJobs):
@@ -189,12 +189,12 @@ class Scheduler:
         await self._deps.endpoints.wait_until_next_may_start()
 
     def _count_skipped(self, skipped: SkippedJobs) -> None:
-        self._jobs_read += skipped.jobs
-        self._failed_earlier += skipped.refused
-        if done := skipped.jobs - skipped.refused:
+        self._jobs_read += skipped.count
+        self._failed_earlier += skipped.permanent_failures
+        if done := skipped.count - skipped.permanent_failures:
             self._deps.emit(JobSkipped(reason="done", count=done))
-        if skipped.refused:
-            self._deps.emit(JobSkipped(reason="failed_permanently", count=skipped.refused))
+        if skipped.permanent_failures:
+            self._deps.emit(JobSkipped(reason="failed_permanently", count=skipped.permanent_failures))
 
     async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import NoReturn
 
-from processor.output.storage import Mode
+from processor.output.storage import OpenMode
 
 PLENTY_BYTES = 1 << 50
 
@@ -113,7 +113,7 @@ class FaultInjectingStorage:
     on its way out (callbacks, ``finally``) does no harm.
     """
 
-    shared = False
+    is_shared = False
 
     def __init__(self, platter: DiskState, plan: FaultPlan | None = None) -> None:
         self.platter = platter
@@ -121,7 +121,7 @@ class FaultInjectingStorage:
         self.dead = False
         self._plan = plan
 
-    def open(self, path: Path, mode: Mode) -> MemoryFile:
+    def open(self, path: Path, mode: OpenMode) -> MemoryFile:
         with self.step("open"):
             names = self.platter.names
             if path not in names:

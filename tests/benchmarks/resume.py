@@ -23,7 +23,7 @@ import orjson
 
 from processor.core.models import JSON, Failure, Reply, Result, Timing, Usage
 from processor.input.fingerprints import fingerprint
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from processor.protocols.registry import DEFAULT_PATH as CHAT
 from tests.benchmarks.measure import Checkout, add_beside, checkouts
 
@@ -87,9 +87,9 @@ def write(folder: Path, rows: int, *, named: bool, failed: bool) -> None:
             jobs.write(orjson.dumps({**job, "method": "POST", "url": CHAT, "body": body(n)}) + b"\n")
             row = replace(ROW, custom_id=name, fingerprint=mark, line=n)
             if n <= rows and failed and n % 10 == 0:
-                failures.write(encode(replace(row, failure=REFUSED)))
+                failures.write(encode_row(replace(row, failure=REFUSED)))
             elif n <= rows:
-                replies.write(encode(row))
+                replies.write(encode_row(row))
 
 
 def start(folder: Path, checkout: Checkout) -> Start:

@@ -134,13 +134,13 @@ class World:
 
             async def main() -> None:
                 try:
-                    sink = ResultsFile(OUT, fsync=fsync, run_in_thread=inline, storage=memory)
+                    sink = ResultsFile.open(OUT, fsync=fsync, run_in_thread=inline, storage=memory)
                 except (OutputError, ConfigError) as error:
                     ran.exit_code, ran.reason = 2, str(error)
                     return
-                ran.maybe_billed = sink.maybe_billed
+                ran.maybe_billed = sink.recovered.possibly_billed
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
-                passes = part_bytes and sink.replied
+                passes = part_bytes and sink.recovered.replied
                 found = source.unfinished(skip_done, options.limit) if passes else aiter(source)
                 limiter = RateLimiter(limits or LimitSettings(), emit=ran.events.append, concurrency=concurrency)
                 target = Target(base_url="http://127.0.0.1/v1")
@@ -194,7 +194,7 @@ class World:
     def open_elsewhere(self) -> str:
         """What another process is told that wants to write here, too."""
         try:
-            ResultsFile(OUT, run_in_thread=inline, storage=FaultInjectingStorage(self.platter))
+            ResultsFile.open(OUT, run_in_thread=inline, storage=FaultInjectingStorage(self.platter))
         except OutputError as error:
             return str(error)
         return "welcome"
@@ -281,7 +281,7 @@ def _large(part_bytes: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(processor.input.job_file, "MIN_SKIP_BYTES", 0))
         stack.enter_context(patch.object(processor.input.prescan, "PART_BYTES", part_bytes))
-        stack.enter_context(patch.object(processor.core.worker_process, "_processors", lambda: 1))
+        stack.enter_context(patch.object(processor.core.worker_process, "_available_cpus", lambda: 1))
         yield
 
 

@@ -83,7 +83,7 @@ def test_an_output_that_holds_something_else_is_left_alone(inside: Run, jobs: st
     (tmp_path / "r.jsonl").write_text("dear diary\n")
     ended = inside(jobs, "--simulate", "--out", "r.jsonl")
     assert ended.code == 2
-    assert ended.error == "r.jsonl holds something else than results: give another --out, or move it away"
+    assert ended.error == "r.jsonl is not a results file: give another --out, or move it away"
     assert (tmp_path / "r.jsonl").read_text() == "dear diary\n"
 
 

@@ -277,7 +277,7 @@ def test_simulated_and_real_replies_are_never_mixed(shell: Shell, server: Server
         before = shell.files()[f"{said}.jsonl"]
         refused = shell("jobs.jsonl", "--out", f"{said}.jsonl", *second)
         assert refused.code == 2
-        assert refused.error.startswith(f"{said}.jsonl holds {said} rows, and this run's would be ")
+        assert refused.error.startswith(f"{said}.jsonl holds {said} rows, and this run would add ")
         assert refused.error.endswith(remedy)
         assert shell.files()[f"{said}.jsonl"] == before
     assert len(server.asked) == 1

@@ -137,7 +137,7 @@ def test_a_job_file_that_can_be_read_no_further_ends_the_run_in_order(
     shell.write("jobs.jsonl", *asks(2000))
 
     async def chunks(source: JobFile) -> AsyncIterator[bytes]:
-        with source._reading():
+        with source._as_input_error():
             for chunk in (b"\n", json.dumps(ask("a")).encode() + b"\n")[:readable]:
                 yield chunk
             raise OSError(errno.EIO, os.strerror(errno.EIO))

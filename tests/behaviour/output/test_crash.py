@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from processor.core.errors import OutputError
 from processor.output.results_file import ResultsFile
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from processor.output.sink import FsyncMode
 from processor.simulator.fault_injecting_storage import (
     DiskState,
@@ -42,15 +42,15 @@ JOBS = [("a", "1"), ("b", "2"), (None, "{"), ("c", "3"), ("a", "1"), ("d", "4"),
 """``b`` has an old reply, to another request; ``c`` has failed before; ``d`` is refused."""
 
 BEFORE = {
-    OUT: encode(reply("b", "old"))
+    OUT: encode_row(reply("b", "old"))
     + b"{damaged\n"
-    + encode(reply("e", "first"))
-    + encode(reply("e", "reply to 5", request="5"))
-    + encode(reply("f"))[:50],
-    ERRORS: encode(failure("c", attempts=3))
-    + encode(failure("e"))
-    + encode(bad_line(3, "gone"))
-    + encode(failure("c"))[:-20],
+    + encode_row(reply("e", "first"))
+    + encode_row(reply("e", "reply to 5", request="5"))
+    + encode_row(reply("f"))[:50],
+    ERRORS: encode_row(failure("c", attempts=3))
+    + encode_row(failure("e"))
+    + encode_row(bad_line(3, "gone"))
+    + encode_row(failure("c"))[:-20],
 }
 
 
@@ -68,7 +68,7 @@ class World:
         disk = FaultInjectingStorage(self.platter, plan)
 
         async def main():
-            await small(ResultsFile(OUT, storage=disk, run_in_thread=inline, fsync=self.fsync))
+            await small(ResultsFile.open(OUT, storage=disk, run_in_thread=inline, fsync=self.fsync))
 
         try:
             run(main())
@@ -182,7 +182,7 @@ def test_seeded_runs_of_faults_kills_and_power_cuts_end_with_everything_right(se
 
 def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
     async def main(disk: FaultInjectingStorage, written: list[tuple[float, str]]):
-        journal = ResultsFile(OUT, storage=disk, run_in_thread=inline, fsync_interval_s=1.0)
+        journal = ResultsFile.open(OUT, storage=disk, run_in_thread=inline, fsync_interval_s=1.0)
         for number in range(100):
             await journal.append(reply(str(number)))
             written.append((asyncio.get_running_loop().time(), str(number)))
@@ -194,7 +194,7 @@ def test_after_power_loss_only_rows_younger_than_the_fsync_bound_are_missing():
         with pytest.raises(Killed):
             run(main(FaultInjectingStorage(platter, fail_at_step(step, StorageFault(Killed()))), written))
         platter.lose_power(Random(step))
-        journal = ResultsFile(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline)
+        journal = ResultsFile.open(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline)
         end = written[-1][0]
         kept = {name for _, name in written if journal.job_index.attempts(name)}
         assert {name for at, name in written if at <= end - 1.01} <= kept
@@ -224,7 +224,7 @@ def test_the_disk_in_memory_would_notice_a_missing_fsync():
         platter = DiskState()
 
         async def main(platter=platter):
-            journal = ResultsFile(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline, fsync="never")
+            journal = ResultsFile.open(OUT, storage=FaultInjectingStorage(platter), run_in_thread=inline, fsync="never")
             for number in range(5):
                 await journal.append(reply(str(number)))
 

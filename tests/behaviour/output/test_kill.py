@@ -30,8 +30,8 @@ class Told(SmallRun):
         await super()._work(journal, name, request, line)
         print("written", name, flush=True)
 
-journal = ResultsFile(Path(sys.argv[1]))
-print("billed", journal.maybe_billed, flush=True)
+journal = ResultsFile.open(Path(sys.argv[1]))
+print("billed", journal.recovered.possibly_billed, flush=True)
 jobs = [(f"job-{n}", f"request {n}") for n in range(int(sys.argv[2]))]
 asyncio.run(Told(jobs, Provider(fails={"job-7"}), at_once=int(sys.argv[3]))(journal))
 """

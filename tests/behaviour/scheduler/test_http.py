@@ -42,7 +42,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
             rooms = Dependencies(
                 source=aiter(source),
                 source_name=jobs.name,
-                sink=ResultsFile(out),
+                sink=ResultsFile.open(out),
                 endpoints=EndpointPool(
                     Endpoint(
                         Target(base_url=server.base_url),

@@ -64,7 +64,7 @@ def test_an_open_file_is_read_in_both(tmp_path: Path) -> None:
     with path.open("rb") as file:
         path.unlink()
         work = partial(os.pread, file.fileno(), 1)
-        assert b"".join(map_with_worker(work, range(200), handles=[file.fileno()])) == bytes(range(200))
+        assert b"".join(map_with_worker(work, range(200), file_descriptors=[file.fileno()])) == bytes(range(200))
 
 
 @pytest.mark.process
@@ -114,7 +114,7 @@ def test_where_there_can_be_no_helper_all_is_done_here(monkeypatch: pytest.Monke
     else:
         monkeypatch.delattr(worker_process.os, "sched_getaffinity")
         monkeypatch.setattr(worker_process.os, "cpu_count", lambda: None)
-    monkeypatch.setattr(WorkerProcess, "ask", None)
+    monkeypatch.setattr(WorkerProcess, "submit", None)
     assert list(map_with_worker(isqrt, range(9))) == list(map(isqrt, range(9)))
 
 
@@ -147,8 +147,8 @@ def test_a_helper_that_is_gone_gives_up_what_it_was_asked_for() -> None:
     helper: WorkerProcess[int, int] = WorkerProcess(isqrt)
     kill(helper)
     todo = enumerate(range(MAX_PENDING + 6))
-    helper.ask(todo)
-    assert helper.answer() == {number: isqrt(number) for number in range(MAX_PENDING)}
-    helper.ask(todo)
-    assert not helper.is_asked
-    helper.dismiss()
+    helper.submit(todo)
+    assert helper.next_result() == {number: isqrt(number) for number in range(MAX_PENDING)}
+    helper.submit(todo)
+    assert not helper.has_pending
+    helper.stop()

@@ -23,7 +23,7 @@ from processor.input import job_file as source_module
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
-from processor.output.index_entry import FAILED, PACKED, PERMANENT, REPLIED
+from processor.output.index_entry import FAILED, PACKED_ENTRY, PERMANENT, REPLIED
 from processor.output.job_index import JobIndex, JobStatus
 
 DEFAULTS = JobDefaults(model="m")
@@ -36,7 +36,7 @@ def ledger(rows: list[tuple[bytes, int]]) -> JobIndex:
     for raw, flags in rows:
         draft = parse_job(raw, 0, DEFAULTS)
         name = draft.custom_id or draft.fingerprint
-        known.load_rows(PACKED.pack(job_key(name), request_check(draft.fingerprint), 1, flags, 0))
+        known.load_rows(PACKED_ENTRY.pack(job_key(name), request_check(draft.fingerprint), 1, flags, 0))
     return known
 
 
@@ -62,9 +62,9 @@ async def met(
     refused = 0
     async for each in found:
         if isinstance(each, SkippedJobs):
-            learned += [True] * (each.jobs - 1)
-            learned.append((each.line, True))
-            refused += each.refused
+            learned += [True] * (each.count - 1)
+            learned.append((each.last_line, True))
+            refused += each.permanent_failures
         elif isinstance(each, InvalidLine):
             learned.append(each)
         else:
@@ -97,6 +97,10 @@ def both_ways(
             source.close()
 
     return asyncio.run(run())
+
+
+def last_line_of(item: ParsedJob | InvalidLine | SkippedJobs) -> int:
+    return item.last_line if isinstance(item, SkippedJobs) else item.line
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
@@ -143,7 +147,7 @@ def test_what_is_passed_over_is_what_would_have_been_found_settled(
     data = MARK * mark + b"".join(raw + end for raw, end in lines)
     with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         make_small(patch)
-        patch.setattr(worker_process, "_processors", lambda: 1)
+        patch.setattr(worker_process, "_available_cpus", lambda: 1)
         file.write(data if ended else data.rstrip())
         file.flush()
         plain, passed = both_ways(Path(file.name), rows, limit, refused=refused)
@@ -187,8 +191,8 @@ def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
     found = all_of(thousand, ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()[:-1]]))
     passed = [each for each in found if isinstance(each, SkippedJobs)]
     looked_at = [each.line for each in found if not isinstance(each, SkippedJobs)]
-    assert sum(each.jobs for each in passed) > 950
-    assert max(each.jobs for each in passed) > 5
+    assert sum(each.count for each in passed) > 950
+    assert max(each.count for each in passed) > 5
     assert looked_at == [*range(1, len(looked_at)), 1000]  # the first part, and what is not done
 
 
@@ -214,9 +218,9 @@ def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
     known = ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()])
     lines = 0
     for each in all_of(thousand, known, limit=500):
-        lines += each.jobs if isinstance(each, SkippedJobs) else 1
+        lines += each.count if isinstance(each, SkippedJobs) else 1
         if lines == 500:
-            assert each.line == 500
+            assert last_line_of(each) == 500
             return
     raise AssertionError("passed over the limit")
 
@@ -235,7 +239,7 @@ def test_a_file_cut_short_while_it_is_read_is_read_as_far_as_it_goes(thousand: P
         async with aclosing(source.unfinished(JobIndex().skip_done)) as found:
             async for each in found:
                 lines += 1
-                if each.line == 3:
+                if last_line_of(each) == 3:
                     os.truncate(thousand, 4000)  # in one step: the second process may be reading
         source.close()
         return lines

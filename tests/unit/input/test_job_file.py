@@ -14,8 +14,9 @@ import pytest
 from processor.core.errors import ConfigError, InputError
 from processor.input import job_file as source_module
 from processor.input.fingerprints import raw_fingerprint
-from processor.input.job_file import CHUNK_BYTES, InvalidLine, JobFile
+from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.input.line_splitter import CHUNK_BYTES
 
 JOB = b'{"model": "m", "prompt": "Hi"}'
 
@@ -103,7 +104,7 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
 def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_after(0, monkeypatch)
     with closing(JobFile(str(jobs), JobDefaults())) as source, pytest.raises(ConfigError, match="input/output error"):
-        source.count()
+        source.count_lines()
 
 
 @pytest.mark.process
@@ -145,16 +146,16 @@ def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
     async def all_of_it() -> int:
         return len([found async for found in source])
 
-    assert source.count() == 3
+    assert source.count_lines() == 3
     assert asyncio.run(all_of_it()) == 3
-    assert source.count() == 3
+    assert source.count_lines() == 3
     source.close()
 
 
 def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
     async def run() -> list[ParsedJob | InvalidLine]:
         source = JobFile("-", JobDefaults())
-        assert source.count() is None
+        assert source.count_lines() is None
         found = []
         stdin.write(JOB + b"\n" + JOB[:10])
         async for line in source:

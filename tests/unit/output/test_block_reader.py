@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from processor.core.errors import ConfigError
 from processor.core.job_keys import job_key, request_check
 from processor.output import block_reader, scanner
-from processor.output.block_reader import Block, lines, read_block, read_span, spans
-from processor.output.index_entry import PACKED, REPLIED, SIMULATED, read_entry
+from processor.output.block_reader import ScannedBlock, block_ranges, read_block, read_block_of_path, read_lines
+from processor.output.index_entry import PACKED_ENTRY, REPLIED, SIMULATED, parse_entry
 from processor.output.results_file import ResultsFile
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from processor.output.storage import LocalStorage
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage
 from processor.simulator.virtual_clock import inline
@@ -26,8 +26,8 @@ PATH = Path("/out/results.jsonl")
 @pytest.fixture
 def small_blocks(monkeypatch):
     """So small that lines are longer than blocks, and blocks than chunks."""
-    monkeypatch.setattr(block_reader, "CHUNK_BYTES", 512)
-    monkeypatch.setattr(block_reader, "REST_BYTES", 64)
+    monkeypatch.setattr(block_reader, "READ_BYTES", 512)
+    monkeypatch.setattr(block_reader, "LINE_END_READ_BYTES", 64)
     monkeypatch.setattr(block_reader, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(scanner, "MIN_WORKER_BYTES", 1)
 
@@ -38,14 +38,14 @@ def file_of(data: bytes):
     return FaultInjectingStorage(platter).open(PATH, "read")
 
 
-def together(found: list[Block]) -> tuple:
+def together(found: list[ScannedBlock]) -> tuple:
     return (
         b"".join(block.entries for block in found),
         sum(block.lines for block in found),
         sum(block.damaged for block in found),
-        sum(block.foreign for block in found),
+        sum(block.not_a_row for block in found),
         [block.torn_bytes for block in found if block.torn_bytes],
-        any(block.unended for block in found),
+        any(block.missing_newline for block in found),
     )
 
 
@@ -61,32 +61,31 @@ def test_every_line_belongs_to_exactly_one_block_wherever_the_blocks_begin(raws,
     data = b"\n".join(raws) + (b"\n" if ended else b"")
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
-        patch.setattr(block_reader, "CHUNK_BYTES", chunk)
-        patch.setattr(block_reader, "REST_BYTES", rest)
+        patch.setattr(block_reader, "READ_BYTES", chunk)
+        patch.setattr(block_reader, "LINE_END_READ_BYTES", rest)
         file = file_of(data)
-        found = [
-            raw for start in range(0, len(data), size) for batch in lines(file, start, start + size) for raw in batch
-        ]
+        batches = [batch for start in range(0, len(data), size) for batch in read_lines(file, start, start + size)]
+        found = [raw for batch in batches for raw in batch]
     assert found == data.splitlines(keepends=True)
 
 
 def test_a_line_of_50_mb_is_no_trouble():
-    huge = encode(reply("huge", "x" * 50_000_000))
-    file = file_of(encode(reply("a")) + huge + encode(reply("b")))
+    huge = encode_row(reply("huge", "x" * 50_000_000))
+    file = file_of(encode_row(reply("a")) + huge + encode_row(reply("b")))
     found = read_block(file, 0, file.size(), replies=True)
-    assert list(PACKED.iter_unpack(found.entries)) == [
-        tuple(read_entry(raw[:-1])) for raw in (encode(reply("a")), huge, encode(reply("b")))
+    assert list(PACKED_ENTRY.iter_unpack(found.entries)) == [
+        tuple(parse_entry(raw[:-1])) for raw in (encode_row(reply("a")), huge, encode_row(reply("b")))
     ]
 
 
 @pytest.mark.parametrize("raw", [b'{"id":"12', b"", b'{"id":"12\0\0\0'])
 def test_what_is_left_of_a_row_is_not_taken_for_another_file(raw):
-    block = read_block(file_of(raw + b"\n" + encode(reply("a"))), 0, 1 << 20, replies=True)
-    assert (block.lines, block.damaged, block.foreign) == (2, bool(raw), 0)
+    block = read_block(file_of(raw + b"\n" + encode_row(reply("a"))), 0, 1 << 20, replies=True)
+    assert (block.lines, block.damaged, block.not_a_row) == (2, bool(raw), 0)
 
 
-ROW = encode(reply("a", "“Yes”, \\n he said", line=7))
-AROUND = [encode(reply("before")), encode(reply("behind"))]
+ROW = encode_row(reply("a", "“Yes”, \\n he said", line=7))
+AROUND = [encode_row(reply("before")), encode_row(reply("behind"))]
 
 
 @st.composite
@@ -125,7 +124,7 @@ def assert_only_rows_are_taken(raw: bytes) -> None:
     data = AROUND[0] + raw + AROUND[1]
     found = read_block(file_of(data), 0, len(data), replies=True)
     lines_there = [line + b"\n" for line in data.split(b"\n")][:-1]
-    assert list(PACKED.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
+    assert list(PACKED_ENTRY.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
     wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not judged(line)]
     assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
 
@@ -149,10 +148,10 @@ def test_so_it_is_for_every_byte_that_is_changed_or_lost_and_wherever_a_row_is_c
 
 
 def sample(count: int) -> bytes:
-    rows = [encode(reply(f"job-{number}", "x" * (number % 700), line=number)) for number in range(1, count)]
+    rows = [encode_row(reply(f"job-{number}", "x" * (number % 700), line=number)) for number in range(1, count)]
     rows[count // 2] = b'{"id":"damaged\n'
     rows.insert(count // 3, b"\n")
-    return b"".join(rows) + encode(reply("torn"))[:77]
+    return b"".join(rows) + encode_row(reply("torn"))[:77]
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -160,8 +159,8 @@ def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with closing(LocalStorage().open(path, "read")) as file:
-        alone = list(block_reader.blocks(file, replies=True))
-        assert [read_span(path, True, span) for span in spans(file.size())] == alone
+        alone = list(block_reader.read_blocks(file, replies=True))
+        assert [read_block_of_path(path, True, span) for span in block_ranges(file.size())] == alone
     assert together(alone)[1:4] == (301, 1, 1)
 
 
@@ -170,10 +169,10 @@ def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
 def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
-    journal = ResultsFile(path, run_in_thread=inline)
-    assert journal.replied == 298
-    assert journal.found[path].damaged_lines == [152]
-    assert journal.found[path].torn
+    journal = ResultsFile.open(path, run_in_thread=inline)
+    assert journal.recovered.replied == 298
+    assert journal.recovered.replies.damaged_lines == [152]
+    assert journal.recovered.replies.is_torn
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -181,6 +180,6 @@ def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with pytest.raises(ConfigError):
-        ResultsFile(path, run_in_thread=inline, simulated=True)
+        ResultsFile.open(path, run_in_thread=inline, simulated=True)
     assert worker_processes
     assert all(process.returncode is not None for process in worker_processes)

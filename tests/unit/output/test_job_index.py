@@ -9,20 +9,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from processor.core.models import Result
 from processor.output.compact_hash_table import FIELDS, KEY_BYTES, CompactHashTable
-from processor.output.index_entry import FAILED, PACKED, REPLIED, IndexEntry, entry_of, job_key, unpacked
+from processor.output.index_entry import (
+    FAILED,
+    PACKED_ENTRY,
+    REPLIED,
+    IndexEntry,
+    entry_from_result,
+    job_key,
+    unpack_entry,
+)
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex, JobStatus
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from tests.support.results_samples import bad_line, failure, print_of, reply
 
 
 def entry(result: Result) -> IndexEntry:
-    return entry_of(result, encode(result)[:-1])
+    return entry_from_result(result, encode_row(result)[:-1])
 
 
 def knowing(*results: Result) -> JobIndex:
     index = JobIndex()
     for result in results:
-        index.load_rows(PACKED.pack(*entry(result)))
+        index.load_rows(PACKED_ENTRY.pack(*entry(result)))
     return index
 
 
@@ -140,7 +148,7 @@ def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, lines_read):
         bad_line(line, name) if line else reply(name, request=request) if ok else failure(name, request=request)
         for name, ok, request, line in drawn
     ]
-    entries = [PACKED.pack(*entry(result)) for result in sorted(results, key=lambda result: result.reply is None)]
+    entries = [PACKED_ENTRY.pack(*entry(result)) for result in sorted(results, key=lambda result: result.reply is None)]
 
     def learned(step):
         index = JobIndex()
@@ -148,7 +156,7 @@ def test_rows_may_be_entered_any_number_at_a_time(drawn, at_a_time, lines_read):
         for at in range(0, len(entries), step):
             index.load_rows(b"".join(entries[at : at + step]))
         records = [FIELDS.unpack_from(*index._table.find(packed[:KEY_BYTES])) for packed in entries]
-        return index.files_with_stale_rows, records, [index.should_keep(unpacked(packed)) for packed in entries]
+        return index.files_with_stale_rows, records, [index.should_keep(unpack_entry(packed)) for packed in entries]
 
     assert learned(at_a_time) == learned(1)
 
@@ -207,7 +215,7 @@ def test_a_job_costs_less_than_24_bytes_at_any_time_while_they_grow():
     table = CompactHashTable()
 
     def taken():
-        return len(table._pages) + sum(map(sys.getsizeof, (table._after, table._free, table._kinds)))
+        return len(table._pages) + sum(map(sys.getsizeof, (table._next_page, table._next_offset, table._bloom)))
 
     before = taken()
     for number in range(1, 200_000):

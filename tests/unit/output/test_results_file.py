@@ -16,7 +16,7 @@ from processor.core.errors import ConfigError, OutputError
 from processor.core.models import Reply
 from processor.output.job_index import JobStatus
 from processor.output.results_file import ResultsFile
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from processor.output.sink import END_OF_FILE
 from processor.simulator.fault_injecting_storage import (
     DiskState,
@@ -42,7 +42,7 @@ from tests.support.results_samples import (
 
 
 def journal_on(platter: DiskState, plan=None, **more) -> ResultsFile:
-    return ResultsFile(OUT, storage=FaultInjectingStorage(platter, plan), run_in_thread=inline, **more)
+    return ResultsFile.open(OUT, storage=FaultInjectingStorage(platter, plan), run_in_thread=inline, **more)
 
 
 def write(platter: DiskState, *results, lines_read=END_OF_FILE, **more) -> ResultsFile:
@@ -70,15 +70,15 @@ def test_on_a_real_disk_a_run_leaves_its_rows_and_the_next_one_knows_them(tmp_pa
     out = tmp_path / "results.jsonl"
 
     async def first():
-        async with ResultsFile(out) as journal:
+        async with ResultsFile.open(out) as journal:
             await asyncio.gather(*(journal.append(reply(name)) for name in "abc"), journal.append(failure("d")))
             await journal.close(END_OF_FILE)
 
     asyncio.run(first())
     assert ids(out.read_bytes()) == ["a", "b", "c"]
     assert ids((tmp_path / "results.errors.jsonl").read_bytes()) == ["d"]
-    journal = ResultsFile(out)
-    assert (journal.replied, journal.failed) == (3, 1)
+    journal = ResultsFile.open(out)
+    assert (journal.recovered.replied, journal.recovered.failed) == (3, 1)
     assert journal.job_index.classify("a", print_of("a")) is JobStatus.DONE
     assert journal.free_bytes() > 0
     asyncio.run(journal.close(END_OF_FILE))
@@ -88,7 +88,7 @@ def test_a_run_with_nothing_to_do_leaves_every_file_untouched(tmp_path):
     out = tmp_path / "results.jsonl"
 
     async def go():
-        async with ResultsFile(out) as journal:
+        async with ResultsFile.open(out) as journal:
             for name in "ab":
                 if journal.job_index.classify(name, print_of(name)) is JobStatus.NEW:
                     await journal.append(reply(name))
@@ -114,7 +114,7 @@ from pathlib import Path
 from processor.core.errors import OutputError
 from processor.output.results_file import ResultsFile
 try:
-    ResultsFile(Path(sys.argv[1]))
+    ResultsFile.open(Path(sys.argv[1]))
 except OutputError as error:
     print(error)
 """
@@ -130,10 +130,10 @@ def test_a_second_process_on_the_same_results_is_refused_until_the_first_has_end
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
 
     async def main():
-        async with ResultsFile(out):
+        async with ResultsFile.open(out):
             assert "another run is writing to" in other()
             with pytest.raises(OutputError, match="another run"):
-                ResultsFile(out)
+                ResultsFile.open(out)
         assert other() == ""
 
     asyncio.run(main())
@@ -142,17 +142,17 @@ def test_a_second_process_on_the_same_results_is_refused_until_the_first_has_end
 def test_results_behind_a_link_stay_there_and_keep_their_permissions(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     real = tmp_path / "elsewhere" / "r.jsonl"
-    real.write_bytes(encode(reply("a", "old")) + encode(reply("a", "new")))
+    real.write_bytes(encode_row(reply("a", "old")) + encode_row(reply("a", "new")))
     real.chmod(0o640)
     (tmp_path / "results.jsonl").symlink_to(real)
 
     async def main():
-        async with ResultsFile(tmp_path / "results.jsonl"):
+        async with ResultsFile.open(tmp_path / "results.jsonl"):
             pass
 
     asyncio.run(main())
     assert (tmp_path / "results.jsonl").is_symlink()
-    assert real.read_bytes() == encode(reply("a", "new"))
+    assert real.read_bytes() == encode_row(reply("a", "new"))
     assert real.stat().st_mode & 0o777 == 0o640
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_hold_results_is_refused_in_one_line(tmp_path, kind):
     else:
         out = tmp_path / "none" / "results.jsonl"
     with pytest.raises(OutputError, match=r"cannot write .*: (not a regular file|No such file or directory)"):
-        ResultsFile(out)
+        ResultsFile.open(out)
     assert [path.name for path in tmp_path.iterdir()] == ([] if kind == "no folder" else ["results.jsonl"])
 
 
@@ -174,10 +174,10 @@ def test_an_output_that_is_deleted_during_the_run_stops_it(tmp_path):
     out = tmp_path / "results.jsonl"
 
     async def main():
-        async with ResultsFile(out) as journal:
+        async with ResultsFile.open(out) as journal:
             await journal.append(reply("a"))
             out.unlink()
-            with pytest.raises(OutputError, match=r"results.jsonl: it has been deleted"):
+            with pytest.raises(OutputError, match=r"results.jsonl: the file has been deleted"):
                 await journal.append(reply("b"))
             with pytest.raises(OutputError):
                 journal.record_in_flight("c", 1)
@@ -197,7 +197,7 @@ def test_an_output_that_is_deleted_after_its_last_row_is_noticed_at_the_end(path
             platter.delete(path)
             await journal.close(END_OF_FILE)
 
-    with pytest.raises(OutputError, match=f"{path}: it has been deleted"):
+    with pytest.raises(OutputError, match=f"{path}: the file has been deleted"):
         run(main())
 
 
@@ -218,7 +218,7 @@ def test_a_changed_job_that_is_sent_again_gets_its_new_reply_instead_of_the_old_
     platter = DiskState()
     write(platter, reply("a", "old"), reply("b"))
     journal = write(platter, reply("a", "new", request="other", attempts=2))
-    assert (journal.replied, journal.failed) == (2, 0)
+    assert (journal.recovered.replied, journal.recovered.failed) == (2, 0)
     assert [row["response"]["body"]["text"] for row in rows(platter.contents(OUT))] == ["hello", "new"]
 
 
@@ -249,7 +249,7 @@ def test_rows_of_lines_that_are_no_jobs_stand_once_whatever_is_run_again():
     before = platter.contents(ERRORS)
     assert [row["line"] for row in rows(before)] == [1, 2, 3]
     journal = write(platter, *found)
-    assert (journal.replied, journal.failed) == (1, 0)
+    assert (journal.recovered.replied, journal.recovered.failed) == (1, 0)
     assert platter.contents(ERRORS) == before
 
 
@@ -306,7 +306,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(data):
     for path in (OUT, ERRORS):
         platter = DiskState()
         platter.put(path, data)
-        with pytest.raises(ConfigError, match="holds something else than results"):
+        with pytest.raises(ConfigError, match="is not a results file"):
             journal_on(platter)
         assert platter.contents(path) == data
         assert list(platter.names) == [path], "nothing is left beside it"
@@ -332,7 +332,7 @@ def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_ano
 
     FaultInjectingStorage(platter).open(STATE, "update")
     first = platter.names[STATE]
-    ResultsFile(OUT, storage=Late(platter), run_in_thread=inline)
+    ResultsFile.open(OUT, storage=Late(platter), run_in_thread=inline)
     with pytest.raises(OutputError, match="another run"):
         journal_on(platter)
 
@@ -341,20 +341,20 @@ def test_who_locks_a_state_file_that_a_refused_run_has_just_taken_away_makes_ano
 
 
 def test_a_torn_last_line_is_cut_off_and_a_whole_one_only_gets_its_line_feed():
-    for cut in (*range(1, 400, 7), len(encode(reply("b"))) - 1, len(encode(reply("b")))):
+    for cut in (*range(1, 400, 7), len(encode_row(reply("b"))) - 1, len(encode_row(reply("b")))):
         platter = DiskState()
-        platter.put(OUT, encode(reply("a")) + encode(reply("b"))[:cut])
+        platter.put(OUT, encode_row(reply("a")) + encode_row(reply("b"))[:cut])
         journal = journal_on(platter)
-        whole = cut >= len(encode(reply("b"))) - 1
-        assert platter.contents(OUT) == encode(reply("a")) + (encode(reply("b")) if whole else b"")
-        assert journal.found[OUT].torn is not whole
+        whole = cut >= len(encode_row(reply("b"))) - 1
+        assert platter.contents(OUT) == encode_row(reply("a")) + (encode_row(reply("b")) if whole else b"")
+        assert journal.recovered.replies.is_torn is not whole
         assert (journal.job_index.classify("b", print_of("b")) is JobStatus.DONE) is whole
 
 
 def test_the_first_row_may_be_torn_too():
-    for cut in (*range(1, 50), len(encode(reply("b"))) - 2):
+    for cut in (*range(1, 50), len(encode_row(reply("b"))) - 2):
         platter = DiskState()
-        platter.put(OUT, encode(reply("b"))[:cut])
+        platter.put(OUT, encode_row(reply("b"))[:cut])
         journal_on(platter)
         assert platter.contents(OUT) == b""
 
@@ -368,23 +368,23 @@ def test_zeros_left_by_a_loss_of_power_are_cut_off():
 
 def test_malformed_lines_are_named_kept_aside_and_their_jobs_done_again():
     platter = DiskState()
-    broken = encode(reply("b")).replace(b'"error":null', b'"error":nul')
-    platter.put(OUT, encode(reply("a")) + broken + b"\n" + encode(reply("c")) + b"garbage\xff\n")
-    platter.put(ERRORS, b"{}\n" + encode(failure("d")))
+    broken = encode_row(reply("b")).replace(b'"error":null', b'"error":nul')
+    platter.put(OUT, encode_row(reply("a")) + broken + b"\n" + encode_row(reply("c")) + b"garbage\xff\n")
+    platter.put(ERRORS, b"{}\n" + encode_row(failure("d")))
     journal = journal_on(platter)
-    assert journal.found[OUT].damaged_lines == [2, 5]
-    assert journal.found[ERRORS].damaged_lines == [1]
+    assert journal.recovered.replies.damaged_lines == [2, 5]
+    assert journal.recovered.failures.damaged_lines == [1]
     assert platter.contents(DAMAGED) == broken + b"garbage\xff\n" + b"{}\n"
-    assert platter.contents(OUT) == encode(reply("a")) + encode(reply("c"))
-    assert platter.contents(ERRORS) == encode(failure("d"))
+    assert platter.contents(OUT) == encode_row(reply("a")) + encode_row(reply("c"))
+    assert platter.contents(ERRORS) == encode_row(failure("d"))
     assert journal.job_index.classify("b", print_of("b")) is JobStatus.NEW
     assert journal.job_index.classify("c", print_of("c")) is JobStatus.DONE
 
 
 def test_a_failure_among_the_replies_is_damage():
     platter = DiskState()
-    platter.put(OUT, encode(reply("a")) + encode(failure("b")))
-    platter.put(ERRORS, encode(failure("c")) + encode(reply("d")))
+    platter.put(OUT, encode_row(reply("a")) + encode_row(failure("b")))
+    platter.put(ERRORS, encode_row(failure("c")) + encode_row(reply("d")))
     journal_on(platter)
     assert (ids(platter.contents(OUT)), ids(platter.contents(ERRORS))) == (["a"], ["c"])
     assert ids(platter.contents(DAMAGED)) == ["b", "d"]
@@ -392,18 +392,18 @@ def test_a_failure_among_the_replies_is_damage():
 
 def test_only_so_many_damaged_lines_are_named():
     platter = DiskState()
-    platter.put(OUT, encode(reply("a")) + b"x\n" * 250)
-    found = journal_on(platter).found[OUT]
+    platter.put(OUT, encode_row(reply("a")) + b"x\n" * 250)
+    found = journal_on(platter).recovered.replies
     assert found.damaged == 250
     assert found.damaged_lines == list(range(2, 102))
 
 
 def test_blank_lines_are_no_damage():
     platter = DiskState()
-    platter.put(OUT, b"\n" + encode(reply("a")) + b"  \r\n\n" + encode(reply("b")))
+    platter.put(OUT, b"\n" + encode_row(reply("a")) + b"  \r\n\n" + encode_row(reply("b")))
     journal = journal_on(platter)
-    assert journal.replied == 2
-    assert not journal.found[OUT].damaged
+    assert journal.recovered.replied == 2
+    assert not journal.recovered.replies.damaged
     assert platter.contents(DAMAGED) is None
 
 
@@ -417,8 +417,8 @@ def test_what_a_broken_off_compaction_left_is_removed():
 
 def test_putting_right_twice_changes_nothing():
     platter = DiskState()
-    platter.put(OUT, encode(reply("a")) + b"x\n" + encode(reply("a", "new")) + encode(reply("b"))[:-9])
-    platter.put(ERRORS, encode(failure("a")) + encode(failure("c")) + encode(failure("c")))
+    platter.put(OUT, encode_row(reply("a")) + b"x\n" + encode_row(reply("a", "new")) + encode_row(reply("b"))[:-9])
+    platter.put(ERRORS, encode_row(failure("a")) + encode_row(failure("c")) + encode_row(failure("c")))
     write(platter)
     once = {path: platter.contents(path) for path in platter.names}
     write(platter)
@@ -447,14 +447,14 @@ def test_what_was_in_flight_when_a_run_was_killed_is_counted_once_and_its_attemp
     run(killed())
     platter.names[STATE].locked_by = None
     journal = journal_on(platter)
-    assert journal.maybe_billed == 2
+    assert journal.recovered.possibly_billed == 2
     known = {
         name: journal.job_index.attempts(name) for name in ("answered", "failed", "streaming", "waiting", "unsent")
     }
     assert known == {"answered": 1, "failed": 2, "streaming": 1, "waiting": 2, "unsent": 3}
     run(journal.close())
     third = journal_on(platter)
-    assert third.maybe_billed == 0
+    assert third.recovered.possibly_billed == 0
     assert third.job_index.attempts("streaming") == 1
     run(third.close())
     write(
@@ -483,7 +483,7 @@ def test_the_state_file_stays_small_and_can_be_deleted():
     assert run(main()) < 100
     assert platter.contents(STATE)
     platter.delete(STATE)
-    assert journal_on(platter).maybe_billed == 0
+    assert journal_on(platter).recovered.possibly_billed == 0
 
 
 @pytest.mark.parametrize("state", [b"\xff" * 500, bytes(17), b"nonsense", os.urandom(1000)])
@@ -491,11 +491,11 @@ def test_a_state_file_that_makes_no_sense_is_ignored(state):
     platter = DiskState()
     platter.put(STATE, state)
     journal = journal_on(platter)
-    assert journal.maybe_billed == 0
+    assert journal.recovered.possibly_billed == 0
     journal.record_in_flight("a", 1)
     run(journal.close())
     assert len(platter.contents(STATE)) == max(16, len(state)), "its places are used again"
-    assert journal_on(platter).maybe_billed == 1
+    assert journal_on(platter).recovered.possibly_billed == 1
 
 
 # ---------------------------------------------------------------- writing
@@ -593,7 +593,7 @@ def test_a_row_is_synced_within_the_bound(mode, synced_at):
         for number in range(20):
             await journal.append(reply(str(number)))
             if mode == "always":
-                assert platter.names[OUT].synced.endswith(encode(reply(str(number))))
+                assert platter.names[OUT].synced.endswith(encode_row(reply(str(number))))
             await asyncio.sleep(0.5)
         times = [at - began for at in synced]
         await journal.close()
@@ -640,7 +640,7 @@ def test_closing_writes_and_syncs_what_is_left():
         return asyncio.get_running_loop().time()
 
     assert run(main()) < 1
-    assert platter.names[OUT].synced == encode(reply("a"))
+    assert platter.names[OUT].synced == encode_row(reply("a"))
 
 
 def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
@@ -652,7 +652,7 @@ def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
         return await asyncio.to_thread(work)
 
     async def main():
-        journal = ResultsFile(out, run_in_thread=run_in_thread)
+        journal = ResultsFile.open(out, run_in_thread=run_in_thread)
         await journal.append(reply("a"))
         task = asyncio.create_task(journal.close(END_OF_FILE))
         await asyncio.sleep(0.01)
@@ -660,10 +660,10 @@ def test_closing_is_not_broken_off_by_cancelling_the_caller(tmp_path):
         with pytest.raises(asyncio.CancelledError):
             await task
         with pytest.raises(OutputError, match="another run"):
-            ResultsFile(out)
+            ResultsFile.open(out)
         slow.set()
         await journal.close()
-        ResultsFile(out)
+        ResultsFile.open(out)
 
     asyncio.run(main())
 
@@ -677,7 +677,7 @@ def test_rows_that_a_killed_run_left_unsynced_are_synced_by_the_run_that_counts_
 
         run(killed())
         platter.names[STATE].locked_by = None
-        assert write(platter).replied == 1
+        assert write(platter).recovered.replied == 1
         platter.lose_power(Random(seed))
         assert ids(platter.contents(OUT)) == ["a"]
 
@@ -718,7 +718,7 @@ def test_on_a_full_disk_whole_rows_stay_and_the_others_are_told(room):
     assert ids(platter.contents(OUT)) + ids(platter.contents(ERRORS)) == written
     assert all(isinstance(outcome, OutputError) for outcome in outcomes if outcome is not None)
     journal = write(platter, *(reply(name) for name in "abcde" if name not in written))
-    assert journal.replied + journal.failed == len(written)
+    assert journal.recovered.replied + journal.recovered.failed == len(written)
 
 
 def test_a_failed_fsync_reaches_whoever_writes_next():
@@ -735,7 +735,7 @@ def test_a_failed_fsync_reaches_whoever_writes_next():
             await journal.close()
 
     run(main())
-    assert journal_on(platter).replied == 1
+    assert journal_on(platter).recovered.replied == 1
 
 
 def test_a_failed_fsync_is_told_to_those_who_wait_for_it():
@@ -806,6 +806,6 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OutputError, match="Permission denied"):
-            ResultsFile(tmp_path / "results.jsonl")
+            ResultsFile.open(tmp_path / "results.jsonl")
     finally:
         tmp_path.chmod(0o700)

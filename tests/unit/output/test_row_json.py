@@ -9,15 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.models import Failure, Reply, Result, Usage
-from processor.output.index_entry import FAILED, LINE, PERMANENT, REPLIED, SIMULATED, entry_of, job_key, read_entry
-from processor.output.row_json import encode
+from processor.output.index_entry import (
+    FAILED,
+    INVALID_LINE,
+    PERMANENT,
+    REPLIED,
+    SIMULATED,
+    entry_from_result,
+    job_key,
+    parse_entry,
+)
+from processor.output.row_json import encode_row
 from tests.support.results_samples import TIMING, bad_line, failure, print_of, reply
 
 KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 
 
 def test_a_row_has_the_keys_of_the_contract_in_their_order():
-    line = encode(reply("a"))
+    line = encode_row(reply("a"))
     row = json.loads(line)
     assert list(row) == KEYS
     assert list(row["response"]) == ["status_code", "request_id", "body"]
@@ -30,33 +39,33 @@ def test_a_row_has_the_keys_of_the_contract_in_their_order():
 
 def test_additions_stand_between_line_and_metadata_and_only_where_they_say_something():
     more = {"usage_estimated": ("tools",), "has_metadata": True, "metadata": {"k": 1}, "simulated": True}
-    row = json.loads(encode(failure("a", permanent=True, **more)))
+    row = json.loads(encode_row(failure("a", permanent=True, **more)))
     assert list(row) == [*KEYS, "simulated", "usage_estimated", "own_fault", "metadata"]
     assert row["metadata"] == {"k": 1}
     assert row["usage_estimated"] == ["tools"]
 
 
 def test_metadata_null_is_carried_where_the_job_has_it():
-    assert json.loads(encode(reply("a", has_metadata=True)))["metadata"] is None
-    assert "metadata" not in json.loads(encode(reply("a")))
+    assert json.loads(encode_row(reply("a", has_metadata=True)))["metadata"] is None
+    assert "metadata" not in json.loads(encode_row(reply("a")))
 
 
 def test_a_failed_row_has_its_code_and_message_and_the_refusing_response():
     refused = replace(failure("a"), reply=Reply(status_code=400, request_id="q", body={"error": {"message": "no"}}))
-    row = json.loads(encode(refused))
+    row = json.loads(encode_row(refused))
     assert row["error"] == {"code": "timeout", "message": "no"}
     assert row["response"] == {"status_code": 400, "request_id": "q", "body": {"error": {"message": "no"}}}
-    assert json.loads(encode(failure("a")))["response"] is None
+    assert json.loads(encode_row(failure("a")))["response"] is None
 
 
 def test_the_row_of_a_line_that_is_no_job_has_no_timing():
-    row = json.loads(encode(bad_line(7)))
+    row = json.loads(encode_row(bad_line(7)))
     assert (row["timing"], row["line"], row["custom_id"], row["attempts"]) == (None, 7, None, 0)
 
 
 def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
     reported = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "details": {}}
-    computed = json.loads(encode(reply("a")))
+    computed = json.loads(encode_row(reply("a")))
     assert (
         computed["response"]["body"]["usage"]
         == computed["usage"]
@@ -64,7 +73,7 @@ def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
     )
     body = {"text": "x", "usage": reported}
     told = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), reported=Usage.reported(body))
-    row = json.loads(encode(told))
+    row = json.loads(encode_row(told))
     assert row["response"]["body"]["usage"] == reported
     assert row["usage"]["total_tokens"] == 3
 
@@ -83,9 +92,9 @@ def _nested(depth: int) -> object:
 )
 def test_no_body_is_too_odd_to_be_kept_and_read_again(odd):
     result = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body={"odd": odd, "text": "kept"}))
-    raw = encode(result)
+    raw = encode_row(result)
     assert raw.count(b"\n") == 1
-    assert read_entry(raw[:-1]) == entry_of(result, raw[:-1])
+    assert parse_entry(raw[:-1]) == entry_from_result(result, raw[:-1])
     body = json.loads(raw)["response"]["body"]
     assert body["text"] == "kept"
     if not isinstance(odd, float | list):
@@ -114,22 +123,22 @@ results = st.builds(
 
 @given(results)
 def test_what_is_read_from_a_row_is_what_was_written(result):
-    raw = encode(result)[:-1]
-    assert read_entry(raw) == entry_of(result, raw)
+    raw = encode_row(result)[:-1]
+    assert parse_entry(raw) == entry_from_result(result, raw)
 
 
 def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
     def flags(result):
-        return read_entry(encode(result)[:-1]).flags
+        return parse_entry(encode_row(result)[:-1]).flags
 
     assert flags(reply("a")) == REPLIED
     assert flags(reply("a", simulated=True)) == REPLIED | SIMULATED
     assert flags(failure("a")) == FAILED
     assert flags(failure("a", "rejected", permanent=True)) == FAILED | PERMANENT
-    assert flags(bad_line(3)) == LINE
+    assert flags(bad_line(3)) == INVALID_LINE
     # A job can fail before anything is sent for it, too: what tells it apart is the code.
     assert flags(replace(failure("a", "too_large"), timing=None)) == FAILED
-    assert read_entry(encode(reply("a"))[:-1]).key == job_key("a")
+    assert parse_entry(encode_row(reply("a"))[:-1]).key == job_key("a")
 
 
 @pytest.mark.parametrize(
@@ -145,28 +154,28 @@ def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
         b"\xff\xfe",
         b'{"id":"' + print_of("a").encode() + b'","custom_id":"a"}',
         b"[" * 3000,
-        encode(reply("a"))[:-2],
-        encode(reply("a"))[:-1] + encode(reply("b"))[:-1],
-        encode(reply("a")).replace(b'"custom_id":"a"', b'"custom_id":null')[:-1],
-        encode(reply("a")).replace(b'"attempts":1', b'"attempts":-1')[:-1],
-        encode(reply("a")).replace(b'"attempts":1', b'"attempts":"1"')[:-1],
-        encode(reply("a")).replace(b'"attempts":1', b'"attempts":true')[:-1],
-        encode(reply("a")).replace(b'"attempts":1', b'"attempts":1.5')[:-1],
-        encode(reply("a")).replace(b'"line":1', b'"line":null')[:-1],
-        encode(reply("a")).replace(b'"line":1', b'"line":1.0')[:-1],
-        encode(reply("a")).replace(b'"error":null', b'"error":7')[:-1],
-        encode(reply("a")).replace(print_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
-        encode(failure("a")).replace(b'"error":{', b'"error":null,"wrong":{')[:-1],
+        encode_row(reply("a"))[:-2],
+        encode_row(reply("a"))[:-1] + encode_row(reply("b"))[:-1],
+        encode_row(reply("a")).replace(b'"custom_id":"a"', b'"custom_id":null')[:-1],
+        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":-1')[:-1],
+        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":"1"')[:-1],
+        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":true')[:-1],
+        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":1.5')[:-1],
+        encode_row(reply("a")).replace(b'"line":1', b'"line":null')[:-1],
+        encode_row(reply("a")).replace(b'"line":1', b'"line":1.0')[:-1],
+        encode_row(reply("a")).replace(b'"error":null', b'"error":7')[:-1],
+        encode_row(reply("a")).replace(print_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
+        encode_row(failure("a")).replace(b'"error":{', b'"error":null,"wrong":{')[:-1],
     ],
 )
 def test_what_is_no_row_is_told_apart(line):
     with pytest.raises(ValueError):
-        read_entry(line)
+        parse_entry(line)
 
 
 def test_an_id_that_is_no_fingerprint_is_still_a_request_of_its_own():
-    odd = encode(reply("a")).replace(print_of("a").encode(), b"batch_req_1")[:-1]
-    other = encode(reply("a")).replace(print_of("a").encode(), b"batch_req_2")[:-1]
-    short = encode(reply("a")).replace(print_of("a").encode(), b"ab")[:-1]
-    assert len({read_entry(line).check for line in (odd, other, short)}) == 3
-    assert {len(read_entry(line).check) for line in (odd, other, short)} == {4}
+    odd = encode_row(reply("a")).replace(print_of("a").encode(), b"batch_req_1")[:-1]
+    other = encode_row(reply("a")).replace(print_of("a").encode(), b"batch_req_2")[:-1]
+    short = encode_row(reply("a")).replace(print_of("a").encode(), b"ab")[:-1]
+    assert len({parse_entry(line).check for line in (odd, other, short)}) == 3
+    assert {len(parse_entry(line).check) for line in (odd, other, short)} == {4}

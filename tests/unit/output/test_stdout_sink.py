@@ -7,7 +7,7 @@ import pytest
 
 from processor.core.errors import OutputError
 from processor.output.job_index import JobStatus
-from processor.output.row_json import encode
+from processor.output.row_json import encode_row
 from processor.output.sink import END_OF_FILE
 from processor.output.stdout_sink import StdoutSink
 from tests.support.results_samples import failure, print_of, reply, rows
@@ -26,7 +26,7 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
     (out, out_end), (err, err_end) = pipe(), pipe()
 
     async def main():
-        async with StdoutSink(out=out_end, err=err_end) as sink:
+        async with StdoutSink(stdout_fd=out_end, stderr_fd=err_end) as sink:
             sink.record_in_flight("a", 1)
             await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
             sink.clear_in_flight("a", 1)
@@ -37,7 +37,7 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
     asyncio.run(main())
     os.close(out_end)
     os.close(err_end)
-    assert drain(out) == encode(reply("a")) + encode(reply("c"))
+    assert drain(out) == encode_row(reply("a")) + encode_row(reply("c"))
     assert [row["custom_id"] for row in rows(drain(err))] == ["b"]
 
 
@@ -46,7 +46,7 @@ def test_a_closed_pipe_ends_the_run_in_one_line():
     os.close(out)
 
     async def main():
-        sink = StdoutSink(out=out_end)
+        sink = StdoutSink(stdout_fd=out_end)
         sink.record_in_flight("a", 1)
         with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
             await sink.append(reply("a"))
@@ -65,7 +65,7 @@ def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
     big = reply("a", "x" * 200_000)
 
     async def main():
-        sink = StdoutSink(out=out_end)
+        sink = StdoutSink(stdout_fd=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.05)
         assert not task.done()
@@ -75,7 +75,7 @@ def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
         os.close(out_end)
         return await reader
 
-    assert asyncio.run(main()) == encode(big)
+    assert asyncio.run(main()) == encode_row(big)
 
 
 def test_cancelling_the_caller_leaves_a_whole_line():
@@ -83,7 +83,7 @@ def test_cancelling_the_caller_leaves_a_whole_line():
     big = reply("a", "x" * 200_000)
 
     async def main():
-        sink = StdoutSink(out=out_end)
+        sink = StdoutSink(stdout_fd=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.02)
         task.cancel()
@@ -94,4 +94,4 @@ def test_cancelling_the_caller_leaves_a_whole_line():
         os.close(out_end)
         return await reader
 
-    assert asyncio.run(main()) == encode(big)
+    assert asyncio.run(main()) == encode_row(big)
