@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +10,7 @@ from processor.config import GENERIC, OPENAI, PROVIDERS, ProviderPreset, provide
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.models import Secret, Target
+from processor.core.urls import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ def resolve_endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint
     base_url = _base_url(settings, named)
     parts = _parts(base_url)
     provider = named or provider_for(base_url)
-    is_local = _is_loopback(parts.hostname or "")
+    is_local = is_loopback(parts.hostname or "")
     variable = settings.api_key_env or provider.key_variable
     key = environ.get(variable, "").strip()
     if not key and (settings.api_key_env or not is_local):
@@ -75,12 +75,3 @@ def _parts(url: str) -> SplitResult:
     if parts.username or parts.password:
         raise ConfigError("the base URL must not hold a name or password; keys come from the environment")
     return parts
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

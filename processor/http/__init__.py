@@ -1,4 +1,4 @@
-"""HTTP: sends a request, streams its reply, maps what goes wrong. The only room that knows aiohttp.
+"""HTTP transport: sends a request, reads its reply and maps errors. The only package that imports aiohttp for sending.
 
-`processor.http.settings` is light; import `processor.http.client` only where something is sent.
+`processor.http.settings` imports no aiohttp; import `processor.http.client` only where something is sent.
 """

@@ -1,159 +1,152 @@
-"""Reading a response: what comes is taken in at once, and gathered where that pays."""
+"""Reads the body of one response into a parser, from the socket callback where the connection supports that."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import StreamReader
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import RawResponseMessage
 
 from processor.http.fast_connector import Connection
-from processor.http.read_batching import ReadBatching
+from processor.http.read_batching import ReadBatching, ReplyTiming
 from processor.http.response_body import ResponseParser
-from processor.http.rhythm import ReplyTiming
 from processor.http.timeouts import Deadlines
 
 _END_WITHIN_S = 0.1
-"""How long the end of a response is waited for once its reply is whole: with it the connection can be used again."""
+"""The longest wait for the end of a response whose reply is complete: after it the connection can be used again."""
 
 
 class ReadBatcher:
-    """One response's reads, paused where several segments can be gathered that way.
+    """Delays the reads of one response where that batches several segments; never before its first token.
 
-    Never before ``begin``: until the first token has come, all is read as it comes.
+    ``connection`` is None where its reads cannot be delayed.
     """
 
     __slots__ = (
-        "_began_at",
-        "_may_pause",
-        "_paused",
-        "_paused_until",
-        "_pauses",
+        "_batching",
+        "_delayed",
+        "_delayed_until",
+        "_first_token_at",
+        "_may_delay",
         "_reads",
-        "_rhythm",
+        "_timing",
         "connection",
         "loop",
     )
 
-    def __init__(self, rhythm: ReplyTiming, pauses: ReadBatching, connection: BaseProtocol | None) -> None:
-        self._rhythm = rhythm
-        self._pauses = pauses
+    def __init__(self, timing: ReplyTiming, batching: ReadBatching, connection: Connection | None) -> None:
+        self._timing = timing
+        self._batching = batching
         self.connection = connection
-        self.loop = pauses.loop
-        self._may_pause = rhythm.opens()
-        self._began_at: float | None = None
+        self.loop = batching.loop
+        self._may_delay = timing.next_may_be_delayed()
+        self._first_token_at: float | None = None
         self._reads = 0
-        self._paused_until = 0.0
-        self._paused = False
+        self._delayed_until = 0.0
+        self._delayed = False
+        """At least one read was delayed."""
 
-    def begin(self, at: float) -> None:
-        """The first token has come."""
-        self._began_at = at
+    def on_first_token(self, at: float) -> None:
+        self._first_token_at = at
 
-    def took(self) -> None:
-        """What has been read is taken in, and more will come."""
-        if self._began_at is None:
+    def after_read(self) -> None:
+        """The bytes of a read are parsed, and more will come."""
+        if self._first_token_at is None:
             return
         self._reads += 1
-        if not self._may_pause or (now := self.loop.time()) < self._paused_until:
+        if not self._may_delay or (now := self.loop.time()) < self._delayed_until:
             return
-        pause_s = self._rhythm.pause_s(now - self._began_at)
-        if pause_s and (number := self._number()) is not None:
-            self._paused = True
-            self._paused_until = now + pause_s
-            self._pauses.pause(number, self._paused_until)
+        delay_s = self._timing.delay_s(now - self._first_token_at)
+        if delay_s and (socket_fd := self._socket_fd()) is not None:
+            self._delayed = True
+            self._delayed_until = now + delay_s
+            self._batching.delay(socket_fd, self._delayed_until)
 
-    def end(self) -> None:
-        """The reply is whole."""
+    def on_end(self) -> None:
+        """The reply is complete."""
         now = self.loop.time()
-        if self._began_at is not None:
-            self._rhythm.learn(now - self._began_at, None if self._paused else self._reads)
-        if now < self._paused_until and (number := self._number()) is not None:
-            self._pauses.end(number)
+        if self._first_token_at is not None:
+            self._timing.record(now - self._first_token_at, None if self._delayed else self._reads)
+        if now < self._delayed_until and (socket_fd := self._socket_fd()) is not None:
+            self._batching.resume(socket_fd)
 
-    def _number(self) -> int | None:
-        """Of the socket. That of a closing connection may be another's already."""
-        connection = self.connection
-        if not isinstance(connection, Connection) or connection.transport is None:
-            return None
-        return None if connection.transport.is_closing() else connection.number
+    def _socket_fd(self) -> int | None:
+        return None if self.connection is None else self.connection.open_socket_fd
 
 
 class BodyReader:
-    """Hands what has come to the intake, until that has enough or the response ends. Listens to the connection, where
-    that can be listened to."""
+    """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one."""
 
-    __slots__ = ("_content", "_intake", "_looking", "_patience", "_reading", "done")
+    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "_parser", "finished")
 
     def __init__(
-        self, content: StreamReader, intake: ResponseParser, patience: Deadlines, reading: ReadBatcher
+        self, content: StreamReader, parser: ResponseParser, deadlines: Deadlines, batcher: ReadBatcher
     ) -> None:
         self._content = content
-        self._intake = intake
-        self._patience = patience
-        self._reading = reading
-        self._looking = False
-        self.done: asyncio.Future[None] = reading.loop.create_future()
+        self._parser = parser
+        self._deadlines = deadlines
+        self._batcher = batcher
+        self._is_reading = False
+        self.finished: asyncio.Future[None] = batcher.loop.create_future()
 
-    def begins(self, head: RawResponseMessage, content: StreamReader) -> None:
-        """This one has begun."""
+    def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
+        """Ignored: a further response belongs to no request."""
 
-    def look(self) -> None:
-        """Take in what is there, if anything."""
-        if self._looking:  # reading may resume the connection, which tells again
+    def on_data(self) -> None:
+        """Parse the bytes that have come, if any."""
+        if self._is_reading:  # reading may resume the connection, which calls this again
             return
-        self._looking = True
+        self._is_reading = True
         try:
-            self._look()
+            self._read()
         except Exception as error:  # noqa: BLE001
-            if not self.done.done():
-                self.done.set_exception(error)  # for the task that waits
+            if not self.finished.done():
+                self.finished.set_exception(error)  # for the task in ``wait``
         finally:
-            self._looking = False
+            self._is_reading = False
 
-    def take(self, data: bytes) -> None:
-        """Empty: it has ended."""
+    def consume(self, data: bytes) -> None:
+        """Parse these bytes. Empty: the response has ended."""
         if data:
-            self._patience.on_bytes()
-            self._intake.take(data)
+            self._deadlines.on_bytes()
+            self._parser.feed(data)
         else:
-            self._intake.finish()
-        if not data or self._intake.enough:
-            self.done.set_result(None)
+            self._parser.close()
+        if not data or self._parser.is_done:
+            self.finished.set_result(None)
         else:
-            self._reading.took()
+            self._batcher.after_read()
 
-    def _look(self) -> None:
-        content, done = self._content, self.done
+    def _read(self) -> None:
+        content, finished = self._content, self.finished
         while data := content.read_nowait():
-            if not done.done():  # else it is behind the end, and nothing to anybody
-                self.take(data)
-        if content.is_eof() and not done.done():
-            self.take(b"")
+            if not finished.done():  # bytes behind the end of the reply are dropped
+                self.consume(data)
+        if content.is_eof() and not finished.done():
+            self.consume(b"")
 
-    async def end(self) -> None:
-        """Wait until all is taken.
+    async def wait(self) -> None:
+        """Wait until the parser is done.
 
         Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
         """
         content = self._content
-        if isinstance(self._reading.connection, Connection):
-            await self.done
+        if self._batcher.connection is not None:
+            await self.finished
         else:
-            while not self.done.done():
-                self.take(await content.readany())
-        self._reading.end()
+            while not self.finished.done():
+                self.consume(await content.readany())
+        self._batcher.on_end()
         if not content.is_eof() and content.exception() is None:
-            self._patience.cap(_END_WITHIN_S)
+            self._deadlines.cap(_END_WITHIN_S)
             await content.wait_eof()
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all of the response has come."""
+        """All bytes of the response have come."""
         return self._content.is_eof()
 
     def close(self) -> None:
-        """Nobody waits for it any more."""
-        if not self.done.cancel() and not self.done.cancelled():
-            self.done.exception()  # or asyncio complains that nobody asked
+        """End without a task in ``wait``."""
+        if not self.finished.cancel() and not self.finished.cancelled():
+            self.finished.exception()  # marks it as retrieved, or asyncio logs that it never was

@@ -1,4 +1,4 @@
-"""The real thing behind the seam: requests over HTTP."""
+"""The transport over HTTP."""
 
 from __future__ import annotations
 
@@ -9,87 +9,90 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import ClientSession
 
 from processor.core.errors import ConfigError, ConnectionLost, RequestError
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http.connection_state import Route
-from processor.http.error_mapping import without_key
-from processor.http.fast_connector import Connector
+from processor.http.error_mapping import mask_key
+from processor.http.fast_connector import create_session
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
-from processor.http.response_body import bulk_bytes
+from processor.http.response_body import flush_threshold
 from processor.http.settings import TransportSettings
 
 
 class HttpTransport:
-    """A Stream (see `processor.core.events`), for use as an async context manager.
+    """A ``Transport`` (see `processor.core.events`), for use as an async context manager.
 
-    ``wall``: Unix seconds, for a `Retry-After` date from a server that does not tell its own time.
+    ``wall_clock`` returns Unix seconds, for a `Retry-After` date from a server that sends no `Date`.
     """
 
-    def __init__(self, settings: TransportSettings | None = None, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: TransportSettings | None = None, *, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._settings = settings or TransportSettings()
-        self._wall = wall
+        self._wall_clock = wall_clock
         self._routes: dict[tuple[Target, str], Route] = {}
-        self._under_way = 0
-        self._sessions = AsyncExitStack()
-        self._pauses: ReadBatching
-        self._pooled: ClientSession
-        self._fresh: ClientSession
-        """Closes each connection behind its reply."""
+        self._in_flight = 0
+        self._exit_stack = AsyncExitStack()
+        self._batching: ReadBatching
+        self._keepalive_session: ClientSession
+        self._one_shot_session: ClientSession
+        """Closes each connection after its reply."""
 
     async def __aenter__(self) -> Self:
-        """Raises ConfigError where the CA file is of no use."""
-        trust = _trust(self._settings.ca_file)
-        self._pauses = ReadBatching()
-        self._sessions.callback(self._pauses.close)
-        self._pooled = await self._sessions.enter_async_context(self._open_session(trust, force_close=False))
-        self._fresh = await self._sessions.enter_async_context(self._open_session(trust, force_close=True))
+        """Raises ConfigError where the CA file cannot be used."""
+        context = _ssl_context(self._settings.ca_file)
+        self._batching = ReadBatching()
+        self._exit_stack.callback(self._batching.close)
+        self._keepalive_session = await self._open_session(context, force_close=False)
+        self._one_shot_session = await self._open_session(context, force_close=True)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._sessions.aclose()
+        await self._exit_stack.aclose()
 
-    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
-        """Raises RequestError; ConfigError where nothing can ever be sent to this target."""
+    async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
+        """Raises RequestError; ConfigError where nothing could ever be sent to this target."""
         route = self._route(target, job.path)
-        exchange = HttpRequest(
+        request = HttpRequest(
             job,
             route,
-            tell,
+            on_event,
             self._settings,
-            pauses=self._pauses,
-            bulk_bytes=bulk_bytes(self._under_way),
-            wall=self._wall,
+            batching=self._batching,
+            flush_threshold=flush_threshold(self._in_flight),
+            wall_clock=self._wall_clock,
         )
-        self._under_way += 1
+        self._in_flight += 1
         try:
-            reply = await exchange.reply(self._pooled if route.reuse.allowed() else self._fresh)
+            reply = await request.reply(
+                self._keepalive_session if route.keep_alive.allows() else self._one_shot_session
+            )
         except RequestError as error:
-            error.request_id = error.request_id or exchange.request_id
+            error.request_id = error.request_id or request.request_id
             if isinstance(error, ConnectionLost) and error.reused:
-                route.reuse.lost()
+                route.keep_alive.failure()
             if route.key:
-                without_key(error, route.key)
+                mask_key(error, route.key)
             raise
         finally:
-            self._under_way -= 1
-        if exchange.reused:
-            route.reuse.served()
+            self._in_flight -= 1
+        if request.reused:
+            route.keep_alive.success()
         return reply
 
-    def _open_session(self, trust: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
-        return ClientSession(
-            # How many connections there may be is the gate's business.
-            connector=Connector(limit=0, limit_per_host=0, ssl=trust, force_close=force_close),
-            # All other timeouts are in `patience`.
-            timeout=ClientTimeout(total=None, connect=self._settings.timeouts.connect_timeout_s),
-            cookie_jar=DummyCookieJar(),
+    async def _open_session(self, ssl_context: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
+        session = create_session(
+            ssl_context=ssl_context,
+            connect_timeout_s=self._settings.timeouts.connect_timeout_s,
+            force_close=force_close,
         )
+        return await self._exit_stack.enter_async_context(session)
 
     def _route(self, target: Target, path: str) -> Route:
         route = self._routes.get((target, path))
@@ -98,7 +101,8 @@ class HttpTransport:
         return route
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
+def _ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:
+    """True: the system's certificates."""
     if ca_file is None:
         return True
     try:

@@ -1,9 +1,10 @@
-"""What is the same for all requests to one endpoint, made once."""
+"""What all requests to one API path of one target share: address, headers, and what is known of the server."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -11,26 +12,64 @@ from yarl import URL
 from processor.core.errors import ConfigError
 from processor.core.models import Target
 from processor.http.proxies import proxy_for
-from processor.http.reuse import KeepAliveBreaker
-from processor.http.rhythm import ReplyTiming
-from processor.http.urls import request_url
+from processor.http.read_batching import ReplyTiming
 from processor.protocols import RequestOptions
 
 _OPENAI = "api.openai.com"
 
+_MIN_BACKOFF_REQUESTS = 16
+_MAX_BACKOFF_REQUESTS = 4096
+_SUCCESSES_TO_RESET = 50
+
+
+class KeepAliveBreaker:
+    """Decides whether an endpoint's connections are used again. After a loss it forbids that for some requests; the
+    number doubles with each further loss.
+
+    Some servers promise to keep a connection open and close it right after the reply. A request that is then sent on it
+    is lost, and may have been billed.
+    """
+
+    def __init__(self) -> None:
+        self._backoff_requests = _MIN_BACKOFF_REQUESTS
+        self._left = 0
+        """Requests for which reuse is still forbidden."""
+        self._successes = 0
+        """Reused connections that brought a reply since the last loss."""
+
+    def allows(self) -> bool:
+        """Whether the next request may use a connection again. Called once for each request."""
+        if self._left:
+            self._left -= 1
+            return False
+        return True
+
+    def success(self) -> None:
+        """A reused connection brought a reply."""
+        self._successes += 1
+        if self._successes == _SUCCESSES_TO_RESET:
+            self._backoff_requests = _MIN_BACKOFF_REQUESTS
+
+    def failure(self) -> None:
+        """A reused connection was lost before the response."""
+        self._successes = 0
+        if not self._left:  # several may be lost at the same time
+            self._left = self._backoff_requests
+            self._backoff_requests = min(2 * self._backoff_requests, _MAX_BACKOFF_REQUESTS)
+
 
 class Route:
-    """One endpoint of one target. Raises ConfigError where nothing could ever be sent there."""
+    """One API path of one target. Raises ConfigError where nothing could ever be sent there."""
 
     __slots__ = (
         "headers",
+        "host_port",
+        "keep_alive",
         "key",
         "proxy",
+        "reply_timing",
         "request_options",
-        "reuse",
-        "rhythms",
         "url",
-        "where",
     )
 
     def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
@@ -41,23 +80,38 @@ class Route:
             self.url = URL(url)
             self.proxy = None if proxy is None else URL(proxy)
             host = self.url.host or ""
-            host.encode("idna")  # which a connection would fail at with an error of no kind
+            host.encode("idna")  # a connection would fail at this with an error of no useful type
         except ValueError as error:
             raise ConfigError(f"{shown} cannot be reached: {error}") from None
         if self.url.scheme not in ("http", "https") or not host:
-            raise ConfigError(f"{shown} is no http address")
+            raise ConfigError(f"{shown} is not an http address")
         if self.url.user is not None or self.url.password is not None:
             raise ConfigError(f"{shown} holds a user or password; give a key instead")
-        self.where = f"{host}:{self.url.port}"
+        self.host_port = f"{host}:{self.url.port}"
         """For messages."""
         self.key = target.key.value if target.key else None
         self.headers = _headers(target)
-        self.reuse = KeepAliveBreaker()
-        self.rhythms: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
-        """How the replies of each model come."""
+        self.keep_alive = KeepAliveBreaker()
+        self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
+        """By model."""
         defaults = RequestOptions(disable_obfuscation=host == _OPENAI)
         self.request_options: dict[str, RequestOptions] = defaultdict(lambda: defaults)
-        """By model: what the server's responses have shown of its options so far."""
+        """By model: the defaults, without what the server has refused."""
+
+
+def request_url(target: Target, path: str) -> str:
+    """The URL for a job's API path, e.g. ``/v1/chat/completions``.
+
+    A base URL with a path of its own stands for `/v1`, as in OpenAI's SDK: `https://host/api/v1`, or Azure's
+    `https://host/openai/deployments/name`. A bare host gets the whole API path. A base URL that already ends in the API
+    path stays as it is.
+    """
+    base = urlsplit(target.base_url)
+    prefix, path = base.path.rstrip("/"), "/" + path.lstrip("/")
+    suffix = path.removeprefix("/v1") if prefix else path
+    whole = prefix if prefix.endswith(suffix) else prefix + suffix
+    query = urlencode([*parse_qsl(base.query, keep_blank_values=True), *target.query])
+    return urlunsplit((base.scheme, base.netloc, whole, query, ""))
 
 
 def _headers(target: Target) -> CIMultiDict[str]:

@@ -1,4 +1,4 @@
-"""What aiohttp raises → this program's errors, in one place."""
+"""Maps the exceptions of aiohttp to the errors of this program."""
 
 from __future__ import annotations
 
@@ -31,49 +31,51 @@ from processor.core.errors import (
 from processor.core.text import one_line
 
 
-def before_response(error: Exception, where: str, *, reused: bool, connect_timeout_s: float) -> RequestError:
-    """``where`` is host:port. ``reused``: the connection had served a request before."""
+def error_before_response(error: Exception, host_port: str, *, reused: bool, connect_timeout_s: float) -> RequestError:
+    """The error of a request whose response has not begun. ``reused``: its connection had served a request before."""
     if isinstance(error, ConnectionTimeoutError):
-        return ConnectError(f"no connection to {where} within {connect_timeout_s:g} s")
+        return ConnectError(f"no connection to {host_port} within {connect_timeout_s:g} s")
     if isinstance(error, ClientHttpProxyError):
-        return ConnectError(f"the proxy does not connect to {where}: HTTP {error.status} {one_line(error.message)}")
+        return ConnectError(f"the proxy does not connect to {host_port}: HTTP {error.status} {one_line(error.message)}")
     if isinstance(error, ClientConnectorCertificateError):
-        return ConnectError(f"the certificate of {where} is not trusted: {_reason(error.certificate_error)}")
+        return ConnectError(f"the certificate of {host_port} is not trusted: {_reason(error.certificate_error)}")
     if isinstance(error, ClientConnectorError):
-        return ConnectError(_not_connected(error, where))
+        return ConnectError(_not_connected(error, host_port))
     if isinstance(error, InvalidURL):
-        return ConnectError(f"{where} is no address: {one_line(error.description or '')}")
+        return ConnectError(f"{host_port} is not a valid address: {one_line(error.description or '')}")
     if isinstance(error, ClientResponseError):
-        return ProtocolError(f"{where} does not speak HTTP as it should: {one_line(error.message)}")
-    begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)
-    return ConnectionLost(f"{where} closed the connection without an answer", reused=reused and not begun)
+        return ProtocolError(f"{host_port} sent no valid HTTP response: {one_line(error.message)}")
+    # aiohttp's message is then the part of the response's head that has come.
+    response_begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)
+    return ConnectionLost(f"{host_port} closed the connection without a response", reused=reused and not response_begun)
 
 
-def inside_response(error: Exception, where: str) -> StreamTruncated:
-    return StreamTruncated(f"the connection to {where} broke in the middle of the reply: {_reason(error)}")
+def error_in_response(error: Exception, host_port: str) -> StreamTruncated:
+    """The error of a response that broke off."""
+    return StreamTruncated(f"the connection to {host_port} broke in the middle of the reply: {_reason(error)}")
 
 
-def without_key(error: RequestError, key: str) -> None:
-    """Take the key out of what a server said: some repeat the one they refuse."""
-    error.__context__ = None  # a decoder's error holds the bytes it failed at
+def mask_key(error: RequestError, key: str) -> None:
+    """Replace the key in a server's error: some servers repeat the key that they refuse."""
+    error.__context__ = None  # the error of a decoder holds the bytes at which it failed
     error.args = tuple(arg.replace(key, "•••") if isinstance(arg, str) else arg for arg in error.args)
     if isinstance(error, StatusError) and error.body is not None:
         error.body = orjson.loads(orjson.dumps(error.body).replace(key.encode(), "•••".encode()))
 
 
-def _not_connected(error: ClientConnectorError, where: str) -> str:
+def _not_connected(error: ClientConnectorError, host_port: str) -> str:
     reason = _reason(error.os_error)
     if isinstance(error, ClientConnectorDNSError):
-        return f"the host of {where} is not found: {reason}"
+        return f"the host of {host_port} is not found: {reason}"
     if isinstance(error, ClientProxyConnectionError):
-        return f"cannot connect to the proxy for {where}: {reason}"
+        return f"cannot connect to the proxy for {host_port}: {reason}"
     if isinstance(error, ClientConnectorSSLError):
-        return f"no TLS connection to {where}: {reason}"
-    return f"cannot connect to {where}: {reason}"
+        return f"no TLS connection to {host_port}: {reason}"
+    return f"cannot connect to {host_port}: {reason}"
 
 
 def _reason(error: Exception) -> str:
-    """One line that says why."""
+    """The reason in one line."""
     if isinstance(error, SSLCertVerificationError):
         return one_line(error.verify_message)
     if isinstance(error, OSError) and type(error.errno) is int and error.errno in errno.errorcode:

@@ -1,4 +1,4 @@
-"""What becomes of a response's bytes. No I/O: bytes in, the reply's body or an error out."""
+"""Parsers of a response's body. No I/O: bytes go in, the body of the reply or an error comes out."""
 
 from __future__ import annotations
 
@@ -12,194 +12,198 @@ from processor.protocols import Accumulator, SseDecoder
 
 MAX_ERROR_BYTES = 64 * 1024
 
-BULK_BYTES = 4 * 1024
-"""So much is folded in at a time: much at once costs little more than a little."""
-MANY = 1000
-LITTLE_BYTES = 1024
-"""So many streams hold no more each of what is not folded in yet."""
+FLUSH_BYTES = 4 * 1024
+"""A stream is parsed in pieces of this size: a large piece costs little more than a small one."""
+MANY_STREAMS = 1000
+FLUSH_BYTES_OF_MANY = 1024
+"""With so many streams at a time, each buffers less."""
 
-_SHORT_BYTES = 64
+_MIN_BUFFERED_BYTES = 64
 
 
 class ResponseParser(Protocol):
     @property
-    def enough(self) -> bool:
-        """Nothing that may follow matters."""
+    def is_done(self) -> bool:
+        """Bytes that follow do not matter."""
 
     @property
-    def complete(self) -> bool:
-        """Nothing that matters is missing, should the response break off here. Raises RequestError."""
+    def is_complete(self) -> bool:
+        """Nothing of the reply is missing, should the response break off here. Raises RequestError."""
 
-    def take(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """Raises RequestError."""
 
-    def finish(self) -> None:
-        """The response has ended as it should. Raises RequestError."""
+    def close(self) -> None:
+        """The response has ended without an error. Raises RequestError."""
 
-    def body(self) -> JSON:
-        """The reply's body. Raises RequestError."""
+    def result(self) -> JSON:
+        """The body of the reply. Raises RequestError."""
 
 
 class SseParser:
-    """An event stream. ``grown`` is called with the fold when events have come: of a ``live`` one at once."""
+    """An event stream. ``on_events`` is called with the accumulator after events were added to it.
+
+    Once a reply has begun, its bytes are buffered up to ``flush_threshold`` and then parsed together; with ``live``
+    each piece is parsed at once.
+    """
 
     __slots__ = (
-        "_bulk_bytes",
+        "_accumulator",
+        "_buffer",
+        "_buffered_bytes",
+        "_bytes_left",
         "_content_type",
         "_decoder",
         "_end_marker",
-        "_first",
-        "_fold",
-        "_grown",
+        "_first_bytes",
+        "_flush_threshold",
         "_has_events",
-        "_kept",
-        "_kept_bytes",
-        "_left",
         "_live",
         "_max_bytes",
+        "_on_events",
     )
 
     def __init__(
         self,
-        fold: Accumulator,
-        grown: Callable[[Accumulator], None],
+        accumulator: Accumulator,
+        on_events: Callable[[Accumulator], None],
         *,
         end_marker: bytes,
         max_bytes: int,
         content_type: str,
         live: bool = False,
-        bulk_bytes: int = BULK_BYTES,
+        flush_threshold: int = FLUSH_BYTES,
     ) -> None:
-        self._fold = fold
-        self._grown = grown
+        self._accumulator = accumulator
+        self._on_events = on_events
         self._end_marker = end_marker
         self._live = live
-        self._bulk_bytes = bulk_bytes
+        self._flush_threshold = flush_threshold
         self._decoder = SseDecoder()
-        self._max_bytes = self._left = max_bytes
+        self._max_bytes = self._bytes_left = max_bytes
         self._content_type = content_type
-        self._first = b""
+        self._first_bytes = b""
         self._has_events = False
-        self._kept: list[bytes] = []
-        """Not looked into yet."""
-        self._kept_bytes = 0
+        self._buffer: list[bytes] = []
+        """Not parsed yet."""
+        self._buffered_bytes = 0
 
     @property
-    def enough(self) -> bool:
-        return self._fold.saw_end_marker
+    def is_done(self) -> bool:
+        return self._accumulator.saw_end_marker
 
     @property
-    def complete(self) -> bool:
-        self._take_kept()
-        return self._fold.is_complete
+    def is_complete(self) -> bool:
+        self._flush()
+        return self._accumulator.is_complete
 
-    def take(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
+    def feed(self, data: bytes) -> None:
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
             raise _too_large(self._max_bytes)
-        self._kept.append(data)
-        self._kept_bytes += len(data)
-        if self._waits(data):
+        self._buffer.append(data)
+        self._buffered_bytes += len(data)
+        if self._should_buffer(data):
             return
-        self._take_kept()
+        self._flush()
 
-    def finish(self) -> None:
-        self._take_kept()
-        self._fold_in(self._decoder.finish())
+    def close(self) -> None:
+        self._flush()
+        self._accumulate(self._decoder.finish())
 
-    def body(self) -> JSON:
-        self._take_kept()
-        if self._left == self._max_bytes:
+    def result(self) -> JSON:
+        self._flush()
+        if self._bytes_left == self._max_bytes:
             raise ProtocolError("the reply is empty")
         if not self._has_events and self._content_type != "text/event-stream":
-            raise _wrong_type(self._content_type, self._first)
-        return self._fold.result()
+            raise _wrong_type(self._content_type, self._first_bytes)
+        return self._accumulator.result()
 
-    def _waits(self, data: bytes) -> bool:
-        """Once a reply has begun, nobody needs to know more of it than that it has ended. What is short may be the
-        second half of an end."""
+    def _should_buffer(self, data: bytes) -> bool:
+        """After the first token only the end of a reply has to be noticed at once. A short piece may be the second half
+        of the end marker."""
         return (
-            self._fold.has_content
+            self._accumulator.has_content
             and not self._live
-            and self._kept_bytes < self._bulk_bytes
-            and len(data) >= _SHORT_BYTES
+            and self._buffered_bytes < self._flush_threshold
+            and len(data) >= _MIN_BUFFERED_BYTES
             and self._end_marker not in data
         )
 
-    def _take_kept(self) -> None:
-        if not self._kept:
+    def _flush(self) -> None:
+        if not self._buffer:
             return
-        data = b"".join(self._kept)
-        self._kept.clear()
-        self._kept_bytes = 0
-        payloads = self._decoder.feed(data)
-        if payloads:
-            self._fold_in(payloads)
-        elif not self._first:
-            self._first = data
+        data = b"".join(self._buffer)
+        self._buffer.clear()
+        self._buffered_bytes = 0
+        events = self._decoder.feed(data)
+        if events:
+            self._accumulate(events)
+        elif not self._first_bytes:
+            self._first_bytes = data
 
-    def _fold_in(self, payloads: list[bytes]) -> None:
-        self._has_events = self._has_events or bool(payloads)
-        self._fold.feed(payloads)
-        self._grown(self._fold)
+    def _accumulate(self, events: list[bytes]) -> None:
+        self._has_events = self._has_events or bool(events)
+        self._accumulator.feed(events)
+        self._on_events(self._accumulator)
 
 
 class JsonParser:
     """An unstreamed reply. ``parse`` makes its body of the data."""
 
-    enough = False
+    is_done = False
 
     def __init__(self, parse: Callable[[bytes], JSON], *, max_bytes: int) -> None:
         self._parse = parse
-        self._max_bytes = self._left = max_bytes
-        self._parts: list[bytes] = []
-        self.complete = False
+        self._max_bytes = self._bytes_left = max_bytes
+        self._pieces: list[bytes] = []
+        self.is_complete = False
 
-    def take(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
+    def feed(self, data: bytes) -> None:
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
             raise _too_large(self._max_bytes)
-        self._parts.append(data)
+        self._pieces.append(data)
 
-    def finish(self) -> None:
-        self.complete = True
+    def close(self) -> None:
+        self.is_complete = True
 
-    def body(self) -> JSON:
-        if not self._parts:
+    def result(self) -> JSON:
+        if not self._pieces:
             raise ProtocolError("the reply is empty")
-        return self._parse(b"".join(self._parts))
+        return self._parse(b"".join(self._pieces))
 
 
 class ErrorParser:
-    """An answer that is no reply: its beginning suffices to say what it is. ``error`` makes the error of it."""
+    """A response that is no reply. Only its beginning is kept, of which ``make_error`` makes the error."""
 
-    complete = True
+    is_complete = True
 
-    def __init__(self, error: Callable[[bytes], Exception]) -> None:
-        self._error = error
+    def __init__(self, make_error: Callable[[bytes], Exception]) -> None:
+        self._make_error = make_error
         self._data = b""
 
     @property
-    def enough(self) -> bool:
+    def is_done(self) -> bool:
         return len(self._data) >= MAX_ERROR_BYTES
 
-    def take(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         self._data += data[:MAX_ERROR_BYTES]
 
-    def finish(self) -> None:
-        """There is nothing to wait for."""
+    def close(self) -> None:
+        """Nothing is left to parse."""
 
-    def body(self) -> JSON:
-        raise self._error(self._data)
+    def result(self) -> JSON:
+        raise self._make_error(self._data)
 
 
-def bulk_bytes(streams: int) -> int:
-    """For one more beside so many."""
-    return BULK_BYTES if streams < MANY else LITTLE_BYTES
+def flush_threshold(streams: int) -> int:
+    """How many bytes one more stream buffers while so many others are in flight."""
+    return FLUSH_BYTES if streams < MANY_STREAMS else FLUSH_BYTES_OF_MANY
 
 
 def page_error(content_type: str) -> Callable[[bytes], ProtocolError]:
-    """For a page where a reply should be: a proxy's, or a login's."""
+    """Makes the error for a web page in place of a reply, as a proxy or a login sends it."""
     return lambda data: _wrong_type(content_type, data)
 
 
@@ -208,4 +212,6 @@ def _too_large(max_bytes: int) -> ReplyTooLarge:
 
 
 def _wrong_type(content_type: str, data: bytes) -> ProtocolError:
-    return ProtocolError(f"the reply is no event stream but {content_type or 'of no type'}: {excerpt(data)}")
+    return ProtocolError(
+        f"the reply is not an event stream but {content_type or 'has no content type'}: {excerpt(data)}"
+    )

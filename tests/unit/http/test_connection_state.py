@@ -1,0 +1,81 @@
+"""What the requests to one API path share: its URL, its headers, and whether connections are used again."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from processor.core.models import Target
+from processor.http.connection_state import KeepAliveBreaker, Route, request_url
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "url"),
+    [
+        ("https://api.openai.com/v1", CHAT, "https://api.openai.com/v1/chat/completions"),
+        ("https://api.openai.com/v1/", CHAT, "https://api.openai.com/v1/chat/completions"),
+        ("https://api.openai.com", CHAT, "https://api.openai.com/v1/chat/completions"),
+        ("https://api.openai.com/", CHAT, "https://api.openai.com/v1/chat/completions"),
+        ("https://host/api/v1", CHAT, "https://host/api/v1/chat/completions"),
+        ("https://host/openai/v1//", CHAT, "https://host/openai/v1/chat/completions"),
+        ("https://host/v1beta/openai", CHAT, "https://host/v1beta/openai/chat/completions"),
+        ("http://127.0.0.1:8080/v1", "/v1/completions", "http://127.0.0.1:8080/v1/completions"),
+        ("http://[::1]:8080", "v1/completions", "http://[::1]:8080/v1/completions"),
+        ("https://host/v1", "/chat/completions", "https://host/v1/chat/completions"),
+        ("https://host/v1/chat/completions", CHAT, "https://host/v1/chat/completions"),
+        ("https://host/v1?a=1&b=", CHAT, "https://host/v1/chat/completions?a=1&b="),
+    ],
+)
+def test_request_url_joins_base_url_and_api_path(base: str, path: str, url: str) -> None:
+    assert request_url(Target(base_url=base), path) == url
+
+
+def test_request_url_of_an_azure_deployment_has_the_api_version_in_its_query() -> None:
+    base = "https://name.openai.azure.com/openai/deployments/gpt-4o"
+    target = Target(base_url=base, query=(("api-version", "2024-10-21"), ("x", "a b&c")))
+    assert request_url(target, CHAT) == f"{base}/chat/completions?api-version=2024-10-21&x=a+b%26c"
+
+
+def test_obfuscation_is_disabled_only_for_openai() -> None:
+    def disables_obfuscation(base_url: str) -> bool:
+        return Route(Target(base_url=base_url), CHAT, trust_env=False).request_options["m"].disable_obfuscation
+
+    assert disables_obfuscation("https://api.openai.com/v1")
+    assert not disables_obfuscation("https://api.openai.com.example/v1")
+
+
+def test_user_agent_names_the_version_where_the_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> str:
+        raise PackageNotFoundError
+
+    def user_agent() -> str:
+        return Route(Target(base_url="https://host/v1"), CHAT, trust_env=False).headers["User-Agent"]
+
+    monkeypatch.setattr("processor.http.connection_state.version", lambda _: "1.2.3")
+    assert user_agent() == "processor/1.2.3"
+    monkeypatch.setattr("processor.http.connection_state.version", missing)
+    assert user_agent() == "processor"
+
+
+def test_keep_alive_breaker_doubles_its_back_off_with_each_loss() -> None:
+    breaker = KeepAliveBreaker()
+    assert breaker.allows()
+    for requests in (16, 32, 64, 128):
+        breaker.failure()
+        breaker.failure()  # lost at the same time
+        assert [breaker.allows() for _ in range(requests + 1)] == [False] * requests + [True]
+
+
+def test_keep_alive_breaker_resets_its_back_off_after_successes() -> None:
+    breaker = KeepAliveBreaker()
+    for _ in range(3):
+        breaker.failure()
+        while not breaker.allows():
+            pass
+    for _ in range(50):
+        breaker.success()
+    breaker.failure()
+    assert [breaker.allows() for _ in range(17)] == [False] * 16 + [True]

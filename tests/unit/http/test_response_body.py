@@ -1,0 +1,118 @@
+"""The parsers of a response's body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.core.errors import ProtocolError, ReplyTooLarge, StatusError
+from processor.http.response_body import FLUSH_BYTES, MAX_ERROR_BYTES, ErrorParser, JsonParser, SseParser, page_error
+from processor.protocols import Accumulator, protocol_for
+from tests.support.protocol_jobs import CHAT, accumulator_for
+
+DONE = b"[DONE]"
+
+
+def sse_parser(content_type: str = "text/event-stream", max_bytes: int = 1000) -> SseParser:
+    accumulator = accumulator_for(CHAT, {})
+    return SseParser(accumulator, lambda _: None, end_marker=DONE, max_bytes=max_bytes, content_type=content_type)
+
+
+def test_size_limit_counts_every_byte() -> None:
+    stream = sse_parser(max_bytes=20)
+    stream.feed(b": alive\n\n")
+    stream.feed(b": alive\n\n")
+    with pytest.raises(ReplyTooLarge, match="larger than"):
+        stream.feed(b": alive\n\n")
+    json = JsonParser(protocol_for(CHAT).parse_json, max_bytes=5)
+    with pytest.raises(ReplyTooLarge):
+        json.feed(b"123456")
+
+
+def test_error_for_a_body_without_events_shows_its_beginning() -> None:
+    parser = sse_parser("text/plain")
+    parser.feed(b"Internal error\n")
+    parser.feed(b"more\n")
+    parser.close()
+    with pytest.raises(ProtocolError, match="not an event stream but text/plain: Internal error"):
+        parser.result()
+
+
+def text_event(text: str, **fields: object) -> bytes:
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": text}, **fields}]}
+    return b"data: %b\n\n" % orjson.dumps(chunk)
+
+
+STREAM = b"".join(
+    [*(text_event(f"word {n} ") for n in range(400)), text_event("", finish_reason="stop"), b"data: [DONE]\n\n"]
+)
+
+
+class CallCounter:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, accumulator: Accumulator) -> None:
+        self.calls += 1
+
+
+def parsed(data: bytes, sizes: Iterable[int], *, live: bool = False) -> tuple[SseParser, CallCounter]:
+    """Feed pieces of these sizes, and the rest in one piece. The counter counts the calls of ``on_events``."""
+    counter = CallCounter()
+    accumulator = accumulator_for(CHAT, {})
+    parser = SseParser(
+        accumulator, counter, end_marker=DONE, max_bytes=1 << 20, content_type="text/event-stream", live=live
+    )
+    for size in sizes:
+        if data and not parser.is_done:
+            parser.feed(data[:size])
+            data = data[size:]
+    if data and not parser.is_done:
+        parser.feed(data)
+    return parser, counter
+
+
+@given(st.lists(st.integers(1, 3000), max_size=200))
+def test_stream_is_parsed_alike_and_its_end_seen_at_once_however_it_is_cut(sizes: list[int]) -> None:
+    parser, _ = parsed(STREAM, sizes)
+    assert parser.is_done
+    assert parser.result()["choices"][0]["message"]["content"] == "".join(f"word {n} " for n in range(400))
+
+
+@pytest.mark.parametrize("last_bytes", range(1, 60))
+def test_end_marker_is_seen_when_it_is_cut_in_two(last_bytes: int) -> None:
+    first_bytes = len(STREAM) - 2000
+    assert parsed(STREAM, [first_bytes, 2000 - last_bytes])[0].is_done
+
+
+def test_stream_is_parsed_in_large_pieces_after_its_first_token() -> None:
+    sizes = [STREAM.index(b"\n\n") + 2] * 400
+    _, counter = parsed(STREAM, sizes)
+    assert counter.calls <= 2 + len(STREAM) // FLUSH_BYTES
+    _, counter = parsed(STREAM, sizes, live=True)
+    assert counter.calls >= 300
+
+
+def test_buffered_bytes_count_when_the_response_breaks_off() -> None:
+    events = text_event("Hello, and welcome to the library. ") + text_event("Good evening.", finish_reason="stop")
+    parser, _ = parsed(events, [events.index(b"\n\n") + 2])
+    assert parser.is_complete
+    with pytest.raises(StatusError, match="overloaded"):
+        error = b'data: {"error": {"message": "the model is overloaded, as it seems", "code": 503}}\n\n'
+        assert parsed(text_event("Hello, ") + error, [len(text_event("Hello, "))])[0].is_complete
+
+
+def test_error_parser_keeps_only_the_beginning() -> None:
+    parser = ErrorParser(page_error("text/html"))
+    while not parser.is_done:
+        parser.feed(b"<p>" * 10_000_000)
+    parser.close()
+    assert parser.is_complete
+    with pytest.raises(ProtocolError, match=r"<p><p>") as raised:
+        parser.result()
+    assert len(str(raised.value)) < 200
+    assert MAX_ERROR_BYTES == 65_536

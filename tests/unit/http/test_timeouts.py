@@ -1,0 +1,82 @@
+"""The deadlines of one request, on the virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from processor.core.errors import StreamStalled, Timeout, TransportError
+from processor.core.models import Timeouts
+from processor.http.timeouts import Deadlines
+from processor.simulator.virtual_clock import run
+
+TIMEOUTS = Timeouts(first_byte_timeout_s=600, stall_timeout_s=120, request_timeout_s=3600)
+
+
+async def expiry(*gaps_s: float, cap_s: float | None = None) -> tuple[float, TransportError]:
+    """When a request expires whose bytes come after these gaps, and then no more; and the error."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    expired = asyncio.Event()
+    deadlines = Deadlines(TIMEOUTS, loop, expired.set)
+
+    async def receive() -> None:
+        for gap_s in gaps_s:
+            await asyncio.sleep(gap_s)
+            deadlines.on_bytes()
+        if cap_s is not None:
+            deadlines.cap(cap_s)
+
+    deadlines.start(began)
+    receiving = asyncio.create_task(receive())
+    await expired.wait()
+    receiving.cancel()
+    assert deadlines.expired
+    return loop.time() - began, deadlines.error()
+
+
+@pytest.mark.parametrize(
+    ("gaps_s", "cap_s", "expires_s", "cls", "message"),
+    [
+        ((), None, 600, Timeout, "no first byte within 600 s"),
+        ((10,), None, 130, StreamStalled, "silence for 120 s in the middle of the reply"),
+        ((130,), None, 250, StreamStalled, "silence for 120 s"),
+        ((599,), None, 719, StreamStalled, "silence for 120 s"),
+        ((1, 119, 119), None, 359, StreamStalled, "silence for 120 s"),
+        ((100,) * 40, None, 3600, Timeout, "no whole reply within 3600 s"),
+        ((5,), 10, 15, Timeout, "no whole reply"),
+        ((), 1e9, 600, Timeout, "no first byte"),
+    ],
+)
+def test_request_expires_after_too_long_a_silence_or_duration(
+    gaps_s: tuple[float, ...], cap_s: float | None, expires_s: float, cls: type, message: str
+) -> None:
+    duration_s, error = run(expiry(*gaps_s, cap_s=cap_s))
+    assert duration_s == pytest.approx(expires_s, abs=0.01)
+    assert type(error) is cls
+    assert str(error).startswith(message)
+
+
+def test_one_timer_is_set_however_many_bytes_come() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        timers = 0
+        call_at = loop.call_at
+
+        def counting(*args: Any, **options: Any) -> asyncio.TimerHandle:
+            nonlocal timers
+            timers += 1
+            return call_at(*args, **options)
+
+        deadlines = Deadlines(TIMEOUTS, loop, lambda: None)
+        loop.call_at = counting  # type: ignore[assignment, method-assign]
+        deadlines.start(loop.time())
+        for _ in range(10_000):
+            deadlines.on_bytes()
+        loop.call_at = call_at  # type: ignore[method-assign]
+        deadlines.stop()
+        return timers
+
+    assert run(main()) == 1
