@@ -26,9 +26,8 @@ from processor.ratelimit.permit import Permit
 from processor.ratelimit.settings import LimitSettings, RateLimits, limit_group_key
 from processor.ratelimit.token_cost import request_cost
 
-MAX_STARTS_PER_S = 10_000
-MAX_START_BURST = 100
-"""Cap on starts: 100 at once, then 10,000 a second, which is more than one process can send."""
+MAX_STARTS_PER_10_MS = 100
+"""Cap on starts, also at once: 10,000 a second are more than one process can send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ class RateLimiter:
         self._settings = settings
         self._emit = emit
         self._concurrency = concurrency
-        self._start_limiter = AsyncLimiter(MAX_START_BURST, MAX_START_BURST / MAX_STARTS_PER_S)
+        self._start_limiter = AsyncLimiter(MAX_STARTS_PER_10_MS, 0.01)
         self._slots = InFlightSlots(concurrency)
         self._release_slot = self._slots.release
         self._groups: dict[str, LimitGroup] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
+from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.estimator.send_history import WINDOW_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.strategies.base import Strategy
@@ -30,13 +31,10 @@ RAMP_FACTOR = 2**0.25
 INCREASE_PER_MIN = 0.06
 """Growth with each accepted request after the ramp, in requests a minute: 6 % in a minute at any rate, and twice that
 in each further minute without a 429."""
-MAX_INCREASE_DOUBLINGS = 4
 
 MAX_RATE_PER_MIN = 1e6
 
 DECREASE_FACTOR = 0.9
-MIN_DECREASE_SHARE = 0.125
-"""No short episode lowers the rate below this share of it: few requests measure it badly."""
 
 MIN_ACCEPTED_PER_RANDOM_429 = 10
 """With so many accepted requests per 429 in the first episodes, the 429s are random."""
@@ -44,7 +42,7 @@ MIN_ACCEPTED_PER_RANDOM_429 = 10
 MAX_RANDOM_EPISODES = 2
 """What is seen in more episodes in a row than this is not random."""
 
-SLOWER_SHARE = 0.95
+SLOWER_SHARE = (1 + DECREASE_FACTOR) / 2
 """A rate below this share of the last throttled rate is slower than it."""
 MAX_FUTILE_DECREASES = 4
 """After more throttled episodes than this at ever slower rates, the 429s do not depend on the rate, unless more
@@ -60,16 +58,9 @@ ACCEPTED_RATE_SENDS = 24
 MIN_SENDS = 3
 """Fewer requests than this show nothing."""
 
-EXHAUSTED_SHARE = 0.5
-"""If the limit is exhausted, at least this share of what is sent after the first 429 is throttled, too."""
-
-NOT_RANDOM_SHARE = 0.3
-"""If this share of an episode is throttled several times, it is not random."""
-
-USUAL_COOL_DOWN_S = 2.0
-
-LAST_RESPONSES_S = 0.5
-"""After a 429, time for the other responses of the same episode to come."""
+EXHAUSTED_SHARE = 0.3
+"""If the limit is exhausted, at least this share is throttled: of the requests after the first throttled one, or of
+several episodes."""
 
 
 class AimdRate:
@@ -95,9 +86,9 @@ class AimdRate:
         self._is_random = False
         """The 429s do not depend on the rate."""
 
-    def on_grant(self, now: float) -> None:
-        """Evaluate the episode if it has ended."""
-        if self._episode.has_ended(now):
+    def on_grant(self) -> None:
+        """A request is granted, which ends an episode with 429s."""
+        if self._episode.throttled:
             self._evaluate(self._episode)
             self._episode = ThrottlingEpisode(self._episode.last_429_at)
             self._accepted = 0
@@ -111,10 +102,7 @@ class AimdRate:
             return
         self._accepted += 1
         minutes = self._accepted / self.per_minute
-        if self._ramping:
-            increase = self.per_minute * (RAMP_FACTOR - 1)
-        else:
-            increase = INCREASE_PER_MIN * 2 ** min(minutes, MAX_INCREASE_DOUBLINGS)
+        increase = self.per_minute * (RAMP_FACTOR - 1) if self._ramping else INCREASE_PER_MIN * 2**minutes
         self.per_minute = min(self.per_minute + increase, MAX_RATE_PER_MIN)
 
     def on_throttled(self, sent_at: float, at: float, sent_in_window: float) -> None:
@@ -158,8 +146,7 @@ class AimdRate:
         self._is_random = self._ramping = is_futile and not _grows(self._accepted_per_decrease)
         if self._is_random:
             return self._first_throttled_rate
-        lowest = 1.0 if episode.is_long else MIN_DECREASE_SHARE * rate
-        return DECREASE_FACTOR * max(min(rate, episode.accepted_rate()), lowest)
+        return DECREASE_FACTOR * max(min(rate, episode.accepted_rate()), 1.0)
 
 
 class ThrottlingEpisode:
@@ -189,17 +176,13 @@ class ThrottlingEpisode:
     def accepted(self) -> int:
         return self.sent - self.throttled
 
-    def has_ended(self, now: float) -> bool:
-        """Whether a request was throttled, and all responses that belong to the episode have come."""
-        return self.throttled > 0 and now >= self.last_429_at + LAST_RESPONSES_S
-
     @property
     def none_accepted(self) -> bool:
         return self.accepted <= 0
 
     @property
     def many_throttled(self) -> bool:
-        return self.throttled >= NOT_RANDOM_SHARE * self.sent
+        return self.throttled >= EXHAUSTED_SHARE * self.sent
 
     @property
     def has_enough_data(self) -> bool:
@@ -211,10 +194,6 @@ class ThrottlingEpisode:
         sent = self._count_after_first_429(self._sent_times)
         return sent >= MIN_SENDS and self._count_after_first_429(self._throttled_sent_times) >= EXHAUSTED_SHARE * sent
 
-    @property
-    def is_long(self) -> bool:
-        return self.sent >= ACCEPTED_RATE_SENDS
-
     def accepted_rate(self) -> float:
         """Of the last requests, including the cool-down before them if it was recent. inf: not known."""
         if self.sent < MIN_RATE_SENDS:
@@ -223,7 +202,7 @@ class ThrottlingEpisode:
         if self.sent > ACCEPTED_RATE_SENDS:
             since = self._sent_times[-ACCEPTED_RATE_SENDS]
         else:
-            since = max(self.since, self._sent_times[0] - USUAL_COOL_DOWN_S)
+            since = max(self.since, self._sent_times[0] - FIRST_COOL_DOWN_S)
         return (sends - self.throttled) * WINDOW_S / max(1e-3, self._sent_times[-1] - since)
 
     def rate_before_429(self) -> float:
@@ -259,7 +238,7 @@ class AimdStrategy(Strategy):
         return now if rate is None else self._pacer.earliest(cost, rate)
 
     def record(self, cost: float, at: float) -> None:
-        self.rate.on_grant(at)
+        self.rate.on_grant()
         super().record(cost, at)
 
     def on_sent(self, at: float) -> None:

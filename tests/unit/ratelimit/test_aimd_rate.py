@@ -10,7 +10,7 @@ from processor.ratelimit.strategies.aimd_rate import AimdRate
 
 
 def send(rate: AimdRate, at: float) -> None:
-    rate.on_grant(at)
+    rate.on_grant()
     rate.on_sent(at)
 
 
