@@ -7,13 +7,14 @@ CHARS_PER_TOKEN = 4
 
 
 def one_line(text: str, max_chars: int = 500) -> str:
-    """The beginning of a text on one line: printable characters only, runs of white space as one space.
+    """The beginning of a text on one line, with runs of white space as one space.
 
-    A text that is longer ends in an ellipsis, which counts among ``max_chars``.
+    Characters that could move the cursor, change colours or not be written at all become U+FFFD. A text that is longer
+    ends in an ellipsis, which counts among ``max_chars``.
     """
     # A bounded prefix, as the text may be of any size; white space in it may collapse.
-    printable = "".join(char if char.isprintable() else " " for char in text[: 8 * max_chars])
-    line = " ".join(printable.split())
+    words = " ".join(text[: 8 * max_chars].split())
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
 
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from processor.terminal.formatting import one_line
+from processor.core.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def rich_console(stream: TextIO) -> Console:
 def print_error(message: str, hint: str | None = None, stream: TextIO | None = None) -> None:
     """One line: what is wrong, and what to do about it."""
     stream = stderr(stream)
-    text = one_line(f"{message}: {hint}" if hint else message, limit=2000)
+    text = one_line(f"{message}: {hint}" if hint else message, 2000)
     if is_terminal(stream):
         from rich.text import Text
 

@@ -6,9 +6,10 @@ from typing import TextIO
 
 from processor.core.events import Delta, RequestEvent, Sent
 from processor.core.models import Job, Result
+from processor.core.text import one_line
 from processor.protocols import Protocol, protocol_for
 from processor.terminal import console
-from processor.terminal.formatting import duration, listed, one_line, printable
+from processor.terminal.formatting import MAX_LINE_CHARS, duration, listed, printable
 from processor.terminal.label_table import COLOURS, Style
 
 
@@ -24,7 +25,7 @@ class Echo:
 
     def begin(self, job: Job) -> None:
         self._protocol = protocol_for(job.path)
-        self._line(f"── {one_line(job.custom_id)}")
+        self._line(f"── {one_line(job.custom_id, MAX_LINE_CHARS)}")
 
     def tell(self, signal: RequestEvent) -> None:
         if isinstance(signal, Delta):
@@ -34,7 +35,7 @@ class Echo:
 
     def end(self, result: Result) -> None:
         if result.failure is not None:
-            self._line(f"failed: {result.failure.code}: {one_line(result.failure.message)}", "bad")
+            self._line(f"failed: {result.failure.code}: {one_line(result.failure.message, MAX_LINE_CHARS)}", "bad")
         else:
             if not self._last and result.reply is not None:
                 self._write(self._protocol.text(result.reply.body))

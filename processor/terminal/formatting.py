@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
+MAX_LINE_CHARS = 160
+"""Of a text from outside that is shown within a line of our own."""
+
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
 _UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -63,9 +66,3 @@ def printable(text: str) -> str:
 def _is_control(char: str) -> bool:
     """Control characters, and halves of surrogate pairs, which cannot be written at all."""
     return unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"
-
-
-def one_line(text: str, limit: int = 160) -> str:
-    """A stranger's text, fit to stand in a line of ours."""
-    words = " ".join(printable(text[: 4 * limit]).split())
-    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"

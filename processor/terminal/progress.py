@@ -6,9 +6,10 @@ import asyncio
 from typing import Literal, Protocol, TextIO
 
 from processor.core.events import Notice, OutageEnded, OutageStarted, RunEvent, Stopping
+from processor.core.text import one_line
 from processor.stats.run_stats import RunStats
 from processor.terminal import console, status_line
-from processor.terminal.formatting import one_line, plural
+from processor.terminal.formatting import plural
 from processor.terminal.label_table import Style
 from processor.terminal.live import LiveLines
 
@@ -102,9 +103,9 @@ def _message(event: RunEvent, in_flight: int) -> str | None:
     """The line that the event is worth; None for most."""
     match event:
         case Notice():
-            return one_line(event.text, limit=1000)
+            return one_line(event.text, 1000)
         case OutageStarted():
-            return one_line(f"the provider is down: {event.message}; probing until it is back", limit=1000)
+            return one_line(f"the provider is down: {event.message}; probing until it is back", 1000)
         case OutageEnded():
             return "the provider is back"
         case Stopping():
@@ -113,7 +114,7 @@ def _message(event: RunEvent, in_flight: int) -> str | None:
 
 
 def _stopping(event: Stopping, in_flight: int) -> str:
-    why = f"stopping: {one_line(event.reason, limit=1000)}"
+    why = f"stopping: {one_line(event.reason, 1000)}"
     if not in_flight or not event.grace_s:
         return why
     return f"{why}; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from processor.core.events import SkipReason
 from processor.core.models import JSON
+from processor.core.text import one_line
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import Replies, Tokens
 from processor.stats.run_stats import RunStats
-from processor.terminal.formatting import duration, listed, one_line, percent, plural
+from processor.terminal.formatting import MAX_LINE_CHARS, duration, listed, percent, plural
 from processor.terminal.label_table import BLANK, LabelRow
 from processor.terminal.status_line import BOUND_WORDS
 
@@ -110,8 +111,8 @@ def _when(tally: RunStats) -> str:
 def _failed(tally: RunStats) -> Iterator[LabelRow]:
     label = "failed"
     for code, failed in sorted(tally.failed.items(), key=lambda item: -item[1].count):
-        first = f"e.g. {one_line(failed.example, limit=60)}" if failed.count > 1 else one_line(failed.example, limit=60)
-        yield LabelRow(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message)}", "bad")
+        first = f"e.g. {one_line(failed.example, 60)}" if failed.count > 1 else one_line(failed.example, 60)
+        yield LabelRow(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message, MAX_LINE_CHARS)}", "bad")
         label = ""
     if tally.skipped["failed_permanently"]:
         jobs = plural(tally.skipped["failed_permanently"], "job")
@@ -121,10 +122,10 @@ def _failed(tally: RunStats) -> Iterator[LabelRow]:
 def _not_done(tally: RunStats) -> Iterator[LabelRow]:
     if tally.unsettled or tally.stopping:
         jobs = plural(tally.unsettled, "job") + " to go" if tally.unsettled else "before the end"
-        why = f": {one_line(tally.stopping)}" if tally.stopping else ""
+        why = f": {one_line(tally.stopping, MAX_LINE_CHARS)}" if tally.stopping else ""
         yield LabelRow("stopped", f"{jobs}{why}", "warning")
     if changed := tally.skipped["changed"]:
-        names = [one_line(name, limit=40) for name in tally.changed] + ["…"] * (changed > len(tally.changed))
+        names = [one_line(name, 40) for name in tally.changed] + ["…"] * (changed > len(tally.changed))
         kept = f"since the reply came, kept as answered: {', '.join(names)} (--changed resend asks anew)"
         yield LabelRow("changed", f"{plural(changed, 'job')} {kept}", "warning")
 

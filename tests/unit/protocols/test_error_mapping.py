@@ -217,7 +217,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
         (500, b'"just text"', "HTTP 500 Internal Server Error: just text", None),
         (500, {"error": {}}, "HTTP 500 Internal Server Error", None),
         (500, {"error": {"message": 7, "code": 1.5}}, "HTTP 500 Internal Server Error", None),
-        (400, error("two\nlines\x1b[31m\x00  here"), "two lines [31m here", None),
+        (400, error("two\nlines\x1b[31m\x00  here"), "two lines�[31m� here", None),
     ],
 )
 def test_the_message_is_the_providers_own_on_one_line(status: int, body: Any, message: str, kind: str | None) -> None:

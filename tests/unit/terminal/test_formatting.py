@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import unicodedata
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from processor.terminal import formatting
 
@@ -57,17 +53,6 @@ def test_one_is_not_many() -> None:
     assert formatting.plural(1, "job") == "1 job"
     assert formatting.plural(2000, "job") == "2,000 jobs"
     assert formatting.plural(0, "reply", "replies") == "0 replies"
-
-
-@given(st.text(st.characters()), st.integers(1, 50))
-def test_a_strangers_text_becomes_one_bounded_line_that_only_prints(text: str, limit: int) -> None:
-    line = formatting.one_line(text, limit)
-    assert len(line) <= limit
-    assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in line)
-
-
-def test_a_cut_is_seen() -> None:
-    assert formatting.one_line("a  b\n c" * 100, limit=9) == "a b ca b…"
 
 
 def test_what_a_model_writes_cannot_move_the_cursor() -> None:
