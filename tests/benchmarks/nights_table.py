@@ -15,16 +15,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from processor.core.events import Notice
+from processor.core.events import OutageEnded, OutageStarted
 from processor.retry.policy import RetryPolicy
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind, SimulatorSettings
 from tests.behaviour.nights.test_kills import Campaign, campaign
 from tests.behaviour.nights.test_steps import every_step, put_right
 from tests.behaviour.scheduler import test_http
-from tests.behaviour.scheduler.test_stops import SLOW, at, both
+from tests.behaviour.scheduler.test_stops import SLOW, all_of, at
 from tests.support.nights_night import Night
-from tests.support.scheduler_world import OUT, QUICK, Ran, World, ask
+from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, RunRecord, World, short_job
 
 
 class Row(NamedTuple):
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def jobs(count: int) -> list[dict[str, object]]:
-    return [ask(number) for number in range(count)]
+    return [short_job(number) for number in range(count)]
 
 
 def shape(world: World, count: int) -> str:
@@ -49,7 +49,7 @@ def shape(world: World, count: int) -> str:
 
 
 def faults() -> Iterator[Row]:
-    world = World(replace(QUICK, faults=Faults.parse("all=0.05"), seed=11))
+    world = World(replace(FAST_PROVIDER, faults=Faults.parse("all=0.05"), seed=11))
     world.run(jobs(2000), concurrency=64)
     count = sum(world.provider.billing.faults.values())
     assert all(row["response"]["body"]["choices"] == said(world, row) for row in world.rows())
@@ -76,14 +76,14 @@ def said(world: World, row: dict[str, dict[str, dict[str, object]]]) -> object:
 def refusals() -> Iterator[Row]:
     def stopped(fault: str, made: str, settings: SimulatorSettings, policy: RetryPolicy | None = None) -> Row:
         world = World(settings)
-        ran = world.run(jobs(100), policy=policy)
-        assert ran.exit_code == 3
-        return Row(fault, made, f"exit 3 after {counted(len(ran.sent), 'request')}, {len(world.rows())} replies kept")
+        run = world.run(jobs(100), policy=policy)
+        assert run.exit_code == 3
+        return Row(fault, made, f"exit 3 after {counted(len(run.sent), 'request')}, {len(world.rows())} replies kept")
 
-    yield stopped("a wrong key", "401 to everything", replace(QUICK, auth="refused"))
-    yield stopped("a mistyped model", "404 to everything", replace(QUICK, models=("another",)))
-    yield stopped("the quota ends", "after 20 requests", replace(QUICK, quota=20))
-    told = replace(QUICK, rpm=10, kind="silent", count_throttled=False)
+    yield stopped("a wrong key", "401 to everything", replace(FAST_PROVIDER, auth="refused"))
+    yield stopped("a mistyped model", "404 to everything", replace(FAST_PROVIDER, models=("another",)))
+    yield stopped("the quota ends", "after 20 requests", replace(FAST_PROVIDER, quota=20))
+    told = replace(FAST_PROVIDER, rpm=10, kind="silent", count_throttled=False)
     yield stopped(
         "a wait too long to sit out",
         "429, longer than `max_wait_s`",
@@ -95,42 +95,42 @@ def refusals() -> Iterator[Row]:
 def outages() -> Iterator[Row]:
     ways: dict[OutageKind, str] = {"refuse": "refused connections", "500": "500s", "503": "503s", "429": "429s"}
     for how, name in ways.items():
-        world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=3660.0, kind=how),)))
-        ran = world.run(jobs(400))
-        begun, over = ran.said(Notice)
-        probes = sum(begun.at < sent < 3660 for sent, _, _ in ran.sent)
-        assert ran.exit_code == 0
+        world = World(replace(FAST_PROVIDER, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=3660.0, kind=how),)))
+        run = world.run(jobs(400))
+        (started,), (ended,) = run.events_of(OutageStarted), run.events_of(OutageEnded)
+        probes = sum(started.at < sent < 3660 for sent, _, _ in run.sent)
+        assert run.exit_code == 0
         yield Row(
             "the provider is down for an hour",
             f"{name} from 02:00 to 03:00",
-            f"noticed after {begun.at - 60:.1f} s, {counted(probes, 'request')} sent meanwhile, "
-            f"back {over.at - 3660:.0f} s after it; {shape(world, 400)}",
+            f"noticed after {started.at - 60:.1f} s, {counted(probes, 'request')} sent meanwhile, "
+            f"back {ended.at - 3660:.0f} s after it; {shape(world, 400)}",
         )
-    world = World(replace(QUICK, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=1e6, kind="503"),)))
-    ran = world.run(jobs(400))
-    assert ran.exit_code == 3
-    yield Row("and for longer than `max_outage_s`", "503s for good", f"exit 3 after {ran.took_s / 3600:.1f} h")
+    world = World(replace(FAST_PROVIDER, first_token_s=2.0, outages=(Outage(from_s=60.0, to_s=1e6, kind="503"),)))
+    run = world.run(jobs(400))
+    assert run.exit_code == 3
+    yield Row("and for longer than `max_outage_s`", "503s for good", f"exit 3 after {run.took_s / 3600:.1f} h")
 
 
 # ---------------------------------------------------------------- the process
 
 
 def stops() -> Iterator[Row]:
-    for fault, during in (
+    for fault, on_start in (
         ("Ctrl-C", at(20.0, "stop")),
-        ("Ctrl-C twice", both(at(20.0, "stop"), at(20.5, "abort"))),
+        ("Ctrl-C twice", all_of(at(20.0, "stop"), at(20.5, "abort"))),
     ):
         world = World(SLOW)
-        ran = world.run(jobs(100), during=during)
-        assert ran.exit_code == 130
-        left, kept = len(ran.left_in_flight), len(world.rows())
+        run = world.run(jobs(100), on_start=on_start)
+        assert run.exit_code == 130
+        left, kept = len(run.left_in_flight), len(world.rows())
         world.run(jobs(100))
         again = world.provider.billing.requests - 100
         assert again == left
         yield Row(
             fault,
             "with 8 replies under way",
-            f"exit 130 {ran.took_s - 20:.1f} s later, {kept} replies kept; "
+            f"exit 130 {run.took_s - 20:.1f} s later, {kept} replies kept; "
             f"{again} sent again, then {shape(world, 100)}",
         )
 
@@ -161,11 +161,11 @@ def steps() -> Iterator[Row]:
     }
     for kind, name in names.items():
         met = []
-        for step, play, ran in every_step(kind):
-            if ran.steps >= step:
-                met.append(ran)
-            put_right(kind, step, play, ran)
-        codes = sorted({ran.exit_code for ran in met if ran.exit_code is not None})
+        for step, play, run in every_step(kind):
+            if run.steps >= step:
+                met.append(run)
+            put_right(kind, step, play, run)
+        codes = sorted({run.exit_code for run in met if run.exit_code is not None})
         ends = f"exit {' or '.join(map(str, codes))}; " if codes else ""
         yield Row(name, f"at each of {len(met)} I/O steps of a run", ends + RIGHT)
 
@@ -176,10 +176,10 @@ RIGHT = "the next run puts all right, and sends nothing again that was written"
 def damage() -> Iterator[Row]:
     world = World()
     world.run(jobs(50))
-    data = world.platter.contents(OUT) or b""
-    world.platter.put(OUT, data[:5000] + b"\0" + data[5001:])
-    ran: Ran = world.run(jobs(50))
-    yield Row("a damaged line", "in the middle of the results", f"kept aside, {len(ran.sent)} sent again; one row each")
+    data = world.disk.contents(RESULTS) or b""
+    world.disk.put(RESULTS, data[:5000] + b"\0" + data[5001:])
+    run: RunRecord = world.run(jobs(50))
+    yield Row("a damaged line", "in the middle of the results", f"kept aside, {len(run.sent)} sent again; one row each")
     assert shape(world, 50) == "50 replies"
 
 

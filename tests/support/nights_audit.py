@@ -13,7 +13,7 @@ from typing import Any
 
 from processor.simulator.request_parser import identity
 from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, Line
-from tests.support.scheduler_world import EPOCH_S, ERRORS, OUT, STATE, Ran, World, whole_rows
+from tests.support.scheduler_world import EPOCH_S, ERRORS, RESULTS, STATE, RunRecord, World, whole_rows
 
 ROW = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 MORE = ["simulated", "usage_estimated", "own_fault", "metadata"]
@@ -59,7 +59,7 @@ class Before:
 
     @classmethod
     def of(cls, world: World) -> Before:
-        rows = [row for path in (OUT, ERRORS) for row in whole_rows(world.platter.contents(path) or b"")]
+        rows = [row for path in (RESULTS, ERRORS) for row in whole_rows(world.disk.contents(path) or b"")]
         return cls(rows, world.replied(), len(world.log))
 
 
@@ -81,7 +81,7 @@ class Audit:
     young: set[Name] = field(default_factory=set)
     """Rows that were younger than the fsync bound when their run was killed, until the next run has begun."""
     synced: bool = True
-    """Nothing but the time since its writing may keep a row from being on the platter."""
+    """Nothing but the time since its writing may keep a row from being on the disk."""
 
     # ------------------------------------------------------------ around a run
 
@@ -92,30 +92,30 @@ class Audit:
                 self.versions[name] = job
                 self.may_be_paid[name] += 1
 
-    def ran(self, ran: Ran, file: JobFile, terms: Terms, before: Before) -> None:
-        self._check_sending(ran, file, terms, before.replied)
-        self.sent.update(custom_id for _, custom_id, _ in ran.sent)
-        self.may_be_paid.update(name for name in ran.left_in_flight)
-        self._check_billing(ran, terms)
+    def check_run(self, run: RunRecord, file: JobFile, terms: Terms, before: Before) -> None:
+        self._check_sending(run, file, terms, before.replied)
+        self.sent.update(custom_id for _, custom_id, _ in run.sent)
+        self.may_be_paid.update(name for name in run.left_in_flight)
+        self._check_billing(run, terms)
         self._check_paid()
-        self.cut_short += ran.exit_code is None or terms.disk_fails
+        self.cut_short += run.exit_code is None or terms.disk_fails
         self.memory_is_whole &= not terms.disk_fails
         self.synced &= not terms.disk_fails
-        self._note_young(ran, terms.synced_within_s)
-        self._check_exit(ran, file, terms)
+        self._note_young(run, terms.synced_within_s)
+        self._check_exit(run, file, terms)
         self._check_rows()
-        if ran.exit_code is not None and not terms.disk_fails:
+        if run.exit_code is not None and not terms.disk_fails:
             self._check_tidy()
-        if ran.exit_code in (0, 1):
+        if run.exit_code in (0, 1):
             self.synced = terms.synced_within_s is not None
-            self._check_every_job(file, terms, before, ran.exit_code)
-            self._check_failures(file, terms, before, ran)
+            self._check_every_job(file, terms, before, run.exit_code)
+            self._check_failures(file, terms, before, run)
 
-    def _note_young(self, ran: Ran, bound_s: float | None) -> None:
-        if ran.maybe_billed is not None:
+    def _note_young(self, run: RunRecord, bound_s: float | None) -> None:
+        if run.possibly_billed is not None:
             self.young.clear()
-        if ran.exit_code is None and bound_s is not None:
-            rows = whole_rows(self.world.platter.contents(OUT) or b"")
+        if run.exit_code is None and bound_s is not None:
+            rows = whole_rows(self.world.disk.contents(RESULTS) or b"")
             self.young |= _names([row for row in rows if self._age_s(row) <= bound_s])
 
     def _age_s(self, row: JSON) -> float:
@@ -144,13 +144,13 @@ class Audit:
 
     # ------------------------------------------------------------ what went over the seam
 
-    def _check_sending(self, ran: Ran, file: JobFile, terms: Terms, replied_before: set[Name]) -> None:
+    def _check_sending(self, run: RunRecord, file: JobFile, terms: Terms, replied_before: set[Name]) -> None:
         wanted = {(job.custom_id, job.fingerprint) for job in within(file, terms.limit) if job.body is not None}
-        for at, *name in ran.sent:
+        for at, *name in run.sent:
             check(tuple(name) in wanted, "sent what nobody asked for", name)
             check(tuple(name) not in replied_before, "sent again what has its row", name, at)
-        check(ran.most_in_flight <= terms.concurrency, "more in flight than slots", ran.most_in_flight)
-        check(len(ran.left_in_flight) <= terms.concurrency, "more left in flight than slots", ran.left_in_flight)
+        check(run.max_in_flight <= terms.concurrency, "more in flight than slots", run.max_in_flight)
+        check(len(run.left_in_flight) <= terms.concurrency, "more left in flight than slots", run.left_in_flight)
 
     def _check_paid(self) -> None:
         """By identity, because that is all the provider can know: twins have the same."""
@@ -161,53 +161,53 @@ class Audit:
         for one, times in self.world.provider.billing.completed_by_identity.items():
             check(times <= allowed[one], "a complete reply was paid for once more", one.hex(), times, allowed[one])
 
-    def _check_billing(self, ran: Ran, terms: Terms) -> None:
-        if ran.maybe_billed is not None and self.unanswered is not None:
+    def _check_billing(self, run: RunRecord, terms: Terms) -> None:
+        if run.possibly_billed is not None and self.unanswered is not None:
             least, most = self.unanswered
-            check(least <= ran.maybe_billed <= most, "what may be billed", ran.maybe_billed, least, most)
+            check(least <= run.possibly_billed <= most, "what may be billed", run.possibly_billed, least, most)
         if terms.disk_fails:
             self.unanswered = None
-        elif ran.maybe_billed is not None:
+        elif run.possibly_billed is not None:
             # More: killed between their intent and their first byte, or failed, and killed before their row.
-            self.unanswered = len(ran.left_in_flight), 2 * terms.concurrency
+            self.unanswered = len(run.left_in_flight), 2 * terms.concurrency
         elif self.unanswered is not None:
             # Killed while it took over what the run before had left.
             self.unanswered = 0, self.unanswered[1]
 
     # ------------------------------------------------------------ how it ended
 
-    def _check_exit(self, ran: Ran, file: JobFile, terms: Terms) -> None:
-        code = ran.exit_code
-        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, ran.reason)
-        check(code != 2 or not ran.sent, "exit 2, but something was sent", ran.reason)
+    def _check_exit(self, run: RunRecord, file: JobFile, terms: Terms) -> None:
+        code = run.exit_code
+        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, run.reason)
+        check(code != 2 or not run.sent, "exit 2, but something was sent", run.reason)
         early = terms.stopped or terms.disk_fails
         hopeless = code == 3 and self._asks_for_what_is_not_there(file, terms)
-        check(early or hopeless or code not in (3, 130), "stopped early for no reason", ran.reason)
+        check(early or hopeless or code not in (3, 130), "stopped early for no reason", run.reason)
 
     def _asks_for_what_is_not_there(self, file: JobFile, terms: Terms) -> bool:
         """Nothing has ever been answered, and every job that is left names a model that the provider does not know."""
-        rows = _names(whole_rows(self.world.platter.contents(ERRORS) or b""))
+        rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b""))
         jobs = [job for job in within(file, terms.limit) if job.body is not None]
         left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
         unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
         return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
 
     def _check_tidy(self) -> None:
-        for path in (OUT, ERRORS):
-            data = self.world.platter.contents(path)
+        for path in (RESULTS, ERRORS):
+            data = self.world.disk.contents(path)
             check(not data or data.endswith(b"\n"), "a torn line is left", path.name)
-        names = {path.name for path in self.world.platter.names}
-        left = names - {OUT.name, ERRORS.name, STATE.name, "results.damaged.jsonl"}
+        names = {path.name for path in self.world.disk.names}
+        left = names - {RESULTS.name, ERRORS.name, STATE.name, "results.damaged.jsonl"}
         check(not left, "a temporary file is left", left)
 
     # ------------------------------------------------------------ rows
 
     def _check_rows(self) -> None:
         """What is whole in either file is true."""
-        for row in whole_rows(self.world.platter.contents(OUT) or b""):
+        for row in whole_rows(self.world.disk.contents(RESULTS) or b""):
             check(row["error"] is None, "a failure among the replies", row)
             self._check_reply(row)
-        for row in whole_rows(self.world.platter.contents(ERRORS) or b""):
+        for row in whole_rows(self.world.disk.contents(ERRORS) or b""):
             check(row["error"] is not None, "a reply among the failures", row)
             check_shape(row)
 
@@ -236,7 +236,7 @@ class Audit:
 
     def _check_every_job(self, file: JobFile, terms: Terms, before: Before, exit_code: int) -> None:
         lines = within(file, terms.limit)
-        replies = self.world.rows(OUT)
+        replies = self.world.rows(RESULTS)
         failures = [row for row in self.world.rows(ERRORS) if not is_of_line(row)]
         replied, failed = _by_id(replies), _by_id(failures)
         both = replied.keys() & failed.keys()
@@ -254,7 +254,7 @@ class Audit:
         for name, job in jobs.items():
             check(name not in replied or replied[name]["id"] != job.fingerprint or not job.is_rejected, "a reply", name)
 
-    def _check_failures(self, file: JobFile, terms: Terms, before: Before, ran: Ran) -> None:
+    def _check_failures(self, file: JobFile, terms: Terms, before: Before, run: RunRecord) -> None:
         lines = within(file, terms.limit)
         jobs = {job.custom_id: job for job in lines if job.body is not None}
         log = self.world.log[before.logged :]
@@ -266,12 +266,12 @@ class Audit:
             if is_of_line(row):
                 found[row["line"], code] += 1
             elif row["custom_id"] in jobs:
-                self._check_failure(row, jobs[row["custom_id"]], asked, terms, ran)
+                self._check_failure(row, jobs[row["custom_id"]], asked, terms, run)
         check(all(times == 1 for times in found.values()), "a broken line stands twice", found)
         last = lines[-1].number if lines and terms.limit else 1 << 30
         check({line for line in found if line[0] <= last} == broken, "broken lines", set(found), broken)
 
-    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms, ran: Ran) -> None:
+    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms, run: RunRecord) -> None:
         code, name = row["error"]["code"], row["custom_id"]
         check(row["id"] == job.fingerprint, "a failure of another request", name)
         if code == "rejected":
@@ -279,12 +279,12 @@ class Audit:
             return
         check(code in TRANSIENT, "a code of failure", code)
         tries = asked[identity(job.path, job.body or {}).hex()]
-        known = tries >= terms.max_attempts or not self._was_plainly_down(_ended_at(row) - EPOCH_S, ran, terms)
+        known = tries >= terms.max_attempts or not self._was_plainly_down(_ended_at(row) - EPOCH_S, run, terms)
         check(known, "given up because of an outage", name, code, tries)
         said = f"the last of {terms.max_attempts} failed attempts"
         check(terms.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
 
-    def _was_plainly_down(self, at: float, ran: Ran, terms: Terms) -> bool:
+    def _was_plainly_down(self, at: float, run: RunRecord, terms: Terms) -> bool:
         """So many requests, and of more than one job, had failed by then that it could be nothing but an outage.
 
         With fewer attempts than by default a job may be given up before that can be seen.
@@ -293,7 +293,7 @@ class Audit:
             return False
         for outage in self.world.provider.settings.outages:
             if outage.from_s <= at < outage.to_s + 1:
-                failed = [name for sent_at, name, _ in ran.sent if outage.from_s < ran.began_at + sent_at < at]
+                failed = [name for sent_at, name, _ in run.sent if outage.from_s < run.began_at + sent_at < at]
                 return len(set(failed)) > 1 and len(failed) > 10 + terms.concurrency
         return False
 

@@ -30,8 +30,8 @@ from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
-from tests.support.scheduler_network import gone
-from tests.support.scheduler_world import OUT, STATE, During, Ran, World, kill_at
+from tests.support.scheduler_network import network_down_during
+from tests.support.scheduler_world import RESULTS, STATE, OnStart, RunRecord, World, kill_at
 
 SYNCED_S = 1.0
 SLACK_S = 0.01
@@ -44,8 +44,8 @@ class Disturbance:
     """What is done to one run."""
 
     name: str
-    during: During = lambda run: None
-    disk: FaultPlan | None = None
+    on_start: OnStart = lambda run: None
+    fault_plan: FaultPlan | None = None
     disk_fails: bool = False
     stopped: bool = False
     room_bytes: int = PLENTY_BYTES
@@ -86,16 +86,16 @@ class Night:
             self._between(self.later)
         self.world.now_s = max([self.world.now_s, *(outage.to_s for outage in self.world.provider.settings.outages)])
         self._run(Disturbance(name="undisturbed"), rough=False)
-        ran = self._run(Disturbance(name="and again"), rough=False, retries=False)
+        run = self._run(Disturbance(name="and again"), rough=False, retries=False)
         done = [name for name, _ in self.world.replied()]
         audit.check(len(done) == len(set(done)), "a job stands twice")
         # 3: where the audit has found that no job that is left can succeed.
-        audit.check(ran.exit_code in (0, 1, 2, 3), "the last run ends by itself", ran.exit_code)
+        audit.check(run.exit_code in (0, 1, 2, 3), "the last run ends by itself", run.exit_code)
         return self
 
     # ------------------------------------------------------------ one run
 
-    def _run(self, trouble: Disturbance, *, rough: bool, retries: bool = True) -> Ran:
+    def _run(self, trouble: Disturbance, *, rough: bool, retries: bool = True) -> RunRecord:
         rng = self.rng
         file = job_file(self.sketches)
         policy = RetryPolicy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
@@ -121,9 +121,9 @@ class Night:
         )
         before = audit.Before.of(self.world)
         self.audit.expect(file)
-        platter = self.world.platter
-        platter.capacity_bytes = sum(len(inode.data) for inode in platter.names.values()) + trouble.room_bytes
-        ran = self.world.run(
+        disk = self.world.disk
+        disk.capacity_bytes = sum(len(inode.data) for inode in disk.names.values()) + trouble.room_bytes
+        run = self.world.run(
             file.data,
             options=options,
             policy=policy,
@@ -131,34 +131,34 @@ class Night:
             concurrency=concurrency,
             limits=_limits(rng),
             fsync=self.fsync,
-            disk=trouble.disk,
+            fault_plan=trouble.fault_plan,
             timeouts=Timeouts(first_byte_timeout_s=60.0, stall_timeout_s=20.0, request_timeout_s=300.0),
-            during=self._during(trouble),
-            through=gone(*absences),
+            on_start=self._on_start(trouble),
+            wrap_transport=network_down_during(*absences),
             max_line_bytes=LONGEST_LINE,
             part_bytes=self.later.choice((None, 1, 300)),
         )
         self.said.append(
-            f"{trouble.name}: exit {ran.exit_code} ({ran.reason}) after {ran.took_s:.3f} s, "
-            f"{len(ran.sent)} sent, {len(ran.left_in_flight)} left in flight, {ran.steps} steps"
+            f"{trouble.name}: exit {run.exit_code} ({run.reason}) after {run.took_s:.3f} s, "
+            f"{len(run.sent)} sent, {len(run.left_in_flight)} left in flight, {run.steps} steps"
         )
-        self.audit.ran(ran, file, asked, before)
+        self.audit.check_run(run, file, asked, before)
         if trouble.loses_power:
             self._lose_power()
-        return ran
+        return run
 
-    def _during(self, trouble: Disturbance) -> During:
+    def _on_start(self, trouble: Disturbance) -> OnStart:
         """The limits change now and then, whatever else happens."""
         at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
         referee, began_at = self.world.provider.rate_limiter, self.world.now_s
 
-        def during(run: Scheduler) -> None:
+        def on_start(run: Scheduler) -> None:
             if limit is not None:
                 change = partial(referee.set_limits, began_at + at, rpm=limit)
                 asyncio.get_running_loop().call_at(at, change)
-            trouble.during(run)
+            trouble.on_start(run)
 
-        return during
+        return on_start
 
     @staticmethod
     def _absences(rng: Random) -> list[tuple[float, float]]:
@@ -167,8 +167,8 @@ class Night:
         return [(time, time + rng.choice((0.0, 1.0, 30.0))) for time in times]
 
     def _lose_power(self) -> None:
-        before = self.world.platter.contents(OUT) or b""
-        self.world.platter.lose_power(self.rng)
+        before = self.world.disk.contents(RESULTS) or b""
+        self.world.disk.lose_power(self.rng)
         self.said.append("the power goes")
         self.audit.lost(before, bound_s=self.bound_s if self.audit.synced else None)
 
@@ -178,18 +178,18 @@ class Night:
         if rng.random() < 0.2:
             self.sketches = edited(rng, self.sketches)
             self.said.append("the job file is edited")
-        if rng.random() < 0.05 and STATE in self.world.platter.names:
-            self.world.platter.delete(STATE)
+        if rng.random() < 0.05 and STATE in self.world.disk.names:
+            self.world.disk.delete(STATE)
             self.audit.forgot()
             self.said.append("the state file is deleted")
         # A file without a single whole row is not touched: it may be anything.
-        if rng.random() < 0.05 and (data := self.world.platter.contents(OUT)) and data.count(b"\n") > 2:
+        if rng.random() < 0.05 and (data := self.world.disk.contents(RESULTS)) and data.count(b"\n") > 2:
             _damage(self, rng, data)
 
 
 def _damage(night: Night, rng: Random, data: bytes) -> None:
     place = rng.randrange(len(data))
-    night.world.platter.put(OUT, data[:place] + b"\0" + data[place + 1 :])
+    night.world.disk.put(RESULTS, data[:place] + b"\0" + data[place + 1 :])
     night.said.append(f"byte {place} of the results is damaged")
     night.audit.lost(data, bound_s=None)
 
@@ -243,7 +243,7 @@ def _nothing(night: Night, rng: Random) -> Disturbance:
 
 def _kill(night: Night, rng: Random) -> Disturbance:
     at = _when(rng)
-    return Disturbance(name=f"killed at {at:.3f} s", during=kill_at(at), loses_power=rng.random() < 0.4)
+    return Disturbance(name=f"killed at {at:.3f} s", on_start=kill_at(at), loses_power=rng.random() < 0.4)
 
 
 def _kill_at_step(night: Night, rng: Random) -> Disturbance:
@@ -255,12 +255,12 @@ def _killed_at(step: int, part: float, rng: Random) -> Disturbance:
         # A kill may come between the pages of a long write; a few bytes are written, or they are not.
         return StorageFault(Killed(), part if operation == "write" else round(part)) if number == step else None
 
-    return Disturbance(name=f"killed at step {step}", disk=plan, loses_power=rng.random() < 0.4)
+    return Disturbance(name=f"killed at step {step}", fault_plan=plan, loses_power=rng.random() < 0.4)
 
 
 def _kill_early(night: Night, rng: Random) -> Disturbance:
     at = rng.uniform(0.0, 3.0 * night.world.provider.settings.first_token_s + 0.2)
-    return Disturbance(name=f"killed at {at:.3f} s", during=kill_at(at), loses_power=rng.random() < 0.3)
+    return Disturbance(name=f"killed at {at:.3f} s", on_start=kill_at(at), loses_power=rng.random() < 0.3)
 
 
 def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
@@ -270,19 +270,19 @@ def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
 def _stop(night: Night, rng: Random) -> Disturbance:
     at, patience = _when(rng), rng.choice((0.0, 1.0, 100.0))
 
-    def during(run: Scheduler) -> None:
+    def on_start(run: Scheduler) -> None:
         loop = asyncio.get_running_loop()
         loop.call_at(at, lambda: run.stop("interrupted", exit_code=130))
         loop.call_at(at + patience, run.abort)
 
-    return Disturbance(name=f"stopped at {at:.3f} s", during=during, stopped=True, loses_power=rng.random() < 0.2)
+    return Disturbance(name=f"stopped at {at:.3f} s", on_start=on_start, stopped=True, loses_power=rng.random() < 0.2)
 
 
 def _fault(night: Night, rng: Random) -> Disturbance:
     step, code, part = rng.randint(1, 120), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS)), rng.random()
     name = f"{errno.errorcode[code]} at step {step}"
     disk = fail_at_step(step, StorageFault(refusal(code), part))
-    return Disturbance(name=name, disk=disk, disk_fails=True, loses_power=rng.random() < 0.2)
+    return Disturbance(name=name, fault_plan=disk, disk_fails=True, loses_power=rng.random() < 0.2)
 
 
 def _bad_disk(night: Night, rng: Random) -> Disturbance:
@@ -293,7 +293,7 @@ def _bad_disk(night: Night, rng: Random) -> Disturbance:
     def plan(number: int, operation: str) -> StorageFault | None:
         return StorageFault(refusal(code), 0.5) if number >= step and operation in kinds else None
 
-    return Disturbance(name=f"{errno.errorcode[code]} on {kinds} from step {step}", disk=plan, disk_fails=True)
+    return Disturbance(name=f"{errno.errorcode[code]} on {kinds} from step {step}", fault_plan=plan, disk_fails=True)
 
 
 def _short_writes(night: Night, rng: Random) -> Disturbance:
@@ -302,7 +302,7 @@ def _short_writes(night: Night, rng: Random) -> Disturbance:
     def plan(number: int, operation: str) -> StorageFault | None:
         return StorageFault(None, chance.uniform(0.3, 1.0)) if operation == "write" and chance.random() < 0.7 else None
 
-    return Disturbance(name="short writes", disk=plan)
+    return Disturbance(name="short writes", fault_plan=plan)
 
 
 def _full(night: Night, rng: Random) -> Disturbance:

@@ -1,4 +1,4 @@
-"""A network that goes away: a laptop sleeps, a cable is pulled, a tunnel changes its address."""
+"""A network that is down at times, as when a laptop sleeps, a cable is pulled or a tunnel changes its address."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from processor.core.events import RequestEvent, RequestListener, ResponseStarted
 from processor.core.models import Job, Reply, Target
 
 
-class Network:
-    """From each of some times on, for a while, nothing can be reached; whatever is on the wire then is cut."""
+class UnreliableNetwork:
+    """A transport that fails during some intervals: nothing can be reached, and requests in flight are cut."""
 
-    def __init__(self, stream: Transport, gone: list[tuple[float, float]]) -> None:
-        """``gone``: from and to, seconds since the run began."""
-        self._stream = stream
-        self._gone = gone
+    def __init__(self, transport: Transport, down: list[tuple[float, float]]) -> None:
+        """``down``: from and to, in seconds since the run began."""
+        self._transport = transport
+        self._down = down
 
-    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
+    async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
         now = asyncio.get_running_loop().time()
-        if any(begin <= now < end for begin, end in self._gone):
+        if any(begin <= now < end for begin, end in self._down):
             await asyncio.sleep(0.05)
             raise ConnectError("the network is unreachable")
         error: type[TransportError] = ConnectError
 
-        def hear(signal: RequestEvent) -> None:
+        def observe(event: RequestEvent) -> None:
             nonlocal error
-            match signal:
+            match event:
                 case Sent():
                     error = ConnectionLost
                 case ResponseStarted():
                     error = StreamTruncated
-            tell(signal)
+            on_event(event)
 
         try:
-            async with asyncio.timeout_at(min((begin for begin, _ in self._gone if begin > now), default=inf)):
-                return await self._stream(job, target, hear)
+            async with asyncio.timeout_at(min((begin for begin, _ in self._down if begin > now), default=inf)):
+                return await self._transport(job, target, observe)
         except TimeoutError:
             raise error("the network is down") from None
 
 
-def gone(*times: tuple[float, float]) -> Callable[[Transport], Transport]:
-    return lambda stream: Network(stream, list(times))
+def network_down_during(*intervals: tuple[float, float]) -> Callable[[Transport], Transport]:
+    return lambda transport: UnreliableNetwork(transport, list(intervals))

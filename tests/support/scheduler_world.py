@@ -1,6 +1,6 @@
-"""A run on the virtual clock: the real rooms around a provider and a disk in memory, both of which outlive it.
+"""Whole runs on a virtual clock: the real scheduler with a provider and a disk in memory, which outlive the run.
 
-A killed run is abandoned in the middle: no cleanup of ours can touch the disk any more.
+A killed run is abandoned where it stands: its cleanup cannot change the disk any more.
 """
 
 from __future__ import annotations
@@ -43,46 +43,46 @@ from processor.simulator.settings import SimulatorSettings
 from processor.simulator.virtual_clock import VirtualLoop, inline
 from processor.tokens.counter import TokenCounter
 
-OUT = Path("/out/results.jsonl")
+RESULTS = Path("/out/results.jsonl")
 ERRORS = Path("/out/results.errors.jsonl")
 DAMAGED = Path("/out/results.damaged.jsonl")
 STATE = Path("/out/results.jsonl.state")
 
 JOBS = "jobs.jsonl"
 EPOCH_S = 1_800_000_000.0
-"""The wall clock when the provider's is 0."""
+"""Unix time at the start of the provider's clock."""
 
-QUICK = SimulatorSettings(track_identities=True, write_batch_s=1.0, reply_tokens=(3, 30))
-"""Believable, and cheap to simulate."""
+FAST_PROVIDER = SimulatorSettings(track_identities=True, write_batch_s=1.0, reply_tokens=(3, 30))
+"""A realistic provider that is cheap to simulate."""
 
 Lines = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
-During = Callable[[Scheduler], None]
+OnStart = Callable[[Scheduler], None]
 
 
 @dataclass
-class Ran:
-    """How a run went. ``exit_code`` is None where it was killed."""
+class RunRecord:
+    """What a run did. ``exit_code`` is None if it was killed."""
 
     exit_code: int | None = None
     reason: str | None = None
     events: list[RunEvent] = field(default_factory=list)
     sent: list[tuple[float, str, str]] = field(default_factory=list)
-    """Every request: when (seconds since the run began), custom_id, fingerprint."""
-    most_in_flight: int = 0
-    """As the contract counts it: from the first byte sent to the row's write."""
+    """Every request: seconds since the run began, custom_id, fingerprint."""
+    max_in_flight: int = 0
+    """Counted from the first byte sent until the row has been written."""
     left_in_flight: list[tuple[str, str]] = field(default_factory=list)
-    """custom_id and fingerprint of what was sent, and has neither failed nor got its row when the run ended."""
+    """custom_id and fingerprint of the requests that had neither failed nor got a row when the run ended."""
     began_at: float = 0.0
-    """The provider's time."""
+    """On the provider's clock, like ``ended_at``."""
     ended_at: float = 0.0
     steps: int = 0
-    """I/O steps of the disk."""
-    maybe_billed: int | None = None
-    """What the journal says of the run before; None where it was not even opened."""
-    read: int = 0
-    """Lines of the job file that were taken."""
+    """I/O operations of the disk."""
+    possibly_billed: int | None = None
+    """What the results file reports of the run before; None if it could not be opened."""
+    items_read: int = 0
+    """Items of the job file that the scheduler has taken."""
 
-    def said(self, kind: type) -> list[Any]:
+    def events_of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
@@ -91,12 +91,12 @@ class Ran:
 
 
 class World:
-    """What outlives a run: the disk, the provider, the time."""
+    """What outlives a run: the disk, the provider and the time."""
 
-    def __init__(self, settings: SimulatorSettings = QUICK) -> None:
+    def __init__(self, settings: SimulatorSettings = FAST_PROVIDER) -> None:
         self.log: list[dict[str, Any]] = []
         self.provider = SimulatedProvider(replace(settings, track_identities=True), on_request=self.log.append)
-        self.platter = DiskState()
+        self.disk = DiskState()
         self.now_s = 0.0
         self.runs = 0
 
@@ -110,60 +110,63 @@ class World:
         concurrency: int = 8,
         limits: LimitSettings | None = None,
         fsync: FsyncMode = "interval",
-        disk: FaultPlan | None = None,
+        fault_plan: FaultPlan | None = None,
         timeouts: Timeouts | None = None,
-        during: During = lambda run: None,
-        through: Callable[[Transport], Transport] = lambda stream: stream,
+        on_start: OnStart = lambda run: None,
+        wrap_transport: Callable[[Transport], Transport] = lambda stream: stream,
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
         printer: ReplyPrinter | None = None,
-    ) -> Ran:
-        """The whole run. ``disk`` may fail steps, or kill at one; ``during`` may arrange for a stop or a kill;
-        ``through`` may put something between the run and the provider; with ``part_bytes`` the job file is read as a
-        large one is, in parts of this size."""
+    ) -> RunRecord:
+        """Play a whole run and return what it did.
+
+        ``fault_plan`` makes steps of the disk fail, or kills the run at one. ``on_start`` may schedule a stop or a
+        kill. ``wrap_transport`` may put something between the scheduler and the provider. With ``part_bytes`` the job
+        file is read as a large one is, in parts of this size.
+        """
         options = options or RunOptions()
-        ran = Ran(began_at=self.now_s)
+        run = RunRecord(began_at=self.now_s)
         self.runs += 1
-        memory = FaultInjectingStorage(self.platter, disk)
-        seam = Seam(through(self._transport(timeouts)), ran, self.platter)
+        memory = FaultInjectingStorage(self.disk, fault_plan)
+        observer = TransportObserver(wrap_transport(self._transport(timeouts)), run, self.disk)
         with tempfile.NamedTemporaryFile() as file:
-            file.write(jobs if isinstance(jobs, bytes) else lines(jobs))
+            file.write(jobs if isinstance(jobs, bytes) else to_jsonl(jobs))
             file.flush()
             source = JobFile(file.name, JobDefaults(model=model), max_line_bytes=max_line_bytes)
 
             async def main() -> None:
                 try:
-                    sink = ResultsFile.open(OUT, fsync=fsync, run_in_thread=inline, storage=memory)
+                    sink = ResultsFile.open(RESULTS, fsync=fsync, run_in_thread=inline, storage=memory)
                 except (OutputError, ConfigError) as error:
-                    ran.exit_code, ran.reason = 2, str(error)
+                    run.exit_code, run.reason = 2, str(error)
                     return
-                ran.maybe_billed = sink.recovered.possibly_billed
+                run.possibly_billed = sink.recovered.possibly_billed
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
-                passes = part_bytes and sink.recovered.replied
-                found = source.unfinished(skip_done, options.limit) if passes else aiter(source)
-                limiter = RateLimiter(limits or LimitSettings(), emit=ran.events.append, concurrency=concurrency)
+                skips_done = part_bytes and sink.recovered.replied
+                items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
+                limiter = RateLimiter(limits or LimitSettings(), emit=run.events.append, concurrency=concurrency)
                 target = Target(base_url="http://127.0.0.1/v1")
                 health = EndpointHealth(
-                    policy or RetryPolicy(), ran.events.append, endpoint=target.address, max_outage_s=max_outage_s
+                    policy or RetryPolicy(), run.events.append, endpoint=target.address, max_outage_s=max_outage_s
                 )
                 endpoint = Endpoint(target, limiter, health)
-                scheduler = Scheduler(self._dependencies(found, sink, endpoint, seam, ran, printer), options)
-                during(scheduler)
+                scheduler = Scheduler(self._dependencies(items, sink, endpoint, observer, run, printer), options)
+                on_start(scheduler)
                 outcome = await scheduler.run()
-                ran.exit_code, ran.reason = outcome.exit_code, outcome.reason
+                run.exit_code, run.reason = outcome.exit_code, outcome.reason
 
-            with _large(part_bytes):
-                took_s = play(main(), memory)
+            with _read_in_parts(part_bytes):
+                took_s = run_to_end(main(), memory)
             source.close()
-        ran.steps = memory.steps
-        ran.left_in_flight = seam.unwritten()
+        run.steps = memory.steps
+        run.left_in_flight = observer.unwritten()
         self.now_s += took_s
-        ran.ended_at = self.now_s
-        return ran
+        run.ended_at = self.now_s
+        return run
 
     def transport(self, settings: SimulatorSettings) -> Transport:
-        """Another provider, of the moment."""
+        """The transport to another provider, which does not outlive the run."""
         return MemoryTransport(SimulatedProvider(settings))
 
     def _transport(self, timeouts: Timeouts | None) -> Transport:
@@ -175,42 +178,42 @@ class World:
         sink: ResultsFile,
         endpoint: Endpoint,
         transport: Transport,
-        ran: Ran,
+        run: RunRecord,
         printer: ReplyPrinter | None,
     ) -> Dependencies:
         loop, began_at = asyncio.get_running_loop(), self.now_s
         return Dependencies(
-            source=_counted(source, ran),
+            source=_counted(source, run),
             source_name=JOBS,
             sink=sink,
             endpoints=EndpointPool(endpoint),
             transport=transport,
             counter=TokenCounter("p50k_base", inline),
-            emit=ran.events.append,
+            emit=run.events.append,
             wall_clock=lambda: EPOCH_S + began_at + loop.time(),
             printer=printer,
         )
 
-    def open_elsewhere(self) -> str:
-        """What another process is told that wants to write here, too."""
+    def error_for_second_writer(self) -> str:
+        """Return the error that another process gets when it opens the same results file; "" if it gets none."""
         try:
-            ResultsFile.open(OUT, run_in_thread=inline, storage=FaultInjectingStorage(self.platter))
+            ResultsFile.open(RESULTS, run_in_thread=inline, storage=FaultInjectingStorage(self.disk))
         except OutputError as error:
             return str(error)
-        return "welcome"
+        return ""
 
     # ------------------------------------------------------------ what is on disk
 
-    def rows(self, path: Path = OUT) -> list[JSON]:
-        """Every line must be a row."""
-        return [orjson.loads(line) for line in (self.platter.contents(path) or b"").splitlines()]
+    def rows(self, path: Path = RESULTS) -> list[JSON]:
+        """Return the rows of a file. Every line must be one."""
+        return [orjson.loads(line) for line in (self.disk.contents(path) or b"").splitlines()]
 
     def failures(self) -> list[JSON]:
         return self.rows(ERRORS)
 
     def replied(self) -> set[tuple[str, str]]:
-        """custom_id and fingerprint of the whole rows in the results file, whatever else is in there."""
-        return {(row["custom_id"], row["id"]) for row in whole_rows(self.platter.contents(OUT) or b"")}
+        """Return custom_id and fingerprint of all rows in the results file. Lines that are no rows are ignored."""
+        return {(row["custom_id"], row["id"]) for row in whole_rows(self.disk.contents(RESULTS) or b"")}
 
 
 def whole_rows(data: bytes) -> list[JSON]:
@@ -223,29 +226,29 @@ def whole_rows(data: bytes) -> list[JSON]:
     return found
 
 
-class Seam:
-    """Watches the run from outside: what it sends, and how much of it is in flight at once."""
+class TransportObserver:
+    """Stands between the scheduler and the transport, and records what is sent and how much is in flight at once."""
 
-    def __init__(self, stream: Transport, ran: Ran, platter: DiskState) -> None:
+    def __init__(self, stream: Transport, run: RunRecord, disk: DiskState) -> None:
         self._stream = stream
-        self._ran = ran
-        self._platter = platter
+        self._run = run
+        self._disk = disk
         self._read_to = 0
         self._open: dict[tuple[str, str], bool] = {}
-        """True once the reply is complete: it is in flight until its row is written."""
+        """The requests in flight. True once the reply is complete and its row is to be written."""
 
-    async def __call__(self, job: Job, target: Target, tell: RequestListener) -> Reply:
+    async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
         name = (job.custom_id, job.fingerprint)
 
-        def hear(signal: RequestEvent) -> None:
-            if isinstance(signal, Sent):
-                self._ran.sent.append((signal.at, *name))
+        def observe(event: RequestEvent) -> None:
+            if isinstance(event, Sent):
+                self._run.sent.append((event.at, *name))
                 self._open[name] = False
                 self._count()
-            tell(signal)
+            on_event(event)
 
         try:
-            reply = await self._stream(job, target, hear)
+            reply = await self._stream(job, target, observe)
         except RequestError:
             self._open.pop(name, None)
             raise
@@ -255,11 +258,11 @@ class Seam:
     def _count(self) -> None:
         if any(self._open.values()):
             self._forget_written()
-        self._ran.most_in_flight = max(self._ran.most_in_flight, len(self._open))
+        self._run.max_in_flight = max(self._run.max_in_flight, len(self._open))
 
     def _forget_written(self) -> None:
-        """Reads what has been appended since the last look."""
-        inode = self._platter.names.get(OUT)
+        """Remove the requests whose rows have been written since the last call."""
+        inode = self._disk.names.get(RESULTS)
         added = bytes(inode.data[self._read_to :]) if inode else b""
         added = added[: added.rfind(b"\n") + 1]
         self._read_to += len(added)
@@ -268,13 +271,13 @@ class Seam:
                 del self._open[row["custom_id"], row["id"]]
 
     def unwritten(self) -> list[tuple[str, str]]:
-        written = {(row["custom_id"], row["id"]) for row in whole_rows(self._platter.contents(OUT) or b"")}
+        written = {(row["custom_id"], row["id"]) for row in whole_rows(self._disk.contents(RESULTS) or b"")}
         return [name for name in self._open if name not in written]
 
 
 @contextmanager
-def _large(part_bytes: int | None) -> Iterator[None]:
-    """Has small files read as only large ones are, and in one process: two would not replay."""
+def _read_in_parts(part_bytes: int | None) -> Iterator[None]:
+    """Make small files be read as large ones are, and in one process, because two could not be replayed."""
     if part_bytes is None:
         yield
         return
@@ -285,37 +288,37 @@ def _large(part_bytes: int | None) -> Iterator[None]:
         yield
 
 
-async def _counted(source: Lines, ran: Ran) -> Lines:
-    async with aclosing(source) as found:
-        async for one in found:
-            ran.read += 1
-            yield one
+async def _counted(source: Lines, run: RunRecord) -> Lines:
+    async with aclosing(source) as items:
+        async for item in items:
+            run.items_read += 1
+            yield item
 
 
-def lines(jobs: Iterable[JSON]) -> bytes:
+def to_jsonl(jobs: Iterable[JSON]) -> bytes:
     return b"".join(orjson.dumps(job) + b"\n" for job in jobs)
 
 
-def ask(number: int, **more: Any) -> JSON:
-    """A short job with a name."""
+def short_job(number: int, **more: Any) -> JSON:
+    """A short job with an id."""
     return {"id": f"job-{number}", "model": "m", "prompt": f"Question {number}?", **more}
 
 
-def kill_at(at: float) -> During:
-    """The process ends at this time, whatever it is doing."""
+def kill_at(at: float) -> OnStart:
+    """Kill the run at this time, in seconds since its start."""
 
-    def during(run: Scheduler) -> None:
+    def on_start(run: Scheduler) -> None:
         asyncio.get_running_loop().call_at(at, _kill)
 
-    return during
+    return on_start
 
 
 def _kill() -> None:
     raise Killed
 
 
-def play(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> float:
-    """Run to the end, or to the kill. Returns how long it took."""
+def run_to_end(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> float:
+    """Run to the end, or until the run is killed. Returns how many seconds of virtual time it took."""
     loop = VirtualLoop()
     loop.set_exception_handler(lambda loop, context: None)
     task = loop.create_task(main)
@@ -323,7 +326,7 @@ def play(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> float:
         loop.run_until_complete(task)
     except BaseException as end:
         disk.dead = True
-        _bury(loop, task)
+        _discard_tasks(loop, task)
         if not isinstance(end, Killed):
             raise
     finally:
@@ -331,8 +334,8 @@ def play(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> float:
     return loop.time()
 
 
-def _bury(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
-    """Let go of what was running. Its ``finally`` blocks run, but on a disk that does nothing any more."""
+def _discard_tasks(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+    """Close what was running. Its ``finally`` blocks run, but their disk does nothing any more."""
     if main.done():
         main.exception()
     with warnings.catch_warnings():

@@ -81,6 +81,6 @@ def test_a_night_replays_exactly(seed: int) -> None:
     one, other = play(seed), play(seed)
     assert one.said == other.said
     assert one.world.log == other.world.log
-    assert one.world.platter.names.keys() == other.world.platter.names.keys()
-    for path in one.world.platter.names:
-        assert one.world.platter.contents(path) == other.world.platter.contents(path)
+    assert one.world.disk.names.keys() == other.world.disk.names.keys()
+    for path in one.world.disk.names:
+        assert one.world.disk.contents(path) == other.world.disk.contents(path)

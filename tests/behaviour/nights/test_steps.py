@@ -18,7 +18,7 @@ from processor.simulator.fault_injecting_storage import FaultPlan, Killed, Stora
 from processor.simulator.faults import Faults
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
-from tests.support.scheduler_world import OUT, QUICK, Ran, World, kill_at
+from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, RunRecord, World, kill_at
 
 FAULTS: dict[str, Callable[[], StorageFault]] = {
     "no_space": lambda: StorageFault(refusal(errno.ENOSPC)),
@@ -52,11 +52,13 @@ class Play:
     """A killed run has left something; then comes the run whose steps fail; then one that is left in peace."""
 
     def __init__(self) -> None:
-        settings = replace(QUICK, models=("m",), faults=Faults({"error_500": 0.1, "cut": 0.1}), seed=9)
+        settings = replace(FAST_PROVIDER, models=("m",), faults=Faults({"error_500": 0.1, "cut": 0.1}), seed=9)
         self.world = World(settings)
         self.audit = audit.Audit(self.world)
 
-    def run(self, file: JobFile, *, disk: FaultPlan | None = None, fails: bool = False, killed_s: float = 1e9) -> Ran:
+    def run(
+        self, file: JobFile, *, fault_plan: FaultPlan | None = None, fails: bool = False, killed_s: float = 1e9
+    ) -> RunRecord:
         options = RunOptions(resend_changed=True, retry_failed=True)
         asked = audit.Terms(
             concurrency=3,
@@ -70,29 +72,29 @@ class Play:
         )
         before = audit.Before.of(self.world)
         self.audit.expect(file)
-        ran = self.world.run(
+        run = self.world.run(
             file.data,
             options=options,
             policy=RetryPolicy(max_attempts=2),
             concurrency=3,
-            disk=disk,
-            during=kill_at(killed_s),
+            fault_plan=fault_plan,
+            on_start=kill_at(killed_s),
             max_line_bytes=4000,
         )
-        self.audit.ran(ran, file, asked, before)
-        return ran
+        self.audit.check_run(run, file, asked, before)
+        return run
 
 
-def every_step(kind: str) -> Iterator[tuple[int, Play, Ran]]:
+def every_step(kind: str) -> Iterator[tuple[int, Play, RunRecord]]:
     """Ends with the first run that no fault has met."""
     for step in range(1, 1000):
         play = Play()
         play.run(FIRST, killed_s=4.0)
-        ran = play.run(
-            SECOND, disk=fail_at_step(step, FAULTS[kind]()), fails="killed" not in kind and kind != "power_lost"
+        run = play.run(
+            SECOND, fault_plan=fail_at_step(step, FAULTS[kind]()), fails="killed" not in kind and kind != "power_lost"
         )
-        yield step, play, ran
-        if ran.steps < step:
+        yield step, play, run
+        if run.steps < step:
             return
     raise AssertionError("it never gets through")
 
@@ -106,26 +108,26 @@ SAID = {"no_space": "No space left on device", "io_error": "Input/output error",
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in RARE)) for kind in FAULTS])
 def test_every_step_fails_once_and_the_next_run_puts_it_right(kind: str) -> None:
     steps = 0
-    for step, play, ran in every_step(kind):
+    for step, play, run in every_step(kind):
         steps = step
-        if kind in SAID and ran.steps >= step:
-            check_end(ran, SAID[kind])
-        put_right(kind, step, play, ran)
+        if kind in SAID and run.steps >= step:
+            check_end(run, SAID[kind])
+        put_right(kind, step, play, run)
     assert steps > 40
 
 
-def check_end(ran: Ran, said: str) -> None:
+def check_end(run: RunRecord, said: str) -> None:
     """The run has met a failing disk: it ends with one clear line."""
-    assert ran.exit_code == 3 if ran.sent else ran.exit_code in (2, 3), ran.reason
-    assert ran.reason
-    assert ran.reason.startswith("cannot ")
-    assert said in ran.reason
+    assert run.exit_code == 3 if run.sent else run.exit_code in (2, 3), run.reason
+    assert run.reason
+    assert run.reason.startswith("cannot ")
+    assert said in run.reason
 
 
-def put_right(kind: str, step: int, play: Play, ran: Ran) -> None:
-    if kind == "power_lost" and ran.exit_code is None:
-        before = play.world.platter.contents(OUT) or b""
-        play.world.platter.lose_power(Random(step))
+def put_right(kind: str, step: int, play: Play, run: RunRecord) -> None:
+    if kind == "power_lost" and run.exit_code is None:
+        before = play.world.disk.contents(RESULTS) or b""
+        play.world.disk.lose_power(Random(step))
         play.audit.lost(before, bound_s=1.01)
     again = play.run(SECOND)
     assert again.exit_code == 1, "the file has broken lines"

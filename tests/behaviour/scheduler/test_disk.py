@@ -1,4 +1,4 @@
-"""A bad disk ends the run with one clear line; when it is mended, the same command goes on."""
+"""A failing disk stops the run with one clear line; once it is repaired, the same command continues."""
 
 from __future__ import annotations
 
@@ -18,85 +18,88 @@ from processor.simulator.fault_injecting_storage import (
     fail_at_step,
     refusal,
 )
-from tests.support.scheduler_world import OUT, QUICK, During, Ran, World, ask
+from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, OnStart, RunRecord, World, short_job
 
-JOBS = [ask(number) for number in range(60)]
-
-
-def when(at: float, do: Callable[[], None]) -> During:
-    def during(run: Scheduler) -> None:
-        asyncio.get_running_loop().call_at(at, do)
-
-    return during
+JOBS = [short_job(number) for number in range(60)]
 
 
-def goes_on(world: World, ran: Ran) -> None:
-    """The next run sends what has no row, and no more."""
+def call_at(at: float, action: Callable[[], None]) -> OnStart:
+    def on_start(run: Scheduler) -> None:
+        asyncio.get_running_loop().call_at(at, action)
+
+    return on_start
+
+
+def assert_next_run_continues(world: World, run: RunRecord) -> None:
+    """The next run sends the jobs without a row, and no others."""
     kept = len(world.rows())
     again = world.run(JOBS)
     assert again.exit_code == 0
     assert len(again.sent) == 60 - kept
     assert len(world.rows()) == 60
-    assert world.provider.billing.completed <= 60 + len(ran.left_in_flight)
+    assert world.provider.billing.completed <= 60 + len(run.left_in_flight)
 
 
-def test_a_full_disk_ends_the_run_and_after_room_is_made_it_goes_on() -> None:
-    world = World(QUICK)
-    world.platter.capacity_bytes = 10_000
-    ran = world.run(JOBS)
-    assert (ran.exit_code, ran.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
+def test_full_disk_stops_the_run_and_the_next_run_continues() -> None:
+    world = World(FAST_PROVIDER)
+    world.disk.capacity_bytes = 10_000
+    run = world.run(JOBS)
+    assert (run.exit_code, run.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
     assert 0 < len(world.rows()) < 60
-    assert len(ran.left_in_flight) <= 8
-    world.platter.capacity_bytes = PLENTY_BYTES
-    goes_on(world, ran)
+    assert len(run.left_in_flight) <= 8
+    world.disk.capacity_bytes = PLENTY_BYTES
+    assert_next_run_continues(world, run)
 
 
 @pytest.mark.parametrize("operation", ["write", "fsync", "pwrite"])
-def test_a_disk_that_fails_in_the_middle_ends_the_run_at_once(operation: str) -> None:
-    world, failing = World(QUICK), [False]
+def test_disk_error_during_the_run_stops_it_at_once(operation: str) -> None:
+    world, failing = World(FAST_PROVIDER), [False]
 
     def plan(number: int, step: str) -> StorageFault | None:
         return StorageFault(refusal(errno.EIO)) if failing[0] and step == operation else None
 
-    ran = world.run(JOBS, disk=plan, during=when(1.5, lambda: failing.__setitem__(0, True)))
-    assert ran.exit_code == 3
-    assert ran.reason and "Input/output error" in ran.reason
-    assert ran.took_s < 5
-    goes_on(world, ran)
+    run = world.run(JOBS, fault_plan=plan, on_start=call_at(1.5, lambda: failing.__setitem__(0, True)))
+    assert run.exit_code == 3
+    assert run.reason and "Input/output error" in run.reason
+    assert run.took_s < 5
+    assert_next_run_continues(world, run)
 
 
-def test_nothing_is_sent_where_nothing_can_be_written() -> None:
+def test_nothing_is_sent_if_the_disk_is_read_only() -> None:
     read_only: FaultPlan = lambda number, step: StorageFault(refusal(errno.EROFS))  # noqa: E731
-    ran = World(QUICK).run(JOBS, disk=read_only)
-    assert (ran.exit_code, ran.sent) == (2, [])
-    assert ran.reason == "cannot write /out/results.jsonl.state: Read-only file system"
+    run = World(FAST_PROVIDER).run(JOBS, fault_plan=read_only)
+    assert (run.exit_code, run.sent) == (2, [])
+    assert run.reason == "cannot write /out/results.jsonl.state: Read-only file system"
 
 
-def test_results_that_are_deleted_meanwhile_end_the_run() -> None:
-    world = World(QUICK)
-    ran = world.run(JOBS, during=when(1.5, lambda: world.platter.delete(OUT)))
-    assert ran.exit_code == 3
-    assert ran.reason and ran.reason.startswith("cannot write /out/results.jsonl: ")
+def test_deleted_results_file_stops_the_run() -> None:
+    world = World(FAST_PROVIDER)
+    run = world.run(JOBS, on_start=call_at(1.5, lambda: world.disk.delete(RESULTS)))
+    assert run.exit_code == 3
+    assert run.reason and run.reason.startswith("cannot write /out/results.jsonl: ")
     assert world.run(JOBS).exit_code == 0
     assert len(world.rows()) == 60
 
 
 @pytest.mark.parametrize("step", range(1, 60))
-def test_what_a_killed_run_made_and_never_synced_is_safe_after_the_next(step: int) -> None:
-    """The file itself, its name, its rows, the one that was to take its place: whatever it was doing."""
-    world = World(QUICK)
+def test_unsynced_files_of_a_killed_run_are_durable_after_the_next_run(step: int) -> None:
+    """Killed at every step: while the file, its name, its rows or its compacted copy were not synced yet."""
+    world = World(FAST_PROVIDER)
     world.run(JOBS[:5])
     edited = [{**JOBS[0], "prompt": "Edited?"}, *JOBS[1:10]]
-    world.run(edited, options=RunOptions(resend_changed=True), disk=fail_at_step(step, StorageFault(Killed(), 1.0)))
-    ran = world.run(edited, options=RunOptions(resend_changed=True))
+    world.run(
+        edited, options=RunOptions(resend_changed=True), fault_plan=fail_at_step(step, StorageFault(Killed(), 1.0))
+    )
+    run = world.run(edited, options=RunOptions(resend_changed=True))
     rows = world.rows()
-    world.platter.lose_power(Random(step))
-    assert ran.exit_code == 0
+    world.disk.lose_power(Random(step))
+    assert run.exit_code == 0
     assert world.rows() == rows
 
 
-def test_two_runs_do_not_write_to_one_file() -> None:
-    world, others = World(QUICK), []
-    ran = world.run(JOBS, during=when(1.0, lambda: others.append(world.open_elsewhere())))
-    assert ran.exit_code == 0
-    assert others == ["another run is writing to /out/results.jsonl: wait for it, or give another --out"]
+def test_second_run_on_the_same_results_file_is_refused() -> None:
+    world = World(FAST_PROVIDER)
+    errors: list[str] = []
+    run = world.run(JOBS, on_start=call_at(1.0, lambda: errors.append(world.error_for_second_writer())))
+    assert run.exit_code == 0
+    assert errors == ["another run is writing to /out/results.jsonl: wait for it, or give another --out"]

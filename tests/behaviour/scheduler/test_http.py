@@ -1,4 +1,4 @@
-"""The whole run over HTTP, on a real loop, against a server that does everything wrong now and then."""
+"""A whole run over HTTP, on a real event loop, against a server with every kind of fault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.tokens.counter import TokenCounter
-from tests.support.scheduler_world import ask, lines
+from tests.support.scheduler_world import short_job, to_jsonl
 
 JOBS = 300
 
@@ -39,7 +39,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
         async with HttpTransport(
             TransportSettings(timeouts=Timeouts(first_byte_timeout_s=2.0, stall_timeout_s=0.5))
         ) as stream:
-            rooms = Dependencies(
+            deps = Dependencies(
                 source=aiter(source),
                 source_name=jobs.name,
                 sink=ResultsFile.open(out),
@@ -55,7 +55,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
                 emit=lambda event: None,
                 wall_clock=time.time,
             )
-            return await Scheduler(rooms, RunOptions()).run()
+            return await Scheduler(deps, RunOptions()).run()
     finally:
         source.close()
         await server.close()
@@ -64,15 +64,15 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
 def read(path: Path) -> dict[str, JSON]:
     rows = [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     found = {row["custom_id"]: row for row in rows}
-    assert len(found) == len(rows), "a job stands twice"
+    assert len(found) == len(rows), "a job has two rows"
     return found
 
 
 def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dict[str, JSON]]:
-    """How it ended, the provider, the replies and the failed rows by custom_id."""
+    """Return how the run ended, the provider, and the replies and the failed rows by custom_id."""
     jobs, out = folder / "jobs.jsonl", folder / "results.jsonl"
-    jobs.write_bytes(lines(ask(number, model="gpt-4o") for number in range(JOBS)))
-    # A burst holds everybody back for half a second: fewer of them, or the test is nothing but waiting.
+    jobs.write_bytes(to_jsonl(short_job(number, model="gpt-4o") for number in range(JOBS)))
+    # Each burst of 429s holds all requests back for half a second: with more of them the test would mostly wait.
     provider = SimulatedProvider(
         SimulatorSettings(
             seed=3,
@@ -87,7 +87,7 @@ def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dic
     return outcome, provider, read(out), read(folder / "results.errors.jsonl")
 
 
-def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path: Path) -> None:
+def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(tmp_path: Path) -> None:
     outcome, provider, replied, failed = play(tmp_path)
     assert outcome.exit_code == (1 if failed else 0)
     assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(JOBS)}
@@ -100,4 +100,4 @@ def test_every_fault_at_one_in_twenty_and_three_hundred_jobs_over_http(tmp_path:
         assert row["response"]["body"] == expected
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
     assert provider.billing.completed == len(replied)
-    assert len(provider.billing.faults) >= 14, "hardly anything went wrong"
+    assert len(provider.billing.faults) >= 14, "too few faults to test anything"
