@@ -100,7 +100,7 @@ class Route:
 
 
 def request_url(target: Target, path: str) -> str:
-    """The URL for a job's API path, e.g. ``/v1/chat/completions``.
+    """The URL for a job's API path, e.g. ``/v1/embeddings``.
 
     A base URL with a path of its own stands for `/v1`, as in OpenAI's SDK: `https://host/api/v1`, or Azure's
     `https://host/openai/deployments/name`. A bare host gets the whole API path. A base URL that already ends in the API
