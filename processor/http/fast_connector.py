@@ -113,9 +113,9 @@ class Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         payload = self._payload
-        rest = self._receive_headers(data) if data and (payload is None or payload.is_eof()) else data
-        if rest or not data:
-            super().data_received(rest)
+        remaining = self._receive_headers(data) if data and (payload is None or payload.is_eof()) else data
+        if remaining or not data:
+            super().data_received(remaining)
         if self.observer is not None:
             self.observer.on_data()
 

@@ -38,7 +38,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
     try:
         async with HttpTransport(
             TransportSettings(timeouts=Timeouts(first_byte_timeout_s=2.0, stall_timeout_s=0.5))
-        ) as stream:
+        ) as transport:
             deps = Dependencies(
                 source=aiter(source),
                 source_name=jobs.name,
@@ -50,7 +50,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
                         EndpointHealth(policy, lambda event: None, endpoint="", max_outage_s=3600.0),
                     )
                 ),
-                transport=stream,
+                transport=transport,
                 counter=TokenCounter(None, asyncio.to_thread),
                 emit=lambda event: None,
                 wall_clock=time.time,
