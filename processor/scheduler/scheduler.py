@@ -115,7 +115,7 @@ class Scheduler:
             code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
             self.stop(str(error), exit_code=code)
         except Exception as error:  # noqa: BLE001
-            self.stop(f"a fault of this program: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
+            self.stop(f"internal error: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
 
     async def _run_job(self, job: Job) -> None:
         try:
@@ -146,7 +146,7 @@ class Scheduler:
 
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:
-            what = "no job: every line is broken" if self._lines_read else "no job"
+            what = "no job: every line is invalid" if self._lines_read else "no job"
             return Outcome(exit_code=exit_codes.NOTHING_SENT, reason=f"{self._deps.source_name} holds {what}")
         has_failed_jobs = self._failed_earlier + self._worker.failed_jobs > 0
         return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed_jobs else exit_codes.COMPLETE)

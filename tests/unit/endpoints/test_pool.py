@@ -1,0 +1,163 @@
+"""The endpoint pool: where and when a request may be sent."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import pytest
+
+from processor.core.errors import ModelNotFound, ServerError
+from processor.core.models import Job, RequestSize, Target
+from processor.endpoints.pool import Endpoint, EndpointPool, Permit
+from processor.health.endpoint_health import EndpointHealth
+from processor.health.outage_detector import FAILURE_THRESHOLD, FIRST_PROBE_INTERVAL_S
+from processor.ratelimit.limit_group import TooLarge
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.retry.policy import AttemptHistory, RetryPolicy
+from processor.simulator.virtual_clock import run
+
+NOON = datetime(2026, 6, 1, 12, 0)
+PATH = "/v1/chat/completions"
+
+
+def job(line: int = 1, *, model: str = "m") -> Job:
+    body = {"model": model}
+    return Job(line=line, custom_id=f"job-{line}", fingerprint="", path=PATH, model=model, body=body)
+
+
+def size(*, tokens: int = 1) -> RequestSize:
+    return RequestSize(path=PATH, model="m", prompt_tokens=0, prompt_chars=0, max_tokens=tokens)
+
+
+def new_endpoint(*, limits: RateLimits | None = None) -> Endpoint:
+    target = Target(base_url="http://127.0.0.1/v1")
+    events: list[object] = []
+    settings = LimitSettings(default=limits or RateLimits(rpm=60_000))
+    return Endpoint(
+        target,
+        RateLimiter(settings, emit=events.append, concurrency=100),
+        EndpointHealth(RetryPolicy(), events.append, endpoint=target.address, max_outage_s=3600.0),
+    )
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def take_down(endpoint: Endpoint) -> None:
+    endpoint.health.on_success(0, now(), now())
+    for line in range(FAILURE_THRESHOLD):
+        endpoint.health.on_failure(
+            ServerError("down", status=503),
+            job(line),
+            AttemptHistory(),
+            sent_at=now(),
+            now=now(),
+            local_time=NOON,
+            had_first_token=False,
+        )
+    assert endpoint.health.is_down
+
+
+async def acquire(pool: EndpointPool, *, line: int = 1) -> Permit:
+    return await pool.acquire(job(line), size(), is_retry=False)
+
+
+def test_permit_names_its_endpoint_and_limit_group() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        permit = await acquire(EndpointPool(endpoint))
+        assert permit.endpoint is endpoint
+        assert permit.endpoint.name == "http://127.0.0.1/v1"
+        assert permit.limit_group
+        assert endpoint.limiter.snapshot().in_flight == 1
+        permit.release()
+        assert endpoint.limiter.snapshot().in_flight == 0
+
+    run(main())
+
+
+def test_excluded_endpoint_is_not_picked() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        with pytest.raises(ValueError, match="job-1: no endpoint is left"):
+            await EndpointPool(endpoint).acquire(job(), size(), is_retry=False, exclude=frozenset({endpoint}))
+
+    run(main())
+
+
+def test_endpoint_that_is_down_gets_one_probe_at_a_time() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        pool = EndpointPool(endpoint)
+        take_down(endpoint)
+        waiting = [asyncio.create_task(acquire(pool, line=line)) for line in range(3)]
+        await asyncio.sleep(FIRST_PROBE_INTERVAL_S + 0.1)
+        assert [task.done() for task in waiting] == [True, False, False]
+        await asyncio.sleep(100.0)
+        assert [task.done() for task in waiting] == [True, False, False]
+        waiting[0].result().release()
+        await asyncio.sleep(0.1)
+        assert [task.done() for task in waiting] == [True, True, False]
+        endpoint.health.on_success(0, now(), now())
+        waiting[1].result().release()
+        (await waiting[2]).release()
+
+    run(main())
+
+
+def test_all_waiting_requests_are_sent_once_the_endpoint_is_up_again() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        pool = EndpointPool(endpoint)
+        take_down(endpoint)
+        waiting = [asyncio.create_task(acquire(pool, line=line)) for line in range(10)]
+        probe = await waiting[0]
+        endpoint.health.on_success(0, now(), now())
+        probe.release()
+        began = now()
+        await asyncio.gather(*waiting[1:])
+        assert now() - began < 1.0
+
+    run(main())
+
+
+def test_cancelled_probe_passes_its_turn_on() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        pool = EndpointPool(endpoint)
+        take_down(endpoint)
+        first, second = (asyncio.create_task(acquire(pool, line=line)) for line in range(2))
+        await asyncio.sleep(1.0)
+        first.cancel()
+        permit = await second
+        assert now() == pytest.approx(FIRST_PROBE_INTERVAL_S, abs=0.1)
+        permit.release()
+
+    run(main())
+
+
+def test_probe_that_is_too_large_passes_its_turn_on() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint(limits=RateLimits(tpm=100))
+        pool = EndpointPool(endpoint)
+        take_down(endpoint)
+        with pytest.raises(TooLarge):
+            await pool.acquire(job(), size(tokens=1000), is_retry=False)
+        (await acquire(pool)).release()
+
+    run(main())
+
+
+def test_job_is_blocked_by_the_endpoint_that_parked_its_model() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint()
+        pool = EndpointPool(endpoint)
+        assert pool.blocked_by(job()) is None
+        endpoint.health.parked.record(ModelNotFound("unknown model", status=404), job(model="wrong"))
+        assert pool.blocked_by(job(model="wrong")) is endpoint
+        assert pool.blocked_by(job(model="right")) is None
+
+    run(main())
