@@ -1,1 +1,1 @@
-"""A run from the outside: opens the files, makes the rooms, shows what happens, closes everything."""
+"""The composition root: settings -> objects -> run -> exit code. Only this package knows all others."""

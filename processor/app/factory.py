@@ -1,4 +1,4 @@
-"""Settings → rooms: everything a run is made of, opened in order."""
+"""Makes the objects of a run from its plan and settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from processor.app.fd_limit import raise_fd_limit
 from processor.app.run_options import Plan
 from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
-from processor.config.settings import ModelLimits, Settings
+from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Transport
 from processor.core.models import Target
@@ -25,7 +26,7 @@ from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
 from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.ratelimit.settings import LimitSettings
 from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
@@ -33,13 +34,21 @@ from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
 
-def source(plan: Plan) -> JobFile:
+def concurrency(plan: Plan) -> int:
+    """The most requests in flight. Where the plan names no number, raises the limit on open files to allow the most."""
+    if plan.echo:
+        return 1
+    return plan.settings.concurrency or raise_fd_limit()
+
+
+def open_job_file(plan: Plan) -> JobFile:
     settings = plan.settings
     defaults = JobDefaults(endpoint=settings.endpoint, model=settings.model)
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def sink(plan: Plan) -> Sink:
+def open_sink(plan: Plan) -> Sink:
+    """Opens the results file, locks it and repairs it after a crash. Raises ConfigError where that fails."""
     if plan.out == "-":
         return StdoutSink()
     output = plan.settings.output
@@ -52,7 +61,19 @@ def sink(plan: Plan) -> Sink:
 
 
 @asynccontextmanager
-async def transport(plan: Plan, access: EndpointAccess | None) -> AsyncIterator[tuple[Target, Transport]]:
+async def open_transport(
+    plan: Plan, access: EndpointAccess | None, transport: Transport | None
+) -> AsyncIterator[tuple[Target, Transport]]:
+    """Yields where requests go and what sends them: the given transport, else HTTP.
+
+    Without an access the target is a simulator that this starts on a loopback address.
+    """
+    async with AsyncExitStack() as stack:
+        target = access.target if access else await _start_simulator(plan, stack)
+        yield target, transport or await _open_http(plan, access, stack)
+
+
+async def _open_http(plan: Plan, access: EndpointAccess | None, stack: AsyncExitStack) -> Transport:
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
 
@@ -63,12 +84,10 @@ async def transport(plan: Plan, access: EndpointAccess | None) -> AsyncIterator[
         trust_env=access is not None,
         echo=plan.echo,
     )
-    async with AsyncExitStack() as stack:
-        target = access.target if access else await _simulator(plan, stack)
-        yield target, await stack.enter_async_context(HttpTransport(settings))
+    return await stack.enter_async_context(HttpTransport(settings))
 
 
-async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
+async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
     from processor.simulator.http_server import serve
     from processor.simulator.provider import SimulatedProvider
     from processor.simulator.settings import SimulatorSettings
@@ -85,59 +104,54 @@ async def _simulator(plan: Plan, stack: AsyncExitStack) -> Target:
     return Target(base_url=server.base_url)
 
 
-def rooms(
-    plan: Plan,
-    access: EndpointAccess | None,
-    source: JobFile,
-    sink: Sink,
-    stream: Transport,
-    target: Target,
-    listen: Listener,
-) -> Dependencies:
-    return Dependencies(
-        source=_lines(plan, source, sink),
-        source_name="stdin" if plan.jobs == "-" else plan.jobs,
-        sink=sink,
-        endpoints=EndpointPool(_endpoint(plan, access, target, listen)),
-        transport=stream,
-        counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
-        emit=listen,
-        wall_clock=time.time,
-        printer=Echo() if plan.echo else None,
-    )
-
-
-def _endpoint(plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener) -> Endpoint:
+def endpoint(
+    plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
+) -> Endpoint:
     settings, waiting = plan.settings, plan.settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
     policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
     return Endpoint(
         target,
-        RateLimiter(_limits(settings, access), emit=emit, concurrency=plan.concurrency),
+        RateLimiter(_limit_settings(settings, access), emit=emit, concurrency=concurrency),
         EndpointHealth(policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s),
     )
 
 
-def _lines(plan: Plan, source: JobFile, sink: Sink) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
-    if sink.recovered.replied:
-        return source.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
-    return aiter(source)
-
-
-def _limits(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
-    def lane(limits: ModelLimits) -> RateLimits:
-        return RateLimits(rpm=limits.rpm, tpm=limits.tpm, input_tpm=limits.input_tpm, output_tpm=limits.output_tpm)
-
+def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
     provider = access.provider if access else GENERIC
     return LimitSettings(
-        default=lane(settings.limits),
-        per_model={model: lane(limits) for model, limits in settings.limits.models.items()},
+        default=settings.limits,
+        per_model=settings.limits.models,
         charging=settings.limits.charging or provider.charging,
         bursts=settings.limits.bursts,
     )
 
 
-def terms(plan: Plan) -> RunOptions:
+def dependencies(
+    plan: Plan, job_file: JobFile, sink: Sink, transport: Transport, endpoint: Endpoint, emit: Listener
+) -> Dependencies:
+    return Dependencies(
+        source=_unfinished_jobs(plan, job_file, sink),
+        source_name="stdin" if plan.jobs == "-" else plan.jobs,
+        sink=sink,
+        endpoints=EndpointPool(endpoint),
+        transport=transport,
+        counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
+        emit=emit,
+        wall_clock=time.time,
+        printer=Echo() if plan.echo else None,
+    )
+
+
+def _unfinished_jobs(
+    plan: Plan, job_file: JobFile, sink: Sink
+) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    if sink.recovered.replied:
+        return job_file.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
+    return aiter(job_file)
+
+
+def run_options(plan: Plan) -> RunOptions:
     settings = plan.settings
     return RunOptions(
         grace_s=settings.grace_s,

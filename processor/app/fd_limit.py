@@ -1,22 +1,28 @@
-"""What this machine allows: how many connections may be open at once."""
+"""The limit on open files, which bounds the number of connections."""
 
 from __future__ import annotations
 
 import resource
 
-RESERVE = 64
-"""Open files that are no connections to the provider: ours, the loop's, the journal's."""
+RESERVED_FILES = 64
+"""Open files that are not connections to the provider: job file, outputs, standard streams, the event loop's."""
 
-MOST = 10_000
-"""More streams than one process can fold in time are of no use."""
+MAX_CONNECTIONS = 10_000
+"""One process cannot parse more streams than this in time."""
 
 
 def raise_fd_limit() -> int:
-    """Raises the soft limit on open files to the hard one, and says how many requests that leaves room for."""
+    """Raises the process's soft limit on open files as far as the hard limit allows.
+
+    Returns the number of connections that the limit leaves room for, at least 1.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST + RESERVE if hard == resource.RLIM_INFINITY else min(hard, MOST + RESERVE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(hard, wanted)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    room = MOST if soft == resource.RLIM_INFINITY else soft - RESERVE
-    return max(1, min(room, MOST))
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(soft - RESERVED_FILES, MAX_CONNECTIONS))

@@ -1,56 +1,76 @@
-"""The whole of a run, in the order in which things are opened and closed."""
+"""A whole run, in the order in which its parts are opened and closed."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from processor.app import factory, run_reporter
 from processor.app.run_options import Plan, check_files
-from processor.app.signals import signals
+from processor.app.signals import handle_signals
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import environment
-from processor.core.events import RunFinished
+from processor.core.errors import ConfigError
+from processor.core.events import Listener, RunFinished, Transport
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 from processor.terminal.progress import Progress
 
 GC_THRESHOLD = 10_000
-"""Objects between two looks of the garbage collector. Hardly anything here refers to itself, and with Python's own 700
-it looks at the same jobs in flight again and again."""
+"""New objects between two collections of the youngest generation. A run creates few reference cycles, and with Python's
+default (700) the collector would traverse the jobs in flight again and again."""
 
 
-def run(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
-    """Runs on a loop of its own, in the main thread: Ctrl-C stops it in order. Returns the exit code.
+def run(
+    plan: Plan,
+    environ: Mapping[str, str] | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    transport: Transport | None = None,
+) -> int:
+    """Runs the plan on an event loop of its own and returns the exit code. Ctrl-C stops it in order.
 
-    ``environ``: where the key is found; None: the environment and ``.env``. Raises ConfigError before anything is sent.
+    Call it from the main thread. ``environ`` holds the key; None: the environment and ``.env``. Each listener gets
+    every event of the run; one that raises an exception is not called again, and the run goes on. ``transport`` sends
+    the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
-    with _fewer_sweeps(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(plan, _access(plan, environ), listen_to_signals=True))
+    access = _access(plan, environ, transport)
+    with _relaxed_gc(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(plan, access, listeners, transport, stop_on_signals=True))
 
 
-async def run_async(plan: Plan, environ: Mapping[str, str] | None = None) -> int:
-    """As ``run``, inside a running loop, and deaf to signals: cancelling it breaks off what is in flight."""
-    return await _run(plan, _access(plan, environ), listen_to_signals=False)
+async def run_async(
+    plan: Plan,
+    environ: Mapping[str, str] | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    transport: Transport | None = None,
+) -> int:
+    """Does the same as ``run`` inside a running loop, but handles no signals. If cancelled, aborts all requests."""
+    return await _run(plan, _access(plan, environ, transport), listeners, transport, stop_on_signals=False)
 
 
 @contextmanager
-def _fewer_sweeps() -> Iterator[None]:
-    before = gc.get_threshold()
-    gc.set_threshold(GC_THRESHOLD, *before[1:])
+def _relaxed_gc() -> Iterator[None]:
+    previous = gc.get_threshold()
+    gc.set_threshold(GC_THRESHOLD, *previous[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        gc.set_threshold(*previous)
 
 
-def _access(plan: Plan, environ: Mapping[str, str] | None) -> EndpointAccess | None:
+def _access(plan: Plan, environ: Mapping[str, str] | None, transport: Transport | None) -> EndpointAccess | None:
+    """Address and key of the endpoint; None for the simulator."""
     if plan.simulate:
+        if transport is not None:
+            raise ConfigError("a run has one transport: the simulator or the given one")
         return None
-    return resolve_endpoint(plan.settings, environment(os.environ) if environ is None else environ)
+    environ = environment(os.environ) if environ is None else environ
+    return resolve_endpoint(plan.settings, environ, needs_key=transport is None)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -61,24 +81,33 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(plan: Plan, resolve_endpoint: EndpointAccess | None, *, listen_to_signals: bool) -> int:
+async def _run(
+    plan: Plan,
+    access: EndpointAccess | None,
+    listeners: Sequence[Listener],
+    transport: Transport | None,
+    *,
+    stop_on_signals: bool,
+) -> int:
     check_files(plan)
+    concurrency = factory.concurrency(plan)
     async with AsyncExitStack() as stack:
-        source = factory.source(plan)
-        stack.callback(source.close)
-        sink = factory.sink(plan)
+        job_file = factory.open_job_file(plan)
+        stack.callback(job_file.close)
+        sink = factory.open_sink(plan)
         stack.push_async_exit(sink)
-        tally = RunStats()
-        progress = Progress(tally, run_reporter.mode(plan))
-        listen = run_reporter.listeners(plan, tally, progress, stack)
-        target, stream = await stack.enter_async_context(factory.transport(plan, resolve_endpoint))
-        rooms = factory.rooms(plan, resolve_endpoint, source, sink, stream, target, listen)
-        run_reporter.begin(plan, resolve_endpoint, source, sink, listen)
-        work = Scheduler(rooms, factory.terms(plan))
-        if listen_to_signals:
-            stack.enter_context(signals(work, tally, progress))
+        stats = RunStats()
+        progress = Progress(stats, run_reporter.progress_mode(plan))
+        emit = run_reporter.open_listeners(plan, [stats, progress], listeners, stack)
+        target, send = await stack.enter_async_context(factory.open_transport(plan, access, transport))
+        endpoint = factory.endpoint(plan, access, target, emit, concurrency=concurrency)
+        dependencies = factory.dependencies(plan, job_file, sink, send, endpoint, emit)
+        run_reporter.report_start(plan, access, job_file, sink, emit)
+        scheduler = Scheduler(dependencies, factory.run_options(plan))
+        if stop_on_signals:
+            stack.enter_context(handle_signals(scheduler, stats, progress))
         with progress:
-            outcome = await work.run()
-        listen(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
-    run_reporter.end(plan, tally, outcome)
+            outcome = await scheduler.run()
+        emit(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
+    run_reporter.report_end(plan, stats, outcome)
     return outcome.exit_code

@@ -1,4 +1,4 @@
-"""What to run, where to, and how to speak of it."""
+"""The plan of a run: its inputs, its outputs, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.app.fd_limit import raise_fd_limit
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.output.recovery import OutputPaths
@@ -16,12 +15,15 @@ JOB_FILE = "the job file"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
+    """What one run is to do. See ``process run --help`` for the flags that its fields stand for."""
+
     jobs: str
     """Path of the job file; ``-`` is stdin."""
     out: str
     """Path of the results file; ``-`` is stdout."""
     settings: Settings
     limit: int | None = None
+    """Only the first ``limit`` jobs of the file; None: all."""
     retry_failed: bool = False
     simulate: bool = False
     echo: bool = False
@@ -30,36 +32,33 @@ class Plan:
     log_file: Path | None = None
     summary_json: Path | None = None
     command: Sequence[str] = ()
-    """The words of the command line, to be shown as the way to go on."""
-
-    @property
-    def concurrency(self) -> int:
-        if self.echo:
-            return 1
-        return self.settings.concurrency or raise_fd_limit()
+    """The words of the command line, shown in the summary as the command that continues the run."""
 
 
 def default_out(jobs: str, *, simulate: bool) -> str:
-    """Where replies go when nobody said. Raises ConfigError for stdin, which has no name."""
+    """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name."""
     if jobs == "-":
         raise ConfigError("jobs from stdin need --out")
     return f"{Path(jobs).stem}.{'simulated' if simulate else 'results'}.jsonl"
 
 
 def check_files(plan: Plan) -> None:
-    """No file is used for two things: results written where jobs are read would never end. Raises ConfigError."""
-    used: dict[Path, str] = {}
+    """Raises ConfigError where one file would serve two purposes, or a file cannot be written where it should stand.
+
+    A run that appended results to its own job file would never end.
+    """
+    purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
         if purpose != JOB_FILE:
             _check_is_no_folder(path)
         if path.exists() and not path.is_file():
-            continue  # a device, which says so itself when it is opened
+            continue  # a device: it may serve several purposes, and opening it reports what is wrong with it
         file = path.resolve()
-        if file in used:
-            raise ConfigError(f"{path} cannot be both {used[file]} and {purpose}")
+        if file in purposes:
+            raise ConfigError(f"{path} cannot be both {purposes[file]} and {purpose}")
         if not file.parent.is_dir():
-            raise ConfigError(f"there is no folder {path.parent} for {purpose}")
-        used[file] = purpose
+            raise ConfigError(f"the folder {path.parent} for {purpose} does not exist")
+        purposes[file] = purpose
 
 
 def _check_is_no_folder(path: Path) -> None:
@@ -69,7 +68,7 @@ def _check_is_no_folder(path: Path) -> None:
 
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.out != "-":
-        _check_is_no_folder(Path(plan.out))  # one without a name, `.`, has no names beside it either
+        _check_is_no_folder(Path(plan.out))  # checked first: `OutputPaths.of` cannot derive names from `.`
         paths = OutputPaths.of(Path(plan.out))
         yield paths.replies, "the results file"
         yield paths.failures, "the errors file"

@@ -1,10 +1,11 @@
-"""What a person sees of a run: the first lines, the events as they come, the summary."""
+"""What a run reports: the banner before it, its events to the listeners, the summary after it."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from processor.app.run_options import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes
 from processor.core.errors import OutputError, reason
-from processor.core.events import Listener, RunEvent, RunStarted
+from processor.core.events import Listener, RunStarted
 from processor.input.job_file import JobFile
+from processor.listeners.fan_out import FanOut
 from processor.output.recovery import OutputPaths
 from processor.output.sink import Sink
 from processor.scheduler import Outcome
 from processor.stats.run_stats import RunStats
+from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, progress, startup_banner, summary
 from processor.terminal.formatting import size
 
@@ -25,40 +28,38 @@ DEFAULT_ROW_BYTES = 2048
 """The assumed size of a row, where the results file has none yet."""
 
 
-def mode(plan: Plan) -> progress.Mode:
-    return progress.mode(progress=plan.progress and not plan.echo, quiet=plan.quiet)
+def progress_mode(plan: Plan) -> progress.Mode:
+    return progress.choose_mode(progress=plan.progress and not plan.echo, quiet=plan.quiet)
 
 
-def listeners(plan: Plan, tally: RunStats, shown: progress.Progress, stack: AsyncExitStack) -> Listener:
-    listeners: list[Listener] = [tally, shown]
+def open_listeners(
+    plan: Plan, own: Iterable[Listener], external: Iterable[Listener], stack: AsyncExitStack
+) -> Listener:
+    """One listener for all: those given and those that the plan asks for. ``stack`` closes the latter."""
+    own = list(own)
     if plan.log_file:
         from processor.listeners.json_log import JsonLog
 
-        logbook = JsonLog(plan.log_file, time.time)
-        stack.callback(logbook.close)
-        listeners.append(logbook)
-
-    def listen(event: RunEvent) -> None:
-        for listener in listeners:
-            listener(event)
-
-    return listen
+        log = JsonLog(plan.log_file, time.time)
+        stack.callback(log.close)
+        own.append(log)
+    return FanOut(own, external=external)
 
 
-def begin(plan: Plan, access: EndpointAccess | None, source: JobFile, sink: Sink, listen: Listener) -> None:
-    """Says what is about to happen, before anything does."""
-    jobs = source.count_lines()
+def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, sink: Sink, emit: Listener) -> None:
+    """Prints the banner and emits RunStarted."""
+    jobs = job_file.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
-    # With a limit it is not known yet how many of the first jobs are among those that are done.
+    # With --limit the finished jobs may be beyond the limit: they are counted as they are read.
     done = sink.recovered.replied if plan.limit is None else 0
     done = done if jobs is None else min(done, jobs)
     if not plan.quiet:
-        label_table.show(startup_banner.rows(_opening(plan, access, sink, jobs, done)))
-    listen(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
+        label_table.print_rows(startup_banner.banner_rows(_banner(plan, access, sink, jobs, done)))
+    emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
 
 
-def _opening(
+def _banner(
     plan: Plan, access: EndpointAccess | None, sink: Sink, jobs: int | None, done: int
 ) -> startup_banner.Banner:
     limits = plan.settings.limits
@@ -67,7 +68,7 @@ def _opening(
         jobs=jobs,
         done=done,
         results=plan.out,
-        endpoint=access.target.base_url.partition("?")[0] if access else "",
+        endpoint=access.target.address if access else "",
         key_from=access.key_from if access else None,
         concurrency=1 if plan.echo else plan.settings.concurrency,
         rpm=limits.rpm,
@@ -87,8 +88,8 @@ def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
         startup_banner.Damage(
             file=str(path),
             count=report.damaged,
-            numbers=tuple(report.damaged_lines),
-            kept_aside=str(paths.damaged),
+            line_numbers=tuple(report.damaged_lines),
+            kept_in=str(paths.damaged),
         )
         for path, report in reports
         if report.damaged
@@ -96,36 +97,37 @@ def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
 
 
 def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
-    """Return a warning if the disk may be too small for the rows still to be written."""
+    """A warning if the disk may be too small for the rows still to be written."""
     with suppress(OutputError):
         free_bytes = sink.free_bytes()
         needed_bytes = jobs_left * (sink.recovered.mean_reply_bytes or DEFAULT_ROW_BYTES)
         if free_bytes is not None and needed_bytes > free_bytes:
-            return (f"{size(free_bytes)} are free, and about {size(needed_bytes)} still to come",)
+            return (f"the disk has {size(free_bytes)} free, the results may need {size(needed_bytes)} more",)
     return ()
 
 
-def end(plan: Plan, tally: RunStats, outcome: Outcome) -> None:
-    """Says what the run has come to, and how to go on."""
+def report_end(plan: Plan, stats: RunStats, outcome: Outcome) -> None:
+    """Prints the summary, and writes it as JSON where the plan says so."""
     errors = OutputPaths.of(Path(plan.out)).failures
-    closing = summary.SummaryContext(
+    can_continue = plan.command and plan.jobs != "-" and plan.out != "-"
+    context = SummaryContext(
         results=plan.out,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,
-        command=shlex.join(plan.command) if plan.command and plan.jobs != "-" and plan.out != "-" else None,
+        command=shlex.join(plan.command) if can_continue else None,
     )
     if plan.summary_json:
-        _write_json(plan.summary_json, tally, closing)
+        _write_json(plan.summary_json, stats, context)
     if not plan.quiet:
-        label_table.show(summary.rows(tally, closing))
-    is_said = tally.stopping is not None and not plan.quiet
-    if outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_said:
+        label_table.print_rows(summary.summary_rows(stats, context))
+    is_in_summary = stats.stop_reason is not None and not plan.quiet
+    if outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_in_summary:
         console.print_error(outcome.reason)
 
 
-def _write_json(path: Path, tally: RunStats, closing: summary.SummaryContext) -> None:
+def _write_json(path: Path, stats: RunStats, context: SummaryContext) -> None:
     import orjson
 
     try:
-        path.write_bytes(orjson.dumps(summary.summary_json(tally, closing)) + b"\n")
+        path.write_bytes(orjson.dumps(summary_json(stats, context)) + b"\n")
     except OSError as error:
         console.print_error(f"cannot write {path}: {reason(error)}")

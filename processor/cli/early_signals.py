@@ -1,4 +1,4 @@
-"""Signals from the first moment of the process to the last, while no run listens to them itself."""
+"""Signal handlers for the time before and after a run, which has its own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from processor.core import exit_codes
 
 
 def install_early_handlers() -> None:
-    """SIGUSR1 kills whoever does not expect it; Ctrl-C and SIGTERM end the process at once, without a traceback.
+    """SIGINT and SIGTERM end the process at once, without a traceback. SIGUSR1, fatal by default, is ignored.
 
-    Nothing is lost thereby: whatever is written to is written so that it survives a kill.
+    Ending at once is safe: every file is written so that it survives a kill.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+        signal.signal(number, _exit_now)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _exit_now(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):
-        os.write(2, b"interrupted: run the same command again to go on\n")
+        os.write(2, b"interrupted: run the same command again to resume\n")
     os._exit(exit_codes.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""How a help page looks: text as it was written, then the options under headings of their own. Plain, and fast."""
+"""Formats help pages: the docstring as written, then the options under headings. Without rich, which loads slowly."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-NAME_COLUMNS = 26
+OPTION_COLUMNS = 26
 
 
 class CommandHelp(TyperCommand):
-    """A command's page. An option's heading is its ``rich_help_panel``, though rich has no part in this."""
+    """The help page of a command. The heading of an option is its ``rich_help_panel``, although rich is not used."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """``JOBS`` rather than ``{JOBS}``."""
@@ -22,13 +22,13 @@ class CommandHelp(TyperCommand):
         _write(formatter, self.help)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        headings: dict[str, list[tuple[str, str]]] = {}
+        by_heading: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
-                headings.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(record)
-        for heading, records in headings.items():
+                by_heading.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(record)
+        for heading, records in by_heading.items():
             with formatter.section(heading):
-                formatter.write_dl(records, col_max=NAME_COLUMNS)
+                formatter.write_dl(records, col_max=OPTION_COLUMNS)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.epilog:
@@ -36,7 +36,7 @@ class CommandHelp(TyperCommand):
 
 
 class ProgramHelp(TyperGroup):
-    """The page of the whole program."""
+    """The help page of the whole program."""
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         formatter.write_usage(ctx.command_path, "JOBS [OPTIONS]")

@@ -1,4 +1,4 @@
-"""The command line: flags → Plan → run → exit code. typer only; everything heavy is imported by the command itself."""
+"""The commands. Only typer is imported at the start: each command imports what it needs, so that help is fast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, p
 
 
 class RunByDefault(ProgramHelp):
-    """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first word that is no command's name is a job file."""
+    """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first argument that is not a command is a job file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
@@ -27,8 +27,8 @@ class RunByDefault(ProgramHelp):
         return super().parse_args(ctx, args)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"process {version('processor')}")
@@ -37,36 +37,39 @@ def _version(asked: bool) -> None:
 
 @app.callback(cls=RunByDefault)
 def process(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Its version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Turns a file of LLM requests into a file of replies, as fast as the rate
-    limit allows, through any failure of the night, without losing or paying
-    for a reply twice. The same command run again goes on where it stopped.
+    limit allows. Failed requests are retried, and no reply is lost or paid for
+    twice. After a stop, run the same command again to resume.
 
-    Try it without a key, and without a bill:
+    Try it without a key, at no cost:
 
       process jobs.jsonl --simulate
 
-    The real thing:
+    Send real requests:
 
       export OPENAI_API_KEY=...
       process jobs.jsonl --out results.jsonl
 
-    All there is to say about it: process run --help
+    Full reference: process run --help
     """
 
 
 _EXIT_CODES = """
 Exit codes:
   0    every job has its reply
-  1    some have not: the errors file says why
+  1    some jobs have none: see the errors file
   2    nothing was sent: wrong usage or settings, no key, no input, no output
-  3    stopped early (key, quota, outage, disk): run it again to go on
-  130  interrupted: run it again to go on
+  3    stopped early (key, quota, outage, disk): run again to resume
+  70   internal error
+  130  interrupted: run again to resume
 """
 
 
-@app.command(cls=CommandHelp, epilog=_EXIT_CODES, short_help="Send every job of a file, and write the replies.")
+@app.command(cls=CommandHelp, epilog=_EXIT_CODES, short_help="Send every job of a file and write the replies.")
 def run(
     ctx: typer.Context,
     jobs: options.Jobs,
@@ -94,24 +97,24 @@ def run(
     progress: options.Progress = True,
     quiet: options.Quiet = False,
 ) -> int:
-    """Sends every job of JOBS and writes its reply to RESULTS. "run" may be left
-    out. Run again, the same command goes on where it stopped.
+    """Sends every job of JOBS and writes its reply to RESULTS. The word "run" may
+    be omitted. After a stop, run the same command again to resume.
 
-    JOBS holds a JSON object a line, in any mix of three shapes; - is stdin:
+    JOBS has one JSON object per line, in any of three formats; - is stdin:
 
       {"prompt": "Hi", "model": "gpt-4o-mini"}
       {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
       {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
 
-    RESULTS gets a line for each reply, as soon as it is complete; - is stdout.
-    Failures go to <RESULTS stem>.errors.jsonl beside it.
+    RESULTS gets one line per reply, as soon as it is complete; - is stdout.
+    Failures go to <RESULTS stem>.errors.jsonl in the same folder.
 
       process jobs.jsonl --out results.jsonl
-      process jobs.jsonl --simulate                      nobody is billed
-      process jobs.jsonl --echo --limit 3                try a prompt, live
-      process jobs.jsonl --rpm 500 --tpm 200000          within your own limits
-      process jobs.jsonl --base-url https://host/v1      ask another server
-      generate | process - --out - --quiet | consume     in the middle of a pipe
+      process jobs.jsonl --simulate                      no key, no cost
+      process jobs.jsonl --echo --limit 3                try a prompt
+      process jobs.jsonl --rpm 500 --tpm 200000          set limits
+      process jobs.jsonl --base-url https://host/v1      use another server
+      generate | process - --out - --quiet | consume     use in a pipe
     """
     from processor.app.run import run as run_plan
     from processor.app.run_options import Plan, default_out
@@ -138,7 +141,7 @@ def run(
 
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that overrule a setting of the same name."""
+    """The flags that override a setting of the same name."""
     from dataclasses import fields
 
     from processor.config.settings import Settings
@@ -147,7 +150,7 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name in names}
 
 
-@app.command(cls=CommandHelp, short_help="Be an LLM provider that bills nobody.")
+@app.command(cls=CommandHelp, short_help="Run a fake LLM server.")
 def simulate(
     port: options.Port = 8000,
     host: options.Host = "127.0.0.1",
@@ -162,8 +165,8 @@ def simulate(
     seed: options.Seed = 0,
     faults: options.FaultRates = "",
 ) -> int:
-    """Runs a server that speaks OpenAI's protocol, makes its replies up, keeps
-    to its limits as a provider does, and can be told to misbehave. Until Ctrl-C.
+    """Runs a fake LLM server with OpenAI's API until Ctrl-C. It generates random
+    replies, enforces rate limits, and can inject faults.
 
       process simulate --rpm 60 --tpm 20000
       process simulate --faults "all=0.05"
@@ -195,13 +198,13 @@ def simulate(
 
 
 def main() -> NoReturn:
-    """Runs the command line and exits, with one line for whatever a person can have caused."""
+    """Runs the command line and exits. An error that the user can correct is printed as one line."""
     from processor.terminal.console import print_error
 
     _open_standard_streams()
     args = sys.argv[1:]
     try:
-        # Without standalone mode what the command returns is the exit code.
+        # With standalone_mode off, typer returns what the command returns: the exit code.
         code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
     except typer.TyperException as error:
         print_error(_usage(error))
@@ -213,13 +216,13 @@ def main() -> NoReturn:
         code = exit_codes.INTERRUPTED
     except Exception:  # noqa: BLE001
         traceback.print_exc()
-        print_error("a fault of this program, not yours: please report what stands above")
+        print_error("internal error; please report the traceback above")
         code = exit_codes.INTERNAL_ERROR
     sys.exit(code if args else exit_codes.NOTHING_SENT)
 
 
 def _open_standard_streams() -> None:
-    """Where one of them is closed, a file opened later would stand in its place."""
+    """Opens closed standard streams on the null device: else a file opened later would get the number of one."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

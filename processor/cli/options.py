@@ -1,4 +1,4 @@
-"""The options of the command line. Defaults are named in the help, but they stand in ``config.Settings``."""
+"""The options of the command line. The help names the defaults; ``config.settings`` defines them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 _FILES = "Files"
-_SERVER = "Server"
-_PACE = "Pace"
-_WHICH = "Which jobs"
-_TRYING = "Trying out"
-_SHOWN = "What is shown"
-_LIMITS = "Its limits"
-_REPLIES = "Its replies"
-_PLACE = "Its place"
+_ENDPOINT = "Endpoint"
+_LIMITS_AND_RETRIES = "Limits and retries"
+_SELECTION = "Selection of jobs"
+_TRIAL = "Trial runs"
+_DISPLAY = "Display"
+_LIMITS = "Rate limits"
+_REPLIES = "Replies"
+_ADDRESS = "Address and key"
 
 
 def _option(heading: str, *names: str, metavar: str | None = None, text: str, **more: Any) -> Any:
@@ -27,97 +27,111 @@ def _option(heading: str, *names: str, metavar: str | None = None, text: str, **
 Jobs = Annotated[str, typer.Argument(metavar="JOBS", hidden=True)]
 Out = Annotated[
     str | None,
-    _option(_FILES, "--out", "-o", metavar="RESULTS", text="Where replies go. [default: <JOBS stem>.results.jsonl]"),
+    _option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),
 ]
 Config = Annotated[
     Path | None,
-    _option(_FILES, "--config", metavar="FILE", text="Settings. [default: config.toml, if there is one here]"),
+    _option(_FILES, "--config", metavar="FILE", text="Settings file. [default: config.toml, if it exists]"),
 ]
 LogFile = Annotated[
-    Path | None, _option(_FILES, "--log-file", metavar="FILE", text="Append a JSON line for every attempt.")
+    Path | None, _option(_FILES, "--log-file", metavar="FILE", text="Append each event as a JSON line.")
 ]
 SummaryJson = Annotated[
-    Path | None, _option(_FILES, "--summary-json", metavar="FILE", text="Write the summary as JSON, too.")
+    Path | None, _option(_FILES, "--summary-json", metavar="FILE", text="Also write the summary as JSON.")
 ]
 
 BaseUrl = Annotated[
     str | None,
-    _option(
-        _SERVER, "--base-url", metavar="URL", text="Its address, ending in /v1. [default: OPENAI_BASE_URL, else OpenAI]"
-    ),
+    _option(_ENDPOINT, "--base-url", metavar="URL", text="Base URL, ends in /v1. [default: OPENAI_BASE_URL or OpenAI]"),
 ]
 ProviderName = Annotated[
     str | None,
-    _option(_SERVER, "--provider", metavar="NAME", text="openai, azure, groq, openrouter, ...: address and key."),
+    _option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, azure, groq, openrouter, ..."),
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    _option(_SERVER, "--api-key-env", metavar="NAME", text="Variable that holds the key. [default: OPENAI_API_KEY]"),
+    _option(_ENDPOINT, "--api-key-env", metavar="NAME", text="Variable with the API key. [default: OPENAI_API_KEY]"),
 ]
 Endpoint = Annotated[
     str | None,
-    _option(_SERVER, "--endpoint", metavar="PATH", text="For jobs without a url. [default: /v1/chat/completions]"),
+    _option(
+        _ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: /v1/chat/completions]"
+    ),
 ]
-ModelName = Annotated[str | None, _option(_SERVER, "--model", metavar="NAME", text="For jobs that name none.")]
+ModelName = Annotated[str | None, _option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
 CaFile = Annotated[
-    str | None, _option(_SERVER, "--ca-file", metavar="FILE", text="Certificates to trust instead of the system's.")
+    str | None, _option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to use instead of the system's.")
 ]
-AllowHttp = Annotated[bool | None, _option(_SERVER, "--allow-http", text="Send a key unencrypted to another machine.")]
+AllowHttp = Annotated[
+    bool | None, _option(_ENDPOINT, "--allow-http", text="Allow sending the key over http to another machine.")
+]
 
 Rpm = Annotated[
     float | None,
-    _option(_PACE, "--rpm", metavar="N", text="Requests a minute, at most. [default: the server's]"),
+    _option(_LIMITS_AND_RETRIES, "--rpm", metavar="N", text="Max. requests per minute. [default: the server's limit]"),
 ]
 Tpm = Annotated[
     float | None,
-    _option(_PACE, "--tpm", metavar="N", text="Tokens a minute, at most. [default: the server's]"),
+    _option(_LIMITS_AND_RETRIES, "--tpm", metavar="N", text="Max. tokens per minute. [default: the server's limit]"),
 ]
 Concurrency = Annotated[
-    int | None, _option(_PACE, "--concurrency", metavar="N", text="Requests in flight, at most. [default: found out]")
+    int | None,
+    _option(_LIMITS_AND_RETRIES, "--concurrency", metavar="N", text="Max. requests in flight. [default: auto]"),
 ]
 MaxAttempts = Annotated[
     int | None,
-    _option(_PACE, "--max-attempts", metavar="N", text="Give a job up after N failures of its own. [default: 6]"),
+    _option(
+        _LIMITS_AND_RETRIES,
+        "--max-attempts",
+        metavar="N",
+        text="Failed attempts before a job is given up. [default: 6]",
+    ),
 ]
 Grace = Annotated[
     float | None,
-    _option(_PACE, "--grace", metavar="SECONDS", text="After Ctrl-C, let replies in flight finish. [default: 30]"),
-]
-
-Limit = Annotated[int | None, _option(_WHICH, "--limit", metavar="N", text="Only the first N jobs of the file.")]
-RetryFailed = Annotated[bool, _option(_WHICH, "--retry-failed", text="Send again also what failed by its own fault.")]
-Changed = Annotated[
-    Literal["keep", "resend"] | None,
     _option(
-        _WHICH,
-        "--changed",
-        metavar="keep|resend",
-        text="Jobs edited since their reply came: keep it, or ask anew. [default: keep]",
+        _LIMITS_AND_RETRIES, "--grace", metavar="SECONDS", text="Time to finish requests after Ctrl-C. [default: 30]"
     ),
 ]
 
-Simulate = Annotated[bool, _option(_TRYING, "--simulate", text="The built-in simulator answers: no key, no bill.")]
-Echo = Annotated[bool, _option(_TRYING, "--echo", text="Print replies as they stream, one job at a time.")]
+Limit = Annotated[
+    int | None, _option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")
+]
+RetryFailed = Annotated[bool, _option(_SELECTION, "--retry-failed", text="Also retry permanent failures.")]
+Changed = Annotated[
+    Literal["keep", "resend"] | None,
+    _option(
+        _SELECTION,
+        "--changed",
+        metavar="keep|resend",
+        text="Edited jobs: keep the old reply, or send again. [default: keep]",
+    ),
+]
 
-Progress = Annotated[bool, _option(_SHOWN, "--progress/--no-progress", text="Show how far the run is.")]
-Quiet = Annotated[bool, _option(_SHOWN, "--quiet", "-q", text="Only errors.")]
+Simulate = Annotated[bool, _option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]
+Echo = Annotated[bool, _option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
+
+Progress = Annotated[bool, _option(_DISPLAY, "--progress/--no-progress", text="Show progress.")]
+Quiet = Annotated[bool, _option(_DISPLAY, "--quiet", "-q", text="Print errors only.")]
 
 # ---------------------------------------------------------------- simulate
 
 Port = Annotated[
     int,
-    _option(_PLACE, "--port", metavar="N", text="Where it listens; 0: any free port. [default: 8000]"),
+    _option(_ADDRESS, "--port", metavar="N", text="Port to listen on; 0: any free port. [default: 8000]"),
 ]
-Host = Annotated[str, _option(_PLACE, "--host", metavar="ADDRESS", text="A loopback address. [default: 127.0.0.1]")]
-ServerRpm = Annotated[int | None, _option(_LIMITS, "--rpm", metavar="N", text="Requests a minute. [default: none]")]
-ServerTpm = Annotated[int | None, _option(_LIMITS, "--tpm", metavar="N", text="Tokens a minute. [default: none]")]
+Host = Annotated[
+    str, _option(_ADDRESS, "--host", metavar="ADDRESS", text="Loopback address to listen on. [default: 127.0.0.1]")
+]
+ServerRpm = Annotated[int | None, _option(_LIMITS, "--rpm", metavar="N", text="Requests per minute. [default: none]")]
+ServerTpm = Annotated[int | None, _option(_LIMITS, "--tpm", metavar="N", text="Tokens per minute. [default: none]")]
 Kind = Annotated[
     Literal["sliding", "minute", "second", "quantised", "silent"],
     _option(
         _LIMITS,
         "--kind",
         metavar="KIND",
-        text="How limits are enforced: sliding, minute, second, quantised or silent. [default: sliding]",
+        text="How limits are enforced: sliding, minute, second, quantised, silent. [default: sliding]",
     ),
 ]
 Dialect = Annotated[
@@ -126,32 +140,30 @@ Dialect = Annotated[
         _LIMITS,
         "--dialect",
         metavar="NAME",
-        text="How headers tell them: as openai, azure, anthropic or none does. [default: openai]",
+        text="Style of rate-limit headers: openai, azure, anthropic, none. [default: openai]",
     ),
 ]
 ServerAuth = Annotated[
     Literal["open", "required", "refused"],
     _option(
-        _PLACE,
+        _ADDRESS,
         "--auth",
         metavar="KIND",
-        text="Keys: open to all, required of all, or refused whatever they are. [default: open]",
+        text="API keys: open (not checked), required, or refused (401 to all). [default: open]",
     ),
 ]
 KnownModels = Annotated[
     str | None,
-    _option(_REPLIES, "--models", metavar="NAMES", text='Known models, e.g. "gpt-5,gpt-4o". [default: all]'),
+    _option(_REPLIES, "--models", metavar="NAMES", text='Models that exist, e.g. "gpt-5,gpt-4o". [default: all]'),
 ]
 Speed = Annotated[
-    float, _option(_REPLIES, "--speed", metavar="N", text="Tokens a second, for each reply. [default: 80]")
+    float, _option(_REPLIES, "--speed", metavar="N", text="Tokens per second of each reply. [default: 80]")
 ]
 FirstToken = Annotated[
-    float, _option(_REPLIES, "--first-token", metavar="SECONDS", text="Until a reply begins. [default: 0.3]")
+    float, _option(_REPLIES, "--first-token", metavar="SECONDS", text="Time to first token. [default: 0.3]")
 ]
-Seed = Annotated[int, _option(_REPLIES, "--seed", metavar="N", text="Another seed says other things. [default: 0]")]
+Seed = Annotated[int, _option(_REPLIES, "--seed", metavar="N", text="Seed of replies and faults. [default: 0]")]
 FaultRates = Annotated[
     str,
-    _option(
-        _REPLIES, "--faults", metavar="RATES", text='What goes wrong, and how often: "all=0.05", "cut=0.1,crlf=1".'
-    ),
+    _option(_REPLIES, "--faults", metavar="RATES", text='Fault rates, e.g. "all=0.05" or "cut=0.1,crlf=1".'),
 ]

@@ -1,4 +1,4 @@
-"""One value per provider: where it is, which variable holds its key, how it charges and what its headers are like."""
+"""Settings, provider presets, and the resolution of the endpoint."""
 
 from processor.config.providers import GENERIC, OPENAI, PROVIDERS, ProviderPreset, provider_for
 

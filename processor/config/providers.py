@@ -1,4 +1,4 @@
-"""The providers known by name. An unknown one needs only a base URL: whatever speaks OpenAI's protocol will do."""
+"""Presets of known providers. Any other server with OpenAI's API needs only a base URL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from processor.ratelimit.settings import TokenAccounting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderPreset:
+    """Address, key and token accounting of a provider."""
+
     name: str
     base_url: str | None
-    """Ends in ``/v1``, or what the provider has in its place; None: the user must say."""
+    """Ends in ``/v1``, or in what the provider has in its place; None: the user must give one."""
     key_variable: str
+    """The environment variable that holds the key."""
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer "
     charging: TokenAccounting = "sum"
@@ -39,11 +42,11 @@ _KNOWN = (
 PROVIDERS = {provider.name: provider for provider in _KNOWN}
 
 GENERIC = ProviderPreset(name="any", base_url=None, key_variable="OPENAI_API_KEY")
-"""Some server that speaks OpenAI's protocol: what it counts is not known, so that the larger guess is taken."""
+"""Any other server with OpenAI's API. How it counts tokens is unknown, so the larger estimate (``sum``) is used."""
 
 
 def provider_for(base_url: str) -> ProviderPreset:
-    """The provider whose host this is, else ``GENERIC``."""
+    """The preset with the host of this URL, else ``GENERIC``."""
     host = urlsplit(base_url).hostname or ""
     if host.endswith(".openai.azure.com"):
         return PROVIDERS["azure"]

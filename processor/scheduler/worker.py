@@ -125,7 +125,7 @@ class Worker:
         if printer and not state.attempt_started_at:
             printer.begin(job)
         deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
-        attempt = Attempt(state, permit, printer.tell if printer else None)
+        attempt = Attempt(state, permit, printer.on_event if printer else None)
         self.has_sent = True
         state.permit = permit
         state.attempt_started_at = self._loop.time()

@@ -1,0 +1,1 @@
+"""Statistics of a run, collected from its events. Nothing here prints."""

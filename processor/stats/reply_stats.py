@@ -1,4 +1,4 @@
-"""What the replies of this run say, summed up."""
+"""Sums over the replies of this run: tokens, cost, durations, finish reasons."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from processor.core.models import Result, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
-"""Strings that others choose (finish reasons, codes, limit groups) are told apart up to this many."""
+"""Distinct strings from servers and files (finish reasons, codes, limit groups) that are counted separately."""
 
 
-def bounded_label(name: str, known: Mapping[str, object]) -> str:
-    """The name to count under: ``other`` once there are too many."""
-    return name if name in known or len(known) < MAX_LABELS else "other"
+def bounded_label(label: str, known: Mapping[str, object]) -> str:
+    """The label to count under: itself, or ``other`` where ``known`` is full."""
+    return label if label in known or len(known) < MAX_LABELS else "other"
 
 
 @dataclass(slots=True)
-class Tokens:
+class TokenSums:
     """Token counts, summed over replies."""
 
     replies: int = 0
@@ -32,17 +32,17 @@ class Tokens:
         self.completion += usage.completion_tokens
 
 
-class Replies:
+class ReplyStats:
     def __init__(self) -> None:
         self.count = 0
-        self.used = Tokens()
+        self.used = TokenSums()
         """As the server reported them, else as computed: what is likely billed."""
-        self.reported = Tokens()
-        self.computed = Tokens()
-        """As computed, for the replies whose usage was reported too."""
+        self.reported = TokenSums()
+        self.computed = TokenSums()
+        """As computed, for the replies whose usage was also reported."""
         self.cost_usd: float | None = None
         self.finish_reasons: Counter[str] = Counter()
-        """Replies by why they ended; one with several choices may count under several."""
+        """Replies by finish reason; a reply with several choices may count under several."""
         self.cut_short = 0
         """Replies that ended at the limit of output tokens."""
         self.first_token = Histogram()

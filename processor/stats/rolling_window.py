@@ -1,10 +1,10 @@
-"""How much happened within the last minute or so, in bounded memory."""
+"""A rolling sum over the last minute or so, in bounded memory."""
 
 from __future__ import annotations
 
 
 class RollingWindow:
-    """A ring of buckets over the last ``span_s`` seconds, known to a bucket's width."""
+    """Sums amounts over the last ``span_s`` seconds in a ring of buckets, exact to the width of one bucket."""
 
     def __init__(self, span_s: float, buckets: int) -> None:
         self.span_s = span_s
@@ -13,15 +13,15 @@ class RollingWindow:
         self._newest = 0
 
     def add(self, at: float, amount: int = 1) -> None:
-        self._turn_to(at)
+        self._advance_to(at)
         self._amounts[self._newest % len(self._amounts)] += amount
 
     def total(self, at: float) -> int:
-        """What was added within the span before ``at``, or a bucket's width less: never more than the span's own."""
-        self._turn_to(at)
+        """The sum over a time that ends at ``at`` and is as long as the span, or up to one bucket shorter."""
+        self._advance_to(at)
         return sum(self._amounts)
 
-    def _turn_to(self, at: float) -> None:
+    def _advance_to(self, at: float) -> None:
         bucket = int(at / self._width_s)
         if bucket <= self._newest:
             return

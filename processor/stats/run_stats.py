@@ -1,4 +1,4 @@
-"""The run so far, in numbers. Listens to events; its memory does not grow with their number."""
+"""Statistics of a run so far. A listener whose memory does not grow with the number of events."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from processor.core.events import (
     Stopping,
 )
 from processor.core.models import Failure, Result
-from processor.stats.reply_stats import Replies, bounded_label
+from processor.stats.reply_stats import ReplyStats, bounded_label
 from processor.stats.throughput import Throughput
 
-EXAMPLE_CHARS = 300
-MOST_CHANGED_NAMED = 3
+MAX_EXAMPLE_CHARS = 300
+MAX_CHANGED_EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class FailureCount:
-    """Jobs that failed with one code, and the first of them."""
+    """How many jobs failed with one code, and the first of them."""
 
     count: int
     example: str
@@ -38,48 +38,47 @@ class FailureCount:
 
 
 class RunStats:
-    """Sums only: nothing here knows a clock, a file or a screen. ``now`` is the event loop's time, as in the events."""
+    """Counts only: it knows no clock, file or screen. ``now`` is the event loop's time, as in the events."""
 
     def __init__(self) -> None:
-        self.replies = Replies()
-        self.pace = Throughput()
+        self.replies = ReplyStats()
+        self.throughput = Throughput()
         self.jobs: int | None = None
-        """Jobs in the file, where it is known."""
+        """Jobs in the file; None where the number is unknown."""
         self.simulated = False
-        """Nobody is billed."""
-        self.failed: dict[str, FailureCount] = {}
-        self.own_fault = 0
-        """Of the failed ones, those the provider refused for themselves: sending them again is pointless."""
+        self.failures_by_code: dict[str, FailureCount] = {}
+        self.permanent_failures = 0
+        """Of the failures of this run, those that sending the job again cannot change."""
         self.skipped: Counter[SkipReason] = Counter()
-        self.changed: list[str] = []
+        self.changed_examples: list[str] = []
         """The first of the jobs that were edited since they were answered."""
         self.attempts = 0
         self.in_flight = 0
         self.retried: Counter[str] = Counter()
-        """Attempts that failed and were followed by another, by code."""
-        self.maybe_billed = 0
-        """Attempts that broke off after they were sent, with nothing to show for it."""
-        self.stopping: str | None = None
-        self.last_at = 0.0
+        """Attempts that failed and were followed by another, by error code."""
+        self.possibly_billed = 0
+        """Attempts that ended without a reply after they were sent, and were not refused."""
+        self.stop_reason: str | None = None
+        self.last_event_at = 0.0
         self._started_at: float | None = None
         self._done_at_start = 0
-        self._hear: dict[type[RunEvent], Callable[[Any], None]] = {
-            RunStarted: self._run_started,
-            JobSkipped: self._job_skipped,
-            AttemptStarted: self._attempt_started,
-            AttemptFinished: self._attempt_ended,
-            JobFinished: self._job_finished,
-            LimitsChanged: self.pace.limits_known,
-            BottleneckChanged: self._bound_by,
-            Stopping: self._stopping,
+        self._handlers: dict[type[RunEvent], Callable[[Any], None]] = {
+            RunStarted: self._on_run_started,
+            JobSkipped: self._on_job_skipped,
+            AttemptStarted: self._on_attempt_started,
+            AttemptFinished: self._on_attempt_finished,
+            JobFinished: self._on_job_finished,
+            LimitsChanged: self.throughput.on_limits_changed,
+            BottleneckChanged: self._on_bottleneck_changed,
+            Stopping: self._on_stopping,
         }
 
     def __call__(self, event: RunEvent) -> None:
-        hear = self._hear.get(type(event))
-        if hear is not None:
-            hear(event)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
-    # ---------------------------------------------------------------- what is asked of it
+    # ---------------------------------------------------------------- output
 
     @property
     def done(self) -> int:
@@ -87,50 +86,52 @@ class RunStats:
         return self.replies.count
 
     @property
-    def done_before(self) -> int:
+    def done_earlier(self) -> int:
         """Jobs that have their reply from earlier runs. Exact once the job file is read to its end."""
         skipped = self.skipped["done"] + self.skipped["changed"]
-        before = max(self._done_at_start, skipped)
-        return before if self.jobs is None else max(min(before, self.jobs - self.done - self.failures), skipped)
+        earlier = max(self._done_at_start, skipped)
+        return earlier if self.jobs is None else max(min(earlier, self.jobs - self.done - self.failed), skipped)
 
     @property
-    def failures(self) -> int:
-        """Jobs without a reply whose failure stands, from this run or, where it was their own fault, an earlier one."""
-        return sum(failed.count for failed in self.failed.values()) + self.skipped["failed_permanently"]
+    def failed(self) -> int:
+        """Jobs with a failed row: those of this run and the permanent failures of earlier runs."""
+        return sum(failure.count for failure in self.failures_by_code.values()) + self.skipped["failed_permanently"]
 
     @property
-    def unsettled(self) -> int | None:
-        """Jobs that have neither reply nor failure yet; None where the number of jobs is not known."""
-        return None if self.jobs is None else max(self.jobs - self.done_before - self.done - self.failures, 0)
+    def remaining(self) -> int | None:
+        """Jobs with neither reply nor failed row yet; None where the number of jobs is unknown."""
+        return None if self.jobs is None else max(self.jobs - self.done_earlier - self.done - self.failed, 0)
 
     def elapsed_s(self, now: float) -> float:
         return 0.0 if self._started_at is None else max(now - self._started_at, 0.0)
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds to the end at the recent pace; None where nothing tells."""
-        return None if self.unsettled is None else self.pace.seconds_for(self.unsettled, now, self.elapsed_s(now))
+        """Seconds to the end at the recent speed; None where it cannot be estimated."""
+        remaining = self.remaining
+        return None if remaining is None else self.throughput.eta_s(remaining, now, self.elapsed_s(now))
 
-    # ---------------------------------------------------------------- what it hears
+    # ---------------------------------------------------------------- event handlers
 
-    def _run_started(self, event: RunStarted) -> None:
-        self._started_at = self.last_at = event.at
+    def _on_run_started(self, event: RunStarted) -> None:
+        self._started_at = self.last_event_at = event.at
         self.jobs = event.jobs
         self.simulated = event.simulated
         self._done_at_start = event.done
 
-    def _job_skipped(self, event: JobSkipped) -> None:
+    def _on_job_skipped(self, event: JobSkipped) -> None:
         self.skipped[event.reason] += event.count
-        if event.reason == "changed" and event.custom_id is not None and len(self.changed) < MOST_CHANGED_NAMED:
-            self.changed.append(event.custom_id[:EXAMPLE_CHARS])
+        is_example = len(self.changed_examples) < MAX_CHANGED_EXAMPLES
+        if event.reason == "changed" and event.custom_id is not None and is_example:
+            self.changed_examples.append(event.custom_id[:MAX_EXAMPLE_CHARS])
 
-    def _attempt_started(self, event: AttemptStarted) -> None:
-        self.last_at = event.at
+    def _on_attempt_started(self, event: AttemptStarted) -> None:
+        self.last_event_at = event.at
         self.attempts += 1
         self.in_flight += 1
-        self.pace.sent(event.at, event.tokens)
+        self.throughput.record_sent(event.at, event.tokens)
 
-    def _attempt_ended(self, event: AttemptFinished) -> None:
-        self.last_at = event.at
+    def _on_attempt_finished(self, event: AttemptFinished) -> None:
+        self.last_event_at = event.at
         self.in_flight -= 1
         if event.code is None:
             return
@@ -138,29 +139,29 @@ class RunStats:
             self.retried[bounded_label(event.code, self.retried)] += 1
         refused = event.status is not None and event.status >= 400
         if not refused and event.code != "connect_failed":
-            self.maybe_billed += 1
+            self.possibly_billed += 1
 
-    def _job_finished(self, event: JobFinished) -> None:
-        self.last_at = event.at
-        self.pace.finished(event.at)
+    def _on_job_finished(self, event: JobFinished) -> None:
+        self.last_event_at = event.at
+        self.throughput.record_finished(event.at)
         if event.result.failure is None:
             self.replies.add(event.result)
         else:
-            self._job_failed(event.result, event.result.failure)
+            self._add_failure(event.result, event.result.failure)
 
-    def _job_failed(self, result: Result, failure: Failure) -> None:
-        self.own_fault += failure.permanent
-        code = bounded_label(failure.code, self.failed)
-        if code in self.failed:
-            self.failed[code].count += 1
+    def _add_failure(self, result: Result, failure: Failure) -> None:
+        self.permanent_failures += failure.permanent
+        code = bounded_label(failure.code, self.failures_by_code)
+        if code in self.failures_by_code:
+            self.failures_by_code[code].count += 1
             return
         example = result.custom_id if result.custom_id is not None else f"line {result.line}"
-        self.failed[code] = FailureCount(1, example[:EXAMPLE_CHARS], failure.message[:EXAMPLE_CHARS])
+        self.failures_by_code[code] = FailureCount(1, example[:MAX_EXAMPLE_CHARS], failure.message[:MAX_EXAMPLE_CHARS])
 
-    def _bound_by(self, event: BottleneckChanged) -> None:
-        self.last_at = event.at
-        self.pace.bound_by(event)
+    def _on_bottleneck_changed(self, event: BottleneckChanged) -> None:
+        self.last_event_at = event.at
+        self.throughput.on_bottleneck_changed(event)
 
-    def _stopping(self, event: Stopping) -> None:
-        self.last_at = event.at
-        self.stopping = event.reason
+    def _on_stopping(self, event: Stopping) -> None:
+        self.last_event_at = event.at
+        self.stop_reason = event.reason

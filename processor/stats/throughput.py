@@ -1,4 +1,4 @@
-"""How fast the run goes, how fast it may, and what holds it back."""
+"""The speed of a run, the limits in force, and the bottleneck."""
 
 from __future__ import annotations
 
@@ -7,79 +7,83 @@ from processor.stats.reply_stats import MAX_LABELS
 from processor.stats.rolling_window import RollingWindow
 
 RECENT_S = 300
-"""What is left is foretold from the last five minutes: long enough to be steady, short enough to follow a change."""
+"""The time left is estimated from the last five minutes: long enough to be steady, short enough to follow a change."""
 
 
 class Throughput:
     def __init__(self) -> None:
         self.limits: dict[str, LimitsChanged] = {}
-        self.bound: Bottleneck | None = None
-        self._bound_since: float | None = None
-        self._bound_s: dict[Bottleneck | None, float] = {}
+        """The last change, by limit group."""
+        self.bottleneck: Bottleneck | None = None
+        self._bottleneck_since: float | None = None
+        self._bottleneck_s: dict[Bottleneck | None, float] = {}
+        """Seconds spent on each bottleneck before the present one."""
         self._requests = RollingWindow(60, 60)
         self._tokens = RollingWindow(60, 60)
         self._finished = RollingWindow(RECENT_S, 60)
 
-    # ---------------------------------------------------------------- what it hears
+    # ---------------------------------------------------------------- input
 
-    def sent(self, at: float, tokens: int) -> None:
+    def record_sent(self, at: float, tokens: int) -> None:
         self._requests.add(at)
         self._tokens.add(at, tokens)
 
-    def finished(self, at: float) -> None:
+    def record_finished(self, at: float) -> None:
         self._finished.add(at)
 
-    def limits_known(self, event: LimitsChanged) -> None:
+    def on_limits_changed(self, event: LimitsChanged) -> None:
         if event.limit_group in self.limits or len(self.limits) < MAX_LABELS:
             self.limits[event.limit_group] = event
 
-    def bound_by(self, event: BottleneckChanged) -> None:
-        self._bound_s = self._bound_until(event.at)
-        self.bound = event.bottleneck
-        self._bound_since = event.at
+    def on_bottleneck_changed(self, event: BottleneckChanged) -> None:
+        self._bottleneck_s = self._bottleneck_s_until(event.at)
+        self.bottleneck = event.bottleneck
+        self._bottleneck_since = event.at
 
-    # ---------------------------------------------------------------- what is asked of it
+    # ---------------------------------------------------------------- output
 
     def requests_last_minute(self, now: float) -> int:
         return self._requests.total(now)
 
     def tokens_last_minute(self, now: float) -> int:
-        """As charged when they were sent."""
+        """As reserved when the requests were sent."""
         return self._tokens.total(now)
 
     @property
     def rpm(self) -> float | None:
-        """The limit, summed over the limit groups; None where one has none."""
+        """The limit, summed over the limit groups; None where a group has none."""
         return _sum([limits.rpm for limits in self.limits.values()])
 
     @property
     def tpm(self) -> float | None:
         return _sum([limits.tpm for limits in self.limits.values()])
 
-    def seconds_for(self, jobs: int, now: float, elapsed_s: float) -> float | None:
-        """How long so many more will take at the recent pace, and within the limit; None where nothing tells."""
+    def eta_s(self, jobs: int, now: float, elapsed_s: float) -> float | None:
+        """Seconds that so many jobs will take at the recent speed and within the limit; None where nothing finished."""
         finished = self._finished.total(now)
-        return max(jobs * min(elapsed_s, RECENT_S) / finished, self._least_s(jobs, now)) if finished else None
+        if not finished:
+            return None
+        return max(jobs * min(elapsed_s, RECENT_S) / finished, self._min_s_within_limit(jobs, now))
 
-    def _least_s(self, jobs: int, now: float) -> float:
-        """After a burst the limit knows better than the pace."""
+    def _min_s_within_limit(self, jobs: int, now: float) -> float:
+        """After a burst the recent speed promises more than the limit allows."""
         if not self.rpm:
             return 0.0
-        at_once = max(self.rpm - self.requests_last_minute(now), 0.0)
-        return max(jobs - at_once, 0.0) * 60 / self.rpm
+        left_this_minute = max(self.rpm - self.requests_last_minute(now), 0.0)
+        return max(jobs - left_this_minute, 0.0) * 60 / self.rpm
 
-    def bound_shares(self, now: float) -> list[tuple[Bottleneck | None, float]]:
-        """What the run waited for, as shares of its time, largest first. None stands for nothing."""
-        spent = self._bound_until(now)
-        whole = sum(spent.values())
-        by_share = sorted(spent.items(), key=lambda item: item[1], reverse=True)
-        return [(bound, seconds / whole) for bound, seconds in by_share if seconds > 0]
+    def bottleneck_shares(self, now: float) -> list[tuple[Bottleneck | None, float]]:
+        """Each bottleneck with its share of the run's time, largest first. None stands for waiting for nothing."""
+        spent_s = self._bottleneck_s_until(now)
+        total_s = sum(spent_s.values())
+        by_share = sorted(spent_s.items(), key=lambda item: item[1], reverse=True)
+        return [(bottleneck, seconds / total_s) for bottleneck, seconds in by_share if seconds > 0]
 
-    def _bound_until(self, now: float) -> dict[Bottleneck | None, float]:
-        if self._bound_since is None:
+    def _bottleneck_s_until(self, now: float) -> dict[Bottleneck | None, float]:
+        if self._bottleneck_since is None:
             return {}
-        passed = max(now - self._bound_since, 0.0)
-        return {**self._bound_s, self.bound: self._bound_s.get(self.bound, 0.0) + passed}
+        passed_s = max(now - self._bottleneck_since, 0.0)
+        return {**self._bottleneck_s, self.bottleneck: self._bottleneck_s.get(self.bottleneck, 0.0) + passed_s}
 
 
 def _sum(limits: list[float | None]) -> float | None:

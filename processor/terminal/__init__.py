@@ -1,1 +1,1 @@
-"""What a person sees while it runs and when it ends. Everything goes to stderr, and everything is heard as events."""
+"""What a run prints to stderr: banner, progress, echo, summary, errors."""

@@ -1,4 +1,4 @@
-"""stderr, as a place where nothing can go wrong: a reader that went away never stops a run."""
+"""Writing to stderr. A closed pipe or a vanished terminal never stops a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from processor.core.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MAX_ERROR_CHARS = 2000
 
 
 class NonRaisingStream:
@@ -38,12 +40,12 @@ class NonRaisingStream:
 
 
 def stderr(stream: TextIO | None = None) -> TextIO:
-    """This stream, else stderr as it is now, made forgiving."""
+    """The given stream, else the present stderr, as a NonRaisingStream."""
     return cast(TextIO, NonRaisingStream(stream if stream is not None else sys.stderr))
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether lines can be redrawn there. FORCE_COLOR and the like make no log file a terminal."""
+    """Whether lines can be redrawn there. FORCE_COLOR and similar variables do not make a terminal of a log."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -53,10 +55,10 @@ def rich_console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def print_error(message: str, hint: str | None = None, stream: TextIO | None = None) -> None:
-    """One line: what is wrong, and what to do about it."""
+def print_error(message: str, stream: TextIO | None = None) -> None:
+    """Prints one line: what is wrong, and what to do about it."""
     stream = stderr(stream)
-    text = one_line(f"{message}: {hint}" if hint else message, 2000)
+    text = one_line(message, max_chars=MAX_ERROR_CHARS)
     if is_terminal(stream):
         from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats numbers and texts for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def plural(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def short(number: float) -> str:
+def abbreviated(number: float) -> str:
     """``9,999``, ``12k``, ``181k``, ``1.2M``: five characters at most."""
     if number < 9_999.5:
         return f"{number:,.0f}"
@@ -40,13 +40,13 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes: ``12 KiB``, ``3,400 MiB``."""
+    """Bytes as ``12 KiB`` or ``3,400 MiB``."""
     mib = number / 2**20
     return f"{mib:,.0f} MiB" if mib >= 1 else f"{number / 2**10:,.0f} KiB"
 
 
 def percent(share: float) -> str:
-    """``82%``; ``<1%`` and ``>99%`` rather than a rounded lie."""
+    """``82%``; ``<1%`` and ``>99%`` where rounding would give 0% or 100%."""
     if 0 < share < 0.005:
         return "<1%"
     if 0.995 <= share < 1:
@@ -54,15 +54,15 @@ def percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def listed(parts: list[str]) -> str:
+def joined(parts: list[str]) -> str:
     return " · ".join(parts)
 
 
 def printable(text: str) -> str:
-    """Without what could move the cursor or change colours: servers and models write what they like."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(char) else char for char in text)
+    """Replaces what could move the cursor or change colours, in a text of several lines from a server or model."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_unprintable(char) else char for char in text)
 
 
-def _is_control(char: str) -> bool:
-    """Control characters, and halves of surrogate pairs, which cannot be written at all."""
+def _is_unprintable(char: str) -> bool:
+    """Control characters, and halves of surrogate pairs, which cannot be encoded."""
     return unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"

@@ -1,4 +1,4 @@
-"""Labelled lines: what is said before a run and after it."""
+"""Rows with a label in front, as in the banner and the summary."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ Style = Literal["", "good", "bad", "warning", "command"]
 
 COLOURS: dict[Style, str] = {"": "", "good": "green", "bad": "red", "warning": "yellow", "command": "bold cyan"}
 
-GAP = 2
+LABEL_GAP = 2
+MIN_TEXT_WIDTH = 20
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
     label: str
-    """Empty where the row goes on with what the one above began."""
+    """Empty where the row continues the one above."""
     text: str
     style: Style = ""
 
@@ -26,19 +27,19 @@ class LabelRow:
 BLANK = LabelRow("", "")
 
 
-def plain(rows: Sequence[LabelRow]) -> str:
-    """Aligned, without colours, and unwrapped: a log is searched line by line."""
+def plain_text(rows: Sequence[LabelRow]) -> str:
+    """Aligned rows without colours. Not wrapped, so that a log can be searched line by line."""
     width = _label_width(rows)
     return "".join(f"{row.label:{width}}{row.text}".rstrip() + "\n" for row in rows)
 
 
-def show(rows: Sequence[LabelRow], stream: TextIO | None = None) -> None:
-    """On a terminal coloured and wrapped to its width, else ``plain``."""
+def print_rows(rows: Sequence[LabelRow], stream: TextIO | None = None) -> None:
+    """Coloured and wrapped to the width of a terminal, else as ``plain_text``."""
     stream = console.stderr(stream)
     if console.is_terminal(stream):
         _draw(rows, stream)
     else:
-        stream.write(plain(rows))
+        stream.write(plain_text(rows))
         stream.flush()
 
 
@@ -50,12 +51,13 @@ def _draw(rows: Sequence[LabelRow], stream: TextIO) -> None:
     for row in rows:
         label = f"{row.label:{width}}"
         text = Text(row.text, style=COLOURS[row.style])
-        # A command is wrapped by the terminal itself, so that it can be copied as one line.
+        # The terminal itself wraps a command, so that it can be copied as one line.
         is_command = row.style == "command"
-        for line in [text] if is_command else text.wrap(output, max(output.width - width, 20)):
+        lines = [text] if is_command else text.wrap(output, max(output.width - width, MIN_TEXT_WIDTH))
+        for line in lines:
             output.print(Text.assemble((label, "dim"), line), soft_wrap=is_command)
             label = " " * width
 
 
 def _label_width(rows: Sequence[LabelRow]) -> int:
-    return max((len(row.label) for row in rows), default=0) + GAP
+    return max((len(row.label) for row in rows), default=0) + LABEL_GAP

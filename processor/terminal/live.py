@@ -1,4 +1,4 @@
-"""The live lines on a terminal. The only place that draws with rich more than once."""
+"""The live status on a terminal, drawn with rich."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 SEPARATOR = " · "
 
-WIDEST = 120
-"""Beyond this a bar only gets longer, and the eye has further to go."""
+MAX_WIDTH = 120
+"""Columns; a longer bar is harder to read and shows nothing more."""
 
 
 class LiveLines:
-    """Two lines that are drawn over, and gone at the end: the summary says it all again."""
+    """Two lines that are redrawn in place, and removed at the end because the summary repeats them."""
 
     period_s = 0.25
     first_after_s = 0.3
-    """rich takes 80 ms to import: the first request is on its way by then."""
+    """Importing rich takes 80 ms: the first request is sent before that."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._live: Live | None = None
 
-    def show(self, tally: RunStats, now: float) -> None:
+    def show(self, stats: RunStats, now: float) -> None:
         live = self._started()
-        live.update(_lines(tally, now, min(live.console.width, WIDEST)), refresh=True)
+        live.update(_lines(stats, now, min(live.console.width, MAX_WIDTH)), refresh=True)
 
     def say(self, text: str, style: Style) -> None:
         from rich.text import Text
@@ -53,7 +53,7 @@ class LiveLines:
                 console=console.rich_console(self._stream),
                 auto_refresh=False,
                 transient=True,
-                # Replies may go to stdout: it is not ours to wrap.
+                # stdout may carry the results: rich must not wrap it.
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
@@ -61,35 +61,36 @@ class LiveLines:
         return self._live
 
 
-def _lines(tally: RunStats, now: float, width: int) -> Group:
+def _lines(stats: RunStats, now: float, width: int) -> Group:
     from rich.console import Group
 
-    return Group(_bar(tally, now, width), _details(tally, now, width))
+    return Group(_bar(stats, now, width), _details(stats, now, width))
 
 
-def _bar(tally: RunStats, now: float, width: int) -> RenderableType:
+def _bar(stats: RunStats, now: float, width: int) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    share = status_line.share(tally)
+    done_count = status_line.done_count(stats)
+    share = status_line.finished_share(stats)
     if share is None:
-        return Text(f"{status_line.counted(tally)} done", style="bold")
-    words = Text.assemble((status_line.counted(tally), "bold"), f"  {percent(share)}", no_wrap=True)
-    left = status_line.left(tally, now)
-    if left:
-        words.append(f"  {left}")
+        return Text(f"{done_count} done", style="bold")
+    text = Text.assemble((done_count, "bold"), f"  {percent(share)}", no_wrap=True)
+    time_left = status_line.time_left(stats, now)
+    if time_left:
+        text.append(f"  {time_left}")
     grid = Table.grid(padding=(0, 2, 0, 0))
-    bar_width = max(width - words.cell_len - 3, 10)
-    grid.add_row(ProgressBar(total=1, completed=share, width=bar_width, complete_style="cyan"), words)
+    bar_width = max(width - text.cell_len - 3, 10)
+    grid.add_row(ProgressBar(total=1, completed=share, width=bar_width, complete_style="cyan"), text)
     return grid
 
 
-def _details(tally: RunStats, now: float, width: int) -> Text:
+def _details(stats: RunStats, now: float, width: int) -> Text:
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
-    for detail in status_line.fit(status_line.details(tally, now), width - 1, len(SEPARATOR)):
+    for detail in status_line.fit_width(status_line.details(stats, now), width - 1, len(SEPARATOR)):
         if text:
             text.append(SEPARATOR, style="dim")
         if detail.label:

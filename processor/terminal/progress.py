@@ -1,4 +1,4 @@
-"""When to show how far the run is, and where."""
+"""When and where the progress of a run is shown."""
 
 from __future__ import annotations
 
@@ -14,50 +14,54 @@ from processor.terminal.label_table import Style
 from processor.terminal.live import LiveLines
 
 Mode = Literal["live", "lines", "notices", "nothing"]
+"""Lines redrawn in place; lines appended to a log; only messages; not even these."""
+
+MAX_MESSAGE_CHARS = 1000
 
 
 class Display(Protocol):
     period_s: float
-    """Until the next time it wants to be shown something."""
+    """Time until the next call of ``show``."""
     first_after_s: float
+    """Time until the first call of ``show``."""
 
-    def show(self, tally: RunStats, now: float) -> None: ...
+    def show(self, stats: RunStats, now: float) -> None: ...
     def say(self, text: str, style: Style) -> None: ...
     def close(self) -> None: ...
 
 
 class PlainLines:
-    """For a log: a line every ten seconds, later every minute, without escape codes."""
+    """For a log: a line after ten seconds, then at growing intervals up to a minute, without escape codes."""
 
     first_after_s = 10.0
-    longest_s = 60.0
-    growth = 1.5
+    max_period_s = 60.0
+    period_growth = 1.5
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.period_s = self.first_after_s
 
-    def show(self, tally: RunStats, now: float) -> None:
-        self.period_s = min(self.period_s * self.growth, self.longest_s)
-        self.say(status_line.line(tally, now), "")
+    def show(self, stats: RunStats, now: float) -> None:
+        self.period_s = min(self.period_s * self.period_growth, self.max_period_s)
+        self.say(status_line.status_text(stats, now), "")
 
     def say(self, text: str, style: Style) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
 
     def close(self) -> None:
-        """Nothing is left on the screen."""
+        """Nothing has to be removed from a log."""
 
 
 class Progress:
-    """Shows a tally while it runs, and says what a person should read once.
+    """Shows statistics while a run is working, and prints the messages of its events.
 
-    A listener, and a context manager inside a running event loop: it is drawn from the loop's own timers.
+    A listener, and a context manager inside a running event loop: it is drawn by the loop's timers.
     """
 
-    def __init__(self, tally: RunStats, mode: Mode, stream: TextIO | None = None) -> None:
+    def __init__(self, stats: RunStats, mode: Mode, stream: TextIO | None = None) -> None:
         stream = console.stderr(stream)
-        self._tally = tally
+        self._stats = stats
         self._mode = mode
         self._display: Display = LiveLines(stream) if mode == "live" else PlainLines(stream)
         self._timer: asyncio.TimerHandle | None = None
@@ -65,11 +69,11 @@ class Progress:
     def __call__(self, event: RunEvent) -> None:
         if self._mode == "nothing":
             return
-        if (text := _message(event, self._tally.in_flight)) is not None:
+        if (text := _message(event, self._stats.in_flight)) is not None:
             self._display.say(text, "warning")
 
     def say(self, text: str) -> None:
-        """An answer to somebody who asked: shown in any mode, above what is redrawn."""
+        """Prints a text that the user asked for, in any mode, above the live lines."""
         self._display.say(text, "")
 
     def __enter__(self) -> Progress:
@@ -86,12 +90,12 @@ class Progress:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._show)
 
     def _show(self) -> None:
-        self._display.show(self._tally, asyncio.get_running_loop().time())
+        self._display.show(self._stats, asyncio.get_running_loop().time())
         self._show_after(self._display.period_s)
 
 
-def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
-    """``--quiet`` leaves only errors, ``--no-progress`` also what should be read once."""
+def choose_mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
+    """``--no-progress`` leaves messages, ``--quiet`` only errors."""
     if quiet:
         return "nothing"
     if not progress:
@@ -100,12 +104,14 @@ def mode(*, progress: bool, quiet: bool, stream: TextIO | None = None) -> Mode:
 
 
 def _message(event: RunEvent, in_flight: int) -> str | None:
-    """The line that the event is worth; None for most."""
+    """The line to print for the event; None for most events."""
     match event:
         case Notice():
-            return one_line(event.text, 1000)
+            return one_line(event.text, max_chars=MAX_MESSAGE_CHARS)
         case OutageStarted():
-            return one_line(f"the provider is down: {event.message}; probing until it is back", 1000)
+            return one_line(
+                f"the provider is down: {event.message}; probing until it is back", max_chars=MAX_MESSAGE_CHARS
+            )
         case OutageEnded():
             return "the provider is back"
         case Stopping():
@@ -114,7 +120,7 @@ def _message(event: RunEvent, in_flight: int) -> str | None:
 
 
 def _stopping(event: Stopping, in_flight: int) -> str:
-    why = f"stopping: {one_line(event.reason, 1000)}"
+    text = f"stopping: {one_line(event.reason, max_chars=MAX_MESSAGE_CHARS)}"
     if not in_flight or not event.grace_s:
-        return why
-    return f"{why}; {plural(in_flight, 'request')} in flight may still finish, Ctrl-C breaks them off"
+        return text
+    return f"{text}; waiting for {plural(in_flight, 'request')} in flight, press Ctrl-C to abort them"

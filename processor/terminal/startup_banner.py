@@ -1,4 +1,4 @@
-"""The first lines: what is about to happen."""
+"""The banner: what a run is about to do."""
 
 from __future__ import annotations
 
@@ -7,105 +7,106 @@ from dataclasses import dataclass
 from processor.terminal.formatting import plural
 from processor.terminal.label_table import BLANK, LabelRow
 
-NAMED_LINES = 5
+MAX_LINE_NUMBERS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Lines of a file of ours that were no rows."""
+    """Lines of an output file that are not rows."""
 
     file: str
     count: int
-    numbers: tuple[int, ...]
+    line_numbers: tuple[int, ...]
     """The first of them."""
-    kept_aside: str
-    """Where they are now."""
+    kept_in: str
+    """The file that they were moved to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Banner:
+    """What the banner says. ``rpm``, ``tpm``, ``concurrency``: as configured, None where they are not."""
+
     source: str
-    """The job file as it was named; ``-`` is stdin."""
+    """Path of the job file; ``-`` is stdin."""
     jobs: int | None
-    """Jobs in it, within ``--limit``; None where it cannot be known."""
+    """Jobs in it, within ``--limit``; None where the number is unknown."""
     done: int
-    """Of these, how many have their reply already."""
+    """Of these, how many have a reply from earlier runs."""
     results: str
-    """``-`` is stdout."""
+    """Path of the results file; ``-`` is stdout."""
     endpoint: str
     key_from: str | None
-    """The variable the key came from."""
+    """The environment variable that holds the key."""
     concurrency: int | None
-    """At most so many requests in flight, where somebody said so."""
     rpm: float | None = None
     tpm: float | None = None
-    """The limits configured for jobs in general."""
     own_limits: tuple[str, ...] = ()
     """Models with limits of their own."""
     simulated: bool = False
     damage: tuple[Damage, ...] = ()
     maybe_billed: int = 0
-    """Requests that were in flight when an earlier run ended without a word."""
+    """Requests that an earlier run had in flight when it was killed."""
     warnings: tuple[str, ...] = ()
 
 
-def rows(opening: Banner) -> list[LabelRow]:
+def banner_rows(banner: Banner) -> list[LabelRow]:
     return [
-        LabelRow("jobs", _jobs(opening)),
-        LabelRow("to", _endpoint(opening)),
-        LabelRow("limits", _limits(opening)),
-        _results(opening),
-        *(LabelRow("warning", text, "warning") for text in _warnings(opening)),
+        LabelRow("jobs", _jobs(banner)),
+        LabelRow("endpoint", _endpoint(banner)),
+        LabelRow("limits", _limits(banner)),
+        _results(banner),
+        *(LabelRow("warning", text, "warning") for text in _warnings(banner)),
         BLANK,
     ]
 
 
-def _jobs(opening: Banner) -> str:
-    source = "stdin" if opening.source == "-" else opening.source
-    if opening.jobs is None:
-        return source + (f", {opening.done:,} done already" if opening.done else "")
-    counted = f"{source}: {plural(opening.jobs, 'job')}"
-    if not opening.done:
+def _jobs(banner: Banner) -> str:
+    source = "stdin" if banner.source == "-" else banner.source
+    if banner.jobs is None:
+        return source + (f", {banner.done:,} already done" if banner.done else "")
+    counted = f"{source}: {plural(banner.jobs, 'job')}"
+    if not banner.done:
         return counted
-    left = opening.jobs - opening.done
-    return f"{counted}, {opening.done:,} done already, {f'{left:,}' if left else 'nothing'} to do"
+    left = banner.jobs - banner.done
+    return f"{counted}, {banner.done:,} already done, {f'{left:,}' if left else 'nothing'} to do"
 
 
-def _endpoint(opening: Banner) -> str:
-    if opening.simulated:
-        return "the simulator: nothing leaves this machine, nobody is billed"
-    key = f"key from {opening.key_from}" if opening.key_from else "without a key"
-    return f"{opening.endpoint}, {key}"
+def _endpoint(banner: Banner) -> str:
+    if banner.simulated:
+        return "built-in simulator: no data leaves this machine, nothing is billed"
+    key = f"key from {banner.key_from}" if banner.key_from else "no key"
+    return f"{banner.endpoint}, {key}"
 
 
-def _limits(opening: Banner) -> str:
+def _limits(banner: Banner) -> str:
     limits = [
-        f"{limit:,.0f} {of}" for limit, of in ((opening.rpm, "requests"), (opening.tpm, "tokens")) if limit is not None
+        f"{limit:,.0f} {unit}"
+        for limit, unit in ((banner.rpm, "requests"), (banner.tpm, "tokens"))
+        if limit is not None
     ]
-    minute = " and ".join(limits) + " a minute" if limits else "none configured, the server's are found out"
-    own = f", apart from {', '.join(opening.own_limits)}" if opening.own_limits else ""
-    in_flight = f"; at most {opening.concurrency:,} in flight" if opening.concurrency else ""
-    return f"{minute}{own}{in_flight}"
+    per_minute = " and ".join(limits) + " a minute" if limits else "none configured, the server's are detected"
+    own_limits = f"; own limits for {', '.join(banner.own_limits)}" if banner.own_limits else ""
+    in_flight = f"; at most {banner.concurrency:,} in flight" if banner.concurrency else ""
+    return f"{per_minute}{own_limits}{in_flight}"
 
 
-def _results(opening: Banner) -> LabelRow:
-    if opening.results == "-":
-        return LabelRow("results", "stdout, without a journal: a run that stops cannot go on", "warning")
-    return LabelRow("results", opening.results)
+def _results(banner: Banner) -> LabelRow:
+    if banner.results == "-":
+        return LabelRow("results", "stdout, so a stopped run cannot be resumed", "warning")
+    return LabelRow("results", banner.results)
 
 
-def _warnings(opening: Banner) -> list[str]:
-    warnings = list(opening.warnings)
-    warnings += [_damaged(damage) for damage in opening.damage]
-    if opening.maybe_billed:
-        requests = plural(opening.maybe_billed, "request")
+def _warnings(banner: Banner) -> list[str]:
+    warnings = [*banner.warnings, *(_damaged(damage) for damage in banner.damage)]
+    if banner.maybe_billed:
+        requests = plural(banner.maybe_billed, "request")
         warnings.append(f"{requests} of an earlier run may have been billed without a reply")
     return warnings
 
 
 def _damaged(damage: Damage) -> str:
-    named = damage.numbers[:NAMED_LINES]
-    more = ", ..." if damage.count > len(named) else ""
-    where = f"{'line' if damage.count == 1 else 'lines'} {', '.join(map(str, named))}{more}"
-    what = plural(damage.count, "damaged line")
-    return f"{what} in {damage.file} ({where}), kept in {damage.kept_aside}: what had these rows is done again"
+    shown = damage.line_numbers[:MAX_LINE_NUMBERS_SHOWN]
+    more = ", ..." if damage.count > len(shown) else ""
+    numbers = f"{'line' if damage.count == 1 else 'lines'} {', '.join(map(str, shown))}{more}"
+    lines = plural(damage.count, "damaged line")
+    return f"{lines} in {damage.file} ({numbers}), moved to {damage.kept_in}; these jobs will be sent again"

@@ -1,4 +1,4 @@
-"""The run in a line: what progress shows, apart from how it is drawn."""
+"""The status of a run in one line: its parts, apart from how they are drawn."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from processor.core.events import Bottleneck
 from processor.stats.run_stats import RunStats
-from processor.terminal.formatting import duration, percent, short
+from processor.terminal.formatting import abbreviated, duration, percent
 from processor.terminal.label_table import Style
 
-BOUND_WORDS: dict[Bottleneck | None, str] = {
+BOTTLENECK_LABELS: dict[Bottleneck | None, str] = {
     "requests": "requests",
     "tokens": "tokens",
-    "in_flight": "in flight",
+    "in_flight": "concurrency",
     "cool_down": "cool-down",
     "outage": "outage",
     "input": "input",
@@ -23,79 +23,81 @@ BOUND_WORDS: dict[Bottleneck | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One thing to know. ``keep``: the larger, the longer it stays on a narrow terminal."""
+    """One part of the status line."""
 
     value: str
     label: str = ""
     style: Style = ""
-    keep: int = 0
+    priority: int = 0
+    """Where the line is too long, parts with the lowest priority are left out first."""
 
     @property
     def text(self) -> str:
         return f"{self.label} {self.value}" if self.label else self.value
 
 
-def share(tally: RunStats) -> float | None:
-    """How much of the job file is settled."""
-    if tally.jobs is None or tally.unsettled is None:
+def finished_share(stats: RunStats) -> float | None:
+    """The share of the jobs that have a reply or a failed row; None where the number of jobs is unknown."""
+    if stats.jobs is None or stats.remaining is None:
         return None
-    return 1 - tally.unsettled / tally.jobs if tally.jobs else 1.0
+    return 1 - stats.remaining / stats.jobs if stats.jobs else 1.0
 
 
-def counted(tally: RunStats) -> str:
+def done_count(stats: RunStats) -> str:
     """``1,240/2,000``: jobs that have their reply, of all."""
-    done = f"{tally.done + tally.done_before:,}"
-    return done if tally.jobs is None else f"{done}/{tally.jobs:,}"
+    done = f"{stats.done + stats.done_earlier:,}"
+    return done if stats.jobs is None else f"{done}/{stats.jobs:,}"
 
 
-def left(tally: RunStats, now: float) -> str:
-    """``3m 20s left``, or nothing where nobody knows."""
-    eta_s = tally.eta_s(now)
-    return "" if eta_s is None or tally.stopping else f"{duration(eta_s)} left"
+def time_left(stats: RunStats, now: float) -> str:
+    """``3m 20s left``; empty where it cannot be estimated, or the run is stopping."""
+    eta_s = stats.eta_s(now)
+    return "" if eta_s is None or stats.stop_reason else f"{duration(eta_s)} left"
 
 
-def details(tally: RunStats, now: float) -> list[Detail]:
-    used = tally.replies.used
+def details(stats: RunStats, now: float) -> list[Detail]:
+    used, throughput = stats.replies.used, stats.throughput
     shown = [
-        Detail(f"{tally.failures:,} failed", style="bad", keep=9) if tally.failures else None,
-        Detail(f"{tally.in_flight:,} in flight", keep=6),
-        Detail(_of(tally.pace.requests_last_minute(now), tally.pace.rpm), "RPM", keep=8),
-        Detail(_of(tally.pace.tokens_last_minute(now), tally.pace.tpm), "TPM", keep=7),
-        Detail(f"{short(used.prompt + used.completion)} tokens", keep=1),
-        Detail("simulated", keep=4) if tally.simulated else None,
-        _held_back(tally),
+        Detail(f"{stats.failed:,} failed", style="bad", priority=9) if stats.failed else None,
+        Detail(f"{stats.in_flight:,} in flight", priority=6),
+        Detail(_used_of_limit(throughput.requests_last_minute(now), throughput.rpm), "RPM", priority=8),
+        Detail(_used_of_limit(throughput.tokens_last_minute(now), throughput.tpm), "TPM", priority=7),
+        Detail(f"{abbreviated(used.prompt + used.completion)} tokens", priority=1),
+        Detail("simulated", priority=4) if stats.simulated else None,
+        _bottleneck(stats),
     ]
     return [detail for detail in shown if detail is not None]
 
 
-def fit(every: Sequence[Detail], width: int, gap: int) -> list[Detail]:
-    """As many as fit the width, the least important ones left out, in their order."""
+def fit_width(every: Sequence[Detail], width: int, gap: int) -> list[Detail]:
+    """As many details as fit the width with ``gap`` columns between them; always at least one."""
     kept = list(every)
     while len(kept) > 1 and sum(len(detail.text) + gap for detail in kept) - gap > width:
-        kept.remove(min(kept, key=lambda detail: detail.keep))
+        kept.remove(min(kept, key=lambda detail: detail.priority))
     return kept
 
 
-def line(tally: RunStats, now: float) -> str:
-    """All of it in one plain line: for a log, or for whoever asks what a run is doing."""
-    settled = share(tally)
+def status_text(stats: RunStats, now: float) -> str:
+    """All parts in one plain line, for a log or a status report."""
+    share = finished_share(stats)
     parts = [
-        counted(tally) + " done" + ("" if settled is None else f" ({percent(settled)})"),
-        *(detail.text for detail in details(tally, now)),
-        left(tally, now),
+        done_count(stats) + " done" + ("" if share is None else f" ({percent(share)})"),
+        *(detail.text for detail in details(stats, now)),
+        time_left(stats, now),
     ]
-    return f"[{duration(tally.elapsed_s(now))}] " + ", ".join(part for part in parts if part)
+    return f"[{duration(stats.elapsed_s(now))}] " + ", ".join(part for part in parts if part)
 
 
-def _of(used: int, limit: float | None) -> str:
-    return short(used) if limit is None else f"{short(used)}/{short(limit)}"
+def _used_of_limit(used: int, limit: float | None) -> str:
+    return abbreviated(used) if limit is None else f"{abbreviated(used)}/{abbreviated(limit)}"
 
 
-def _held_back(tally: RunStats) -> Detail | None:
-    if tally.stopping:
-        return Detail("stopping", style="warning", keep=10)
-    bound = tally.pace.bound
-    if bound is None:
+def _bottleneck(stats: RunStats) -> Detail | None:
+    if stats.stop_reason:
+        return Detail("stopping", style="warning", priority=10)
+    bottleneck = stats.throughput.bottleneck
+    if bottleneck is None:
         return None
-    unusual = bound in ("outage", "cool_down")
-    return Detail(BOUND_WORDS[bound], "bound by", "warning" if unusual else "", keep=10 if unusual else 5)
+    is_unusual = bottleneck in ("outage", "cool_down")
+    style: Style = "warning" if is_unusual else ""
+    return Detail(BOTTLENECK_LABELS[bottleneck], "limited by", style, priority=10 if is_unusual else 5)

@@ -1,203 +1,161 @@
-"""What the run has come to: for a person as rows, for a script as JSON."""
+"""The summary at the end of a run, as labelled rows. ``stats.summary_json`` is the same for scripts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from processor.core.events import SkipReason
-from processor.core.models import JSON
 from processor.core.text import one_line
-from processor.stats.histogram import Histogram
-from processor.stats.reply_stats import Replies, Tokens
+from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
-from processor.terminal.formatting import MAX_LINE_CHARS, duration, listed, percent, plural
+from processor.stats.summary_json import SummaryContext
+from processor.terminal.formatting import MAX_LINE_CHARS, duration, joined, percent, plural
 from processor.terminal.label_table import BLANK, LabelRow
-from processor.terminal.status_line import BOUND_WORDS
+from processor.terminal.status_line import BOTTLENECK_LABELS
 
 NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
-"""Failures that stand until the job is changed. A line that is no job is looked at anew by every run."""
+"""Codes of failures that only ``--retry-failed`` sends again. Lines that are no jobs are read again by every run."""
 
 
-SKIPPED_KEYS: dict[SkipReason, str] = {"done": "done", "changed": "changed", "failed_permanently": "own_fault"}
-"""Keys of the JSON summary."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryContext:
-    """What the events do not tell."""
-
-    results: str
-    errors: str | None
-    """The errors file, where there is one now."""
-    command: str | None
-    """The command of this run, to be given again; None where that would start from nothing."""
-
-
-def rows(tally: RunStats, closing: SummaryContext) -> list[LabelRow]:
-    """Only what there is to say: a run without failures has no row for them."""
+def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
+    """Only rows that have something to say: a run without failures has no row for them."""
     return [
         BLANK,
-        _done(tally),
-        *_failed(tally),
-        *_not_done(tally),
-        *_attempts(tally),
-        *_replies(tally.replies, simulated=tally.simulated),
-        *_bound(tally),
-        *_files(closing),
-        *_go_on(tally, closing),
+        _done(stats),
+        *_failed(stats),
+        *_stopped(stats),
+        *_changed(stats),
+        *_attempts(stats),
+        *_tokens_and_cost(stats.replies, simulated=stats.simulated),
+        *_durations(stats.replies),
+        *_cut_short(stats.replies),
+        *_bottlenecks(stats),
+        *_files(context),
+        *_next_command(stats, context),
     ]
 
 
-def summary_json(tally: RunStats, closing: SummaryContext) -> JSON:
-    """The same for scripts. Counts are of this run unless they say otherwise; durations are in seconds."""
-    replies = tally.replies
-    return {
-        "jobs": tally.jobs,
-        "simulated": tally.simulated,
-        "done": tally.done,
-        "done_before": tally.done_before,
-        "failed": {
-            code: {"count": failed.count, "example": failed.example, "message": failed.message}
-            for code, failed in tally.failed.items()
-        },
-        "unsettled": tally.unsettled,
-        "skipped": {SKIPPED_KEYS[reason]: count for reason, count in tally.skipped.items()},
-        "changed_examples": tally.changed,
-        "stopped": tally.stopping,
-        "elapsed_s": tally.elapsed_s(tally.last_at),
-        "attempts": tally.attempts,
-        "retried": dict(tally.retried),
-        "maybe_billed": tally.maybe_billed,
-        "tokens": {
-            "used": _tokens_json(replies.used),
-            "reported": _tokens_json(replies.reported),
-            "computed_beside_reported": _tokens_json(replies.computed),
-        },
-        "cost_usd": replies.cost_usd,
-        "first_token_s": _quantiles_json(replies.first_token),
-        "total_s": _quantiles_json(replies.total),
-        "finish_reasons": dict(replies.finish_reasons),
-        "bound_by": {bound or "nothing": share for bound, share in tally.pace.bound_shares(tally.last_at)},
-        "results": closing.results,
-        "errors": closing.errors,
-        "command": closing.command,
-    }
+def _done(stats: RunStats) -> LabelRow:
+    of_all = f" of {plural(stats.jobs, 'job')}" if stats.jobs is not None else ""
+    is_complete = stats.remaining == 0 and not stats.failed
+    text = f"{stats.done + stats.done_earlier:,}{of_all}{_when(stats)}"
+    return LabelRow("done", text, "good" if is_complete else "")
 
 
-def _tokens_json(tokens: Tokens) -> JSON:
-    return {"replies": tokens.replies, "prompt": tokens.prompt, "completion": tokens.completion}
+def _when(stats: RunStats) -> str:
+    earlier = f", {stats.done_earlier:,} in earlier runs" if stats.done_earlier else ""
+    if not stats.done:
+        return f" (none in this run{earlier})"
+    elapsed = duration(stats.elapsed_s(stats.last_event_at))
+    return f" ({stats.done:,} in {elapsed}{earlier})" if earlier else f" in {elapsed}"
 
 
-def _quantiles_json(histogram: Histogram) -> JSON:
-    return {"median": histogram.quantile(0.5), "p95": histogram.quantile(0.95)}
-
-
-def _done(tally: RunStats) -> LabelRow:
-    of = f" of {plural(tally.jobs, 'job')}" if tally.jobs is not None else ""
-    complete = tally.unsettled == 0 and not tally.failures
-    return LabelRow("done", f"{tally.done + tally.done_before:,}{of}{_when(tally)}", "good" if complete else "")
-
-
-def _when(tally: RunStats) -> str:
-    before = f", {tally.done_before:,} before" if tally.done_before else ""
-    if not tally.done:
-        return f": none in this run{before}"
-    took = f"in {duration(tally.elapsed_s(tally.last_at))}"
-    return f": {tally.done:,} {took}{before}" if before else f" {took}"
-
-
-def _failed(tally: RunStats) -> Iterator[LabelRow]:
+def _failed(stats: RunStats) -> Iterator[LabelRow]:
     label = "failed"
-    for code, failed in sorted(tally.failed.items(), key=lambda item: -item[1].count):
-        first = f"e.g. {one_line(failed.example, 60)}" if failed.count > 1 else one_line(failed.example, 60)
-        yield LabelRow(label, f"{failed.count:,} {code}, {first}: {one_line(failed.message, MAX_LINE_CHARS)}", "bad")
+    by_count = sorted(stats.failures_by_code.items(), key=lambda item: -item[1].count)
+    for code, failure in by_count:
+        example = one_line(failure.example, max_chars=60)
+        first = f"e.g. {example}" if failure.count > 1 else example
+        yield LabelRow(label, f"{failure.count:,} {code}, {first}: {one_line(failure.message, MAX_LINE_CHARS)}", "bad")
         label = ""
-    if tally.skipped["failed_permanently"]:
-        jobs = plural(tally.skipped["failed_permanently"], "job")
-        yield LabelRow(label, f"{jobs} before, by their own fault: not sent again", "bad")
+    if earlier := stats.skipped["failed_permanently"]:
+        text = f"{plural(earlier, 'job')} failed permanently in an earlier run; use --retry-failed to send again"
+        yield LabelRow(label, text, "bad")
 
 
-def _not_done(tally: RunStats) -> Iterator[LabelRow]:
-    if tally.unsettled or tally.stopping:
-        jobs = plural(tally.unsettled, "job") + " to go" if tally.unsettled else "before the end"
-        why = f": {one_line(tally.stopping, MAX_LINE_CHARS)}" if tally.stopping else ""
-        yield LabelRow("stopped", f"{jobs}{why}", "warning")
-    if changed := tally.skipped["changed"]:
-        names = [one_line(name, 40) for name in tally.changed] + ["…"] * (changed > len(tally.changed))
-        kept = f"since the reply came, kept as answered: {', '.join(names)} (--changed resend asks anew)"
-        yield LabelRow("changed", f"{plural(changed, 'job')} {kept}", "warning")
+def _stopped(stats: RunStats) -> Iterator[LabelRow]:
+    if stats.remaining or stats.stop_reason:
+        jobs = f"{plural(stats.remaining, 'job')} remaining" if stats.remaining else "before the end"
+        reason = f": {one_line(stats.stop_reason, MAX_LINE_CHARS)}" if stats.stop_reason else ""
+        yield LabelRow("stopped", f"{jobs}{reason}", "warning")
 
 
-def _attempts(tally: RunStats) -> Iterator[LabelRow]:
-    if tally.attempts:
-        again = f", {tally.retried.total():,} failed and tried again: {_counts(tally.retried)}" if tally.retried else ""
-        yield LabelRow("attempts", f"{tally.attempts:,}{again}")
-    if tally.maybe_billed and not tally.simulated:
-        yield LabelRow(
-            "maybe billed", f"{plural(tally.maybe_billed, 'attempt')} that broke off without a reply", "warning"
-        )
+def _changed(stats: RunStats) -> Iterator[LabelRow]:
+    if changed := stats.skipped["changed"]:
+        examples = [one_line(name, max_chars=40) for name in stats.changed_examples]
+        if changed > len(examples):
+            examples.append("…")
+        text = f"{plural(changed, 'job')} edited since the reply came, reply kept: {', '.join(examples)}"
+        yield LabelRow("changed", f"{text} (use --changed resend to send again)", "warning")
 
 
-def _replies(replies: Replies, *, simulated: bool) -> Iterator[LabelRow]:
+def _attempts(stats: RunStats) -> Iterator[LabelRow]:
+    if stats.attempts:
+        retried = ""
+        if stats.retried:
+            retried = f", {stats.retried.total():,} failed and retried: {_by_count(stats.retried)}"
+        yield LabelRow("attempts", f"{stats.attempts:,}{retried}")
+    if stats.possibly_billed and not stats.simulated:
+        text = f"{plural(stats.possibly_billed, 'attempt')} sent, but ended without a reply"
+        yield LabelRow("possibly billed", text, "warning")
+
+
+def _tokens_and_cost(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:
     if replies.used.replies:
-        # The simulator's tokens are pieces of text of its own: there is nothing to compare them with.
-        source = "simulated: nobody was billed" if simulated else _source(replies)
+        # The simulator does not count with tiktoken: comparing the two counts would say nothing.
+        source = "simulated, not billed" if simulated else _token_source(replies)
         yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {source}")
     if replies.cost_usd is not None:
         yield LabelRow("cost", f"${replies.cost_usd:,.2f}")
-    for label, histogram in (("first token", replies.first_token), ("whole reply", replies.total)):
-        median, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
-        if median is not None and p95 is not None:
-            yield LabelRow(label, f"{duration(median)} median, {duration(p95)} p95")
-    if replies.cut_short:
-        cut = plural(replies.cut_short, "reply", "replies")
-        yield LabelRow("cut short", f"{cut} ended by the token limit (finish reason length)", "warning")
 
 
-def _source(replies: Replies) -> str:
+def _token_source(replies: ReplyStats) -> str:
     if not replies.reported.replies:
         return "computed with tiktoken"
     computed = replies.computed.prompt + replies.computed.completion
     reported = replies.reported.prompt + replies.reported.completion
-    compared = f"tiktoken counts {_difference(computed, reported)}"
+    comparison = f"tiktoken counts {_difference(computed, reported)}"
     if replies.reported.replies == replies.used.replies:
-        return f"as reported ({compared})"
-    return f"as reported for {plural(replies.reported.replies, 'reply', 'replies')} ({compared}), else computed"
+        return f"reported by the server ({comparison})"
+    count = plural(replies.reported.replies, "reply", "replies")
+    return f"reported by the server for {count} ({comparison}), else computed"
 
 
 def _difference(computed: int, reported: int) -> str:
     if computed == reported:
         return "the same"
-    off = abs(computed - reported) / max(reported, 1)
-    return f"{max(off, 0.001):.1%} {'more' if computed > reported else 'less'}"
+    share = abs(computed - reported) / max(reported, 1)
+    return f"{max(share, 0.001):.1%} {'more' if computed > reported else 'less'}"
 
 
-def _bound(tally: RunStats) -> Iterator[LabelRow]:
-    shares = tally.pace.bound_shares(tally.last_at)
+def _durations(replies: ReplyStats) -> Iterator[LabelRow]:
+    for label, histogram in (("first token", replies.first_token), ("whole reply", replies.total)):
+        median, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
+        if median is not None and p95 is not None:
+            yield LabelRow(label, f"{duration(median)} median, {duration(p95)} p95")
+
+
+def _cut_short(replies: ReplyStats) -> Iterator[LabelRow]:
+    if count := replies.cut_short:
+        text = f"{plural(count, 'reply', 'replies')} ended by the token limit (finish reason length)"
+        yield LabelRow("cut short", text, "warning")
+
+
+def _bottlenecks(stats: RunStats) -> Iterator[LabelRow]:
+    shares = stats.throughput.bottleneck_shares(stats.last_event_at)
     if shares:
-        yield LabelRow("bound by", listed([f"{BOUND_WORDS[bound]} {percent(share)}" for bound, share in shares]))
+        text = joined([f"{BOTTLENECK_LABELS[bottleneck]} {percent(share)}" for bottleneck, share in shares])
+        yield LabelRow("limited by", text)
 
 
-def _files(closing: SummaryContext) -> Iterator[LabelRow]:
-    yield LabelRow("results", "stdout" if closing.results == "-" else closing.results)
-    if closing.errors is not None:
-        yield LabelRow("errors", closing.errors)
+def _files(context: SummaryContext) -> Iterator[LabelRow]:
+    yield LabelRow("results", "stdout" if context.results == "-" else context.results)
+    if context.errors is not None:
+        yield LabelRow("errors", context.errors)
 
 
-def _go_on(tally: RunStats, closing: SummaryContext) -> Iterator[LabelRow]:
-    """The same command again, where that would do something."""
-    if closing.command is None:
+def _next_command(stats: RunStats, context: SummaryContext) -> Iterator[LabelRow]:
+    """The same command again, where it would send something."""
+    if context.command is None:
         return
-    permanent = tally.own_fault + tally.skipped["failed_permanently"]
-    if tally.unsettled or tally.stopping or tally.failures > permanent:
-        yield LabelRow("to go on", closing.command, "command")
+    permanent = stats.permanent_failures + stats.skipped["failed_permanently"]
+    if stats.remaining or stats.stop_reason or stats.failed > permanent:
+        yield LabelRow("to resume", context.command, "command")
     elif permanent:
-        only_if_asked = tally.skipped["failed_permanently"] or not NEEDS_RETRY_FLAG.isdisjoint(tally.failed)
-        flag = " --retry-failed" if only_if_asked and "--retry-failed" not in closing.command else ""
-        yield LabelRow("once fixed", closing.command + flag, "command")
+        needs_flag = stats.skipped["failed_permanently"] or not NEEDS_RETRY_FLAG.isdisjoint(stats.failures_by_code)
+        flag = " --retry-failed" if needs_flag and "--retry-failed" not in context.command else ""
+        yield LabelRow("once fixed", context.command + flag, "command")
 
 
-def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+def _by_count(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {label}" for label, count in counts.most_common())

@@ -40,15 +40,15 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be at least 1, not 0"),
         (["jobs.jsonl", "--grace", "-1"], "--grace must be 0 or more, not -1"),
         (["jobs.jsonl", "--endpoint", "/v1/embeddings"], "the endpoint must be /v1/chat/completions or "),
-        (["jobs.jsonl", "--provider", "opneai"], "there is no provider 'opneai'; there are openai, "),
+        (["jobs.jsonl", "--provider", "opneai"], "unknown provider 'opneai'; known are openai, "),
         (["jobs.jsonl", "--base-url", "host"], "the base URL must look like https://host/v1, not 'host'"),
-        (["jobs.jsonl", "--config", "no.toml"], "there is no no.toml"),
+        (["jobs.jsonl", "--config", "no.toml"], "cannot read no.toml: no such file or directory"),
         (["jobs.jsonl"], "no key: set OPENAI_API_KEY, or name another variable with --api-key-env"),
         (["jobs.jsonl", "--api-key-env", "MINE"], "no key: set MINE, or name another variable with --api-key-env"),
         (["no.jsonl", "--simulate"], "cannot read no.jsonl: no such file or directory"),
         ([".", "--simulate"], "cannot read .: is a directory"),
         (["-", "--simulate"], "jobs from stdin need --out"),
-        (["jobs.jsonl", "--simulate", "--out", "no/r.jsonl"], "there is no folder no for the results file"),
+        (["jobs.jsonl", "--simulate", "--out", "no/r.jsonl"], "the folder no for the results file does not exist"),
         (["jobs.jsonl", "--simulate", "--out", "jobs.jsonl"], "jobs.jsonl cannot be both the results file and the job"),
         (["jobs.jsonl", "--simulate", "--summary-json", "jobs.jsonl"], "jobs.jsonl cannot be both the summary and the"),
         (["r.errors.jsonl", "--simulate", "--out", "r.jsonl"], "r.errors.jsonl cannot be both the errors file and the"),
@@ -56,7 +56,7 @@ def jobs(tmp_path: Path) -> str:
             ["jobs.jsonl", "--simulate", "--out", "r", "--log-file", "r"],
             "r cannot be both the results file and the log",
         ),
-        (["jobs.jsonl", "--simulate", "--log-file", "no/log"], "there is no folder no for the log"),
+        (["jobs.jsonl", "--simulate", "--log-file", "no/log"], "the folder no for the log does not exist"),
         (["jobs.jsonl", "--simulate", "--log-file", "."], "cannot write .: is a directory"),
         (["jobs.jsonl", "--simulate", "--summary-json", "."], "cannot write .: is a directory"),
         (["jobs.jsonl", "--simulate", "--out", "."], "cannot write .: is a directory"),
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_to_says_so(inside: Run, jobs: str, tmp_
 
 def test_a_mistake_in_the_settings_names_its_place(inside: Run, jobs: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[limits]\nrmp = 3\n")
-    assert inside(jobs, "--simulate").error == "config.toml: limits.rmp is no setting; is it rpm?"
+    assert inside(jobs, "--simulate").error == "config.toml: unknown setting limits.rmp; did you mean rpm?"
 
 
 def test_an_encoding_that_nobody_knows_is_one_line(inside: Run, jobs: str, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_key_is_sent_unencrypted_to_nobody_else(inside: Run, jobs: str, shell:
     shell.environ["OPENAI_API_KEY"] = KEY
     ended = inside(jobs, "--base-url", "http://llm.example.org/v1")
     assert ended.code == 2
-    assert ended.error.startswith("a key would be sent unencrypted to llm.example.org: use https")
+    assert ended.error.startswith("the key would be sent unencrypted to llm.example.org: use https")
     assert KEY not in ended.err
 
 
@@ -145,7 +145,7 @@ def test_a_fault_of_ours_is_told_from_all_these(
     assert ended.code == 70
     assert "ZeroDivisionError: one of ours" in ended.err
     assert KEY not in ended.err
-    assert ended.err.splitlines()[-1].startswith("error: a fault of this program, not yours: ")
+    assert ended.err.splitlines()[-1].startswith("error: internal error; ")
 
 
 def test_an_interrupt_before_anything_began_is_one(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_the_sample_runs_on_the_simulator_without_a_key(sample: tuple[Shell, End
     jobs = [json.loads(line) for line in (shell.folder / "sample.jsonl").read_text().splitlines()]
     assert (ended.code, ended.out) == (0, "")
     assert ended.said("jobs") == f"sample.jsonl: {len(jobs)} jobs"
-    assert ended.said("to") == "the simulator: nothing leaves this machine, nobody is billed"
+    assert ended.said("endpoint") == "built-in simulator: no data leaves this machine, nothing is billed"
     assert ended.said("done").startswith(f"{len(jobs)} of {len(jobs)} jobs in ")
     rows = shell.rows("demo.jsonl")
     assert sorted(row["line"] for row in rows) == list(range(1, len(jobs) + 1))
@@ -82,7 +82,7 @@ def test_run_again_it_sends_nothing_and_changes_nothing(sample: tuple[Shell, End
     ended = shell("run", "sample.jsonl", "--out", "demo.jsonl", "--simulate")
     assert ended.code == 0
     assert shell.files() == before
-    assert ended.said("jobs").endswith("done already, nothing to do")
+    assert ended.said("jobs").endswith("already done, nothing to do")
     assert "attempts" not in ended.err
 
 
@@ -102,7 +102,7 @@ def test_a_real_run_says_where_to_with_which_key_and_within_which_limits(shell: 
     shell.write("jobs.jsonl", *asks(3))
     ended = shell("jobs.jsonl", "--rpm", "6000", "--tpm", "600000", "--concurrency", "2")
     assert ended.code == 0
-    assert ended.said("to") == f"{server.base_url}, key from OPENAI_API_KEY"
+    assert ended.said("endpoint") == f"{server.base_url}, key from OPENAI_API_KEY"
     assert ended.said("limits") == "6,000 requests and 600,000 tokens a minute; at most 2 in flight"
     assert len(server.asked) == 3
     assert all("simulated" not in row for row in shell.rows("jobs.results.jsonl"))
@@ -113,7 +113,7 @@ def test_a_key_may_come_from_a_dotenv_file(shell: Shell, inside: Run, server: Se
     (shell.folder / ".env").write_text(f"MINE={shell.environ.pop('OPENAI_API_KEY')}\n")
     ended = inside("jobs.jsonl", "--api-key-env", "MINE")
     assert ended.code == 0
-    assert ended.said("to").endswith(", key from MINE")
+    assert ended.said("endpoint").endswith(", key from MINE")
 
 
 @pytest.mark.process
@@ -124,7 +124,7 @@ def test_jobs_come_from_stdin_and_rows_go_to_stdout(shell: Shell, server: Server
     assert ended.code == 1
     assert {json.loads(line)["custom_id"] for line in ended.out.splitlines()} == {"job-0", "job-1"}
     assert ended.said("results") == "stdout"
-    assert "stdout, without a journal: a run that stops cannot go on" in ended.err
+    assert "stdout, so a stopped run cannot be resumed" in ended.err
     (failed,) = [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
     assert (failed["custom_id"], failed["error"]["message"]) == (
         "wrong",
@@ -241,8 +241,8 @@ def test_limit_takes_the_first_jobs_of_the_file_only(shell: Shell, inside: Run, 
     assert {row["custom_id"] for row in shell.rows("r.jsonl")} == {"job-0", "job-1", "job-2"}
     assert ended.said("jobs") == "jobs.jsonl: 3 jobs"
     assert ended.said("done").startswith("3 of 3 jobs in ")
-    assert inside("jobs.jsonl", "--out", "r.jsonl", "--limit", "5").said("done").startswith("5 of 5 jobs: 2 in ")
-    assert inside("jobs.jsonl", "--out", "r.jsonl").said("jobs") == "jobs.jsonl: 9 jobs, 5 done already, 4 to do"
+    assert inside("jobs.jsonl", "--out", "r.jsonl", "--limit", "5").said("done").startswith("5 of 5 jobs (2 in ")
+    assert inside("jobs.jsonl", "--out", "r.jsonl").said("jobs") == "jobs.jsonl: 9 jobs, 5 already done, 4 to do"
     assert len(server.asked) == 9
 
 
@@ -252,11 +252,13 @@ def test_a_changed_job_keeps_its_reply_or_is_asked_anew(shell: Shell, inside: Ru
     shell.write("jobs.jsonl", ask("a", temperature=0), ask("b"))
     kept = inside("jobs.jsonl", "--out", "r.jsonl", "--changed", "keep")
     assert (kept.code, len(server.asked)) == (0, 2)
-    assert kept.said("changed") == "1 job since the reply came, kept as answered: a (--changed resend asks anew)"
+    assert (
+        kept.said("changed") == "1 job edited since the reply came, reply kept: a (use --changed resend to send again)"
+    )
     anew = inside("jobs.jsonl", "--out", "r.jsonl", "--changed", "resend")
     assert (anew.code, len(server.asked)) == (0, 3)
     assert sorted(row["custom_id"] for row in shell.rows("r.jsonl")) == ["a", "b"]
-    assert inside("jobs.jsonl", "--out", "r.jsonl").said("done") == "2 of 2 jobs: none in this run, 2 before"
+    assert inside("jobs.jsonl", "--out", "r.jsonl").said("done") == "2 of 2 jobs (none in this run, 2 in earlier runs)"
 
 
 def test_equal_jobs_without_a_name_stay_two(shell: Shell, inside: Run, server: Server) -> None:
@@ -309,7 +311,7 @@ def test_quiet_says_nothing_but_errors(shell: Shell, inside: Run, serving: Servi
 def test_no_progress_leaves_the_first_lines_and_the_summary(shell: Shell, inside: Run, server: Server) -> None:
     shell.write("jobs.jsonl", ask("a"))
     labels = [line.split(" ")[0] for line in inside("jobs.jsonl", "--no-progress").err.splitlines() if line]
-    assert labels[:4] == ["jobs", "to", "limits", "results"]
+    assert labels[:4] == ["jobs", "endpoint", "limits", "results"]
     assert "done" in labels
     assert not any(label.startswith("[") for label in labels)
 

@@ -37,7 +37,7 @@ def test_it_says_where_it_is_serves_and_ends_with_ctrl_c(shell: Shell, inside: R
     shell.write("jobs.jsonl", *asks(5))
     ended = inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url)
     assert ended.code == 0
-    assert ended.said("to") == f"{url}, without a key"
+    assert ended.said("endpoint") == f"{url}, no key"
     assert len(shell.rows("r.jsonl")) == 5
     process.send_signal(signal.SIGINT)
     assert shell.end(process) == Ended(0, "", "")

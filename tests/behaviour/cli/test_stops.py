@@ -53,8 +53,8 @@ def test_a_wrong_key_costs_one_request_and_says_so(shell: Shell, serving: Servin
     shell.write("jobs.jsonl", *asks(100))
     ended = shell("jobs.jsonl", "--out", "r.jsonl")
     assert (ended.code, ended.out) == (3, "")
-    assert ended.said("stopped") == "100 jobs to go: the provider refused: Incorrect API key provided."
-    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl"
+    assert ended.said("stopped") == "100 jobs remaining: the provider refused: Incorrect API key provided."
+    assert ended.said("to resume") == "process jobs.jsonl --out r.jsonl"
     assert len(server.asked) == 1
     assert shell.rows("r.jsonl") == []
     assert not (shell.folder / "r.errors.jsonl").exists()
@@ -85,7 +85,7 @@ def test_a_wrong_model_costs_one_request_and_says_so(shell: Shell, inside: Run, 
     ended = inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gtp-5")
     assert ended.code == 3
     why = "the provider does not know the model gtp-5: The model `gtp-5` does not exist"
-    assert ended.said("stopped").startswith(f"300 jobs to go: {why}")
+    assert ended.said("stopped").startswith(f"300 jobs remaining: {why}")
     assert len(server.asked) == 1
     assert not (shell.folder / "r.errors.jsonl").exists()
 
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_ends_the_run_in_order_and_with_room_it_goes_on(shel
     ended = shell("jobs.jsonl", "--out", "r.jsonl", room_bytes=20_000)
     assert ended.code == 3
     assert ended.said("stopping:") == "cannot write r.jsonl: File too large"
-    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl"
+    assert ended.said("to resume") == "process jobs.jsonl --out r.jsonl"
     whole = (shell.folder / "r.jsonl").read_bytes().splitlines(keepends=True)
     assert 0 < len(whole) < 60
     again = shell("jobs.jsonl", "--out", "r.jsonl")
@@ -183,7 +183,7 @@ def test_a_server_that_always_fails_costs_a_job_its_attempts(shell: Shell, insid
     (row,) = shell.rows("r.errors.jsonl")
     assert row["attempts"] == len(server.asked) == 3
     assert row["error"]["message"].endswith(" (the last of 3 failed attempts)")
-    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl --max-attempts 3"
+    assert ended.said("to resume") == "process jobs.jsonl --out r.jsonl --max-attempts 3"
 
 
 # ---------------------------------------------------------------- signals
@@ -224,7 +224,7 @@ Starting = tuple[subprocess.Popen[bytes], BinaryIO]
 def test_a_run_that_has_not_begun_ends_at_once_without_a_trace(shell: Shell, starting: Starting, number: int) -> None:
     process, _ = starting
     process.send_signal(number)
-    assert shell.end(process) == Ended(130, "", "interrupted: run the same command again to go on\n")
+    assert shell.end(process) == Ended(130, "", "interrupted: run the same command again to resume\n")
     assert sorted(path.name for path in shell.folder.iterdir()) == ["jobs.jsonl", "settings.toml"]
 
 
@@ -248,8 +248,8 @@ def test_one_signal_lets_what_is_in_flight_finish(shell: Shell, running: Running
     rows = shell.rows("r.jsonl")
     assert 4 <= len(rows) < 40
     assert f"stopping: interrupted ({name}); " in ended.err
-    assert ended.said("stopped") == f"{40 - len(rows)} jobs to go: interrupted ({name})"
-    assert ended.said("to go on") == "process jobs.jsonl --out r.jsonl --concurrency 4"
+    assert ended.said("stopped") == f"{40 - len(rows)} jobs remaining: interrupted ({name})"
+    assert ended.said("to resume") == "process jobs.jsonl --out r.jsonl --concurrency 4"
     assert "error: " not in ended.err
 
 
@@ -265,7 +265,7 @@ def test_two_break_it_off_and_the_next_run_says_what_may_have_been_billed(
     ended = shell.end(process)
     assert time.monotonic() - asked_at < SOON_S
     assert ended.code == 130
-    assert ended.said("maybe billed") == "4 attempts that broke off without a reply"
+    assert ended.said("possibly billed") == "4 attempts sent, but ended without a reply"
     assert shell.rows("r.jsonl") == []
 
     serving(INSTANT)
@@ -308,5 +308,5 @@ def test_a_killed_run_loses_nothing_that_was_written(shell: Shell, running: Runn
     serving(INSTANT)
     again = shell("jobs.jsonl", "--out", "r.jsonl")
     assert again.code == 0
-    assert again.said("done").endswith(f", {len(done)} before")
+    assert again.said("done").endswith(f", {len(done)} in earlier runs)")
     assert len(shell.rows("r.jsonl")) == len({row["custom_id"] for row in shell.rows("r.jsonl")}) == 40

@@ -136,7 +136,7 @@ class RecordingPrinter:
     def begin(self, job: Job) -> None:
         self.calls.append(f"begin {job.custom_id}")
 
-    def tell(self, signal: RequestEvent) -> None:
+    def on_event(self, event: RequestEvent) -> None:
         pass
 
     def end(self, result: Result) -> None:

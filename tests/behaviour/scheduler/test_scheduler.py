@@ -240,8 +240,8 @@ class _RecordingPrinter:
     def begin(self, job: Job) -> None:
         self.calls.append(f"begin {job.custom_id}")
 
-    def tell(self, signal: RequestEvent) -> None:
-        self.calls.append(type(signal).__name__)
+    def on_event(self, event: RequestEvent) -> None:
+        self.calls.append(type(event).__name__)
 
     def end(self, result: Result) -> None:
         self.calls.append(f"end {result.custom_id}")

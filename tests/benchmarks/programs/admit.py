@@ -1,7 +1,7 @@
 """A run without HTTP: ``python admit.py COUNT FOLDER``. Prints jobs a second, and microseconds of CPU a job.
 
-Everything as the command line wires it, but behind the seam stands a provider that answers at once, in memory. The
-limits are so high that nothing waits for them, but everything is counted.
+Everything is wired as by the command line, but the transport answers at once, in memory. The limits are too high to
+wait for, but everything is counted.
 """
 
 from __future__ import annotations
@@ -50,25 +50,29 @@ def body() -> JSON:
     return {**first, "choices": choices, "usage": usage}
 
 
-async def answer(job: Job, target: Target, tell: RequestListener) -> Reply:
+async def answer(job: Job, target: Target, on_event: RequestListener) -> Reply:
     loop = asyncio.get_running_loop()
-    tell(Sent(loop.time()))
+    on_event(Sent(loop.time()))
     await asyncio.sleep(0)
-    tell(ResponseStarted(200, HEADERS, loop.time()))
-    tell(FirstToken(loop.time()))
+    on_event(ResponseStarted(200, HEADERS, loop.time()))
+    on_event(FirstToken(loop.time()))
     return Reply(status_code=200, request_id="req-1", body=body())
 
 
 async def serve(plan: Plan) -> None:
-    tally = RunStats()
-    target = Target(base_url="http://127.0.0.1/v1")
-    rooms = factory.rooms(plan, None, factory.source(plan), factory.sink(plan), answer, target, tally)
-    await rooms.counter.load(MODEL)
+    stats = RunStats()
+    endpoint = factory.endpoint(
+        plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=factory.concurrency(plan)
+    )
+    dependencies = factory.dependencies(
+        plan, factory.open_job_file(plan), factory.open_sink(plan), answer, endpoint, stats
+    )
+    await dependencies.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()
-    outcome = await Scheduler(rooms, factory.terms(plan)).run()
+    outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     assert outcome.exit_code == 0, outcome
-    print(tally.done / wall_s, 1e6 * cpu_s / tally.done)
+    print(stats.done / wall_s, 1e6 * cpu_s / stats.done)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flags overrule the environment, that overrules config.toml, that the defaults; every mistake is one line."""
+"""Settings from flags, environment, config.toml and defaults; every error is one line."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def configured(text: str, *, environ: dict[str, str] | None = None, **flags: Any
     return load(None, flags, environ or {})
 
 
-def complaint(text: str, **flags: Any) -> str:
+def config_error(text: str, **flags: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         configured(text, **flags)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-# ---------------------------------------------------------------- what overrules what
+# ---------------------------------------------------------------- precedence
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_settings_without_any_source_are_the_defaults() -> None:
     assert load(None, {}, {}) == Settings()
 
 
-def test_the_file_overrules_the_defaults() -> None:
+def test_file_overrides_the_defaults() -> None:
     assert configured('model = "m"\nconcurrency = 3').model == "m"
 
 
-def test_flags_overrule_the_file() -> None:
+def test_flags_override_the_file() -> None:
     settings = configured('model = "m"\nconcurrency = 3', model="n", concurrency=None)
     assert (settings.model, settings.concurrency) == ("n", 3)
 
 
-def test_the_environment_overrules_the_file_and_flags_the_environment() -> None:
+def test_base_url_of_the_environment_overrides_the_file_and_is_overridden_by_the_flag() -> None:
     environ = {"OPENAI_BASE_URL": "https://of.environment/v1"}
     file = 'base_url = "https://of.file/v1"'
     assert configured("").base_url is None
@@ -59,27 +59,27 @@ def test_the_environment_overrules_the_file_and_flags_the_environment() -> None:
     assert configured(file, environ=environ, base_url="https://of.flag/v1").base_url == "https://of.flag/v1"
 
 
-def test_the_environments_address_is_that_of_openais_protocol_not_of_a_provider_named_otherwise() -> None:
+def test_base_url_of_the_environment_does_not_apply_to_other_providers() -> None:
     environ = {"OPENAI_BASE_URL": "https://of.environment/v1"}
     assert configured('provider = "openai"', environ=environ).base_url == "https://of.environment/v1"
     assert configured('provider = "groq"', environ=environ).base_url is None
     assert configured("", environ=environ, provider="groq").base_url is None
 
 
-def test_a_flags_provider_comes_with_its_own_address() -> None:
+def test_provider_flag_overrides_the_base_url_of_the_file() -> None:
     assert configured('base_url = "https://of.file/v1"', provider="groq").base_url is None
 
 
-def test_an_empty_variable_says_nothing() -> None:
+def test_empty_variable_is_ignored() -> None:
     assert configured('base_url = "https://of.file/v1"', environ={"OPENAI_BASE_URL": ""}).base_url
 
 
-def test_rpm_and_tpm_of_flags_are_general_limits_beside_the_files() -> None:
+def test_rpm_and_tpm_flags_set_general_limits_and_keep_those_of_the_file() -> None:
     settings = configured('[limits]\nrpm = 10\ninput_tpm = 5\n[limits."gpt-4o"]\ntpm = 7', rpm=20, tpm=30)
     assert settings.limits == Limits(rpm=20, tpm=30, input_tpm=5, models={"gpt-4o": ModelLimits(tpm=7)})
 
 
-def test_tables_are_read_into_their_values() -> None:
+def test_sections_of_the_file_are_parsed() -> None:
     text = '[waiting]\nmax_wait_s = 5\n[output]\nfsync = "always"\n[limits]\ncharging = "used"'
     settings = configured(text)
     assert settings.waiting == Waiting(max_wait_s=5.0)
@@ -87,16 +87,16 @@ def test_tables_are_read_into_their_values() -> None:
     assert settings.limits.charging == "used"
 
 
-def test_a_whole_number_serves_where_a_number_is_wanted() -> None:
+def test_whole_number_is_accepted_as_a_number() -> None:
     assert isinstance(configured("grace_s = 5").grace_s, float)
 
 
-def test_a_file_named_by_a_flag_is_read_instead() -> None:
+def test_file_named_by_a_flag_is_read_instead_of_config_toml() -> None:
     Path("other.toml").write_text('model = "m"')
     assert load(Path("other.toml"), {}, {}).model == "m"
 
 
-# ---------------------------------------------------------------- the file that documents them
+# ---------------------------------------------------------------- the shipped config.toml
 
 
 def documented() -> dict[str, Any]:
@@ -106,11 +106,11 @@ def documented() -> dict[str, Any]:
     return tomllib.loads("\n".join(line for line in lines if line.startswith("[") or " = " in line.partition("#")[0]))
 
 
-def test_the_shipped_file_says_nothing_but_the_defaults() -> None:
+def test_shipped_file_sets_the_defaults() -> None:
     assert load(REPOSITORY / "config.toml", {}, {}) == Settings()
 
 
-def test_it_names_every_setting() -> None:
+def test_shipped_file_names_every_setting() -> None:
     table = documented()
     assert set(table) == {item.name for item in fields(Settings)}
     assert set(table["waiting"]) == {item.name for item in fields(Waiting)}
@@ -119,7 +119,7 @@ def test_it_names_every_setting() -> None:
     assert set(table["limits"]) == named | {"gpt-4o"}
 
 
-def test_what_it_names_can_be_set() -> None:
+def test_every_setting_named_in_the_shipped_file_can_be_set() -> None:
     assert asdict(configured("\n".join(_toml(documented())))) is not None
 
 
@@ -135,17 +135,17 @@ def _literal(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-# ---------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("concurency = 3", "config.toml: concurency is no setting; is it concurrency?"),
-        ("qqq = 3", "config.toml: qqq is no setting"),
-        ("[limits]\nrpn = 3", "config.toml: limits.rpn is no setting; is it rpm?"),
-        ('[limits."gpt-4o"]\ntmp = 3', "config.toml: limits.gpt-4o.tmp is no setting; is it tpm?"),
-        ("[limits]\nmodels = 3", "config.toml: limits.models is no setting"),
+        ("concurency = 3", "config.toml: unknown setting concurency; did you mean concurrency?"),
+        ("qqq = 3", "config.toml: unknown setting qqq"),
+        ("[limits]\nrpn = 3", "config.toml: unknown setting limits.rpn; did you mean rpm?"),
+        ('[limits."gpt-4o"]\ntmp = 3', "config.toml: unknown setting limits.gpt-4o.tmp; did you mean tpm?"),
+        ("[limits]\nmodels = 3", "config.toml: unknown setting limits.models"),
         ("limits = 3", "config.toml: limits must be a table, not 3"),
         ("[model]\nx = 1", "config.toml: model must be text, not {'x': 1}"),
         ("model = 3", "config.toml: model must be text, not 3"),
@@ -170,11 +170,11 @@ def _literal(value: Any) -> str:
             'endpoint = "/v1/embeddings"',
             "the endpoint must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",
         ),
-        ("model = ", "config.toml is no TOML: Invalid value (at end of document)"),
+        ("model = ", "config.toml is not valid TOML: Invalid value (at end of document)"),
     ],
 )
-def test_a_mistake_in_the_file_names_its_place(text: str, message: str) -> None:
-    assert complaint(text) == message
+def test_error_in_the_file_names_file_and_setting(text: str, message: str) -> None:
+    assert config_error(text) == message
 
 
 @pytest.mark.parametrize(
@@ -187,49 +187,51 @@ def test_a_mistake_in_the_file_names_its_place(text: str, message: str) -> None:
         ({"endpoint": "/x"}, "the endpoint must be /v1/chat/completions or /v1/completions, not '/x'"),
     ],
 )
-def test_a_mistake_in_a_flag_names_the_flag(flags: dict[str, Any], message: str) -> None:
-    assert complaint("", **flags) == message
+def test_error_in_a_flag_names_the_flag(flags: dict[str, Any], message: str) -> None:
+    assert config_error("", **flags) == message
 
 
-def test_no_grace_at_all_is_possible() -> None:
+def test_grace_may_be_zero() -> None:
     assert configured("grace_s = 0").grace_s == 0
 
 
-def test_a_number_beyond_all_numbers_is_none() -> None:
-    assert complaint(f"[limits]\nrpm = 1{'0' * 400}").startswith("config.toml: limits.rpm must be a number, not 1000")
+def test_too_large_number_is_refused() -> None:
+    assert config_error(f"[limits]\nrpm = 1{'0' * 400}").startswith(
+        "config.toml: limits.rpm must be a number, not 1000"
+    )
 
 
-def test_a_file_that_is_named_must_be_there() -> None:
-    with pytest.raises(ConfigError, match=r"^there is no nowhere\.toml$"):
+def test_named_file_must_exist() -> None:
+    with pytest.raises(ConfigError, match=r"^cannot read nowhere\.toml: no such file or directory$"):
         load(Path("nowhere.toml"), {}, {})
 
 
-def test_a_folder_is_no_file() -> None:
+def test_folder_named_config_toml_is_an_error() -> None:
     Path("config.toml").mkdir()
     with pytest.raises(ConfigError, match=r"^cannot read config\.toml: is a directory$"):
         load(None, {}, {})
 
 
-def test_a_file_that_is_no_text_says_so() -> None:
+def test_file_that_is_not_utf8_is_an_error() -> None:
     Path("config.toml").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"^config\.toml is no TOML: "):
+    with pytest.raises(ConfigError, match=r"^config\.toml is not valid TOML: "):
         load(None, {}, {})
 
 
 # ---------------------------------------------------------------- .env
 
 
-def test_a_dotenv_file_adds_to_the_environment_and_does_not_overrule_it() -> None:
+def test_dotenv_file_adds_to_the_environment_and_does_not_override_it() -> None:
     Path(".env").write_text("ONE=of-file\nTWO='of file'\nEMPTY\n")
     assert environment({"ONE": "of environment"}) == {"ONE": "of environment", "TWO": "of file"}
 
 
-def test_without_one_the_environment_is_all_there_is() -> None:
+def test_environment_without_a_dotenv_file_is_returned_as_it_is() -> None:
     environ = {"ONE": "1"}
     assert environment(environ) is environ
 
 
-def test_one_that_is_no_text_is_one_clear_line() -> None:
+def test_dotenv_file_that_is_not_utf8_is_an_error() -> None:
     Path(".env").write_bytes(b"ONE=\xff\xfe\n")
     with pytest.raises(ConfigError, match=r"^\.env is not UTF-8$"):
         environment({})

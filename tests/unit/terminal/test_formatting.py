@@ -21,8 +21,8 @@ from processor.terminal import formatting
         (7_200_000_000_000, "7200G"),
     ],
 )
-def test_large_numbers_are_short(number: float, expected: str) -> None:
-    assert formatting.short(number) == expected
+def test_abbreviated_numbers_take_five_characters_at_most(number: float, expected: str) -> None:
+    assert formatting.abbreviated(number) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,24 +40,24 @@ def test_large_numbers_are_short(number: float, expected: str) -> None:
         (86_400 * 2 + 3600 * 3, "2d 03h"),
     ],
 )
-def test_durations_read_at_a_glance(seconds: float, expected: str) -> None:
+def test_durations_are_formatted_with_the_unit_that_fits(seconds: float, expected: str) -> None:
     assert formatting.duration(seconds) == expected
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, "0%"), (0.001, "<1%"), (0.5, "50%"), (0.996, ">99%"), (1, "100%")])
-def test_a_share_is_not_rounded_to_all_or_nothing(share: float, expected: str) -> None:
+def test_percent_does_not_round_a_part_to_none_or_all(share: float, expected: str) -> None:
     assert formatting.percent(share) == expected
 
 
-def test_one_is_not_many() -> None:
+def test_plural_depends_on_the_number() -> None:
     assert formatting.plural(1, "job") == "1 job"
     assert formatting.plural(2000, "job") == "2,000 jobs"
     assert formatting.plural(0, "reply", "replies") == "0 replies"
 
 
-def test_what_a_model_writes_cannot_move_the_cursor() -> None:
+def test_printable_replaces_control_characters_and_surrogates() -> None:
     assert formatting.printable("a\x1b[2Jb\n\tc\x9b\ud800") == "a�[2Jb\n\tc��"
 
 
-def test_joined_emoji_stay_joined() -> None:
+def test_printable_keeps_joined_emoji() -> None:
     assert formatting.printable("👩\u200d🚀") == "👩\u200d🚀"

@@ -1,0 +1,40 @@
+"""Gives each event of a run to any number of listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from processor.core.events import Listener, Notice, RunEvent
+
+logger = logging.getLogger("processor")
+
+
+class FanOut:
+    """A listener that calls other listeners in order: those of the program, then those from outside.
+
+    A listener must return quickly, because it is called from the event loop. An exception in a listener of the program
+    is a bug and ends the run as an internal error. A listener from outside that raises an exception is not called
+    again, and the run goes on: the other listeners get a Notice, and the traceback goes to the logger ``processor``.
+    """
+
+    def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
+        self._listeners = tuple(listeners)
+        self._external = tuple(external)
+
+    def __call__(self, event: RunEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+        for listener in self._external:
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001 - what a library user's code may raise is unknown
+                self._drop(listener, error)
+
+    def _drop(self, listener: Listener, error: Exception) -> None:
+        self._external = tuple(other for other in self._external if other is not listener)
+        name = getattr(listener, "__qualname__", type(listener).__qualname__)
+        text = f"listener {name} raised {type(error).__name__}: {error}; it is not called again"
+        logger.error(text, exc_info=error)
+        self(Notice(at=asyncio.get_running_loop().time(), text=text))

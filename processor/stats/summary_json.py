@@ -1,0 +1,73 @@
+"""The summary of a run as JSON, for ``--summary-json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processor.core.events import SkipReason
+from processor.core.models import JSON
+from processor.stats.histogram import Histogram
+from processor.stats.reply_stats import TokenSums
+from processor.stats.run_stats import RunStats
+
+SKIPPED_KEYS: dict[SkipReason, str] = {"done": "done", "changed": "changed", "failed_permanently": "own_fault"}
+"""Key of each skip reason under ``skipped``: ``own_fault`` is the name that result rows use, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryContext:
+    """What a summary says that no event carries."""
+
+    results: str
+    """Path of the results file; ``-`` is stdout."""
+    errors: str | None
+    """Path of the errors file; None where there is none."""
+    command: str | None
+    """The command line that continues this run; None where repeating it would start from the beginning."""
+
+
+def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
+    """Counts are of this run, unless their name says otherwise. Durations are in seconds."""
+    replies = stats.replies
+    return {
+        "jobs": stats.jobs,
+        "simulated": stats.simulated,
+        "done": stats.done,
+        "done_before": stats.done_earlier,
+        "failed": {
+            code: {"count": failure.count, "example": failure.example, "message": failure.message}
+            for code, failure in stats.failures_by_code.items()
+        },
+        "unsettled": stats.remaining,
+        "skipped": {SKIPPED_KEYS[reason]: count for reason, count in stats.skipped.items()},
+        "changed_examples": stats.changed_examples,
+        "stopped": stats.stop_reason,
+        "elapsed_s": stats.elapsed_s(stats.last_event_at),
+        "attempts": stats.attempts,
+        "retried": dict(stats.retried),
+        "maybe_billed": stats.possibly_billed,
+        "tokens": {
+            "used": _tokens_json(replies.used),
+            "reported": _tokens_json(replies.reported),
+            "computed_beside_reported": _tokens_json(replies.computed),
+        },
+        "cost_usd": replies.cost_usd,
+        "first_token_s": _quantiles_json(replies.first_token),
+        "total_s": _quantiles_json(replies.total),
+        "finish_reasons": dict(replies.finish_reasons),
+        "bound_by": {
+            bottleneck or "nothing": share
+            for bottleneck, share in stats.throughput.bottleneck_shares(stats.last_event_at)
+        },
+        "results": context.results,
+        "errors": context.errors,
+        "command": context.command,
+    }
+
+
+def _tokens_json(tokens: TokenSums) -> JSON:
+    return {"replies": tokens.replies, "prompt": tokens.prompt, "completion": tokens.completion}
+
+
+def _quantiles_json(histogram: Histogram) -> JSON:
+    return {"median": histogram.quantile(0.5), "p95": histogram.quantile(0.95)}

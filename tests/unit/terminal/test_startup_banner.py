@@ -1,0 +1,70 @@
+"""The banner, word for word: changing it is a decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from processor.terminal import label_table, startup_banner
+from processor.terminal.startup_banner import Banner
+
+
+def damage(count: int, *numbers: int) -> startup_banner.Damage:
+    return startup_banner.Damage(file="r.jsonl", count=count, line_numbers=numbers, kept_in="r.damaged.jsonl")
+
+
+def banner(**more: Any) -> str:
+    usual: dict[str, Any] = {
+        "source": "jobs.jsonl",
+        "jobs": 2000,
+        "done": 0,
+        "results": "results.jsonl",
+        "endpoint": "https://api.openai.com/v1",
+        "key_from": "OPENAI_API_KEY",
+        "concurrency": 64,
+    }
+    return label_table.plain_text(startup_banner.banner_rows(Banner(**usual | more)))
+
+
+def test_banner_names_jobs_endpoint_limits_and_results() -> None:
+    assert banner(done=1204, rpm=500, tpm=200_000) == (
+        "jobs      jobs.jsonl: 2,000 jobs, 1,204 already done, 796 to do\n"
+        "endpoint  https://api.openai.com/v1, key from OPENAI_API_KEY\n"
+        "limits    500 requests and 200,000 tokens a minute; at most 64 in flight\n"
+        "results   results.jsonl\n"
+        "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "jobs      jobs.jsonl: 2,000 jobs\n"),
+        ({}, "limits    none configured, the server's are detected; at most 64 in flight\n"),
+        ({"concurrency": None}, "limits    none configured, the server's are detected\n"),
+        ({"done": 2000}, "jobs      jobs.jsonl: 2,000 jobs, 2,000 already done, nothing to do\n"),
+        ({"source": "-", "jobs": None}, "jobs      stdin\n"),
+        ({"source": "-", "jobs": None, "done": 7}, "jobs      stdin, 7 already done\n"),
+        ({"key_from": None}, "endpoint  https://api.openai.com/v1, no key\n"),
+        ({"simulated": True}, "endpoint  built-in simulator: no data leaves this machine, nothing is billed\n"),
+        (
+            {"tpm": 9000, "own_limits": ("gpt-4o",)},
+            "limits    9,000 tokens a minute; own limits for gpt-4o; at most",
+        ),
+        ({"results": "-"}, "results   stdout, so a stopped run cannot be resumed\n"),
+        (
+            {"damage": (damage(1, 3),)},
+            "warning   1 damaged line in r.jsonl (line 3), moved to r.damaged.jsonl; these jobs will be sent again\n",
+        ),
+        (
+            {"damage": (damage(9, 1, 2, 3, 4, 5, 6),)},
+            "warning   9 damaged lines in r.jsonl (lines 1, 2, 3, 4, 5, ...), "
+            "moved to r.damaged.jsonl; these jobs will be sent again\n",
+        ),
+        ({"maybe_billed": 3}, "warning   3 requests of an earlier run may have been billed without a reply\n"),
+        ({"warnings": ("little space",)}, "warning   little space\n"),
+    ],
+)
+def test_banner_adapts_to_the_run(more: dict[str, Any], expected: str) -> None:
+    assert expected in banner(**more)
