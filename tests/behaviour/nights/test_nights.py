@@ -12,10 +12,9 @@ import pytest
 
 from tests.support.nights_night import Night
 
-EVERYDAY = range(200)
-ALL = range(200, 2200)
-A_TEST = 100
-"""Nights of one test, where they have no names of their own."""
+EVERYDAY = range(60)
+ALL = range(60, 2200)
+NIGHTS_PER_TEST = 20
 
 BROKE = {
     2: "attempts counted that never sent anything",
@@ -50,7 +49,7 @@ def play(seed: int) -> Night:
 
 
 def blocks(seeds: range) -> list[range]:
-    return [seeds[at : at + A_TEST] for at in range(0, len(seeds), A_TEST)]
+    return [seeds[at : at + NIGHTS_PER_TEST] for at in range(0, len(seeds), NIGHTS_PER_TEST)]
 
 
 @pytest.mark.parametrize("seed", BROKE, ids=lambda seed: f"seed_{seed}")

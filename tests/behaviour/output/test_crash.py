@@ -114,16 +114,21 @@ FAULTS = {
 }
 
 
+EVERY_STEP = pytest.mark.parametrize(
+    "stride", [pytest.param(4, id="every_fourth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
+)
+"""A run has about 50 steps; the everyday tests fail every fourth of them."""
+
+
+@EVERY_STEP
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("before", [{}, BEFORE], ids=["fresh", "found in disorder"])
-def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault, before):
-    steps = 0
-    for step in range(1, 1000):
+def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault, before, stride):
+    for step in range(1 + len(fault) % stride, 1000, stride):
         night = world(before)
         small, disk, error = night.run(fail_at_step(step, FAULTS[fault]()))
         if disk.steps < step:
             break
-        steps += 1
         written = set(small.written)
         in_flight = 0 if error is None else night.at_once
         first = sum(night.provider.sent.values())
@@ -138,11 +143,12 @@ def test_every_step_fails_once_and_the_next_run_ends_with_everything_right(fault
         check(night.platter)
         if before:
             assert b"{damaged" in (night.platter.contents(DAMAGED) or b"").splitlines()
-    assert steps > (40 if before else 20)
+    assert disk.steps > (40 if before else 20)
 
 
-def test_every_step_fails_once_with_power_lost_at_it():
-    for step in range(1, 1000):
+@EVERY_STEP
+def test_every_step_fails_once_with_power_lost_at_it(stride):
+    for step in range(1, 1000, stride):
         night = world(fsync="always")
         small, disk, _ = night.run(fail_at_step(step, StorageFault(Killed(), 0.5)))
         if disk.steps < step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from processor.scheduler import RunOptions
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind
 from tests.support.scheduler_network import network_down_during
-from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, World, short_job
+from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, RunRecord, World, short_job
 
 OUTAGE_KINDS: tuple[OutageKind, ...] = ("refuse", "500", "503", "429")
 DOWN_S, UP_S = 60.0, 3660.0
@@ -26,10 +27,16 @@ def world_with_outage(how: OutageKind) -> World:
     return World(replace(PROVIDER, outages=(Outage(from_s=DOWN_S, to_s=UP_S, kind=how),)))
 
 
+@cache
+def run_with_outage(how: OutageKind) -> tuple[World, RunRecord]:
+    """One run through the outage; several tests look at it."""
+    world = world_with_outage(how)
+    return world, world.run(JOBS)
+
+
 @pytest.mark.parametrize("how", OUTAGE_KINDS)
 def test_outage_of_an_hour_fails_no_job(how: OutageKind) -> None:
-    world = world_with_outage(how)
-    run = world.run(JOBS)
+    world, run = run_with_outage(how)
     assert (run.exit_code, run.reason) == (0, None)
     assert len({row["custom_id"] for row in world.rows()}) == 400
     assert world.disk.contents(ERRORS) is None
@@ -37,8 +44,8 @@ def test_outage_of_an_hour_fails_no_job(how: OutageKind) -> None:
 
 
 @pytest.mark.parametrize("how", OUTAGE_KINDS)
-def test_outage_and_recendedy_are_each_reported_once(how: OutageKind) -> None:
-    run = world_with_outage(how).run(JOBS)
+def test_outage_and_recovery_are_each_reported_once(how: OutageKind) -> None:
+    _, run = run_with_outage(how)
     (started,), (ended,) = run.events_of(OutageStarted), run.events_of(OutageEnded)
     assert started.message
     assert DOWN_S < started.at < DOWN_S + 120
@@ -49,7 +56,7 @@ def test_outage_and_recendedy_are_each_reported_once(how: OutageKind) -> None:
 
 @pytest.mark.parametrize("how", ["500", "503", "429"])
 def test_outage_is_probed_by_single_requests_at_growing_intervals(how: OutageKind) -> None:
-    run = world_with_outage(how).run(JOBS)
+    _, run = run_with_outage(how)
     (started,) = run.events_of(OutageStarted)
     probes = [at for at, _, _ in run.sent if started.at + 5 < at < UP_S]
     gaps = [later - earlier for earlier, later in pairwise(probes)]
@@ -60,7 +67,7 @@ def test_outage_is_probed_by_single_requests_at_growing_intervals(how: OutageKin
 
 @pytest.mark.parametrize("how", OUTAGE_KINDS)
 def test_full_concurrency_returns_after_an_outage(how: OutageKind) -> None:
-    run = world_with_outage(how).run(JOBS)
+    _, run = run_with_outage(how)
     (ended,) = run.events_of(OutageEnded)
     assert sum(ended.at < at < ended.at + 5 for at, _, _ in run.sent) >= 8
 

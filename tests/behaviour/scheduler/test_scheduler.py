@@ -289,13 +289,14 @@ def test_limit_groups_that_wait_for_the_same_slots_take_turns(concurrency: int) 
     assert len(world.rows()) == 30
 
 
-def test_every_job_has_one_row_with_every_fault_at_five_percent() -> None:
+@pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.slow)])
+def test_every_job_has_one_row_with_every_fault_at_five_percent(count: int) -> None:
     world = World(replace(FAST_PROVIDER, faults=Faults.parse("all=0.05"), seed=11))
-    jobs = [short_job(number, n=2) if number % 7 == 0 else short_job(number) for number in range(2000)]
+    jobs = [short_job(number, n=2) if number % 7 == 0 else short_job(number) for number in range(count)]
     run = world.run(jobs, concurrency=64)
     rows, failed = by_id(world.rows()), by_id(world.failures())
     assert run.exit_code == (1 if failed else 0)
-    assert rows.keys() | failed.keys() == {f"job-{number}" for number in range(2000)}
+    assert rows.keys() | failed.keys() == {f"job-{number}" for number in range(count)}
     assert not rows.keys() & failed.keys()
     for row in rows.values():
         number = row["line"] - 1
@@ -308,7 +309,7 @@ def test_every_job_has_one_row_with_every_fault_at_five_percent() -> None:
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
     assert all(row["attempts"] >= 6 for row in failed.values())
     assert world.provider.billing.completed == len(rows), "every complete reply has a row"
-    assert len(run.events_of(JobFinished)) == 2000
+    assert len(run.events_of(JobFinished)) == count
     assert run.max_in_flight <= 64
 
 
