@@ -127,7 +127,7 @@ def _durations(replies: ReplyStats) -> Iterator[LabelRow]:
 
 def _cut_short(replies: ReplyStats) -> Iterator[LabelRow]:
     if count := replies.cut_short:
-        text = f"{plural(count, 'reply', 'replies')} ended by the token limit (finish reason length)"
+        text = f"{plural(count, 'reply', 'replies')} ended by the token limit"
         yield LabelRow("cut short", text, "warning")
 
 

@@ -104,7 +104,7 @@ def test_summary_has_a_row_for_each_kind_of_problem() -> None:
         "cost             $1.23\n"
         "first token      0.40 s median, 0.40 s p95\n"
         "whole reply      3.0 s median, 3.0 s p95\n"
-        "cut short        1 reply ended by the token limit (finish reason length)\n"
+        "cut short        1 reply ended by the token limit\n"
         "results          results.jsonl\n"
         "errors           results.errors.jsonl\n"
         "to resume        process jobs.jsonl --out results.jsonl\n"
