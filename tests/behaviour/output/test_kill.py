@@ -1,4 +1,4 @@
-"""A real process, a real disk, SIGKILL at random moments."""
+"""A process on the local disk that is killed with SIGKILL at random moments."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support.results_samples import rows
 
 ROOT = Path(__file__).parents[3]
 JOBS = 400
-AT_ONCE = 8
+CONCURRENCY = 8
 
 RUN = """
 import asyncio, sys
 from pathlib import Path
-from tests.support.results_samples import Provider, SmallRun
+from tests.support.results_samples import Provider, MiniRun
 from processor.output.results_file import ResultsFile
 
-class Told(SmallRun):
-    async def _work(self, journal, name, request, line):
+class ReportingRun(MiniRun):
+    async def _work(self, journal, name, request, line: bytes):
         print("sent", name, flush=True)
         await super()._work(journal, name, request, line)
         print("written", name, flush=True)
@@ -33,16 +33,16 @@ class Told(SmallRun):
 journal = ResultsFile.open(Path(sys.argv[1]))
 print("billed", journal.recovered.possibly_billed, flush=True)
 jobs = [(f"job-{n}", f"request {n}") for n in range(int(sys.argv[2]))]
-asyncio.run(Told(jobs, Provider(fails={"job-7"}), at_once=int(sys.argv[3]))(journal))
+asyncio.run(ReportingRun(jobs, Provider(fails={"job-7"}), concurrency=int(sys.argv[3]))(journal))
 """
 
 
 def start(out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN, str(out), str(JOBS), str(AT_ONCE)]
+    command = [sys.executable, "-c", RUN, str(out), str(JOBS), str(CONCURRENCY)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def night(out: Path, kills: int, chance: random.Random) -> None:
+def run_with_kills(out: Path, kills: int, chance: random.Random) -> None:
     sent: Counter[str] = Counter()
     written: set[str] = set()
     in_flight = 0
@@ -51,13 +51,13 @@ def night(out: Path, kills: int, chance: random.Random) -> None:
         if kill < kills:
             time.sleep(0.2 + chance.random() * 0.3)
             process.send_signal(signal.SIGKILL)
-        said, _ = process.communicate(timeout=60)
-        whole, _, _ = said.rpartition("\n")  # the last line may have been cut with the process
-        told = [words for line in whole.splitlines() if len(words := line.split()) == 2]
-        now_sent = [name for what, name in told if what == "sent"]
-        now_written = {name for what, name in told if what == "written"}
-        assert all(int(number) <= AT_ONCE for what, number in told if what == "billed")
-        assert not (written - {"job-7"}) & set(now_sent), "what was written is not sent again"
+        output, _ = process.communicate(timeout=60)
+        whole, _, _ = output.rpartition("\n")  # the last line may have been cut with the process
+        reports = [words for line in whole.splitlines() if len(words := line.split()) == 2]
+        now_sent = [name for what, name in reports if what == "sent"]
+        now_written = {name for what, name in reports if what == "written"}
+        assert all(int(number) <= CONCURRENCY for what, number in reports if what == "billed")
+        assert not (written - {"job-7"}) & set(now_sent), "a job with a written row is not sent again"
         sent.update(now_sent)
         written |= now_written
         in_flight += len(set(now_sent) - now_written)
@@ -71,12 +71,13 @@ def night(out: Path, kills: int, chance: random.Random) -> None:
 
 
 @pytest.mark.process
-def test_a_process_killed_at_random_moments_loses_nothing_and_does_nothing_twice(tmp_path):
-    night(tmp_path / "results.jsonl", 5, random.Random(1))
+def test_killed_process_loses_no_job_and_sends_none_twice(tmp_path: Path) -> None:
+    run_with_kills(tmp_path / "results.jsonl", 5, random.Random(1))
 
 
 @pytest.mark.slow
-def test_fifty_kills(tmp_path):
+@pytest.mark.process
+def test_fifty_kills_lose_no_job_and_send_none_twice(tmp_path: Path) -> None:
     for seed in range(5):
         (tmp_path / str(seed)).mkdir()
-        night(tmp_path / str(seed) / "results.jsonl", 10, random.Random(seed))
+        run_with_kills(tmp_path / str(seed) / "results.jsonl", 10, random.Random(seed))

@@ -136,7 +136,7 @@ ENDS = [b"\n", b"\r\n", b" \n"]
     limit=st.none() | st.integers(1, 70),
     refused=st.booleans(),
 )
-def test_what_is_passed_over_is_what_would_have_been_found_settled(
+def test_skipped_jobs_are_those_that_full_reading_finds_done(
     rows: list[tuple[bytes, int]],
     lines: list[tuple[bytes, bytes]],
     mark: bool,
@@ -178,7 +178,7 @@ def thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.process
-def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None:
+def test_worker_process_does_not_change_what_is_skipped(thousand: Path, refused: bool) -> None:
     lines = [raw for raw in thousand.read_bytes().splitlines() if raw[13:14] != b"7"]
     rows = [(raw, FAILED | PERMANENT if raw[13:14] == b"3" else REPLIED) for raw in lines]
     plain, passed = both_ways(thousand, rows, refused=refused)
@@ -187,7 +187,7 @@ def test_a_second_process_changes_nothing(thousand: Path, refused: bool) -> None
 
 
 @pytest.mark.process
-def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
+def test_done_jobs_are_skipped_many_at_a_time(thousand: Path) -> None:
     found = all_of(thousand, ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()[:-1]]))
     passed = [each for each in found if isinstance(each, SkippedJobs)]
     looked_at = [each.line for each in found if not isinstance(each, SkippedJobs)]
@@ -197,7 +197,7 @@ def test_jobs_that_are_done_are_told_of_many_at_a_time(thousand: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path) -> None:
+def test_overlong_line_with_a_reply_is_not_skipped(thousand: Path) -> None:
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(b"\n".join([*lines[:500], LONG, *lines[500:]]))
     plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in [*lines, LONG]])
@@ -206,7 +206,7 @@ def test_a_line_that_is_too_long_is_no_job_though_it_has_a_reply(thousand: Path)
 
 
 @pytest.mark.process
-def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
+def test_byte_order_mark_before_a_blank_line_keeps_line_numbers(thousand: Path) -> None:
     lines = thousand.read_bytes().splitlines()
     thousand.write_bytes(MARK + b"\n" + thousand.read_bytes())
     plain, passed = both_ways(thousand, [(raw, REPLIED) for raw in lines])
@@ -214,7 +214,7 @@ def test_a_mark_before_a_blank_line_shifts_nothing(thousand: Path) -> None:
 
 
 @pytest.mark.process
-def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
+def test_jobs_are_skipped_only_up_to_the_limit(thousand: Path) -> None:
     known = ledger([(raw, REPLIED) for raw in thousand.read_bytes().splitlines()])
     lines = 0
     for each in all_of(thousand, known, limit=500):
@@ -225,14 +225,14 @@ def test_no_more_lines_are_passed_over_than_are_wanted(thousand: Path) -> None:
     raise AssertionError("passed over the limit")
 
 
-def test_a_small_file_is_read_as_ever(tmp_path: Path) -> None:
+def test_small_file_is_read_without_skipping(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(JOBS[0])
     assert [type(found) for found in all_of(path, ledger([(JOBS[0], REPLIED)]))] == [ParsedJob]
 
 
 @pytest.mark.process
-def test_a_file_cut_short_while_it_is_read_is_read_as_far_as_it_goes(thousand: Path) -> None:
+def test_file_truncated_during_reading_ends_early(thousand: Path) -> None:
     async def run() -> int:
         source = JobFile(str(thousand), DEFAULTS)
         lines = 0

@@ -34,7 +34,7 @@ def draft(**entry: Any) -> ParsedJob:
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
-def test_the_order_of_keys_is_irrelevant(body: dict[str, Any]) -> None:
+def test_fingerprint_ignores_the_order_of_keys(body: dict[str, Any]) -> None:
     assert fingerprint(CHAT, shuffled(body)) == fingerprint(CHAT, body)
 
 
@@ -44,17 +44,17 @@ DELIVERY = st.fixed_dictionaries(
 
 
 @given(DELIVERY)
-def test_how_a_reply_is_delivered_is_irrelevant(options: dict[str, Any]) -> None:
+def test_fingerprint_ignores_stream_keys(options: dict[str, Any]) -> None:
     assert fingerprint(CHAT, {**BODY, **options}) == fingerprint(CHAT, BODY)
 
 
-def test_it_is_the_digest_of_path_and_body_with_sorted_keys() -> None:
+def test_fingerprint_is_digest_of_path_and_body_with_sorted_keys() -> None:
     text = b'["/v1/chat/completions",{"messages":[{"content":"Hi","role":"user"}],"model":"m"}]'
     assert fingerprint(CHAT, BODY) == blake2b(text, digest_size=16).hexdigest() == raw_fingerprint(text)
     assert len(fingerprint(CHAT, BODY)) == 32
 
 
-def test_path_and_body_make_a_difference() -> None:
+def test_fingerprint_depends_on_path_and_body() -> None:
     marks = {
         fingerprint(CHAT, BODY),
         fingerprint(COMPLETIONS, BODY),
@@ -64,24 +64,24 @@ def test_path_and_body_make_a_difference() -> None:
     assert len(marks) == 4
 
 
-def test_metadata_tells_jobs_without_a_name_apart() -> None:
+def test_fingerprint_of_a_job_without_id_depends_on_metadata() -> None:
     marks = {draft(model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, {"a": 1})}
     assert len(marks) == 3
 
 
-def test_metadata_makes_no_difference_to_a_job_with_a_name() -> None:
+def test_fingerprint_of_a_job_with_id_ignores_metadata() -> None:
     marks = {draft(id="a", model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, None)}
     assert len(marks) == 1
 
 
-def test_the_same_request_is_the_same_in_all_three_shapes() -> None:
+def test_fingerprint_is_the_same_in_all_three_formats() -> None:
     short = draft(model="m", prompt="Hi")
     bare = draft(**BODY)
     batch = draft(custom_id="a", method="POST", url=CHAT, body=BODY)
     assert short.fingerprint == bare.fingerprint == batch.fingerprint
 
 
-def test_what_flags_and_settings_say_is_not_in_it() -> None:
+def test_fingerprint_ignores_the_default_model() -> None:
     entry = orjson.dumps({"id": "a", "prompt": "Hi"})
     marks = {parse_job(entry, 1, JobDefaults(model=model)).fingerprint for model in ("m", "n")}
     assert len(marks) == 1

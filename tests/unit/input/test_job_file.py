@@ -49,7 +49,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
     os.close(reader)
 
 
-def test_a_file_is_read_line_by_line(jobs: Path) -> None:
+def test_file_is_read_line_by_line(jobs: Path) -> None:
     first, broken, last = read(jobs)
     assert isinstance(first, ParsedJob)
     assert isinstance(last, ParsedJob)
@@ -82,7 +82,7 @@ def failing_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "_open", lambda path: Failing(opened(path), chunks))
 
 
-def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
+def test_read_error_raises_input_error_after_the_lines_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "jobs.jsonl"
@@ -101,14 +101,14 @@ def test_a_file_that_cannot_be_read_to_its_end_says_so_after_what_could(
     assert last == CHUNK_BYTES // len(JOB + b"\n")
 
 
-def test_nor_can_it_be_counted(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_error_while_counting_raises_config_error(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_after(0, monkeypatch)
     with closing(JobFile(str(jobs), JobDefaults())) as source, pytest.raises(ConfigError, match="input/output error"):
         source.count_lines()
 
 
 @pytest.mark.process
-def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_error_while_skipping_done_jobs_raises_input_error(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(*args: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -124,13 +124,13 @@ def test_a_large_file_of_which_much_is_done_says_so_too(jobs: Path, monkeypatch:
         asyncio.run(all_of_it())
 
 
-def test_lines_longer_than_a_chunk_are_whole(tmp_path: Path) -> None:
+def test_line_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(b'{"model": "m", "prompt": "%b"}\n' % (b"x" * 3 * CHUNK_BYTES) + JOB)
     assert [type(found) for found in read(path)] == [ParsedJob, ParsedJob]
 
 
-def test_a_line_too_long_is_a_bad_line_and_reading_goes_on(tmp_path: Path) -> None:
+def test_overlong_line_is_invalid_and_reading_continues(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(b"x" * 3 * 2**20 + b"\n" + JOB + b"\n")
     bad, good = read(path, max_line_bytes=2**20)
@@ -140,7 +140,7 @@ def test_a_line_too_long_is_a_bad_line_and_reading_goes_on(tmp_path: Path) -> No
     assert bad.fingerprint == raw_fingerprint(b"x" * 3 * 2**20)
 
 
-def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
+def test_file_is_read_from_its_start_after_counting(jobs: Path) -> None:
     source = JobFile(str(jobs), JobDefaults())
 
     async def all_of_it() -> int:
@@ -152,7 +152,7 @@ def test_a_file_is_counted_and_then_read_from_its_beginning(jobs: Path) -> None:
     source.close()
 
 
-def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
+def test_line_of_a_pipe_is_read_before_the_next_is_complete(stdin: Any) -> None:
     async def run() -> list[ParsedJob | InvalidLine]:
         source = JobFile("-", JobDefaults())
         assert source.count_lines() is None
@@ -169,7 +169,7 @@ def test_a_pipe_is_read_as_it_comes(stdin: Any) -> None:
     assert [type(line) for line in asyncio.run(run())] == [ParsedJob, ParsedJob]
 
 
-def test_waiting_for_a_pipe_can_be_broken_off(stdin: Any) -> None:
+def test_waiting_for_a_pipe_can_be_cancelled(stdin: Any) -> None:
     async def run() -> None:
         source = JobFile("-", JobDefaults())
         with pytest.raises(TimeoutError):
@@ -181,17 +181,17 @@ def test_waiting_for_a_pipe_can_be_broken_off(stdin: Any) -> None:
     asyncio.run(run())
 
 
-def test_standard_input_may_be_a_file(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdin_may_be_a_file(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with jobs.open("rb") as file:
         monkeypatch.setattr(source_module, "STDIN", file.fileno())
         assert len(read("-")) == 3
 
 
-def test_a_device_that_holds_nothing_is_read_to_its_end() -> None:
+def test_empty_device_has_no_lines() -> None:
     assert read(os.devnull) == []
 
 
-def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
+def test_named_pipe_is_read_as_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR)  # keeps opening it from waiting
@@ -207,24 +207,24 @@ def test_a_named_pipe_is_a_pipe(tmp_path: Path) -> None:
     os.close(writer)
 
 
-def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_job_file_raises_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*nope\.jsonl: no such file or directory$"):
         JobFile(str(tmp_path / "nope.jsonl"), JobDefaults())
 
 
-def test_a_folder_is_one_clear_line(tmp_path: Path) -> None:
+def test_folder_as_job_file_raises_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot read .*: is a directory$"):
         JobFile(str(tmp_path), JobDefaults())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_an_unreadable_file_is_one_clear_line(jobs: Path) -> None:
+def test_unreadable_job_file_raises_config_error(jobs: Path) -> None:
     jobs.chmod(0)
     with pytest.raises(ConfigError, match=r"^cannot read .*: permission denied$"):
         JobFile(str(jobs), JobDefaults())
 
 
-def test_a_closed_standard_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_stdin_raises_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)

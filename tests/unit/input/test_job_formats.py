@@ -36,7 +36,7 @@ def wrong(data: Any, **defaults: Any) -> tuple[str, str]:
 # ---------------------------------------------------------------- with a body: OpenAI Batch
 
 
-def test_a_batch_line_is_sent_to_its_url_with_its_body_as_it_is() -> None:
+def test_batch_line_keeps_its_url_and_body() -> None:
     body = {"model": "gpt-4o", "messages": MESSAGES, "metadata": {"of": "the request"}, "temperature": 0}
     found = job({"custom_id": "a", "method": "POST", "url": CHAT, "body": body})
     assert (found.custom_id, found.path, found.model, found.line) == ("a", CHAT, "gpt-4o", 7)
@@ -44,13 +44,13 @@ def test_a_batch_line_is_sent_to_its_url_with_its_body_as_it_is() -> None:
     assert not found.has_metadata
 
 
-def test_a_batch_line_may_carry_metadata_beside_its_body() -> None:
+def test_batch_line_may_have_metadata_beside_its_body() -> None:
     found = job({"custom_id": "a", "body": {"model": "m", "messages": MESSAGES}, "metadata": [1, None]})
     assert found.has_metadata
     assert found.metadata == [1, None]
 
 
-def test_body_goes_before_messages_and_messages_before_prompt() -> None:
+def test_body_takes_precedence_over_messages_and_messages_over_prompt() -> None:
     body = {"model": "m", "messages": MESSAGES}
     assert job({"body": body, "messages": [], "prompt": "x"}).body == body
     assert job({"model": "m", "messages": MESSAGES, "prompt": "x"}).body["messages"] == MESSAGES
@@ -59,20 +59,20 @@ def test_body_goes_before_messages_and_messages_before_prompt() -> None:
 # ---------------------------------------------------------------- with messages: a bare request body
 
 
-def test_a_bare_body_is_sent_without_what_is_about_the_job() -> None:
+def test_bare_body_is_sent_without_the_job_keys() -> None:
     found = job({"model": "m", "messages": MESSAGES, "metadata": {"k": 1}, "seed": 3, "id": "x", "url": CHAT})
     assert found.body == {"model": "m", "messages": MESSAGES, "seed": 3}
     assert (found.custom_id, found.metadata) == ("x", {"k": 1})
 
 
-def test_metadata_of_null_is_carried_through_too() -> None:
+def test_null_metadata_is_kept() -> None:
     assert job({"model": "m", "messages": MESSAGES, "metadata": None}).has_metadata
 
 
 # ---------------------------------------------------------------- with a prompt: short
 
 
-def test_a_prompt_becomes_a_user_message() -> None:
+def test_prompt_becomes_a_user_message() -> None:
     assert job({"id": "a", "model": "m", "prompt": "Hi", "max_tokens": 5}).body == {
         "model": "m",
         "max_tokens": 5,
@@ -87,12 +87,12 @@ def test_system_becomes_the_first_message() -> None:
     ]
 
 
-def test_a_prompt_may_be_a_list_of_parts() -> None:
+def test_prompt_may_be_a_list_of_parts() -> None:
     parts = [{"type": "text", "text": "Hi"}]
     assert job({"model": "m", "prompt": parts}).body["messages"] == [{"role": "user", "content": parts}]
 
 
-def test_for_completions_the_prompt_is_the_prompt() -> None:
+def test_prompt_of_a_text_completion_is_unchanged() -> None:
     found = job({"id": "a", "url": COMPLETIONS, "model": "m", "prompt": ["Once", "Twice"], "n": 2})
     assert found.path == COMPLETIONS
     assert found.body == {"model": "m", "prompt": ["Once", "Twice"], "n": 2}
@@ -101,23 +101,23 @@ def test_for_completions_the_prompt_is_the_prompt() -> None:
 # ---------------------------------------------------------------- what is not said
 
 
-def test_the_endpoint_of_the_run_holds_where_there_is_no_url() -> None:
+def test_job_without_url_gets_the_default_path() -> None:
     assert job({"model": "m", "prompt": "Hi"}, endpoint=COMPLETIONS).path == COMPLETIONS
     assert job({"model": "m", "prompt": "Hi", "url": CHAT}, endpoint=COMPLETIONS).path == CHAT
 
 
-def test_the_model_of_the_run_holds_where_none_is_named() -> None:
+def test_job_without_model_gets_the_default_model() -> None:
     found = job({"prompt": "Hi"}, model="m")
     assert (found.model, found.body["model"]) == ("m", "m")
     assert job({"prompt": "Hi", "model": "mine"}, model="m").model == "mine"
 
 
-def test_a_job_without_a_name_is_left_to_be_named() -> None:
+def test_job_without_id_is_parsed_without_id() -> None:
     assert draft({"model": "m", "prompt": "Hi"}).custom_id is None
     assert draft({"model": "m", "prompt": "Hi", "id": None}).custom_id is None
 
 
-def test_custom_id_and_id_are_one_namespace_and_numbers_are_names() -> None:
+def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> None:
     assert draft({"model": "m", "prompt": "Hi", "id": "a"}).custom_id == "a"
     assert draft({"model": "m", "prompt": "Hi", "custom_id": "b", "id": "a"}).custom_id == "b"
     assert draft({"model": "m", "prompt": "Hi", "id": 17}).custom_id == "17"
@@ -171,28 +171,28 @@ def test_custom_id_and_id_are_one_namespace_and_numbers_are_names() -> None:
         ),
     ],
 )
-def test_a_line_that_is_no_job_says_what_is_wrong(data: Any, code: str, message: str) -> None:
+def test_invalid_line_raises_invalid_job_with_code_and_message(data: Any, code: str, message: str) -> None:
     found = wrong(data)
     assert found[0] == code
     assert found[1].startswith(message)
     assert "\n" not in found[1]
 
 
-def test_broken_json_says_where() -> None:
+def test_invalid_json_message_names_the_column() -> None:
     assert wrong(b'{"prompt": x}')[1].endswith("at column 12")
 
 
-def test_what_can_be_read_but_not_written_again_is_no_job() -> None:
+def test_body_nested_too_deeply_to_be_written_is_invalid() -> None:
     deep = b'{"prompt": "x", "model": "m", "more": ' + b"[" * 400 + b"]" * 400 + b"}"
     assert wrong(deep) == ("invalid_job", "is nested too deeply")
 
 
-def test_a_strange_url_is_shown_in_short() -> None:
+def test_unknown_url_is_shortened_in_the_message() -> None:
     assert len(wrong({"body": {}, "url": "x" * 10_000})[1]) < 200
     assert wrong({"body": {}, "url": {"a": 1}})[1].endswith("not an object")
 
 
-def test_a_line_that_is_no_job_keeps_the_name_it_gives() -> None:
+def test_invalid_job_keeps_its_custom_id() -> None:
     with pytest.raises(InvalidJob) as caught:
         draft({"id": "a"})
     assert caught.value.custom_id == "a"
@@ -223,9 +223,7 @@ entries = st.fixed_dictionaries(
 
 @settings(max_examples=500)
 @given(entries | values, st.sampled_from([b"", b"\n", b" \r\n", b"}"]), st.sampled_from([None, "m"]))
-def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
-    entry: Any, end: bytes, model: str | None
-) -> None:
+def test_job_identity_equals_id_and_fingerprint_of_parsed_job(entry: Any, end: bytes, model: str | None) -> None:
     line, defaults = orjson.dumps(entry) + end, JobDefaults(model=model)
     try:
         found = parse_job(line.strip(), 1, defaults)
@@ -245,7 +243,7 @@ def test_a_job_is_known_by_the_same_name_and_fingerprint_without_a_close_look(
         {"model": "m"},
     ],
 )
-def test_what_says_beside_the_request_that_it_is_no_job_is_seen_at_a_glance(entry: Any) -> None:
+def test_job_identity_raises_invalid_job_for_errors_outside_the_request(entry: Any) -> None:
     with pytest.raises(InvalidJob):
         parse_job(orjson.dumps(entry), 1, JobDefaults())
     for model in (None, ""):

@@ -38,14 +38,14 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], max_byt
 
 
 @given(TEXTS)
-def test_lines_are_what_stands_between_line_feeds(data: bytes) -> None:
+def test_lines_are_split_at_line_feeds_and_stripped(data: bytes) -> None:
     pieces = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     assert texts(data) == [(n, piece.strip()) for n, piece in enumerate(pieces, 1) if piece.strip()]
 
 
 @settings(max_examples=300)
 @given(TEXTS, st.lists(st.integers(3, 500)), st.integers(3, 50))
-def test_counting_finds_as_many_lines_as_reading(data: bytes, cuts: list[int], max_bytes: int) -> None:
+def test_line_count_equals_number_of_lines_read(data: bytes, cuts: list[int], max_bytes: int) -> None:
     first = data.split(b"\n")[0]
     assume(
         not first.startswith(BYTE_ORDER_MARK) or first.removeprefix(BYTE_ORDER_MARK).strip() or len(first) <= max_bytes
@@ -54,52 +54,52 @@ def test_counting_finds_as_many_lines_as_reading(data: bytes, cuts: list[int], m
     assert count_nonblank_lines(chunks) == len(lines(data, max_bytes=max_bytes))
 
 
-def test_a_file_may_lack_its_last_line_feed() -> None:
+def test_last_line_may_lack_its_line_feed() -> None:
     assert texts(b"one\ntwo") == [(1, b"one"), (2, b"two")]
     assert texts(b"one\ntwo\n") == [(1, b"one"), (2, b"two")]
 
 
-def test_blank_lines_are_passed_over_but_keep_their_number() -> None:
+def test_blank_lines_are_skipped_but_numbered() -> None:
     assert texts(b"\n\none\n \t \n\ntwo\n\n") == [(3, b"one"), (6, b"two")]
 
 
-def test_windows_line_ends_are_line_ends() -> None:
+def test_windows_line_ends_are_removed() -> None:
     assert texts(b"one\r\n\r\ntwo\r\n") == [(1, b"one"), (3, b"two")]
 
 
-def test_a_byte_order_mark_at_the_beginning_is_no_content() -> None:
+def test_byte_order_mark_at_the_start_is_removed() -> None:
     assert texts(b"\xef\xbb\xbf{}\n") == [(1, b"{}")]
     assert texts(b"\xef", b"\xbb", b"\xbf{}\n") == [(1, b"{}")]
     assert texts(b"\xef\xbb\xbf\n{}\n") == [(2, b"{}")]
     assert texts(b"{}\n\xef\xbb\xbf{}") == [(1, b"{}"), (2, b"\xef\xbb\xbf{}")]
 
 
-def test_an_empty_file_has_no_lines() -> None:
+def test_empty_file_has_no_lines() -> None:
     assert texts() == texts(b"") == texts(b"\n\n") == texts(b"\xef\xbb\xbf") == []
 
 
-def test_a_line_of_just_the_greatest_length_is_kept() -> None:
+def test_line_of_exactly_the_maximum_length_is_kept() -> None:
     assert lines(b"12345\n", max_bytes=5) == [Line(1, b"12345")]
     assert lines(b"123456\n", max_bytes=5)[0].data is None
 
 
-def test_a_line_too_long_is_known_by_its_digest_and_size_alone() -> None:
+def test_overlong_line_has_digest_and_size_instead_of_data() -> None:
     long = b"x" * 100
     digest = blake2b(long, digest_size=16).hexdigest()
     found = lines(b"a\n" + long[:40], long[40:] + b"\nb\n", max_bytes=10)
     assert found == [Line(1, b"a"), Line(2, None, digest, 100), Line(3, b"b")]
 
 
-def test_a_line_too_long_at_the_end_of_the_file_is_found_too() -> None:
+def test_overlong_last_line_without_line_feed_is_returned() -> None:
     (line,) = lines(b"x" * 11, max_bytes=10)
     assert (line.number, line.data, line.size) == (1, None, 11)
 
 
-def test_blanks_without_end_are_a_blank_line() -> None:
+def test_overlong_blank_line_is_blank() -> None:
     assert lines(b" " * 50, b" " * 50 + b"\nb", max_bytes=10) == [Line(2, b"b")]
 
 
-def test_of_a_line_too_long_no_more_is_held_than_may_be() -> None:
+def test_overlong_line_is_not_kept_in_memory() -> None:
     splitter = LineSplitter(1000)
     for _ in range(100):
         splitter.feed(b"x" * 600)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from processor.output.block_reader import ScannedBlock, block_ranges, read_block
 from processor.output.index_entry import PACKED_ENTRY, REPLIED, SIMULATED, parse_entry
 from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode_row
-from processor.output.storage import LocalStorage
+from processor.output.storage import LocalStorage, StorageFile
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage
 from processor.simulator.virtual_clock import inline
 from tests.support.results_samples import reply
@@ -24,21 +26,21 @@ PATH = Path("/out/results.jsonl")
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
-    """So small that lines are longer than blocks, and blocks than chunks."""
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make blocks smaller than lines, and reads smaller than blocks."""
     monkeypatch.setattr(block_reader, "READ_BYTES", 512)
     monkeypatch.setattr(block_reader, "LINE_END_READ_BYTES", 64)
     monkeypatch.setattr(block_reader, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(scanner, "MIN_WORKER_BYTES", 1)
 
 
-def file_of(data: bytes):
-    platter = DiskState()
-    platter.put(PATH, data)
-    return FaultInjectingStorage(platter).open(PATH, "read")
+def file_of(data: bytes) -> StorageFile:
+    disk_state = DiskState()
+    disk_state.put(PATH, data)
+    return FaultInjectingStorage(disk_state).open(PATH, "read")
 
 
-def together(found: list[ScannedBlock]) -> tuple:
+def combined(found: list[ScannedBlock]) -> tuple[Any, ...]:
     return (
         b"".join(block.entries for block in found),
         sum(block.lines for block in found),
@@ -57,7 +59,9 @@ def together(found: list[ScannedBlock]) -> tuple:
     st.integers(1, 9),
     st.integers(1, 9),
 )
-def test_every_line_belongs_to_exactly_one_block_wherever_the_blocks_begin(raws, ended, size, chunk, rest):
+def test_every_line_belongs_to_exactly_one_block_for_any_block_size(
+    raws: list[bytes], ended: bool, size: int, chunk: int, rest: int
+) -> None:
     data = b"\n".join(raws) + (b"\n" if ended else b"")
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
@@ -69,7 +73,7 @@ def test_every_line_belongs_to_exactly_one_block_wherever_the_blocks_begin(raws,
     assert found == data.splitlines(keepends=True)
 
 
-def test_a_line_of_50_mb_is_no_trouble():
+def test_line_of_50_mb_is_read() -> None:
     huge = encode_row(reply("huge", "x" * 50_000_000))
     file = file_of(encode_row(reply("a")) + huge + encode_row(reply("b")))
     found = read_block(file, 0, file.size(), replies=True)
@@ -79,7 +83,7 @@ def test_a_line_of_50_mb_is_no_trouble():
 
 
 @pytest.mark.parametrize("raw", [b'{"id":"12', b"", b'{"id":"12\0\0\0'])
-def test_what_is_left_of_a_row_is_not_taken_for_another_file(raw):
+def test_beginning_of_a_row_is_not_counted_as_foreign_text(raw: bytes) -> None:
     block = read_block(file_of(raw + b"\n" + encode_row(reply("a"))), 0, 1 << 20, replies=True)
     assert (block.lines, block.damaged, block.not_a_row) == (2, bool(raw), 0)
 
@@ -89,19 +93,19 @@ AROUND = [encode_row(reply("before")), encode_row(reply("behind"))]
 
 
 @st.composite
-def damaged(draw) -> bytes:
-    """A row with a stretch of it overwritten, zeroed, cut out or doubled, or a byte of it changed."""
+def damaged_rows(draw: st.DrawFn) -> bytes:
+    """Draw a row with some bytes overwritten, zeroed, removed or doubled, or with one bit changed."""
     start = draw(st.integers(0, len(ROW) - 1))
     end = draw(st.integers(start + 1, min(len(ROW), start + 40)))
     piece = ROW[start:end]
     bent = [bytes([piece[0] ^ 1 << bit]) + piece[1:] for bit in range(8)]
     put = [b"", bytes(len(piece)), piece * 2, b"\n" + piece[1:], piece[:-1] + b"\n", b",", b"}", b'"', *bent]
-    other = draw(st.sampled_from(put) | st.binary(min_size=len(piece), max_size=len(piece)))
-    return ROW[:start] + other + ROW[end:]
+    replacement: bytes = draw(st.sampled_from(put) | st.binary(min_size=len(piece), max_size=len(piece)))
+    return ROW[:start] + replacement + ROW[end:]
 
 
-def judged(raw: bytes) -> tuple | None:
-    """From the words of the contract, by a parser that builds all of the row and is not ours."""
+def expected_entry(raw: bytes) -> tuple[Any, ...] | None:
+    """Return the entry of a row as the contract defines it, read with the standard library's parser."""
     try:
         row = json.loads(raw)
         row["response"]["body"]
@@ -120,28 +124,30 @@ def judged(raw: bytes) -> tuple | None:
         return None
 
 
-def assert_only_rows_are_taken(raw: bytes) -> None:
+def assert_reads_as_second_parser(raw: bytes) -> None:
     data = AROUND[0] + raw + AROUND[1]
     found = read_block(file_of(data), 0, len(data), replies=True)
     lines_there = [line + b"\n" for line in data.split(b"\n")][:-1]
-    assert list(PACKED_ENTRY.iter_unpack(found.entries)) == [entry for entry in map(judged, lines_there) if entry]
-    wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not judged(line)]
+    assert list(PACKED_ENTRY.iter_unpack(found.entries)) == [
+        entry for entry in map(expected_entry, lines_there) if entry
+    ]
+    wrong = [number for number, line in enumerate(lines_there, 1) if line.strip() and not expected_entry(line)]
     assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
 
 
 @settings(max_examples=200, deadline=None)
-@given(damaged())
-def test_of_damaged_rows_only_those_are_taken_that_another_parser_takes_for_the_same(raw):
-    assert_only_rows_are_taken(raw)
+@given(damaged_rows())
+def test_damaged_row_is_read_only_where_a_second_parser_reads_the_same(raw: bytes) -> None:
+    assert_reads_as_second_parser(raw)
 
 
-def test_so_it_is_for_every_byte_that_is_changed_or_lost_and_wherever_a_row_is_cut():
+def test_row_with_any_byte_changed_or_cut_is_read_as_a_second_parser_reads_it() -> None:
     for at, byte in enumerate(ROW):
         bent = [bytes([byte ^ 1 << bit]) for bit in range(8)]
         for other in [b"", b"\0", b"\n", b",", b"}", b'"', *bent]:
-            assert_only_rows_are_taken(ROW[:at] + other + ROW[at + 1 :])
-        assert_only_rows_are_taken(ROW[:at] + b"\n")
-        assert_only_rows_are_taken(ROW[:at] + bytes(len(ROW) - at - 1) + b"\n")
+            assert_reads_as_second_parser(ROW[:at] + other + ROW[at + 1 :])
+        assert_reads_as_second_parser(ROW[:at] + b"\n")
+        assert_reads_as_second_parser(ROW[:at] + bytes(len(ROW) - at - 1) + b"\n")
 
 
 # ---------------------------------------------------------------- large files
@@ -155,18 +161,18 @@ def sample(count: int) -> bytes:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_part_of_a_file_reads_the_same_in_any_process(tmp_path):
+def test_block_read_by_path_equals_block_read_from_open_file(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with closing(LocalStorage().open(path, "read")) as file:
         alone = list(block_reader.read_blocks(file, replies=True))
         assert [read_block_of_path(path, True, span) for span in block_ranges(file.size())] == alone
-    assert together(alone)[1:4] == (301, 1, 1)
+    assert combined(alone)[1:4] == (301, 1, 1)
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.process
-def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
+def test_large_results_file_is_opened_with_a_worker_process(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     journal = ResultsFile.open(path, run_in_thread=inline)
@@ -176,7 +182,9 @@ def test_a_journal_with_a_large_file_is_opened_as_any_other(tmp_path):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_no_second_process_is_left_when_the_file_turns_out_to_be_of_another_kind(tmp_path, worker_processes):
+def test_worker_process_ends_when_opening_is_refused(
+    tmp_path: Path, worker_processes: list[subprocess.Popen[bytes]]
+) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(sample(300))
     with pytest.raises(ConfigError):

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.core.job_keys import job_key
 from processor.core.models import Failure, Reply, Result, Usage
 from processor.output.index_entry import (
     FAILED,
@@ -16,16 +18,15 @@ from processor.output.index_entry import (
     REPLIED,
     SIMULATED,
     entry_from_result,
-    job_key,
     parse_entry,
 )
 from processor.output.row_json import encode_row
-from tests.support.results_samples import TIMING, bad_line, failure, print_of, reply
+from tests.support.results_samples import TIMING, failure, fingerprint_of, invalid_line, reply
 
 KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 
 
-def test_a_row_has_the_keys_of_the_contract_in_their_order():
+def test_row_has_the_contract_keys_in_order() -> None:
     line = encode_row(reply("a"))
     row = json.loads(line)
     assert list(row) == KEYS
@@ -37,20 +38,25 @@ def test_a_row_has_the_keys_of_the_contract_in_their_order():
     assert line.count(b"\n") == 1
 
 
-def test_additions_stand_between_line_and_metadata_and_only_where_they_say_something():
-    more = {"usage_estimated": ("tools",), "has_metadata": True, "metadata": {"k": 1}, "simulated": True}
+def test_optional_keys_stand_between_line_and_metadata() -> None:
+    more: dict[str, Any] = {
+        "usage_estimated": ("tools",),
+        "has_metadata": True,
+        "metadata": {"k": 1},
+        "simulated": True,
+    }
     row = json.loads(encode_row(failure("a", permanent=True, **more)))
     assert list(row) == [*KEYS, "simulated", "usage_estimated", "own_fault", "metadata"]
     assert row["metadata"] == {"k": 1}
     assert row["usage_estimated"] == ["tools"]
 
 
-def test_metadata_null_is_carried_where_the_job_has_it():
+def test_null_metadata_is_written_where_the_job_has_it() -> None:
     assert json.loads(encode_row(reply("a", has_metadata=True)))["metadata"] is None
     assert "metadata" not in json.loads(encode_row(reply("a")))
 
 
-def test_a_failed_row_has_its_code_and_message_and_the_refusing_response():
+def test_failed_row_has_code_message_and_refusing_response() -> None:
     refused = replace(failure("a"), reply=Reply(status_code=400, request_id="q", body={"error": {"message": "no"}}))
     row = json.loads(encode_row(refused))
     assert row["error"] == {"code": "timeout", "message": "no"}
@@ -58,12 +64,12 @@ def test_a_failed_row_has_its_code_and_message_and_the_refusing_response():
     assert json.loads(encode_row(failure("a")))["response"] is None
 
 
-def test_the_row_of_a_line_that_is_no_job_has_no_timing():
-    row = json.loads(encode_row(bad_line(7)))
+def test_row_of_an_invalid_line_has_no_timing() -> None:
+    row = json.loads(encode_row(invalid_line(7)))
     assert (row["timing"], row["line"], row["custom_id"], row["attempts"]) == (None, 7, None, 0)
 
 
-def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
+def test_body_has_reported_usage_or_else_computed_usage() -> None:
     reported = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "details": {}}
     computed = json.loads(encode_row(reply("a")))
     assert (
@@ -72,8 +78,9 @@ def test_reported_usage_stays_in_the_body_and_computed_usage_is_put_there():
         == Usage(prompt_tokens=1, completion_tokens=2).as_json()
     )
     body = {"text": "x", "usage": reported}
-    told = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), reported=Usage.reported(body))
-    row = json.loads(encode_row(told))
+    usage = Usage(prompt_tokens=9, completion_tokens=9)
+    with_reported = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body=body), reported=usage)
+    row = json.loads(encode_row(with_reported))
     assert row["response"]["body"]["usage"] == reported
     assert row["usage"]["total_tokens"] == 3
 
@@ -90,7 +97,7 @@ def _nested(depth: int) -> object:
     [2**70, -(2**63) - 1, "half a pair: \ud83d", {"\udc00": 1}, math.nan, [math.inf], _nested(300), _nested(2000)],
     ids=["int", "negative", "surrogate", "key", "nan", "inf", "deep", "abyss"],
 )
-def test_no_body_is_too_odd_to_be_kept_and_read_again(odd):
+def test_body_that_orjson_refuses_is_written_and_read_again(odd: Any) -> None:
     result = replace(reply("a"), reply=Reply(status_code=200, request_id=None, body={"odd": odd, "text": "kept"}))
     raw = encode_row(result)
     assert raw.count(b"\n") == 1
@@ -122,21 +129,21 @@ results = st.builds(
 
 
 @given(results)
-def test_what_is_read_from_a_row_is_what_was_written(result):
+def test_entry_parsed_from_a_row_equals_entry_of_its_result(result: Result) -> None:
     raw = encode_row(result)[:-1]
     assert parse_entry(raw) == entry_from_result(result, raw)
 
 
-def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
-    def flags(result):
+def test_entry_flags_follow_from_the_failure() -> None:
+    def flags(result: Result) -> int:
         return parse_entry(encode_row(result)[:-1]).flags
 
     assert flags(reply("a")) == REPLIED
     assert flags(reply("a", simulated=True)) == REPLIED | SIMULATED
     assert flags(failure("a")) == FAILED
     assert flags(failure("a", "rejected", permanent=True)) == FAILED | PERMANENT
-    assert flags(bad_line(3)) == INVALID_LINE
-    # A job can fail before anything is sent for it, too: what tells it apart is the code.
+    assert flags(invalid_line(3)) == INVALID_LINE
+    # A job can also fail before a request is sent, without timing: the code decides.
     assert flags(replace(failure("a", "too_large"), timing=None)) == FAILED
     assert parse_entry(encode_row(reply("a"))[:-1]).key == job_key("a")
 
@@ -152,7 +159,7 @@ def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
         b'"text"',
         b"{}",
         b"\xff\xfe",
-        b'{"id":"' + print_of("a").encode() + b'","custom_id":"a"}',
+        b'{"id":"' + fingerprint_of("a").encode() + b'","custom_id":"a"}',
         b"[" * 3000,
         encode_row(reply("a"))[:-2],
         encode_row(reply("a"))[:-1] + encode_row(reply("b"))[:-1],
@@ -164,18 +171,18 @@ def test_an_entry_says_whose_fault_it_was_and_whether_it_is_a_job_at_all():
         encode_row(reply("a")).replace(b'"line":1', b'"line":null')[:-1],
         encode_row(reply("a")).replace(b'"line":1', b'"line":1.0')[:-1],
         encode_row(reply("a")).replace(b'"error":null', b'"error":7')[:-1],
-        encode_row(reply("a")).replace(print_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
+        encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
         encode_row(failure("a")).replace(b'"error":{', b'"error":null,"wrong":{')[:-1],
     ],
 )
-def test_what_is_no_row_is_told_apart(line):
+def test_line_that_is_not_a_row_raises_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):
         parse_entry(line)
 
 
-def test_an_id_that_is_no_fingerprint_is_still_a_request_of_its_own():
-    odd = encode_row(reply("a")).replace(print_of("a").encode(), b"batch_req_1")[:-1]
-    other = encode_row(reply("a")).replace(print_of("a").encode(), b"batch_req_2")[:-1]
-    short = encode_row(reply("a")).replace(print_of("a").encode(), b"ab")[:-1]
+def test_row_id_that_is_not_hexadecimal_gets_its_own_check() -> None:
+    odd = encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"batch_req_1")[:-1]
+    other = encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"batch_req_2")[:-1]
+    short = encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"ab")[:-1]
     assert len({parse_entry(line).check for line in (odd, other, short)}) == 3
     assert {len(parse_entry(line).check) for line in (odd, other, short)} == {4}

@@ -10,7 +10,7 @@ from processor.output.job_index import JobStatus
 from processor.output.row_json import encode_row
 from processor.output.sink import END_OF_FILE
 from processor.output.stdout_sink import StdoutSink
-from tests.support.results_samples import failure, print_of, reply, rows
+from tests.support.results_samples import failure, fingerprint_of, reply, rows
 
 
 def pipe() -> tuple[int, int]:
@@ -22,16 +22,16 @@ def drain(end: int) -> bytes:
         return file.read()
 
 
-def test_replies_go_to_standard_output_and_failures_to_standard_error():
+def test_replies_go_to_stdout_and_failures_to_stderr() -> None:
     (out, out_end), (err, err_end) = pipe(), pipe()
 
-    async def main():
+    async def main() -> None:
         async with StdoutSink(stdout_fd=out_end, stderr_fd=err_end) as sink:
             sink.record_in_flight("a", 1)
             await asyncio.gather(sink.append(reply("a")), sink.append(failure("b")), sink.append(reply("c")))
             sink.clear_in_flight("a", 1)
-            assert sink.job_index.classify("a", print_of("a")) is JobStatus.NEW
-            assert sink.job_index.classify("a", print_of("a")) is JobStatus.DUPLICATE
+            assert sink.job_index.classify("a", fingerprint_of("a")) is JobStatus.NEW
+            assert sink.job_index.classify("a", fingerprint_of("a")) is JobStatus.DUPLICATE
             await sink.close(END_OF_FILE)
 
     asyncio.run(main())
@@ -41,11 +41,11 @@ def test_replies_go_to_standard_output_and_failures_to_standard_error():
     assert [row["custom_id"] for row in rows(drain(err))] == ["b"]
 
 
-def test_a_closed_pipe_ends_the_run_in_one_line():
+def test_closed_pipe_raises_output_error_from_then_on() -> None:
     out, out_end = pipe()
     os.close(out)
 
-    async def main():
+    async def main() -> None:
         sink = StdoutSink(stdout_fd=out_end)
         sink.record_in_flight("a", 1)
         with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
@@ -60,11 +60,11 @@ def test_a_closed_pipe_ends_the_run_in_one_line():
     os.close(out_end)
 
 
-def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
+def test_slow_reader_delays_append_but_not_the_event_loop() -> None:
     out, out_end = pipe()
     big = reply("a", "x" * 200_000)
 
-    async def main():
+    async def main() -> bytes:
         sink = StdoutSink(stdout_fd=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.05)
@@ -78,11 +78,11 @@ def test_a_slow_reader_holds_up_rows_but_not_the_event_loop():
     assert asyncio.run(main()) == encode_row(big)
 
 
-def test_cancelling_the_caller_leaves_a_whole_line():
+def test_cancelled_append_still_writes_a_whole_line() -> None:
     out, out_end = pipe()
     big = reply("a", "x" * 200_000)
 
-    async def main():
+    async def main() -> bytes:
         sink = StdoutSink(stdout_fd=out_end)
         task = asyncio.create_task(sink.append(big))
         await asyncio.sleep(0.02)
