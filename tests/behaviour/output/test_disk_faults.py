@@ -21,10 +21,11 @@ from processor.simulator.fault_injecting_storage import (
 
 
 @pytest.fixture(params=["local", "in memory"])
-def place(request, tmp_path) -> tuple[Storage, Path]:
-    return (
-        (LocalStorage(), tmp_path) if request.param == "local" else (FaultInjectingStorage(DiskState()), Path("/out"))
-    )
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Storage, Path]:
+    """A storage, and a folder in it."""
+    if request.param == "local":
+        return LocalStorage(), tmp_path
+    return FaultInjectingStorage(DiskState()), Path("/out")
 
 
 def test_appended_data_is_read_and_truncated(place: tuple[Storage, Path]) -> None:
