@@ -121,16 +121,9 @@ class Worker:
     # ------------------------------------------------------------ the request
 
     async def _send(self, state: JobState, permit: Permit) -> AttemptResult:
-        deps, job, health, printer = self._deps, state.job, permit.endpoint.health, self._deps.printer
-        if printer and not state.attempt_started_at:
-            printer.begin(job)
-        deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
-        attempt = Attempt(state, permit, printer.on_event if printer else None)
-        self.has_sent = True
-        state.permit = permit
-        state.attempt_started_at = self._loop.time()
-        health.on_sent(job.line, state.attempt_started_at)
-        deps.emit(attempt.started_event())
+        """Send the request and handle its outcome: a reply, an error, or a cancellation because the run is stopped."""
+        deps, job = self._deps, state.job
+        attempt = self._start_attempt(state, permit)
         try:
             with self._registry.sending(state):
                 reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
@@ -144,8 +137,22 @@ class Worker:
             raise
         state.attempts += 1
         await self._on_reply(state, permit, attempt, reply)
-        health.on_reply_written()
+        permit.endpoint.health.on_reply_written()
         return None
+
+    def _start_attempt(self, state: JobState, permit: Permit) -> Attempt:
+        """Record that a request is about to be sent: in the in-flight log, the state, the health and an event."""
+        deps, job, printer = self._deps, state.job, self._deps.printer
+        if printer and not state.attempt_started_at:
+            printer.begin(job)
+        deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
+        attempt = Attempt(state, permit, printer.on_event if printer else None)
+        self.has_sent = True
+        state.permit = permit
+        state.attempt_started_at = self._loop.time()
+        permit.endpoint.health.on_sent(job.line, state.attempt_started_at)
+        deps.emit(attempt.started_event())
+        return attempt
 
     async def _on_reply(self, state: JobState, permit: Permit, attempt: Attempt, reply: Reply) -> None:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
