@@ -15,7 +15,7 @@ from processor.core.models import Cost, Job, RequestSize, Target, Usage
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
-from processor.ratelimit.permit import Permit as LimiterPermit
+from processor.ratelimit.permit import Permit
 
 
 class Endpoint:
@@ -30,12 +30,12 @@ class Endpoint:
         self.name = target.address
 
 
-class Permit:
-    """Allows one request at one endpoint, and reports to its rate limiter what becomes of the request."""
+class EndpointPermit:
+    """A permit for one request, and the endpoint that it is for. Reports to the endpoint's rate limiter."""
 
     __slots__ = ("_is_probe", "_permit", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, permit: LimiterPermit, *, is_probe: bool) -> None:
+    def __init__(self, endpoint: Endpoint, permit: Permit, *, is_probe: bool) -> None:
         self.endpoint = endpoint
         self._permit = permit
         self._is_probe = is_probe
@@ -81,7 +81,7 @@ class EndpointPool:
 
     async def acquire(
         self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint] = frozenset()
-    ) -> Permit:
+    ) -> EndpointPermit:
         """Pick an endpoint outside ``exclude`` and wait until a request of this size may be sent to it.
 
         While the endpoint is down, one request at a time is let through, as a probe. Raises TooLarge at once if the
@@ -94,17 +94,17 @@ class EndpointPool:
                 return await self._acquire_probe(endpoint, size, is_retry=is_retry)
             permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
             if not health.is_down:
-                return Permit(endpoint, permit, is_probe=False)
+                return EndpointPermit(endpoint, permit, is_probe=False)
             permit.release()
             is_retry = True
 
-    async def _acquire_probe(self, endpoint: Endpoint, size: RequestSize, *, is_retry: bool) -> Permit:
+    async def _acquire_probe(self, endpoint: Endpoint, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
         try:
             permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
         except (TooLarge, asyncio.CancelledError):
             endpoint.health.end_probe()
             raise
-        return Permit(endpoint, permit, is_probe=True)
+        return EndpointPermit(endpoint, permit, is_probe=True)
 
     def _pick(self, job: Job, exclude: AbstractSet[Endpoint]) -> Endpoint:
         for endpoint in self._endpoints:
@@ -122,12 +122,13 @@ class EndpointPool:
     # ------------------------------------------------------------ may another job be started, may any succeed?
 
     async def wait_until_next_may_start(self) -> None:
-        """Return when another job may be started: see ``Canary``. To be awaited right after a job was started."""
+        """Wait until another job may be started: see ``Canary``. Call it right after a job was started."""
         for endpoint in self._endpoints:
             if not endpoint.health.canary.is_cleared:
                 await endpoint.health.canary.wait_until_next_may_start()
 
     def on_job_finished_or_parked(self) -> None:
+        """Let the next job start if this one was the canary."""
         for endpoint in self._endpoints:
             endpoint.health.canary.finish()
 

@@ -10,11 +10,11 @@ import asyncio
 from math import inf
 
 CANARY_TIMEOUT_S = 2.0
-"""The longest time for which the other requests wait: a server may hold its headers back until the reply begins."""
+"""How long the other requests wait at most. Some servers send no headers before the reply begins."""
 
 
 class Canary:
-    """One request that goes alone. Times are seconds on the event loop's clock."""
+    """One request that is sent alone. Times are seconds on the event loop's clock."""
 
     __slots__ = ("_alone_until", "_finished")
 
@@ -28,12 +28,12 @@ class Canary:
         return self._alone_until == -inf
 
     def start(self, now: float) -> None:
-        """A request is sent now. Only the first one starts the clock."""
+        """A request is sent now. Only the first call starts the timeout."""
         if self._alone_until == inf:
             self._alone_until = now + CANARY_TIMEOUT_S
 
     def alone_until(self, now: float) -> float | None:
-        """When the other requests may follow at the latest; None if they may follow now."""
+        """Return when the other requests may follow at the latest; None if they may follow now."""
         return self._alone_until if now < self._alone_until else None
 
     def clear(self) -> None:
@@ -42,13 +42,13 @@ class Canary:
         self._finished.set()
 
     def finish(self) -> None:
-        """The request that went alone has failed in a way that says nothing of the others: the next one goes alone."""
+        """The canary was not accepted, and its job has ended or is parked: the next request is sent alone as well."""
         self._finished.set()
 
     async def wait_until_next_may_start(self) -> None:
-        """Return when another job may be started, in parallel after ``clear`` or the timeout, else after ``finish``.
+        """Wait until another job may be started: after ``clear``, after the timeout, or after ``finish``.
 
-        To be awaited right after a job was started.
+        Call it right after a job was started. The timeout clears the canary.
         """
         if self.is_cleared:
             return

@@ -1,11 +1,12 @@
 """The health of one endpoint, and the verdict on every failed request: is it the job, the run, or the endpoint?
 
-| Question                                              | Answered by                                              |
-|-------------------------------------------------------|----------------------------------------------------------|
-| May more than one request be sent yet?                | ``Canary``                                               |
-| Is the run misconfigured (key, model, URL, options)?  | ``EndpointHealth._misconfiguration``, ``stop_reason`` |
-| Is the endpoint down?                                 | ``OutageDetector``                                       |
-| Is the job sent again, and when?                      | ``RetryPolicy``                                          |
+| Question                                             | Answered by                                           |
+|------------------------------------------------------|-------------------------------------------------------|
+| May more than one request be sent yet?               | ``Canary``                                            |
+| Is the run misconfigured (key, model, URL, options)? | ``EndpointHealth._misconfiguration``, ``stop_reason`` |
+| Which jobs must not be sent for now (404)?           | ``ParkedJobs``                                        |
+| Is the endpoint down?                                | ``OutageDetector``                                    |
+| Is the job sent again, and when?                     | ``RetryPolicy``                                       |
 
 The state is kept for one endpoint. What was not found (404) is kept for each model and URL as well.
 """
@@ -66,10 +67,11 @@ class EndpointHealth:
     # ------------------------------------------------------------ what happens to requests
 
     def on_sent(self, line: int, at: float) -> None:
+        """A request for the job on this line is being sent."""
         self._unresolved_since[line] = at
 
     def on_response(self, status: int) -> None:
-        """A response has started. A rejection (3xx, 4xx) may await the next request as well: it clears no canary."""
+        """A response has started. It clears the canary, unless it is a 3xx or 4xx: other requests may get the same."""
         if not 300 <= status < 500 and not self.canary.is_cleared:
             self.canary.clear()
 
@@ -78,12 +80,13 @@ class EndpointHealth:
         self._emit_recovery(self.outages.on_first_token(sent_at), now)
 
     def on_success(self, line: int, sent_at: float, now: float) -> None:
-        """A reply is complete. It releases the parked jobs in ``on_reply_written``, once it is safe on disk."""
+        """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
         self._has_succeeded = True
         self._unresolved_since.pop(line, None)
         self._emit_recovery(self.outages.on_answer(sent_at), now)
 
     def on_reply_written(self) -> None:
+        """The row of a reply is on disk. The run is not misconfigured: release the parked jobs."""
         self.parked.resolve()
 
     def on_failure(

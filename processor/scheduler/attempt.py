@@ -1,4 +1,4 @@
-"""The state of one job, and its present attempt: what the transport reports of it, and the events that tell of it."""
+"""The state of one job, and its present attempt: what the transport reports of it, and its events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.models import Job, Reply, RequestSize, Timing
-from processor.endpoints.pool import Permit
+from processor.endpoints.pool import EndpointPermit
 from processor.retry.policy import AttemptHistory, FailJob, Park, Retry, Verdict
 
 
@@ -41,7 +41,7 @@ class JobState:
     """When the latest attempt began; 0 before the first one."""
     is_retry: bool = False
     """Whether the job has acquired a permit before."""
-    permit: Permit | None = None
+    permit: EndpointPermit | None = None
     """That of the latest attempt; None before the first one."""
 
 
@@ -50,7 +50,7 @@ class Attempt:
 
     __slots__ = ("_forward_to", "_headers_of_429", "_permit", "_state", "first_token_at", "sent_at", "status")
 
-    def __init__(self, state: JobState, permit: Permit, forward_to: RequestListener | None) -> None:
+    def __init__(self, state: JobState, permit: EndpointPermit, forward_to: RequestListener | None) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None

@@ -17,7 +17,7 @@ from datetime import datetime
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing
-from processor.endpoints.pool import Endpoint, Permit
+from processor.endpoints.pool import Endpoint, EndpointPermit
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import FailJob, Park, Retry, StopRun
@@ -120,7 +120,7 @@ class Worker:
 
     # ------------------------------------------------------------ the request
 
-    async def _send(self, state: JobState, permit: Permit) -> AttemptResult:
+    async def _send(self, state: JobState, permit: EndpointPermit) -> AttemptResult:
         """Send the request and handle its outcome: a reply, an error, or a cancellation because the run is stopped."""
         deps, job = self._deps, state.job
         attempt = self._start_attempt(state, permit)
@@ -140,7 +140,7 @@ class Worker:
         permit.endpoint.health.on_reply_written()
         return None
 
-    def _start_attempt(self, state: JobState, permit: Permit) -> Attempt:
+    def _start_attempt(self, state: JobState, permit: EndpointPermit) -> Attempt:
         """Record that a request is about to be sent: in the in-flight log, the state, the health and an event."""
         deps, job, printer = self._deps, state.job, self._deps.printer
         if printer and not state.attempt_started_at:
@@ -154,7 +154,7 @@ class Worker:
         deps.emit(attempt.started_event())
         return attempt
 
-    async def _on_reply(self, state: JobState, permit: Permit, attempt: Attempt, reply: Reply) -> None:
+    async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> None:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
         now = self._loop.time()
         timing = attempt.timing(now, self._deps.wall_clock())
@@ -184,7 +184,7 @@ class Worker:
         return prompt, protocol.count_reply(reply.body, counter.for_model(job.model))
 
     async def _on_failure(
-        self, state: JobState, permit: Permit, attempt: Attempt, error: RequestError
+        self, state: JobState, permit: EndpointPermit, attempt: Attempt, error: RequestError
     ) -> AttemptResult:
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         if isinstance(error, Throttled):

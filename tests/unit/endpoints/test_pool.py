@@ -9,7 +9,7 @@ import pytest
 
 from processor.core.errors import ModelNotFound, ServerError
 from processor.core.models import Job, RequestSize, Target
-from processor.endpoints.pool import Endpoint, EndpointPool, Permit
+from processor.endpoints.pool import Endpoint, EndpointPermit, EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.health.outage_detector import FAILURE_THRESHOLD, FIRST_PROBE_INTERVAL_S
 from processor.ratelimit.limit_group import TooLarge
@@ -61,7 +61,7 @@ def take_down(endpoint: Endpoint) -> None:
     assert endpoint.health.is_down
 
 
-async def acquire(pool: EndpointPool, *, line: int = 1) -> Permit:
+async def acquire(pool: EndpointPool, *, line: int = 1) -> EndpointPermit:
     return await pool.acquire(job(line), size(), is_retry=False)
 
 
