@@ -13,135 +13,137 @@ from processor.simulator.virtual_clock import run
 
 
 @dataclass
-class One:
+class Entry:
     number: int
     is_done: bool = False
 
 
-def everybody(line: FairQueue[One]) -> list[int]:
-    """Who is at the head, one after the other, until nobody is left."""
-    turns = []
-    while (one := line.head()) is not None:
-        assert line.head() is one, "whoever is at the head stays there"
-        turns.append(one.number)
-        one.is_done = True
-    return turns
+def served_order(queue: FairQueue[Entry]) -> list[int]:
+    """Serve all entries. Returns their numbers in the order in which they were the head."""
+    order = []
+    while (entry := queue.head()) is not None:
+        assert queue.head() is entry, "the head stays the head until it is done"
+        order.append(entry.number)
+        entry.is_done = True
+    return order
 
 
-def joined(retries: list[bool]) -> tuple[FairQueue[One], list[One]]:
-    line: FairQueue[One] = FairQueue()
-    ones = [One(number) for number in range(len(retries))]
-    for one, retry in zip(ones, retries, strict=True):
-        line.put(one, is_retry=retry)
-    return line, ones
+def filled_queue(retries: list[bool]) -> tuple[FairQueue[Entry], list[Entry]]:
+    queue: FairQueue[Entry] = FairQueue()
+    entries = [Entry(number) for number in range(len(retries))]
+    for entry, is_retry in zip(entries, retries, strict=True):
+        queue.put(entry, is_retry=is_retry)
+    return queue, entries
 
 
-def test_whoever_comes_first_goes_first() -> None:
-    assert everybody(joined([False] * 6)[0]) == [0, 1, 2, 3, 4, 5]
+def test_entries_are_served_first_in_first_out() -> None:
+    assert served_order(filled_queue([False] * 6)[0]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_retries_and_new_jobs_take_turns_while_both_wait() -> None:
-    assert everybody(joined([False, False, False, False, True, True])[0]) == [4, 0, 5, 1, 2, 3]
+    assert served_order(filled_queue([False, False, False, False, True, True])[0]) == [4, 0, 5, 1, 2, 3]
 
 
-def test_a_retry_that_comes_later_does_not_take_the_heads_place() -> None:
-    line, (new, *_) = joined([False, False])
-    assert line.head() is new
-    line.put(One(2), is_retry=True)
-    assert everybody(line) == [0, 2, 1]
+def test_later_retry_does_not_replace_the_head() -> None:
+    queue, (new, *_) = filled_queue([False, False])
+    assert queue.head() is new
+    queue.put(Entry(2), is_retry=True)
+    assert served_order(queue) == [0, 2, 1]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.tuples(st.integers(0, 11), st.booleans())))
-def test_whoever_leaves_takes_no_turn_from_another(retries: list[bool], steps: list[tuple[int, bool]]) -> None:
-    line, ones = joined(retries)
-    turns, left = [], set()
-    for number, goes in steps:
-        if goes and (head := line.head()) is not None:
-            turns.append(head.number)
+def test_entry_that_stops_waiting_takes_no_turn_from_another(
+    retries: list[bool], steps: list[tuple[int, bool]]
+) -> None:
+    queue, entries = filled_queue(retries)
+    order, left = [], set()
+    for number, is_served in steps:
+        if is_served and (head := queue.head()) is not None:
+            order.append(head.number)
             head.is_done = True
-        elif number < len(ones) and not ones[number].is_done:
-            ones[number].is_done = True
+        elif number < len(entries) and not entries[number].is_done:
+            entries[number].is_done = True
             left.add(number)
-        assert line.waiting == sum(not one.is_done for one in ones)
-    turns += everybody(line)
-    assert sorted([*turns, *left]) == list(range(len(ones))), "nobody else is lost, and nobody goes twice"
+        assert queue.waiting == sum(not entry.is_done for entry in entries)
+    order += served_order(queue)
+    assert sorted([*order, *left]) == list(range(len(entries))), "each entry is served once, unless it left"
     for kind in (True, False):
-        same = [number for number in turns if retries[number] is kind]
+        same = [number for number in order if retries[number] is kind]
         assert same == sorted(same), "first in, first out"
-    assert line.waiting == 0
+    assert queue.waiting == 0
 
 
 @given(st.integers(1, 30), st.integers(1, 30))
-def test_neither_starves_the_other(new: int, retries: int) -> None:
-    turns = everybody(joined([False] * new + [True] * retries)[0])
+def test_neither_retries_nor_new_jobs_starve(new: int, retries: int) -> None:
+    order = served_order(filled_queue([False] * new + [True] * retries)[0])
     both = 2 * min(new, retries)
-    assert all((turns[at] >= new) != (turns[at + 1] >= new) for at in range(both - 1))
+    assert all((order[at] >= new) != (order[at + 1] >= new) for at in range(both - 1))
 
 
-# ------------------------------------------------------------ the bell
+# ------------------------------------------------------------ WakeUp
 
 
-async def heard(ring: Callable[[WakeUp], None], until: float) -> list[float]:
-    """When it is heard within a minute by one that listens until then."""
-    bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
-    bell.schedule(lambda: times.append(loop.time()), until)
-    ring(bell)
+async def call_times(fire: Callable[[WakeUp], None], until: float) -> list[float]:
+    """Schedule a callback for ``until`` at the latest, and return when it is called within a minute."""
+    wake_up, loop, times = WakeUp(), asyncio.get_running_loop(), []
+    wake_up.schedule(lambda: times.append(loop.time()), until)
+    fire(wake_up)
     await asyncio.sleep(60)
     return times
 
 
-def at(*moments: float) -> Callable[[WakeUp], None]:
-    def ring(bell: WakeUp) -> None:
+def fire_at(*moments: float) -> Callable[[WakeUp], None]:
+    def fire(wake_up: WakeUp) -> None:
         for moment in moments:
-            asyncio.get_running_loop().call_at(moment, bell.fire)
+            asyncio.get_running_loop().call_at(moment, wake_up.fire)
 
-    return ring
+    return fire
 
 
 @pytest.mark.parametrize(
-    ("ring", "until", "when"),
-    [(at(1.0), 5.0, 1.0), (at(9.0), 5.0, 5.0), (at(), 5.0, 5.0), (at(2.0, 2.0, 3.0), 100.0, 2.0)],
+    ("fire", "until", "called_at"),
+    [(fire_at(1.0), 5.0, 1.0), (fire_at(9.0), 5.0, 5.0), (fire_at(), 5.0, 5.0), (fire_at(2.0, 2.0, 3.0), 100.0, 2.0)],
 )
-def test_a_bell_is_armed_once_when_it_is_rung_or_at_its_moment(
-    ring: Callable[[WakeUp], None], until: float, when: float
+def test_callback_is_called_once_when_fired_or_at_its_time(
+    fire: Callable[[WakeUp], None], until: float, called_at: float
 ) -> None:
-    assert run(heard(ring, until)) == [pytest.approx(when, abs=1e-3)]
+    assert run(call_times(fire, until)) == [pytest.approx(called_at, abs=1e-3)]
 
 
-def test_it_is_not_heard_in_the_middle_of_what_rings_it() -> None:
+def test_callback_is_called_after_the_code_that_fires_it() -> None:
     async def main() -> list[str]:
-        bell, order = WakeUp(), []
-        bell.schedule(lambda: order.append("heard"))
-        bell.fire()
-        bell.fire()
-        order.append("rung")
+        wake_up, order = WakeUp(), []
+        wake_up.schedule(lambda: order.append("called"))
+        wake_up.fire()
+        wake_up.fire()
+        order.append("fired")
         await asyncio.sleep(1)
         return order
 
-    assert run(main()) == ["rung", "heard"]
+    assert run(main()) == ["fired", "called"]
 
 
 @pytest.mark.parametrize("until", [1.0, 5.0])
-def test_whoever_listens_anew_is_armed_then_only(until: float) -> None:
+def test_new_callback_replaces_the_one_before(until: float) -> None:
     async def main() -> list[float]:
-        bell, loop, times = WakeUp(), asyncio.get_running_loop(), []
-        bell.schedule(lambda: times.append(-1.0), 2.0)
-        bell.schedule(lambda: times.append(loop.time()), until)
-        assert bell.is_armed
+        wake_up, loop, times = WakeUp(), asyncio.get_running_loop(), []
+        wake_up.schedule(lambda: times.append(-1.0), 2.0)
+        wake_up.schedule(lambda: times.append(loop.time()), until)
+        assert wake_up.is_armed
         await asyncio.sleep(60)
-        assert not bell.is_armed
+        assert not wake_up.is_armed
         return times
 
     assert run(main()) == [pytest.approx(until, abs=1e-3)]
 
 
-def test_a_bell_may_ring_to_nobody() -> None:
+def test_fire_without_a_callback_does_nothing() -> None:
     async def main() -> list[float]:
-        bell, times = WakeUp(), []
-        bell.fire()
-        bell.schedule(lambda: times.append(0.0), 5.0)
-        bell.cancel()
-        bell.fire()
+        wake_up, times = WakeUp(), []
+        wake_up.fire()
+        wake_up.schedule(lambda: times.append(0.0), 5.0)
+        wake_up.cancel()
+        wake_up.fire()
         await asyncio.sleep(60)
         return times
 

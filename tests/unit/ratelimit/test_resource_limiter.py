@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from processor.ratelimit.headers import Reported
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.simulator.rate_limiter import LimiterKind
-from tests.support.limits_referee import PATIENCE_S, Ask, Play
+from tests.support.resource_limiter_simulation import MAX_WAIT_S, PlannedRequest, ResourceSimulation
 
 HONEST: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 
@@ -21,11 +21,11 @@ pauses = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.01, 0.3, 5.0, 59.9, 61.0])
 ways = st.floats(0, 0.1)
 
 
-def asks(cost: st.SearchStrategy[int], most: int = 80) -> st.SearchStrategy[list[Ask]]:
+def asks(cost: st.SearchStrategy[int], most: int = 80) -> st.SearchStrategy[list[PlannedRequest]]:
     latencies = st.sampled_from([0.05, 0.3, 2.0, 15.0])
     return latencies.flatmap(
         lambda latency_s: st.lists(
-            st.builds(Ask, cost, pauses, ways, st.floats(0.75 * latency_s, 1.25 * latency_s)), max_size=most
+            st.builds(PlannedRequest, cost, pauses, ways, st.floats(0.75 * latency_s, 1.25 * latency_s)), max_size=most
         )
     )
 
@@ -33,36 +33,40 @@ def asks(cost: st.SearchStrategy[int], most: int = 80) -> st.SearchStrategy[list
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([60, 90, 300]))
-def test_an_honest_server_has_no_reason_to_refuse_a_request(kind: LimiterKind, drawn: list[Ask], limit: int) -> None:
-    assert Play(kind, limit).run(drawn).refused == 0
+def test_an_honest_server_has_no_reason_to_refuse_a_request(
+    kind: LimiterKind, drawn: list[PlannedRequest], limit: int
+) -> None:
+    assert ResourceSimulation(kind, limit).run(drawn).throttled == 0
 
 
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.integers(1, 400) | st.integers(1, 6000)))
-def test_nor_one_of_any_size(kind: LimiterKind, drawn: list[Ask]) -> None:
-    assert Play(kind, 6000, by_requests=False).run(drawn).refused == 0
+def test_nor_one_of_any_size(kind: LimiterKind, drawn: list[PlannedRequest]) -> None:
+    assert ResourceSimulation(kind, 6000, by_requests=False).run(drawn).throttled == 0
 
 
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([150, 300]))
-def test_nor_does_one_that_says_nothing(kind: LimiterKind, drawn: list[Ask], limit: int) -> None:
-    assert Play(kind, limit, dialect="none").run(drawn).refused == 0
+def test_nor_does_one_that_says_nothing(kind: LimiterKind, drawn: list[PlannedRequest], limit: int) -> None:
+    assert ResourceSimulation(kind, limit, dialect="none").run(drawn).throttled == 0
 
 
 @pytest.mark.parametrize("pause_s", [0.5, 1.0, 5.0])
 def test_what_trickles_through_proves_nothing_about_a_burst(pause_s: float) -> None:
     """Once, two requests five seconds apart counted as more than a second's bucket holds, and all that followed went
     at once."""
-    trickle = [Ask(1, pause_s, 0.0, 0.0625)] * 4
-    assert Play("quantised", 60).run([*trickle, *[Ask(1, 0.0, 0.0, 0.0625)] * 30]).refused <= 4
+    trickle = [PlannedRequest(1, pause_s, 0.0, 0.0625)] * 4
+    assert (
+        ResourceSimulation("quantised", 60).run([*trickle, *[PlannedRequest(1, 0.0, 0.0, 0.0625)] * 30]).throttled <= 4
+    )
 
 
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1), most=200), limit=st.sampled_from([60, 300]))
-def test_one_that_promises_more_than_it_grants_is_believed_once(drawn: list[Ask], limit: int) -> None:
-    assert Play("quantised", limit).run(drawn).refused <= 3 + limit / 60
+def test_one_that_promises_more_than_it_grants_is_believed_once(drawn: list[PlannedRequest], limit: int) -> None:
+    assert ResourceSimulation("quantised", limit).run(drawn).throttled <= 3 + limit / 60
 
 
 # ------------------------------------------------------------ nonsense
@@ -94,7 +98,7 @@ def test_no_nonsense_of_a_server_raises_or_stops_it_for_good(
     while (at := meter.earliest(cost, now)) > now + 1e-6:
         assert not isnan(at)
         assert began <= at < inf, "nothing more will happen"
-        assert at < began + PATIENCE_S + 60 * owed, "no limit is less than 1 a minute"
+        assert at < began + MAX_WAIT_S + 60 * owed, "no limit is less than 1 a minute"
         now = at
 
 
