@@ -1,91 +1,92 @@
-"""Bytes of a server-sent event stream → the payloads of its events.
+"""Decodes server-sent events: the bytes of a stream to the data of its events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-Every protocol spoken here repeats an event's type inside its data, so that only `data` fields matter. Works on
-bytes: a UTF-8 character cut by a read is whole again once its line is.
+Only `data` fields are used: all known APIs repeat the type of an event inside its data. The decoder works on bytes, so
+that a UTF-8 character that is split between two reads is complete once its line is.
 """
 
 from __future__ import annotations
 
-_BOM = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseDecoder:
-    """Feed it reads of any size; each byte is looked at a bounded number of times, however small the reads."""
+    """Takes reads of any size. The work per byte is bounded, also for very small reads."""
 
-    __slots__ = ("_after_cr", "_at_start", "_data", "_rest")
+    __slots__ = ("_after_cr", "_at_start", "_data_lines", "_partial_line")
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []
-        """Reads since the last line end: one line that is not whole yet."""
-        self._data: list[bytes] = []
-        """The data lines of an event that is not whole yet."""
+        self._partial_line: list[bytes] = []
+        """Reads since the last line end."""
+        self._data_lines: list[bytes] = []
+        """The data lines of an unfinished event."""
         self._after_cr = False
         self._at_start = True
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The payloads of the events that these bytes complete. Several data lines are joined by LF."""
+        """Return the data of the events that these bytes complete. Several data lines are joined by line feeds."""
         if self._after_cr or b"\r" in data:
-            data = self._with_lf_only(data)
+            data = self._normalize_line_ends(data)
         if b"\n" not in data:
-            self._rest.append(data)
+            self._partial_line.append(data)
             return []
-        text = self._whole(data) if self._rest or self._at_start else data
+        text = self._with_partial_line(data) if self._partial_line or self._at_start else data
         end = text.rfind(b"\n\n")
-        if end > 0 and not self._data and text.startswith(b"data: "):
-            payloads = text[6:end].split(b"\n\ndata: ")
-            # No line end but those between the events: each event is one plain data line.
-            if b"\n" not in b"".join(payloads):
+        if end > 0 and not self._data_lines and text.startswith(b"data: "):
+            events = text[6:end].split(b"\n\ndata: ")
+            # There are no line ends but those between the events: each event is a single data line.
+            if b"\n" not in b"".join(events):
                 if end + 2 < len(text):
-                    self._keep(text[end + 2 :])
-                return payloads
-        return self._any_events(text)
+                    self._keep_unfinished(text[end + 2 :])
+                return events
+        return self._decode_any(text)
 
     def finish(self) -> list[bytes]:
-        """At the end of the stream: what a server said without the blank line that should follow.
+        """At the end of the stream, return the last event where only its blank line is missing.
 
-        A last line that is not whole is dropped: it was cut.
+        An unfinished line is dropped: it was cut off.
         """
-        payload, self._data = b"\n".join(self._data), []
-        return [payload] if payload else []
+        event, self._data_lines = b"\n".join(self._data_lines), []
+        return [event] if event else []
 
-    def _any_events(self, text: bytes) -> list[bytes]:
-        """The same for comments, other fields, events of several lines or in several reads."""
-        # The line before these was an event's: with its end put back, a blank line is two line ends here too.
-        *events, rest = (b"\n" + text if self._data else text).split(b"\n\n")
-        payloads = []
-        for event in events:
-            self._take_lines(event)
-            if self._data:
-                payloads.append(b"\n".join(self._data))
-                self._data.clear()
-        self._keep(rest)
-        return payloads
+    def _decode_any(self, text: bytes) -> list[bytes]:
+        """Also decodes comments, other fields, and events of several lines or in several reads."""
+        # Where the line before belongs to the same event, its line end is put back: a blank line is then always two
+        # line ends in a row.
+        *blocks, unfinished = (b"\n" + text if self._data_lines else text).split(b"\n\n")
+        events = []
+        for block in blocks:
+            self._take_lines(block)
+            if self._data_lines:
+                events.append(b"\n".join(self._data_lines))
+                self._data_lines.clear()
+        self._keep_unfinished(unfinished)
+        return events
 
-    def _keep(self, rest: bytes) -> None:
-        """Hold what is left after the last whole event."""
-        lines, line_end, rest = rest.rpartition(b"\n")
+    def _keep_unfinished(self, text: bytes) -> None:
+        """Keep what is behind the last complete event."""
+        lines, line_end, partial_line = text.rpartition(b"\n")
         if line_end:
             self._take_lines(lines)
-        if rest:
-            self._rest.append(rest)
+        if partial_line:
+            self._partial_line.append(partial_line)
 
     def _take_lines(self, lines: bytes) -> None:
         for line in lines.split(b"\n"):
             name, _, value = line.partition(b":")
             if name == b"data":
-                self._data.append(value.removeprefix(b" "))
+                self._data_lines.append(value.removeprefix(b" "))
 
-    def _whole(self, data: bytes) -> bytes:
-        text = b"".join((*self._rest, data))
-        self._rest.clear()
+    def _with_partial_line(self, data: bytes) -> bytes:
+        text = b"".join((*self._partial_line, data))
+        self._partial_line.clear()
         if self._at_start:
             self._at_start = False
-            text = text.removeprefix(_BOM)
+            text = text.removeprefix(_BYTE_ORDER_MARK)
         return text
 
-    def _with_lf_only(self, data: bytes) -> bytes:
-        """CRLF, LF and CR are the same line end; a CRLF may be cut in two by a read."""
+    def _normalize_line_ends(self, data: bytes) -> bytes:
+        """CRLF, LF and CR all end a line; a CRLF may be split between two reads."""
         if not data:
             return data
         if self._after_cr:

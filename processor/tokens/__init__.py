@@ -1,1 +1,1 @@
-"""tiktoken with no network: how many tokens a request and its reply are. tiktoken is imported at first use."""
+"""Token counting with tiktoken, without network. tiktoken is imported at first use."""

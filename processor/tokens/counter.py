@@ -24,7 +24,7 @@ class TokenCounter:
     """
 
     def __init__(self, fallback_encoding: str | None, run_in_thread: RunInThread) -> None:
-        self._fallback = encodings.checked(fallback_encoding or encodings.FALLBACK)
+        self._fallback = encodings.resolve_encoding(fallback_encoding or encodings.FALLBACK)
         self._run_in_thread = run_in_thread
         self._text_counters: dict[str, TextCounter] = {}
         """By encoding."""

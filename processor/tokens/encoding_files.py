@@ -1,10 +1,10 @@
-"""tiktoken's encodings from the rank files in this package, with no network.
+"""Loads tiktoken's encodings from the rank files in this package, without network.
 
-tiktoken looks for a rank file in a cache folder, under the SHA-1 of the file's URL, checks its SHA-256 and
-otherwise downloads it (``tiktoken/load.py``, ``tiktoken_ext/openai_public.py``). So the file is put there before
-tiktoken looks: unpacked once into the user's cache folder, or, where that cannot be written, for the moment of
-loading into a temporary one. A cache folder of the user's own setting serves first where it holds the file, and is
-never written to.
+tiktoken looks for a rank file in a cache folder, under the SHA-1 of the file's URL, checks its SHA-256, and downloads
+it where it is missing or differs (``tiktoken/load.py``, ``tiktoken_ext/openai_public.py``). So the file is installed
+before tiktoken looks for it: unpacked once into the user's cache folder, or, where that is not writable, into a
+temporary one for the time of loading. A cache folder that the user has configured for tiktoken is used first where it
+holds the file, and is never written to.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from processor.core.errors import ConfigError, reason
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-SETTINGS = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
-"""Where tiktoken looks for its cache folder, in its order."""
+CACHE_VARIABLES = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
+"""Environment variables that name tiktoken's cache folder, in the order in which it reads them."""
 
-PACKED = Path(__file__).with_name("ranks")
+RANKS_FOLDER = Path(__file__).with_name("ranks")
 
-# Environment and tiktoken's registry belong to the whole process: one load at a time.
-_LOADING = threading.Lock()
+# One load at a time: the environment and tiktoken's registry belong to the whole process.
+_LOAD_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodingFile:
-    """One of tiktoken's files: where it is packed, how much of that is it, and the hash tiktoken asks for."""
+    """A rank file of tiktoken.
+
+    ``packed``: the name of the packed file, whose first ``size`` bytes are this one. ``sha256``: what tiktoken expects.
+    """
 
     encoding: str
     packed: str
@@ -51,10 +54,10 @@ class EncodingFile:
         return sha1(url.encode(), usedforsecurity=False).hexdigest()
 
     def unpack(self) -> bytes:
-        return lzma.decompress((PACKED / f"{self.packed}.tiktoken.xz").read_bytes())[: self.size]
+        return lzma.decompress((RANKS_FOLDER / f"{self.packed}.tiktoken.xz").read_bytes())[: self.size]
 
     def is_in(self, folder: Path) -> bool:
-        """Whole and unharmed: tiktoken deletes a file with the wrong hash and downloads it."""
+        """Whether the folder holds the file with the right hash: tiktoken deletes a wrong one and downloads it."""
         try:
             data = (folder / self.cache_name).read_bytes()
         except OSError:
@@ -96,14 +99,14 @@ ENCODING_FILES = {
 
 @cache
 def load(encoding: str) -> Encoding:
-    """One of RANK_FILES as tiktoken's own object. Takes 0.1-0.4 s at first: call it in a thread.
+    """Load one of ENCODING_FILES. The first load takes 0.1 to 0.4 s: call it in a thread.
 
-    Raises ConfigError where no folder at all can be written.
+    Raises ConfigError where no folder is writable.
     """
     import tiktoken
 
     try:
-        with _LOADING, _folder_with(ENCODING_FILES[encoding]) as folder, _tiktoken_looking_in(folder):
+        with _LOAD_LOCK, _cache_with(ENCODING_FILES[encoding]) as folder, _tiktoken_cache_at(folder):
             return tiktoken.get_encoding(encoding)
     except OSError as error:
         raise ConfigError(
@@ -112,24 +115,24 @@ def load(encoding: str) -> Encoding:
 
 
 @contextmanager
-def _folder_with(file: EncodingFile) -> Iterator[Path]:
-    users_own = next((os.environ[name] for name in SETTINGS if name in os.environ), "")
-    if users_own and file.is_in(Path(users_own)):
-        yield Path(users_own)
+def _cache_with(file: EncodingFile) -> Iterator[Path]:
+    configured = next((os.environ[name] for name in CACHE_VARIABLES if name in os.environ), "")
+    if configured and file.is_in(Path(configured)):
+        yield Path(configured)
         return
     folder = _cache_folder()
-    if folder is not None and (file.is_in(folder) or _could_put(file, folder)):
+    if folder is not None and (file.is_in(folder) or _try_install(file, folder)):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="processor-") as temporary:
-        _put(file, Path(temporary))
+        _install(file, Path(temporary))
         yield Path(temporary)
 
 
 @contextmanager
-def _tiktoken_looking_in(folder: Path) -> Iterator[None]:
-    """Sets tiktoken's environment variable for this load, and puts it back as it was."""
-    name = SETTINGS[0]
+def _tiktoken_cache_at(folder: Path) -> Iterator[None]:
+    """Set tiktoken's environment variable during a load, and restore it."""
+    name = CACHE_VARIABLES[0]
     before = os.environ.get(name)
     if before == str(folder):
         yield
@@ -144,17 +147,17 @@ def _tiktoken_looking_in(folder: Path) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _could_put(file: EncodingFile, folder: Path) -> bool:
+def _try_install(file: EncodingFile, folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _put(file, folder)
+        _install(file, folder)
     except OSError:
         return False
     return True
 
 
-def _put(file: EncodingFile, folder: Path) -> None:
-    """Write the file whole or not at all, whoever else does the same now. Raises OSError."""
+def _install(file: EncodingFile, folder: Path) -> None:
+    """Write the file in one step, so that other processes may do the same at any time. Raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{file.encoding}.", suffix=".tmp")
     temporary = Path(name)
     try:
@@ -169,7 +172,7 @@ def _put(file: EncodingFile, folder: Path) -> None:
 
 
 def _cache_folder() -> Path | None:
-    """``~/.cache/processor/tiktoken``, or what the platform has in its place; None without a home."""
+    """``~/.cache/processor/tiktoken``, or its equivalent on the platform; None without a home folder."""
     given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
         return Path(given) / "processor" / "tiktoken"

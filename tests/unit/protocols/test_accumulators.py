@@ -1,4 +1,4 @@
-"""Streams fold into the body that the same request would have got without streaming."""
+"""Accumulators assemble a stream to the body that the same request has unstreamed."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def piece(text: str | None, index: int = 0, finish_reason: str | None = None, **
     return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason, **fields}
 
 
-def folded(*payloads: bytes, path: str = CHAT, **request: Any) -> Accumulator:
-    fold = accumulator_for(path, request)
-    fold.feed(payloads)
-    return fold
+def accumulated(*payloads: bytes, path: str = CHAT, **request: Any) -> Accumulator:
+    accumulator = accumulator_for(path, request)
+    accumulator.feed(payloads)
+    return accumulator
 
 
 def message(*payloads: bytes) -> dict[str, Any]:
-    body = folded(*payloads, chunk(delta(finish_reason="stop"))).result()
+    body = accumulated(*payloads, chunk(delta(finish_reason="stop"))).result()
     found: dict[str, Any] = body["choices"][0]["message"]
     return found
 
 
-def test_a_chat_stream_becomes_a_chat_completion() -> None:
+def test_a_chat_stream_is_assembled_to_a_chat_completion() -> None:
     extra = {"system_fingerprint": "fp_1", "service_tier": "default"}
-    fold = folded(
+    accumulator = accumulated(
         chunk(delta(role="assistant", content="", refusal=None), usage=None, **extra),
         chunk(delta(content="Hello"), usage=None, **extra),
         chunk(delta(content=", wörld"), usage=None, obfuscation="aXb", **extra),
@@ -58,7 +58,7 @@ def test_a_chat_stream_becomes_a_chat_completion() -> None:
         chunk(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, **extra),
         b"[DONE]",
     )
-    assert fold.result() == {
+    assert accumulator.result() == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1700000000,
@@ -73,40 +73,40 @@ def test_a_chat_stream_becomes_a_chat_completion() -> None:
         "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
         **extra,
     }
-    assert list(fold.result())[:5] == ["id", "object", "created", "model", "choices"]
+    assert list(accumulator.result())[:5] == ["id", "object", "created", "model", "choices"]
 
 
-def test_a_completions_stream_becomes_a_text_completion() -> None:
+def test_a_completions_stream_is_assembled_to_a_text_completion() -> None:
     one = {"tokens": ["a"], "token_logprobs": [-0.1], "top_logprobs": None, "text_offset": [0]}
     two = {"tokens": ["b"], "token_logprobs": [-0.2], "top_logprobs": None, "text_offset": [1]}
-    fold = folded(
+    accumulator = accumulated(
         chunk(piece("a", logprobs=one), object="text_completion"),
         chunk(piece("b", logprobs=two), object="text_completion"),
         chunk(piece(None, finish_reason="length"), usage={"total_tokens": 2}),
         path=COMPLETIONS,
     )
-    assert fold.is_complete
-    body = fold.result()
+    assert accumulator.is_complete
+    body = accumulator.result()
     assert body["object"] == "text_completion"
     assert body["usage"] == {"total_tokens": 2}
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [-0.1, -0.2], "top_logprobs": None, "text_offset": [0, 1]}
     assert body["choices"] == [{"index": 0, "text": "ab", "logprobs": logprobs, "finish_reason": "length"}]
 
 
-def test_choices_that_interleave_are_told_apart_and_sorted() -> None:
-    fold = folded(
+def test_interleaved_choices_are_separated_and_sorted_by_index() -> None:
+    accumulator = accumulated(
         chunk(delta(1, content="b1")),
         chunk(delta(0, content="a1"), delta(2, content="c1")),
         chunk(delta(1, content="b2", finish_reason="stop")),
         chunk(delta(2, finish_reason="length"), delta(0, content="a2", finish_reason="stop")),
         n=3,
     )
-    body = fold.result()
+    body = accumulator.result()
     assert [choice["message"]["content"] for choice in body["choices"]] == ["a1a2", "b1b2", "c1"]
     assert [choice["finish_reason"] for choice in body["choices"]] == ["stop", "stop", "length"]
 
 
-def test_tool_calls_are_put_together_by_index() -> None:
+def test_tool_calls_are_merged_by_index() -> None:
     def call(index: int, **fields: Any) -> bytes:
         return chunk(delta(tool_calls=[{"index": index, **fields}]))
 
@@ -128,7 +128,7 @@ def test_tool_calls_are_put_together_by_index() -> None:
     }
 
 
-def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+def test_tool_calls_without_an_index_are_separated_by_their_ids() -> None:
     made = message(
         chunk(delta(tool_calls=[{"id": "a", "function": {"name": "f", "arguments": "1"}}])),
         chunk(delta(tool_calls=[{"function": {"arguments": "2"}}])),
@@ -137,7 +137,7 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
     assert [(call["id"], call["function"]["arguments"]) for call in made["tool_calls"]] == [("a", "12"), ("b", "3")]
 
 
-def test_a_function_call_is_put_together() -> None:
+def test_a_function_call_is_merged() -> None:
     made = message(
         chunk(delta(role="assistant", function_call={"name": "f", "arguments": ""})),
         chunk(delta(function_call={"arguments": '{"a"'})),
@@ -147,14 +147,14 @@ def test_a_function_call_is_put_together() -> None:
     assert made["content"] is None
 
 
-def test_content_is_null_beside_tool_calls_and_refusals_and_else_a_string() -> None:
+def test_empty_content_is_null_beside_tool_calls_and_refusals_and_else_an_empty_string() -> None:
     assert message(chunk(delta(content="", tool_calls=[{"index": 0, "id": "a"}])))["content"] is None
     assert message(chunk(delta(content="", refusal="No.")))["content"] is None
     assert message(chunk(delta(content=None)))["content"] == ""
     assert message(chunk(delta(content="Yes", tool_calls=[{"index": 0, "id": "a"}])))["content"] == "Yes"
 
 
-def test_reasoning_refusals_and_unknown_fields_are_kept() -> None:
+def test_reasoning_refusals_and_unknown_fields_of_deltas_are_merged() -> None:
     made = message(
         chunk(delta(role="", content=None, reasoning_content="let me ")),
         chunk(delta(reasoning_content="think", reasoning="too", refusal="no", custom={"a": 1, "said": "x"}, list=[1])),
@@ -174,7 +174,7 @@ def thinking(*texts: str) -> dict[str, Any]:
     return {"type": "thinking", "thinking": [{"type": "text", "text": text} for text in texts]}
 
 
-def test_content_in_parts_becomes_one_part_for_each_stretch_of_a_kind() -> None:
+def test_pieces_of_content_parts_are_merged_to_one_part_per_run_of_a_type() -> None:
     made = message(
         chunk(delta(role="assistant", content="")),
         chunk(delta(content=[thinking("Let me ")])),
@@ -193,28 +193,28 @@ def test_content_in_parts_becomes_one_part_for_each_stretch_of_a_kind() -> None:
     ]
 
 
-def test_text_before_any_parts_is_the_first_of_them() -> None:
+def test_text_before_content_parts_becomes_the_first_part() -> None:
     made = message(chunk(delta(content="Hm")), chunk(delta(content=". ")), chunk(delta(content=[thinking("so")])))
     assert made["content"] == [{"type": "text", "text": "Hm. "}, thinking("so")]
 
 
-def test_parts_that_are_nothing_but_text_are_text() -> None:
+def test_content_parts_of_text_only_become_a_string() -> None:
     part = {"type": "text", "text": "Hello"}
     assert message(chunk(delta(content=[part])), chunk(delta(content=" world")))["content"] == "Hello world"
     assert message(chunk(delta(content=[part | {"annotations": []}])))["content"] == [part | {"annotations": []}]
     assert message(chunk(delta(content=[])))["content"] == ""
 
 
-def test_the_text_in_parts_can_be_taken_as_it_comes_without_the_thinking() -> None:
-    fold = folded(chunk(delta(content="a")))
-    assert fold.pop_text() == "a"
-    fold.feed([chunk(delta(content=[thinking("x"), {"type": "text", "text": "b"}])), chunk(delta(content="c"))])
-    assert fold.pop_text() == "bc"
-    assert fold.pop_text() == ""
+def test_pop_text_returns_the_text_of_content_parts_without_the_thinking() -> None:
+    accumulator = accumulated(chunk(delta(content="a")))
+    assert accumulator.pop_text() == "a"
+    accumulator.feed([chunk(delta(content=[thinking("x"), {"type": "text", "text": "b"}])), chunk(delta(content="c"))])
+    assert accumulator.pop_text() == "bc"
+    assert accumulator.pop_text() == ""
 
 
 @given(st.lists(st.sampled_from(["text", "part", "thinking"]).flatmap(lambda k: st.tuples(st.just(k), st.text()))))
-def test_no_text_of_any_parts_is_lost(said: list[tuple[str, str]]) -> None:
+def test_no_text_of_content_parts_is_lost(said: list[tuple[str, str]]) -> None:
     as_content: dict[str, Any] = {
         "text": lambda text: text,
         "part": lambda text: [{"type": "text", "text": text}],
@@ -228,40 +228,40 @@ def test_no_text_of_any_parts_is_lost(said: list[tuple[str, str]]) -> None:
     assert thought == "".join(text for kind, text in said if kind == "thinking")
 
 
-def test_a_field_that_changes_its_type_ends_as_the_last_one_said() -> None:
+def test_a_field_whose_type_changes_has_the_values_of_the_last_type() -> None:
     assert message(chunk(delta(x="a")), chunk(delta(x=[1])), chunk(delta(x=[2])))["x"] == [1, 2]
     assert message(chunk(delta(x=[1])), chunk(delta(x="a")), chunk(delta(x="b")))["x"] == "ab"
     assert message(chunk(delta(x={"y": 1})), chunk(delta(x=3)))["x"] == 3
     assert message(chunk(delta(x=3)), chunk(delta(x={"y": "1"})))["x"] == {"y": "1"}
 
 
-def test_log_probabilities_are_concatenated_and_a_vendors_fields_stand_beside_them() -> None:
+def test_log_probabilities_are_concatenated_and_fields_of_a_vendor_are_kept() -> None:
     def with_logprobs(token: str, **fields: Any) -> dict[str, Any]:
         logprobs = {"content": [{"token": token, "logprob": -1.0, "top_logprobs": []}], "refusal": None}
         return {**delta(content=token), "logprobs": logprobs, **fields}
 
-    fold = folded(
+    accumulator = accumulated(
         chunk(with_logprobs("a", token_ids=[1], stop_reason=None)),
         chunk(with_logprobs("b", token_ids=[2], content_filter_results={"hate": {"severity": "safe"}})),
         chunk(with_logprobs("c", token_ids=[3], content_filter_results={"hate": {"severity": "safe"}})),
         chunk({**delta(finish_reason="stop"), "logprobs": None, "stop_reason": 7}),
     )
-    (choice,) = fold.result()["choices"]
+    (choice,) = accumulator.result()["choices"]
     assert [token["token"] for token in choice["logprobs"]["content"]] == ["a", "b", "c"]
     assert choice["token_ids"] == [1, 2, 3]
     assert choice["content_filter_results"] == {"hate": {"severity": "safe"}}
     assert choice["stop_reason"] == 7
 
 
-def test_ids_of_the_first_chunk_that_has_them_stand_and_other_fields_are_the_last_ones() -> None:
-    fold = folded(
+def test_id_model_and_created_are_the_first_ones_and_other_fields_the_last_ones() -> None:
+    accumulator = accumulated(
         orjson.dumps({"id": "", "model": "", "created": 0, "choices": [], "prompt_filter_results": [1]}),
         chunk(delta(content="a"), citations=[1], system_fingerprint=None),
         chunk(delta(content="b", finish_reason="stop"), id="other", citations=[1, 2], usage={"total_tokens": 1}),
         chunk(usage={"total_tokens": 2}),
         chunk(usage=None),
     )
-    body = fold.result()
+    body = accumulator.result()
     assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "m-1", 1700000000)
     assert body["citations"] == [1, 2]
     assert body["prompt_filter_results"] == [1]
@@ -269,89 +269,92 @@ def test_ids_of_the_first_chunk_that_has_them_stand_and_other_fields_are_the_las
     assert body["system_fingerprint"] is None
 
 
-def test_a_usage_that_is_always_null_is_no_usage() -> None:
-    assert "usage" not in folded(chunk(delta(content="a", finish_reason="stop"), usage=None)).result()
+def test_a_usage_that_is_null_in_all_chunks_is_left_out() -> None:
+    assert "usage" not in accumulated(chunk(delta(content="a", finish_reason="stop"), usage=None)).result()
 
 
-def test_choices_may_be_null_and_events_may_be_blank() -> None:
-    fold = folded(
+def test_null_choices_and_blank_events_are_accepted() -> None:
+    accumulator = accumulated(
         chunk(delta(content="a", finish_reason="stop")), b"", b"  ", b' {"choices": null, "usage": {"x": 1}} '
     )
-    assert fold.result()["usage"] == {"x": 1}
+    assert accumulator.result()["usage"] == {"x": 1}
 
 
-# ---------------------------------------------------------------- what is complete
+# ---------------------------------------------------------------- when a reply is complete
 
 
-def test_every_choice_must_have_finished_or_the_end_marker_have_come() -> None:
-    fold = folded(chunk(delta(0, content="a", finish_reason="stop"), delta(1, content="b")), n=3)
-    assert not fold.is_complete
+def test_a_reply_is_complete_when_all_choices_have_finished_or_the_end_marker_has_come() -> None:
+    accumulator = accumulated(chunk(delta(0, content="a", finish_reason="stop"), delta(1, content="b")), n=3)
+    assert not accumulator.is_complete
     with pytest.raises(StreamTruncated):
-        fold.result()
-    fold.feed([chunk(delta(1, finish_reason="stop"))])
-    assert not fold.is_complete  # the third choice has not even begun
-    fold.feed([chunk(delta(2, finish_reason="stop"))])
-    assert fold.is_complete
-    assert not fold.saw_end_marker
-    fold.feed([b"[DONE]"])
-    assert fold.saw_end_marker
+        accumulator.result()
+    accumulator.feed([chunk(delta(1, finish_reason="stop"))])
+    assert not accumulator.is_complete  # the third choice has not even begun
+    accumulator.feed([chunk(delta(2, finish_reason="stop"))])
+    assert accumulator.is_complete
+    assert not accumulator.saw_end_marker
+    accumulator.feed([b"[DONE]"])
+    assert accumulator.saw_end_marker
 
 
-def test_an_empty_finish_reason_finishes_nothing() -> None:
-    assert not folded(chunk(delta(content="a", finish_reason=""))).is_complete
+def test_an_empty_finish_reason_does_not_finish_a_choice() -> None:
+    assert not accumulated(chunk(delta(content="a", finish_reason=""))).is_complete
 
 
-def test_the_end_marker_completes_a_choice_that_gave_no_finish_reason() -> None:
-    fold = folded(chunk(delta(content="a")), b"[DONE]")
-    assert fold.result()["choices"][0]["finish_reason"] is None
+def test_the_end_marker_completes_a_choice_without_a_finish_reason() -> None:
+    accumulator = accumulated(chunk(delta(content="a")), b"[DONE]")
+    assert accumulator.result()["choices"][0]["finish_reason"] is None
 
 
-def test_a_choice_more_than_asked_for_must_finish_too() -> None:
-    fold = folded(chunk(delta(0, finish_reason="stop"), delta(1, content="b")))
-    assert not fold.is_complete
-    fold.feed([chunk(delta(1, finish_reason="stop")), chunk(delta(1, finish_reason="stop"))])
-    assert fold.is_complete
+def test_a_choice_beyond_those_requested_must_finish_too() -> None:
+    accumulator = accumulated(chunk(delta(0, finish_reason="stop"), delta(1, content="b")))
+    assert not accumulator.is_complete
+    accumulator.feed([chunk(delta(1, finish_reason="stop")), chunk(delta(1, finish_reason="stop"))])
+    assert accumulator.is_complete
 
 
-def test_each_prompt_of_a_list_gets_its_own_choices() -> None:
+def test_each_prompt_of_a_list_has_its_own_choices() -> None:
     done = [chunk(piece("x", index, "stop")) for index in range(4)]
-    assert not folded(*done[:3], path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
-    assert folded(*done, path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
-    assert folded(done[0], path=COMPLETIONS, prompt=[1, 2, 3]).is_complete
-    assert folded(done[0], path=COMPLETIONS, prompt="text").is_complete
-    assert folded(*done[:2], path=COMPLETIONS, prompt=[[1], [2]]).is_complete
+    assert not accumulated(*done[:3], path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
+    assert accumulated(*done, path=COMPLETIONS, prompt=["a", "b"], n=2).is_complete
+    assert accumulated(done[0], path=COMPLETIONS, prompt=[1, 2, 3]).is_complete
+    assert accumulated(done[0], path=COMPLETIONS, prompt="text").is_complete
+    assert accumulated(*done[:2], path=COMPLETIONS, prompt=[[1], [2]]).is_complete
 
 
-def test_an_empty_stream_is_truncated_and_an_end_without_choices_makes_no_sense() -> None:
+def test_an_empty_stream_is_truncated_and_an_end_marker_without_choices_is_a_protocol_error() -> None:
     with pytest.raises(StreamTruncated):
-        folded().result()
+        accumulated().result()
     with pytest.raises(ProtocolError):
-        folded(b"[DONE]").result()
+        accumulated(b"[DONE]").result()
 
 
-def test_nothing_after_the_end_marker_matters() -> None:
+def test_events_after_the_end_marker_are_ignored() -> None:
     done = chunk(delta(content="a", finish_reason="stop"))
-    assert folded(done, b"[DONE]", b"garbage", chunk(delta(content="b"))).result() == folded(done, b"[DONE]").result()
+    assert (
+        accumulated(done, b"[DONE]", b"garbage", chunk(delta(content="b"))).result()
+        == accumulated(done, b"[DONE]").result()
+    )
 
 
 @pytest.mark.parametrize(
     "fields", [{"content": "x"}, {"reasoning": "x"}, {"refusal": "x"}, {"tool_calls": [{"id": "a"}]}]
 )
-def test_a_reply_has_started_with_its_first_generated_piece(fields: dict[str, Any]) -> None:
-    fold = folded(chunk(delta(role="assistant", content="")), chunk())
-    assert not fold.has_content
-    fold.feed([chunk(delta(**fields))])
-    assert fold.has_content
+def test_a_reply_has_content_from_its_first_generated_piece_on(fields: dict[str, Any]) -> None:
+    accumulator = accumulated(chunk(delta(role="assistant", content="")), chunk())
+    assert not accumulator.has_content
+    accumulator.feed([chunk(delta(**fields))])
+    assert accumulator.has_content
 
 
-def test_new_text_of_the_first_choice_can_be_taken_as_it_comes() -> None:
-    fold = folded(n=2)
-    assert fold.pop_text() == ""
-    fold.feed([chunk(delta(1, content="other")), chunk(delta(content="a")), chunk(delta(content="b"))])
-    assert fold.pop_text() == "ab"
-    assert fold.pop_text() == ""
-    fold.feed([chunk(delta(content="c"))])
-    assert fold.pop_text() == "c"
+def test_pop_text_returns_the_new_text_of_the_first_choice() -> None:
+    accumulator = accumulated(n=2)
+    assert accumulator.pop_text() == ""
+    accumulator.feed([chunk(delta(1, content="other")), chunk(delta(content="a")), chunk(delta(content="b"))])
+    assert accumulator.pop_text() == "ab"
+    assert accumulator.pop_text() == ""
+    accumulator.feed([chunk(delta(content="c"))])
+    assert accumulator.pop_text() == "c"
 
 
 # ---------------------------------------------------------------- errors
@@ -373,16 +376,16 @@ def test_new_text_of_the_first_choice_can_be_taken_as_it_comes() -> None:
         ({"choices": [{"index": 0, "delta": {}, "error": {"code": 503, "message": "x"}}]}, ServerError, 503),
     ],
 )
-def test_an_error_told_inside_the_stream_is_raised_as_its_status(event: Any, error: type, status: int) -> None:
+def test_an_error_event_is_raised_as_the_error_of_its_status(event: Any, error: type, status: int) -> None:
     with pytest.raises(error) as raised:
-        folded(chunk(delta(content="a")), orjson.dumps(event))
+        accumulated(chunk(delta(content="a")), orjson.dumps(event))
     assert raised.value.status == status
     assert raised.value.body is not None
 
 
-def test_an_error_that_asks_to_wait_says_how_long() -> None:
+def test_an_error_event_that_asks_to_wait_has_the_duration() -> None:
     with pytest.raises(Throttled) as raised:
-        folded(orjson.dumps({"error": {"code": 429, "message": "slow, try again in 1.5s"}}))
+        accumulated(orjson.dumps({"error": {"code": 429, "message": "slow, try again in 1.5s"}}))
     assert raised.value.retry_after_s == 1.5
 
 
@@ -416,22 +419,22 @@ BAD = [
 
 
 @pytest.mark.parametrize("payload", BAD)
-def test_what_makes_no_sense_is_a_protocol_error(payload: bytes) -> None:
+def test_a_malformed_event_is_a_protocol_error_with_a_short_message(payload: bytes) -> None:
     with pytest.raises(ProtocolError) as raised:
-        folded(chunk(delta(content="a")), payload)
+        accumulated(chunk(delta(content="a")), payload)
     assert len(str(raised.value)) < 250
     assert "\n" not in str(raised.value)
 
 
-def test_a_completions_text_must_be_text() -> None:
+def test_a_completions_text_that_is_not_a_string_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
-        folded(chunk(piece(1)), path=COMPLETIONS)  # type: ignore[arg-type]
+        accumulated(chunk(piece(1)), path=COMPLETIONS)  # type: ignore[arg-type]
 
 
-def test_wide_events_are_not_taken_for_deep_ones() -> None:
+def test_a_wide_event_is_not_refused_as_too_deeply_nested() -> None:
     wide = [{"token": "a", "top_logprobs": [{"token": "b"}] * 20}] * 20
     choice = {**delta(content="a", finish_reason="stop"), "logprobs": {"content": wide}}
-    assert folded(chunk(choice)).result()["choices"][0]["logprobs"] == {"content": wide}
+    assert accumulated(chunk(choice)).result()["choices"][0]["logprobs"] == {"content": wide}
 
 
 # ---------------------------------------------------------------- for all streams
@@ -486,11 +489,11 @@ PAYLOADS = st.lists(
 
 @given(PAYLOADS, st.sampled_from([CHAT, COMPLETIONS]), st.integers(0, 3))
 @settings(max_examples=300)
-def test_whatever_comes_ends_in_a_body_or_a_request_error(payloads: list[bytes], path: str, n: int) -> None:
-    fold = accumulator_for(path, {"n": n})
+def test_any_sequence_of_events_ends_in_a_body_or_a_request_error(payloads: list[bytes], path: str, n: int) -> None:
+    accumulator = accumulator_for(path, {"n": n})
     try:
-        fold.feed(payloads)
-        body = fold.result()
+        accumulator.feed(payloads)
+        body = accumulator.result()
     except RequestError as error:
         assert "\n" not in str(error)
     else:
@@ -504,13 +507,15 @@ TEXTS = st.lists(
 
 
 @given(TEXTS, st.integers(1, 5), st.sampled_from(["content", "reasoning_content"]), st.booleans())
-def test_any_batching_gives_the_same_body(texts: list[str], size: int, field: str, spaced: bool) -> None:
+def test_the_body_is_the_same_for_any_batching_of_the_events(
+    texts: list[str], size: int, field: str, spaced: bool
+) -> None:
     dump = (lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2)) if spaced else orjson.dumps
     payloads = [dump({**TOP, "choices": [delta(role="assistant", **{field: text})]}) for text in texts]
     payloads += [chunk(delta(finish_reason="stop")), b"[DONE]"]
-    fold = accumulator_for(CHAT, {})
+    accumulator = accumulator_for(CHAT, {})
     for start in range(0, len(payloads), size):
-        fold.feed(payloads[start : start + size])
-    made = fold.result()["choices"][0]["message"]
+        accumulator.feed(payloads[start : start + size])
+    made = accumulator.result()["choices"][0]["message"]
     assert made["role"] == "assistant"
     assert made.get(field) == "".join(texts) if texts else field not in made or made[field] == ""

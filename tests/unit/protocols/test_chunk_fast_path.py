@@ -1,4 +1,4 @@
-"""The shortcut for chunks that differ only in their text gives what parsing each of them gives."""
+"""The fast path for chunks that differ only in their text gives the same as parsing each of them."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ TAIL = b'},"finish_reason":null}],"usage":null}'
 
 
 def learned(payload: bytes, where: str = "content") -> tuple[ChunkTemplate, TextChunks]:
-    shortcut, pieces = ChunkTemplate(), TextChunks()
+    template, chunks = ChunkTemplate(), TextChunks()
     chunk = orjson.loads(payload)
     choice = chunk["choices"][0]
     holder = choice.get("delta", choice)
-    shortcut.learn(payload, chunk, holder, {where: pieces})
-    return shortcut, pieces
+    template.learn(payload, chunk, holder, {where: chunks})
+    return template, chunks
 
 
-def test_chunks_like_the_last_one_are_taken_until_another_comes() -> None:
-    shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
+def test_a_run_of_matching_chunks_ends_at_the_first_that_differs() -> None:
+    template, chunks = learned(HEAD + b'"x"' + TAIL)
     like = [HEAD + text + TAIL for text in (b'" a"', b'"\\n\\u00e9"', '"ü"'.encode(), b'""')]
-    assert shortcut.match_run([*like, b"[DONE]", *like], 0) == 4
-    assert "".join(pieces) == " a\néü"
-    assert shortcut.match_run([*like, b"[DONE]", *like], 5) == 9
+    assert template.match_run([*like, b"[DONE]", *like], 0) == 4
+    assert "".join(chunks) == " a\néü"
+    assert template.match_run([*like, b"[DONE]", *like], 5) == 9
 
 
 @pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
-def test_many_chunks_are_taken_whatever_comes_behind_them(others: int) -> None:
-    shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
-    assert shortcut.match_run([HEAD + b'"a"' + TAIL] * 20 + [b'{"other":1}'] * others, 0) == 20
-    assert "".join(pieces) == "a" * 20
+def test_a_batch_of_matching_chunks_is_matched_with_any_number_of_others_behind_it(others: int) -> None:
+    template, chunks = learned(HEAD + b'"x"' + TAIL)
+    assert template.match_run([HEAD + b'"a"' + TAIL] * 20 + [b'{"other":1}'] * others, 0) == 20
+    assert "".join(chunks) == "a" * 20
 
 
 @pytest.mark.parametrize(
     "text",
     [b'"a', b'a"', b'"a","b"', b'"a\\"', b"null", b"1", b"", b'"a","role":"x"', b'"\xff"', b'"a\nb"', b'"\\ud83d"'],
 )
-def test_what_is_not_one_string_is_left_to_the_parser(text: bytes) -> None:
-    shortcut, pieces = learned(HEAD + b'"x"' + TAIL)
-    assert shortcut.match_run([HEAD + text + TAIL], 0) == 0
-    assert pieces == []
+def test_a_chunk_with_anything_but_one_string_as_its_text_does_not_match(text: bytes) -> None:
+    template, chunks = learned(HEAD + b'"x"' + TAIL)
+    assert template.match_run([HEAD + text + TAIL], 0) == 0
+    assert chunks == []
 
 
-def test_a_chunk_too_short_for_both_ends_is_left_to_the_parser() -> None:
+def test_a_chunk_shorter_than_both_ends_of_the_template_does_not_match() -> None:
     payload = b'{"choices":[{"delta":{"content": "x" }}]}'
-    shortcut, pieces = learned(payload)
-    assert shortcut.match_run([payload, payload.replace(b' "x" ', b" ")], 0) == 1
-    assert pieces == ["x"]
+    template, chunks = learned(payload)
+    assert template.match_run([payload, payload.replace(b' "x" ', b" ")], 0) == 1
+    assert chunks == ["x"]
 
 
 @pytest.mark.parametrize(
     "payload",
     [
-        b'{"choices":[{"delta":{"content":"a","content":"a"}}]}',  # the last one stands, the first is found
+        b'{"choices":[{"delta":{"content":"a","content":"a"}}]}',  # the last value counts, the first is found
         b'{"choices":[{"delta":{"content":"\\u0061"}}]}',  # escaped
         b'{"choices":[{"delta":{"content":"\\u002c","role":"b"}}]}',  # its quoted comma stands between other strings
         b'{"x":{"content":"a"},"choices":[{"delta":{"content":"a"}}]}',  # another of that name
@@ -73,18 +73,18 @@ def test_a_chunk_too_short_for_both_ends_is_left_to_the_parser() -> None:
         b'{"choices":[{"delta":{"function_call":{"arguments":"a"}}}]}',
     ],
 )
-def test_no_template_is_made_where_the_place_of_the_text_is_not_plain(payload: bytes) -> None:
-    shortcut, _ = learned(payload)
-    assert shortcut.match_run([payload], 0) == 0
+def test_no_template_is_made_where_the_place_of_the_text_is_ambiguous(payload: bytes) -> None:
+    template, _ = learned(payload)
+    assert template.match_run([payload], 0) == 0
 
 
-def test_templates_that_fit_nothing_are_given_up() -> None:
-    shortcut = ChunkTemplate()
+def test_the_fast_path_is_disabled_after_four_templates_without_a_match() -> None:
+    template = ChunkTemplate()
     for _ in range(4):
-        assert not shortcut.is_disabled
+        assert not template.is_disabled
         chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
-        shortcut.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": TextChunks()})
-    assert shortcut.is_disabled
+        template.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": TextChunks()})
+    assert template.is_disabled
 
 
 MIDDLES = st.lists(
@@ -107,14 +107,14 @@ ENDS = st.sampled_from(
 )
 
 
-def outcome(payloads: list[bytes], *, whole: bool) -> Any:
-    """The body, or the kind of error. Other chunks between them keep every template from being used."""
-    fold = accumulator_for("/v1/chat/completions", {})
+def outcome(payloads: list[bytes], *, uses_template: bool) -> Any:
+    """Return the body, or the error message. Without ``uses_template``, other chunks in between reset the template."""
+    accumulator = accumulator_for("/v1/chat/completions", {})
     try:
         for payload in payloads:
-            fold.feed([payload] if whole else [payload, b'{"choices":[]}'])
-        fold.feed([b"[DONE]"])
-        return fold.result()
+            accumulator.feed([payload] if uses_template else [payload, b'{"choices":[]}'])
+        accumulator.feed([b"[DONE]"])
+        return accumulator.result()
     except ProtocolError as error:
         return str(error)
 
@@ -122,7 +122,9 @@ def outcome(payloads: list[bytes], *, whole: bool) -> Any:
 @given(ENDS, MIDDLES)
 @example((HEAD, TAIL), [b'"a"', b'"b', b'c"'])
 @settings(max_examples=300)
-def test_a_stream_is_the_same_with_and_without_templates(ends: tuple[bytes, bytes], middles: list[bytes]) -> None:
+def test_a_stream_gives_the_same_body_with_and_without_the_fast_path(
+    ends: tuple[bytes, bytes], middles: list[bytes]
+) -> None:
     head, tail = ends
     payloads = [head + b'"x"' + tail, *(head + middle + tail for middle in middles)]
-    assert outcome(payloads, whole=True) == outcome(payloads, whole=False)
+    assert outcome(payloads, uses_template=True) == outcome(payloads, uses_template=False)

@@ -1,4 +1,4 @@
-"""Error answers become the error that says what may follow."""
+"""Error responses become the errors that decide what follows."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
         (429, Throttled),
     ],
 )
-def test_a_status_decides_whose_fault_it_is(status: int, kind: type[StatusError]) -> None:
+def test_the_status_decides_the_class_of_the_error(status: int, kind: type[StatusError]) -> None:
     raised = refused(status, error())
     assert type(raised) is kind
     assert raised.status == status
 
 
-NEVER = [
+NEVER_RETRIED = [
     error(code="insufficient_quota", type="insufficient_quota"),
     error(code="credit_balance_exhausted", type="insufficient_quota"),
     error(code="organization_spend_limit_exceeded"),
@@ -60,10 +60,12 @@ NEVER = [
 ]
 
 
-@pytest.mark.parametrize("body", NEVER)
+@pytest.mark.parametrize("body", NEVER_RETRIED)
 @pytest.mark.parametrize("status", [400, 402, 403, 429, 500, 503])
 @pytest.mark.parametrize("should_retry", ["true", "false"])
-def test_where_there_is_no_money_nothing_is_tried_again(body: Any, status: int, should_retry: str) -> None:
+def test_codes_for_exhausted_quota_or_credit_are_access_denied_with_any_status(
+    body: Any, status: int, should_retry: str
+) -> None:
     assert type(refused(status, body, x_should_retry=should_retry)) is AccessDenied
 
 
@@ -83,7 +85,7 @@ def test_where_there_is_no_money_nothing_is_tried_again(body: Any, status: int, 
         (503, "maybe", ServerError),
     ],
 )
-def test_a_server_that_says_whether_to_retry_is_believed(status: int, should_retry: str, kind: type) -> None:
+def test_the_x_should_retry_header_overrides_the_status(status: int, should_retry: str, kind: type) -> None:
     assert type(refused(status, error(), x_should_retry=should_retry)) is kind
 
 
@@ -107,7 +109,7 @@ def test_a_server_that_says_whether_to_retry_is_believed(status: int, should_ret
         (400, {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"}),
     ],
 )
-def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, body: Any) -> None:
+def test_a_missing_model_is_recognized_in_the_words_of_each_server(status: int, body: Any) -> None:
     assert type(refused(status, body)) is ModelNotFound
 
 
@@ -125,7 +127,7 @@ def test_a_model_that_is_not_there_is_known_in_every_servers_words(status: int, 
         (501, b"<html><head><title>Error response</title></head></html>"),
     ],
 )
-def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None:
+def test_a_missing_url_is_recognized_in_the_words_of_each_server(status: int, body: Any) -> None:
     assert type(refused(status, body)) is UrlNotFound
 
 
@@ -142,11 +144,11 @@ def test_so_is_an_address_where_there_is_nothing(status: int, body: Any) -> None
         (422, {"detail": "Not Found"}),
     ],
 )
-def test_what_a_job_alone_is_turned_away_for_is_neither(status: int, body: Any) -> None:
+def test_other_reasons_to_refuse_a_job_are_plain_bad_requests(status: int, body: Any) -> None:
     assert type(refused(status, body)) is BadRequest
 
 
-def test_a_request_larger_than_the_limit_is_the_jobs_fault_and_not_a_matter_of_waiting() -> None:
+def test_a_429_for_a_request_above_the_limit_of_a_minute_is_a_bad_request() -> None:
     words = "Request too large for gpt-4o on tokens per min (TPM): Limit {}, Requested {}. Visit us."
     assert type(refused(429, error(words.format("30000", "45000"), code="rate_limit_exceeded"))) is BadRequest
     assert type(refused(429, error(words.format("30,000", "45,000")))) is BadRequest
@@ -181,11 +183,11 @@ def test_a_request_larger_than_the_limit_is_the_jobs_fault_and_not_a_matter_of_w
         ({}, "", None),
     ],
 )
-def test_the_wait_is_taken_from_the_most_exact_source(
+def test_the_wait_is_read_from_the_most_exact_source(
     headers: dict[str, str], message: str, wait_s: float | None
 ) -> None:
-    said = refused(429, error(message), **headers).retry_after_s
-    assert said == (wait_s if wait_s is None else pytest.approx(wait_s))
+    retry_after_s = refused(429, error(message), **headers).retry_after_s
+    assert retry_after_s == (wait_s if wait_s is None else pytest.approx(wait_s))
 
 
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><body>nginx</body></html>"
@@ -220,14 +222,16 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
         (400, error("two\nlines\x1b[31m\x00  here"), "two lines�[31m� here", None),
     ],
 )
-def test_the_message_is_the_providers_own_on_one_line(status: int, body: Any, message: str, kind: str | None) -> None:
+def test_the_message_of_the_error_is_that_of_the_server_on_one_line(
+    status: int, body: Any, message: str, kind: str | None
+) -> None:
     raised = refused(status, body)
     assert str(raised) == message
     assert raised.error_code == kind
     assert raised.body == (body[0] if isinstance(body, list) else body if isinstance(body, dict) else None)
 
 
-def test_a_long_message_is_cut() -> None:
+def test_a_long_message_is_cut_to_500_characters() -> None:
     assert len(str(refused(400, error("word " * 1000)))) == 500
 
 
@@ -240,12 +244,12 @@ def test_a_long_message_is_cut() -> None:
         ("", "nowhere"),
     ],
 )
-def test_a_redirect_says_where_it_pointed_but_nothing_secret(location: str, shown: str) -> None:
+def test_a_redirect_names_its_location_without_user_query_and_fragment(location: str, shown: str) -> None:
     raised = refused(302, b"<html>moved</html>", location=location)
     assert str(raised) == f"HTTP 302: redirected to {shown}; redirects are not followed"
 
 
-def test_the_request_id_is_found_under_its_many_names() -> None:
+def test_the_request_id_is_read_from_any_of_its_headers_or_the_body() -> None:
     assert request_id({"x-request-id": "a", "request-id": "b"}) == "a"
     assert request_id({"request-id": "b"}) == "b"
     assert request_id({"x-request-id": "", "apim-request-id": "c"}) == "c"
@@ -275,14 +279,16 @@ JSONISH = st.recursive(
         st.sampled_from(["retry-after", "retry-after-ms", "date", "location", "x-should-retry"]), st.text()
     ),
 )
-def test_any_answer_is_some_status_error(status: int, body: bytes, headers: dict[str, str]) -> None:
+def test_any_response_becomes_a_status_error_with_a_printable_message(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
     raised = error_from_response(status, headers, body)
     assert isinstance(raised, StatusError)
     assert str(raised).isprintable()
     assert raised.retry_after_s is None or raised.retry_after_s >= 0
 
 
-def test_a_hostile_page_is_read_quickly() -> None:
+def test_a_hostile_body_is_parsed_quickly() -> None:
     assert error_from_response(502, {}, b"<script " * 8192)
     assert error_from_response(502, {}, b"<" * 65536)
     assert error_from_response(429, {}, orjson.dumps(error("limit 1 " * 8192)))

@@ -1,4 +1,4 @@
-"""Event streams: whatever the bytes, and however they are cut, the events are those of the specification."""
+"""The decoder returns the events that the specification defines, for any bytes, split into any reads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def decoded(*reads: bytes) -> list[bytes]:
     return [payload for read in reads for payload in decoder.feed(read)]
 
 
-def by_the_book(stream: bytes) -> list[bytes]:
-    """The specification's algorithm, line by line, with no regard to speed."""
+def reference_decode(stream: bytes) -> list[bytes]:
+    """The algorithm of the specification, line by line."""
     lines = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     events: list[bytes] = []
     data: list[bytes] = []
@@ -69,12 +69,12 @@ STREAMS = st.lists(st.tuples(LINES, LINE_ENDS).map(b"".join), max_size=30).map(b
 
 @given(STREAMS | st.binary(max_size=200), st.lists(st.integers(0, 2000), max_size=40))
 def test_any_split_of_the_bytes_gives_the_events_of_the_specification(stream: bytes, places: list[int]) -> None:
-    assert decoded(*cut(stream, places)) == by_the_book(stream)
+    assert decoded(*cut(stream, places)) == reference_decode(stream)
 
 
 @given(STREAMS)
 def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
-    assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == by_the_book(stream)
+    assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == reference_decode(stream)
 
 
 @given(
@@ -83,7 +83,7 @@ def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
         max_size=20,
     )
 )
-def test_plain_events_come_out_as_they_went_in(payloads: list[bytes]) -> None:
+def test_events_of_one_data_line_are_decoded_unchanged(payloads: list[bytes]) -> None:
     assert decoded(b"".join(b"data: " + payload + b"\n\n" for payload in payloads)) == payloads
 
 
@@ -106,26 +106,26 @@ def test_plain_events_come_out_as_they_went_in(payloads: list[bytes]) -> None:
         (b"data: one\n", []),
     ],
 )
-def test_the_shapes_that_servers_send(stream: bytes, payloads: list[bytes]) -> None:
+def test_the_formats_of_known_servers_are_decoded(stream: bytes, payloads: list[bytes]) -> None:
     assert decoded(stream) == payloads
 
 
-def test_the_blank_line_may_come_in_a_later_read() -> None:
+def test_the_blank_line_of_an_event_may_come_in_a_later_read() -> None:
     assert decoded(b"data: one\n", b"\n") == [b"one"]
     assert decoded(b"data: one\r\n", b"\r\n") == [b"one"]
     assert decoded(b"data: one\r", b"\n\r", b"\n") == [b"one"]
 
 
-def test_an_event_ended_by_cr_is_told_at_once() -> None:
+def test_an_event_that_ends_in_cr_is_returned_at_once() -> None:
     assert decoded(b"data: one\r\r") == [b"one"]
 
 
-def test_a_byte_order_mark_counts_only_at_the_start() -> None:
+def test_a_byte_order_mark_is_ignored_only_at_the_start() -> None:
     assert decoded(b"data: one\n\n", b"\xef\xbb\xbfdata: two\n\n") == [b"one"]
     assert decoded(b"\xef", b"\xbb", b"\xbfdata: one\n\n") == [b"one"]
 
 
-def test_at_the_end_a_whole_line_is_an_event_and_a_cut_one_is_not() -> None:
+def test_at_the_end_of_a_stream_a_complete_line_is_an_event_and_a_cut_line_is_not() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: one\n\ndata: [DONE]\n") == [b"one"]
     assert decoder.finish() == [b"[DONE]"]

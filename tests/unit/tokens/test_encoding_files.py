@@ -1,3 +1,5 @@
+"""Loading encodings from the packed rank files, without network."""
+
 from __future__ import annotations
 
 import os
@@ -18,32 +20,32 @@ R50K = ENCODING_FILES["r50k_base"]
 
 @pytest.fixture(autouse=True)
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder, and nothing remembered of earlier loads."""
+    """Provides an empty cache folder, and forgets earlier loads."""
     import tiktoken.registry
 
-    for name in encoding_files.SETTINGS:
+    for name in encoding_files.CACHE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
-    monkeypatch.setattr("tiktoken.load.read_file", _refusing_the_network)
+    monkeypatch.setattr("tiktoken.load.read_file", _read_file_offline)
     encoding_files.load.cache_clear()
     return tmp_path / "caches" / "processor" / "tiktoken"
 
 
-def _refusing_the_network(path: str) -> bytes:
+def _read_file_offline(path: str) -> bytes:
     assert "://" not in path, f"download of {path}"
     return Path(path).read_bytes()
 
 
 @pytest.mark.parametrize("file", ENCODING_FILES.values(), ids=list(ENCODING_FILES))
-def test_every_packed_file_is_what_tiktoken_asks_for(file: encoding_files.EncodingFile) -> None:
+def test_each_packed_file_has_the_size_and_hash_that_tiktoken_expects(file: encoding_files.EncodingFile) -> None:
     data = file.unpack()
     assert len(data) == file.size
     assert sha256(data).hexdigest() == file.sha256
 
 
 @pytest.mark.parametrize("name", ENCODING_FILES)
-def test_our_file_names_and_hashes_are_those_of_the_installed_tiktoken(name: str) -> None:
+def test_file_names_and_hashes_are_those_of_the_installed_tiktoken(name: str) -> None:
     import tiktoken_ext.openai_public as public
 
     code = public.ENCODING_CONSTRUCTORS[name].__code__
@@ -52,20 +54,20 @@ def test_our_file_names_and_hashes_are_those_of_the_installed_tiktoken(name: str
     assert ENCODING_FILES[name].sha256 in code.co_consts
 
 
-def test_only_the_encoding_needed_is_unpacked_and_the_environment_left_as_it_was(caches: Path) -> None:
+def test_loading_unpacks_only_that_encoding_and_restores_the_environment(caches: Path) -> None:
     assert encoding_files.load("r50k_base").encode_ordinary("hello world") == [31373, 995]
     assert [file.name for file in caches.iterdir()] == [R50K.cache_name]
     assert "TIKTOKEN_CACHE_DIR" not in os.environ
 
 
-def test_a_damaged_file_is_unpacked_anew(caches: Path) -> None:
+def test_a_damaged_cache_file_is_replaced(caches: Path) -> None:
     caches.mkdir(parents=True)
     (caches / R50K.cache_name).write_bytes(b"torn")
     encoding_files.load("r50k_base")
     assert R50K.is_in(caches)
 
 
-def test_a_whole_file_is_used_as_it_stands(caches: Path) -> None:
+def test_an_intact_cache_file_is_not_written_again(caches: Path) -> None:
     encoding_files.load("r50k_base")
     written = (caches / R50K.cache_name).stat().st_ino
     encoding_files.load.cache_clear()
@@ -73,8 +75,8 @@ def test_a_whole_file_is_used_as_it_stands(caches: Path) -> None:
     assert (caches / R50K.cache_name).stat().st_ino == written
 
 
-@pytest.mark.parametrize("setting", encoding_files.SETTINGS)
-def test_the_users_own_cache_serves_where_it_holds_the_file(
+@pytest.mark.parametrize("setting", encoding_files.CACHE_VARIABLES)
+def test_a_configured_cache_folder_that_holds_the_file_is_used(
     setting: str, caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "own"
@@ -87,7 +89,7 @@ def test_the_users_own_cache_serves_where_it_holds_the_file(
 
 
 @pytest.mark.parametrize("own", ["empty", "damaged", ""])
-def test_the_users_own_cache_is_never_written_to(
+def test_a_configured_cache_folder_is_never_written_to(
     own: str, caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / own
@@ -103,7 +105,7 @@ def test_the_users_own_cache_is_never_written_to(
     assert R50K.is_in(caches)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_replaced_by_a_temporary_one(
+def test_without_a_writable_cache_folder_a_temporary_one_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -115,7 +117,7 @@ def test_a_cache_folder_that_cannot_be_made_is_replaced_by_a_temporary_one(
     assert list(temporary.iterdir()) == []
 
 
-def test_nowhere_to_write_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_writable_folder_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
@@ -123,7 +125,7 @@ def test_nowhere_to_write_is_an_error_that_says_what_to_do(tmp_path: Path, monke
         encoding_files.load("r50k_base")
 
 
-def test_a_write_that_fails_leaves_nothing_behind(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_file(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -134,9 +136,9 @@ def test_a_write_that_fails_leaves_nothing_behind(caches: Path, monkeypatch: pyt
     assert list(caches.iterdir()) == []
 
 
-def test_many_unpack_at_once_and_one_whole_file_stands(caches: Path) -> None:
+def test_concurrent_installs_leave_one_intact_file(caches: Path) -> None:
     caches.mkdir(parents=True)
-    threads = [threading.Thread(target=encoding_files._put, args=(R50K, caches)) for _ in range(4)]
+    threads = [threading.Thread(target=encoding_files._install, args=(R50K, caches)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -145,7 +147,7 @@ def test_many_unpack_at_once_and_one_whole_file_stands(caches: Path) -> None:
     assert R50K.is_in(caches)
 
 
-def test_a_relative_cache_home_is_ignored_and_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_cache_home_is_ignored_as_is_a_missing_home(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -159,13 +161,15 @@ def test_a_relative_cache_home_is_ignored_and_no_home_is_no_error(monkeypatch: p
     ("platform", "expected"),
     [("darwin", "Library/Caches/processor/tiktoken"), ("linux", ".cache/processor/tiktoken")],
 )
-def test_each_platform_has_its_cache_folder(platform: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_the_usual_one_of_the_platform(
+    platform: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(sys, "platform", platform)
     assert encoding_files._cache_folder() == Path.home() / expected
 
 
-def test_windows_keeps_its_caches_in_the_local_application_data(
+def test_on_windows_the_cache_folder_is_in_the_local_application_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")

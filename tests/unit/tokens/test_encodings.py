@@ -1,9 +1,11 @@
+"""Which encoding a model uses."""
+
 from __future__ import annotations
 
 import pytest
 
 from processor.core.errors import ConfigError
-from processor.tokens.encodings import base_model_name, checked, encoding_of
+from processor.tokens.encodings import base_model_name, encoding_of, resolve_encoding
 
 
 @pytest.mark.parametrize(
@@ -29,23 +31,23 @@ from processor.tokens.encodings import base_model_name, checked, encoding_of
         ("", None),
     ],
 )
-def test_a_model_has_its_encoding_however_it_is_spelt(model: str, encoding: str | None) -> None:
+def test_a_model_is_found_under_the_names_that_providers_give_it(model: str, encoding: str | None) -> None:
     assert encoding_of(model) == encoding
 
 
-def test_an_encoding_that_is_not_shipped_is_as_good_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_encoding_is_not_shipped_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiktoken.model.MODEL_TO_ENCODING", {"gpt-9": "o900k_base"})
     assert encoding_of("gpt-9") is None
 
 
-def test_encodings_that_share_their_ranks_are_one() -> None:
-    assert checked("o200k_harmony") == checked("o200k_base") == "o200k_base"
+def test_encodings_with_the_same_ranks_resolve_to_one() -> None:
+    assert resolve_encoding("o200k_harmony") == resolve_encoding("o200k_base") == "o200k_base"
 
 
-def test_an_encoding_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_encoding_raises_a_config_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="unknown encoding 'o300k_base': use one of cl100k_base, gpt2, "):
-        checked("o300k_base")
+        resolve_encoding("o300k_base")
 
 
-def test_the_bare_name_drops_provider_tuning_and_variant() -> None:
+def test_the_base_model_name_has_no_provider_fine_tuning_or_variant() -> None:
     assert base_model_name("openai/ft:GPT-4o:org::id") == "gpt-4o"

@@ -1,3 +1,5 @@
+"""Counting with a cache: repeated texts, very long texts, and what a text is split at."""
+
 from __future__ import annotations
 
 import time
@@ -9,52 +11,52 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.tokens.encoding_files import ENCODING_FILES, load
-from processor.tokens.text_cache import PIECE_CHARS, REMEMBERED_TEXTS, TextCounter, pieces
+from processor.tokens.text_cache import MAX_CACHED_TEXTS, MAX_PIECE_CHARS, TextCounter, split_text
 
 PROSE = "The harbour was quiet at 5:30, and it's said 'twas foggy...\n\n  Still, 12345 boats  sailed!\t"
 
 
-def spied() -> tuple[TextCounter, list[str]]:
-    """A counter, and every text its encoder is handed."""
-    seen: list[str] = []
+def recording_counter() -> tuple[TextCounter, list[str]]:
+    """Return a counter, and the list of the texts that are passed to its encoder."""
+    encoded: list[str] = []
 
     def encode(text: str) -> list[int]:
-        seen.append(text)
+        encoded.append(text)
         return [0] * len(text)
 
-    return TextCounter(encode), seen
+    return TextCounter(encode), encoded
 
 
-def test_a_text_seen_again_is_not_encoded_again() -> None:
-    count, seen = spied()
+def test_a_repeated_text_is_encoded_once() -> None:
+    count, encoded = recording_counter()
     assert [count("x" * 500) for _ in range(3)] == [500, 500, 500]
-    assert len(seen) == 1
+    assert len(encoded) == 1
 
 
-def test_the_shared_system_prompt_outlives_any_number_of_others() -> None:
-    count, seen = spied()
-    for other in range(10 * REMEMBERED_TEXTS):
+def test_a_shared_system_prompt_stays_cached_among_any_number_of_other_texts() -> None:
+    count, encoded = recording_counter()
+    for other in range(10 * MAX_CACHED_TEXTS):
         count("s" * 500)
         count(f"{other:0300}")
-    assert seen.count("s" * 500) == 1
+    assert encoded.count("s" * 500) == 1
 
 
-def test_very_long_texts_are_not_held_in_memory() -> None:
-    count, seen = spied()
+def test_very_long_texts_are_not_cached() -> None:
+    count, encoded = recording_counter()
     count("x" * 50_000)
     count("x" * 50_000)
-    assert len(seen) == 2
+    assert len(encoded) == 2
 
 
 @given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 12), st.integers(0, 12))
-def test_pieces_are_bounded_and_join_to_the_whole(text: str, size: int, within: int) -> None:
-    cut = list(pieces(text, size, min(within, size - 1)))
+def test_the_pieces_of_a_split_text_are_bounded_and_join_to_the_text(text: str, size: int, within: int) -> None:
+    cut = list(split_text(text, size, min(within, size - 1)))
     assert "".join(cut) == text
     assert all(0 < len(piece) <= size for piece in cut) or text == ""
 
 
-def test_a_run_of_spaces_is_cut_before_its_first() -> None:
-    assert list(pieces("12345   90", 8, 8)) == ["12345", "   90"]
+def test_a_text_is_cut_before_the_first_of_several_spaces() -> None:
+    assert list(split_text("12345   90", 8, 8)) == ["12345", "   90"]
 
 
 @pytest.mark.parametrize("encoding", ENCODING_FILES)
@@ -65,9 +67,9 @@ def test_a_run_of_spaces_is_cut_before_its_first() -> None:
     ).map("".join),
     size=st.integers(20, 90),
 )
-def test_cut_between_words_the_pieces_count_what_the_whole_counts(encoding: str, text: str, size: int) -> None:
+def test_pieces_cut_between_words_have_as_many_tokens_as_the_text(encoding: str, text: str, size: int) -> None:
     encode = load(encoding).encode_ordinary
-    cut = list(pieces(text, size, size - 1))
+    cut = list(split_text(text, size, size - 1))
     if all(piece[0] == " " and not before[-1].isspace() for before, piece in pairwise(cut)):
         assert sum(len(encode(piece)) for piece in cut) == len(encode(text))
 
@@ -84,26 +86,26 @@ def test_cut_between_words_the_pieces_count_what_the_whole_counts(encoding: str,
     ],
     ids=["letters", "spaces", "newlines", "punctuation", "ideographs"],
 )
-def test_a_million_of_one_character_take_seconds_and_no_panic(encoding: str, make: Callable[[int], str]) -> None:
+def test_a_million_equal_characters_are_counted_in_seconds(encoding: str, make: Callable[[int], str]) -> None:
     count = TextCounter(load(encoding).encode_ordinary)
     before = time.process_time()
     assert count(make(1_000_000)) > 5_000
     assert time.process_time() - before < 10  # a bound against minutes, not a measurement: about 0.4 s
 
 
-def test_ten_megabytes_of_prose_count_exactly() -> None:
+def test_a_megabyte_of_prose_is_counted_exactly() -> None:
     encode = load("cl100k_base").encode_ordinary
     text = PROSE * 10_000
-    assert len(text) > 5 * PIECE_CHARS
+    assert len(text) > 5 * MAX_PIECE_CHARS
     assert TextCounter(encode)(text) == len(encode(text))
 
 
-def test_a_hard_cut_is_off_by_a_few_tokens_only() -> None:
+def test_a_text_without_spaces_is_counted_with_an_error_of_a_few_tokens() -> None:
     encode = load("o200k_base").encode_ordinary
     text = "abcdefghij" * 25_000
     assert TextCounter(encode)(text) == pytest.approx(len(encode(text)), abs=6)
 
 
-def test_half_a_surrogate_pair_is_counted_like_any_character() -> None:
+def test_half_a_surrogate_pair_counts_like_the_replacement_character() -> None:
     count = TextCounter(load("o200k_base").encode_ordinary)
     assert count("a\ud800b" * 100_000) == pytest.approx(count("a\N{REPLACEMENT CHARACTER}b" * 100_000), abs=9)
