@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 JSON = dict[str, Any]
 """A decoded JSON object."""
@@ -12,6 +13,14 @@ ByteRange = tuple[int, int]
 """A part of a file, in bytes: ``start <= position < end``."""
 
 UsageSource = Literal["reported", "computed"]
+
+T = TypeVar("T")
+
+
+class RunInThread(Protocol):
+    """Runs blocking work off the event loop: ``asyncio.to_thread``, or inline on a virtual clock."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

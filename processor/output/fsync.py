@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from processor.core.models import RunInThread
 from processor.output.appender import Appender, PendingRow
-from processor.output.sink import RunInThread
 
 
 class FsyncScheduler:

@@ -13,7 +13,7 @@ from typing import Self
 
 from processor.core.errors import ConfigError, OutputError
 from processor.core.job_keys import job_key
-from processor.core.models import Result
+from processor.core.models import Result, RunInThread
 from processor.output.appender import Appender, PendingRow
 from processor.output.fsync import FsyncScheduler
 from processor.output.in_flight_log import InFlightLog
@@ -21,7 +21,7 @@ from processor.output.index_entry import FAILED, INVALID_LINE, REPLIED, entry_fr
 from processor.output.job_index import JobIndex
 from processor.output.recovery import OutputPaths, Recovery
 from processor.output.row_json import encode_row
-from processor.output.sink import FsyncMode, RecoveredState, RunInThread
+from processor.output.sink import FsyncMode, RecoveredState
 from processor.output.storage import LocalStorage, Storage, as_output_error, cannot_write
 
 GROUP_COMMIT_S = 0.02

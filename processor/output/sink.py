@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self
 
 from processor.core.models import Result
 from processor.output.job_index import JobIndex
 from processor.output.scanner import ScanReport
-
-T = TypeVar("T")
 
 FsyncMode = Literal["always", "interval", "never"]
 """When rows are synced: before ``append`` returns; within an interval; when the operating system decides."""
 
 END_OF_FILE = 1 << 62
 """``lines_read`` of a job file that was read to its end."""
-
-
-class RunInThread(Protocol):
-    """Runs blocking work off the event loop: ``asyncio.to_thread``, or inline on a virtual clock."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from processor.core.errors import OutputError
-from processor.core.models import Result
+from processor.core.models import Result, RunInThread
 from processor.output.job_index import JobIndex
 from processor.output.row_json import encode_row
-from processor.output.sink import RecoveredState, RunInThread
+from processor.output.sink import RecoveredState
 from processor.output.storage import write_all
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
-from typing import Any
 
+from processor.core.models import RunInThread
 from processor.tokens import encoding_files, encodings
 from processor.tokens.rules import ModelCounter, tokens_in
 from processor.tokens.text_cache import TextCounter
-
-RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Runs blocking work elsewhere, e.g. ``asyncio.to_thread``."""
 
 _CACHED_MODELS = 1024
 

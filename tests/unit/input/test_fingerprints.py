@@ -1,4 +1,4 @@
-"""What makes two requests the same request."""
+"""Fingerprints of requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shuffled(value: Any) -> Any:
     return [shuffled(item) for item in value] if isinstance(value, list) else value
 
 
-def draft(**entry: Any) -> ParsedJob:
+def parsed(**entry: Any) -> ParsedJob:
     return parse_job(orjson.dumps(entry), 1, JobDefaults())
 
 
@@ -55,33 +55,33 @@ def test_fingerprint_is_digest_of_path_and_body_with_sorted_keys() -> None:
 
 
 def test_fingerprint_depends_on_path_and_body() -> None:
-    marks = {
+    fingerprints = {
         fingerprint(CHAT, BODY),
         fingerprint(COMPLETIONS, BODY),
         fingerprint(CHAT, {**BODY, "model": "n"}),
         fingerprint(CHAT, {**BODY, "temperature": 0}),
     }
-    assert len(marks) == 4
+    assert len(fingerprints) == 4
 
 
 def test_fingerprint_of_a_job_without_id_depends_on_metadata() -> None:
-    marks = {draft(model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, {"a": 1})}
-    assert len(marks) == 3
+    fingerprints = {parsed(model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, {"a": 1})}
+    assert len(fingerprints) == 3
 
 
 def test_fingerprint_of_a_job_with_id_ignores_metadata() -> None:
-    marks = {draft(id="a", model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, None)}
-    assert len(marks) == 1
+    fingerprints = {parsed(id="a", model="m", prompt="Hi", metadata=metadata).fingerprint for metadata in (1, 2, None)}
+    assert len(fingerprints) == 1
 
 
 def test_fingerprint_is_the_same_in_all_three_formats() -> None:
-    short = draft(model="m", prompt="Hi")
-    bare = draft(**BODY)
-    batch = draft(custom_id="a", method="POST", url=CHAT, body=BODY)
+    short = parsed(model="m", prompt="Hi")
+    bare = parsed(**BODY)
+    batch = parsed(custom_id="a", method="POST", url=CHAT, body=BODY)
     assert short.fingerprint == bare.fingerprint == batch.fingerprint
 
 
 def test_fingerprint_ignores_the_default_model() -> None:
     entry = orjson.dumps({"id": "a", "prompt": "Hi"})
-    marks = {parse_job(entry, 1, JobDefaults(model=model)).fingerprint for model in ("m", "n")}
-    assert len(marks) == 1
+    fingerprints = {parse_job(entry, 1, JobDefaults(model=model)).fingerprint for model in ("m", "n")}
+    assert len(fingerprints) == 1

@@ -1,4 +1,4 @@
-"""Where the jobs come from: files and pipes."""
+"""Reading jobs from files and pipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from processor.core.errors import ConfigError, InputError
-from processor.input import job_file as source_module
+from processor.input import job_file as job_file_module
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
@@ -41,9 +41,9 @@ def jobs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A pipe in the place of standard input; its writing end."""
+    """Replace standard input by a pipe, and return its writing end."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(source_module, "STDIN", reader)
+    monkeypatch.setattr(job_file_module, "STDIN", reader)
     with open(writer, "wb", buffering=0) as file:
         yield file
     os.close(reader)
@@ -59,8 +59,8 @@ def test_file_is_read_line_by_line(jobs: Path) -> None:
     assert broken.fingerprint == raw_fingerprint(b"broken")
 
 
-class Failing:
-    """A file on a disk that can be read only so far."""
+class FailingFile:
+    """A file of which only the first chunks can be read."""
 
     def __init__(self, file: Any, chunks: int) -> None:
         self._file = file
@@ -78,8 +78,8 @@ class Failing:
 
 
 def failing_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = source_module._open
-    monkeypatch.setattr(source_module, "_open", lambda path: Failing(opened(path), chunks))
+    opened = job_file_module._open
+    monkeypatch.setattr(job_file_module, "_open", lambda path: FailingFile(opened(path), chunks))
 
 
 def test_read_error_raises_input_error_after_the_lines_before_it(
@@ -112,7 +112,7 @@ def test_read_error_while_skipping_done_jobs_raises_input_error(jobs: Path, monk
     def unreadable(*args: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(source_module, "MIN_SKIP_BYTES", 0)
+    monkeypatch.setattr(job_file_module, "MIN_SKIP_BYTES", 0)
     monkeypatch.setattr(os, "pread", unreadable)
 
     async def all_of_it() -> None:
@@ -160,7 +160,7 @@ def test_line_of_a_pipe_is_read_before_the_next_is_complete(stdin: Any) -> None:
         stdin.write(JOB + b"\n" + JOB[:10])
         async for line in source:
             found.append(line)
-            if len(found) == 1:  # it did not wait for the second line to be complete
+            if len(found) == 1:  # the first line was read before the second was complete
                 stdin.write(JOB[10:])
                 stdin.close()
         source.close()
@@ -183,7 +183,7 @@ def test_waiting_for_a_pipe_can_be_cancelled(stdin: Any) -> None:
 
 def test_stdin_may_be_a_file(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with jobs.open("rb") as file:
-        monkeypatch.setattr(source_module, "STDIN", file.fileno())
+        monkeypatch.setattr(job_file_module, "STDIN", file.fileno())
         assert len(read("-")) == 3
 
 
@@ -194,7 +194,7 @@ def test_empty_device_has_no_lines() -> None:
 def test_named_pipe_is_read_as_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    writer = os.open(path, os.O_RDWR)  # keeps opening it from waiting
+    writer = os.open(path, os.O_RDWR)  # without a writer, opening the pipe would block
     os.write(writer, JOB + b"\n")
 
     async def run() -> ParsedJob | InvalidLine:
@@ -228,6 +228,6 @@ def test_closed_stdin_raises_config_error(monkeypatch: pytest.MonkeyPatch) -> No
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
-    monkeypatch.setattr(source_module, "STDIN", reader)
+    monkeypatch.setattr(job_file_module, "STDIN", reader)
     with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
         JobFile("-", JobDefaults())

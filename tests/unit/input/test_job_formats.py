@@ -1,4 +1,4 @@
-"""One line → a job or what is wrong with it: the three shapes of the contract."""
+"""Parsing a line of a job file, in the three formats of the contract."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.support.protocol_jobs import CHAT, COMPLETIONS
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def draft(entry: Any, **defaults: Any) -> ParsedJob:
+def parsed(entry: Any, **defaults: Any) -> ParsedJob:
     return parse_job(orjson.dumps(entry), 7, JobDefaults(**defaults))
 
 
 def job(entry: Any, **defaults: Any) -> Job:
-    found = draft(entry, **defaults)
+    found = parsed(entry, **defaults)
     return found.with_id(found.custom_id or found.fingerprint)
 
 
-def wrong(data: Any, **defaults: Any) -> tuple[str, str]:
-    """The code and message of a line that is no job."""
+def error_of(data: Any, **defaults: Any) -> tuple[str, str]:
+    """Return the code and message of the error of an invalid line."""
     with pytest.raises(InvalidJob) as caught:
         parse_job(data if isinstance(data, bytes) else orjson.dumps(data), 7, JobDefaults(**defaults))
     return caught.value.code, str(caught.value)
@@ -98,7 +98,7 @@ def test_prompt_of_a_text_completion_is_unchanged() -> None:
     assert found.body == {"model": "m", "prompt": ["Once", "Twice"], "n": 2}
 
 
-# ---------------------------------------------------------------- what is not said
+# ---------------------------------------------------------------- defaults
 
 
 def test_job_without_url_gets_the_default_path() -> None:
@@ -113,14 +113,14 @@ def test_job_without_model_gets_the_default_model() -> None:
 
 
 def test_job_without_id_is_parsed_without_id() -> None:
-    assert draft({"model": "m", "prompt": "Hi"}).custom_id is None
-    assert draft({"model": "m", "prompt": "Hi", "id": None}).custom_id is None
+    assert parsed({"model": "m", "prompt": "Hi"}).custom_id is None
+    assert parsed({"model": "m", "prompt": "Hi", "id": None}).custom_id is None
 
 
 def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> None:
-    assert draft({"model": "m", "prompt": "Hi", "id": "a"}).custom_id == "a"
-    assert draft({"model": "m", "prompt": "Hi", "custom_id": "b", "id": "a"}).custom_id == "b"
-    assert draft({"model": "m", "prompt": "Hi", "id": 17}).custom_id == "17"
+    assert parsed({"model": "m", "prompt": "Hi", "id": "a"}).custom_id == "a"
+    assert parsed({"model": "m", "prompt": "Hi", "custom_id": "b", "id": "a"}).custom_id == "b"
+    assert parsed({"model": "m", "prompt": "Hi", "id": 17}).custom_id == "17"
 
 
 # ---------------------------------------------------------------- what is no job
@@ -172,33 +172,33 @@ def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> Non
     ],
 )
 def test_invalid_line_raises_invalid_job_with_code_and_message(data: Any, code: str, message: str) -> None:
-    found = wrong(data)
+    found = error_of(data)
     assert found[0] == code
     assert found[1].startswith(message)
     assert "\n" not in found[1]
 
 
 def test_invalid_json_message_names_the_column() -> None:
-    assert wrong(b'{"prompt": x}')[1].endswith("at column 12")
+    assert error_of(b'{"prompt": x}')[1].endswith("at column 12")
 
 
 def test_body_nested_too_deeply_to_be_written_is_invalid() -> None:
     deep = b'{"prompt": "x", "model": "m", "more": ' + b"[" * 400 + b"]" * 400 + b"}"
-    assert wrong(deep) == ("invalid_job", "is nested too deeply")
+    assert error_of(deep) == ("invalid_job", "is nested too deeply")
 
 
 def test_unknown_url_is_shortened_in_the_message() -> None:
-    assert len(wrong({"body": {}, "url": "x" * 10_000})[1]) < 200
-    assert wrong({"body": {}, "url": {"a": 1}})[1].endswith("not an object")
+    assert len(error_of({"body": {}, "url": "x" * 10_000})[1]) < 200
+    assert error_of({"body": {}, "url": {"a": 1}})[1].endswith("not an object")
 
 
 def test_invalid_job_keeps_its_custom_id() -> None:
     with pytest.raises(InvalidJob) as caught:
-        draft({"id": "a"})
+        parsed({"id": "a"})
     assert caught.value.custom_id == "a"
 
 
-# ---------------------------------------------------------------- skimmed
+# ---------------------------------------------------------------- identities
 
 
 values = (
@@ -228,7 +228,7 @@ def test_job_identity_equals_id_and_fingerprint_of_parsed_job(entry: Any, end: b
     try:
         found = parse_job(line.strip(), 1, defaults)
     except InvalidJob:
-        return  # whatever it is known by then, no reply was ever given to it
+        return  # its identity does not matter: it never had a reply
     assert job_identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
 
 

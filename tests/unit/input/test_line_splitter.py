@@ -1,4 +1,4 @@
-"""Bytes → lines: any chunking gives the same, and no line is held that is too long."""
+"""Splitting chunks into lines: independent of the chunks, and with bounded memory."""
 
 from __future__ import annotations
 
