@@ -1,7 +1,7 @@
-"""A disk in memory, behind the storage interface, that can tear, drop and refuse writes.
+"""Storage in memory that injects faults: failed, short and torn writes, killed processes and loss of power.
 
-Every operation that a real disk could fail is a step. A plan is asked at each and may answer with a fault. What was
-not synced survives the end of the process, but not the loss of power.
+Every operation that can fail on a real disk is a step. A fault plan is called at each step and may return a fault. Data
+that was not synced survives the end of the process, but not the loss of power.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import NoReturn
 
 from processor.output.storage import OpenMode
 
-PLENTY_BYTES = 1 << 50
+UNLIMITED_BYTES = 1 << 50
 
 
 class Killed(SystemExit):
-    """The process ends at this step. Not an error: nothing may handle it, and an event loop lets it through."""
+    """The process is killed at this step. A SystemExit, because event loops do not catch it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageFault:
-    """A write does ``part`` of its work first; any other step all of it, where ``part`` is 1, or nothing.
+    """A fault at one step. A write first writes the share ``part`` of its data; another step is done if ``part`` is 1.
 
-    Without an error it is a short write.
+    Without an error the write is a short write.
     """
 
     error: BaseException | None
@@ -37,16 +37,16 @@ class StorageFault:
 
 
 FaultPlan = Callable[[int, str], StorageFault | None]
-"""What happens at a step, given its 1-based number and the operation's name."""
+"""Returns the fault of a step, if any, given its 1-based number and the name of the operation."""
 
 
 def fail_at_step(step: int, fault: StorageFault) -> FaultPlan:
-    """Nothing but one fault, at one step."""
+    """A plan with one fault, at one step."""
     return lambda number, _: fault if number == step else None
 
 
-def refusal(code: int) -> OSError:
-    """E.g. ``refusal(errno.ENOSPC)``."""
+def os_error(code: int) -> OSError:
+    """The OSError with this code, e.g. ``os_error(errno.ENOSPC)``."""
     return OSError(code, os.strerror(code))
 
 
@@ -54,12 +54,12 @@ class _Inode:
     def __init__(self) -> None:
         self.data = bytearray()
         self.synced = b""
-        """What is certainly there after a loss of power."""
-        self.named = True
+        """The contents that certainly survive a loss of power."""
+        self.is_linked = True
         self.locked_by: MemoryFile | None = None
 
     def lose_power(self, chance: Random) -> None:
-        """Of bytes appended since the last sync any number is there, perhaps as zeros; other changes, or not."""
+        """Keep any number of the bytes appended since the last sync, perhaps as zeros; keep other changes or not."""
         if self.data.startswith(self.synced):
             kept = chance.randint(len(self.synced), len(self.data))
             del self.data[kept:]
@@ -72,95 +72,95 @@ class _Inode:
 
 
 class DiskState:
-    """What outlives the processes that use it."""
+    """The contents of a disk, which outlive the processes that use it."""
 
-    def __init__(self, *, capacity_bytes: int = PLENTY_BYTES) -> None:
+    def __init__(self, *, capacity_bytes: int = UNLIMITED_BYTES) -> None:
         self.capacity_bytes = capacity_bytes
         self.names: dict[Path, _Inode] = {}
         self.synced_names: dict[Path, _Inode] = {}
 
     def contents(self, path: Path) -> bytes | None:
-        """None where there is no such file."""
+        """The contents of a file, or None if there is no such file."""
         return bytes(self.names[path].data) if path in self.names else None
 
     def put(self, path: Path, data: bytes) -> None:
-        """Safely there, as if written long ago."""
+        """Create a file whose contents are synced."""
         inode = self.names[path] = self.synced_names[path] = _Inode()
         inode.data += data
         inode.synced = data
 
     def lose_power(self, chance: Random) -> None:
-        """Whoever used it is gone; what was not synced is there, in part, or not."""
+        """Keep, drop or tear each change that was not synced. The processes that used the disk have ended."""
         paths = sorted({*self.names, *self.synced_names})
         found = {path: chance.choice((self.names, self.synced_names)).get(path) for path in paths}
         self.names = {path: inode for path, inode in found.items() if inode}
         for inode in dict.fromkeys(self.names.values()):
-            inode.named = True
+            inode.is_linked = True
             inode.lose_power(chance)
         self.synced_names = dict(self.names)
 
     def delete(self, path: Path) -> None:
-        self.names.pop(path).named = False
+        self.names.pop(path).is_linked = False
 
     def free_bytes(self) -> int:
         return max(0, self.capacity_bytes - sum(len(inode.data) for inode in self.names.values()))
 
 
 class FaultInjectingStorage:
-    """A platter as one process sees it.
+    """The disk as one process sees it.
 
-    Once the process is killed nothing reaches the platter any more: every step fails, so that what Python still runs
-    on its way out (callbacks, ``finally``) does no harm.
+    After the process is killed every step fails, so that the callbacks and ``finally`` blocks that Python still runs
+    change nothing on the disk.
     """
 
     is_shared = False
 
-    def __init__(self, platter: DiskState, plan: FaultPlan | None = None) -> None:
-        self.platter = platter
+    def __init__(self, state: DiskState, plan: FaultPlan | None = None) -> None:
+        self.state = state
         self.steps = 0
-        self.dead = False
+        self.is_dead = False
         self._plan = plan
 
     def open(self, path: Path, mode: OpenMode) -> MemoryFile:
         with self.step("open"):
-            names = self.platter.names
+            names = self.state.names
             if path not in names:
                 if mode == "read":
-                    raise refusal(errno.ENOENT)
+                    raise os_error(errno.ENOENT)
                 names[path] = _Inode()
             if mode == "new":
                 names[path].data.clear()
             return MemoryFile(self, names[path])
 
     def exists(self, path: Path) -> bool:
-        return path in self.platter.names
+        return path in self.state.names
 
     def replace(self, source: Path, target: Path) -> None:
         with self.step("rename"):
-            names = self.platter.names
+            names = self.state.names
             if target in names:
-                names[target].named = False
+                names[target].is_linked = False
             names[target] = names.pop(source)
         self.sync_folder(target)
 
     def remove(self, path: Path) -> None:
         with self.step("unlink"):
-            self.platter.delete(path)
+            self.state.delete(path)
 
     def sync_folder(self, path: Path) -> None:
         with self.step("fsync folder"):
-            platter = self.platter
-            elsewhere = {name: inode for name, inode in platter.synced_names.items() if name.parent != path.parent}
-            here = {name: inode for name, inode in platter.names.items() if name.parent == path.parent}
-            platter.synced_names = elsewhere | here
+            state = self.state
+            elsewhere = {name: inode for name, inode in state.synced_names.items() if name.parent != path.parent}
+            here = {name: inode for name, inode in state.names.items() if name.parent == path.parent}
+            state.synced_names = elsewhere | here
 
     def free_bytes(self, path: Path) -> int:
-        return self.platter.free_bytes()
+        return self.state.free_bytes()
 
     @contextmanager
     def step(self, operation: str) -> Iterator[None]:
-        """One that is done or not."""
-        fault = self.fault(operation)
+        """A step that is done completely or not at all."""
+        fault = self.next_fault(operation)
         error = fault.error if fault else None
         if fault and error and fault.part < 1:
             self.fail(error)
@@ -168,15 +168,15 @@ class FaultInjectingStorage:
         if error:
             self.fail(error)
 
-    def fault(self, operation: str) -> StorageFault | None:
-        """Count a step, and ask the plan about it."""
-        if self.dead:
-            raise refusal(errno.EIO)
+    def next_fault(self, operation: str) -> StorageFault | None:
+        """Count a step and return its fault, if any."""
+        if self.is_dead:
+            raise os_error(errno.EIO)
         self.steps += 1
         return self._plan(self.steps, operation) if self._plan else None
 
     def fail(self, error: BaseException) -> NoReturn:
-        self.dead = self.dead or isinstance(error, Killed)
+        self.is_dead = self.is_dead or isinstance(error, Killed)
         raise error
 
 
@@ -193,23 +193,23 @@ class MemoryFile:
             return bytes(self._inode.data[at : at + size])
 
     def write(self, data: bytes | memoryview) -> int:
-        fault = self._disk.fault("write")
+        fault = self._disk.next_fault("write")
         count = len(data) if fault is None else ceil(len(data) * fault.part)
-        count = min(count, self._disk.platter.free_bytes())
+        count = min(count, self._disk.state.free_bytes())
         self._inode.data += data[:count]
         if fault and fault.error:
             self._disk.fail(fault.error)
         if not count and data:
-            raise refusal(errno.ENOSPC)
+            raise os_error(errno.ENOSPC)
         return count
 
     def write_at(self, at: int, data: bytes) -> None:
-        fault = self._disk.fault("pwrite")
+        fault = self._disk.next_fault("pwrite")
         count = len(data) if fault is None else int(len(data) * fault.part)
         self._inode.data.extend(bytes(max(0, at + count - self.size())))
         self._inode.data[at : at + count] = data[:count]
         if fault:
-            self._disk.fail(fault.error or refusal(errno.ENOSPC))
+            self._disk.fail(fault.error or os_error(errno.ENOSPC))
 
     def truncate(self, size: int) -> None:
         with self._disk.step("truncate"):
@@ -222,13 +222,13 @@ class MemoryFile:
     def lock(self) -> bool:
         with self._disk.step("lock"):
             holder = self._inode.locked_by
-            if holder and not holder._disk.dead:
+            if holder and not holder._disk.is_dead:
                 return False
             self._inode.locked_by = self
             return True
 
     def is_deleted(self) -> bool:
-        return not self._inode.named
+        return not self._inode.is_linked
 
     def close(self) -> None:
         if self._inode.locked_by is self:

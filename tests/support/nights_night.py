@@ -18,12 +18,12 @@ from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.fault_injecting_storage import (
-    PLENTY_BYTES,
+    UNLIMITED_BYTES,
     FaultPlan,
     Killed,
     StorageFault,
     fail_at_step,
-    refusal,
+    os_error,
 )
 from processor.simulator.faults import FAILURES, QUIRKS, Faults
 from processor.simulator.rate_limiter import LIMITER_KINDS
@@ -48,7 +48,7 @@ class Disturbance:
     fault_plan: FaultPlan | None = None
     disk_fails: bool = False
     stopped: bool = False
-    room_bytes: int = PLENTY_BYTES
+    room_bytes: int = UNLIMITED_BYTES
     loses_power: bool = False
 
 
@@ -281,7 +281,7 @@ def _stop(night: Night, rng: Random) -> Disturbance:
 def _fault(night: Night, rng: Random) -> Disturbance:
     step, code, part = rng.randint(1, 120), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS)), rng.random()
     name = f"{errno.errorcode[code]} at step {step}"
-    disk = fail_at_step(step, StorageFault(refusal(code), part))
+    disk = fail_at_step(step, StorageFault(os_error(code), part))
     return Disturbance(name=name, fault_plan=disk, disk_fails=True, loses_power=rng.random() < 0.2)
 
 
@@ -291,7 +291,7 @@ def _bad_disk(night: Night, rng: Random) -> Disturbance:
     kinds = rng.sample(("open", "write", "pwrite", "fsync", "fsync folder", "rename", "truncate", "unlink"), 3)
 
     def plan(number: int, operation: str) -> StorageFault | None:
-        return StorageFault(refusal(code), 0.5) if number >= step and operation in kinds else None
+        return StorageFault(os_error(code), 0.5) if number >= step and operation in kinds else None
 
     return Disturbance(name=f"{errno.errorcode[code]} on {kinds} from step {step}", fault_plan=plan, disk_fails=True)
 

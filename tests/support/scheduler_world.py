@@ -325,7 +325,7 @@ def run_to_end(main: Coroutine[Any, Any, None], disk: FaultInjectingStorage) -> 
     try:
         loop.run_until_complete(task)
     except BaseException as end:
-        disk.dead = True
+        disk.is_dead = True
         _discard_tasks(loop, task)
         if not isinstance(end, Killed):
             raise

@@ -14,17 +14,17 @@ import pytest
 
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions
-from processor.simulator.fault_injecting_storage import FaultPlan, Killed, StorageFault, fail_at_step, refusal
+from processor.simulator.fault_injecting_storage import FaultPlan, Killed, StorageFault, fail_at_step, os_error
 from processor.simulator.faults import Faults
 from tests.support import nights_audit as audit
 from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
 from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, RunRecord, World, kill_at
 
 FAULTS: dict[str, Callable[[], StorageFault]] = {
-    "no_space": lambda: StorageFault(refusal(errno.ENOSPC)),
-    "half_written_no_space": lambda: StorageFault(refusal(errno.ENOSPC), 0.5),
-    "io_error": lambda: StorageFault(refusal(errno.EIO)),
-    "read_only": lambda: StorageFault(refusal(errno.EROFS)),
+    "no_space": lambda: StorageFault(os_error(errno.ENOSPC)),
+    "half_written_no_space": lambda: StorageFault(os_error(errno.ENOSPC), 0.5),
+    "io_error": lambda: StorageFault(os_error(errno.EIO)),
+    "read_only": lambda: StorageFault(os_error(errno.EROFS)),
     "short_write": lambda: StorageFault(None, 0.5),
     "killed": lambda: StorageFault(Killed()),
     "killed_when_done": lambda: StorageFault(Killed(), 1.0),

@@ -24,7 +24,7 @@ from processor.simulator.fault_injecting_storage import (
     Killed,
     StorageFault,
     fail_at_step,
-    refusal,
+    os_error,
 )
 from processor.simulator.virtual_clock import inline, run
 from tests.support.results_samples import (
@@ -104,11 +104,11 @@ def check(disk_state: DiskState) -> None:
 
 
 FAULTS = {
-    "no space": lambda: StorageFault(refusal(errno.ENOSPC)),
-    "no space after a part": lambda: StorageFault(refusal(errno.ENOSPC), 0.6),
-    "input/output error": lambda: StorageFault(refusal(errno.EIO)),
-    "done, but reported as failed": lambda: StorageFault(refusal(errno.EIO), 1.0),
-    "read only": lambda: StorageFault(refusal(errno.EROFS)),
+    "no space": lambda: StorageFault(os_error(errno.ENOSPC)),
+    "no space after a part": lambda: StorageFault(os_error(errno.ENOSPC), 0.6),
+    "input/output error": lambda: StorageFault(os_error(errno.EIO)),
+    "done, but reported as failed": lambda: StorageFault(os_error(errno.EIO), 1.0),
+    "read only": lambda: StorageFault(os_error(errno.EROFS)),
     "short write": lambda: StorageFault(None, 0.5),
     "killed before": lambda: StorageFault(Killed()),
     "killed in the middle": lambda: StorageFault(Killed(), 0.5),

@@ -16,7 +16,7 @@ from processor.simulator.fault_injecting_storage import (
     Killed,
     StorageFault,
     fail_at_step,
-    refusal,
+    os_error,
 )
 
 
@@ -202,7 +202,7 @@ def test_full_disk_accepts_what_fits_and_then_raises_enospc() -> None:
 def test_fault_may_write_a_part_before_it_raises() -> None:
     disk_state = DiskState()
     storage = FaultInjectingStorage(
-        disk_state, lambda _, operation: StorageFault(refusal(errno.EIO), 0.5) if operation == "write" else None
+        disk_state, lambda _, operation: StorageFault(os_error(errno.EIO), 0.5) if operation == "write" else None
     )
     with pytest.raises(OSError, match="Input/output"):
         write(storage, Path("/out/f"), b"abcd")

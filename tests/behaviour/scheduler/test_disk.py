@@ -11,12 +11,12 @@ import pytest
 
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.fault_injecting_storage import (
-    PLENTY_BYTES,
+    UNLIMITED_BYTES,
     FaultPlan,
     Killed,
     StorageFault,
     fail_at_step,
-    refusal,
+    os_error,
 )
 from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, OnStart, RunRecord, World, short_job
 
@@ -47,7 +47,7 @@ def test_full_disk_stops_the_run_and_the_next_run_continues() -> None:
     assert (run.exit_code, run.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
     assert 0 < len(world.rows()) < 60
     assert len(run.left_in_flight) <= 8
-    world.disk.capacity_bytes = PLENTY_BYTES
+    world.disk.capacity_bytes = UNLIMITED_BYTES
     assert_next_run_continues(world, run)
 
 
@@ -56,7 +56,7 @@ def test_disk_error_during_the_run_stops_it_at_once(operation: str) -> None:
     world, failing = World(FAST_PROVIDER), [False]
 
     def plan(number: int, step: str) -> StorageFault | None:
-        return StorageFault(refusal(errno.EIO)) if failing[0] and step == operation else None
+        return StorageFault(os_error(errno.EIO)) if failing[0] and step == operation else None
 
     run = world.run(JOBS, fault_plan=plan, on_start=call_at(1.5, lambda: failing.__setitem__(0, True)))
     assert run.exit_code == 3
@@ -66,7 +66,7 @@ def test_disk_error_during_the_run_stops_it_at_once(operation: str) -> None:
 
 
 def test_nothing_is_sent_if_the_disk_is_read_only() -> None:
-    read_only: FaultPlan = lambda number, step: StorageFault(refusal(errno.EROFS))  # noqa: E731
+    read_only: FaultPlan = lambda number, step: StorageFault(os_error(errno.EROFS))  # noqa: E731
     run = World(FAST_PROVIDER).run(JOBS, fault_plan=read_only)
     assert (run.exit_code, run.sent) == (2, [])
     assert run.reason == "cannot write /out/results.jsonl.state: Read-only file system"

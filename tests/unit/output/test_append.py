@@ -13,7 +13,7 @@ from processor.simulator.fault_injecting_storage import (
     DiskState,
     StorageFault,
     fail_at_step,
-    refusal,
+    os_error,
 )
 from processor.simulator.virtual_clock import run
 from tests.support.results_samples import (
@@ -145,7 +145,7 @@ def test_full_disk_keeps_whole_rows_and_raises_for_the_others(capacity_bytes: in
 
 def test_failed_fsync_raises_in_the_next_call() -> None:
     disk_state = DiskState()
-    plan = lambda _, operation: StorageFault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    plan = lambda _, operation: StorageFault(os_error(errno.EIO)) if operation == "fsync" else None  # noqa: E731
 
     async def main() -> None:
         journal = open_results(disk_state, plan)
@@ -161,7 +161,7 @@ def test_failed_fsync_raises_in_the_next_call() -> None:
 
 
 def test_failed_fsync_raises_in_the_appends_that_wait_for_it() -> None:
-    plan = lambda _, operation: StorageFault(refusal(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    plan = lambda _, operation: StorageFault(os_error(errno.EIO)) if operation == "fsync" else None  # noqa: E731
 
     async def main() -> None:
         journal = open_results(DiskState(), plan, fsync="always")
@@ -179,7 +179,7 @@ def test_unwritable_state_file_raises_in_the_next_call(operation: str) -> None:
         failing = False
 
         def plan(_: int, step: str) -> StorageFault | None:
-            return StorageFault(refusal(errno.EIO)) if failing and step == "pwrite" else None
+            return StorageFault(os_error(errno.EIO)) if failing and step == "pwrite" else None
 
         journal = open_results(disk_state, plan)
         journal.record_in_flight("a", 1)
@@ -196,7 +196,7 @@ def test_unwritable_state_file_raises_in_the_next_call(operation: str) -> None:
 
 def test_error_of_the_run_is_not_hidden_by_an_error_of_close() -> None:
     async def main() -> None:
-        async with open_results(DiskState(), fail_at_step(9, StorageFault(refusal(errno.EIO)))) as journal:
+        async with open_results(DiskState(), fail_at_step(9, StorageFault(os_error(errno.EIO)))) as journal:
             await journal.append(reply("a"))
             raise KeyError("the run's own")
 

@@ -34,19 +34,19 @@ def replies(count: int, settings: SimulatorSettings = SETTINGS, **more: Any) -> 
     return [expected_body(CHAT, chat(f"Question {number}", **more), settings) for number in range(count)]
 
 
-def test_the_same_request_gets_the_same_reply_streamed_or_not() -> None:
+def test_same_request_gets_the_same_reply_streamed_or_not() -> None:
     asked = expected_body(CHAT, chat(), SETTINGS)
     assert asked == expected_body(CHAT, chat(stream=True, stream_options={"include_usage": True}), SETTINGS)
     assert asked == expected_body(CHAT, dict(reversed(chat().items())), SETTINGS)
 
 
-def test_another_seed_and_another_question_get_another_reply() -> None:
+def test_other_seed_or_prompt_gets_another_reply() -> None:
     asked = expected_body(CHAT, chat(), SETTINGS)
     assert asked["choices"] != expected_body(CHAT, chat(), replace(SETTINGS, seed=1))["choices"]
     assert asked["choices"] != expected_body(CHAT, chat("Why?"), SETTINGS)["choices"]
 
 
-def test_lengths_vary_within_their_bounds_and_most_are_short() -> None:
+def test_reply_lengths_vary_within_bounds_and_most_are_short() -> None:
     lengths = [
         reply["usage"]["completion_tokens"]
         for reply in replies(400)
@@ -57,12 +57,12 @@ def test_lengths_vary_within_their_bounds_and_most_are_short() -> None:
     assert 300 < max(lengths) < 430
 
 
-def test_a_reply_starts_with_what_was_asked() -> None:
+def test_reply_starts_by_quoting_the_prompt() -> None:
     reply = expected_body(CHAT, chat("Some preface.\n\nName the largest lake in Finland please, now"), SETTINGS)
     assert reply["choices"][0]["message"]["content"].startswith("On “Name the largest lake in Finland”:")
 
 
-def test_max_tokens_cuts_the_reply_and_says_so() -> None:
+def test_max_tokens_cuts_the_reply_with_finish_reason_length() -> None:
     for reply in replies(20, max_tokens=7):
         assert reply["choices"][0]["finish_reason"] == (
             "stop" if reply["choices"][0]["message"]["refusal"] else "length"
@@ -70,7 +70,7 @@ def test_max_tokens_cuts_the_reply_and_says_so() -> None:
     assert {r["usage"]["completion_tokens"] for r in replies(20, max_completion_tokens=7)} <= {7, 8}
 
 
-def test_some_replies_are_not_ascii_and_some_are_refusals() -> None:
+def test_some_replies_are_non_ascii_and_some_are_refusals() -> None:
     messages = [reply["choices"][0]["message"] for reply in replies(400)]
     text = "".join(message["content"] or "" for message in messages)
     assert all(sample in text for sample in ("列車", "🎉", "👩‍💻", "Größe", "答案"))
@@ -79,7 +79,7 @@ def test_some_replies_are_not_ascii_and_some_are_refusals() -> None:
     assert refusals[0]["content"] is None
 
 
-def test_n_choices_differ_and_are_all_counted() -> None:
+def test_n_choices_differ_and_usage_counts_all_of_them() -> None:
     reply = expected_body(CHAT, chat(n=3), SETTINGS)
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
     assert len({choice["message"]["content"] for choice in reply["choices"]}) == 3
@@ -88,14 +88,14 @@ def test_n_choices_differ_and_are_all_counted() -> None:
     assert usage["completion_tokens"] > 60
 
 
-def test_a_reasoning_model_thinks_aloud_within_its_tokens() -> None:
+def test_reasoning_model_streams_reasoning_within_max_tokens() -> None:
     reply = expected_body(CHAT, {**chat(), "model": "deep-reasoner"}, SETTINGS)
     assert reply["choices"][0]["message"]["reasoning_content"].startswith("Let me think.")
     short = expected_body(CHAT, {**chat(max_tokens=3), "model": "deep-reasoner"}, SETTINGS)
     assert short["choices"][0]["message"]["content"] == ""
 
 
-def test_offered_tools_are_called_sometimes_with_arguments_that_fit() -> None:
+def test_offered_tools_are_sometimes_called_with_matching_arguments() -> None:
     made = replies(60, tools=[{"type": "function", "function": TOOL}])
     calls = [reply["choices"][0]["message"].get("tool_calls", []) for reply in made]
     assert 15 < sum(map(bool, calls)) < 45
@@ -115,19 +115,19 @@ def test_offered_tools_are_called_sometimes_with_arguments_that_fit() -> None:
         ({"type": "function", "function": {"name": "time"}}, {"time"}),
     ],
 )
-def test_the_tool_choice_is_obeyed(choice: Any, called: set[str]) -> None:
+def test_tool_choice_is_obeyed(choice: Any, called: set[str]) -> None:
     tools = [{"type": "function", "function": TOOL}, {"type": "function", "function": {"name": "time"}}]
     messages = [reply["choices"][0]["message"] for reply in replies(20, tools=tools, tool_choice=choice)]
     assert {call["function"]["name"] for message in messages for call in message.get("tool_calls", ())} == called
 
 
-def test_the_older_functions_are_called_too() -> None:
+def test_functions_of_the_older_api_are_called() -> None:
     choices = [reply["choices"][0] for reply in replies(20, functions=[TOOL], function_call={"name": "weather"})]
     assert {choice["finish_reason"] for choice in choices} == {"function_call"}
     assert orjson.loads(choices[0]["message"]["function_call"]["arguments"])["city"] is not None
 
 
-def test_json_is_answered_where_json_is_asked_for() -> None:
+def test_response_format_json_gets_json() -> None:
     for wanted in (
         {"type": "json_object"},
         {"type": "json_schema", "json_schema": {"schema": {"properties": {"answer": {}}, "required": ["answer"]}}},
@@ -136,29 +136,29 @@ def test_json_is_answered_where_json_is_asked_for() -> None:
         assert all("answer" in orjson.loads(content) for content in contents if content)
 
 
-def test_completions_answer_every_prompt_n_times() -> None:
+def test_completions_return_n_choices_for_every_prompt() -> None:
     reply = expected_body(COMPLETIONS, {"model": "m", "prompt": ["First", "Second"], "n": 2}, SETTINGS)
     assert [choice["text"].split("”")[0] for choice in reply["choices"]] == ["On “First"] * 2 + ["On “Second"] * 2
     assert reply["object"] == "text_completion"
 
 
-def test_a_prompt_of_token_numbers_is_one_prompt() -> None:
+def test_prompt_of_token_numbers_is_one_prompt() -> None:
     reply = expected_body(COMPLETIONS, {"model": "m", "prompt": [1, 2, 3]}, SETTINGS)
     assert len(reply["choices"]) == 1
     assert reply["usage"]["prompt_tokens"] == 3
 
 
-def test_an_injected_counter_counts_the_prompt() -> None:
+def test_count_tokens_counts_the_prompt() -> None:
     body = chat([{"type": "text", "text": "one two three"}, {"type": "image_url", "image_url": {}}])  # type: ignore[arg-type]
     assert expected_body(CHAT, body, SETTINGS, lambda text: len(text.split()))["usage"]["prompt_tokens"] == 3
     assert expected_body(CHAT, body, SETTINGS)["usage"]["prompt_tokens"] == 4
 
 
-def test_canned_replies_are_all_the_same() -> None:
+def test_canned_replies_are_identical() -> None:
     assert len({orjson.dumps(reply) for reply in replies(3, INSTANT)}) == 1
 
 
-def test_a_path_that_is_not_served_has_no_reply() -> None:
+def test_expected_body_of_an_unknown_path_raises_value_error() -> None:
     with pytest.raises(ValueError, match="not served"):
         expected_body("/v1/embeddings", {}, SETTINGS)
 
@@ -182,13 +182,13 @@ def test_a_path_that_is_not_served_has_no_reply() -> None:
         (COMPLETIONS, {"model": "m", "prompt": ["a", {}]}, "prompt"),
     ],
 )
-def test_an_invalid_request_is_refused_by_its_field(path: str, body: JSON, param: str) -> None:
+def test_invalid_request_error_names_the_field(path: str, body: JSON, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         expected_body(path, body, SETTINGS)
     assert refused.value.param == param
 
 
-def test_the_identity_knows_path_and_body_but_no_stream_flags() -> None:
+def test_identity_depends_on_path_and_body_but_not_on_stream_flags() -> None:
     assert identity(CHAT, chat()) == identity(CHAT, chat(stream=True, stream_options={}))
     assert len({identity(CHAT, chat()), identity(COMPLETIONS, chat()), identity(CHAT, chat("x"))}) == 3
 
@@ -210,11 +210,11 @@ def test_the_identity_knows_path_and_body_but_no_stream_flags() -> None:
         ("no schema", lambda value: isinstance(value, str)),
     ],
 )
-def test_an_example_fits_its_schema(schema: Any, fits: Any) -> None:
+def test_example_matches_its_schema(schema: Any, fits: Any) -> None:
     assert all(fits(make_example(schema, Random(seed))) for seed in range(20))
 
 
-def test_a_schema_without_end_gets_an_example_with_one() -> None:
+def test_example_of_a_recursive_schema_is_finite() -> None:
     endless: JSON = {"type": "object", "properties": {}, "required": []}
     endless["properties"]["next"] = {"type": "array", "items": endless}
     for seed in range(20):

@@ -16,7 +16,7 @@ def drawn(faults: Faults, seed: int, requests: int, tries: int = 0) -> Counter[s
     return counts
 
 
-def test_each_fault_happens_at_its_rate() -> None:
+def test_faults_occur_at_their_rates() -> None:
     counts = drawn(Faults.parse("all=0.05, cut=0.2"), 1, 20_000)
     for name in (*FAILURES, *QUIRKS):
         expected = 4000 if name == "cut" else 1000
@@ -24,13 +24,13 @@ def test_each_fault_happens_at_its_rate() -> None:
     assert counts["none"] == pytest.approx(20_000 * 0.45, rel=0.05)
 
 
-def test_the_same_try_of_the_same_request_draws_the_same() -> None:
+def test_same_attempt_of_the_same_request_draws_the_same_faults() -> None:
     faults = Faults.parse("all=0.1")
     first, again = (faults.draw(3, b"request", 2) for _ in range(2))
     assert (first.failure, first.quirks, first.rng.random()) == (again.failure, again.quirks, again.rng.random())
 
 
-def test_another_try_another_request_and_another_seed_draw_anew() -> None:
+def test_other_attempt_request_or_seed_draws_other_faults() -> None:
     faults = Faults.parse("all=0.1")
 
     def failures(seed: int = 1, name: bytes = b"request", tries: int = 1) -> list[str | None]:
@@ -41,12 +41,12 @@ def test_another_try_another_request_and_another_seed_draw_anew() -> None:
     assert failures() != failures(seed=2)
 
 
-def test_without_rates_nothing_is_drawn() -> None:
+def test_without_rates_no_fault_is_drawn() -> None:
     assert Faults().draw(1, b"request", 0) is NO_FAULTS
     assert Faults.parse("").rates == {}
 
 
-def test_a_rate_of_one_always_happens() -> None:
+def test_fault_with_rate_one_always_occurs() -> None:
     assert drawn(Faults.parse("cut=1,crlf=1"), 0, 50) == {"cut": 50, "crlf": 50}
 
 
@@ -62,6 +62,6 @@ def test_a_rate_of_one_always_happens() -> None:
         ("all=0.2", "add up to more than 1"),
     ],
 )
-def test_rates_that_make_no_sense_are_refused(text: str, complaint: str) -> None:
+def test_invalid_rates_raise_value_error(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Faults.parse(text)

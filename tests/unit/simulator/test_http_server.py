@@ -1,4 +1,4 @@
-"""The HTTP face, read by a raw client: sockets for what goes wrong, aiohttp for what does not."""
+"""The HTTP server, read with raw sockets where faults are tested, and with aiohttp elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def body(text: str = "Hello", **more: Any) -> JSON:
     return {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
 
 
-def served(settings: SimulatorSettings, use: Callable[[SimulatorServer], Awaitable[None]]) -> SimulatedProvider:
+def run_with_server(
+    settings: SimulatorSettings, use: Callable[[SimulatorServer], Awaitable[None]]
+) -> SimulatedProvider:
     provider = SimulatedProvider(settings)
 
     async def main() -> None:
@@ -42,7 +44,7 @@ def served(settings: SimulatorSettings, use: Callable[[SimulatorServer], Awaitab
 
 
 async def raw(server: SimulatorServer, request: JSON) -> tuple[bytes, bool]:
-    """All bytes of the response, and whether the connection was reset."""
+    """Returns all bytes of the response, and whether the connection was reset."""
     port = int(server.base_url.split(":")[2].split("/")[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sent = orjson.dumps(request)
@@ -60,7 +62,7 @@ async def raw(server: SimulatorServer, request: JSON) -> tuple[bytes, bool]:
 
 
 @pytest.mark.parametrize("quirk", ["", *QUIRKS])
-def test_a_client_reads_what_was_said_whatever_the_manner(quirk: str) -> None:
+def test_client_assembles_the_expected_body_with_every_quirk(quirk: str) -> None:
     settings = SimulatorSettings(faults=Faults({quirk: 1.0} if quirk else {}), track_identities=True, **FAST)
 
     async def use(server: SimulatorServer) -> None:
@@ -78,11 +80,11 @@ def test_a_client_reads_what_was_said_whatever_the_manner(quirk: str) -> None:
                     assembled["usage"] = expected["usage"]
                 assert assembled == expected
 
-    provider = served(settings, use)
+    provider = run_with_server(settings, use)
     assert set(provider.billing.completed_by_identity.values()) == {1}
 
 
-def test_a_request_that_is_not_streamed_gets_one_body() -> None:
+def test_non_streamed_request_gets_one_json_body() -> None:
     async def use(server: SimulatorServer) -> None:
         request = body(stream=False)
         async with aiohttp.ClientSession() as session:
@@ -91,15 +93,15 @@ def test_a_request_that_is_not_streamed_gets_one_body() -> None:
             async with session.get(f"{server.base_url}/models") as response:
                 assert (await response.json())["object"] == "list"
 
-    served(SimulatorSettings(**FAST), use)
+    run_with_server(SimulatorSettings(**FAST), use)
 
 
-def test_a_large_prompt_is_read() -> None:
+def test_prompt_of_3_mb_is_accepted() -> None:
     async def use(server: SimulatorServer) -> None:
         read, _ = await raw(server, body("x" * 3_000_000, stream=False))
         assert b'"prompt_tokens":750000' in read
 
-    served(SimulatorSettings(**FAST), use)
+    run_with_server(SimulatorSettings(**FAST), use)
 
 
 @pytest.mark.parametrize(
@@ -114,20 +116,20 @@ def test_a_large_prompt_is_read() -> None:
         ("error_500", False, b"HTTP/1.1 50"),
     ],
 )
-def test_a_fault_shows_on_the_wire(fault: str, reset: bool, status: bytes) -> None:
+def test_fault_is_visible_in_the_bytes_on_the_wire(fault: str, reset: bool, status: bytes) -> None:
     async def use(server: SimulatorServer) -> None:
         read, was_reset = await raw(server, body())
         assert was_reset == reset
         assert read.startswith(status)
-        # A cut stream ends as a whole one does, for HTTP: with the last chunk, of no bytes.
+        # For HTTP a cut stream ends like a complete one, with the empty last chunk.
         assert (read.endswith(b"0\r\n\r\n") or b"Content-Length" in read) == (not reset)
         assert (b'"finish_reason":"' in read) == (fault == "malformed_chunk")
 
-    provider = served(SimulatorSettings(faults=Faults({fault: 1.0}), track_identities=True, **FAST), use)
+    provider = run_with_server(SimulatorSettings(faults=Faults({fault: 1.0}), track_identities=True, **FAST), use)
     assert provider.billing.completed == 0
 
 
-def test_a_stalled_stream_stays_open_and_silent_until_the_client_goes() -> None:
+def test_stalled_stream_stays_open_until_the_client_disconnects() -> None:
     async def use(server: SimulatorServer) -> None:
         before = len(asyncio.all_tasks())
         with pytest.raises(TimeoutError):
@@ -136,10 +138,10 @@ def test_a_stalled_stream_stays_open_and_silent_until_the_client_goes() -> None:
         await asyncio.sleep(0.05)
         assert len(asyncio.all_tasks()) == before
 
-    served(SimulatorSettings(faults=Faults({"stall_mid": 1.0}), **FAST), use)
+    run_with_server(SimulatorSettings(faults=Faults({"stall_mid": 1.0}), **FAST), use)
 
 
-def test_closing_cuts_what_is_still_streaming() -> None:
+def test_closing_the_server_cuts_streams() -> None:
     async def use(server: SimulatorServer) -> None:
         reading = asyncio.create_task(raw(server, body()))
         await asyncio.sleep(0.1)
@@ -147,10 +149,10 @@ def test_closing_cuts_what_is_still_streaming() -> None:
         read, _ = await reading
         assert b"[DONE]" not in read
 
-    served(SimulatorSettings(first_token_s=0.0, speed_tps=20.0), use)
+    run_with_server(SimulatorSettings(first_token_s=0.0, speed_tps=20.0), use)
 
 
-def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_client_disconnect_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async def use(server: SimulatorServer) -> None:
         async with aiohttp.ClientSession() as session:
             for _ in range(5):
@@ -158,12 +160,12 @@ def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -
                 response.close()
         await asyncio.sleep(0.1)
 
-    provider = served(SimulatorSettings(first_token_s=0.0, speed_tps=1000.0), use)
+    provider = run_with_server(SimulatorSettings(first_token_s=0.0, speed_tps=1000.0), use)
     assert provider.billing.completed == 0
     assert caplog.records == []
 
 
-def test_the_response_starts_with_the_first_token_and_streams_in_time() -> None:
+def test_response_starts_with_the_first_token_and_streams_at_the_set_speed() -> None:
     async def use(server: SimulatorServer) -> None:
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession() as session:
@@ -175,40 +177,40 @@ def test_the_response_starts_with_the_first_token_and_streams_in_time() -> None:
             assert 0.2 <= started_at - sent_at < 0.35
             assert 0.2 <= loop.time() - started_at < 0.35
 
-    served(SimulatorSettings(rpm=10, first_token_s=0.2, first_token_jitter=0.0, speed_tps=100.0), use)
+    run_with_server(SimulatorSettings(rpm=10, first_token_s=0.2, first_token_jitter=0.0, speed_tps=100.0), use)
 
 
-def test_the_clock_starts_with_the_server_and_an_outage_resets_connections() -> None:
+def test_clock_starts_with_the_server_and_outage_resets_connections() -> None:
     async def use(server: SimulatorServer) -> None:
         assert (await raw(server, body()))[1]
         await asyncio.sleep(0.2)
         assert not (await raw(server, body()))[1]
 
-    served(SimulatorSettings(outages=(Outage(from_s=0.0, to_s=0.2, kind="refuse"),), **FAST), use)
+    run_with_server(SimulatorSettings(outages=(Outage(from_s=0.0, to_s=0.2, kind="refuse"),), **FAST), use)
 
 
-def test_an_instant_reply_is_written_at_once() -> None:
+def test_instant_reply_is_one_write() -> None:
     async def use(server: SimulatorServer) -> None:
         read, _ = await raw(server, body())
         assert read.count(b"\r\n\r\n") == 2  # Headers, and the last chunk: one chunk holds the whole stream.
 
-    served(SimulatorSettings(first_token_s=0.0, speed_tps=inf), use)
+    run_with_server(SimulatorSettings(first_token_s=0.0, speed_tps=inf), use)
 
 
-def test_the_server_listens_on_loopback_only() -> None:
+def test_server_refuses_other_hosts_than_loopback() -> None:
     with pytest.raises(ValueError, match="loopback addresses only"):
         asyncio.run(serve(SimulatedProvider(), host="0.0.0.0"))
 
 
-def test_a_taken_port_is_an_error() -> None:
+def test_taken_port_raises_os_error() -> None:
     async def use(server: SimulatorServer) -> None:
         with pytest.raises(OSError, match="address already in use"):
             await serve(SimulatedProvider(), port=int(server.base_url.split(":")[2].split("/")[0]))
 
-    served(SimulatorSettings(), use)
+    run_with_server(SimulatorSettings(), use)
 
 
-def test_ipv6_loopback_is_served_too() -> None:
+def test_server_listens_on_ipv6_loopback() -> None:
     async def main() -> None:
         server = await serve(SimulatedProvider(SimulatorSettings(**FAST)), host="::1")
         assert server.base_url.startswith("http://[::1]:")

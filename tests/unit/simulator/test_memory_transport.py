@@ -1,4 +1,4 @@
-"""The whole way without sockets, on the virtual clock: what a client assembles is what the simulator said."""
+"""The simulated provider behind the transport interface, on the virtual clock."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def job(number: int = 1, path: str = CHAT, **more: Any) -> Job:
 def send(
     settings: SimulatorSettings,
     one: Job | None = None,
-    tell: Callable[[RequestEvent], None] = lambda signal: None,
+    on_event: Callable[[RequestEvent], None] = lambda event: None,
     **how: Any,
 ) -> tuple[Reply, float]:
-    """The reply, and when it was there."""
+    """Returns the reply and the time of its arrival."""
 
     async def main() -> tuple[Reply, float]:
-        reply = await MemoryTransport(SimulatedProvider(settings), **how)(one or job(), TARGET, tell)
+        reply = await MemoryTransport(SimulatedProvider(settings), **how)(one or job(), TARGET, on_event)
         return reply, asyncio.get_running_loop().time()
 
     return run(main())
@@ -73,7 +73,7 @@ VARIETY: list[JSON] = [
 
 
 @pytest.mark.parametrize("quirk", ["", *QUIRKS, "all"])
-def test_what_is_assembled_is_what_was_said(quirk: str) -> None:
+def test_assembled_reply_is_the_expected_body_with_every_quirk(quirk: str) -> None:
     faults = dict.fromkeys(QUIRKS, 0.5) if quirk == "all" else {quirk: 1.0} if quirk else {}
     provider = SimulatedProvider(SimulatorSettings(seed=7, faults=Faults(faults), write_batch_s=0.1))
     transport = MemoryTransport(provider)
@@ -81,7 +81,7 @@ def test_what_is_assembled_is_what_was_said(quirk: str) -> None:
     jobs += [job(number, COMPLETIONS, n=2) for number in range(5)]
 
     async def main() -> list[Reply]:
-        return await asyncio.gather(*(transport(one, TARGET, lambda signal: None) for one in jobs))
+        return await asyncio.gather(*(transport(one, TARGET, lambda event: None) for one in jobs))
 
     for one, reply in zip(jobs, run(main()), strict=True):
         expected = provider.expected_body(one.path, one.body)
@@ -92,11 +92,11 @@ def test_what_is_assembled_is_what_was_said(quirk: str) -> None:
         assert reply.status_code == 200
 
 
-def test_signals_come_in_order_and_on_time() -> None:
-    told: list[RequestEvent] = []
+def test_request_events_are_emitted_in_order_and_on_time() -> None:
+    emitted: list[RequestEvent] = []
     settings = SimulatorSettings(rpm=10, first_token_s=2.0, first_token_jitter=0.0, speed_tps=10)
-    _, ended = send(settings, job(max_tokens=5), told.append, latency_s=(0.01, 0.06))
-    sent, started, first = told
+    _, ended = send(settings, job(max_tokens=5), emitted.append, latency_s=(0.01, 0.06))
+    sent, started, first = emitted
     assert isinstance(sent, Sent) and isinstance(started, ResponseStarted) and isinstance(first, FirstToken)
     assert 2.02 < started.at - sent.at < 2.12
     assert (started.status, started.headers["x-ratelimit-remaining-requests"]) == (200, "9")
@@ -104,12 +104,12 @@ def test_signals_come_in_order_and_on_time() -> None:
     assert ended - first.at == pytest.approx(0.5, abs=0.001)
 
 
-def test_the_server_counts_a_request_when_it_arrives() -> None:
+def test_provider_counts_a_request_when_it_arrives() -> None:
     provider = SimulatedProvider(SimulatorSettings(rpm=1000, reply_tokens=(1, 1)))
     transport = MemoryTransport(provider, latency_s=(0.01, 0.06), seed=3)
 
     async def main() -> None:
-        await asyncio.gather(*(transport(job(number), TARGET, lambda signal: None) for number in range(100)))
+        await asyncio.gather(*(transport(job(number), TARGET, lambda event: None) for number in range(100)))
 
     run(main())
     log = provider.rate_limiter.log
@@ -117,26 +117,26 @@ def test_the_server_counts_a_request_when_it_arrives() -> None:
     assert 0.05 < log.last_at <= 0.061
 
 
-def test_the_same_seed_replays_to_the_last_digit() -> None:
-    def night(seed: int) -> list[object]:
-        told: list[object] = []
+def test_same_seed_replays_exactly() -> None:
+    def play(seed: int) -> list[object]:
+        emitted: list[object] = []
         provider = SimulatedProvider(SimulatorSettings(seed=seed, faults=Faults.parse("all=0.06"), write_batch_s=1.0))
         transport = MemoryTransport(provider, seed=seed)
 
         async def one(number: int) -> None:
             try:
-                told.append(await transport(job(number), TARGET, told.append))
+                emitted.append(await transport(job(number), TARGET, emitted.append))
             except RequestError as error:
-                told.append(repr(error))
+                emitted.append(repr(error))
 
         async def main() -> None:
             await asyncio.gather(*(one(number) for number in range(60)))
 
         run(main())
-        return told
+        return emitted
 
-    assert night(4) == night(4)
-    assert night(4) != night(5)
+    assert play(4) == play(4)
+    assert play(4) != play(5)
 
 
 @pytest.mark.parametrize(
@@ -153,45 +153,45 @@ def test_the_same_seed_replays_to_the_last_digit() -> None:
     ],
 )
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-def test_every_fault_is_the_error_it_would_be_over_http(fault: str, error: type[RequestError], path: str) -> None:
+def test_fault_raises_the_same_error_as_over_http(fault: str, error: type[RequestError], path: str) -> None:
     for seed in range(12):
         with pytest.raises(error):
             send(SimulatorSettings(seed=seed, faults=Faults({fault: 1.0})), job(path=path))
 
 
-def test_an_error_carries_the_servers_request_id() -> None:
+def test_error_carries_the_request_id() -> None:
     for fault in ("error_500", "in_band_error", "cut"):
         with pytest.raises(RequestError) as failed:
             send(SimulatorSettings(faults=Faults({fault: 1.0})))
         assert (failed.value.request_id or "").startswith("req_")
 
 
-def test_refusals_are_told_and_raised() -> None:
-    told: list[RequestEvent] = []
+def test_error_status_emits_events_and_raises() -> None:
+    emitted: list[RequestEvent] = []
     with pytest.raises(AccessDenied):
-        send(SimulatorSettings(auth="refused"), tell=told.append)
-    assert [type(signal) for signal in told] == [Sent, ResponseStarted]
+        send(SimulatorSettings(auth="refused"), on_event=emitted.append)
+    assert [type(event) for event in emitted] == [Sent, ResponseStarted]
     with pytest.raises(BadRequest):
         send(SimulatorSettings(models=("other",)))
     send(SimulatorSettings(auth="required"))
 
 
-def test_a_server_that_is_away_is_never_sent_to() -> None:
-    told: list[RequestEvent] = []
+def test_refused_connection_raises_connect_error_before_sent() -> None:
+    emitted: list[RequestEvent] = []
     settings = SimulatorSettings(outages=(Outage(from_s=0, to_s=10, kind="refuse"),))
     with pytest.raises(ConnectError):
-        send(settings, tell=told.append)
-    assert told == []
+        send(settings, on_event=emitted.append)
+    assert emitted == []
     send(settings, clock_offset_s=10.0)
 
 
-def test_silence_is_noticed_after_the_stall_timeout() -> None:
+def test_stalled_stream_raises_after_the_stall_timeout() -> None:
     async def main() -> float:
         provider = SimulatedProvider(
             SimulatorSettings(faults=Faults({"stall_mid": 1.0}), speed_tps=inf, first_token_s=0)
         )
         with pytest.raises(StreamStalled, match="nothing came for 120 s"):
-            await MemoryTransport(provider, latency_s=(0, 0))(job(), TARGET, lambda signal: None)
+            await MemoryTransport(provider, latency_s=(0, 0))(job(), TARGET, lambda event: None)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == pytest.approx(120, abs=0.01)
@@ -205,18 +205,16 @@ def test_silence_is_noticed_after_the_stall_timeout() -> None:
         (Timeouts(request_timeout_s=8), SimulatorSettings(first_token_s=0.1, speed_tps=0.5), 8),
     ],
 )
-def test_a_reply_that_takes_too_long_is_given_up(
-    timeouts: Timeouts, settings: SimulatorSettings, seconds: float
-) -> None:
+def test_late_reply_raises_timeout(timeouts: Timeouts, settings: SimulatorSettings, seconds: float) -> None:
     async def main() -> float:
         with pytest.raises(Timeout):
-            await MemoryTransport(SimulatedProvider(settings), timeouts=timeouts)(job(), TARGET, lambda signal: None)
+            await MemoryTransport(SimulatedProvider(settings), timeouts=timeouts)(job(), TARGET, lambda event: None)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == pytest.approx(seconds, abs=0.1)
 
 
-def test_a_slow_stream_is_no_stalled_one() -> None:
+def test_slow_stream_is_not_stalled() -> None:
     send(
         SimulatorSettings(speed_tps=0.01, reply_tokens=(3, 3)),
         job(max_tokens=4),
@@ -224,7 +222,7 @@ def test_a_slow_stream_is_no_stalled_one() -> None:
     )
 
 
-def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> None:
+def test_connection_lost_states_whether_the_connection_was_reused() -> None:
     provider = SimulatedProvider(SimulatorSettings(seed=1, faults=Faults({"reset_before": 0.5})))
     transport = MemoryTransport(provider)
 
@@ -232,7 +230,7 @@ def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> 
         outcomes: list[bool | None] = []
         for number in range(12):
             try:
-                await transport(job(number, max_tokens=1), TARGET, lambda signal: None)
+                await transport(job(number, max_tokens=1), TARGET, lambda event: None)
                 outcomes.append(None)
             except ConnectionLost as error:
                 outcomes.append(error.reused)
@@ -244,14 +242,14 @@ def test_a_connection_lost_before_the_response_may_have_come_from_the_pool() -> 
     assert {True, False, None} == set(outcomes)
 
 
-def test_echoed_text_adds_up_to_the_reply() -> None:
-    told: list[RequestEvent] = []
-    reply, _ = send(SimulatorSettings(), job(stream_options={}), told.append, emit_deltas=True)
-    text = "".join(signal.text for signal in told if isinstance(signal, Delta))
+def test_deltas_add_up_to_the_text_of_the_reply() -> None:
+    emitted: list[RequestEvent] = []
+    reply, _ = send(SimulatorSettings(), job(stream_options={}), emitted.append, emit_deltas=True)
+    text = "".join(event.text for event in emitted if isinstance(event, Delta))
     assert text == reply.body["choices"][0]["message"]["content"] != ""
 
 
-def test_the_books_count_what_was_delivered() -> None:
+def test_billing_log_counts_delivered_replies() -> None:
     provider = SimulatedProvider(
         SimulatorSettings(track_identities=True, faults=Faults({"cut": 0.5}), write_batch_s=1.0)
     )
@@ -259,7 +257,7 @@ def test_the_books_count_what_was_delivered() -> None:
 
     async def main() -> int:
         replies = await asyncio.gather(
-            *(transport(job(number), TARGET, lambda signal: None) for number in range(40)), return_exceptions=True
+            *(transport(job(number), TARGET, lambda event: None) for number in range(40)), return_exceptions=True
         )
         return sum(isinstance(reply, Reply) for reply in replies)
 
@@ -267,7 +265,7 @@ def test_the_books_count_what_was_delivered() -> None:
     assert provider.billing.billed == 40
 
 
-def test_the_instant_provider_takes_no_time() -> None:
+def test_instant_provider_takes_no_time() -> None:
     reply, ended = send(INSTANT, latency_s=(0, 0))
     assert ended == 0.0
     assert reply.body["choices"][0]["message"]["content"] == "Of course."

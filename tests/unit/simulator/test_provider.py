@@ -37,7 +37,7 @@ def error(answer: ScriptedResponse) -> JSON:
     return found
 
 
-def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
+def test_reply_streams_at_the_set_speed_after_the_first_token() -> None:
     provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, stream=True, max_tokens=11)
     assert answer.start_delay_s == 0.4
@@ -46,14 +46,14 @@ def test_a_reply_streams_at_the_set_speed_after_the_first_token() -> None:
     assert data(answer).endswith(b"data: [DONE]\n\n")
 
 
-def test_the_first_token_varies_by_the_set_share() -> None:
+def test_first_token_time_varies_by_the_jitter() -> None:
     provider = SimulatedProvider(SimulatorSettings(first_token_s=10, first_token_jitter=0.5))
     starts = [ask(provider, str(number), stream=True).start_delay_s for number in range(200)]
     assert 5 <= min(starts) < 6
     assert 14 < max(starts) <= 15
 
 
-def test_a_reply_that_is_not_streamed_is_one_body_after_the_time_it_takes_to_make() -> None:
+def test_non_streamed_reply_is_sent_after_its_generation_time() -> None:
     provider = SimulatedProvider(SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0))
     answer = ask(provider, max_tokens=10)
     assert orjson.loads(data(answer)) == provider.expected_body(CHAT, body(max_tokens=10))
@@ -61,7 +61,7 @@ def test_a_reply_that_is_not_streamed_is_one_body_after_the_time_it_takes_to_mak
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_writes_can_be_gathered() -> None:
+def test_writes_within_write_batch_s_are_merged() -> None:
     gathered = ask(SimulatedProvider(SimulatorSettings(speed_tps=100, write_batch_s=0.25)), stream=True, max_tokens=101)
     # The first at once, then what is due within a quarter of a second with the last of it.
     assert [round(step.delay_s, 6) for step in gathered.steps] == [0.0, 0.25, 0.25, 0.25, 0.25, 0.01]
@@ -69,12 +69,12 @@ def test_writes_can_be_gathered() -> None:
     assert len(at_once.steps) == 1
 
 
-def test_several_choices_speak_at_the_same_time() -> None:
+def test_choices_stream_at_the_same_time() -> None:
     answer = ask(SimulatedProvider(SimulatorSettings(speed_tps=10)), stream=True, n=3, max_tokens=5)
     assert sum(step.delay_s for step in answer.steps) == pytest.approx(0.5)
 
 
-def test_usage_comes_last_where_it_is_asked_for() -> None:
+def test_usage_is_on_the_last_chunk_if_requested() -> None:
     def chunks(**more: Any) -> list[JSON]:
         payloads = data(ask(SimulatedProvider(), stream=True, **more)).split(b"\n\n")[:-2]
         return [orjson.loads(payload.removeprefix(b"data: ")) for payload in payloads]
@@ -85,7 +85,7 @@ def test_usage_comes_last_where_it_is_asked_for() -> None:
     assert all("usage" not in chunk for chunk in chunks())
 
 
-def test_rate_headers_come_with_replies_and_refusals() -> None:
+def test_replies_and_429s_carry_rate_limit_headers() -> None:
     provider = SimulatedProvider(SimulatorSettings(rpm=2, tpm=1000))
     assert ask(provider).headers["x-ratelimit-remaining-requests"] == "1"
     assert ask(provider).headers["x-ratelimit-remaining-requests"] == "0"
@@ -101,21 +101,21 @@ def test_rate_headers_come_with_replies_and_refusals() -> None:
     }
 
 
-def test_the_refusal_does_the_sum_that_the_provider_does() -> None:
+def test_429_message_states_used_requested_and_wait() -> None:
     provider = SimulatedProvider(SimulatorSettings(tpm=10_000, kind="minute", count_throttled=False))
     assert ask(provider, max_tokens=8782).status == 200
     message = error(ask(provider, max_tokens=8172))["message"]
     assert message.endswith("Limit 10000, Used 8782, Requested 8172. Please try again in 41.724s.")
 
 
-def test_a_request_beyond_the_limit_is_too_large_for_ever() -> None:
+def test_request_above_the_limit_is_too_large_and_has_no_wait() -> None:
     refused = ask(SimulatedProvider(SimulatorSettings(tpm=1000)), max_tokens=1001)
     assert "Request too large for m" in error(refused)["message"]
     assert "Limit 1000, Requested 1001" in error(refused)["message"]
     assert "retry-after" not in refused.headers
 
 
-def test_the_silent_server_refuses_without_any_header() -> None:
+def test_silent_provider_sends_429_without_rate_limit_headers() -> None:
     provider = SimulatedProvider(SimulatorSettings(rpm=1, kind="silent"))
     assert list(ask(provider).headers) == ["x-request-id", "content-type"]
     assert list(ask(provider).headers) == ["content-type"]
@@ -133,13 +133,13 @@ def test_the_silent_server_refuses_without_any_header() -> None:
         ("sum", {"max_tokens": 30, "n": 2}, 70),
     ],
 )
-def test_tokens_are_charged_at_arrival_as_the_provider_does(charging: Any, more: JSON, charged: int) -> None:
+def test_token_cost_follows_the_charging_rule(charging: Any, more: JSON, charged: int) -> None:
     provider = SimulatedProvider(SimulatorSettings(tpm=1000, charging=charging))
     ask(provider, "x" * 20, **more)
     assert list(provider.rate_limiter.log.tokens) == [charged]
 
 
-def test_a_key_can_be_required_or_refused() -> None:
+def test_auth_requires_or_refuses_a_key() -> None:
     required, refused = (SimulatedProvider(SimulatorSettings(auth=auth)) for auth in ("required", "refused"))
     assert ask(required).status == 401
     assert ask(required, key="not-a-key").status == 200
@@ -148,12 +148,12 @@ def test_a_key_can_be_required_or_refused() -> None:
     assert b"not-a-key" not in data(answer)
 
 
-def test_an_unknown_model_is_not_found() -> None:
+def test_unknown_model_gets_404() -> None:
     answer = ask(SimulatedProvider(SimulatorSettings(models=("other",))))
     assert (answer.status, error(answer)["code"]) == (404, "model_not_found")
 
 
-def test_the_models_are_listed() -> None:
+def test_models_path_lists_the_models() -> None:
     answer = SimulatedProvider(SimulatorSettings(models=("a", "b"))).handle("GET", "/v1/models", {}, b"", 0.0)
     assert [model["id"] for model in orjson.loads(data(answer))["data"]] == ["a", "b"]
     assert SimulatedProvider().handle("POST", "/v1/models", {}, b"", 0.0).status == 405
@@ -169,19 +169,19 @@ def test_the_models_are_listed() -> None:
         ("POST", CHAT, b"{}", 400),
     ],
 )
-def test_what_is_no_request_is_refused(method: str, path: str, sent: bytes, status: int) -> None:
+def test_invalid_http_request_gets_an_error_status(method: str, path: str, sent: bytes, status: int) -> None:
     answer = SimulatedProvider().handle(method, path, {}, sent, 0.0)
     assert answer.status == status
     assert error(answer)["type"] == "invalid_request_error"
 
 
-def test_stream_options_can_be_unknown() -> None:
+def test_unsupported_stream_options_get_400() -> None:
     provider = SimulatedProvider(SimulatorSettings(supports_stream_options=False))
     assert ask(provider, stream=True, stream_options={"include_usage": True}).status == 400
     assert ask(provider, stream=True).status == 200
 
 
-def test_the_quota_ends_after_so_many_admitted_requests() -> None:
+def test_quota_is_exceeded_after_the_set_number_of_admitted_requests() -> None:
     provider = SimulatedProvider(SimulatorSettings(quota=2, rpm=10))
     assert [ask(provider).status for _ in range(3)] == [200, 200, 429]
     assert error(ask(provider))["code"] == "insufficient_quota"
@@ -189,13 +189,13 @@ def test_the_quota_ends_after_so_many_admitted_requests() -> None:
 
 
 @pytest.mark.parametrize(("how", "status"), [("refuse", None), ("500", 500), ("503", 503), ("429", 429)])
-def test_an_outage_fails_every_request_while_it_lasts(how: Any, status: int | None) -> None:
+def test_outage_fails_every_request_in_its_time_span(how: Any, status: int | None) -> None:
     provider = SimulatedProvider(SimulatorSettings(outages=(Outage(from_s=10, to_s=20, kind=how),)))
     assert [ask(provider, at=at).status for at in (9.9, 10, 19.9, 20)] == [200, status, status, 200]
     assert [provider.is_reachable(at) for at in (9.9, 10, 20)] == [True, how != "refuse", True]
 
 
-def test_a_burst_refuses_everybody_for_a_moment() -> None:
+def test_burst_429_throttles_all_requests_for_half_a_second() -> None:
     provider = SimulatedProvider(SimulatorSettings(faults=Faults({"burst_429": 1.0})))
     refused = ask(provider, at=5.0)
     assert (refused.status, refused.headers["retry-after-ms"]) == (429, "500")
@@ -205,7 +205,7 @@ def test_a_burst_refuses_everybody_for_a_moment() -> None:
     assert provider.billing.faults["burst_429"] == 2
 
 
-def test_server_errors_come_in_several_shapes() -> None:
+def test_server_errors_have_several_statuses_and_bodies() -> None:
     provider = SimulatedProvider(SimulatorSettings(faults=Faults({"error_500": 1.0})))
     answers = [ask(provider, str(number)) for number in range(40)]
     assert {answer.status for answer in answers} == {500, 502, 503}
@@ -213,7 +213,7 @@ def test_server_errors_come_in_several_shapes() -> None:
     assert provider.billing.billed == 0
 
 
-def test_the_books_tell_what_was_asked_and_paid_twice() -> None:
+def test_billing_log_counts_by_identity() -> None:
     provider = SimulatedProvider(SimulatorSettings(track_identities=True, faults=Faults({"cut": 1.0})))
     whole = SimulatedProvider(SimulatorSettings(track_identities=True))
     for _ in range(2):
@@ -234,7 +234,7 @@ def test_the_books_tell_what_was_asked_and_paid_twice() -> None:
     assert whole.billing.completion_tokens == 2 * whole.expected_body(CHAT, body())["usage"]["completion_tokens"]
 
 
-def test_without_books_only_totals_are_kept() -> None:
+def test_billing_log_keeps_only_totals_without_track_identities() -> None:
     provider = SimulatedProvider()
     provider.record_delivered(ask(provider))
     assert (provider.billing.requests, provider.billing.completed, len(provider.billing.requests_by_identity)) == (
@@ -244,7 +244,7 @@ def test_without_books_only_totals_are_kept() -> None:
     )
 
 
-def test_a_connection_that_dies_before_the_response_is_billed_all_the_same() -> None:
+def test_request_reset_before_the_response_is_billed() -> None:
     provider = SimulatedProvider(SimulatorSettings(faults=Faults({"reset_before": 1.0})))
     answer = ask(provider)
     assert (answer.status, answer.ending, answer.steps) == (None, "reset", ())
@@ -252,7 +252,7 @@ def test_a_connection_that_dies_before_the_response_is_billed_all_the_same() -> 
     assert provider.billing.billed == 1
 
 
-def test_every_request_is_logged_once() -> None:
+def test_on_request_is_called_once_for_every_request() -> None:
     entries: list[JSON] = []
     provider = SimulatedProvider(SimulatorSettings(rpm=1), on_request=entries.append)
     ask(provider, max_tokens=5)
@@ -271,13 +271,13 @@ def test_every_request_is_logged_once() -> None:
     }
 
 
-def test_a_request_that_is_tried_again_meets_another_fault() -> None:
+def test_retried_request_draws_other_faults() -> None:
     provider = SimulatedProvider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
     outcomes = {(answer.status, answer.ending) for answer in (ask(provider, stream=True) for _ in range(30))}
     assert len(outcomes) > 3
 
 
-def test_another_order_of_requests_meets_the_same_faults() -> None:
+def test_faults_do_not_depend_on_the_order_of_requests() -> None:
     def outcomes(order: list[int]) -> dict[int, list[tuple[int | None, str, bytes]]]:
         provider = SimulatedProvider(SimulatorSettings(seed=5, faults=Faults.parse("all=0.1,burst_429=0")))
         found: dict[int, list[tuple[int | None, str, bytes]]] = {}

@@ -21,16 +21,16 @@ from processor.simulator.rate_limiter import ServerRateLimiter
         (83_909.1, "23h18m29.1s"),
     ],
 )
-def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
+def test_go_duration_has_the_format_of_go(seconds: float, text: str) -> None:
     assert go_duration(round(seconds * SECOND_NS)) == text
 
 
-def test_a_reset_never_promises_too_early() -> None:
+def test_go_duration_rounds_up() -> None:
     assert go_duration(1) == "1ms"
     assert go_duration(999_999_999) == "1s"
 
 
-def test_openai_tells_when_the_bucket_is_full() -> None:
+def test_openai_reset_is_the_time_until_the_bucket_is_full() -> None:
     limiter = ServerRateLimiter(60, 6000, kind="minute")
     limiter.admit(0.0, 250)
     assert limiter.headers(0.5) == {
@@ -43,7 +43,7 @@ def test_openai_tells_when_the_bucket_is_full() -> None:
     }
 
 
-def test_azure_counts_whole_seconds() -> None:
+def test_azure_reset_is_in_whole_seconds() -> None:
     limiter = ServerRateLimiter(60, None)
     limiter.admit(10.0)
     headers = limiter.headers(10.5, "azure")
@@ -51,7 +51,7 @@ def test_azure_counts_whole_seconds() -> None:
     assert "x-ratelimit-limit-tokens" not in headers
 
 
-def test_anthropic_names_the_instant() -> None:
+def test_anthropic_reset_is_a_date() -> None:
     limiter = ServerRateLimiter(None, 6000)
     limiter.admit(10.0, 100)
     assert limiter.headers(10.5, "anthropic", epoch_s=1_767_225_600.25) == {
@@ -61,23 +61,23 @@ def test_anthropic_names_the_instant() -> None:
     }
 
 
-def test_the_silent_server_and_no_dialect_say_nothing() -> None:
+def test_silent_limiter_and_dialect_none_send_no_headers() -> None:
     assert ServerRateLimiter(60, 60, kind="silent").headers(0.0) == {}
     assert ServerRateLimiter(60, 60).headers(0.0, "none") == {}
 
 
-def test_without_limits_there_is_nothing_to_say() -> None:
+def test_limiter_without_limits_sends_no_headers() -> None:
     limiter = ServerRateLimiter(None, None)
     assert limiter.admit(0.0, 10**9).is_admitted
     assert limiter.headers(0.0) == {}
 
 
-def test_the_seconds_bucket_shows_its_own_small_room_and_the_minutes_limit() -> None:
+def test_second_bucket_reports_its_own_remaining_and_the_limit_per_minute() -> None:
     headers = ServerRateLimiter(300, None, kind="second").headers(0.0)
     assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("300", "5")
 
 
-def test_the_sixth_server_refuses_by_the_second_and_speaks_of_the_minute() -> None:
+def test_quantised_limiter_enforces_a_second_and_reports_a_minute() -> None:
     limiter = ServerRateLimiter(300, None, kind="quantised", count_throttled=False)
     assert [limiter.admit(0.0).is_admitted for _ in range(6)] == [True] * 5 + [False]
     assert limiter.headers(0.0)["x-ratelimit-remaining-requests"] == "295"

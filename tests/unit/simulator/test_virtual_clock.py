@@ -8,7 +8,7 @@ from aiolimiter import AsyncLimiter
 from processor.simulator.virtual_clock import Deadlock, run
 
 
-def test_an_hour_passes_at_once_and_is_seen_by_the_loop() -> None:
+def test_virtual_clock_jumps_over_an_hour() -> None:
     async def main() -> float:
         await asyncio.sleep(3600)
         return asyncio.get_running_loop().time()
@@ -16,7 +16,7 @@ def test_an_hour_passes_at_once_and_is_seen_by_the_loop() -> None:
     assert run(main()) == pytest.approx(3600, abs=0.001)
 
 
-def test_sleepers_wake_in_the_order_of_their_timers() -> None:
+def test_sleeping_tasks_wake_in_the_order_of_their_timers() -> None:
     woken: list[int] = []
 
     async def sleeper(delay_s: int) -> None:
@@ -30,7 +30,7 @@ def test_sleepers_wake_in_the_order_of_their_timers() -> None:
     assert woken == [10, 20, 30]
 
 
-def test_waiting_for_what_can_never_come_is_an_error_not_a_hang() -> None:
+def test_waiting_without_a_timer_raises_deadlock() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -38,7 +38,7 @@ def test_waiting_for_what_can_never_come_is_an_error_not_a_hang() -> None:
         run(main())
 
 
-def test_a_leaky_bucket_does_not_spin_on_float_residue() -> None:
+def test_leaky_bucket_does_not_spin_on_a_float_remainder() -> None:
     async def main() -> float:
         limiter = AsyncLimiter(1, 0.1)
         for _ in range(100):
@@ -48,7 +48,7 @@ def test_a_leaky_bucket_does_not_spin_on_float_residue() -> None:
     assert run(main()) == pytest.approx(9.9, abs=0.01)
 
 
-def test_spinning_without_time_passing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spinning_while_no_time_passes_raises_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processor.simulator.virtual_clock.MAX_ITERATIONS_PER_INSTANT", 1000)
 
     async def main() -> None:
