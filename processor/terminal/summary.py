@@ -93,8 +93,8 @@ def _attempts(stats: RunStats) -> Iterator[LabelRow]:
 def _tokens_and_cost(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:
     if replies.used.replies:
         # The simulator does not count with tiktoken: comparing the two counts would say nothing.
-        source = "simulated, not billed" if simulated else _token_source(replies)
-        yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion, {source}")
+        source = " (simulated, not billed)" if simulated else f", {_token_source(replies)}"
+        yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion{source}")
     if replies.cost_usd is not None:
         yield LabelRow("cost", f"${replies.cost_usd:,.2f}")
 

@@ -1,4 +1,4 @@
-"""What these tests do: run the program as a person does, against a server that knows what it was asked."""
+"""Runs the program as a user does, against a simulated provider that records its requests."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ROW_KEYS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How the program ended, and what it said."""
+class ProgramResult:
+    """The exit code of the program and what it wrote."""
 
     code: int
     out: str
@@ -46,49 +46,51 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that says what is wrong, where nothing else is said."""
+        """The text of the error line, if it is the only line on stderr."""
         (line,) = self.err.splitlines()
         assert line.startswith("error: "), line
         return line.removeprefix("error: ")
 
-    def said(self, label: str) -> str:
-        """The text of the last row of the opening or the summary with this label."""
+    def row(self, label: str) -> str:
+        """The text of the last row with this label in the banner or the summary."""
         texts = [line.removeprefix(label).strip() for line in self.err.splitlines() if line.startswith(f"{label} ")]
         return texts[-1]
 
 
-def unmeasured(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what has coverage measured: it would write a file of its own where there is no room, and load much."""
+def without_coverage(environ: Mapping[str, str]) -> dict[str, str]:
+    """Removes the variables that start coverage, which would write files and import modules of its own."""
     return {name: value for name, value in environ.items() if not name.startswith(("COV", "COVERAGE"))}
 
 
 class Shell:
-    """A working folder and an environment, in which the program is run."""
+    """A working folder and an environment to run the program in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said: list[str] = []
-        """Everything any run has written to its streams."""
+        self.outputs: list[str] = []
+        """Everything that a run has written to its streams."""
         self._started: list[subprocess.Popen[bytes]] = []
         foreign = ("OPENAI_", "AZURE_", "GROQ_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environ |= {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", "PYTHONWARNINGS": "error"}
 
     def __call__(
-        self, *args: str, stdin: bytes = b"", timeout_s: float = 60, room_bytes: int | None = None, **environ: str
-    ) -> Ended:
-        process = self.start(*args, stdin=subprocess.PIPE, room_bytes=room_bytes, **environ)
+        self, *args: str, stdin: bytes = b"", timeout_s: float = 60, max_file_bytes: int | None = None, **environ: str
+    ) -> ProgramResult:
+        process = self.start(*args, stdin=subprocess.PIPE, max_file_bytes=max_file_bytes, **environ)
         return self.end(process, stdin, timeout_s=timeout_s)
 
     def start(
-        self, *args: str, stdin: int = subprocess.DEVNULL, room_bytes: int | None = None, **environ: str
+        self, *args: str, stdin: int = subprocess.DEVNULL, max_file_bytes: int | None = None, **environ: str
     ) -> subprocess.Popen[bytes]:
-        """``room_bytes``: no file of its may be larger, as on a disk without more room."""
-        limited = [] if room_bytes is None else ["sh", "-c", f'ulimit -f {room_bytes // 512} && exec "$@"', "sh"]
+        """Starts the program. ``max_file_bytes`` limits the size of each file it writes, as on a full disk."""
+        limited = (
+            [] if max_file_bytes is None else ["sh", "-c", f'ulimit -f {max_file_bytes // 512} && exec "$@"', "sh"]
+        )
         process = subprocess.Popen(
             [*limited, sys.executable, "-m", "processor", *args],
             cwd=self.folder,
-            env=unmeasured({**self.environ, **environ}) if room_bytes else {**self.environ, **environ},
+            env=without_coverage({**self.environ, **environ}) if max_file_bytes else {**self.environ, **environ},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -96,27 +98,29 @@ class Shell:
         self._started.append(process)
         return process
 
-    def end(self, process: subprocess.Popen[bytes], stdin: bytes | None = None, *, timeout_s: float = 60) -> Ended:
-        """Wait until it has ended by itself."""
+    def end(
+        self, process: subprocess.Popen[bytes], stdin: bytes | None = None, *, timeout_s: float = 60
+    ) -> ProgramResult:
+        """Waits until the program ends, and kills it after ``timeout_s``."""
         try:
             out, err = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             raise
-        ended = Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
-        self.said += [ended.out, ended.err]
-        return ended
+        result = ProgramResult(process.returncode, (out or b"").decode(), (err or b"").decode())
+        self.outputs += [result.out, result.err]
+        return result
 
     def close(self) -> None:
-        """End what a failed test has left running."""
+        """Kills what a failed test has left running."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
                 self.end(process)
 
     def write(self, name: str, *entries: Any) -> str:
-        """A file of JSON lines."""
+        """Writes a file of JSON lines and returns its name."""
         text = "".join(json.dumps(entry) + "\n" for entry in entries)
         (self.folder / name).write_text(text, encoding="utf-8")
         return name
@@ -127,17 +131,17 @@ class Shell:
         return [json.loads(line) for line in text.splitlines()]
 
     def files(self) -> Mapping[str, tuple[bytes, int]]:
-        """Contents and time of the last change."""
+        """Contents and modification time of each file, by name."""
         return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in self.folder.iterdir()}
 
 
 class Server:
-    """The simulated provider on a port of this machine, in a thread of its own."""
+    """The simulated provider on a loopback port, in a thread of its own."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
-        self.asked: list[dict[str, Any]] = []
-        """What came, in order: see ``SimulatedProvider``."""
-        self.provider = SimulatedProvider(settings, on_request=self.asked.append)
+        self.requests: list[dict[str, Any]] = []
+        """The requests in order; see ``SimulatedProvider``."""
+        self.provider = SimulatedProvider(settings, on_request=self.requests.append)
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -156,16 +160,16 @@ class Server:
         self._thread.join()
 
 
-def ask(name: str, **more: Any) -> dict[str, Any]:
+def chat_job(name: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "model": "gpt-4o-mini", "prompt": f"Say {name}.", "max_tokens": 20, **more}
 
 
-def asks(number: int) -> Sequence[dict[str, Any]]:
-    return [ask(f"job-{at}") for at in range(number)]
+def chat_jobs(number: int) -> Sequence[dict[str, Any]]:
+    return [chat_job(f"job-{at}") for at in range(number)]
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A loopback port without a listener."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Provides a shell and servers to the command-line tests, and checks that no run leaves the key anywhere."""
+"""Fixtures of the command-line tests: a shell and servers, and a check that no run leaves the key anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from processor.cli import main
 from processor.simulator.settings import INSTANT, SimulatorSettings
-from tests.support.cli_world import KEY, Ended, Server, Shell
+from tests.support.cli_world import KEY, ProgramResult, Server, Shell
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
     shell.close()
-    for text in shell.said:
+    for text in shell.outputs:
         assert KEY not in text
         assert "Traceback" not in text
         assert "Warning" not in text
@@ -28,8 +28,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def serving(shell: Shell) -> Iterator[Callable[[SimulatorSettings], Server]]:
-    """Starts a server, and makes it the one that the shell's runs ask, with a key."""
+def start_server(shell: Shell) -> Iterator[Callable[[SimulatorSettings], Server]]:
+    """Starts a server, and makes it the one that the shell's runs chat_job, with a key."""
     servers = []
 
     def serve(settings: SimulatorSettings) -> Server:
@@ -44,25 +44,25 @@ def serving(shell: Shell) -> Iterator[Callable[[SimulatorSettings], Server]]:
 
 
 @pytest.fixture
-def server(serving: Callable[[SimulatorSettings], Server]) -> Server:
-    """One that answers at once."""
-    return serving(INSTANT)
+def server(start_server: Callable[[SimulatorSettings], Server]) -> Server:
+    """A server that answers at once."""
+    return start_server(INSTANT)
 
 
 @pytest.fixture
-def inside(
+def run_inside(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Ended]]:
-    """The program inside this process, in the shell's folder: as a process of its own, but quicker."""
+) -> Iterator[Callable[..., ProgramResult]]:
+    """Runs the program inside this process, in the shell's folder, which is faster than a process of its own."""
     monkeypatch.chdir(shell.folder)
 
-    def run(*args: str) -> Ended:
+    def run(*args: str) -> ProgramResult:
         monkeypatch.setattr(sys, "argv", ["process", *args])
         monkeypatch.setattr(os, "environ", shell.environ)
         with pytest.raises(SystemExit) as end:
             main.main()
-        said = capfd.readouterr()
-        shell.said += [said.out, said.err]
-        return Ended(int(end.value.code or 0), said.out, said.err)
+        written = capfd.readouterr()
+        shell.outputs += [written.out, written.err]
+        return ProgramResult(int(end.value.code or 0), written.out, written.err)
 
     yield run

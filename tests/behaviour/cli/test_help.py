@@ -1,4 +1,4 @@
-"""Help that teaches, within eighty columns, and fast."""
+"""Help pages: complete, at most eighty columns wide, and fast."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from typer.main import get_command
 
 from processor.cli.main import app
-from tests.support.cli_world import ROOT, Ended, Shell, unmeasured
+from tests.support.cli_world import ROOT, ProgramResult, Shell, without_coverage
 
-Run = Callable[..., Ended]
+Run = Callable[..., ProgramResult]
 
 PAGES = [["--help"], ["run", "--help"], ["simulate", "--help"]]
 
@@ -24,15 +24,15 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("args", PAGES, ids=" ".join)
-def test_a_page_fits_eighty_columns(inside: Run, args: list[str]) -> None:
-    page = inside(*args)
+def test_help_page_fits_eighty_columns(run_inside: Run, args: list[str]) -> None:
+    page = run_inside(*args)
     assert (page.code, page.err) == (0, "")
     assert max(len(line) for line in page.out.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("command", ["run", "simulate"])
-def test_a_page_explains_every_option(inside: Run, command: str) -> None:
-    page = inside(command, "--help").out
+def test_help_page_explains_every_option(run_inside: Run, command: str) -> None:
+    page = run_inside(command, "--help").out
     parameters = get_command(app).commands[command].params  # type: ignore[attr-defined]
     options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
     assert len(options) > 9
@@ -41,16 +41,16 @@ def test_a_page_explains_every_option(inside: Run, command: str) -> None:
         assert option.help
 
 
-def test_the_front_page_shows_the_way_in(inside: Run) -> None:
-    page = inside("--help").out
+def test_help_of_the_program_shows_first_commands(run_inside: Run) -> None:
+    page = run_inside("--help").out
     for line in ("process jobs.jsonl --simulate", "process jobs.jsonl --out results.jsonl", "process run --help"):
         assert line in page
     for command in ("run", "simulate"):
         assert f"\n  {command}" in page
 
 
-def test_the_page_of_run_shows_formats_examples_and_exit_codes(inside: Run) -> None:
-    page = inside("run", "--help").out
+def test_help_of_run_shows_formats_examples_and_exit_codes(run_inside: Run) -> None:
+    page = run_inside("run", "--help").out
     assert "Usage: process run [OPTIONS] JOBS\n" in page
     for part in ('{"prompt": ', '{"messages": ', '"body": {...}}', "process jobs.jsonl --rpm 500", "Exit codes:"):
         assert part in page
@@ -58,23 +58,23 @@ def test_the_page_of_run_shows_formats_examples_and_exit_codes(inside: Run) -> N
         assert f"\n  {code:<3}  " in page
 
 
-def test_a_job_file_before_help_asks_for_the_page_of_run(inside: Run) -> None:
-    assert inside("jobs.jsonl", "--help").out.startswith("Usage: process run")
+def test_help_after_a_job_file_is_the_help_of_run(run_inside: Run) -> None:
+    assert run_inside("jobs.jsonl", "--help").out.startswith("Usage: process run")
 
 
-def test_without_a_word_the_front_page_is_shown_and_nothing_was_sent(inside: Run) -> None:
-    page = inside()
+def test_no_arguments_print_the_help_and_exit_with_2(run_inside: Run) -> None:
+    page = run_inside()
     assert page.code == 2
-    assert page.out == inside("--help").out
+    assert page.out == run_inside("--help").out
 
 
-def test_it_tells_its_version(shell: Shell, inside: Run) -> None:
-    assert inside("--version").out.startswith("process ")
+def test_version_is_printed(shell: Shell, run_inside: Run) -> None:
+    assert run_inside("--version").out.startswith("process ")
 
 
 @pytest.mark.process
-def test_help_loads_nothing_that_a_run_needs() -> None:
-    """What loads slowly would be waited for by whoever asks how to call it; how long that is, a benchmark measures."""
+def test_help_imports_no_slow_library() -> None:
+    """A benchmark measures the time itself."""
     code = (
         "import sys\n"
         "from processor.__main__ import main\n"
@@ -83,7 +83,12 @@ def test_help_loads_nothing_that_a_run_needs() -> None:
         "except SystemExit:\n    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=unmeasured(os.environ), capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=without_coverage(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "Usage: process" in shown.stdout
     loaded = set(shown.stderr.split())

@@ -1,4 +1,4 @@
-"""Whatever a person gets wrong is one line that says what to do, and exit code 2: nothing was sent."""
+"""Errors of the user: one line that says what to do, and exit code 2, with nothing sent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from processor.config import settings
-from tests.support.cli_world import KEY, Ended, Shell
+from tests.support.cli_world import KEY, ProgramResult, Shell
 
-Run = Callable[..., Ended]
+Run = Callable[..., ProgramResult]
 
 
 @pytest.fixture
@@ -72,103 +72,105 @@ def jobs(tmp_path: Path) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line(inside: Run, jobs: str, tmp_path: Path, args: list[str], error: str) -> None:
+def test_usage_error_is_one_line(run_inside: Run, jobs: str, tmp_path: Path, args: list[str], error: str) -> None:
     (tmp_path / "r.errors.jsonl").touch()
-    ended = inside(*args)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.error.startswith(error)
+    result = run_inside(*args)
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(error)
 
 
-def test_an_output_that_holds_something_else_is_left_alone(inside: Run, jobs: str, tmp_path: Path) -> None:
+def test_output_that_is_not_a_results_file_is_left_alone(run_inside: Run, jobs: str, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("dear diary\n")
-    ended = inside(jobs, "--simulate", "--out", "r.jsonl")
-    assert ended.code == 2
-    assert ended.error == "r.jsonl is not a results file: give another --out, or move it away"
+    result = run_inside(jobs, "--simulate", "--out", "r.jsonl")
+    assert result.code == 2
+    assert result.error == "r.jsonl is not a results file: give another --out, or move it away"
     assert (tmp_path / "r.jsonl").read_text() == "dear diary\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_folder_that_cannot_be_written_to_says_so(inside: Run, jobs: str, tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported(run_inside: Run, jobs: str, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    ended = inside(jobs, "--simulate", "--out", "locked/r.jsonl")
-    assert ended.code == 2
-    assert ended.error.startswith("cannot write ")
+    result = run_inside(jobs, "--simulate", "--out", "locked/r.jsonl")
+    assert result.code == 2
+    assert result.error.startswith("cannot write ")
 
 
-def test_a_mistake_in_the_settings_names_its_place(inside: Run, jobs: str, tmp_path: Path) -> None:
+def test_error_in_the_settings_names_file_and_setting(run_inside: Run, jobs: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[limits]\nrmp = 3\n")
-    assert inside(jobs, "--simulate").error == "config.toml: unknown setting limits.rmp; did you mean rpm?"
+    assert run_inside(jobs, "--simulate").error == "config.toml: unknown setting limits.rmp; did you mean rpm?"
 
 
-def test_an_encoding_that_nobody_knows_is_one_line(inside: Run, jobs: str, tmp_path: Path) -> None:
+def test_unknown_encoding_is_one_line(run_inside: Run, jobs: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('encoding = "o2k"\n')
-    ended = inside(jobs, "--simulate")
-    assert ended.code == 2
-    assert ended.error.startswith("unknown encoding 'o2k': use one of ")
+    result = run_inside(jobs, "--simulate")
+    assert result.code == 2
+    assert result.error.startswith("unknown encoding 'o2k': use one of ")
 
 
-def test_certificates_that_cannot_be_used_are_one_line(inside: Run, jobs: str, shell: Shell) -> None:
+def test_unusable_ca_file_is_one_line(run_inside: Run, jobs: str, shell: Shell) -> None:
     shell.environ["OPENAI_API_KEY"] = KEY
-    ended = inside(jobs, "--ca-file", "no.pem")
-    assert ended.code == 2
-    assert ended.error == "the CA file no.pem cannot be used: No such file or directory"
+    result = run_inside(jobs, "--ca-file", "no.pem")
+    assert result.code == 2
+    assert result.error == "the CA file no.pem cannot be used: No such file or directory"
 
 
-def test_a_key_is_sent_unencrypted_to_nobody_else(inside: Run, jobs: str, shell: Shell) -> None:
+def test_key_is_not_sent_over_http_to_another_machine(run_inside: Run, jobs: str, shell: Shell) -> None:
     shell.environ["OPENAI_API_KEY"] = KEY
-    ended = inside(jobs, "--base-url", "http://llm.example.org/v1")
-    assert ended.code == 2
-    assert ended.error.startswith("the key would be sent unencrypted to llm.example.org: use https")
-    assert KEY not in ended.err
+    result = run_inside(jobs, "--base-url", "http://llm.example.org/v1")
+    assert result.code == 2
+    assert result.error.startswith("the key would be sent unencrypted to llm.example.org: use https")
+    assert KEY not in result.err
 
 
-def test_a_file_may_be_named_like_a_command(inside: Run, tmp_path: Path) -> None:
+def test_job_file_may_be_named_like_a_command(run_inside: Run, tmp_path: Path) -> None:
     (tmp_path / "simulate").write_text("broken\n")
-    assert "simulate holds no job" in inside("./simulate", "--simulate", "--quiet").error
+    assert "simulate holds no job" in run_inside("./simulate", "--simulate", "--quiet").error
 
 
-def test_a_job_file_without_a_job_is_one_line(inside: Run, tmp_path: Path) -> None:
+def test_job_file_without_jobs_is_one_line(run_inside: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n \n")
-    ended = inside("empty.jsonl", "--simulate", "--quiet")
-    assert (ended.code, ended.error) == (2, "empty.jsonl holds no job")
+    result = run_inside("empty.jsonl", "--simulate", "--quiet")
+    assert (result.code, result.error) == (2, "empty.jsonl holds no job")
 
 
-def test_a_fault_of_ours_is_told_from_all_these(
-    inside: Run, jobs: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+def test_internal_error_prints_a_traceback_and_exits_with_70(
+    run_inside: Run, jobs: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError("one of ours")
+        raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(settings, "load", broken)
-    ended = inside(jobs, "--simulate")
-    shell.said.clear()  # its traceback is to be reported, and holds no key
-    assert ended.code == 70
-    assert "ZeroDivisionError: one of ours" in ended.err
-    assert KEY not in ended.err
-    assert ended.err.splitlines()[-1].startswith("error: internal error; ")
+    result = run_inside(jobs, "--simulate")
+    shell.outputs.clear()  # the shell's check refuses tracebacks; this one is expected and has no key (see below)
+    assert result.code == 70
+    assert "ZeroDivisionError: a bug" in result.err
+    assert KEY not in result.err
+    assert result.err.splitlines()[-1].startswith("error: internal error; ")
 
 
-def test_an_interrupt_before_anything_began_is_one(inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyboard_interrupt_before_the_run_exits_with_130(
+    run_inside: Run, jobs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(settings, "load", interrupted)
-    assert inside(jobs, "--simulate") == Ended(130, "", "")
+    assert run_inside(jobs, "--simulate") == ProgramResult(130, "", "")
 
 
 @pytest.mark.process
-def test_closed_standard_streams_are_no_trouble(shell: Shell) -> None:
+def test_run_works_with_closed_standard_streams(shell: Shell) -> None:
     jobs = shell.write("jobs.jsonl", {"id": "a", "model": "m", "prompt": "Hi"})
     command = f'"$0" -m processor {jobs} --simulate --out r.jsonl <&- >&- 2>&-'
-    ended = subprocess.run(["sh", "-c", command, sys.executable], cwd=shell.folder, env=shell.environ, check=False)
-    assert ended.returncode == 0
+    result = subprocess.run(["sh", "-c", command, sys.executable], cwd=shell.folder, env=shell.environ, check=False)
+    assert result.returncode == 0
     assert len(shell.rows("r.jsonl")) == 1
 
 
 @pytest.mark.process
-def test_a_closed_stdin_holds_no_job(shell: Shell) -> None:
+def test_closed_stdin_has_no_jobs(shell: Shell) -> None:
     command = '"$0" -m processor - --simulate --out r.jsonl --quiet <&-'
-    ended = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", command, sys.executable], cwd=shell.folder, env=shell.environ, check=False, capture_output=True
     )
-    assert (ended.returncode, ended.stderr) == (2, b"error: stdin holds no job\n")
+    assert (result.returncode, result.stderr) == (2, b"error: stdin holds no job\n")

@@ -117,7 +117,7 @@ def test_summary_of_a_simulated_run_mentions_no_bill_and_compares_no_token_count
     for event in (RunStarted(at=0.0, jobs=1, done=0, simulated=True), *events):
         simulated(event)
     text = summary(simulated)
-    assert "tokens       1,000 prompt + 500 completion, simulated, not billed\n" in text
+    assert "tokens       1,000 prompt + 500 completion (simulated, not billed)\n" in text
     assert "possibly billed" not in text
     assert summary_json(simulated, CONTEXT)["simulated"] is True
     assert ", simulated" in status_line.status_text(simulated, 60.0)
