@@ -273,7 +273,7 @@ def test_second_signal_aborts_requests_and_the_next_run_reports_them_as_possibly
     result = shell.end(process)
     assert time.monotonic() - signalled_at < SOON_S
     assert result.code == 130
-    assert result.row("possibly billed") == "4 attempts sent, but result without a reply"
+    assert result.row("possibly billed") == "4 attempts sent, but ended without a reply"
     assert shell.rows("r.jsonl") == []
 
     start_server(INSTANT)
