@@ -21,9 +21,9 @@ from processor.core.models import JSON, Job
 from processor.protocols.base import Protocol, RequestOptions, parse_object
 from processor.protocols.registry import PROTOCOLS
 from processor.tokens.rules import CountText, ModelCounter
-from tests.support.cli_world import KEY, Ended, Shell
+from tests.support.cli_world import KEY, ProgramResult, Shell
 
-Run = Callable[..., Ended]
+Run = Callable[..., ProgramResult]
 
 HAIKU = ["An old silent pond", "a frog jumps in", "splash"]
 
@@ -166,7 +166,7 @@ def requests(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[JSO
 # ---------------------------------------------------------------- the run
 
 
-def test_jobs_of_a_new_protocol_run_in_all_three_formats(shell: Shell, inside: Run, requests: list[JSON]) -> None:
+def test_jobs_of_a_new_protocol_run_in_all_three_formats(shell: Shell, run_inside: Run, requests: list[JSON]) -> None:
     jobs = shell.write(
         "jobs.jsonl",
         {"id": "short", "model": "gpt-4o", "prompt": "a pond"},
@@ -174,8 +174,8 @@ def test_jobs_of_a_new_protocol_run_in_all_three_formats(shell: Shell, inside: R
         {"custom_id": "batch", "url": Haikus.path, "body": {"model": "gpt-4o", "topic": "a pond", "stream": False}},
         {"id": "invalid", "model": "gpt-4o", "topic": 7},
     )
-    ended = inside(jobs, "--out", "r.jsonl", "--endpoint", Haikus.path, "--echo", "--summary-json", "summary.json")
-    assert ended.code == 1
+    result = run_inside(jobs, "--out", "r.jsonl", "--endpoint", Haikus.path, "--echo", "--summary-json", "summary.json")
+    assert result.code == 1
     rows = {row["custom_id"]: row for row in shell.rows("r.jsonl")}
     usage = {"input_tokens": 7, "output_tokens": 9}
     done = {"lines": HAIKU, "bye": "done", "usage": usage}
@@ -199,17 +199,17 @@ def test_jobs_of_a_new_protocol_run_in_all_three_formats(shell: Shell, inside: R
     assert rows["short"]["attempts"] == 2
 
     # Echo and summary.
-    assert ended.err.count("\n".join(HAIKU)) == 2, "one reply streamed, one came in one piece"
-    assert ended.said("cut short").startswith("1 reply")
+    assert result.err.count("\n".join(HAIKU)) == 2, "one reply streamed, one came in one piece"
+    assert result.row("cut short").startswith("1 reply")
     summary = json.loads((shell.folder / "summary.json").read_text())
     assert summary["finish_reasons"] == {"done": 2, "out of ink": 1}
 
 
 def test_a_path_without_a_protocol_is_refused_with_the_paths_that_have_one(
-    shell: Shell, inside: Run, requests: list[JSON]
+    shell: Shell, run_inside: Run, requests: list[JSON]
 ) -> None:
     jobs = shell.write("jobs.jsonl", {"model": "m", "prompt": "x"})
-    ended = inside(jobs, "--out", "r.jsonl", "--endpoint", "/v1/sonnets")
-    assert ended.code == 2
-    assert Haikus.path in ended.error
+    result = run_inside(jobs, "--out", "r.jsonl", "--endpoint", "/v1/sonnets")
+    assert result.code == 2
+    assert Haikus.path in result.error
     assert requests == []
