@@ -157,15 +157,15 @@ def test_empty_content_is_null_beside_tool_calls_and_refusals_and_else_an_empty_
 def test_reasoning_refusals_and_unknown_fields_of_deltas_are_merged() -> None:
     made = message(
         chunk(delta(role="", content=None, reasoning_content="let me ")),
-        chunk(delta(reasoning_content="think", reasoning="too", refusal="no", custom={"a": 1, "said": "x"}, list=[1])),
-        chunk(delta(refusal=" way", custom={"b": 2, "said": "y"}, list=[2], flag=True)),
+        chunk(delta(reasoning_content="think", reasoning="too", refusal="no", custom={"a": 1, "text": "x"}, list=[1])),
+        chunk(delta(refusal=" way", custom={"b": 2, "text": "y"}, list=[2], flag=True)),
         chunk(delta(flag=False, custom=None)),
     )
     assert made["role"] == "assistant"
     assert made["reasoning_content"] == "let me think"
     assert made["reasoning"] == "too"
     assert made["refusal"] == "no way"
-    assert made["custom"] == {"a": 1, "said": "xy", "b": 2}
+    assert made["custom"] == {"a": 1, "text": "xy", "b": 2}
     assert made["list"] == [1, 2]
     assert made["flag"] is False
 
@@ -214,18 +214,18 @@ def test_pop_text_returns_the_text_of_content_parts_without_the_thinking() -> No
 
 
 @given(st.lists(st.sampled_from(["text", "part", "thinking"]).flatmap(lambda k: st.tuples(st.just(k), st.text()))))
-def test_no_text_of_content_parts_is_lost(said: list[tuple[str, str]]) -> None:
+def test_no_text_of_content_parts_is_lost(sent: list[tuple[str, str]]) -> None:
     as_content: dict[str, Any] = {
         "text": lambda text: text,
         "part": lambda text: [{"type": "text", "text": text}],
         "thinking": lambda text: [thinking(text)],
     }
-    content = message(*(chunk(delta(content=as_content[kind](text))) for kind, text in said))["content"]
+    content = message(*(chunk(delta(content=as_content[piece_type](text))) for piece_type, text in sent))["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     spoken = "".join(part["text"] for part in parts if part["type"] == "text")
     thought = "".join(inner["text"] for part in parts if part["type"] == "thinking" for inner in part["thinking"])
-    assert spoken == "".join(text for kind, text in said if kind != "thinking")
-    assert thought == "".join(text for kind, text in said if kind == "thinking")
+    assert spoken == "".join(text for piece_type, text in sent if piece_type != "thinking")
+    assert thought == "".join(text for piece_type, text in sent if piece_type == "thinking")
 
 
 def test_a_field_whose_type_changes_has_the_values_of_the_last_type() -> None:

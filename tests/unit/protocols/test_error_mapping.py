@@ -21,7 +21,7 @@ from processor.core.errors import (
 from processor.protocols import error_from_response, request_id
 
 
-def refused(status: int, body: Any = b"", **headers: str) -> StatusError:
+def mapped(status: int, body: Any = b"", **headers: str) -> StatusError:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     return error_from_response(
         status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now_wall=1000.0
@@ -33,7 +33,7 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "expected"),
     [
         *((status, BadRequest) for status in (400, 404, 405, 413, 422, 431)),
         *((status, UrlNotFound) for status in (301, 302, 308)),
@@ -42,9 +42,9 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
         (429, Throttled),
     ],
 )
-def test_the_status_decides_the_class_of_the_error(status: int, kind: type[StatusError]) -> None:
-    raised = refused(status, error())
-    assert type(raised) is kind
+def test_the_status_decides_the_class_of_the_error(status: int, expected: type[StatusError]) -> None:
+    raised = mapped(status, error())
+    assert type(raised) is expected
     assert raised.status == status
 
 
@@ -66,11 +66,11 @@ NEVER_RETRIED = [
 def test_codes_for_exhausted_quota_or_credit_are_access_denied_with_any_status(
     body: Any, status: int, should_retry: str
 ) -> None:
-    assert type(refused(status, body, x_should_retry=should_retry)) is AccessDenied
+    assert type(mapped(status, body, x_should_retry=should_retry)) is AccessDenied
 
 
 @pytest.mark.parametrize(
-    ("status", "should_retry", "kind"),
+    ("status", "should_retry", "expected"),
     [
         (400, "true", ServerError),
         (401, "true", ServerError),
@@ -85,8 +85,8 @@ def test_codes_for_exhausted_quota_or_credit_are_access_denied_with_any_status(
         (503, "maybe", ServerError),
     ],
 )
-def test_the_x_should_retry_header_overrides_the_status(status: int, should_retry: str, kind: type) -> None:
-    assert type(refused(status, error(), x_should_retry=should_retry)) is kind
+def test_the_x_should_retry_header_overrides_the_status(status: int, should_retry: str, expected: type) -> None:
+    assert type(mapped(status, error(), x_should_retry=should_retry)) is expected
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_x_should_retry_header_overrides_the_status(status: int, should_retr
     ],
 )
 def test_a_missing_model_is_recognized_in_the_words_of_each_server(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is ModelNotFound
+    assert type(mapped(status, body)) is ModelNotFound
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_missing_model_is_recognized_in_the_words_of_each_server(status: int, 
     ],
 )
 def test_a_missing_url_is_recognized_in_the_words_of_each_server(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is UrlNotFound
+    assert type(mapped(status, body)) is UrlNotFound
 
 
 @pytest.mark.parametrize(
@@ -145,17 +145,17 @@ def test_a_missing_url_is_recognized_in_the_words_of_each_server(status: int, bo
     ],
 )
 def test_other_reasons_to_refuse_a_job_are_plain_bad_requests(status: int, body: Any) -> None:
-    assert type(refused(status, body)) is BadRequest
+    assert type(mapped(status, body)) is BadRequest
 
 
 def test_a_429_for_a_request_above_the_limit_of_a_minute_is_a_bad_request() -> None:
     words = "Request too large for gpt-4o on tokens per min (TPM): Limit {}, Requested {}. Visit us."
-    assert type(refused(429, error(words.format("30000", "45000"), code="rate_limit_exceeded"))) is BadRequest
-    assert type(refused(429, error(words.format("30,000", "45,000")))) is BadRequest
-    assert type(refused(429, error(words.format("45000", "30000")))) is Throttled
+    assert type(mapped(429, error(words.format("30000", "45000"), code="rate_limit_exceeded"))) is BadRequest
+    assert type(mapped(429, error(words.format("30,000", "45,000")))) is BadRequest
+    assert type(mapped(429, error(words.format("45000", "30000")))) is Throttled
     full = "Rate limit reached: Limit 10000, Used 8782, Requested 8172. Please try again in 41.724s."
-    assert type(refused(429, error(full))) is Throttled
-    assert type(refused(429, error("Limit ,, Requested ,,"))) is Throttled
+    assert type(mapped(429, error(full))) is Throttled
+    assert type(mapped(429, error("Limit ,, Requested ,,"))) is Throttled
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_429_for_a_request_above_the_limit_of_a_minute_is_a_bad_request() -> N
 def test_the_wait_is_read_from_the_most_exact_source(
     headers: dict[str, str], message: str, wait_s: float | None
 ) -> None:
-    retry_after_s = refused(429, error(message), **headers).retry_after_s
+    retry_after_s = mapped(429, error(message), **headers).retry_after_s
     assert retry_after_s == (wait_s if wait_s is None else pytest.approx(wait_s))
 
 
@@ -194,7 +194,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "message", "kind"),
+    ("status", "body", "message", "error_code"),
     [
         (400, error("bad model", type="invalid_request_error", code="model_not_found"), "bad model", "model_not_found"),
         (400, error("bad", type="invalid_request_error", code=None), "bad", "invalid_request_error"),
@@ -223,16 +223,16 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
     ],
 )
 def test_the_message_of_the_error_is_that_of_the_server_on_one_line(
-    status: int, body: Any, message: str, kind: str | None
+    status: int, body: Any, message: str, error_code: str | None
 ) -> None:
-    raised = refused(status, body)
+    raised = mapped(status, body)
     assert str(raised) == message
-    assert raised.error_code == kind
+    assert raised.error_code == error_code
     assert raised.body == (body[0] if isinstance(body, list) else body if isinstance(body, dict) else None)
 
 
 def test_a_long_message_is_cut_to_500_characters() -> None:
-    assert len(str(refused(400, error("word " * 1000)))) == 500
+    assert len(str(mapped(400, error("word " * 1000)))) == 500
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_long_message_is_cut_to_500_characters() -> None:
     ],
 )
 def test_a_redirect_names_its_location_without_user_query_and_fragment(location: str, shown: str) -> None:
-    raised = refused(302, b"<html>moved</html>", location=location)
+    raised = mapped(302, b"<html>moved</html>", location=location)
     assert str(raised) == f"HTTP 302: redirected to {shown}; redirects are not followed"
 
 
@@ -254,9 +254,9 @@ def test_the_request_id_is_read_from_any_of_its_headers_or_the_body() -> None:
     assert request_id({"request-id": "b"}) == "b"
     assert request_id({"x-request-id": "", "apim-request-id": "c"}) == "c"
     assert request_id({}) is None
-    assert refused(400, {"error": {}, "request_id": "d"}).request_id == "d"
-    assert refused(400, {"error": {}, "request_id": 1}).request_id is None
-    assert refused(400, {"error": {}, "request_id": "d"}, x_request_id="a").request_id == "a"
+    assert mapped(400, {"error": {}, "request_id": "d"}).request_id == "d"
+    assert mapped(400, {"error": {}, "request_id": 1}).request_id is None
+    assert mapped(400, {"error": {}, "request_id": "d"}, x_request_id="a").request_id == "a"
 
 
 JSONISH = st.recursive(
