@@ -1,1 +1,1 @@
-"""When may a request go? Lanes and a gate in front; headers, charges and pictures of the server behind. See gate.py."""
+"""Rate limiting: `RateLimiter` grants a `Permit` for each request; see ``docs/rate-limiting.md``."""

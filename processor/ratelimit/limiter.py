@@ -37,7 +37,7 @@ class LimitGroupSnapshot:
     limits: RateLimits
     """The limits in force."""
     cool_down_s: float
-    """The rest of the cool-down after a 429; 0 where there is none."""
+    """The remaining cool-down after a 429; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

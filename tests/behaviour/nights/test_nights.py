@@ -18,9 +18,9 @@ NIGHTS_PER_TEST = 20
 
 BROKE = {
     2: "attempts counted that never sent anything",
-    3: "two lanes that waited for slots woke each other for ever",
+    3: "two limit groups that waited for slots woke each other forever",
     18: "attempts counted that never sent anything, in a run that ended by itself",
-    43: "of two lanes that waited for a slot nobody was woken",
+    43: "of two limit groups that waited for a slot none was woken",
     216: "rows that a killed run had left unsynced were lost after a second kill",
     329: "a row that goes over into zeros was taken for another program's file",
     7580: "a results file whose name was never synced was lost with all its rows",
