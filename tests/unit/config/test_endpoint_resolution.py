@@ -111,6 +111,12 @@ def test_key_is_not_sent_over_http_to_another_machine_unless_allowed() -> None:
     assert resolved(base_url=url, allow_http=True).target.base_url == url
 
 
+def test_name_below_localhost_counts_as_another_machine() -> None:
+    url = "http://llm.localhost/v1"
+    assert config_error({}, base_url=url).startswith("no key: set OPENAI_API_KEY")
+    assert config_error(base_url=url).startswith("the key would be sent unencrypted to llm.localhost: use https")
+
+
 def test_white_space_around_a_key_is_removed() -> None:
     assert resolved({"OPENAI_API_KEY": f" {KEY}\n"}).target.key == Secret(KEY)
 
