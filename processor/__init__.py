@@ -1,14 +1,16 @@
 """Turns a file of LLM requests into a file of replies.
 
-From a program as from the command line:
+From a program:
 
     import processor
 
     plan = processor.Plan(jobs="jobs.jsonl", out="results.jsonl", settings=processor.Settings(model="gpt-4o-mini"))
     exit_code = processor.run(plan)
 
-``await processor.run_async(plan)`` does the same inside a running loop. Names are loaded when they are first used, so
-that importing the package costs next to nothing.
+``await processor.run_async(plan)`` does the same inside a running loop. Both take ``listeners``, which are called with
+each event of the run (see ``processor.core.events``), and a ``transport``, which sends the requests in place of HTTP.
+
+Names are imported when they are first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
     from processor.core.errors import ConfigError, ProcessorError
 
-_HOMES = {
+_MODULES = {
     "ConfigError": "processor.core.errors",
     "Limits": "processor.config.settings",
     "ModelLimits": "processor.config.settings",
@@ -52,6 +54,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""``process`` and ``python -m processor``."""
+"""The entry point of ``process`` and ``python -m processor``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from processor.cli.early_signals import install_early_handlers
 
 def main() -> NoReturn:
     install_early_handlers()
-    from processor.cli.main import main as command_line  # takes longer than anything before it
+    from processor.cli.main import main as command_line  # slow, so the signal handlers come first
 
     command_line()
 

@@ -1,0 +1,59 @@
+"""One listener that calls many."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from processor.core.events import Notice, RunEvent
+from processor.listeners.fan_out import FanOut
+
+EVENT = Notice(at=1.0, text="an event")
+
+
+class BrokenListener:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, event: RunEvent) -> None:
+        self.calls += 1
+        raise ValueError("bug")
+
+
+def emitted(fan_out: FanOut, *events: RunEvent) -> None:
+    async def main() -> None:
+        for event in events:
+            fan_out(event)
+
+    asyncio.run(main())
+
+
+def test_listeners_are_called_in_order_with_external_ones_last() -> None:
+    calls: list[str] = []
+    fan_out = FanOut(
+        [lambda _: calls.append("first"), lambda _: calls.append("second")],
+        external=[lambda _: calls.append("external")],
+    )
+    emitted(fan_out, EVENT)
+    assert calls == ["first", "second", "external"]
+
+
+def test_exception_of_an_own_listener_is_raised() -> None:
+    broken = BrokenListener()
+    with pytest.raises(ValueError, match="bug"):
+        emitted(FanOut([broken]), EVENT)
+
+
+def test_external_listener_that_raises_is_dropped_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    own: list[RunEvent] = []
+    external: list[RunEvent] = []
+    broken = BrokenListener()
+    with caplog.at_level(logging.ERROR, logger="processor"):
+        emitted(FanOut([own.append], external=[broken, external.append]), EVENT, EVENT)
+    assert broken.calls == 1
+    texts = [event.text for event in own if isinstance(event, Notice)]
+    assert texts == ["an event", "listener BrokenListener raised ValueError: bug; it is not called again", "an event"]
+    assert external.count(EVENT) == 2
+    assert len(caplog.records) == 1
