@@ -20,7 +20,7 @@ from processor.retry.policy import RetryPolicy
 from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind, SimulatorSettings
 from tests.behaviour.nights.test_kills import Campaign, campaign
-from tests.behaviour.nights.test_steps import every_step, put_right
+from tests.behaviour.nights.test_steps import check_recovery, every_step
 from tests.behaviour.scheduler import test_http
 from tests.behaviour.scheduler.test_stops import SLOW, all_of, at
 from tests.support.nights_night import Night
@@ -164,7 +164,7 @@ def steps() -> Iterator[Row]:
         for step, play, run in every_step(kind):
             if run.steps >= step:
                 met.append(run)
-            put_right(kind, step, play, run)
+            check_recovery(kind, step, play, run)
         codes = sorted({run.exit_code for run in met if run.exit_code is not None})
         ends = f"exit {' or '.join(map(str, codes))}; " if codes else ""
         yield Row(name, f"at each of {len(met)} I/O steps of a run", ends + RIGHT)

@@ -1,6 +1,6 @@
-"""Checks the promises from outside: by the files, by what the provider says it did, and by what went over the seam.
+"""Checks the promises from outside: by the files, the provider's billing log, and the requests that were sent.
 
-Nothing here asks the program what it thinks it has done.
+It never relies on what the program itself reports.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from datetime import datetime
 from typing import Any
 
 from processor.simulator.request_parser import identity
-from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, Line
+from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, JobLine
 from tests.support.scheduler_world import EPOCH_S, ERRORS, RESULTS, STATE, RunRecord, World, whole_rows
 
-ROW = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
-MORE = ["simulated", "usage_estimated", "own_fault", "metadata"]
-TIMING = ["started_at", "queued_s", "first_token_s", "total_s"]
-TRANSIENT = {"server_error", "stream_truncated", "stream_stalled", "timeout", "connection_lost", "protocol_error"}
+ROW_FIELDS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
+OPTIONAL_FIELDS = ["simulated", "usage_estimated", "own_fault", "metadata"]
+TIMING_FIELDS = ["started_at", "queued_s", "first_token_s", "total_s"]
+TRANSIENT_CODES = {"server_error", "stream_truncated", "stream_stalled", "timeout", "connection_lost", "protocol_error"}
 
 Name = tuple[str, str]
 """custom_id and fingerprint: one request of one job."""
 
 
-class Broken(AssertionError):
-    """A promise is."""
+class PromiseBroken(AssertionError):
+    """A promise is broken."""
 
 
 def check(holds: Any, promise: str, *about: Any) -> None:
     if not holds:
-        raise Broken(f"{promise}: {', '.join(map(str, about))}")
+        raise PromiseBroken(f"{promise}: {', '.join(map(str, about))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What the audit must know of how a run was asked for, and of what was done to it."""
+class RunConditions:
+    """The options of a run, and what was done to it."""
 
     concurrency: int
     max_attempts: int
@@ -44,21 +44,21 @@ class Terms:
     retry_failed: bool
     disk_fails: bool
     stopped: bool
-    """By a signal, an outage that is too long, or whatever else may end it early."""
+    """A signal, a long outage or something else may have ended the run early."""
     synced_within_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What was there when a run began."""
+class StateBefore:
+    """The files and the provider's log at the start of a run."""
 
     rows: list[JSON]
     replied: set[Name]
     logged: int
-    """Requests in the provider's log."""
+    """Number of requests in the provider's log."""
 
     @classmethod
-    def of(cls, world: World) -> Before:
+    def of(cls, world: World) -> StateBefore:
         rows = [row for path in (RESULTS, ERRORS) for row in whole_rows(world.disk.contents(path) or b"")]
         return cls(rows, world.replied(), len(world.log))
 
@@ -66,20 +66,20 @@ class Before:
 @dataclass(slots=True)
 class Audit:
     world: World
-    versions: dict[Name, Line] = field(default_factory=dict)
-    """Every request that any version of the job file has asked for."""
-    may_be_paid: Counter[Name] = field(default_factory=Counter)
-    """How often: once, and once more whenever it was in flight at a run's end, or its row was lost."""
+    versions: dict[Name, JobLine] = field(default_factory=dict)
+    """The jobs of all versions of the job file."""
+    allowed_payments: Counter[Name] = field(default_factory=Counter)
+    """How often a job may be billed: once, and once more each time it was in flight at a run's end or lost its row."""
     sent: Counter[str] = field(default_factory=Counter)
-    """Requests by job, in all runs."""
-    cut_short: int = 0
-    """Runs that ended without their cleaning up."""
-    memory_is_whole: bool = True
-    """No loss of power, failing disk or deleted file has taken away what the program had noted beside the results."""
+    """Requests by job, over all runs."""
+    killed_runs: int = 0
+    """Number of runs that ended without cleaning up."""
+    state_is_complete: bool = True
+    """The state beside the results has not been lost with a loss of power, a failing disk or a deleted file."""
     unanswered: tuple[int, int] | None = (0, 0)
-    """At least, at most: what the next run should say of requests billed without a reply. None: who knows."""
+    """Bounds of the number of possibly billed requests that the next run reports. None: unknown."""
     young: set[Name] = field(default_factory=set)
-    """Rows that were younger than the fsync bound when their run was killed, until the next run has begun."""
+    """Rows younger than the fsync bound when their run was killed, until the next run has started."""
     synced: bool = True
     """Nothing but the time since its writing may keep a row from being on the disk."""
 
@@ -90,26 +90,26 @@ class Audit:
             name = (job.custom_id or "", job.fingerprint)
             if name not in self.versions:
                 self.versions[name] = job
-                self.may_be_paid[name] += 1
+                self.allowed_payments[name] += 1
 
-    def check_run(self, run: RunRecord, file: JobFile, terms: Terms, before: Before) -> None:
-        self._check_sending(run, file, terms, before.replied)
+    def check_run(self, run: RunRecord, file: JobFile, conditions: RunConditions, before: StateBefore) -> None:
+        self._check_sending(run, file, conditions, before.replied)
         self.sent.update(custom_id for _, custom_id, _ in run.sent)
-        self.may_be_paid.update(name for name in run.left_in_flight)
-        self._check_billing(run, terms)
-        self._check_paid()
-        self.cut_short += run.exit_code is None or terms.disk_fails
-        self.memory_is_whole &= not terms.disk_fails
-        self.synced &= not terms.disk_fails
-        self._note_young(run, terms.synced_within_s)
-        self._check_exit(run, file, terms)
+        self.allowed_payments.update(name for name in run.left_in_flight)
+        self._check_billing(run, conditions)
+        self._check_payments()
+        self.killed_runs += run.exit_code is None or conditions.disk_fails
+        self.state_is_complete &= not conditions.disk_fails
+        self.synced &= not conditions.disk_fails
+        self._note_young(run, conditions.synced_within_s)
+        self._check_exit(run, file, conditions)
         self._check_rows()
-        if run.exit_code is not None and not terms.disk_fails:
+        if run.exit_code is not None and not conditions.disk_fails:
             self._check_tidy()
         if run.exit_code in (0, 1):
-            self.synced = terms.synced_within_s is not None
-            self._check_every_job(file, terms, before, run.exit_code)
-            self._check_failures(file, terms, before, run)
+            self.synced = conditions.synced_within_s is not None
+            self._check_every_job(file, conditions, before, run.exit_code)
+            self._check_failures(file, conditions, before, run)
 
     def _note_young(self, run: RunRecord, bound_s: float | None) -> None:
         if run.possibly_billed is not None:
@@ -121,13 +121,10 @@ class Audit:
     def _age_s(self, row: JSON) -> float:
         return EPOCH_S + self.world.now_s - _ended_at(row)
 
-    def lost(self, before: bytes, *, bound_s: float | None) -> None:
-        """The power went, or somebody damaged the file: what was in the results before is there no more, or in part.
-
-        ``bound_s``: rows that old must be there.
-        """
+    def data_lost(self, before: bytes, *, bound_s: float | None) -> None:
+        """Record that power was lost or the file damaged. ``bound_s``: older rows must still be there."""
         had, has = _names(whole_rows(before)), self.world.replied()
-        self.memory_is_whole = False
+        self.state_is_complete = False
         self.unanswered = None
         for row in whole_rows(before):
             name = (row["custom_id"], row["id"])
@@ -135,59 +132,61 @@ class Audit:
                 continue
             age_s = self._age_s(row)
             check(bound_s is None or age_s <= bound_s, "a row older than the fsync bound is gone", name, age_s)
-        self.may_be_paid.update(had - has)
+        self.allowed_payments.update(had - has)
 
-    def forgot(self) -> None:
-        """Somebody deleted the state file."""
-        self.memory_is_whole = False
+    def state_file_deleted(self) -> None:
+        """Record that the state file was deleted."""
+        self.state_is_complete = False
         self.unanswered = None
 
-    # ------------------------------------------------------------ what went over the seam
+    # ------------------------------------------------------------ what was sent
 
-    def _check_sending(self, run: RunRecord, file: JobFile, terms: Terms, replied_before: set[Name]) -> None:
-        wanted = {(job.custom_id, job.fingerprint) for job in within(file, terms.limit) if job.body is not None}
+    def _check_sending(
+        self, run: RunRecord, file: JobFile, conditions: RunConditions, replied_before: set[Name]
+    ) -> None:
+        wanted = {(job.custom_id, job.fingerprint) for job in within(file, conditions.limit) if job.body is not None}
         for at, *name in run.sent:
-            check(tuple(name) in wanted, "sent what nobody asked for", name)
-            check(tuple(name) not in replied_before, "sent again what has its row", name, at)
-        check(run.max_in_flight <= terms.concurrency, "more in flight than slots", run.max_in_flight)
-        check(len(run.left_in_flight) <= terms.concurrency, "more left in flight than slots", run.left_in_flight)
+            check(tuple(name) in wanted, "sent a request that is not in the job file", name)
+            check(tuple(name) not in replied_before, "sent again although it has its row", name, at)
+        check(run.max_in_flight <= conditions.concurrency, "more in flight than slots", run.max_in_flight)
+        check(len(run.left_in_flight) <= conditions.concurrency, "more left in flight than slots", run.left_in_flight)
 
-    def _check_paid(self) -> None:
-        """By identity, because that is all the provider can know: twins have the same."""
+    def _check_payments(self) -> None:
+        """By request identity, which equal jobs share."""
         allowed: Counter[bytes] = Counter()
-        for name, times in self.may_be_paid.items():
+        for name, times in self.allowed_payments.items():
             job = self.versions[name]
             allowed[identity(job.path, job.body or {})] += times
         for one, times in self.world.provider.billing.completed_by_identity.items():
-            check(times <= allowed[one], "a complete reply was paid for once more", one.hex(), times, allowed[one])
+            check(times <= allowed[one], "a complete reply was billed again", one.hex(), times, allowed[one])
 
-    def _check_billing(self, run: RunRecord, terms: Terms) -> None:
+    def _check_billing(self, run: RunRecord, conditions: RunConditions) -> None:
         if run.possibly_billed is not None and self.unanswered is not None:
             least, most = self.unanswered
             check(least <= run.possibly_billed <= most, "what may be billed", run.possibly_billed, least, most)
-        if terms.disk_fails:
+        if conditions.disk_fails:
             self.unanswered = None
         elif run.possibly_billed is not None:
-            # More: killed between their intent and their first byte, or failed, and killed before their row.
-            self.unanswered = len(run.left_in_flight), 2 * terms.concurrency
+            # More: killed between the in-flight record and the first byte, or after a failure before its row.
+            self.unanswered = len(run.left_in_flight), 2 * conditions.concurrency
         elif self.unanswered is not None:
-            # Killed while it took over what the run before had left.
+            # Killed while it recovered the state of the run before.
             self.unanswered = 0, self.unanswered[1]
 
     # ------------------------------------------------------------ how it ended
 
-    def _check_exit(self, run: RunRecord, file: JobFile, terms: Terms) -> None:
+    def _check_exit(self, run: RunRecord, file: JobFile, conditions: RunConditions) -> None:
         code = run.exit_code
-        check(code in (None, 0, 1, 2, 3, 130), "a fault of our own", code, run.reason)
+        check(code in (None, 0, 1, 2, 3, 130), "an internal error", code, run.reason)
         check(code != 2 or not run.sent, "exit 2, but something was sent", run.reason)
-        early = terms.stopped or terms.disk_fails
-        hopeless = code == 3 and self._asks_for_what_is_not_there(file, terms)
+        early = conditions.stopped or conditions.disk_fails
+        hopeless = code == 3 and self._only_unknown_models_left(file, conditions)
         check(early or hopeless or code not in (3, 130), "stopped early for no reason", run.reason)
 
-    def _asks_for_what_is_not_there(self, file: JobFile, terms: Terms) -> bool:
-        """Nothing has ever been answered, and every job that is left names a model that the provider does not know."""
+    def _only_unknown_models_left(self, file: JobFile, conditions: RunConditions) -> bool:
+        """There is no reply yet, and all remaining jobs name a model that the provider does not know."""
         rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b""))
-        jobs = [job for job in within(file, terms.limit) if job.body is not None]
+        jobs = [job for job in within(file, conditions.limit) if job.body is not None]
         left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
         unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
         return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
@@ -203,7 +202,7 @@ class Audit:
     # ------------------------------------------------------------ rows
 
     def _check_rows(self) -> None:
-        """What is whole in either file is true."""
+        """Every complete row in the two files is correct."""
         for row in whole_rows(self.world.disk.contents(RESULTS) or b""):
             check(row["error"] is None, "a failure among the replies", row)
             self._check_reply(row)
@@ -215,7 +214,7 @@ class Audit:
         check_shape(row)
         name = (row["custom_id"], row["id"])
         job = self.versions.get(name)
-        check(job, "a reply to what nobody asked", name)
+        check(job, "a reply without a job", name)
         assert job is not None and job.body is not None
         expected = self.world.provider.expected_body(job.path, job.body)
         if row["usage_source"] == "computed":
@@ -228,14 +227,14 @@ class Audit:
     def _check_attempts(self, rows: Iterable[JSON]) -> None:
         for row in rows:
             sent = self.sent[row["custom_id"]]
-            least = sent if self.memory_is_whole else 1
-            most = sent + self.cut_short
+            least = sent if self.state_is_complete else 1
+            most = sent + self.killed_runs
             check(least <= row["attempts"] <= most, "attempts", row["custom_id"], row["attempts"], least, most)
 
     # ------------------------------------------------------------ promise 1
 
-    def _check_every_job(self, file: JobFile, terms: Terms, before: Before, exit_code: int) -> None:
-        lines = within(file, terms.limit)
+    def _check_every_job(self, file: JobFile, conditions: RunConditions, before: StateBefore, exit_code: int) -> None:
+        lines = within(file, conditions.limit)
         replies = self.world.rows(RESULTS)
         failures = [row for row in self.world.rows(ERRORS) if not is_of_line(row)]
         replied, failed = _by_id(replies), _by_id(failures)
@@ -245,17 +244,17 @@ class Audit:
         none = jobs.keys() - replied.keys() - failed.keys()
         check(not none, "a job is lost", none)
         strange = failed.keys() - {custom_id for custom_id, _ in self.versions}
-        check(not strange, "a failed row of nobody", strange)
+        check(not strange, "a failed row without a job", strange)
         self._check_attempts(row for row in (*replies, *failures) if row not in before.rows)
         old = [name for name, job in jobs.items() if name in replied and replied[name]["id"] != job.fingerprint]
         missing = [name for name in jobs if name not in replied] + [line for line in lines if line.code]
-        missing += old if terms.resend else []
+        missing += old if conditions.resend else []
         check(exit_code == bool(missing), "the exit code", exit_code, missing)
         for name, job in jobs.items():
             check(name not in replied or replied[name]["id"] != job.fingerprint or not job.is_rejected, "a reply", name)
 
-    def _check_failures(self, file: JobFile, terms: Terms, before: Before, run: RunRecord) -> None:
-        lines = within(file, terms.limit)
+    def _check_failures(self, file: JobFile, conditions: RunConditions, before: StateBefore, run: RunRecord) -> None:
+        lines = within(file, conditions.limit)
         jobs = {job.custom_id: job for job in lines if job.body is not None}
         log = self.world.log[before.logged :]
         asked = Counter(entry["identity"] for entry in log if "identity" in entry and entry["status"] != 429)
@@ -266,50 +265,54 @@ class Audit:
             if is_of_line(row):
                 found[row["line"], code] += 1
             elif row["custom_id"] in jobs:
-                self._check_failure(row, jobs[row["custom_id"]], asked, terms, run)
+                self._check_failure(row, jobs[row["custom_id"]], asked, conditions, run)
         check(all(times == 1 for times in found.values()), "a broken line stands twice", found)
-        last = lines[-1].number if lines and terms.limit else 1 << 30
+        last = lines[-1].number if lines and conditions.limit else 1 << 30
         check({line for line in found if line[0] <= last} == broken, "broken lines", set(found), broken)
 
-    def _check_failure(self, row: JSON, job: Line, asked: Counter[str], terms: Terms, run: RunRecord) -> None:
+    def _check_failure(
+        self, row: JSON, job: JobLine, asked: Counter[str], conditions: RunConditions, run: RunRecord
+    ) -> None:
         code, name = row["error"]["code"], row["custom_id"]
         check(row["id"] == job.fingerprint, "a failure of another request", name)
         if code == "rejected":
             check(job.is_rejected and row.get("own_fault"), "rejected", name, row["error"])
             return
-        check(code in TRANSIENT, "a code of failure", code)
+        check(code in TRANSIENT_CODES, "a code of failure", code)
         tries = asked[identity(job.path, job.body or {}).hex()]
-        known = tries >= terms.max_attempts or not self._was_plainly_down(_ended_at(row) - EPOCH_S, run, terms)
+        known = tries >= conditions.max_attempts or not self._was_evidently_down(
+            _ended_at(row) - EPOCH_S, run, conditions
+        )
         check(known, "given up because of an outage", name, code, tries)
-        said = f"the last of {terms.max_attempts} failed attempts"
-        check(terms.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
+        said = f"the last of {conditions.max_attempts} failed attempts"
+        check(conditions.max_attempts == 1 or said in row["error"]["message"], "what it says", row["error"])
 
-    def _was_plainly_down(self, at: float, run: RunRecord, terms: Terms) -> bool:
-        """So many requests, and of more than one job, had failed by then that it could be nothing but an outage.
+    def _was_evidently_down(self, at: float, run: RunRecord, conditions: RunConditions) -> bool:
+        """Whether so many requests of several jobs had failed by then that the outage was evident.
 
-        With fewer attempts than by default a job may be given up before that can be seen.
+        With fewer attempts than by default a job may fail before that.
         """
-        if terms.max_attempts < 6:
+        if conditions.max_attempts < 6:
             return False
         for outage in self.world.provider.settings.outages:
             if outage.from_s <= at < outage.to_s + 1:
                 failed = [name for sent_at, name, _ in run.sent if outage.from_s < run.began_at + sent_at < at]
-                return len(set(failed)) > 1 and len(failed) > 10 + terms.concurrency
+                return len(set(failed)) > 1 and len(failed) > 10 + conditions.concurrency
         return False
 
 
-def within(file: JobFile, limit: int | None) -> list[Line]:
+def within(file: JobFile, limit: int | None) -> list[JobLine]:
     """The lines that hold something, as far as they are asked for."""
     return [line for line in file.lines if line.body is not None or line.code][:limit]
 
 
 def check_shape(row: JSON) -> None:
     keys = list(row)
-    check(keys[: len(ROW)] == ROW, "keys in their order", keys)
-    more = keys[len(ROW) :]
-    check(more == [key for key in MORE if key in more], "additions in their order", more)
+    check(keys[: len(ROW_FIELDS)] == ROW_FIELDS, "keys in their order", keys)
+    more = keys[len(ROW_FIELDS) :]
+    check(more == [key for key in OPTIONAL_FIELDS if key in more], "additions in their order", more)
     if row["timing"]:
-        check(list(row["timing"]) == TIMING, "keys of the timing", row["timing"])
+        check(list(row["timing"]) == TIMING_FIELDS, "keys of the timing", row["timing"])
     if row["error"]:
         check(list(row["error"]) == ["code", "message"], "keys of the error", row["error"])
     if row["response"]:

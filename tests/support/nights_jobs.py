@@ -12,13 +12,13 @@ from typing import Any
 JSON = dict[str, Any]
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-LONGEST_LINE = 4000
+MAX_LINE_BYTES = 4000
 UNKNOWN_MODEL = "no-such-model"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"properties": {"at": {}}, "required": ["at"]}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class JobLine:
     """One line of a job file. A job has a body; what is no job has a code."""
 
     number: int
@@ -40,24 +40,24 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    lines: tuple[Line, ...]
+    lines: tuple[JobLine, ...]
 
     @property
     def data(self) -> bytes:
         return b"".join(line.raw + b"\n" for line in self.lines)
 
     @property
-    def jobs(self) -> list[Line]:
+    def jobs(self) -> list[JobLine]:
         return [line for line in self.lines if line.body is not None]
 
     @property
-    def broken(self) -> list[Line]:
+    def broken(self) -> list[JobLine]:
         return [line for line in self.lines if line.code is not None]
 
 
 @dataclass(slots=True)
-class Sketch:
-    """A line before it has its place: edits of a file are edits of its sketches."""
+class DraftJob:
+    """A line before it has its place: edits of a file are edits of its drafts."""
 
     entry: JSON | None
     """What is written, where it is JSON."""
@@ -68,19 +68,19 @@ class Sketch:
     code: str | None = None
 
 
-def draw(rng: Random, number: int) -> Sketch:
+def draw(rng: Random, number: int) -> DraftJob:
     """A line of any kind: jobs in each shape, sometimes nonsense."""
     kind = rng.random()
     if kind < 0.05:
         return _nonsense(rng)
     if kind < 0.08:
-        return Sketch(entry=None, raw=rng.choice((b"", b"  ", b"\r")))
+        return DraftJob(entry=None, raw=rng.choice((b"", b"  ", b"\r")))
     named = f"job-{number}" if rng.random() < 0.75 else None
     text = f"Question {number}?" if named or rng.random() < 0.4 else "Say anything."
     return shaped(rng, named, text)
 
 
-def shaped(rng: Random, custom_id: str | None, text: str) -> Sketch:
+def shaped(rng: Random, custom_id: str | None, text: str) -> DraftJob:
     """A job in one of the three shapes."""
     model = UNKNOWN_MODEL if rng.random() < 0.03 else "m"
     more = _parameters(rng) if rng.random() < 0.3 else {}
@@ -90,18 +90,18 @@ def shaped(rng: Random, custom_id: str | None, text: str) -> Sketch:
     if shape == "batch":
         body = {"model": model, "messages": messages, **more}
         name = {"custom_id": custom_id} if custom_id else {}
-        return Sketch({**name, "method": "POST", "url": CHAT, "body": body, **about}, custom_id=custom_id, body=body)
+        return DraftJob({**name, "method": "POST", "url": CHAT, "body": body, **about}, custom_id=custom_id, body=body)
     name = {"id": custom_id} if custom_id else {}
     if shape == "bare":
         body = {"model": model, "messages": messages, **more}
-        return Sketch({**body, **name, **about}, custom_id=custom_id, body=body)
+        return DraftJob({**body, **name, **about}, custom_id=custom_id, body=body)
     if shape == "short":
         entry = {**name, "model": model, "prompt": text, "system": "Be brief.", **more, **about}
         body = {"model": model, **more, "messages": [{"role": "system", "content": "Be brief."}, *messages]}
-        return Sketch(entry, custom_id=custom_id, body=body)
+        return DraftJob(entry, custom_id=custom_id, body=body)
     more.pop("tools", None)
     body = {"model": model, "prompt": text, **more}
-    return Sketch({**name, "url": COMPLETIONS, **body, **about}, custom_id=custom_id, path=COMPLETIONS, body=body)
+    return DraftJob({**name, "url": COMPLETIONS, **body, **about}, custom_id=custom_id, path=COMPLETIONS, body=body)
 
 
 def _parameters(rng: Random) -> JSON:
@@ -110,49 +110,49 @@ def _parameters(rng: Random) -> JSON:
     ).copy()
 
 
-def _nonsense(rng: Random) -> Sketch:
+def _nonsense(rng: Random) -> DraftJob:
     code, raw = rng.choice(
         (
             ("invalid_json", b'{"prompt": '),
             ("not_an_object", b"[1, 2]"),
             ("invalid_job", b'{"id": "nobody", "model": "m"}'),
             ("not_utf8", b'{"prompt": "\xff\xfe"}'),
-            ("line_too_long", b"%d" % rng.randrange(10) * (LONGEST_LINE + 1)),
+            ("line_too_long", b"%d" % rng.randrange(10) * (MAX_LINE_BYTES + 1)),
         )
     )
-    return Sketch(entry=None, raw=raw, code=code)
+    return DraftJob(entry=None, raw=raw, code=code)
 
 
-def job_file(sketches: list[Sketch]) -> JobFile:
+def job_file(drafts: list[DraftJob]) -> JobFile:
     """Names the unnamed, and finds the names that are taken."""
     taken: set[str] = set()
     twins: Counter[str] = Counter()
-    return JobFile(tuple(_placed(number, sketch, taken, twins) for number, sketch in enumerate(sketches, 1)))
+    return JobFile(tuple(_placed(number, draft, taken, twins) for number, draft in enumerate(drafts, 1)))
 
 
-def _placed(number: int, sketch: Sketch, taken: set[str], twins: Counter[str]) -> Line:
-    if sketch.entry is None or sketch.body is None:
-        found = "nobody" if sketch.code == "invalid_job" else None
-        return Line(number=number, raw=sketch.raw, custom_id=found, code=sketch.code)
-    raw = json.dumps(sketch.entry).encode()
-    metadata = sketch.entry.get("metadata")
-    mark = fingerprint(sketch.path, sketch.body, *([metadata] if sketch.custom_id is None and metadata else []))
-    name = sketch.custom_id
+def _placed(number: int, draft: DraftJob, taken: set[str], twins: Counter[str]) -> JobLine:
+    if draft.entry is None or draft.body is None:
+        found = "nobody" if draft.code == "invalid_job" else None
+        return JobLine(number=number, raw=draft.raw, custom_id=found, code=draft.code)
+    raw = json.dumps(draft.entry).encode()
+    metadata = draft.entry.get("metadata")
+    mark = fingerprint(draft.path, draft.body, *([metadata] if draft.custom_id is None and metadata else []))
+    name = draft.custom_id
     if name is None:
         twins[mark] += 1
         name = mark if twins[mark] == 1 else f"{mark}-{twins[mark]}"
     elif name in taken:
-        return Line(number=number, raw=raw, custom_id=name, code="duplicate_custom_id")
+        return JobLine(number=number, raw=raw, custom_id=name, code="duplicate_custom_id")
     taken.add(name)
-    return Line(
+    return JobLine(
         number=number,
         raw=raw,
         custom_id=name,
-        path=sketch.path,
-        body=sketch.body,
+        path=draft.path,
+        body=draft.body,
         fingerprint=mark,
         metadata=metadata,
-        has_metadata="metadata" in sketch.entry,
+        has_metadata="metadata" in draft.entry,
     )
 
 
@@ -164,9 +164,9 @@ def fingerprint(*parts: Any) -> str:
     return blake2b(data.encode(), digest_size=16).hexdigest()
 
 
-def edited(rng: Random, sketches: list[Sketch]) -> list[Sketch]:
+def edited(rng: Random, drafts: list[DraftJob]) -> list[DraftJob]:
     """Reordered, shortened, extended, with jobs that ask something else: what people do to a job file."""
-    made = list(sketches)
+    made = list(drafts)
     for _ in range(rng.randint(1, 4)):
         place = rng.randrange(len(made)) if made else 0
         match rng.randrange(5):

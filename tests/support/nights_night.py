@@ -1,4 +1,4 @@
-"""A night from a seed: a job file, a provider with its moods, and runs that end in all the ways there are."""
+"""A night made from a seed: a job file, a provider with faults, and runs that are disturbed in all ways."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from processor.simulator.faults import FAILURES, QUIRKS, Faults
 from processor.simulator.rate_limiter import LIMITER_KINDS
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support import nights_audit as audit
-from tests.support.nights_jobs import LONGEST_LINE, Sketch, draw, edited, job_file
+from tests.support.nights_jobs import MAX_LINE_BYTES, DraftJob, draw, edited, job_file
 from tests.support.scheduler_network import network_down_during
 from tests.support.scheduler_world import RESULTS, STATE, OnStart, RunRecord, World, kill_at
 
-SYNCED_S = 1.0
+FSYNC_INTERVAL_S = 1.0
 SLACK_S = 0.01
 
-Trouble = Callable[["Night", Random], "Disturbance"]
+MakeDisturbance = Callable[["Night", Random], "Disturbance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """What is done to one run."""
+    """What happens to one run."""
 
     name: str
     on_start: OnStart = lambda run: None
@@ -53,33 +53,33 @@ class Disturbance:
 
 
 class Night:
-    """``play`` raises Broken where a promise is."""
+    """A job file, a provider and several runs. ``play`` raises PromiseBroken if a promise is broken."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = Random(f"night {seed}")
         self.later = Random(f"night {seed}, what came later")
-        """So that the seeds that have found something still mean the same nights."""
-        self.sketches: list[Sketch] = [draw(self.rng, number) for number in range(self.rng.randint(1, 14))]
+        """A second generator, for what was added later: seeds in ``KNOWN_SEEDS`` still make the same nights."""
+        self.drafts: list[DraftJob] = [draw(self.rng, number) for number in range(self.rng.randint(1, 14))]
         provider = _provider(self.rng, seed)
         kind, tpm = self.later.choice(LIMITER_KINDS), self.later.choice((None, None, None, 4000))
         self.world = World(replace(provider, kind=kind, tpm=tpm))
         self.audit = audit.Audit(self.world)
         self.fsync: FsyncMode = self.rng.choice(("interval", "interval", "interval", "always", "never"))
         self.said: list[str] = []
-        """What happened, run by run, for a person who reads of a failure."""
+        """What happened, run by run, for the report of a failure."""
 
     @property
     def bound_s(self) -> float | None:
-        """How old a row may be that a loss of power takes away."""
-        return {"interval": SYNCED_S + SLACK_S, "always": SLACK_S, "never": None}[self.fsync]
+        """The greatest age of a row that a loss of power may remove."""
+        return {"interval": FSYNC_INTERVAL_S + SLACK_S, "always": SLACK_S, "never": None}[self.fsync]
 
     def play(self) -> Night:
         # tenacity draws from the global generator.
         random.seed(self.seed)
         rng = self.rng
         for _ in range(rng.randint(0, 4)):
-            self._run(rng.choice(TROUBLES)(self, rng), rough=True)
+            self._run(rng.choice(DISTURBANCES)(self, rng), rough=True)
             self._between(rng)
         for _ in range(self.later.randint(0, 2)):
             self._run(self.later.choice((_kill_early, _kill_at_early_step))(self, self.later), rough=True)
@@ -89,15 +89,15 @@ class Night:
         run = self._run(Disturbance(name="and again"), rough=False, retries=False)
         done = [name for name, _ in self.world.replied()]
         audit.check(len(done) == len(set(done)), "a job stands twice")
-        # 3: where the audit has found that no job that is left can succeed.
+        # 3: the audit has found that no remaining job can succeed.
         audit.check(run.exit_code in (0, 1, 2, 3), "the last run ends by itself", run.exit_code)
         return self
 
     # ------------------------------------------------------------ one run
 
-    def _run(self, trouble: Disturbance, *, rough: bool, retries: bool = True) -> RunRecord:
+    def _run(self, disturbance: Disturbance, *, rough: bool, retries: bool = True) -> RunRecord:
         rng = self.rng
-        file = job_file(self.sketches)
+        file = job_file(self.drafts)
         policy = RetryPolicy(max_attempts=rng.choice((1, 3, 6)), backoff=Backoff(max_s=rng.choice((4.0, 60.0))))
         max_outage_s = rng.choice((600.0, 6 * 3600.0)) if rough else math.inf
         options = RunOptions(
@@ -108,21 +108,23 @@ class Night:
             resend_changed=rng.random() < 0.5,
         )
         concurrency = rng.randint(1, 6)
-        absences = self._absences(self.later) if rough else []
-        asked = audit.Terms(
+        network_outages = self._network_outages(self.later) if rough else []
+        asked = audit.RunConditions(
             concurrency=concurrency,
             max_attempts=policy.max_attempts,
             limit=options.limit,
             resend=options.resend_changed,
             retry_failed=options.retry_failed,
-            disk_fails=trouble.disk_fails,
-            stopped=trouble.stopped or bool(absences) or bool(rough and self.world.provider.settings.outages),
+            disk_fails=disturbance.disk_fails,
+            stopped=disturbance.stopped
+            or bool(network_outages)
+            or bool(rough and self.world.provider.settings.outages),
             synced_within_s=self.bound_s,
         )
-        before = audit.Before.of(self.world)
+        before = audit.StateBefore.of(self.world)
         self.audit.expect(file)
         disk = self.world.disk
-        disk.capacity_bytes = sum(len(inode.data) for inode in disk.names.values()) + trouble.room_bytes
+        disk.capacity_bytes = sum(len(inode.data) for inode in disk.names.values()) + disturbance.room_bytes
         run = self.world.run(
             file.data,
             options=options,
@@ -131,24 +133,24 @@ class Night:
             concurrency=concurrency,
             limits=_limits(rng),
             fsync=self.fsync,
-            fault_plan=trouble.fault_plan,
+            fault_plan=disturbance.fault_plan,
             timeouts=Timeouts(first_byte_timeout_s=60.0, stall_timeout_s=20.0, request_timeout_s=300.0),
-            on_start=self._on_start(trouble),
-            wrap_transport=network_down_during(*absences),
-            max_line_bytes=LONGEST_LINE,
+            on_start=self._on_start(disturbance),
+            wrap_transport=network_down_during(*network_outages),
+            max_line_bytes=MAX_LINE_BYTES,
             part_bytes=self.later.choice((None, 1, 300)),
         )
         self.said.append(
-            f"{trouble.name}: exit {run.exit_code} ({run.reason}) after {run.took_s:.3f} s, "
+            f"{disturbance.name}: exit {run.exit_code} ({run.reason}) after {run.took_s:.3f} s, "
             f"{len(run.sent)} sent, {len(run.left_in_flight)} left in flight, {run.steps} steps"
         )
         self.audit.check_run(run, file, asked, before)
-        if trouble.loses_power:
+        if disturbance.loses_power:
             self._lose_power()
         return run
 
-    def _on_start(self, trouble: Disturbance) -> OnStart:
-        """The limits change now and then, whatever else happens."""
+    def _on_start(self, disturbance: Disturbance) -> OnStart:
+        """The disturbance, and sometimes a change of the limits."""
         at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
         referee, began_at = self.world.provider.rate_limiter, self.world.now_s
 
@@ -156,13 +158,13 @@ class Night:
             if limit is not None:
                 change = partial(referee.set_limits, began_at + at, rpm=limit)
                 asyncio.get_running_loop().call_at(at, change)
-            trouble.on_start(run)
+            disturbance.on_start(run)
 
         return on_start
 
     @staticmethod
-    def _absences(rng: Random) -> list[tuple[float, float]]:
-        """When there is no network."""
+    def _network_outages(rng: Random) -> list[tuple[float, float]]:
+        """Times without a network."""
         times = [rng.uniform(0.0, 10.0) for _ in range(rng.choice((0, 0, 0, 1, 3)))]
         return [(time, time + rng.choice((0.0, 1.0, 30.0))) for time in times]
 
@@ -170,19 +172,19 @@ class Night:
         before = self.world.disk.contents(RESULTS) or b""
         self.world.disk.lose_power(self.rng)
         self.said.append("the power goes")
-        self.audit.lost(before, bound_s=self.bound_s if self.audit.synced else None)
+        self.audit.data_lost(before, bound_s=self.bound_s if self.audit.synced else None)
 
     def _between(self, rng: Random) -> None:
-        """What may happen while nothing runs."""
+        """What happens between two runs."""
         self.world.now_s += rng.choice((0.0, 1.0, 60.0, 3600.0))
         if rng.random() < 0.2:
-            self.sketches = edited(rng, self.sketches)
+            self.drafts = edited(rng, self.drafts)
             self.said.append("the job file is edited")
         if rng.random() < 0.05 and STATE in self.world.disk.names:
             self.world.disk.delete(STATE)
-            self.audit.forgot()
+            self.audit.state_file_deleted()
             self.said.append("the state file is deleted")
-        # A file without a single whole row is not touched: it may be anything.
+        # A file without a complete row is not damaged: it might not be a results file.
         if rng.random() < 0.05 and (data := self.world.disk.contents(RESULTS)) and data.count(b"\n") > 2:
             _damage(self, rng, data)
 
@@ -191,7 +193,7 @@ def _damage(night: Night, rng: Random, data: bytes) -> None:
     place = rng.randrange(len(data))
     night.world.disk.put(RESULTS, data[:place] + b"\0" + data[place + 1 :])
     night.said.append(f"byte {place} of the results is damaged")
-    night.audit.lost(data, bound_s=None)
+    night.audit.data_lost(data, bound_s=None)
 
 
 def _provider(rng: Random, seed: int) -> SimulatorSettings:
@@ -229,11 +231,11 @@ def _limits(rng: Random) -> LimitSettings:
     return LimitSettings(default=RateLimits(rpm=60.0)) if rng.random() < 0.2 else LimitSettings()
 
 
-# ---------------------------------------------------------------- what may be done to a run
+# ---------------------------------------------------------------- disturbances
 
 
 def _when(rng: Random) -> float:
-    """Rather soon: there is not much to do, and beginnings are delicate."""
+    """A time soon after the start, where most can go wrong."""
     return 10 ** rng.uniform(-2.5, 1.5)
 
 
@@ -252,7 +254,7 @@ def _kill_at_step(night: Night, rng: Random) -> Disturbance:
 
 def _killed_at(step: int, part: float, rng: Random) -> Disturbance:
     def plan(number: int, operation: str) -> StorageFault | None:
-        # A kill may come between the pages of a long write; a few bytes are written, or they are not.
+        # A kill may fall between the pages of a long write; a short write is done or not done.
         return StorageFault(Killed(), part if operation == "write" else round(part)) if number == step else None
 
     return Disturbance(name=f"killed at step {step}", fault_plan=plan, loses_power=rng.random() < 0.4)
@@ -264,7 +266,7 @@ def _kill_early(night: Night, rng: Random) -> Disturbance:
 
 
 def _kill_at_early_step(night: Night, rng: Random) -> Disturbance:
-    return _killed_at(rng.randint(8, 12 + 4 * len(night.sketches)), rng.random(), rng)
+    return _killed_at(rng.randint(8, 12 + 4 * len(night.drafts)), rng.random(), rng)
 
 
 def _stop(night: Night, rng: Random) -> Disturbance:
@@ -286,7 +288,7 @@ def _fault(night: Night, rng: Random) -> Disturbance:
 
 
 def _bad_disk(night: Night, rng: Random) -> Disturbance:
-    """From some step on, every operation of a kind fails."""
+    """From some step on, all operations of three kinds fail."""
     step, code = rng.randint(1, 60), rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS))
     kinds = rng.sample(("open", "write", "pwrite", "fsync", "fsync folder", "rename", "truncate", "unlink"), 3)
 
@@ -309,7 +311,7 @@ def _full(night: Night, rng: Random) -> Disturbance:
     return Disturbance(name="the disk is full", room_bytes=rng.randint(0, 4000), disk_fails=True)
 
 
-TROUBLES: tuple[Trouble, ...] = (
+DISTURBANCES: tuple[MakeDisturbance, ...] = (
     _nothing,
     _kill,
     _kill,

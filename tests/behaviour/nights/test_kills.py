@@ -1,4 +1,4 @@
-"""The real process, killed at random moments over one job file, against a real server that counts."""
+"""The real process, killed at random times over one job file, with an HTTP server that counts requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = SimulatorSettings(
     track_identities=True, first_token_s=0.05, speed_tps=1000.0, reply_tokens=(3, 60), write_batch_s=0.02
 )
 CONCURRENCY = 8
-LONGEST_S = 120.0
+TIMEOUT_S = 120.0
 
 
 def request(number: int) -> JSON:
@@ -34,14 +34,14 @@ def request(number: int) -> JSON:
 
 @dataclass
 class Campaign:
-    """One job file, and what has become of it."""
+    """Runs over one job file."""
 
     folder: Path
     provider: SimulatedProvider
     base_url: str
     jobs: int
     in_flight: list[int] = field(default_factory=list)
-    """By kill."""
+    """Requests in flight at each kill."""
 
     @property
     def out(self) -> Path:
@@ -59,7 +59,7 @@ class Campaign:
         )
 
     async def kill(self, rng: Random) -> None:
-        """Run, kill, and see what was in flight: asked for by this run, and without a row."""
+        """Run, kill, and count what was in flight: requests of this run without a row."""
         before, done = Counter(self.provider.billing.requests_by_identity), self.replied()
         process = await self.start()
         if rng.random() < 0.8:
@@ -68,7 +68,7 @@ class Campaign:
         with suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
-        # What had left the process may still be on its way to the server.
+        # Requests sent before the kill may still be on their way to the server.
         await asyncio.sleep(0.05)
         asked = self.provider.billing.requests_by_identity - before
         assert not asked.keys() & done, "sent again, although its row was written"
@@ -85,12 +85,12 @@ class Campaign:
 
     async def finish(self) -> int | None:
         process = await self.start()
-        _, said = await asyncio.wait_for(process.communicate(), LONGEST_S)
+        _, said = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
         assert not said, said.decode()
         return process.returncode
 
     def rows(self) -> list[JSON]:
-        """The last line may be torn: nobody but the next run has a right to complain."""
+        """All rows but the last line, which may be torn until the next run."""
         lines = self.out.read_bytes().split(b"\n")[:-1] if self.out.exists() else []
         return [orjson.loads(line) for line in lines]
 
@@ -130,10 +130,11 @@ async def play(one: Campaign, kills: int) -> None:
 
 
 @pytest.mark.process
-def test_a_process_killed_eight_times_pays_for_nothing_it_has_written(tmp_path: Path) -> None:
+def test_process_killed_eight_times_sends_no_written_job_again(tmp_path: Path) -> None:
     asyncio.run(campaign(tmp_path, jobs=400, kills=8))
 
 
 @pytest.mark.slow
-def test_a_process_killed_fifty_times_pays_for_nothing_it_has_written(tmp_path: Path) -> None:
+@pytest.mark.process
+def test_process_killed_fifty_times_sends_no_written_job_again(tmp_path: Path) -> None:
     asyncio.run(campaign(tmp_path, jobs=2500, kills=50))

@@ -1,7 +1,7 @@
-"""Thousands of nights, each from a seed, and not one promise broken.
+"""Nights with all kinds of disturbances, each made from a seed, in which no promise may be broken.
 
-A night that fails replays exactly: ``pytest tests/nights -k seed_123``, or any other, failed or not:
-``NIGHTS=123,456-470 pytest tests/nights -k asked``.
+A night replays exactly: ``pytest tests/behaviour/nights -k seed_123`` for a known one, and any other with
+``NIGHTS=123,456-470 pytest tests/behaviour/nights -k chosen``.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ EVERYDAY = range(60)
 ALL = range(60, 2200)
 NIGHTS_PER_TEST = 20
 
-BROKE = {
-    2: "attempts counted that never sent anything",
+KNOWN_SEEDS = {
+    2: "counted attempts that sent nothing",
     3: "two limit groups that waited for slots woke each other forever",
-    18: "attempts counted that never sent anything, in a run that ended by itself",
+    18: "counted attempts that sent nothing, in a run that ended by itself",
     43: "of two limit groups that waited for a slot none was woken",
-    216: "rows that a killed run had left unsynced were lost after a second kill",
-    329: "a row that goes over into zeros was taken for another program's file",
+    216: "unsynced rows of a killed run were lost after a second kill",
+    329: "a row that ends in zero bytes was taken for another file format",
     7580: "a results file whose name was never synced was lost with all its rows",
-    852: "attempts counted that were broken off while they were still connecting",
-    668: "attempts were forgotten where a changed job was sent again and failed",
+    852: "counted attempts that were cancelled while connecting",
+    668: "attempts of a changed job were lost when it was sent again and failed",
 }
-"""Seeds that have found something, and what."""
+"""Seeds that once found an error, and the error."""
 
 
-def of_environment() -> list[int]:
-    """The seeds that ``NIGHTS`` asks for: ``3``, ``3,5``, ``3-99``; one for want of any."""
+def chosen_seeds() -> list[int]:
+    """The seeds in ``NIGHTS``, such as ``3``, ``3,5`` or ``3-99``; seed 0 by default."""
     found: list[int] = []
     for part in filter(None, os.environ.get("NIGHTS", "").split(",")):
         first, _, last = part.partition("-")
@@ -52,31 +52,31 @@ def blocks(seeds: range) -> list[range]:
     return [seeds[at : at + NIGHTS_PER_TEST] for at in range(0, len(seeds), NIGHTS_PER_TEST)]
 
 
-@pytest.mark.parametrize("seed", BROKE, ids=lambda seed: f"seed_{seed}")
-def test_a_night_that_once_broke_a_promise(seed: int) -> None:
+@pytest.mark.parametrize("seed", KNOWN_SEEDS, ids=lambda seed: f"seed_{seed}")
+def test_known_seed_keeps_all_promises(seed: int) -> None:
     play(seed)
 
 
-@pytest.mark.parametrize("seed", of_environment(), ids=lambda seed: f"seed_{seed}")
-def test_a_night_that_was_asked_for(seed: int) -> None:
+@pytest.mark.parametrize("seed", chosen_seeds(), ids=lambda seed: f"seed_{seed}")
+def test_chosen_seed_keeps_all_promises(seed: int) -> None:
     play(seed)
 
 
 @pytest.mark.parametrize("seeds", blocks(EVERYDAY), ids=lambda seeds: f"{seeds[0]}_to_{seeds[-1]}")
-def test_no_night_breaks_a_promise(seeds: range) -> None:
+def test_everyday_nights_keep_all_promises(seeds: range) -> None:
     for seed in seeds:
         play(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", blocks(ALL), ids=lambda seeds: f"{seeds[0]}_to_{seeds[-1]}")
-def test_no_night_of_thousands_breaks_a_promise(seeds: range) -> None:
+def test_thousands_of_nights_keep_all_promises(seeds: range) -> None:
     for seed in seeds:
         play(seed)
 
 
 @pytest.mark.parametrize("seed", [5, 22, 41])
-def test_a_night_replays_exactly(seed: int) -> None:
+def test_night_replays_exactly(seed: int) -> None:
     one, other = play(seed), play(seed)
     assert one.said == other.said
     assert one.world.log == other.world.log

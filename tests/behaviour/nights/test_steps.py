@@ -1,6 +1,6 @@
-"""Every I/O step of a whole run fails once: the first, then the second, … until a run gets through untouched.
+"""I/O steps of a whole run fail, one in each run, until a run has no fault.
 
-After each, the next run ends with everything right, and nothing is sent again that was written.
+After each, the next run repairs everything, and sends nothing again whose row was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from processor.scheduler import RunOptions
 from processor.simulator.fault_injecting_storage import FaultPlan, Killed, StorageFault, fail_at_step, os_error
 from processor.simulator.faults import Faults
 from tests.support import nights_audit as audit
-from tests.support.nights_jobs import JobFile, Sketch, draw, job_file, shaped
+from tests.support.nights_jobs import DraftJob, JobFile, draw, job_file, shaped
 from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, RunRecord, World, kill_at
 
 FAULTS: dict[str, Callable[[], StorageFault]] = {
@@ -33,23 +33,23 @@ FAULTS: dict[str, Callable[[], StorageFault]] = {
 
 
 def files() -> tuple[JobFile, JobFile]:
-    """A mixed job file, and the same with one job that asks something else and one line that is right now."""
+    """A mixed job file, and the same with one changed job and one repaired line."""
     rng = Random(4)
-    broken = Sketch(entry=None, raw=b"{broken", code="invalid_json")
-    sketches = [*(draw(rng, number) for number in range(8)), broken, shaped(rng, "twice", "Once?"), broken]
-    sketches.append(shaped(rng, "twice", "Twice?"))
-    first = job_file(sketches)
-    named = next(at for at, sketch in enumerate(sketches) if sketch.custom_id and sketch.body)
-    sketches[named] = shaped(rng, sketches[named].custom_id, "Edited?")
-    sketches[sketches.index(broken)] = shaped(rng, "mended", "Mended?")
-    return first, job_file(sketches)
+    broken = DraftJob(entry=None, raw=b"{broken", code="invalid_json")
+    drafts = [*(draw(rng, number) for number in range(8)), broken, shaped(rng, "twice", "Once?"), broken]
+    drafts.append(shaped(rng, "twice", "Twice?"))
+    first = job_file(drafts)
+    named = next(at for at, draft in enumerate(drafts) if draft.custom_id and draft.body)
+    drafts[named] = shaped(rng, drafts[named].custom_id, "Edited?")
+    drafts[drafts.index(broken)] = shaped(rng, "mended", "Mended?")
+    return first, job_file(drafts)
 
 
 FIRST, SECOND = files()
 
 
 class Play:
-    """A killed run has left something; then comes the run whose steps fail; then one that is left in peace."""
+    """A killed run, then a run in which a step fails, then an undisturbed one."""
 
     def __init__(self) -> None:
         settings = replace(FAST_PROVIDER, models=("m",), faults=Faults({"error_500": 0.1, "cut": 0.1}), seed=9)
@@ -60,7 +60,7 @@ class Play:
         self, file: JobFile, *, fault_plan: FaultPlan | None = None, fails: bool = False, killed_s: float = 1e9
     ) -> RunRecord:
         options = RunOptions(resend_changed=True, retry_failed=True)
-        asked = audit.Terms(
+        asked = audit.RunConditions(
             concurrency=3,
             max_attempts=2,
             limit=None,
@@ -70,7 +70,7 @@ class Play:
             stopped=False,
             synced_within_s=1.01,
         )
-        before = audit.Before.of(self.world)
+        before = audit.StateBefore.of(self.world)
         self.audit.expect(file)
         run = self.world.run(
             file.data,
@@ -112,26 +112,26 @@ def test_run_after_a_failed_io_step_repairs_everything(kind: str, stride: int) -
         steps = step
         if kind in SAID and run.steps >= step:
             check_end(run, SAID[kind])
-        put_right(kind, step, play, run)
+        check_recovery(kind, step, play, run)
     assert steps > 40
 
 
 def check_end(run: RunRecord, said: str) -> None:
-    """The run has met a failing disk: it ends with one clear line."""
+    """The run ends with one line that names the error of the disk."""
     assert run.exit_code == 3 if run.sent else run.exit_code in (2, 3), run.reason
     assert run.reason
     assert run.reason.startswith("cannot ")
     assert said in run.reason
 
 
-def put_right(kind: str, step: int, play: Play, run: RunRecord) -> None:
+def check_recovery(kind: str, step: int, play: Play, run: RunRecord) -> None:
     if kind == "power_lost" and run.exit_code is None:
         before = play.world.disk.contents(RESULTS) or b""
         play.world.disk.lose_power(Random(step))
-        play.audit.lost(before, bound_s=1.01)
+        play.audit.data_lost(before, bound_s=1.01)
     again = play.run(SECOND)
     assert again.exit_code == 1, "the file has broken lines"
     last = play.run(SECOND)
-    # What failed is tried again in every run, because it was asked to be.
+    # Failed jobs are sent again in every run because of retry_failed.
     failed = [row["custom_id"] for row in play.world.failures() if not audit.is_of_line(row)]
     assert {name for _, name, _ in last.sent} <= set(failed), "nothing else is left to do"
