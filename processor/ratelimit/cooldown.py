@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
+from processor.ratelimit.estimator.send_history import WINDOW_S
+
 FIRST_COOL_DOWN_S = 1.1
 """Longer than a bucket of one second needs to refill."""
-MAX_COOL_DOWN_S = 60.0
 
 
 class CoolDown:
@@ -26,7 +27,7 @@ class CoolDown:
             self.until = max(self.until, at + max(retry_after_s, FIRST_COOL_DOWN_S))
         elif is_new:
             self.until = max(self.until, at + self._next_s)
-            self._next_s = min(2 * self._next_s, MAX_COOL_DOWN_S)
+            self._next_s = min(2 * self._next_s, WINDOW_S)
         else:
             return
         self._throttled_at = at

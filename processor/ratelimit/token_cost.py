@@ -6,13 +6,11 @@ from math import ceil, sqrt
 
 from processor.core.models import Cost, RequestSize
 from processor.core.text import CHARS_PER_TOKEN
+from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
 from processor.ratelimit.settings import TokenAccounting
 
 DEFAULT_OUTPUT_TOKENS = 256
 """Expected output of a request without ``max_tokens`` before any reply is known: a few paragraphs."""
-
-MAX_REPLY_SAMPLES = 50
-"""Weight of the past in the expected output length: older replies fade."""
 
 
 class ExpectedOutput:
@@ -29,7 +27,7 @@ class ExpectedOutput:
         self._samples = 0
 
     def learn(self, output_tokens: float) -> None:
-        self._samples = min(self._samples + 1, MAX_REPLY_SAMPLES)
+        self._samples = min(self._samples + 1, MEAN_OVER_REQUESTS)
         weight = 1 / self._samples
         deviation = output_tokens - self._mean
         self._mean += weight * deviation

@@ -15,17 +15,9 @@ from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 PROBE_S = 1.2
 """Cost of the first burst, in seconds of the limit: more than a bucket of one second holds."""
 
-PROOF_S = 1.05
-"""What the first burst must have cost for each second it lasted, and once more, to prove anything."""
-
-HEADERS_STALE_S = 10.0
-"""After this time without a header the next burst waits for one."""
-
-OPEN_AFTER_SUCCESS_S = 300.0
-"""How long the breaker stays open where bursts were let through before: the refusal may have been an overload, or a
-request that arrived late."""
 OPEN_S = 3600.0
-"""How long it stays open where no burst ever was: probably the server counts by the second."""
+"""How long the breaker stays open the first time; then twice as long each time. Probably the server counts by the
+second, and even pacing loses little."""
 
 
 class BreakerState(Enum):
@@ -46,8 +38,7 @@ class BurstBreaker:
         self.opened_at = inf
         """Since when the headers are not believed; inf: they are."""
         self._reset_at = inf
-        self._open_factor = 1.0
-        """Doubles each time the breaker opens."""
+        self._open_s = OPEN_S
         self._probe_began_at = inf
         self._probe_last_at = inf
         """When the newest request of the probe was granted."""
@@ -63,10 +54,10 @@ class BurstBreaker:
             return inf
         return self._probe_budget if self.state is BreakerState.HALF_OPEN else 0.0
 
-    def allows(self, cost: float, headers_at: float, now: float) -> bool:
+    def allows(self, cost: float, now: float) -> bool:
         """Whether this cost may be sent as part of a burst. Ends the probe where its budget is used up."""
         if self.state is BreakerState.CLOSED:
-            return now - headers_at < HEADERS_STALE_S
+            return True
         if self.state is not BreakerState.HALF_OPEN:
             return False
         if self._probe_budget < cost and self._probe_unanswered:
@@ -99,16 +90,16 @@ class BurstBreaker:
             self._probe_unanswered -= 1
             if self._probe_unanswered == 0 and self.probe_ended_at < inf:
                 lasted_s = self._probe_last_at - self._probe_began_at
-                is_proof = self._probe_cost >= PROOF_S * rate * (1 + lasted_s)
+                # More than a bucket of one second can have let through in that time.
+                is_proof = self._probe_cost > rate * (1 + lasted_s)
                 self.state = BreakerState.CLOSED if is_proof else BreakerState.UNKNOWN
 
     def on_throttled(self, granted_at: float, at: float, *, had_room: bool) -> None:
         """A request was refused. ``had_room``: the headers showed room for it."""
         is_open = self.state is BreakerState.OPEN
         if had_room and not (is_open and granted_at <= self.opened_at):
-            open_s = OPEN_AFTER_SUCCESS_S if self.state is BreakerState.CLOSED else OPEN_S
-            self._reset_at = at + open_s * self._open_factor
-            self._open_factor *= 2
+            self._reset_at = at + self._open_s
+            self._open_s *= 2
             self.state = BreakerState.OPEN
             self.opened_at = min(self.opened_at, at)
         elif not is_open:

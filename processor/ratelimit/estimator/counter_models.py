@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from math import inf
 
 from processor.ratelimit.estimator.decaying_value import DecayingValue
-from processor.ratelimit.estimator.external_usage import FORECAST_S, ExternalUsage, Interval
+from processor.ratelimit.estimator.external_usage import ExternalUsage, Interval
 from processor.ratelimit.estimator.send_history import (
     LATE_ARRIVAL_S,
     ORDER_CERTAIN_S,
@@ -21,11 +21,8 @@ from processor.ratelimit.estimator.window_or_bucket import CounterClassifier
 SMALL_BUCKET_S = 5.0
 """A bucket of less than this refill time is small: bursts gain nothing there, and even pacing loses nothing."""
 
-REFUSAL_HALF_LIFE_S = 10 * WINDOW_S
+REFUSAL_HALF_LIFE_S = 600.0
 """What a refusal has taught fades by half in this time."""
-
-RESERVED_SMALL_S = 0.5
-"""Most refill time kept in reserve where the bucket is small."""
 
 
 class CounterFacts:
@@ -88,6 +85,10 @@ class CounterModel(ABC):
     def fit(self, predicted: Interval, remaining: float) -> None:
         """Correct the external usage by what a header shows."""
 
+    def external_now(self, now: float) -> float:
+        """What others are expected to use now."""
+        return self.external.forecast(self._facts.newest_sent_at, now)
+
     @abstractmethod
     def available(self, now: float) -> float:
         """What certainly fits now."""
@@ -106,8 +107,8 @@ class WindowModel(CounterModel):
         self.external.fit(predicted, remaining, self._facts.external_margin)
 
     def external_now(self, now: float) -> float:
-        """Others' part of the window. A negative estimate counts as 0: the surplus will be gone when ours has left."""
-        return max(0.0, self.external.forecast(self._facts.newest_sent_at, now))
+        """A negative estimate counts as 0: the surplus will be gone when ours has left the window."""
+        return max(0.0, super().external_now(now))
 
     def earliest(self, cost: float, external: float, now: float) -> float:
         """When the window has room for this cost beside ``external``; inf: not before something pending is sent."""
@@ -174,26 +175,19 @@ class BucketModel(CounterModel):
     def earliest(self, cost: float, now: float) -> float:
         """When the bucket holds this cost."""
         facts, history = self._facts, self._facts.history
-        external = self.external.forecast(facts.newest_sent_at, now)
-        reserve = facts.reserve_for(cost, now)
-        if self.is_small:
-            reserve = min(reserve, RESERVED_SMALL_S * history.rate)
+        external = self.external_now(now)
         # A little more than is seen is assumed to be used by others: the bucket may never show itself so full.
         capacity = max(0.0, facts.limit - external - (facts.external_margin if external > 0 else 0.0))
-        level = min(cost, capacity) + external + self.margin + facts.pending + reserve
+        level = min(cost, capacity) + external + self.margin + facts.pending + facts.reserve_for(cost, now)
         if level > facts.limit:
             # More than it holds: it must be full, and then external debt must drain as well.
             full_at = max(history.level_reached_at(facts.limit), facts.newest_sent_at)
             slack_s = 0.0 if self.is_small else ORDER_CERTAIN_S  # the pace leaves it already where the bucket is small
             return facts.external_drained_at(full_at, level - facts.limit, slack_s)
-        return self._with_growth(history.level_reached_at(level), now)
-
-    def _with_growth(self, at: float, now: float) -> float:
-        """Others go on while this cost waits, but for an unknown time."""
-        wait_s, share = max(0.0, at - now), min(0.9, self.external.growth_per_s / self._facts.history.rate)
-        return max(at, now + min(wait_s / (1 - share), wait_s + share * FORECAST_S))
+        return history.level_reached_at(level)
 
     def available(self, now: float) -> float:
         facts = self._facts
-        external = self.external.forecast(facts.newest_sent_at, now)
-        return facts.history.level(now) - self.margin - external - facts.pending - facts.reserve.value(now)
+        return (
+            facts.history.level(now) - self.margin - self.external_now(now) - facts.pending - facts.reserve.value(now)
+        )

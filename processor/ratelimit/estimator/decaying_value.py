@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MEAN_OVER_REQUESTS = 50
+"""Means of costs and of reply lengths are taken over about this many requests, so that they follow a change."""
+
 
 class DecayingValue:
     def __init__(self, half_life_s: float) -> None:

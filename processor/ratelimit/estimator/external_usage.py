@@ -8,11 +8,9 @@ from __future__ import annotations
 from math import exp
 from typing import NamedTuple
 
-GROWTH_AVERAGE_S = 10.0
-"""Time constant of the average growth of external usage."""
-
-FORECAST_S = 30.0
-"""External usage is extrapolated over at most this time."""
+FORECAST_S = 10.0
+"""The growth of external usage is averaged over this time, and extrapolated over at most as much. Where others use the
+key, what remained longer ago is no ground for a burst."""
 
 
 class Interval(NamedTuple):
@@ -45,7 +43,7 @@ class ExternalUsage:
         """Update the growth: all headers of requests sent until ``at`` have been fitted."""
         if self._last_sample is not None:
             since, used = self._last_sample
-            weight = 1 - exp((since - at) / GROWTH_AVERAGE_S)
+            weight = 1 - exp((since - at) / FORECAST_S)
             self._growth_per_s += weight * ((self.used - used) / (at - since) - self._growth_per_s)
         self._last_sample = (at, self.used)
 

@@ -27,7 +27,8 @@ LATE_ARRIVAL_S = 0.5
 _KEPT_S = 2 * WINDOW_S + LATE_ARRIVAL_S
 """A response that starts a minute after its request was sent still finds what the window held then."""
 
-_TRIM_ENTRIES = 2048
+KEPT_ENTRIES = 1024
+"""Older times of sending are dropped from this number on: a bound on memory."""
 
 
 class SendHistory:
@@ -37,8 +38,6 @@ class SendHistory:
         self.limit = limit
         self.rate = limit / WINDOW_S
         """Units per second."""
-        self.late_arrival_s = 0.0
-        """How much later than after 60.1 s our requests are assumed to leave a window."""
         self.total = 0.0
         self._times = [-inf]
         self._sums = [0.0]
@@ -56,7 +55,7 @@ class SendHistory:
         self._levels.append(self._refilled(-1, at) - amount)
         self._times.append(at)
         self._sums.append(self.total)
-        if len(self._times) > _TRIM_ENTRIES and self._times[_TRIM_ENTRIES // 2] < at - _KEPT_S:
+        if len(self._times) > KEPT_ENTRIES and self._times[KEPT_ENTRIES // 2] < at - _KEPT_S:
             self._trim(at - _KEPT_S)
 
     def correct(self, sent_at: float, amount: float) -> None:
@@ -72,7 +71,7 @@ class SendHistory:
 
     def in_window(self, now: float) -> float:
         """The most that a window on the server may hold of our requests now."""
-        return self.total - self.total_sent_by(now - WINDOW_S - ORDER_CERTAIN_S - self.late_arrival_s)
+        return self.total - self.total_sent_by(now - WINDOW_S - ORDER_CERTAIN_S)
 
     def window_frees_at(self, amount: float, now: float) -> float:
         """The time from which a window certainly holds ``amount`` less than now; inf: it does not hold that much."""
@@ -81,7 +80,7 @@ class SendHistory:
         entry = bisect_left(self._sums, self.total - self.in_window(now) + amount - 1e-6)
         if entry == len(self._times):
             return inf
-        return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S + self.late_arrival_s
+        return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S
 
     def bounds(self, at: float) -> tuple[float, float, float]:
         """The totals that were certainly counted before a request sent at ``at``, sent until then, and possibly

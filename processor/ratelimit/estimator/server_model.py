@@ -13,10 +13,10 @@ from __future__ import annotations
 from math import inf
 
 from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
-from processor.ratelimit.estimator.external_usage import ExternalUsage
+from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
+from processor.ratelimit.estimator.external_usage import FORECAST_S, ExternalUsage
 from processor.ratelimit.estimator.send_history import (
     LATE_ARRIVAL_S,
-    LATENCY_JITTER_S,
     MERGE_S,
     ORDER_CERTAIN_S,
     WINDOW_S,
@@ -31,25 +31,16 @@ UNLIMITED = 1e18
 RECLASSIFY_CHANGE = 0.1
 """A correction of the units by more than this share makes the type of the counter unknown again."""
 
-SHARED_KEY_SHARE = 0.02
-"""Others that use more than this share of the limit make window and bucket look alike for `SHARED_KEY_S`."""
-SHARED_KEY_S = 3 * WINDOW_S
+WINDOW_SHARE = 0.02
+"""Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
-SHARED_KEY_FRESH_S = 1.0
-"""Where others use the key, what remained longer ago than this is no ground for a burst."""
+OVERTAKEN_REQUESTS = 2
+"""How many of the requests sent shortly before one, and of its size, may be counted after it."""
 
-MAX_LATE_ARRIVAL_S = 1.0
-"""Most that a request is assumed to leave a window later than expected; learned from refusals."""
-
-OVERTAKEN_REQUESTS, OVERTAKEN_SHARE = 2, 0.1
-"""How many of the requests sent shortly before one may be counted after it: so many of its size, and a share of all."""
-
-RESERVED_REQUESTS, MAX_RESERVED_REQUESTS = 2, 12
-"""Requests for which room is reserved after a refusal, and at most."""
+RESERVED_REQUESTS = 2
+"""Requests for which room is reserved after a refusal."""
 MAX_RESERVED_SHARE = 0.04
-"""Most of the limit that is reserved, unless that is less than four requests."""
-
-MEAN_OVER_REQUESTS = 50
+"""Most of the limit that is reserved, unless that is less than what two refusals reserve."""
 
 
 class ServerModel:
@@ -106,7 +97,7 @@ class ServerModel:
     @property
     def shared_key(self) -> bool:
         """Whether others have used a good part of the limit lately."""
-        return self._facts.newest_sent_at - self._shared_key_at <= SHARED_KEY_S
+        return self._facts.newest_sent_at - self._shared_key_at <= WINDOW_S
 
     @property
     def is_small_bucket(self) -> bool:
@@ -115,7 +106,7 @@ class ServerModel:
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
         newest_sent_at = self._facts.newest_sent_at
-        return newest_sent_at - self._external_at <= SHARED_KEY_S and now - newest_sent_at > SHARED_KEY_FRESH_S
+        return newest_sent_at - self._external_at <= WINDOW_S and now - newest_sent_at > FORECAST_S
 
     @property
     def has_own_units(self) -> bool:
@@ -216,7 +207,7 @@ class ServerModel:
             ratio.on_refused(sent_at, cost)
             return False
         before = ratio.value
-        if not ratio.observe(sent_at, cost, remaining, self.history, shared_key=self.shared_key):
+        if not ratio.observe(sent_at, cost, remaining, self.history):
             return False
         self._rescale(self.limit * before / ratio.value)
         return True
@@ -247,7 +238,7 @@ class ServerModel:
             remaining=remaining,
             total_sent=by,
             overtaking=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            overtaken=min(shortly_before, OVERTAKEN_REQUESTS * cost + OVERTAKEN_SHARE * shortly_before),
+            overtaken=min(shortly_before, OVERTAKEN_REQUESTS * cost),
             window_prediction=self._window.predict(sent_at, cost, bounds),
             bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )
@@ -256,7 +247,7 @@ class ServerModel:
         self._window.fit(observation.window_prediction, observation.remaining)
         self._bucket.fit(observation.bucket_prediction, observation.remaining)
         # What one late arrival explains is not used by others.
-        share = SHARED_KEY_SHARE * self.limit + observation.overtaking + observation.overtaken
+        share = WINDOW_SHARE * self.limit + observation.overtaking + observation.overtaken
         used = (self._bucket if self._bucket.is_certain else self._window).external.used
         if (used if self._bucket.is_certain else abs(used)) > share:
             self._shared_key_at = observation.sent_at
@@ -268,17 +259,14 @@ class ServerModel:
 
         ``is_new``: the request was sent after the last such refusal arrived.
         """
-        if is_new and (self.shared_key or now - self._shortfall_at <= SHARED_KEY_S):
+        if is_new and (self.shared_key or now - self._shortfall_at <= WINDOW_S):
             # One request may have arrived late. A second so soon: others use the key, or it is a window after all.
             if self._bucket.is_certain and not self.is_small_bucket:
                 self._classifier.counter_type = None
             self._shared_key_at = now
         self._shortfall_at = now
-        history, cost = self.history, self.mean_cost
-        history.late_arrival_s = min(MAX_LATE_ARRIVAL_S, 2 * history.late_arrival_s + LATENCY_JITTER_S)
-        maximum = max(2 * RESERVED_REQUESTS * cost, MAX_RESERVED_SHARE * self.limit)
-        maximum = min(MAX_RESERVED_REQUESTS * cost, maximum)
-        self._facts.reserve.raise_by(RESERVED_REQUESTS * cost, now, maximum=maximum)
+        reserved = RESERVED_REQUESTS * self.mean_cost
+        self._facts.reserve.raise_by(reserved, now, maximum=max(2 * reserved, MAX_RESERVED_SHARE * self.limit))
 
     # ------------------------------------------------------------ predictions
 

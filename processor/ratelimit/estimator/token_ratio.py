@@ -17,16 +17,10 @@ from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, 
 BURST_WINDOW_S = 0.05
 """Requests sent within this time are one burst."""
 
-ISOLATION_S = LATE_ARRIVAL_S + 2 * MERGE_S
+ISOLATION_S = LATE_ARRIVAL_S + MERGE_S
 """A request sent this long before or after a burst is counted apart from it."""
 
 MIN_BURST_REQUESTS = 3
-KEPT_BURSTS = 64
-PRIOR_REQUESTS = 30
-"""Where others use the key, a burst of this many requests counts for half; but not the first burst."""
-ROUNDING_TOKENS = 2
-MAX_NOISE_SHARE = 0.25
-"""A burst teaches nothing where more than this share of it may have come back, or may have been counted elsewhere."""
 MAX_RATIO = 4.0
 """The ratio stays between this and its inverse."""
 
@@ -53,12 +47,14 @@ class TokenRatio:
     def __init__(self) -> None:
         self.value = 1.0
         """What the server charges for one unit of ours."""
-        self._has_learned = False
-        self._bursts: deque[Burst] = deque(maxlen=KEPT_BURSTS)
+        self._bursts: deque[Burst] = deque()
+        """Of the last minute."""
 
     def on_sent(self, cost: float, at: float) -> None:
         if not self._bursts or at > self._bursts[-1].start + BURST_WINDOW_S:
             self._bursts.append(Burst(at))
+            while self._bursts[0].start < at - WINDOW_S:
+                self._bursts.popleft()
         burst = self._bursts[-1]
         burst.sent += 1
         burst.cost += cost
@@ -71,7 +67,7 @@ class TokenRatio:
             burst.sent -= 1
             burst.cost -= cost
 
-    def observe(self, sent_at: float, cost: float, remaining: float, history: SendHistory, *, shared_key: bool) -> bool:
+    def observe(self, sent_at: float, cost: float, remaining: float, history: SendHistory) -> bool:
         """A request has been answered. Returns whether the ratio has changed."""
         burst = self._burst(sent_at)
         if burst is None:
@@ -83,33 +79,29 @@ class TokenRatio:
         is_complete = burst.answered == burst.sent and burst.last_remaining > 0
         if not is_complete or burst.largest_cost > burst.cost / MIN_BURST_REQUESTS:
             return False
-        return self._learn(burst, history, shared_key=shared_key)
+        return self._learn(burst, history)
 
     def _burst(self, sent_at: float) -> Burst | None:
         index = bisect_right(self._bursts, sent_at, key=_START) - 1
         return self._bursts[index] if index >= 0 else None
 
-    def _learn(self, burst: Burst, history: SendHistory, *, shared_key: bool) -> bool:
+    def _learn(self, burst: Burst, history: SendHistory) -> bool:
         charged = self._charged(burst, history)
         if charged is None:
             return False
         cost = burst.cost - burst.first_cost
         target = min(MAX_RATIO, max(1 / MAX_RATIO, self.value * charged / cost))
-        prior = PRIOR_REQUESTS if shared_key and self._has_learned else 1
-        self.value += (target - self.value) * burst.sent / (burst.sent + prior)
-        self._has_learned = True
+        self.value += (target - self.value) * burst.sent / (burst.sent + 1)
         return True
 
     def _charged(self, burst: Burst, history: SendHistory) -> float | None:
         """What the server charged for all but the first request, in our units by today's ratio; None: unknown."""
         fall, cost = (burst.first_remaining - burst.last_remaining) / self.value, burst.cost - burst.first_cost
-        rounding, overlapping = ROUNDING_TOKENS / self.value, _overlapping_cost(burst, history)
-        if fall - rounding - overlapping > cost:
-            refilled = _refilled(burst, history, ORDER_CERTAIN_S)
-            is_noisy = overlapping + refilled > MAX_NOISE_SHARE * cost
-            return None if is_noisy else fall + (refilled - overlapping) / 2
+        overlapping = _overlapping_cost(burst, history)
+        if fall - overlapping > cost:
+            return fall + (_refilled(burst, history, ORDER_CERTAIN_S) - overlapping) / 2
         # A lower ratio is learned only as far as it is certain: a ratio that is too low sends too much.
-        charged = fall + rounding + _refilled(burst, history, LATE_ARRIVAL_S)
+        charged = fall + _refilled(burst, history, LATE_ARRIVAL_S)
         return charged if charged < cost else None
 
 

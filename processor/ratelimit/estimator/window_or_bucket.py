@@ -12,11 +12,12 @@ from math import inf
 from typing import Literal
 
 from processor.ratelimit.estimator.external_usage import Interval
+from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
 CounterType = Literal["window", "bucket"]
 
-OBSERVATION_INTERVAL_S = 0.25
 KEPT_OBSERVATIONS = 8
+"""Earlier headers, of different bursts, with which each new one is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class CounterClassifier:
         self._observations.clear()
 
     def observe(self, new: Observation) -> None:
-        if not self._observations or new.sent_at > self._observations[-1][0].sent_at + OBSERVATION_INTERVAL_S:
+        if not self._observations or new.sent_at > self._observations[-1][0].sent_at + BURST_WINDOW_S:
             self.counter_type = self._classify(new) or self.counter_type
             self._observations.append((new, self._uncertainty))
 

@@ -14,15 +14,10 @@ from processor.ratelimit.estimator.send_history import MERGE_S
 from processor.ratelimit.estimator.server_model import ServerModel
 from processor.ratelimit.estimator.token_ratio import ISOLATION_S
 from processor.ratelimit.strategies.base import Strategy
-from processor.ratelimit.strategies.pacer import Pacer
+from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
 
 CALIBRATION_REQUESTS = 3
-CALIBRATION_COSTS = 2.2
-"""What a bucket must refill between two of them, in mean costs, to be told from a window."""
-CALIBRATION_INTERVAL_S = 1.0
-
-FAST_PATH_SHARE = 0.5
-"""The share of the available room that is granted within `MERGE_S` without asking the model again."""
+"""Requests kept back from the first bursts, while the type of the counter is unknown."""
 
 
 class HeaderGuided(Strategy):
@@ -48,7 +43,7 @@ class HeaderGuided(Strategy):
             return max(fits_at, self._paced_at(cost))
         at = max(fits_at, self._burst_at(cost, now))
         if at <= now and is_type_known:
-            self._fast_path_cost = FAST_PATH_SHARE * min(model.available(now), self._breaker.burst_budget)
+            self._fast_path_cost = min(model.available(now), self._breaker.burst_budget)
             self._fast_path_until = now + MERGE_S
         return at
 
@@ -88,7 +83,7 @@ class HeaderGuided(Strategy):
             if now < isolated_at:
                 return isolated_at
             breaker.start_probe(PROBE_S * rate + model.mean_cost, now)
-        if breaker.allows(cost, model.headers_at, now):
+        if breaker.allows(cost, now):
             return now
         return max(self._paced_at(cost), self._isolated_at(breaker.probe_ended_at))
 
@@ -100,8 +95,8 @@ class HeaderGuided(Strategy):
         return self._pacer.earliest(cost, self._model.limit)
 
     def _earliest_for_calibration(self, cost: float, now: float) -> float:
-        """Keep a few requests back, and send them one by one."""
+        """Keep a few requests back, and send them one by one: a bucket of one second is full for each."""
         model = self._model
-        interval_s = max(CALIBRATION_INTERVAL_S, CALIBRATION_COSTS * model.mean_cost / model.rate)
-        one_by_one_at = max(model.earliest_for_calibration(cost, now), model.last_sent_at + interval_s)
+        next_at = model.last_sent_at + max(PER_SECOND_BUCKET_S, model.mean_cost / model.rate)
+        one_by_one_at = max(model.earliest_for_calibration(cost, now), next_at)
         return min(one_by_one_at, model.earliest(cost + CALIBRATION_REQUESTS * model.mean_cost, now))

@@ -22,12 +22,10 @@ has room for it."""
 PER_SECOND_BUCKET_S = 1.0
 """Refill time of the smallest bucket that a server may have behind a limit per minute."""
 
-LONG_SHARE_S = 5.0
-"""A request whose share is this long can wait for the jitter too, whatever the server."""
-
 BACK_OFF = 0.1
+"""The share by which a refusal slows the pace."""
 MAX_BACK_OFF = 6.0
-"""In e-folds of the pace."""
+"""Most that refusals slow the pace, in e-folds."""
 
 
 class Pacer:
@@ -45,12 +43,10 @@ class Pacer:
         late and this one does not.
         """
         share_s = cost * WINDOW_S / limit
-        full_wait_s = BURST_TOLERANCE_S + LATENCY_JITTER_S
-        if not self.assume_per_second_bucket:
-            return self._free_at + (full_wait_s if share_s > LONG_SHARE_S else 0.0)
         missing_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - PER_SECOND_BUCKET_S
-        if missing_s <= 0:
+        if missing_s <= 0 or not self.assume_per_second_bucket:
             return self._free_at
+        full_wait_s = BURST_TOLERANCE_S + LATENCY_JITTER_S
         return self._free_at + (missing_s if missing_s <= BURST_TOLERANCE_S else full_wait_s)
 
     def record(self, cost: float, limit: float, now: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.estimator.send_history import _TRIM_ENTRIES, MERGE_S, ORDER_CERTAIN_S, WINDOW_S, SendHistory
+from processor.ratelimit.estimator.send_history import KEPT_ENTRIES, MERGE_S, ORDER_CERTAIN_S, WINDOW_S, SendHistory
 
 LIMIT = 300.0
 
@@ -113,10 +113,10 @@ def test_a_new_limit_begins_with_a_full_bucket() -> None:
 
 
 def test_what_is_two_minutes_old_is_forgotten() -> None:
-    ledger = kept([(n * 0.1, 1) for n in range(20 * _TRIM_ENTRIES)])
-    assert len(ledger._times) < 2 * _TRIM_ENTRIES
-    assert ledger.total == 20 * _TRIM_ENTRIES
-    now = 0.1 * (20 * _TRIM_ENTRIES - 1)
+    ledger = kept([(n * 0.1, 1) for n in range(20 * KEPT_ENTRIES)])
+    assert len(ledger._times) < 2 * KEPT_ENTRIES
+    assert ledger.total == 20 * KEPT_ENTRIES
+    now = 0.1 * (20 * KEPT_ENTRIES - 1)
     assert ledger.in_window(now) == pytest.approx(601, abs=2)
     ledger.add(now, 1)
     assert ledger.total_sent_by(0.0) < ledger.total
