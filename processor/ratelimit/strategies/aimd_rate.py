@@ -16,10 +16,10 @@ from collections import deque
 from math import inf
 
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
-from processor.ratelimit.estimator.send_history import WINDOW_S
+from processor.ratelimit.estimator.send_history import KEPT_ENTRIES, WINDOW_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.strategies.base import Strategy
-from processor.ratelimit.strategies.pacer import Pacer
+from processor.ratelimit.strategies.pacer import BACK_OFF, Pacer
 
 BURST_REFILL_S = 10.0
 """The first rate: what was sent in a minute before the first 429 was a burst, which the server allows once in this
@@ -32,9 +32,7 @@ INCREASE_PER_MIN = 0.06
 """Growth with each accepted request after the ramp, in requests a minute: 6 % in a minute at any rate, and twice that
 in each further minute without a 429."""
 
-MAX_RATE_PER_MIN = 1e6
-
-DECREASE_FACTOR = 0.9
+DECREASE_FACTOR = 1 - BACK_OFF
 
 MIN_ACCEPTED_PER_RANDOM_429 = 10
 """With so many accepted requests per 429 in the first episodes, the 429s are random."""
@@ -50,13 +48,10 @@ requests than at first were accepted in between."""
 FEWER_429S_FACTOR = 1.5
 """Growth of the accepted requests between episodes that shows that slower rates help."""
 
-MAX_KEPT_SENDS = 1024
 MIN_RATE_SENDS = 8
 """Requests over which the rate before a 429 is measured."""
 ACCEPTED_RATE_SENDS = 24
 """Requests over which the accepted rate is measured."""
-MIN_SENDS = 3
-"""Fewer requests than this show nothing."""
 
 EXHAUSTED_SHARE = 0.3
 """If the limit is exhausted, at least this share is throttled: of the requests after the first throttled one, or of
@@ -103,7 +98,7 @@ class AimdRate:
         self._accepted += 1
         minutes = self._accepted / self.per_minute
         increase = self.per_minute * (RAMP_FACTOR - 1) if self._ramping else INCREASE_PER_MIN * 2**minutes
-        self.per_minute = min(self.per_minute + increase, MAX_RATE_PER_MIN)
+        self.per_minute = min(self.per_minute + increase, UNLIMITED)
 
     def on_throttled(self, sent_at: float, at: float, sent_in_window: float) -> None:
         """``sent_in_window``: the cost that was sent in the minute before ``sent_at``."""
@@ -133,7 +128,7 @@ class AimdRate:
         mostly_accepted = episode.accepted >= MIN_ACCEPTED_PER_RANDOM_429 * episode.throttled
         if exhausted or not (episode.has_enough_data or mostly_accepted):
             refilled = self._sent_in_window * WINDOW_S / BURST_REFILL_S
-            self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, MAX_RATE_PER_MIN))
+            self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, UNLIMITED))
 
     def _decreased(self, episode: ThrottlingEpisode, rate: float, *, exhausted: bool) -> float:
         """A slower rate; if slower rates have not helped, the rate before all of them."""
@@ -156,7 +151,7 @@ class ThrottlingEpisode:
         self.since = since
         self.sent = 0
         self.last_429_at = -inf
-        self._sent_times: deque[float] = deque(maxlen=MAX_KEPT_SENDS)
+        self._sent_times: deque[float] = deque(maxlen=KEPT_ENTRIES)
         """The last of them."""
         self._throttled_sent_times: list[float] = []
 
@@ -187,12 +182,12 @@ class ThrottlingEpisode:
     @property
     def has_enough_data(self) -> bool:
         """Whether enough requests were sent after the first throttled one to know what became of them."""
-        return self._count_after_first_429(self._sent_times) >= MIN_SENDS
+        return self._count_after_first_429(self._sent_times) > 0
 
     @property
     def mostly_throttled_after_first(self) -> bool:
         sent = self._count_after_first_429(self._sent_times)
-        return sent >= MIN_SENDS and self._count_after_first_429(self._throttled_sent_times) >= EXHAUSTED_SHARE * sent
+        return sent > 0 and self._count_after_first_429(self._throttled_sent_times) >= EXHAUSTED_SHARE * sent
 
     def accepted_rate(self) -> float:
         """Of the last requests, including the cool-down before them if it was recent. inf: not known."""
@@ -209,7 +204,7 @@ class ThrottlingEpisode:
         """Of the last requests before the first throttled one, and of that one. inf: not known."""
         first_at = min(self._throttled_sent_times)
         before = [at for at in self._sent_times if at <= first_at][-MIN_RATE_SENDS:]
-        return WINDOW_S * (len(before) - 1) / max(1e-3, before[-1] - before[0]) if len(before) >= MIN_SENDS else inf
+        return WINDOW_S * (len(before) - 1) / max(1e-3, before[-1] - before[0]) if len(before) > 1 else inf
 
     def _count_after_first_429(self, times: list[float] | deque[float]) -> int:
         first_at = min(self._throttled_sent_times)

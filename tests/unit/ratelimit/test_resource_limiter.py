@@ -226,7 +226,7 @@ def test_what_was_found_to_fit_makes_no_burst_where_others_may_have_used_it() ->
         for _ in range(burst):
             meter.on_headers(Reported(300.0, left, None), at, 1, at + 0.05, refused=False)
             meter.on_response(at)
-    later = at + 5.0
+    later = at + 15.0
     assert meter.model.is_stale(later)
     assert 1 <= send(meter, later, 50) <= 3
 
