@@ -8,14 +8,14 @@ that the limit allows. It takes a few minutes. `docs/rate-limiting.md` holds its
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 from processor.ratelimit.cooldown import CoolDown
-from processor.ratelimit.estimator.burst_breaker import BreakerState, BurstBreaker
+from processor.ratelimit.estimator.burst_breaker import BurstBreaker
 from processor.ratelimit.estimator.counter_models import CounterFacts
 from processor.ratelimit.estimator.external_usage import ExternalUsage
 from processor.ratelimit.estimator.server_model import ServerModel
@@ -25,38 +25,40 @@ from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.ratelimit.strategies.aimd_rate import AimdRate
 from processor.ratelimit.strategies.header_guided import HeaderGuided
 from processor.ratelimit.strategies.pacer import Pacer
-from tests.support.limits_world import TOKENS, World, evenly, jobs
+from tests.support.limiter_simulation import MEAN_TOKENS, Simulation, even_traffic, job_tokens
 
 RATE = 300
 """Jobs a minute."""
 SEEDS = (1, 2)
 
-MakeWorld = Callable[[int], World]
+MakeSimulation = Callable[[int], Simulation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     name: str
     bound_by: str
-    make: MakeWorld
+    make: MakeSimulation
     charged: float = 1.0
     """What it charges for one of our tokens."""
 
 
-def _requests(seed: int, **more: Any) -> World:
-    return World(rpm=RATE, tpm=None, seed=seed, **more)
+def _requests(seed: int, **more: Any) -> Simulation:
+    return Simulation(rpm=RATE, tpm=None, seed=seed, **more)
 
 
-def _tokens(seed: int, **more: Any) -> World:
-    return World(rpm=None, tpm=RATE * TOKENS, seed=seed, **more)
+def _tokens(seed: int, **more: Any) -> Simulation:
+    return Simulation(rpm=None, tpm=RATE * MEAN_TOKENS, seed=seed, **more)
 
 
-def _unannounced(seed: int) -> World:
+def _unannounced(seed: int) -> Simulation:
     no_wait: Callable[[float | None], float | None] = lambda _: None  # noqa: E731
-    return _requests(seed, kind="minute", dialect="none", settings=LimitSettings(), waits=no_wait, concurrency=64)
+    return _requests(
+        seed, kind="minute", dialect="none", settings=LimitSettings(), rewrite_retry_after=no_wait, concurrency=64
+    )
 
 
-def _small_bucket(seed: int) -> World:
+def _small_bucket(seed: int) -> Simulation:
     return _requests(seed, kind="quantised", latency_s=0.5)
 
 
@@ -66,14 +68,14 @@ SERVERS = (
     Server(
         name="window, 1.5 tokens charged for one",
         bound_by="tokens",
-        make=lambda seed: _tokens(seed, kind="sliding", ratio=lambda _: 1.5),
+        make=lambda seed: _tokens(seed, kind="sliding", token_ratio=lambda _: 1.5),
         charged=1.5,
     ),
     Server(name="bucket", bound_by="tokens", make=lambda seed: _tokens(seed, kind="minute")),
     Server(
         name="window, shared key",
         bound_by="requests",
-        make=lambda seed: _requests(seed, kind="sliding", others=evenly(RATE / 2, 60, 3000)),
+        make=lambda seed: _requests(seed, kind="sliding", other_client=even_traffic(RATE / 2, 60, 3000)),
     ),
     Server(name="refuses by the second", bound_by="requests", make=_small_bucket),
     Server(
@@ -94,7 +96,7 @@ def _nothing(*_: object, **__: object) -> None:
     return None
 
 
-def _patched(owner: type, **replacements: object) -> Any:
+def _patched(owner: type, **replacements: Any) -> Any:
     return patch.multiple(owner, **replacements)
 
 
@@ -141,26 +143,32 @@ PARTS: dict[str, Callable[[], Any]] = {
 # ------------------------------------------------------------ the table
 
 
-def measure(server: Server, costs: Sequence[int]) -> str:
+def measure(server: Server, count: int) -> str:
+    costs = job_tokens("tpm" if server.bound_by == "tokens" else "rpm", RATE, count)
     refused, ratio = 0, 0.0
     for seed in SEEDS:
-        world = server.make(seed)
+        run = server.make(seed)
         try:
-            world.run(costs)
+            run.run(costs)
         except (AssertionError, TimeoutError):
             return "never ends"
-        ideal_s = world.referee.ideal_s([int(cost * server.charged) for cost in costs])
-        refused += world.refused
-        ratio += world.last_s / max(ideal_s, 1.0)
+        ideal_s = run.server.min_duration_s([int(cost * server.charged) for cost in costs])
+        refused += run.throttled
+        ratio += run.last_s / max(ideal_s, 1.0)
     return f"{refused / len(SEEDS):.0f} · {ratio / len(SEEDS):.2f}"
 
 
 def table(count: int) -> Iterator[str]:
-    yield "| switched off | " + " | ".join(f"{server.name} ({server.bound_by})" for server in SERVERS) + " |"
+    for number, server in enumerate(SERVERS, 1):
+        yield f"{number}. {server.name} (bound by {server.bound_by})"
+    yield ""
+    yield "| switched off | " + " | ".join(str(number) for number in range(1, len(SERVERS) + 1)) + " |"
     yield "| --- |" + " --- |" * len(SERVERS)
     for part, switched_off in PARTS.items():
         with switched_off():
-            cells = [measure(one, jobs("tpm" if one.bound_by == "tokens" else "rpm", RATE, count)) for one in SERVERS]
+            cells = [
+                measure(one, job_tokens("tpm" if one.bound_by == "tokens" else "rpm", RATE, count)) for one in SERVERS
+            ]
         yield f"| {part} | " + " | ".join(cells) + " |"
 
 
