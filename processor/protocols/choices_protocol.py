@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -59,25 +58,33 @@ class ChoicesProtocol(Protocol):
         return body
 
     def text(self, body: JSON) -> str:
-        return next((self._text_of(choice) for choice in _choices_in(body)), "")
+        choices = _choices_in(body)
+        return self._text_of(choices[0]) if choices else ""
 
     def finish_reasons(self, body: JSON) -> list[str]:
-        reasons = (choice.get("finish_reason") for choice in _choices_in(body))
-        return list(dict.fromkeys(reason for reason in reasons if isinstance(reason, str)))
+        reasons: list[str] = []
+        for choice in _choices_in(body):
+            reason = choice.get("finish_reason")
+            if isinstance(reason, str) and reason not in reasons:
+                reasons.append(reason)
+        return reasons
 
     def is_cut_short(self, body: JSON) -> bool:
-        return "length" in self.finish_reasons(body)
+        return "length" in [choice.get("finish_reason") for choice in _choices_in(body)]
 
     def max_output_tokens(self, body: JSON) -> int | None:
-        limits = (body.get(field) for field in _OUTPUT_LIMIT_FIELDS)
-        return next((max(limit, 0) for limit in limits if type(limit) is int), None)
+        for field in _OUTPUT_LIMIT_FIELDS:
+            limit = body.get(field)
+            if type(limit) is int:
+                return max(limit, 0)
+        return None
 
     def choices(self, body: JSON) -> int:
         n = body.get("n")
         return n if type(n) is int and n > 0 else 1
 
     def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
-        return sum(self._count_choice(choice, count_text, reasons) for choice in _choices_in(body))
+        return sum([self._count_choice(choice, count_text, reasons) for choice in _choices_in(body)])
 
     def _text_of(self, choice: JSON) -> str:
         return str(choice.get("text") or "")
@@ -87,9 +94,9 @@ class ChoicesProtocol(Protocol):
         return count_text(text) if isinstance(text, str) else 0
 
 
-def _choices_in(body: JSON) -> Iterator[JSON]:
+def _choices_in(body: JSON) -> list[JSON]:
     choices: Any = body.get("choices")
-    return (choice for choice in (choices if isinstance(choices, list) else ()) if isinstance(choice, dict))
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _unstreamed(body: JSON) -> JSON:

@@ -64,7 +64,7 @@ class ModelCounter:
             return TokenCount(tokens, (NOT_LOADED, *sorted(reasons)))
         if not self.is_known:
             return TokenCount(tokens, (*sorted(reasons), UNKNOWN_MODEL))
-        return TokenCount(tokens, tuple(sorted(reasons)))
+        return TokenCount(tokens, tuple(sorted(reasons)) if reasons else ())
 
 
 def tokens_in(characters: int) -> int:
