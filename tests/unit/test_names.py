@@ -49,7 +49,6 @@ REPLACED_NAMES = frozenset(
         "Lane",
         "Ledger",
         "Lesson",
-        "Line",
         "Listen",
         "Logbook",
         "MemoryDisk",
@@ -79,7 +78,6 @@ REPLACED_NAMES = frozenset(
         "Reuse",
         "Rhythm",
         "Rooms",
-        "Route",
         "Said",
         "Saying",
         "Scout",
@@ -171,5 +169,10 @@ def test_modules_have_at_most_300_lines() -> None:
     assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
 
 
+def holds_code(path: Path) -> bool:
+    """Whether a file holds more than a docstring."""
+    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1 or path.name != "__init__.py"
+
+
 def test_package_has_at_most_160_modules() -> None:
-    assert len([path for path in sources(PACKAGE) if path.stat().st_size]) <= MAX_MODULES
+    assert len([path for path in sources(PACKAGE) if holds_code(path)]) <= MAX_MODULES

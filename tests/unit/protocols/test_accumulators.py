@@ -15,6 +15,7 @@ from processor.core.errors import (
     ProtocolError,
     RequestError,
     ServerError,
+    StatusError,
     StreamTruncated,
     Throttled,
 )
@@ -221,7 +222,7 @@ def test_no_text_of_content_parts_is_lost(sent: list[tuple[str, str]]) -> None:
         "thinking": lambda text: [thinking(text)],
     }
     content = message(*(chunk(delta(content=as_content[piece_type](text))) for piece_type, text in sent))["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     spoken = "".join(part["text"] for part in parts if part["type"] == "text")
     thought = "".join(inner["text"] for part in parts if part["type"] == "thinking" for inner in part["thinking"])
     assert spoken == "".join(text for piece_type, text in sent if piece_type != "thinking")
@@ -376,7 +377,7 @@ def test_pop_text_returns_the_new_text_of_the_first_choice() -> None:
         ({"choices": [{"index": 0, "delta": {}, "error": {"code": 503, "message": "x"}}]}, ServerError, 503),
     ],
 )
-def test_an_error_event_is_raised_as_the_error_of_its_status(event: Any, error: type, status: int) -> None:
+def test_an_error_event_is_raised_as_the_error_of_its_status(event: Any, error: type[StatusError], status: int) -> None:
     with pytest.raises(error) as raised:
         accumulated(chunk(delta(content="a")), orjson.dumps(event))
     assert raised.value.status == status
@@ -510,8 +511,9 @@ TEXTS = st.lists(
 def test_the_body_is_the_same_for_any_batching_of_the_events(
     texts: list[str], size: int, field: str, spaced: bool
 ) -> None:
-    dump = (lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2)) if spaced else orjson.dumps
-    payloads = [dump({**TOP, "choices": [delta(role="assistant", **{field: text})]}) for text in texts]
+    option = orjson.OPT_INDENT_2 if spaced else None
+    deltas: list[dict[str, Any]] = [{"role": "assistant", field: text} for text in texts]
+    payloads = [orjson.dumps({**TOP, "choices": [delta(**fields)]}, option=option) for fields in deltas]
     payloads += [chunk(delta(finish_reason="stop")), b"[DONE]"]
     accumulator = accumulator_for(CHAT, {})
     for start in range(0, len(payloads), size):
