@@ -31,7 +31,7 @@ UNLIMITED = 1e18
 RECLASSIFY_CHANGE = 0.1
 """A correction of the units by more than this share makes the type of the counter unknown again."""
 
-WINDOW_SHARE = 0.02
+SHARED_KEY_SHARE = 0.02
 """Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
 OVERTAKEN_REQUESTS = 2
@@ -247,7 +247,7 @@ class ServerModel:
         self._window.fit(observation.window_prediction, observation.remaining)
         self._bucket.fit(observation.bucket_prediction, observation.remaining)
         # What one late arrival explains is not used by others.
-        share = WINDOW_SHARE * self.limit + observation.overtaking + observation.overtaken
+        share = SHARED_KEY_SHARE * self.limit + observation.overtaking + observation.overtaken
         used = (self._bucket if self._bucket.is_certain else self._window).external.used
         if (used if self._bucket.is_certain else abs(used)) > share:
             self._shared_key_at = observation.sent_at
