@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged
 from processor.stats.reply_stats import MAX_LABELS
-from processor.stats.rolling_window import RollingWindow
 
 RECENT_S = 300
 """The time left is estimated from the last five minutes: long enough to be steady, short enough to follow a change."""
@@ -89,3 +88,31 @@ class Throughput:
 def _sum(limits: list[float | None]) -> float | None:
     known = [limit for limit in limits if limit is not None]
     return sum(known) if known and len(known) == len(limits) else None
+
+
+class RollingWindow:
+    """Sums amounts over the last ``span_s`` seconds in a ring of buckets, exact to the width of one bucket."""
+
+    def __init__(self, span_s: float, buckets: int) -> None:
+        self.span_s = span_s
+        self._width_s = span_s / buckets
+        self._amounts = [0] * buckets
+        self._newest = 0
+
+    def add(self, at: float, amount: int = 1) -> None:
+        self._advance_to(at)
+        self._amounts[self._newest % len(self._amounts)] += amount
+
+    def total(self, at: float) -> int:
+        """The sum over a time that ends at ``at`` and is as long as the span, or up to one bucket shorter."""
+        self._advance_to(at)
+        return sum(self._amounts)
+
+    def _advance_to(self, at: float) -> None:
+        bucket = int(at / self._width_s)
+        if bucket <= self._newest:
+            return
+        passed = min(bucket - self._newest, len(self._amounts))
+        for step in range(1, passed + 1):
+            self._amounts[(self._newest + step) % len(self._amounts)] = 0
+        self._newest = bucket

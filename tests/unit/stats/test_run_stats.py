@@ -23,8 +23,8 @@ from processor.core.events import (
 from processor.core.models import Failure, Reply, Result, Timing, Usage
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import MAX_LABELS
-from processor.stats.rolling_window import RollingWindow
 from processor.stats.run_stats import RunStats
+from processor.stats.throughput import RollingWindow
 from tests.support.run_events import attempt_failed, attempt_started, attempt_succeeded
 
 SKIPPED: tuple[SkipReason, ...] = ("changed", "failed_permanently")
