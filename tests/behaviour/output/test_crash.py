@@ -162,7 +162,7 @@ def test_next_run_completes_after_power_loss_at_any_step(stride: int) -> None:
         check(world.disk_state)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 60))])
 def test_runs_with_random_faults_kills_and_power_losses_end_complete(seed: int) -> None:
     chance = Random(seed)
     world = new_world(concurrency=chance.randint(1, 6), fsync=chance.choice(("always", "interval", "never")))

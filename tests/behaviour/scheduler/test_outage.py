@@ -117,7 +117,9 @@ def test_long_replies_in_progress_prevent_an_outage_among_quick_failures() -> No
     assert run.events_of(OutageStarted) == []
 
 
-@pytest.mark.parametrize("how", OUTAGE_KINDS)
+@pytest.mark.parametrize(
+    "how", ["refuse", "429", *(pytest.param(how, marks=pytest.mark.slow) for how in ("500", "503"))]
+)
 def test_replies_that_began_before_an_outage_do_not_end_it(how: OutageKind) -> None:
     world = World(replace(LONG_REPLIES, outages=(Outage(from_s=DOWN_S, to_s=UP_S, kind=how),)))
     run = world.run(JOBS, concurrency=64)
