@@ -15,7 +15,7 @@ from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
-from processor.core.events import Listener, Transport
+from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
 from processor.endpoints.pool import Endpoint, EndpointPool
 from processor.health.endpoint_health import EndpointHealth
@@ -62,7 +62,7 @@ def open_sink(plan: Plan) -> Sink:
 
 @asynccontextmanager
 async def open_transport(
-    plan: Plan, access: EndpointAccess | None, transport: Transport | None
+    plan: Plan, access: EndpointAccess | None, transport: Transport | None, emit: Listener
 ) -> AsyncIterator[tuple[Target, Transport]]:
     """Yields where requests go and what sends them: the given transport, else HTTP.
 
@@ -70,10 +70,10 @@ async def open_transport(
     """
     async with AsyncExitStack() as stack:
         target = access.target if access else await _start_simulator(plan, stack)
-        yield target, transport or await _open_http(plan, access, stack)
+        yield target, transport or await _open_http(plan, access, emit, stack)
 
 
-async def _open_http(plan: Plan, access: EndpointAccess | None, stack: AsyncExitStack) -> Transport:
+async def _open_http(plan: Plan, access: EndpointAccess | None, emit: Listener, stack: AsyncExitStack) -> Transport:
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
 
@@ -84,7 +84,10 @@ async def _open_http(plan: Plan, access: EndpointAccess | None, stack: AsyncExit
         trust_env=access is not None,
         echo=plan.echo,
     )
-    return await stack.enter_async_context(HttpTransport(settings))
+    now = asyncio.get_running_loop().time
+    return await stack.enter_async_context(
+        HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
+    )
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:

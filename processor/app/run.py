@@ -99,7 +99,7 @@ async def _run(
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))
         emit = run_reporter.open_listeners(plan, [stats, progress], listeners, stack)
-        target, send = await stack.enter_async_context(factory.open_transport(plan, access, transport))
+        target, send = await stack.enter_async_context(factory.open_transport(plan, access, transport, emit))
         endpoint = factory.endpoint(plan, access, target, emit, concurrency=concurrency)
         dependencies = factory.dependencies(plan, job_file, sink, send, endpoint, emit)
         run_reporter.report_start(plan, access, job_file, sink, emit)

@@ -5,6 +5,7 @@
       InputError                      the job file cannot be read further: stops the run (exit 3, or 2 before a send)
       InvalidJob                      this line of the job file becomes a failed row
       OutputError                     the results cannot be written: stops the run (exit 3, or 2 before a send)
+      InternalError                   this program is at fault: stops the run (exit 70), and nothing is sent again
       RequestError                    one attempt failed
         TransportError                the connection failed
           ConnectError                no connection could be made: nothing was sent
@@ -80,6 +81,19 @@ class InvalidJob(ProcessorError):
 
 class OutputError(ProcessorError):
     code = "output"
+
+
+class InternalError(ProcessorError):
+    """This program is at fault, not the network or the server: the run ends, and nothing is sent again."""
+
+    code = "internal"
+
+
+def internal_error(error: Exception, where: str) -> ProcessorError:
+    """The error to raise for an exception in a callback: an error of this package stays as it is."""
+    if isinstance(error, ProcessorError):
+        return error
+    return InternalError(f"{type(error).__name__} in {where}: {error}")
 
 
 class RequestError(ProcessorError):

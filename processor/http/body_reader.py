@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from aiohttp import StreamReader
+from aiohttp import ClientError, StreamReader
 
+from processor.core.errors import RequestError
 from processor.http.fast_connector import Connection
 from processor.http.read_batching import ReadBatching, ReplyTiming
 from processor.http.response_body import ResponseParser
@@ -77,16 +78,23 @@ class ReadBatcher:
 class BodyReader:
     """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one."""
 
-    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "_parser", "finished")
+    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "_parser", "finished", "on_failure")
 
     def __init__(
-        self, content: StreamReader, parser: ResponseParser, deadlines: Deadlines, batcher: ReadBatcher
+        self,
+        content: StreamReader,
+        parser: ResponseParser,
+        deadlines: Deadlines,
+        batcher: ReadBatcher,
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._content = content
         self._parser = parser
         self._deadlines = deadlines
         self._batcher = batcher
         self._is_reading = False
+        self.on_failure = on_failure
+        """Takes an error that is this program's fault."""
         self.finished: asyncio.Future[None] = batcher.loop.create_future()
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
@@ -99,9 +107,11 @@ class BodyReader:
         self._is_reading = True
         try:
             self._read()
-        except Exception as error:  # noqa: BLE001
+        except (ClientError, OSError, RequestError) as error:
             if not self.finished.done():
                 self.finished.set_exception(error)  # for the task in ``wait``
+        except Exception as error:  # noqa: BLE001
+            self.on_failure(error)
         finally:
             self._is_reading = False
 

@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+import aiohttp
 from aiohttp import ClientSession
 
-from processor.core.errors import ConfigError, ConnectionLost, RequestError
+from processor.core.errors import ConfigError, ConnectionLost, RequestError, internal_error
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
+from processor.http import self_check
 from processor.http.connection_state import Route
 from processor.http.error_mapping import mask_key
 from processor.http.fast_connector import create_session
@@ -26,14 +28,22 @@ from processor.http.settings import TransportSettings
 class HttpTransport:
     """A ``Transport`` (see `processor.core.events`), for use as an async context manager.
 
-    ``wall_clock`` returns Unix seconds, for a `Retry-After` date from a server that sends no `Date`.
+    ``wall_clock`` returns Unix seconds, for a `Retry-After` date from a server that sends no `Date`. ``on_notice``
+    takes a message for the user.
     """
 
     def __init__(
-        self, settings: TransportSettings | None = None, *, wall_clock: Callable[[], float] = time.time
+        self,
+        settings: TransportSettings | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        on_notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._settings = settings or TransportSettings()
         self._wall_clock = wall_clock
+        self._on_notice = on_notice
+        self._failure: Exception | None = None
+        """An error of this program in a callback of a connection that no request observed."""
         self._routes: dict[tuple[Target, str], Route] = {}
         self._in_flight = 0
         self._exit_stack = AsyncExitStack()
@@ -45,6 +55,12 @@ class HttpTransport:
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file cannot be used."""
         context = _ssl_context(self._settings.ca_file)
+        if (difference := await self_check.difference()) is not None:
+            self._on_notice(
+                f"aiohttp {aiohttp.__version__} is not the version that the fast connections are made for "
+                f"({difference}): its own are used, which cost more CPU time"
+            )
+        self._fast = difference is None
         self._batching = ReadBatching()
         self._exit_stack.callback(self._batching.close)
         self._keepalive_session = await self._open_session(context, force_close=False)
@@ -57,7 +73,8 @@ class HttpTransport:
         await self._exit_stack.aclose()
 
     async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
-        """Raises RequestError; ConfigError where nothing could ever be sent to this target."""
+        """Raises RequestError; ConfigError where nothing could ever be sent to this target; InternalError."""
+        self._raise_failure()
         route = self._route(target, job.path)
         request = HttpRequest(
             job,
@@ -74,6 +91,7 @@ class HttpTransport:
                 self._keepalive_session if route.keep_alive.allows() else self._one_shot_session
             )
         except RequestError as error:
+            self._raise_failure()
             error.request_id = error.request_id or request.request_id
             if isinstance(error, ConnectionLost) and error.reused:
                 route.keep_alive.failure()
@@ -91,8 +109,17 @@ class HttpTransport:
             ssl_context=ssl_context,
             connect_timeout_s=self._settings.timeouts.connect_timeout_s,
             force_close=force_close,
+            fast=self._fast,
+            on_failure=self._on_failure,
         )
         return await self._exit_stack.enter_async_context(session)
+
+    def _on_failure(self, error: Exception) -> None:
+        self._failure = self._failure or error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise internal_error(self._failure, "a callback of an idle connection")
 
     def _route(self, target: Target, path: str) -> Route:
         route = self._routes.get((target, path))

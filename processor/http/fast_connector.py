@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import NoneType
 from typing import Any, Protocol
@@ -19,7 +20,6 @@ from aiohttp import (
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
-    Payload,
     StreamReader,
     TCPConnector,
 )
@@ -27,6 +27,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage, StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 
 from processor.http.read_batching import socket_fd
 
@@ -35,13 +36,21 @@ _END_OF_HEADERS = b"\r\n\r\n"
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
 
+FailureListener = Callable[[Exception], None]
+
 
 def create_session(
-    *, ssl_context: ssl.SSLContext | bool, connect_timeout_s: float, force_close: bool, fast: bool = True
+    *,
+    ssl_context: ssl.SSLContext | bool,
+    connect_timeout_s: float,
+    force_close: bool,
+    fast: bool = True,
+    on_failure: FailureListener | None = None,
 ) -> ClientSession:
     """A session for any number of connections. ``force_close``: each one is closed after its reply. ``fast``: of the
-    classes below, not of aiohttp's own. ``ssl_context`` True: the system's certificates."""
-    connector = FastConnector if fast else TCPConnector
+    classes below, not of aiohttp's own. ``ssl_context`` True: the system's certificates. ``on_failure``: see
+    ``FastConnector``."""
+    connector = partial(FastConnector, on_failure=on_failure) if fast else TCPConnector
     return ClientSession(
         # The rate limiter bounds the number of connections.
         connector=connector(limit=0, limit_per_host=0, ssl=ssl_context, force_close=force_close),
@@ -60,6 +69,9 @@ class ConnectionObserver(Protocol):
 
     def on_data(self) -> None:
         """Bytes have come, or the connection is lost."""
+
+    def on_failure(self, error: Exception) -> None:
+        """A callback of the connection has failed through a fault of this program. The connection is closed."""
 
 
 class UnmeteredStreamReader(StreamReader):
@@ -93,6 +105,9 @@ class Connection(ResponseHandler):
 
     After each piece of a response that is handed on, aiohttp (3.14) resumes the connection and parses what has come
     since: nothing, as it was not paused. With a hundred chunks in a reply that is a tenth of all work.
+
+    Bytes that come while no response is awaited belong to no request. aiohttp would read them as the response to the
+    next one, so the connection is closed.
     """
 
     observer: ConnectionObserver | None = None
@@ -101,86 +116,152 @@ class Connection(ResponseHandler):
     """Where its reads can be delayed; None once it is lost."""
     has_sent = False
     """A request has been sent on it."""
+    has_received = False
+    """Bytes have come since the request was prepared."""
+    _awaits_head = False
+    """A request is prepared or sent, and its response has not begun. Informational responses do not count."""
+    _is_compressed = False
+    """The response that began last is compressed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_failure: FailureListener | None = None) -> None:
+        super().__init__(loop)
+        self._on_failure = on_failure
 
     @property
     def open_socket_fd(self) -> int | None:
         """None where it is closing: another socket may have the descriptor already."""
         return None if self.transport is None or self.transport.is_closing() else self.socket_fd
 
+    # ------------------------------------------------------------ callbacks of the event loop and of aiohttp
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.socket_fd = socket_fd(transport)
+        try:
+            super().connection_made(transport)
+            self.socket_fd = socket_fd(transport)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request is about to be sent."""
+        self._awaits_head = True
+        self.has_received = False
+        super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        payload = self._payload
-        remaining = self._receive_headers(data) if data and (payload is None or payload.is_eof()) else data
-        if remaining or not data:
-            super().data_received(remaining)
-        if self.observer is not None:
-            self.observer.on_data()
+        try:
+            payload = self._payload
+            if data and (payload is None or payload.is_eof()):
+                data = self._receive_headers(data)
+                if data:
+                    super().data_received(data)
+            else:
+                super().data_received(data)
+            if not self._awaits_head and ((payload := self._payload) is None or payload.is_eof()):
+                self._close_on_surplus()
+            if self.observer is not None:
+                self.observer.on_data()
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        head, content = data
+        if not self._awaits_head:
+            self._close_at_once()  # a second response: to no request
+            return
+        if head.code >= 200 or head.code == 101:
+            self._awaits_head = False
+            self._is_compressed = head.compression is not None
+            if self.transport is not None and self.transport.get_write_buffer_size():
+                self.force_close()  # the server has not read the request whole, and may answer a second time
         super().feed_data(data, size)
         if self.observer is not None:
-            head, content = data
             self.observer.on_headers(head.code, head.headers, content)
 
-    def _receive_headers(self, data: bytes) -> bytes:
-        """Pass on the headers of a response and choose the class of its body. Returns the bytes that follow them."""
-        end = data.find(_END_OF_HEADERS) + len(_END_OF_HEADERS)
-        # A compressed body may be paused in the middle of a segment, so it keeps aiohttp's reader.
-        if end < len(_END_OF_HEADERS) or b"content-encoding" in data[:end].lower():
-            return data
-        super().data_received(data[:end])
-        if type(self._payload) is StreamReader and self.observer is not None:
-            self._payload.__class__ = UnmeteredStreamReader
-        return data[end:]
-
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.socket_fd = None
-        content = self._payload
-        super().connection_lost(exc)
-        if content is not None and not content.is_eof() and content.exception() is None:
-            # aiohttp does not end the wait for the body where it closed the connection over bytes that are no HTTP.
-            content.set_exception(ClientPayloadError("the connection is closed"))
-        if self.observer is not None:
-            # After the callbacks that aiohttp has scheduled.
-            self._loop.call_soon(self.observer.on_data)
+        try:
+            self.socket_fd = None
+            content = self._payload
+            super().connection_lost(exc)
+            if content is not None and not content.is_eof() and content.exception() is None:
+                # aiohttp does not end the wait for the body where it closed the connection over bytes that are no HTTP.
+                content.set_exception(ClientPayloadError("the connection is closed"))
+            if self.observer is not None:
+                # After the callbacks that aiohttp has scheduled.
+                self._loop.call_soon(self.observer.on_data)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    # ------------------------------------------------------------ bytes between two responses
+
+    def _receive_headers(self, data: bytes) -> bytes:
+        """Pass on the headers of a response and choose the class of its body. Returns the bytes that follow them."""
+        self.has_received = True
+        if not self._awaits_head:
+            self._close_at_once()
+            return b""
+        end = data.find(_END_OF_HEADERS) + len(_END_OF_HEADERS)
+        if end < len(_END_OF_HEADERS):
+            return data
+        super().data_received(data[:end])
+        if (
+            type(self._payload) is StreamReader
+            and self.observer is not None
+            # A compressed body may be paused in the middle of a segment, so it keeps aiohttp's reader.
+            and not self._is_compressed
+            and not self._reading_paused
+        ):
+            self._payload.__class__ = UnmeteredStreamReader
+        return data[end:]
+
+    def _close_on_surplus(self) -> None:
+        """Close the connection where the parser holds bytes that came behind the end of the response."""
+        if self._parser is None or self.transport is None:
+            return
+        try:
+            surplus = self._parser.feed_eof()
+        except HttpProcessingError as error:
+            surplus = error
+        if surplus is not None:
+            self._close_at_once()
+
+    def _close_at_once(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        """An error of this program, or of its use of aiohttp: not of the network, whatever follows from it."""
+        self._close_at_once()
+        if self.observer is not None:
+            self.observer.on_failure(error)
+        elif self._on_failure is not None:
+            self._on_failure(error)
+
 
 class FastConnector(TCPConnector):
-    """Makes each connection a ``Connection``."""
+    """Makes each connection a ``Connection``. ``on_failure`` is called with an error in a callback of a connection that
+    no request observes."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, on_failure: FailureListener | None = None, **options: Any) -> None:
         super().__init__(**options)
-        made: type[ResponseHandler] = Connection
-        self._factory = partial(made, loop=self._loop)
+        made: Any = Connection
+        self._factory = partial(made, self._loop, on_failure)
 
 
-class RequestPayload(Payload):
-    """A JSON body of any size (for plain bytes above 1 MiB aiohttp warns) that calls ``on_sent`` with its connection.
+def connection_of(writer: AbstractStreamWriter) -> AnyConnection | None:
+    """The connection to which a request is written."""
+    return writer.protocol if isinstance(writer, StreamWriter) else None
 
-    ``write`` is the last moment before the first byte is sent: aiohttp holds the headers back to send them with the
-    body. aiohttp's tracing would report the same, at the cost of a dozen coroutines a request.
-    """
 
-    def __init__(self, data: bytes, on_sent: Callable[[AnyConnection], None]) -> None:
-        super().__init__(data, content_type="application/json")
-        self._size = len(data)
-        self._on_sent = on_sent
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        # Bytes written to a connection that is closing are never sent.
-        if isinstance(writer, StreamWriter) and writer.transport is not None and not writer.transport.is_closing():
-            self._on_sent(writer.protocol)
-        await writer.write(self._value)
+def has_leftovers(connection: AnyConnection) -> bool:
+    """Whether bytes have come on the connection since its last response."""
+    if isinstance(connection, Connection) and connection.has_received:
+        return True
+    return isinstance(connection, ResponseHandler) and connection.should_close
 
 
 def observe(connection: AnyConnection, observer: ConnectionObserver) -> bool:
@@ -200,4 +281,18 @@ def abort(connection: AnyConnection) -> None:
 
 def free_raw_headers(response: ClientResponse) -> None:
     """Free the raw copy of the headers, which is not needed. A stream may take long, and there are many."""
-    response._raw_headers = ()
+    with suppress(AttributeError):
+        response._raw_headers = ()
+
+
+def use_transports(session: ClientSession, open_transport: Callable[[ResponseHandler], asyncio.Transport]) -> None:
+    """Let the connections of this session use these transports, without a network. For the self-check."""
+    connector = session.connector
+    assert connector is not None
+
+    async def create_connection(*_: object) -> ResponseHandler:
+        protocol = connector._factory()
+        protocol.connection_made(open_transport(protocol))
+        return protocol
+
+    connector._create_connection = create_connection  # type: ignore[method-assign, assignment]

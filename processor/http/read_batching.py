@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import select
 import socket
 from heapq import heappop, heappush
 
@@ -138,6 +139,15 @@ def socket_fd(transport: asyncio.BaseTransport) -> int | None:
     """The file descriptor of the transport's socket. None where it has none, or the platform has no SO_RCVLOWAT."""
     connected = transport.get_extra_info("socket")
     return None if connected is None or SO_RCVLOWAT is None else connected.fileno()
+
+
+def has_unread_bytes(socket_fd: int) -> bool:
+    """Whether the kernel holds bytes, or the end of the stream, that were not read. False where it cannot be asked."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(socket_fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _set_rcvlowat(socket_fd: int, size: ctypes.c_int) -> None:

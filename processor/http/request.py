@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from aiohttp import ClientError, ClientSession, StreamReader
 
-from processor.core.errors import OptionRefused, RequestError, StatusError
+from processor.core.errors import OptionRefused, RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import Job, Reply
 from processor.http.body_reader import BodyReader, ReadBatcher
@@ -16,12 +17,12 @@ from processor.http.error_mapping import error_before_response, error_in_respons
 from processor.http.fast_connector import (
     AnyConnection,
     Connection,
-    RequestPayload,
     abort,
     free_raw_headers,
     observe,
 )
 from processor.http.read_batching import ReadBatching
+from processor.http.request_payload import RequestPayload
 from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, page_error
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
@@ -56,6 +57,7 @@ class HttpRequest:
         "_route",
         "_settings",
         "_status",
+        "_task",
         "_wall_clock",
         "request_id",
         "reused",
@@ -93,17 +95,24 @@ class HttpRequest:
         self._batcher: ReadBatcher | None = None
         self._body_reader: BodyReader | None = None
         self._pending_error: Exception | None = None
-        """Raised in the socket callback; the task raises it."""
+        """Of a callback; the task raises it."""
+        self._task: asyncio.Task[object] | None = None
 
     async def reply(self, session: ClientSession) -> Reply:
-        """Raises RequestError."""
+        """Raises RequestError, and InternalError for an exception of this program in a callback of the connection."""
         failure: RequestError | None = None
+        self._task = asyncio.current_task()
         try:
             try:
                 await self._exchange(session)
             except (ClientError, OSError) as error:
                 # Raised outside of this block: its context would be aiohttp's error, which holds the key.
                 failure = self._failure(error)
+            except asyncio.CancelledError:
+                if self._pending_error is None:
+                    raise
+            if self._pending_error is not None:
+                raise self._pending_error
             return self._reply(failure)
         finally:
             self._close()
@@ -111,7 +120,7 @@ class HttpRequest:
     async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
             self._route.url,
-            data=RequestPayload(self._encode(), self._on_sent),  # freed as soon as it is sent
+            data=RequestPayload(self._encode(), self._on_sent, self._keep_error),  # freed as soon as it is sent
             headers=self._route.headers,
             proxy=self._route.proxy,
             allow_redirects=False,
@@ -119,7 +128,7 @@ class HttpRequest:
         try:
             free_raw_headers(response)
             if self._pending_error is not None:
-                raise self._pending_error
+                return
             await (self._body_reader or self._start_body(response.status, response.headers, response.content)).wait()
         finally:
             if response.connection is not None:  # its response has not ended: it cannot be used again
@@ -143,10 +152,20 @@ class HttpRequest:
         try:
             self._start_body(status, headers, content)
         except Exception as error:  # noqa: BLE001
-            self._pending_error = error
+            self._keep_error(error)
 
     def on_data(self) -> None:
         """Ignored: the body has not begun."""
+
+    def on_failure(self, error: Exception) -> None:
+        """Wake the task, without help from aiohttp, which the error may come from."""
+        self._keep_error(internal_error(error, "a callback of the connection"))
+        if self._task is not None:
+            self._task.cancel()
+
+    def _keep_error(self, error: Exception) -> None:
+        if self._pending_error is None:
+            self._pending_error = error
 
     def _start_body(self, status: int, raw_headers: Mapping[str, str], content: StreamReader) -> BodyReader:
         self._status = status
@@ -158,7 +177,7 @@ class HttpRequest:
             self._deadlines.cap(_ERROR_BODY_WITHIN_S)
         connection = self._connection if isinstance(self._connection, Connection) else None
         self._batcher = ReadBatcher(self._route.reply_timing[self._job.model], self._batching, connection)
-        self._body_reader = BodyReader(content, self._parser, self._deadlines, self._batcher)
+        self._body_reader = BodyReader(content, self._parser, self._deadlines, self._batcher, self.on_failure)
         if connection is not None:
             connection.observer = self._body_reader
             self._body_reader.on_data()
@@ -227,7 +246,7 @@ class HttpRequest:
             body_reader.close()
         # These refer back to this object: without the cycles, replies are freed without the garbage collector.
         del self._deadlines
-        self._parser = self._body_reader = None
+        self._parser = self._body_reader = self._task = None
 
     def _failure(self, error: Exception) -> RequestError:
         if self._deadlines.expired:

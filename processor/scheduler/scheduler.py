@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 from processor.core import exit_codes
-from processor.core.errors import ConfigError, InputError, OutputError
+from processor.core.errors import ConfigError, InputError, InternalError, OutputError
 from processor.core.events import JobSkipped, SkipReason, Stopping
 from processor.core.models import Job
 from processor.input.done_job_skipper import SkippedJobs
@@ -114,6 +114,8 @@ class Scheduler:
         except (InputError, ConfigError) as error:
             code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
             self.stop(str(error), exit_code=code)
+        except InternalError as error:
+            self.stop(f"internal error: {error}", exit_code=exit_codes.INTERNAL_ERROR)
         except Exception as error:  # noqa: BLE001
             self.stop(f"internal error: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
 

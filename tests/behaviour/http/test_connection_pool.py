@@ -103,6 +103,8 @@ def test_reused_connection_keeps_the_observer_of_its_next_request() -> None:
 
         def on_data(self) -> None: ...
 
+        def on_failure(self, error: Exception) -> None: ...
+
     async def scenario() -> None:
         def on_event(event: RequestEvent) -> None:
             if isinstance(event, FirstToken):

@@ -12,7 +12,8 @@ from aiohttp import ClientPayloadError, ClientSession, StreamReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.http.fast_connector import AnyConnection, FastConnector, RequestPayload, UnmeteredStreamReader, observe
+from processor.http.fast_connector import AnyConnection, FastConnector, UnmeteredStreamReader, observe
+from processor.http.request_payload import RequestPayload
 from tests.support.scripted_server import Script, serve_scripts
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -46,6 +47,9 @@ class Reader:
     def on_data(self) -> None:
         while self.content is not None and self.content.exception() is None and (data := self.content.read_nowait()):
             self.body += data
+
+    def on_failure(self, error: Exception) -> None:
+        raise error
 
     async def wait(self) -> bytes:
         """The whole body. Raises the error in which it ends, if it breaks off."""

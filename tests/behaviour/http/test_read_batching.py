@@ -17,8 +17,9 @@ from processor.core.errors import StreamStalled
 from processor.core.models import Job, Reply, Target, Timeouts
 from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.client import HttpTransport
-from processor.http.fast_connector import AnyConnection, Connection, FastConnector, RequestPayload, abort, observe
+from processor.http.fast_connector import AnyConnection, Connection, FastConnector, abort, observe
 from processor.http.read_batching import MAX_DELAY_S, ReadBatching, ReplyTiming
+from processor.http.request_payload import RequestPayload
 from processor.http.response_body import JsonParser
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
@@ -58,6 +59,7 @@ class IdleObserver:
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None: ...
     def on_data(self) -> None: ...
+    def on_failure(self, error: Exception) -> None: ...
 
 
 def on_sent(connection: AnyConnection) -> None:
@@ -83,7 +85,7 @@ async def read(
         if first_token:
             parser.on_piece = lambda: batcher.on_first_token(batching.loop.time()) if len(parser.pieces) == 1 else None
         try:
-            reader = BodyReader(response.content, parser, deadlines, batcher)
+            reader = BodyReader(response.content, parser, deadlines, batcher, lambda error: None)
             if batcher.connection is not None:
                 batcher.connection.observer = reader
                 reader.on_data()
@@ -273,7 +275,7 @@ def test_connection_without_observer_pauses_and_resumes_for_a_large_response() -
             await asyncio.sleep(0.1)
             deadlines = Deadlines(Timeouts(), asyncio.get_running_loop(), lambda: None)
             batcher = ReadBatcher(ReplyTiming(), ReadBatching(), None)
-            await BodyReader(response.content, parser, deadlines, batcher).wait()
+            await BodyReader(response.content, parser, deadlines, batcher, lambda error: None).wait()
             return sum(map(len, parser._pieces))
 
     assert asyncio.run(scenario()) == 10_000_000

@@ -22,7 +22,8 @@ def finished_reader() -> tuple[BodyReader, UnmeteredStreamReader, RecordingParse
     content.__class__ = UnmeteredStreamReader
     assert isinstance(content, UnmeteredStreamReader)
     deadlines = Deadlines(Timeouts(), loop, lambda: None)
-    reader = BodyReader(content, parser, deadlines, ReadBatcher(ReplyTiming(), ReadBatching(), connection))
+    batcher = ReadBatcher(ReplyTiming(), ReadBatching(), connection)
+    reader = BodyReader(content, parser, deadlines, batcher, lambda error: None)
     content.feed_data(LAST_BYTES)
     reader.on_data()
     assert reader.finished.done()

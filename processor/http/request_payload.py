@@ -1,0 +1,70 @@
+"""The body of a request, and the last look at its connection before it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import Payload
+from aiohttp.abc import AbstractStreamWriter
+
+from processor.http.fast_connector import AnyConnection, FailureListener, connection_of, has_leftovers
+from processor.http.read_batching import has_unread_bytes
+
+_TURNS_TO_READ = 3
+"""Turns of the event loop until bytes that have come are handed to their connection."""
+
+
+class RequestPayload(Payload):
+    """A JSON body of any size (for plain bytes above 1 MiB aiohttp warns) that calls ``on_sent`` with its connection.
+
+    ``write`` is the last moment before the first byte is sent: aiohttp holds the headers back to send them with the
+    body. aiohttp's tracing would report the same, at the cost of a dozen coroutines a request. A connection on which
+    bytes have come by then is closed, and nothing is sent.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        on_sent: Callable[[AnyConnection], None],
+        on_failure: FailureListener | None = None,
+    ) -> None:
+        super().__init__(data, content_type="application/json")
+        self._data = data
+        self._on_sent = on_sent
+        self._on_failure = on_failure
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._data, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        try:
+            connection = connection_of(writer)
+            if connection is not None and await _can_be_sent_on(connection):
+                self._on_sent(connection)
+        except Exception as error:
+            if self._on_failure is not None:
+                self._on_failure(error)
+            raise
+        await writer.write(self._data)  # fails where the connection is closing: nothing is sent
+
+
+async def _can_be_sent_on(connection: AnyConnection) -> bool:
+    """Whether no bytes have come on this connection. Otherwise it is closed: they belong to no request."""
+    transport = connection.transport
+    if transport is None or transport.is_closing():
+        return False
+    connected = transport.get_extra_info("socket")
+    has_unread = connected is not None and has_unread_bytes(connected.fileno())
+    if has_unread and transport.get_extra_info("ssl_object") is not None:
+        # They may belong to TLS itself: let the event loop read them.
+        for _ in range(_TURNS_TO_READ):
+            await asyncio.sleep(0)
+        has_unread = False
+    if has_unread or has_leftovers(connection):
+        transport.abort()
+    return not transport.is_closing()
