@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from processor.app.fd_limit import raise_fd_limit
 from processor.app.run_options import Plan
 from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
@@ -34,11 +33,11 @@ from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
 
-def concurrency(plan: Plan) -> int:
-    """The most requests in flight. Where the plan names no number, raises the limit on open files to allow the most."""
+def concurrency(plan: Plan, max_connections: int) -> int:
+    """The most requests in flight: the plan's number, or as many as there may be connections."""
     if plan.echo:
         return 1
-    return plan.settings.concurrency or raise_fd_limit()
+    return min(plan.settings.concurrency or max_connections, max_connections)
 
 
 def open_job_file(plan: Plan) -> JobFile:

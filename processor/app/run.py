@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from processor.app import factory, run_reporter
+from processor.app.fd_limit import raised_fd_limit
 from processor.app.run_options import Plan, check_files
 from processor.app.signals import handle_signals
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import environment
+from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.scheduler import Scheduler
@@ -38,7 +40,7 @@ def run(
     the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
     access = _access(plan, environ, transport)
-    with _relaxed_gc(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _relaxed_gc(), asyncio.Runner(loop_factory=platform.event_loop_factory()) as runner:
         return runner.run(_run(plan, access, listeners, transport, stop_on_signals=True))
 
 
@@ -73,14 +75,6 @@ def _access(plan: Plan, environ: Mapping[str, str] | None, transport: Transport 
     return resolve_endpoint(plan.settings, environ, needs_key=transport is None)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 async def _run(
     plan: Plan,
     access: EndpointAccess | None,
@@ -90,8 +84,9 @@ async def _run(
     stop_on_signals: bool,
 ) -> int:
     check_files(plan)
-    concurrency = factory.concurrency(plan)
     async with AsyncExitStack() as stack:
+        max_connections = stack.enter_context(raised_fd_limit())
+        concurrency = factory.concurrency(plan, max_connections)
         job_file = factory.open_job_file(plan)
         stack.callback(job_file.close)
         sink = factory.open_sink(plan)
@@ -103,6 +98,7 @@ async def _run(
         endpoint = factory.endpoint(plan, access, target, emit, concurrency=concurrency)
         dependencies = factory.dependencies(plan, job_file, sink, send, endpoint, emit)
         run_reporter.report_start(plan, access, job_file, sink, emit)
+        run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         if stop_on_signals:
             stack.enter_context(handle_signals(scheduler, stats, progress))

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from processor.app.fd_limit import RESERVED_FILES
 from processor.app.run_options import Plan
 from processor.config.endpoint_resolution import EndpointAccess
-from processor.core import exit_codes
+from processor.core import exit_codes, platform
 from processor.core.errors import OutputError, reason
-from processor.core.events import Listener, RunStarted
+from processor.core.events import Listener, Notice, RunStarted
 from processor.input.job_file import JobFile
 from processor.listeners.fan_out import FanOut
 from processor.output.recovery import OutputPaths
@@ -57,6 +58,18 @@ def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, s
     if not plan.quiet:
         label_table.print_rows(startup_banner.banner_rows(_banner(plan, access, sink, jobs, done)))
     emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
+
+
+def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
+    """Emits a notice of each thing that the plan expects and the system does not offer."""
+    at = asyncio.get_running_loop().time()
+    wanted = plan.settings.concurrency
+    if wanted and not plan.echo and wanted > concurrency:
+        limit = f"the limit on open files allows {concurrency} connections, not the {wanted} of --concurrency"
+        emit(Notice(at=at, text=f"{limit}: raise it with `ulimit -n {wanted + RESERVED_FILES}`"))
+    if plan.out != "-" and not platform.HAS_FILE_LOCKS:
+        text = f"this system has no file locks: do not start a second run on {plan.out} while this one works"
+        emit(Notice(at=at, text=text))
 
 
 def _banner(

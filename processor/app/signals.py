@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from processor.core import exit_codes
+from processor.core import exit_codes, platform
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
@@ -25,17 +26,13 @@ def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) ->
 
     Restores the previous handlers at the end.
     """
-    loop = asyncio.get_running_loop()
-    previous = {number: signal.getsignal(number) for number in (*_STOP_REASONS, signal.SIGUSR1)}
-    for number, reason in _STOP_REASONS.items():
-        loop.add_signal_handler(number, _stop, scheduler, reason)
-    loop.add_signal_handler(signal.SIGUSR1, _print_status, scheduler, stats, progress)
-    try:
+    callbacks: dict[int, Callable[[], object]] = {
+        number: partial(_stop, scheduler, reason) for number, reason in _STOP_REASONS.items()
+    }
+    if platform.SIGUSR1 is not None:
+        callbacks[platform.SIGUSR1] = partial(_print_status, scheduler, stats, progress)
+    with platform.signal_handlers(callbacks):
         yield
-    finally:
-        for number, handler in previous.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _stop(scheduler: Scheduler, reason: str) -> None:

@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-from processor.core import exit_codes
+from processor.core import exit_codes, platform
 
 
 def install_early_handlers() -> None:
@@ -15,7 +15,8 @@ def install_early_handlers() -> None:
 
     Ending at once is safe: every file is written so that it survives a kill.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if platform.SIGUSR1 is not None:
+        signal.signal(platform.SIGUSR1, signal.SIG_IGN)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
 

@@ -5,7 +5,6 @@ The second process is optional: where it cannot be started, or dies, its items a
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import deque
@@ -14,6 +13,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from processor.core import platform
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -74,18 +75,12 @@ def _map_in_both(
 def _start_worker(
     work: Callable[[ItemT], ResultT], file_descriptors: Sequence[int]
 ) -> WorkerProcess[ItemT, ResultT] | None:
-    if _available_cpus() < 2:
+    if not platform.can_inherit_files() or platform.available_cpus() < 2:
         return None
     try:
         return WorkerProcess(work, file_descriptors)
     except OSError:
         return None
-
-
-def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class WorkerProcess(Generic[ItemT, ResultT]):
@@ -100,11 +95,11 @@ class WorkerProcess(Generic[ItemT, ResultT]):
         with remote:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-c", _CODE, _ROOT, str(remote.fileno())],
-                pass_fds=[remote.fileno(), *file_descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is handled by the main process alone
+                **platform.inherit_files([remote.fileno(), *file_descriptors]),
             )
         self._send(work)
 

@@ -9,10 +9,9 @@ transport would go on reading. https://man7.org/linux/man-pages/man7/socket.7.ht
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import select
-import socket
 from heapq import heappop, heappush
+
+from processor.core import platform
 
 # ---------------------------------------------------------------- how long a read is delayed
 
@@ -83,14 +82,7 @@ TICK_S = 0.01
 BATCH_BYTES = 32 * 1024
 """Half of the smallest usual receive window: the sender never has to wait."""
 
-SO_RCVLOWAT = getattr(socket, "SO_RCVLOWAT", None)
-
-# The C library is called directly: uvloop makes a socket object for each call, which takes four times as long, and a
-# socket object of our own would close the descriptor when it is freed, even if another socket has it by then.
-_setsockopt = ctypes.PyDLL(None).setsockopt
-_setsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
-_ONE_BYTE = ctypes.c_int(1)
-_BATCH = ctypes.c_int(BATCH_BYTES)
+_set_receive_threshold = platform.receive_threshold_setter()
 
 
 class ReadBatching:
@@ -106,7 +98,7 @@ class ReadBatching:
 
     def delay(self, socket_fd: int, until: float) -> None:
         """Read the socket when BATCH_BYTES have come, or at ``until``, rounded to a tick."""
-        _set_rcvlowat(socket_fd, _BATCH)
+        _set_rcvlowat(socket_fd, BATCH_BYTES)
         tick = round(until / TICK_S)
         if tick in self._due:
             self._due[tick].append(socket_fd)
@@ -118,7 +110,7 @@ class ReadBatching:
 
     def resume(self, socket_fd: int) -> None:
         """End the delay now. The entry that is still due does no harm, even if another socket has the descriptor."""
-        _set_rcvlowat(socket_fd, _ONE_BYTE)
+        _set_rcvlowat(socket_fd, 1)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -130,26 +122,17 @@ class ReadBatching:
 
     def _resume_due(self) -> None:
         for socket_fd in self._due.pop(heappop(self._ticks)):
-            _set_rcvlowat(socket_fd, _ONE_BYTE)
+            _set_rcvlowat(socket_fd, 1)
         if self._ticks:
             self._set_timer()
 
 
 def socket_fd(transport: asyncio.BaseTransport) -> int | None:
-    """The file descriptor of the transport's socket. None where it has none, or the platform has no SO_RCVLOWAT."""
+    """The file descriptor of the transport's socket. None where it has none, or reads cannot be delayed here."""
     connected = transport.get_extra_info("socket")
-    return None if connected is None or SO_RCVLOWAT is None else connected.fileno()
+    return None if connected is None or _set_receive_threshold is None else connected.fileno()
 
 
-def has_unread_bytes(socket_fd: int) -> bool:
-    """Whether the kernel holds bytes, or the end of the stream, that were not read. False where it cannot be asked."""
-    if not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    poll.register(socket_fd, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _set_rcvlowat(socket_fd: int, size: ctypes.c_int) -> None:
-    # Fails where the socket is closed, which needs no wake-up.
-    _setsockopt(socket_fd, socket.SOL_SOCKET, SO_RCVLOWAT, ctypes.byref(size), ctypes.sizeof(size))
+def _set_rcvlowat(socket_fd: int, size: int) -> None:
+    assert _set_receive_threshold is not None  # `socket_fd` gives no descriptor without it
+    _set_receive_threshold(socket_fd, size)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
 
+from processor.core.platform import has_unread_bytes
 from processor.http.fast_connector import AnyConnection, FailureListener, connection_of, has_leftovers
-from processor.http.read_batching import has_unread_bytes
 
 _TURNS_TO_READ = 3
 """Turns of the event loop until bytes that have come are handed to their connection."""

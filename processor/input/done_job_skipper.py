@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from processor.core import platform
 from processor.core.job_keys import PACKED_IDENTITY
 from processor.core.models import ByteRange
 from processor.input.job_formats import JobDefaults
@@ -108,7 +108,7 @@ class DoneJobSkipper(Generic[InputItem]):
 
     def _lines(self, part: ByteRange) -> Iterator[Line]:
         at, end = part
-        while at < end and (chunk := os.pread(self._file_descriptor, min(CHUNK_BYTES, end - at), at)):
+        while at < end and (chunk := platform.read_at(self._file_descriptor, min(CHUNK_BYTES, end - at), at)):
             at += len(chunk)
             yield from self._splitter.feed(chunk)
         if last := self._splitter.finish():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
+from processor.core import platform
 from processor.core.errors import InvalidJob
 from processor.core.job_keys import CHECK_BYTES, PACKED_IDENTITY, job_key
 from processor.core.models import ByteRange
@@ -44,7 +45,7 @@ def split_file(file_descriptor: int) -> Iterator[ByteRange]:
 
 
 def _end_of_line(file_descriptor: int, at: int, size: int) -> int:
-    while at < size and (step := os.pread(file_descriptor, STEP_BYTES, at)):
+    while at < size and (step := platform.read_at(file_descriptor, STEP_BYTES, at)):
         if b"\n" in step:
             return at + step.index(b"\n") + 1
         at += len(step)
@@ -56,7 +57,7 @@ def scan_part(file_descriptor: int, defaults: JobDefaults, max_line_bytes: int, 
     start, end = part
     if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may start with a byte order mark
         return ScannedPart(part, 0, None)
-    lines = BytesIO(os.pread(file_descriptor, end - start, start)).readlines()  # four times as fast as split()
+    lines = BytesIO(platform.read_at(file_descriptor, end - start, start)).readlines()  # four times as fast as split()
     identities = [_packed_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
     return ScannedPart(part, len(lines), b"".join(identities))
 

@@ -222,6 +222,8 @@ class ResultsFile:
         for appender in (self._replies, self._failures):
             with as_output_error(appender.path):
                 appender.raise_if_deleted()
+        for appender in (self._replies, self._failures):
+            appender.close()  # Windows cannot replace an open file
         with as_output_error(self.paths.replies):
             if lines_read is not None:
                 await self._run_in_thread(lambda: self._recovery.drop_stale_rows(lines_read))

@@ -7,7 +7,6 @@ a loss of power only after ``sync``. New, renamed and removed names survive a lo
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
+from processor.core import platform
 from processor.core.errors import OutputError
 
 OpenMode = Literal["read", "append", "new", "update"]
@@ -101,33 +101,29 @@ class LocalFile:
         # A pipe would block in open(), and a device cannot be truncated or renamed.
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        self._fd = os.open(path, _FLAGS[mode] | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(path, _FLAGS[mode] | platform.OPEN_FLAGS, 0o666)
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 
     def read(self, at: int, size: int) -> bytes:
-        return os.pread(self._fd, size, at)
+        return platform.read_at(self._fd, size, at)
 
     def write(self, data: bytes | memoryview) -> int:
         return os.write(self._fd, data)
 
     def write_at(self, at: int, data: bytes) -> None:
-        if os.pwrite(self._fd, data, at) < len(data):
+        if platform.write_at(self._fd, data, at) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
 
     def sync(self) -> None:
-        os.fsync(self._fd)
+        platform.sync_file(self._fd)
 
     def lock(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return platform.try_lock(self._fd)
 
     def is_deleted(self) -> bool:
         return os.fstat(self._fd).st_nlink == 0
@@ -150,22 +146,17 @@ class LocalStorage:
     def replace(self, source: Path, target: Path) -> None:
         target = target.resolve()
         source.chmod(stat.S_IMODE(target.stat().st_mode))
-        source.replace(target)
+        platform.replace_file(source, target)
         self.sync_folder(target)
 
     def remove(self, path: Path) -> None:
         path.unlink()
 
     def sync_folder(self, path: Path) -> None:
-        fd = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        platform.sync_folder(path.parent)
 
     def free_bytes(self, path: Path) -> int:
-        disk = os.statvfs(path.parent)
-        return disk.f_bavail * disk.f_frsize
+        return platform.free_bytes(path.parent)
 
 
 def write_all(write: Callable[[memoryview], int], data: bytes) -> None:

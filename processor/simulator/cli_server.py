@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from processor.core import platform
 from processor.core.errors import ConfigError, reason
 from processor.simulator.faults import Faults
 from processor.simulator.http_server import serve
@@ -34,18 +35,16 @@ def run(settings: SimulatorSettings, host: str, port: int, *, print_line: Callab
 
 async def _run(settings: SimulatorSettings, host: str, port: int, print_line: Callable[[str], None]) -> int:
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stopped.set)
-    try:
-        server = await serve(SimulatedProvider(settings), host, port)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
-    except OSError as error:
-        raise ConfigError(_bind_error_message(error, host, port)) from None
-    print_line(f"simulating at {server.base_url}: process JOBS --base-url {server.base_url}  (Ctrl-C ends it)")
-    await stopped.wait()
-    await server.close()
+    with platform.signal_handlers({signal.SIGINT: stopped.set, signal.SIGTERM: stopped.set}):
+        try:
+            server = await serve(SimulatedProvider(settings), host, port)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
+        except OSError as error:
+            raise ConfigError(_bind_error_message(error, host, port)) from None
+        print_line(f"simulating at {server.base_url}: process JOBS --base-url {server.base_url}  (Ctrl-C ends it)")
+        await stopped.wait()
+        await server.close()
     return 0
 
 

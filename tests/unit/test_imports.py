@@ -55,7 +55,7 @@ THIRD_PARTY = {
     "typer": {"cli"},
     "rich": {"terminal"},
     "dotenv": {"config"},
-    "uvloop": {"app"},
+    "uvloop": {"core"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 

@@ -167,17 +167,6 @@ def test_full_disk_stops_the_run_in_order_and_the_next_run_resumes(shell: Shell,
     assert (shell.folder / "r.jsonl").read_bytes().startswith(b"".join(kept))
 
 
-@pytest.mark.process
-def test_encoding_that_cannot_be_unpacked_stops_the_run(shell: Shell, server: Server) -> None:
-    shell.write("jobs.jsonl", chat_job("a"))
-    cache = str(shell.folder / "cache")
-    result = shell(
-        "jobs.jsonl", "--out", "r.jsonl", max_file_bytes=20_000, XDG_CACHE_HOME=cache, TMPDIR=str(shell.folder)
-    )
-    assert result.code == (3 if server.requests else 2)
-    assert result.row("stopping:").startswith("cannot unpack tiktoken's o200k_base: file too large; let XDG_CACHE_HOME")
-
-
 def test_job_fails_after_max_attempts_at_a_failing_server(
     shell: Shell, run_inside: Run, start_server: StartServer
 ) -> None:

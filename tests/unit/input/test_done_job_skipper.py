@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.core import worker_process
+from processor.core import platform
 from processor.core.job_keys import job_key, request_check
 from processor.input import done_job_skipper, prescan
 from processor.input import job_file as job_file_module
@@ -147,7 +147,7 @@ def test_skipped_jobs_are_those_that_full_reading_finds_done(
     data = BYTE_ORDER_MARK * has_byte_order_mark + b"".join(raw + end for raw, end in lines)
     with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         shrink_sizes(patch)
-        patch.setattr(worker_process, "_available_cpus", lambda: 1)
+        patch.setattr(platform, "available_cpus", lambda: 1)
         file.write(data if ended else data.rstrip())
         file.flush()
         plain, skipped = read_both_ways(Path(file.name), rows, limit, permanent=permanent)

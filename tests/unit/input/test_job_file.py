@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from processor.core import platform
 from processor.core.errors import ConfigError, InputError
 from processor.input import job_file as job_file_module
 from processor.input.fingerprints import raw_fingerprint
@@ -113,7 +114,7 @@ def test_read_error_while_skipping_done_jobs_raises_input_error(jobs: Path, monk
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(job_file_module, "MIN_SKIP_BYTES", 0)
-    monkeypatch.setattr(os, "pread", unreadable)
+    monkeypatch.setattr(platform, "read_at", unreadable)
 
     async def all_of_it() -> None:
         with closing(JobFile(str(jobs), JobDefaults())) as source:
