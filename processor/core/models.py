@@ -185,6 +185,8 @@ class Result:
     """Why the reply ended, in the words of its API; several where it has several choices."""
     is_cut_short: bool = False
     """The reply ended at the limit of output tokens."""
+    is_unconfirmed: bool = False
+    """The reply has no finish reason that is known to mean success, but came to a clean end."""
     attempts: int = 0
     timing: Timing | None = None
     cost_usd: float | None = None

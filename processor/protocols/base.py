@@ -125,6 +125,10 @@ class Protocol(ABC):
     def is_cut_short(self, body: JSON) -> bool:
         """Whether the reply, or one choice of it, ended at the limit of output tokens."""
 
+    def is_unconfirmed(self, body: JSON) -> bool:
+        """Whether the reply came to a clean end without a reason that is known to mean success."""
+        return False
+
     def reported_usage(self, body: JSON) -> Usage | None:
         """The server's own token count in a reply, under either pair of names; None where it makes no sense."""
         usage = body.get("usage")
@@ -191,12 +195,22 @@ class Protocol(ABC):
 
 def parse_object(data: bytes, subject: str = "an event") -> JSON:
     """Parse a JSON object. Raises ProtocolError, with ``subject`` in its message."""
+    return as_object(parse_value(data, subject), data, subject)
+
+
+def as_object(value: Any, data: bytes, subject: str = "an event") -> JSON:
+    """The parsed value of ``data``, which must be an object. Raises ProtocolError."""
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{subject} is not a JSON object: {excerpt(data)}")
+    return value
+
+
+def parse_value(data: bytes, subject: str = "an event") -> Any:
+    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message."""
     try:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{subject} is not a JSON object: {excerpt(data)}")
     # Counting brackets is cheap, and nearly always shows that the value need not be walked through.
     if data.count(b"{") + data.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
         raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")

@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 
 from processor.core.errors import ProtocolError, StreamTruncated
 from processor.core.models import JSON
-from processor.protocols.base import parse_object
+from processor.protocols.base import as_object, parse_value
 from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, merge, read_index
 from processor.protocols.error_mapping import error_from_event
+from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure
+from processor.protocols.inband_errors import error_in_line, error_in_value
+from processor.protocols.sse import ERROR_MARK
 
 END_MARKER = b"[DONE]"
 
@@ -57,6 +60,7 @@ class ChoicesAccumulator(ABC):
         self._last_top_level: JSON = {}
         self._template = ChunkTemplate()
         self._popped_chunks = 0
+        self._failure_reason: str | None = None
         self.has_content = False
         self.saw_end_marker = False
 
@@ -82,10 +86,14 @@ class ChoicesAccumulator(ABC):
         return "".join(new)
 
     def result(self) -> JSON:
+        if self._failure_reason is not None:
+            raise failed_reply(self._failure_reason)
         if not self.is_complete:
             raise StreamTruncated(f"the stream ended with {self._unfinished} of {self._expected} choices unfinished")
         if not self._choices:
             raise ProtocolError("the stream ended without a single choice")
+        if not self.has_content and self._unfinished >= len(self._choices):
+            raise ProtocolError("the stream ended with neither content nor a finish reason")
         choices = [self._assemble(index, choice) for index, choice in sorted(self._choices.items())]
         fields = {**self._top_level, "object": self.object_name, "choices": choices}
         ordered = {name: fields.pop(name) for name in _FIELD_ORDER if name in fields}
@@ -111,14 +119,22 @@ class ChoicesAccumulator(ABC):
         self._template.reset()
         if event == END_MARKER:
             self.saw_end_marker = True
+        elif event.startswith(ERROR_MARK):
+            raise error_in_line(event.removeprefix(ERROR_MARK))
         elif event:
-            chunk = parse_object(event)
+            self._feed_value(parse_value(event), event)
+
+    def _feed_value(self, value: Any, event: bytes) -> None:
+        if (error := error_in_value(value)) is not None:
+            raise error
+        if value is None:
+            return
+        chunk = as_object(value, event)
+        if "choices" in chunk or "usage" in chunk:  # anything else is a ping, whose fields have no place in the body
             self._merge_choices(chunk, event)
             self._merge_top_level(chunk)
 
     def _merge_choices(self, chunk: JSON, event: bytes) -> None:
-        if chunk.get("error") or chunk.get("object") == "error":
-            raise error_from_event(chunk)
         choices = chunk.get("choices")
         if choices is None:
             return
@@ -140,7 +156,7 @@ class ChoicesAccumulator(ABC):
         if not self.has_content:
             self.has_content = any(value for name, value in content.items() if name != "role")
         merge(choice.content, content)
-        if (reason := streamed.get("finish_reason")) is not None:
+        if (reason := given_reason(streamed.get("finish_reason"))) is not None:
             self._set_finish_reason(choice, reason)
         _merge_extra(choice.extra, streamed)
         return choice, delta
@@ -150,12 +166,13 @@ class ChoicesAccumulator(ABC):
         self._unfinished += len(self._choices) > self._expected
         return choice
 
-    def _set_finish_reason(self, choice: Choice, reason: Any) -> None:
-        if not isinstance(reason, str):
-            raise ProtocolError(f"a finish reason is {reason!r:.40}")
-        if reason:
-            self._unfinished -= choice.finish_reason is None
-            choice.finish_reason = reason
+    def _set_finish_reason(self, choice: Choice, reason: str) -> None:
+        if is_failure(reason):
+            # Not raised yet: an event with the server's own words may follow.
+            self._failure_reason = reason
+            return
+        self._unfinished -= choice.finish_reason is None
+        choice.finish_reason = reason
 
     def _merge_top_level(self, chunk: JSON) -> None:
         chunk.pop("choices", None)

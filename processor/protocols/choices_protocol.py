@@ -9,9 +9,11 @@ import orjson
 
 from processor.core.errors import BadRequest, ProtocolError, StatusError
 from processor.core.models import JSON, Job
-from processor.protocols.base import Protocol, RequestOptions, parse_object
+from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
 from processor.protocols.choices_accumulator import END_MARKER
 from processor.protocols.error_mapping import error_from_event
+from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
+from processor.protocols.inband_errors import error_in_value
 from processor.tokens.rules import CountText
 
 _OUTPUT_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -47,14 +49,16 @@ class ChoicesProtocol(Protocol):
         return None
 
     def parse_json(self, data: bytes) -> JSON:
-        body = parse_object(data, "the reply")
-        if body.get("error") or body.get("object") == "error":
-            raise error_from_event(body)
+        value = parse_value(data, "the reply")
+        if (error := error_in_value(value)) is not None:
+            raise error
+        body = as_object(value, data, "the reply")
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             raise ProtocolError("the reply has no choices")
         if not all(isinstance(choice, dict) for choice in choices):
             raise ProtocolError("a choice is not an object")
+        _check_choices(choices)
         return body
 
     def text(self, body: JSON) -> str:
@@ -64,10 +68,14 @@ class ChoicesProtocol(Protocol):
     def finish_reasons(self, body: JSON) -> list[str]:
         reasons: list[str] = []
         for choice in _choices_in(body):
-            reason = choice.get("finish_reason")
-            if isinstance(reason, str) and reason not in reasons:
+            reason = given_reason(choice.get("finish_reason"))
+            if reason is not None and reason not in reasons:
                 reasons.append(reason)
         return reasons
+
+    def is_unconfirmed(self, body: JSON) -> bool:
+        reasons = [given_reason(choice.get("finish_reason")) for choice in _choices_in(body)]
+        return not all(map(is_success, reasons))
 
     def is_cut_short(self, body: JSON) -> bool:
         return "length" in [choice.get("finish_reason") for choice in _choices_in(body)]
@@ -92,6 +100,26 @@ class ChoicesProtocol(Protocol):
     def _count_choice(self, choice: JSON, count_text: CountText, reasons: set[str]) -> int:
         text = choice.get("text")
         return count_text(text) if isinstance(text, str) else 0
+
+
+def _check_choices(choices: list[JSON]) -> None:
+    """Raises StatusError for an error in a choice, ProtocolError where there is neither content nor an end."""
+    is_empty = True
+    for choice in choices:
+        if choice.get("error"):
+            raise error_from_event(choice)
+        reason = given_reason(choice.get("finish_reason"))
+        if reason is not None and is_failure(reason):
+            raise failed_reply(reason)
+        is_empty = is_empty and reason is None and not _has_content(choice)
+    if is_empty:
+        raise ProtocolError("the reply has neither content nor a finish reason")
+
+
+def _has_content(choice: JSON) -> bool:
+    message = choice.get("message")
+    fields = message if isinstance(message, dict) else {"text": choice.get("text")}
+    return any(value for name, value in fields.items() if name != "role")
 
 
 def _choices_in(body: JSON) -> list[JSON]:

@@ -46,6 +46,15 @@ _STATUS_OF_CODE = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "overloaded_error": 529,
+    "BadRequestError": 400,
+    "InvalidParameter": 400,
+    "ValidationException": 400,
+    "content_policy_violation": 400,
+    "context_length_exceeded": 400,
+    "data_inspection_failed": 400,
+    "exceed_context_size_error": 400,
+    "invalid_prompt": 400,
+    "string_above_max_length": 400,
 }
 """For errors inside a stream, which have no HTTP status of their own."""
 _RETRYABLE_STATUSES = frozenset({408, 409})
@@ -56,6 +65,13 @@ _NOT_IMPLEMENTED = 501
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LIMIT_AND_REQUESTED = re.compile(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
+_CONTEXT_EXCEEDED = re.compile(
+    r"(?i)(?:exceed|maximum|larger|longer|too long).{0,80}\bcontext[ _](?:length|size|window)"
+    r"|\bcontext[ _](?:length|size|window)\b.{0,80}(?:exceed|too (?:large|long|small))"
+    r"|\b(?:prompt|input) is too long\b"
+    r"|\breduce the length of the (?:messages|prompt|input)"
+)
+"""The request itself is at fault, whatever status comes with these words."""
 
 _MODEL_CODES = frozenset(
     {"model_not_found", "model_not_available", "invalid_model", "DeploymentNotFound", "deployment_not_found"}
@@ -102,6 +118,8 @@ def error_from_event(event: JSON) -> StatusError:
     error = from_json(event)
     implied = next((_STATUS_OF_CODE[code] for code in error.codes if code in _STATUS_OF_CODE), 500)
     status = error.status or implied
+    if status >= 500 and _CONTEXT_EXCEEDED.search(error.message):
+        status = 400
     return _error_class(status, error, None)(
         error.message or "the stream reported an error without a message",
         status=status,

@@ -1,25 +1,32 @@
 """Decodes server-sent events: the bytes of a stream to the data of its events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-Only `data` fields are used: all known APIs repeat the type of an event inside its data. The decoder works on bytes, so
-that a UTF-8 character that is split between two reads is complete once its line is.
+Only `data` fields are used: all known APIs repeat the type of an event inside its data. Events named `error` and the
+field `error` are marked, as not all servers frame errors properly. The decoder works on bytes, so that a UTF-8
+character that is split between two reads is complete once its line is.
 """
 
 from __future__ import annotations
 
+ERROR_MARK = b"error:"
+"""Stands before the data of an event that is named `error`, or of a field of that name (llama.cpp)."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseDecoder:
     """Takes reads of any size. The work per byte is bounded, also for very small reads."""
 
-    __slots__ = ("_after_cr", "_at_start", "_data_lines", "_partial_line")
+    __slots__ = ("_after_cr", "_at_start", "_data_lines", "_is_error", "_is_unframed", "_partial_line")
 
     def __init__(self) -> None:
         self._partial_line: list[bytes] = []
         """Reads since the last line end."""
         self._data_lines: list[bytes] = []
         """The data lines of an unfinished event."""
+        self._is_error = False
+        """The unfinished event is named `error`."""
+        self._is_unframed = False
+        """It began with a brace: a JSON object that is not framed as an event, as some errors are sent."""
         self._after_cr = False
         self._at_start = True
 
@@ -32,7 +39,7 @@ class SseDecoder:
             return []
         text = self._with_partial_line(data) if self._partial_line or self._at_start else data
         end = text.rfind(b"\n\n")
-        if end > 0 and not self._data_lines and text.startswith(b"data: "):
+        if end > 0 and not self._data_lines and not self._is_error and text.startswith(b"data: "):
             events = text[6:end].split(b"\n\ndata: ")
             # There are no line ends but those between the events: each event is a single data line.
             if b"\n" not in b"".join(events):
@@ -46,22 +53,27 @@ class SseDecoder:
 
         An unfinished line is dropped: it was cut off.
         """
-        event, self._data_lines = b"\n".join(self._data_lines), []
-        return [event] if event else []
+        return [event] if (event := self._take_event()) else []
 
     def _decode_any(self, text: bytes) -> list[bytes]:
         """Also decodes comments, other fields, and events of several lines or in several reads."""
         # Where the line before belongs to the same event, its line end is put back: a blank line is then always two
         # line ends in a row.
-        *blocks, unfinished = (b"\n" + text if self._data_lines else text).split(b"\n\n")
+        *blocks, unfinished = (b"\n" + text if self._data_lines or self._is_error else text).split(b"\n\n")
         events = []
         for block in blocks:
             self._take_lines(block)
             if self._data_lines:
-                events.append(b"\n".join(self._data_lines))
-                self._data_lines.clear()
+                events.append(self._take_event())
+            self._is_error = self._is_unframed = False
         self._keep_unfinished(unfinished)
         return events
+
+    def _take_event(self) -> bytes:
+        """The data of the event that has ended."""
+        event = b"\n".join(self._data_lines)
+        self._data_lines.clear()
+        return ERROR_MARK + event if self._is_error and event else event
 
     def _keep_unfinished(self, text: bytes) -> None:
         """Keep what is behind the last complete event."""
@@ -76,6 +88,14 @@ class SseDecoder:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data_lines.append(value.removeprefix(b" "))
+            elif name == b"event":
+                self._is_error = value.strip() == b"error"
+            elif name == b"error":
+                self._data_lines.append(value)
+                self._is_error = True
+            elif self._is_unframed or line[:1] == b"{":
+                self._data_lines.append(line)
+                self._is_unframed = True
 
     def _with_partial_line(self, data: bytes) -> bytes:
         text = b"".join((*self._partial_line, data))

@@ -30,6 +30,7 @@ def result_of_reply(
         usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
         finish_reasons=tuple(protocol.finish_reasons(reply.body)),
         is_cut_short=protocol.is_cut_short(reply.body),
+        is_unconfirmed=protocol.is_unconfirmed(reply.body),
         attempts=attempts,
         timing=timing,
         simulated=simulated,

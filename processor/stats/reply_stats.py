@@ -45,6 +45,8 @@ class ReplyStats:
         """Replies by finish reason; a reply with several choices may count under several."""
         self.cut_short = 0
         """Replies that ended at the limit of output tokens."""
+        self.unconfirmed = 0
+        """Replies without a finish reason that is known to mean success."""
         self.first_token = Histogram()
         self.total = Histogram()
 
@@ -61,6 +63,7 @@ class ReplyStats:
 
     def _add_reply(self, result: Result) -> None:
         self.cut_short += result.is_cut_short
+        self.unconfirmed += result.is_unconfirmed
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
         used = result.reported or result.usage

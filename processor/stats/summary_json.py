@@ -55,6 +55,7 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
         "first_token_s": _quantiles_json(replies.first_token),
         "total_s": _quantiles_json(replies.total),
         "finish_reasons": dict(replies.finish_reasons),
+        "unconfirmed": replies.unconfirmed,
         "bound_by": {
             bottleneck or "nothing": share
             for bottleneck, share in stats.throughput.bottleneck_shares(stats.last_event_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -29,6 +30,7 @@ def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
         *_tokens_and_cost(stats.replies, simulated=stats.simulated),
         *_durations(stats.replies),
         *_cut_short(stats.replies),
+        *_unconfirmed(stats.replies, context),
         *_bottlenecks(stats),
         *_files(context),
         *_next_command(stats, context),
@@ -129,6 +131,14 @@ def _cut_short(replies: ReplyStats) -> Iterator[LabelRow]:
     if count := replies.cut_short:
         text = f"{plural(count, 'reply', 'replies')} ended by the token limit"
         yield LabelRow("cut short", text, "warning")
+
+
+def _unconfirmed(replies: ReplyStats, context: SummaryContext) -> Iterator[LabelRow]:
+    if count := replies.unconfirmed:
+        text = f"{plural(count, 'reply', 'replies')} ended without a known finish reason"
+        yield LabelRow("unconfirmed", text, "warning")
+        if context.results != "-":
+            yield LabelRow("", f"jq -r 'select(.complete).custom_id' {shlex.quote(context.results)}", "command")
 
 
 def _bottlenecks(stats: RunStats) -> Iterator[LabelRow]:

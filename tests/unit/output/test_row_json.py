@@ -47,8 +47,15 @@ def test_optional_keys_stand_between_line_and_metadata() -> None:
     }
     row = json.loads(encode_row(failure("a", permanent=True, **more)))
     assert list(row) == [*KEYS, "simulated", "usage_estimated", "own_fault", "metadata"]
+    assert "complete" not in row
     assert row["metadata"] == {"k": 1}
     assert row["usage_estimated"] == ["tools"]
+
+
+def test_row_of_an_unconfirmed_reply_says_so_before_the_metadata() -> None:
+    row = json.loads(encode_row(reply("a", is_unconfirmed=True, simulated=True, has_metadata=True)))
+    assert row["complete"] == "unconfirmed"
+    assert list(row) == [*KEYS, "simulated", "complete", "metadata"]
 
 
 def test_null_metadata_is_written_where_the_job_has_it() -> None:

@@ -144,9 +144,10 @@ def test_finish_reasons_and_replies_cut_short_are_counted() -> None:
         replied({}, finish_reasons=("stop", "length"), is_cut_short=True),
         replied({}, finish_reasons=("max_tokens",), is_cut_short=True),
         replied({}, finish_reasons=("stop",)),
-        replied({}),
+        replied({}, is_unconfirmed=True),
     )
     assert stats.replies.cut_short == 2
+    assert stats.replies.unconfirmed == 1
     assert stats.replies.finish_reasons == {"stop": 2, "length": 1, "max_tokens": 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -69,6 +70,14 @@ def test_summary_of_a_run_without_failures_is_short() -> None:
         "limited by   requests 100%\n"
         "results      results.jsonl\n"
     )
+
+
+def test_summary_counts_unconfirmed_replies_and_says_how_to_list_them() -> None:
+    stats = stats_after(*attempt(0.0), reply(1.0, "because", is_unconfirmed=True))
+    lines = summary(stats, replace(CONTEXT, results="my results.jsonl"))
+    assert "unconfirmed  1 reply ended without a known finish reason\n" in lines
+    assert "jq -r 'select(.complete).custom_id' 'my results.jsonl'\n" in lines
+    assert "jq" not in summary(stats, replace(CONTEXT, results="-"))
 
 
 def test_summary_names_the_first_changed_jobs() -> None:
