@@ -112,11 +112,9 @@ def endpoint(
     settings, waiting = plan.settings, plan.settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
     policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
-    return Endpoint(
-        target,
-        RateLimiter(_limit_settings(settings, access), emit=emit, concurrency=concurrency),
-        EndpointHealth(policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s),
-    )
+    health = EndpointHealth(policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s)
+    limiter = RateLimiter(_limit_settings(settings, access), emit=health.emit_from_limiter, concurrency=concurrency)
+    return Endpoint(target, limiter, health)
 
 
 def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitSettings:

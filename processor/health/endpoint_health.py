@@ -20,7 +20,7 @@ from datetime import datetime
 from math import inf
 
 from processor.core.errors import AccessDenied, BadRequest, ConnectError, NotFound, RequestError
-from processor.core.events import BottleneckChanged, Listener, OutageEnded, OutageStarted
+from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Job
 from processor.health.canary import Canary
 from processor.health.outage_detector import OutageDetector, indicates_outage
@@ -51,6 +51,8 @@ class EndpointHealth:
         self.canary = Canary()
         self.parked = ParkedJobs()
         self.outages = OutageDetector(max_outage_s=max_outage_s)
+        self._limiter_bottleneck: Bottleneck | None = None
+        """What the rate limiter reported last."""
         self._probe_turn = asyncio.Lock()
         self._has_succeeded = False
         self._has_responded = False
@@ -71,7 +73,7 @@ class EndpointHealth:
         self._unresolved_since[line] = at
 
     def on_response(self, status: int) -> None:
-        """A response has started. It clears the canary, unless it is a 3xx or 4xx: other requests may get the same."""
+        """A response has started. It clears the canary. A 3xx or 4xx does not, as the next requests may fail the same way."""
         if not 300 <= status < 500 and not self.canary.is_cleared:
             self.canary.clear()
 
@@ -115,7 +117,7 @@ class EndpointHealth:
 
         ``stuck_jobs``: the number of parked jobs if no other job can be sent any more, else 0.
         ``has_earlier_replies``: whether an earlier run of the same file had replies. Then a few stuck jobs are at
-        fault, and not the run: they are released, and get their failed rows. Slow: asked only if it decides.
+        fault, and not the run: they are released, and get their failed rows. Slow, so it is called only when the answer matters.
         """
         if self.parked.is_resolved or not (stuck_jobs or self.parked.is_hopeless):
             return None
@@ -160,6 +162,15 @@ class EndpointHealth:
         return f"the first {MAX_REJECTIONS} requests were all rejected: {error}"
 
     # ------------------------------------------------------------ is the endpoint down?
+
+    def emit_from_limiter(self, event: RunEvent) -> None:
+        """Emit an event of the endpoint's rate limiter. While the endpoint is down, the bottleneck stays "outage":
+        the limiter's queue is then empty, as if there were no jobs."""
+        if isinstance(event, BottleneckChanged):
+            self._limiter_bottleneck = event.bottleneck
+            if self.is_down:
+                return
+        self._emit(event)
 
     async def wait_to_probe(self) -> bool:
         """Wait for this job's turn to send the one request that tests whether the endpoint is up again.
@@ -207,4 +218,4 @@ class EndpointHealth:
     def _emit_recovery(self, is_recovered: bool, now: float) -> None:
         if is_recovered:
             self._emit(OutageEnded(at=now, endpoint=self._endpoint))
-            self._emit(BottleneckChanged(at=now, bottleneck=None))
+            self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))

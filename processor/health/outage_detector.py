@@ -27,7 +27,7 @@ CONNECT_FAILURE_THRESHOLD = 2
 """Failed connections in a row that make an outage: a job's content is never the cause, so that fewer suffice."""
 
 MIN_STREAK_S = 3.0
-"""Failures return faster than replies. For this long, requests sent before the streak may still be answered."""
+"""How long to wait before a series of failures is called an outage: slow replies may still come."""
 
 FIRST_PROBE_INTERVAL_S = 2.0
 MAX_PROBE_INTERVAL_S = 120.0
@@ -88,7 +88,7 @@ class OutageDetector:
         """A reply has begun. True if this ends an outage.
 
         It counts as an answer: otherwise long replies would look like silence. But if replies of the streak have
-        broken off, it disproves only those failures that came before a first token.
+        broken off, it resets only failures without a first token.
         """
         if not self._failed_after_first_token:
             return self.on_answer(sent_at)

@@ -145,11 +145,11 @@ class World:
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
                 skips_done = part_bytes and sink.recovered.replied
                 items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
-                limiter = RateLimiter(limits or LimitSettings(), emit=run.events.append, concurrency=concurrency)
                 target = Target(base_url="http://127.0.0.1/v1")
                 health = EndpointHealth(
                     policy or RetryPolicy(), run.events.append, endpoint=target.address, max_outage_s=max_outage_s
                 )
+                limiter = RateLimiter(limits or LimitSettings(), emit=health.emit_from_limiter, concurrency=concurrency)
                 endpoint = Endpoint(target, limiter, health)
                 scheduler = Scheduler(self._dependencies(items, sink, endpoint, observer, run, printer), options)
                 on_start(scheduler)

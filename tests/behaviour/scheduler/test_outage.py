@@ -50,8 +50,17 @@ def test_outage_and_recovery_are_each_reported_once(how: OutageKind) -> None:
     assert started.message
     assert DOWN_S < started.at < DOWN_S + 120
     assert UP_S < ended.at < UP_S + MAX_PROBE_INTERVAL_S + 10
-    bounds = [event.bottleneck for event in run.events_of(BottleneckChanged) if DOWN_S + 120 < event.at < UP_S]
-    assert set(bounds) <= {"outage"}
+
+
+@pytest.mark.parametrize("how", OUTAGE_KINDS)
+def test_outage_is_the_bottleneck_from_its_start_to_its_end(how: OutageKind) -> None:
+    _, run = run_with_outage(how)
+    (started,), (ended,) = run.events_of(OutageStarted), run.events_of(OutageEnded)
+    changes = run.events_of(BottleneckChanged)
+    last_before_the_end = [event for event in changes if event.at < ended.at][-1]
+    assert (last_before_the_end.bottleneck, last_before_the_end.at) == ("outage", started.at)
+    assert changes[-1].at >= ended.at
+    assert changes[-1].bottleneck != "outage"
 
 
 @pytest.mark.parametrize("how", ["500", "503", "429"])

@@ -221,6 +221,19 @@ def test_outage_and_recovery_are_each_announced_once() -> None:
     ]
 
 
+def test_limiter_cannot_replace_the_outage_as_bottleneck() -> None:
+    world = World(has_succeeded=True)
+    world.take_down(at=10.0)
+    world.events.clear()
+    world.health.emit_from_limiter(BottleneckChanged(at=11.0, bottleneck="in_flight"))
+    world.health.emit_from_limiter(BottleneckChanged(at=12.0, bottleneck="input"))
+    assert world.events == []
+    world.health.on_success(1, 20.0, 21.0)
+    assert world.events[-1] == BottleneckChanged(at=21.0, bottleneck="input")
+    world.health.emit_from_limiter(BottleneckChanged(at=22.0, bottleneck="in_flight"))
+    assert world.events[-1] == BottleneckChanged(at=22.0, bottleneck="in_flight")
+
+
 def test_failures_during_an_outage_neither_count_nor_wait() -> None:
     world, history = World(has_succeeded=True), AttemptHistory()
     world.take_down(at=10.0)
