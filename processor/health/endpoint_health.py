@@ -73,7 +73,8 @@ class EndpointHealth:
         self._unresolved_since[line] = at
 
     def on_response(self, status: int) -> None:
-        """A response has started. It clears the canary. A 3xx or 4xx does not, as the next requests may fail the same way."""
+        """A response has started. It clears the canary. A 3xx or 4xx does not, as the next requests may fail the same
+        way."""
         if not 300 <= status < 500 and not self.canary.is_cleared:
             self.canary.clear()
 
@@ -117,7 +118,8 @@ class EndpointHealth:
 
         ``stuck_jobs``: the number of parked jobs if no other job can be sent any more, else 0.
         ``has_earlier_replies``: whether an earlier run of the same file had replies. Then a few stuck jobs are at
-        fault, and not the run: they are released, and get their failed rows. Slow, so it is called only when the answer matters.
+        fault, and not the run: they are released, and get their failed rows. Slow, so it is called only when the answer
+        matters.
         """
         if self.parked.is_resolved or not (stuck_jobs or self.parked.is_hopeless):
             return None
