@@ -178,7 +178,11 @@ class BucketModel(CounterModel):
         external = self.external_now(now)
         # A little more than is seen is assumed to be used by others: the bucket may never show itself so full.
         capacity = max(0.0, facts.limit - external - (facts.external_margin if external > 0 else 0.0))
-        level = min(cost, capacity) + external + self.margin + facts.pending + facts.reserve_for(cost, now)
+        reserve = facts.reserve_for(cost, now)
+        if self.is_small:
+            # At most half of what the smallest bucket holds, one of a second: else it could never be used.
+            reserve = min(reserve, history.rate / 2)
+        level = min(cost, capacity) + external + self.margin + facts.pending + reserve
         if level > facts.limit:
             # More than it holds: it must be full, and then external debt must drain as well.
             full_at = max(history.level_reached_at(facts.limit), facts.newest_sent_at)
