@@ -40,7 +40,8 @@ def run(
     the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
     access = _access(plan, environ, transport)
-    with _relaxed_gc(), asyncio.Runner(loop_factory=platform.event_loop_factory()) as runner:
+    loop_factory = platform.event_loop_factory()
+    with _relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_run(plan, access, listeners, transport, stop_on_signals=True))
 
 

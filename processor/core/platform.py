@@ -213,6 +213,16 @@ def _call_on_signal(loop: AbstractEventLoop, number: int, callback: Callable[[],
     signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
 
 
+@contextmanager
+def own_wakeup_descriptor() -> Iterator[None]:
+    """Restores the descriptor that signals of this process wake up, which an event loop replaces. Main thread only."""
+    previous = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+
+
 # ---------------------------------------------------------------- event loop and sockets
 
 
