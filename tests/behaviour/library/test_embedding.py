@@ -143,7 +143,8 @@ def test_two_runs_at_a_time_keep_the_raised_limit_until_both_have_ended(tmp_path
         long_settings = processor.Settings(concurrency=1)
         long = plan(tmp_path / "long", settings=long_settings)
         short = plan(tmp_path / "short", limit=1)
-        assert await asyncio.gather(processor.run_async(long, listeners=[record]), processor.run_async(short)) == [0, 0]
+        codes = await asyncio.gather(processor.run_async(long, listeners=[record]), processor.run_async(short))
+        assert tuple(codes) == (0, 0)
         return before, snapshot()
 
     before, after = asyncio.run(both())
