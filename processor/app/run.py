@@ -106,5 +106,5 @@ async def _run(
         with progress:
             outcome = await scheduler.run()
         emit(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
-    run_reporter.report_end(plan, stats, outcome)
+    run_reporter.report_end(plan, stats, outcome, is_below_banner=not (progress.has_printed or plan.echo))
     return outcome.exit_code

@@ -119,8 +119,11 @@ def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
     return ()
 
 
-def report_end(plan: Plan, stats: RunStats, outcome: Outcome) -> None:
-    """Prints the summary, and writes it as JSON where the plan says so."""
+def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner: bool) -> None:
+    """Prints the summary, and writes it as JSON where the plan says so.
+
+    ``is_below_banner``: nothing was printed since the banner, which ends in a blank line.
+    """
     errors = OutputPaths.of(Path(plan.out)).failures
     can_continue = plan.command and plan.jobs != "-" and plan.out != "-"
     context = SummaryContext(
@@ -131,7 +134,8 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome) -> None:
     if plan.summary_json:
         _write_json(plan.summary_json, stats, context)
     if not plan.quiet:
-        label_table.print_rows(summary.summary_rows(stats, context))
+        rows = summary.summary_rows(stats, context)
+        label_table.print_rows(rows[1:] if is_below_banner and rows[0] == label_table.BLANK else rows)
     is_in_summary = stats.stop_reason is not None and not plan.quiet
     if outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_in_summary:
         console.print_error(outcome.reason)

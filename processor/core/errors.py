@@ -25,8 +25,9 @@
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
 
-What follows from an error (retry, failed row, end of the run) is decided by its type, in ``retry``. Each class carries
-the ``code`` that stands in a failed row. All can be pickled, to be sent from one process to another.
+What follows from an error is decided by its type: retry or failed row in ``retry``, parked job or end of the run in
+``health``. Each class carries the ``code`` that stands in a failed row. All can be pickled, to be sent from one process
+to another.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class BadRequest(StatusError):
 
 
 class NotFound(BadRequest):
-    """The server has not what the request was addressed to. The job is at fault, or the settings of the run are."""
+    """The server has no such model or address. The job is at fault, or the settings of the run are."""
 
 
 class ModelNotFound(NotFound):

@@ -130,13 +130,15 @@ class EndpointPool:
     def on_job_finished_or_parked(self) -> None:
         """Let the next job start if this one was the canary."""
         for endpoint in self._endpoints:
-            endpoint.health.canary.finish()
+            endpoint.health.canary.let_next_try()
 
     def stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
         """Return why no endpoint can serve the jobs that remain; None if one may: see ``EndpointHealth``."""
         reason = None
         for endpoint in self._endpoints:
-            reason = endpoint.health.stop_reason(stuck_jobs=stuck_jobs, has_earlier_replies=has_earlier_replies)
+            reason = endpoint.health.parked_jobs_stop_reason(
+                stuck_jobs=stuck_jobs, has_earlier_replies=has_earlier_replies
+            )
             if reason is None:
                 return None
         return reason

@@ -36,24 +36,25 @@ class Canary:
         """Return when the other requests may follow at the latest; None if they may follow now."""
         return self._alone_until if now < self._alone_until else None
 
-    def clear(self) -> None:
+    def allow_all(self) -> None:
         """Let the other requests follow, from now on."""
         self._alone_until = -inf
         self._finished.set()
 
-    def finish(self) -> None:
+    def let_next_try(self) -> None:
         """The canary was not accepted, and its job has ended or is parked: the next request is sent alone as well."""
         self._finished.set()
 
     async def wait_until_next_may_start(self) -> None:
-        """Wait until another job may be started: after ``clear``, after the timeout, or after ``finish``.
+        """Wait until another job may be started: after ``allow_all``, after the timeout, or after
+        ``let_next_try``.
 
         Call it right after a job was started. The timeout clears the canary.
         """
         if self.is_cleared:
             return
         self._finished.clear()
-        timer = asyncio.get_running_loop().call_later(CANARY_TIMEOUT_S, self.clear)
+        timer = asyncio.get_running_loop().call_later(CANARY_TIMEOUT_S, self.allow_all)
         try:
             await self._finished.wait()
         finally:

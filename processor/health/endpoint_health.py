@@ -76,7 +76,7 @@ class EndpointHealth:
         """A response has started. It clears the canary. A 3xx or 4xx does not, as the next requests may fail the same
         way."""
         if not 300 <= status < 500 and not self.canary.is_cleared:
-            self.canary.clear()
+            self.canary.allow_all()
 
     def on_first_token(self, line: int, sent_at: float, now: float) -> None:
         self._unresolved_since.pop(line, None)
@@ -113,7 +113,7 @@ class EndpointHealth:
 
     # ------------------------------------------------------------ is it the job or the run?
 
-    def stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
+    def parked_jobs_stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
         """Return why the run must stop because of its parked jobs, or None.
 
         ``stuck_jobs``: the number of parked jobs if no other job can be sent any more, else 0.

@@ -1,8 +1,8 @@
-"""Keeps the jobs back whose model or URL the endpoint does not know, until a success shows that the run is set up well.
+"""Holds back jobs whose model or URL was not found, until one request succeeds.
 
 An unknown model may be one job's mistake or that of the whole run. Until a first request succeeds, all jobs that name
-the same model or URL are *parked*, and jobs that name another one are sent. A mistyped ``--model`` so costs one
-request and leaves no failed rows.
+the same model or URL are *parked*, and jobs that name another one are sent. A mistyped ``--model`` therefore costs
+only one request and leaves no failed rows.
 """
 
 from __future__ import annotations

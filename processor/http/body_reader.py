@@ -157,6 +157,6 @@ class BodyReader:
         return self._content.is_eof()
 
     def close(self) -> None:
-        """End without a task in ``wait``."""
+        """Clean up when nobody waits for the result."""
         if not self.finished.cancel() and not self.finished.cancelled():
             self.finished.exception()  # marks it as retrieved, or asyncio logs that it never was

@@ -19,6 +19,7 @@ MAX_DELAY_SHARE = 0.03
 """Of the time that a reply is expected to take. The bound on the mean delay follows: see ``ReplyTiming.delay_s``."""
 
 AGE_DIVISOR = 3
+"""A delay may grow to ``MAX_DELAY_SHARE`` of the reply's age divided by this."""
 
 MIN_DELAY_S = 0.02
 MAX_DELAY_S = 1.0

@@ -23,7 +23,7 @@ from processor.http.fast_connector import (
 )
 from processor.http.read_batching import ReadBatching
 from processor.http.request_payload import RequestPayload
-from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, page_error
+from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, html_instead_of_reply_error
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
 from processor.protocols import Accumulator, error_from_response, protocol_for, request_id
@@ -188,7 +188,7 @@ class HttpRequest:
         if not 200 <= self._status < 300:
             return ErrorParser(partial(self._status_error, headers))
         if content_type in ("text/html", "application/xhtml+xml"):
-            return ErrorParser(page_error(content_type))
+            return ErrorParser(html_instead_of_reply_error(content_type))
         is_unstreamed = not self._protocol.is_streamed(self._job, self._options) and content_type != _EVENT_STREAM
         if is_unstreamed or content_type == "application/json" or content_type.endswith("+json"):
             return JsonParser(self._protocol.parse_json, max_bytes=self._settings.max_reply_bytes)
@@ -229,7 +229,7 @@ class HttpRequest:
             abort(connection)
 
     def _reply(self, failure: RequestError | None) -> Reply:
-        """A reply that is complete stands, even if the connection broke after it."""
+        """A complete reply is kept even if the connection broke afterwards."""
         parser = self._parser
         if failure is not None and (parser is None or not parser.is_complete):
             raise failure
@@ -239,7 +239,7 @@ class HttpRequest:
     def _close(self) -> None:
         self._deadlines.stop()
         connection, body_reader = self._connection, self._body_reader
-        # The next request may observe the connection already.
+        # Another request may have taken over the connection.
         if isinstance(connection, Connection) and connection.observer in (self, body_reader):
             connection.observer = None
         if body_reader is not None:

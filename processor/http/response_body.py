@@ -202,7 +202,7 @@ def flush_threshold(streams: int) -> int:
     return FLUSH_BYTES if streams < MANY_STREAMS else FLUSH_BYTES_OF_MANY
 
 
-def page_error(content_type: str) -> Callable[[bytes], ProtocolError]:
+def html_instead_of_reply_error(content_type: str) -> Callable[[bytes], ProtocolError]:
     """Makes the error for a web page in place of a reply, as a proxy or a login sends it."""
     return lambda data: _wrong_type(content_type, data)
 

@@ -12,8 +12,8 @@ from processor.core.models import Timeouts
 class Deadlines:
     """Calls ``on_expired`` once when a request has been silent, or under way, for too long.
 
-    Bytes only note when they came. The timer fires at the earliest moment at which a deadline could have passed, and
-    is set again where none has.
+    Arriving bytes only store the time. The timer fires at the earliest moment at which a deadline could have passed,
+    and is set again where none has.
     """
 
     __slots__ = (

@@ -107,7 +107,7 @@ class Recovery:
             self._fix_tail(path, report)
 
     def _fix_tail(self, path: Path, report: ScanReport) -> None:
-        """Cut off a torn line, or complete a whole one. If a loss of power undoes it, the next run repeats it."""
+        """Cut off a torn line, or add a missing newline. If a loss of power undoes it, the next run repeats it."""
         with closing(self._storage.open(path, "append")) as file:
             if report.is_torn:
                 file.truncate(report.size)

@@ -63,7 +63,7 @@ class ResultsFile:
         self._flush_scheduled_now = False
         """The next flush is at the end of this iteration of the event loop."""
         self._earliest_flush_at = 0.0
-        """On the event loop's clock; it holds while other jobs are in flight."""
+        """On the event loop's clock; used only while other jobs are in flight."""
         self._closing: asyncio.Task[None] | None = None
         self._error_message: str | None = None
 

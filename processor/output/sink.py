@@ -19,7 +19,8 @@ END_OF_FILE = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredState:
-    """What earlier runs left in the output, as found when it was opened. Empty for an output without memory."""
+    """What earlier runs left in the output, as found when it was opened. Empty for standard
+    output, which keeps nothing."""
 
     replied: int = 0
     """Jobs with a reply."""

@@ -42,7 +42,7 @@ class StorageFile(Protocol):
     def truncate(self, size: int) -> None: ...
 
     def sync(self) -> None:
-        """Return when everything written to the file survives a loss of power."""
+        """Block until everything written to the file survives a loss of power."""
         ...
 
     def lock(self) -> bool:
@@ -78,7 +78,7 @@ class Storage(Protocol):
     def remove(self, path: Path) -> None: ...
 
     def sync_folder(self, path: Path) -> None:
-        """Return when the names in the folder that holds ``path`` survive a loss of power."""
+        """Block until the names in the folder that holds ``path`` survive a loss of power."""
         ...
 
     def free_bytes(self, path: Path) -> int:

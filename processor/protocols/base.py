@@ -39,7 +39,8 @@ class RequestOptions:
 
 
 class Accumulator(typing.Protocol):
-    """Assembles the events of a stream to the body that the same reply has unstreamed. Knows neither bytes nor time."""
+    """Assembles the events of a stream to the body that the same reply has unstreamed. Gets whole
+    events; knows nothing of the network or the clock."""
 
     @property
     def has_content(self) -> bool:
@@ -85,7 +86,7 @@ class Protocol(ABC):
     def from_short(self, fields: JSON) -> JSON:
         """The request body for a short job: ``prompt``, perhaps ``system``, and request parameters.
 
-        ``fields`` is the caller's to give away. Raises InvalidJob.
+        This method may change ``fields``. Raises InvalidJob.
         """
 
     def is_streamed(self, job: Job, options: RequestOptions) -> bool:
@@ -156,7 +157,8 @@ class Protocol(ABC):
         )
 
     def count_prompt(self, body: JSON, counter: ModelCounter) -> TokenCount:
-        """The prompt's tokens, once, for any number of choices. By the characters while the encoding is not loaded."""
+        """The prompt's tokens, counted once even if several choices are asked for. Estimated from the characters until
+        the encoding is loaded."""
         reasons: set[str] = set()
         if counter.is_loaded:
             tokens = self._count_prompt(body, counter, reasons)

@@ -53,6 +53,8 @@ class ChunkTemplate:
             batch = events[start : self._likely_end(events)]
             raw_texts = [event[skip:drop] for event in batch]
             # Compare all at once: the raw texts between the template's ends must give the same bytes as the events.
+            # With head `{"t":"`, tail `"}` and the events `{"t":"Hi"}` and `{"t":"you"}`, both sides are
+            # `"}{"t":"Hi"}{"t":"you"}{"t":"`.
             # An event shorter than both ends makes the left side longer, so equal sides are equal event by event.
             # The extra tail in front and head behind let each side be built with a single copy. An empty list means
             # that no event near the end matches, which says nothing about the events before.

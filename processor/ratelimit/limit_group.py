@@ -191,7 +191,7 @@ class LimitGroup:
         else:
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
-            self._canary.clear()
+            self._canary.allow_all()
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()

@@ -100,7 +100,7 @@ class Attempt:
         return self._finished_event(at, outcome="success", request_id=reply.request_id)
 
     def interrupted_event(self, at: float) -> AttemptFinished:
-        return self._finished_event(at, outcome="stop", code="interrupted", message="broken off")
+        return self._finished_event(at, outcome="stop", code="interrupted", message="interrupted: the run was stopped")
 
     def failed_event(self, error: RequestError, verdict: Verdict, at: float) -> AttemptFinished:
         return self._finished_event(

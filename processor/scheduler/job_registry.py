@@ -68,7 +68,7 @@ class JobRegistry:
         return len(self._parked) >= MAX_PARKED_JOBS
 
     @property
-    def only_parked_jobs(self) -> int:
+    def stuck_jobs(self) -> int:
         """The number of parked jobs if no other job is open, else 0."""
         return self._open_jobs if self._open_jobs == len(self._parked) else 0
 

@@ -137,7 +137,7 @@ class Scheduler:
         """Stop if only parked jobs are left and no further job can be read: none of them can be released any more."""
         no_more_jobs = self._input_exhausted or self._registry.has_max_parked_jobs
         reason = self._deps.endpoints.stop_reason(
-            stuck_jobs=self._registry.only_parked_jobs if no_more_jobs else 0,
+            stuck_jobs=self._registry.stuck_jobs if no_more_jobs else 0,
             has_earlier_replies=self._has_earlier_replies,
         )
         if reason is not None:

@@ -65,16 +65,22 @@ class Progress:
         self._mode = mode
         self._display: Display = LiveLines(stream) if mode == "live" else PlainLines(stream)
         self._timer: asyncio.TimerHandle | None = None
+        self.has_printed = False
+        """Whether a line was printed that stays."""
 
     def __call__(self, event: RunEvent) -> None:
         if self._mode == "nothing":
             return
         if (text := _message(event, self._stats.in_flight)) is not None:
-            self._display.say(text, "warning")
+            self._say(text, "warning")
 
     def say(self, text: str) -> None:
         """Prints a text that the user asked for, in any mode, above the live lines."""
-        self._display.say(text, "")
+        self._say(text, "")
+
+    def _say(self, text: str, style: Style) -> None:
+        self.has_printed = True
+        self._display.say(text, style)
 
     def __enter__(self) -> Progress:
         if self._mode in ("live", "lines"):
@@ -90,6 +96,7 @@ class Progress:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._show)
 
     def _show(self) -> None:
+        self.has_printed |= self._mode == "lines"
         self._display.show(self._stats, asyncio.get_running_loop().time())
         self._show_after(self._display.period_s)
 

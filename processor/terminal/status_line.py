@@ -16,7 +16,7 @@ BOTTLENECK_LABELS: dict[Bottleneck | None, str] = {
     "in_flight": "concurrency",
     "cool_down": "cool-down",
     "outage": "outage",
-    "input": "input",
+    "input": "available jobs",
     None: "nothing",
 }
 

@@ -48,6 +48,12 @@ def test_sample_runs_on_the_simulator_without_a_key(sample: tuple[Shell, Program
     assert not (shell.folder / "demo.errors.jsonl").exists()
 
 
+def test_one_blank_line_separates_banner_and_summary(sample: tuple[Shell, ProgramResult]) -> None:
+    _, result = sample
+    lines = result.err.splitlines()
+    assert [lines[at + 1].split()[0] for at, line in enumerate(lines) if not line] == ["done"]
+
+
 def test_row_has_the_documented_shape(sample: tuple[Shell, ProgramResult]) -> None:
     shell, _ = sample
     for row in shell.rows("demo.jsonl"):

@@ -25,7 +25,7 @@ def test_cleared_canary_holds_no_request_back() -> None:
     async def main() -> None:
         canary = Canary()
         canary.start(10.0)
-        canary.clear()
+        canary.allow_all()
         canary.start(11.0)
         assert canary.is_cleared
         assert canary.alone_until(11.0) is None
@@ -38,7 +38,7 @@ def test_next_job_starts_alone_after_each_failed_canary() -> None:
     async def main() -> None:
         canary, loop = Canary(), asyncio.get_running_loop()
         for number in range(1, 4):
-            loop.call_later(1.0, canary.finish)
+            loop.call_later(1.0, canary.let_next_try)
             await canary.wait_until_next_may_start()
             assert loop.time() == pytest.approx(number, abs=0.01)
             assert not canary.is_cleared

@@ -165,7 +165,7 @@ def test_unknown_url_blocks_jobs_of_every_model() -> None:
 
 
 def stop_reason(world: World, *, stuck_jobs: int, has_earlier_replies: bool = False) -> str | None:
-    return world.health.stop_reason(stuck_jobs=stuck_jobs, has_earlier_replies=lambda: has_earlier_replies)
+    return world.health.parked_jobs_stop_reason(stuck_jobs=stuck_jobs, has_earlier_replies=lambda: has_earlier_replies)
 
 
 def test_run_does_not_stop_for_parked_jobs_while_another_job_may_succeed() -> None:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError, ReplyTooLarge, StatusError
-from processor.http.response_body import FLUSH_BYTES, MAX_ERROR_BYTES, ErrorParser, JsonParser, SseParser, page_error
+from processor.http.response_body import (
+    FLUSH_BYTES,
+    MAX_ERROR_BYTES,
+    ErrorParser,
+    JsonParser,
+    SseParser,
+    html_instead_of_reply_error,
+)
 from processor.protocols import Accumulator, protocol_for
 from tests.support.protocol_jobs import CHAT, accumulator_for
 
@@ -107,7 +114,7 @@ def test_buffered_bytes_count_when_the_response_breaks_off() -> None:
 
 
 def test_error_parser_keeps_only_the_beginning() -> None:
-    parser = ErrorParser(page_error("text/html"))
+    parser = ErrorParser(html_instead_of_reply_error("text/html"))
     while not parser.is_done:
         parser.feed(b"<p>" * 10_000_000)
     parser.close()
