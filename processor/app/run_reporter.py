@@ -15,6 +15,7 @@ from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
 from processor.core.errors import OutputError, reason
 from processor.core.events import Listener, Notice, RunStarted
+from processor.core.private_files import private_opener
 from processor.input.job_file import JobFile
 from processor.listeners.fan_out import FanOut
 from processor.output.recovery import OutputPaths
@@ -90,7 +91,7 @@ def _banner(
         simulated=plan.simulate,
         damage=_damage(plan, sink),
         maybe_billed=0 if plan.simulate else sink.recovered.possibly_billed,
-        warnings=_disk_space_warning(sink, jobs - done) if jobs is not None else (),
+        warnings=_warnings(plan, sink, None if jobs is None else jobs - done),
     )
 
 
@@ -107,6 +108,11 @@ def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
         for path, report in reports
         if report.damaged
     )
+
+
+def _warnings(plan: Plan, sink: Sink, jobs_left: int | None) -> tuple[str, ...]:
+    weaknesses = () if plan.settings.output.accept_weaker else tuple(sink.recovered.weaknesses)
+    return (*weaknesses, *(_disk_space_warning(sink, jobs_left) if jobs_left is not None else ()))
 
 
 def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
@@ -145,6 +151,7 @@ def _write_json(path: Path, stats: RunStats, context: SummaryContext) -> None:
     import orjson
 
     try:
-        path.write_bytes(orjson.dumps(summary_json(stats, context)) + b"\n")
+        with open(path, "wb", opener=private_opener) as file:
+            file.write(orjson.dumps(summary_json(stats, context)) + b"\n")
     except OSError as error:
         console.print_error(f"cannot write {path}: {reason(error)}")

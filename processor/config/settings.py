@@ -61,6 +61,8 @@ class Output:
 
     fsync: Literal["always", "interval", "never"] = "interval"
     fsync_interval_s: float = 1.0
+    accept_weaker: bool = False
+    """Say nothing where the file system lacks locks, fsync or replacing a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from processor.core.events import (
     RunStarted,
     Stopping,
 )
+from processor.core.private_files import private_opener
 
 _JOB = ("custom_id", "line", "model")
 _REQUEST = (*_JOB, "endpoint", "limit_group")
@@ -75,7 +76,7 @@ class JsonLog:
     def __init__(self, path: Path, unix_time: Callable[[], float]) -> None:
         self._unix_time = unix_time
         try:
-            self._file: BinaryIO = path.open("ab", buffering=0)
+            self._file: BinaryIO = open(path, "ab", buffering=0, opener=private_opener)  # noqa: SIM115
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 

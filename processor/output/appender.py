@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processor.output.index_entry import IndexEntry
-from processor.output.storage import Storage, StorageFile, write_all
+from processor.output.storage import Storage, StorageFile, open_locked, write_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,13 @@ class PendingRow:
     entry: IndexEntry
     written: Future[None]
     """Done when ``append`` may return."""
+
+
+class FileChangedError(OSError):
+    """Another program has deleted, moved, replaced or changed a file while it was written."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(errno.ESTALE, what)
 
 
 class Appender:
@@ -36,11 +43,41 @@ class Appender:
         """Open the file, unless it is open. Raises OSError."""
         if self._file is None:
             self._file = self._storage.open(self.path, "append")
-            self._size = self._file.size()
-            if not self._size:
-                # The file is new, or an earlier run ended before it could sync the name.
-                self._storage.sync_folder(self.path)
+            self.continue_at_end()
         return self._file
+
+    def open_locked(self) -> bool:
+        """Open the file and take its lock, which ``close`` releases. False where another process holds it.
+
+        Raises OSError.
+        """
+        if not self._storage.can_replace_open_files:
+            # Windows bars others from reading a locked range. The lock of the state file suffices there.
+            return self.open() is not None
+        self._file = open_locked(self._storage, self.path, "append")
+        return self._file is not None
+
+    def continue_at_end(self) -> None:
+        """Expect the open file to have its present size: it is new, or has been repaired. Raises OSError."""
+        if self._file is None:
+            return
+        self._size = self._file.size()
+        if not self._size:
+            # The file is new, or an earlier run ended before it could sync the name.
+            self._storage.sync_folder(self.path)
+
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
+    def has_several_names(self) -> bool:
+        """Whether the open file has further names (hard links)."""
+        return self._file is not None and self._file.links() > 1
+
+    def reopen_in(self, file: StorageFile) -> None:
+        """Continue in a file that has taken the name of the present one. It stays open, and locked if it is locked."""
+        self.close()
+        self._file, self._size = file, file.size()
 
     def flush(self) -> tuple[list[PendingRow], OSError | None]:
         """Write the pending rows. Return those that are whole in the file, and the error that kept out the others."""
@@ -49,18 +86,31 @@ class Appender:
         except OSError as error:
             return [], error
         try:
-            write_all(file.write, b"".join(row.raw for row in self.pending))
-            self.raise_if_deleted()
-        except FileNotFoundError as error:
+            rows = b"".join(row.raw for row in self.pending)
+            write_all(file.write, rows)
+            self.raise_if_changed(written=len(rows))
+        except FileChangedError as error:
             return [], error
         except OSError as error:
             return self._keep_whole_rows(file), error
         return self._pop_pending(len(self.pending)), None
 
-    def raise_if_deleted(self) -> None:
-        """Raise FileNotFoundError if the file was deleted: the system accepts writes to it without an error."""
-        if self._file and self._file.is_deleted():
-            raise FileNotFoundError(errno.ENOENT, "the file has been deleted")
+    def raise_if_changed(self, *, written: int = 0) -> None:
+        """Raise FileChangedError if the name does not lead to this file, or the file has another size than written.
+
+        The system accepts writes to such a file without an error. ``written`` bytes are not counted as rows yet.
+        """
+        if self._file is None:
+            return
+        if not self._storage.leads_to(self.path, self._file):
+            if self._file.links() == 0 and not self._storage.exists(self.path):
+                raise FileChangedError("the file has been deleted while this run wrote to it")
+            raise FileChangedError("the file has been moved or replaced while this run wrote to it")
+        size, expected = self._file.size(), self._size + written
+        if size < expected:
+            raise FileChangedError(f"another program has cut the file: it has {size} bytes, this run left {expected}")
+        if size > expected:
+            raise FileChangedError("another program has written to the file")
 
     def _keep_whole_rows(self, file: StorageFile) -> list[PendingRow]:
         """Return the rows that a failed write put into the file whole, and cut off the torn one.

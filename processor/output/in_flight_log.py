@@ -15,15 +15,20 @@ from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
+from processor.core.errors import ConfigError
 from processor.core.job_keys import KEY_BYTES
 from processor.output.index_entry import MAX_ATTEMPTS
-from processor.output.storage import Storage, StorageFile, as_output_error
+from processor.output.storage import Storage, StorageFile, as_output_error, open_locked
 
 _BODY = Struct(f"<{KEY_BYTES}sHB")
 """Key, attempts in all runs, whether one is in flight. With the checksum 16 bytes, so that none crosses a page."""
 _CHECKSUM = Struct("<I")
 _RECORD_BYTES = _BODY.size + _CHECKSUM.size
 _EMPTY = bytes(_RECORD_BYTES)
+_IN_FLIGHT_AT = _BODY.size - 1
+"""The offset in a record of the byte that is 0 or 1, also where a crash left a part of a record or a mix of two."""
+_MIN_TEXT_BYTES = 6
+"""The first bytes of a record are random: so many of them are no text by chance."""
 
 
 class InFlightLog:
@@ -41,21 +46,25 @@ class InFlightLog:
 
     @classmethod
     def open(cls, storage: Storage, path: Path) -> InFlightLog | None:
-        """Open and lock the state file. None if another process holds the lock. Raises OutputError."""
+        """Open and lock the state file. None if another process holds the lock.
+
+        Raises OutputError, and ConfigError where the file is not a state file.
+        """
         with as_output_error(path):
             is_new = not storage.exists(path)
-            file = storage.open(path, "update")
+            # Between open() and lock() a run that had created the file may be refused, and delete it.
+            file = open_locked(storage, path, "update")
+            if file is None:
+                return None
             try:
-                is_locked = file.lock()
-                if is_locked and not file.is_deleted():
-                    return cls(file, is_new=is_new)
+                is_foreign = _is_foreign(file.read(0, file.size()))
             except OSError:
                 file.close()
                 raise
+        if is_foreign:
             file.close()
-        if is_locked:  # between open() and lock() the run that had created the file was refused, and deleted it
-            return cls.open(storage, path)
-        return None
+            raise ConfigError(f"{path} was not written by this program: move it away, or give another --out")
+        return cls(file, is_new=is_new)
 
     def discard(self, storage: Storage, path: Path) -> None:
         """Release the lock, and delete the file if this run created it."""
@@ -132,3 +141,10 @@ class InFlightLog:
             return self._free_slots.pop()
         self._slot_count += 1
         return self._slot_count - 1
+
+
+def _is_foreign(data: bytes) -> bool:
+    """Whether this cannot be what a run left, even one that was killed or lost power in the middle of a record."""
+    if len(data) > _IN_FLIGHT_AT:
+        return any(flag > 1 for flag in data[_IN_FLIGHT_AT::_RECORD_BYTES])
+    return len(data) >= _MIN_TEXT_BYTES and data.isascii() and data.decode().strip().isprintable()

@@ -5,16 +5,19 @@ A file is rewritten only where something changes.
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.output.compaction import compact, quarantine, temp_path
+from processor.core.errors import ConfigError
+from processor.output.appender import Appender
+from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
 from processor.output.scanner import ScanReport, scan_file
-from processor.output.storage import Storage, write_all
+from processor.output.storage import Storage, StorageFile, write_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +35,58 @@ class OutputPaths:
 
     @classmethod
     def of(cls, results: Path) -> OutputPaths:
-        """Return the paths that belong to a results file."""
+        """Return the paths that belong to a results file. Where it is a link, they stand beside the file itself.
+
+        Only a final ``.jsonl`` is no part of the stem, so that outputs with other endings share no file.
+        """
+        if results.is_symlink():
+            results = results.resolve()
+        stem = results.name.removesuffix(".jsonl") or results.name
         return cls(
             replies=results,
-            failures=results.with_name(f"{results.stem}.errors.jsonl"),
-            damaged=results.with_name(f"{results.stem}.damaged.jsonl"),
+            failures=results.with_name(f"{stem}.errors.jsonl"),
+            damaged=results.with_name(f"{stem}.damaged.jsonl"),
             state=results.with_name(f"{results.name}.state"),
         )
+
+    def refuse_foreign(self, given: Path) -> None:
+        """Raise ConfigError where a name leads to a file that this program would not have put there.
+
+        ``given`` is the name of the results file on the command line.
+        """
+        if given.is_symlink() and not given.exists():
+            raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
+        for path in (self.failures, self.damaged, self.state):
+            if path.is_symlink():
+                raise ConfigError(f"{path} is a link, and this program makes none: remove it, or give another --out")
+        name = self.replies.name
+        twin = self.replies.with_name(name.removesuffix(".jsonl") if name.endswith(".jsonl") else f"{name}.jsonl")
+        if twin.name and twin.with_name(f"{twin.name}.state").exists():
+            raise ConfigError(f"{given} would share {self.failures} with {twin}: give another --out")
+
+    def take_over_old_names(self, storage: Storage) -> None:
+        """Rename files that version 0.1.0 named without the ending of the results file. Raises OSError.
+
+        They are left alone where they belong to the output with the ending ``.jsonl``.
+        """
+        stem = self.replies.stem
+        owner = self.replies.with_name(f"{stem}.jsonl")
+        if self.replies.suffix in ("", ".jsonl") or storage.exists(owner) or not storage.exists(self.replies):
+            return
+        for path, kind in ((self.failures, "errors"), (self.damaged, "damaged")):
+            old = self.replies.with_name(f"{stem}.{kind}.jsonl")
+            if storage.exists(old) and not storage.exists(path):
+                storage.replace(old, path)
 
 
 class Recovery:
     """Reads the rows of an output into the job index, and repairs its files. All methods raise OSError."""
 
-    def __init__(self, storage: Storage, paths: OutputPaths, index: JobIndex, *, simulated: bool) -> None:
+    def __init__(
+        self, storage: Storage, paths: OutputPaths, index: JobIndex, replies: Appender, *, simulated: bool
+    ) -> None:
+        """``replies`` holds the results file, open and locked; a compacted one takes its place there."""
+        self._replies = replies
         self._storage = storage
         self._paths = paths
         self._index = index
@@ -59,6 +101,8 @@ class Recovery:
         for path in (self._paths.replies, self._paths.failures):
             if self._storage.exists(temp_path(path)):
                 self._storage.remove(temp_path(path))
+            if self._storage.exists(compacted_path(path)):
+                overwrite_from_compacted(self._storage, path)
         replies, failures = self._scan(replies=True), self._scan(replies=False)
         self._repair(replies, replies=True)
         self._repair(failures, replies=False)
@@ -99,12 +143,25 @@ class Recovery:
         if report.damaged:
             quarantine(self._storage, path, self._paths.damaged, replies=replies)
         if report.damaged or self._index.files_with_stale_rows & (REPLIED if replies else FAILED):
-            kept = compact(self._storage, path, replies=replies, should_keep=self._index.should_keep)
+            if replies and not self._storage.can_replace_open_files:
+                self._replies.close()
+            kept, file = compact(self._storage, path, replies=replies, should_keep=self._index.should_keep)
+            if replies:
+                self._continue_in(file)
+            elif file:
+                file.close()
             if not kept and not replies:
                 self._storage.remove(path)
                 self._storage.sync_folder(path)
         elif report.is_torn or report.missing_newline:
             self._fix_tail(path, report)
+
+    def _continue_in(self, compacted: StorageFile | None) -> None:
+        if compacted:
+            self._replies.reopen_in(compacted)
+        elif not self._storage.can_replace_open_files and not self._replies.open_locked():
+            raise OSError(errno.EBUSY, "another program has locked the file")
+        self._replies.continue_at_end()
 
     def _fix_tail(self, path: Path, report: ScanReport) -> None:
         """Cut off a torn line, or add a missing newline. If a loss of power undoes it, the next run repeats it."""

@@ -7,6 +7,7 @@ log, and, only where damage was found, ``<stem>.damaged.jsonl`` with the lines t
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from processor.output.fsync import FsyncScheduler
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, INVALID_LINE, REPLIED, entry_from_result
 from processor.output.job_index import JobIndex
+from processor.output.opening import lock_replies, lock_state, recover
 from processor.output.recovery import OutputPaths, Recovery
 from processor.output.row_json import encode_row
 from processor.output.sink import FsyncMode, RecoveredState
@@ -83,16 +85,23 @@ class ResultsFile:
         """Lock the output, load the rows of earlier runs, and repair what a crash left. Blocks while it reads.
 
         Raises OutputError where the output is locked or cannot be written, ConfigError where a file is not a results
-        file or has rows of the other kind (simulated or real). A state file that was created for it is then removed.
+        file, has rows of the other kind (simulated or real), or is not of this program's making. What was created for
+        it is then removed.
         """
         storage = storage or LocalStorage()
         paths = OutputPaths.of(results)
-        log = _lock(storage, paths)
+        paths.refuse_foreign(results)
+        log = lock_state(storage, paths)
         index, replies = JobIndex(), Appender(storage, paths.replies)
-        recovery = Recovery(storage, paths, index, simulated=simulated)
+        recovery = Recovery(storage, paths, index, replies, simulated=simulated)
+        is_new = not storage.exists(paths.replies)
         try:
-            recovered = _recover(storage, paths, index, recovery, replies, log, sync=fsync != "never")
+            lock_replies(storage, paths, replies)
+            recovered = recover(storage, paths, index, recovery, replies, log, sync=fsync != "never")
         except (OutputError, ConfigError):
+            if is_new and replies.is_open:
+                with suppress(OSError):
+                    storage.remove(paths.replies)
             log.discard(storage, paths.state)
             replies.close()
             raise
@@ -221,12 +230,12 @@ class ResultsFile:
             raise OutputError(self._error_message)
         for appender in (self._replies, self._failures):
             with as_output_error(appender.path):
-                appender.raise_if_deleted()
-        for appender in (self._replies, self._failures):
-            appender.close()  # Windows cannot replace an open file
+                appender.raise_if_changed()
+        self._failures.close()
         with as_output_error(self.paths.replies):
             if lines_read is not None:
                 await self._run_in_thread(lambda: self._recovery.drop_stale_rows(lines_read))
+            self._replies.raise_if_changed()
         with as_output_error(self.paths.state):
             self._in_flight_log.truncate_if_empty()
 
@@ -247,40 +256,3 @@ class ResultsFile:
         except OutputError:
             if not is_error_known:
                 raise
-
-
-def _lock(storage: Storage, paths: OutputPaths) -> InFlightLog:
-    log = InFlightLog.open(storage, paths.state)
-    if log is None:
-        raise OutputError(f"another run is writing to {paths.replies}: wait for it, or give another --out")
-    return log
-
-
-def _recover(
-    storage: Storage,
-    paths: OutputPaths,
-    index: JobIndex,
-    recovery: Recovery,
-    replies: Appender,
-    log: InFlightLog,
-    *,
-    sync: bool,
-) -> RecoveredState:
-    """Load and repair the rows, open the results file, and load the in-flight log, in this order."""
-    with as_output_error(paths.replies):
-        replies_report, failures_report = recovery.load_and_repair()
-        replies.open()
-        replied, failed = index.count(REPLIED), index.count(FAILED)
-        if replied and sync:
-            # A killed run may have left rows, and a new name, that were never synced. This run counts on them.
-            replies.sync()
-            storage.sync_folder(paths.replies)
-    with as_output_error(paths.state):
-        possibly_billed = recovery.load_in_flight(log)
-    return RecoveredState(
-        replied=replied,
-        failed=failed,
-        possibly_billed=possibly_billed,
-        replies=replies_report,
-        failures=failures_report,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -28,6 +29,8 @@ class RecoveredState:
     """Jobs with a failed row and no reply. Rows of invalid lines do not count."""
     possibly_billed: int = 0
     """Requests that were in flight when the last run was killed: the provider may have billed them."""
+    weaknesses: Sequence[str] = ()
+    """What the file system cannot do, and which promise is weaker without it; grows while the output is used."""
     replies: ScanReport = field(default_factory=ScanReport)
     failures: ScanReport = field(default_factory=ScanReport)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import NoReturn
 
-from processor.output.storage import OpenMode
+from processor.output.storage import OpenMode, StorageFile
 
 UNLIMITED_BYTES = 1 << 50
 
@@ -89,6 +89,11 @@ class DiskState:
         inode.data += data
         inode.synced = data
 
+    def release_locks(self) -> None:
+        """End all locks: the processes that held them have been killed."""
+        for inode in self.names.values():
+            inode.locked_by = None
+
     def lose_power(self, chance: Random) -> None:
         """Keep, drop or tear each change that was not synced. The processes that used the disk have ended."""
         paths = sorted({*self.names, *self.synced_names})
@@ -114,11 +119,13 @@ class FaultInjectingStorage:
     """
 
     is_shared = False
+    can_replace_open_files = True
 
     def __init__(self, state: DiskState, plan: FaultPlan | None = None) -> None:
         self.state = state
         self.steps = 0
         self.is_dead = False
+        self.weaknesses: list[str] = []
         self._plan = plan
 
     def open(self, path: Path, mode: OpenMode) -> MemoryFile:
@@ -134,6 +141,13 @@ class FaultInjectingStorage:
 
     def exists(self, path: Path) -> bool:
         return path in self.state.names
+
+    def leads_to(self, path: Path, file: StorageFile) -> bool:
+        return isinstance(file, MemoryFile) and self.state.names.get(path) is file.inode
+
+    def note_weakness(self, sentence: str) -> None:
+        if sentence not in self.weaknesses:
+            self.weaknesses.append(sentence)
 
     def replace(self, source: Path, target: Path) -> None:
         with self.step("rename"):
@@ -183,20 +197,20 @@ class FaultInjectingStorage:
 class MemoryFile:
     def __init__(self, disk: FaultInjectingStorage, inode: _Inode) -> None:
         self._disk = disk
-        self._inode = inode
+        self.inode = inode
 
     def size(self) -> int:
-        return len(self._inode.data)
+        return len(self.inode.data)
 
     def read(self, at: int, size: int) -> bytes:
         with self._disk.step("read"):
-            return bytes(self._inode.data[at : at + size])
+            return bytes(self.inode.data[at : at + size])
 
     def write(self, data: bytes | memoryview) -> int:
         fault = self._disk.next_fault("write")
         count = len(data) if fault is None else ceil(len(data) * fault.part)
         count = min(count, self._disk.state.free_bytes())
-        self._inode.data += data[:count]
+        self.inode.data += data[:count]
         if fault and fault.error:
             self._disk.fail(fault.error)
         if not count and data:
@@ -206,30 +220,30 @@ class MemoryFile:
     def write_at(self, at: int, data: bytes) -> None:
         fault = self._disk.next_fault("pwrite")
         count = len(data) if fault is None else int(len(data) * fault.part)
-        self._inode.data.extend(bytes(max(0, at + count - self.size())))
-        self._inode.data[at : at + count] = data[:count]
+        self.inode.data.extend(bytes(max(0, at + count - self.size())))
+        self.inode.data[at : at + count] = data[:count]
         if fault:
             self._disk.fail(fault.error or os_error(errno.ENOSPC))
 
     def truncate(self, size: int) -> None:
         with self._disk.step("truncate"):
-            del self._inode.data[size:]
+            del self.inode.data[size:]
 
     def sync(self) -> None:
         with self._disk.step("fsync"):
-            self._inode.synced = bytes(self._inode.data)
+            self.inode.synced = bytes(self.inode.data)
 
     def lock(self) -> bool:
         with self._disk.step("lock"):
-            holder = self._inode.locked_by
+            holder = self.inode.locked_by
             if holder and not holder._disk.is_dead:
                 return False
-            self._inode.locked_by = self
+            self.inode.locked_by = self
             return True
 
-    def is_deleted(self) -> bool:
-        return not self._inode.is_linked
+    def links(self) -> int:
+        return int(self.inode.is_linked)
 
     def close(self) -> None:
-        if self._inode.locked_by is self:
-            self._inode.locked_by = None
+        if self.inode.locked_by is self:
+            self.inode.locked_by = None

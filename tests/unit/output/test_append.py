@@ -12,7 +12,6 @@ from processor.output.sink import END_OF_FILE
 from processor.simulator.fault_injecting_storage import (
     DiskState,
     StorageFault,
-    fail_at_step,
     os_error,
 )
 from processor.simulator.virtual_clock import run
@@ -195,8 +194,11 @@ def test_unwritable_state_file_raises_in_the_next_call(operation: str) -> None:
 
 
 def test_error_of_the_run_is_not_hidden_by_an_error_of_close() -> None:
+    def fails(_: int, operation: str) -> StorageFault | None:
+        return StorageFault(os_error(errno.EIO)) if operation == "fsync" else None
+
     async def main() -> None:
-        async with open_results(DiskState(), fail_at_step(9, StorageFault(os_error(errno.EIO)))) as journal:
+        async with open_results(DiskState(), fails) as journal:
             await journal.append(reply("a"))
             raise KeyError("the run's own")
 

@@ -21,7 +21,6 @@ from processor.simulator.fault_injecting_storage import (
 from processor.simulator.virtual_clock import run
 from tests.support.results_samples import (
     OUT,
-    STATE,
     ids,
     open_results,
     reply,
@@ -44,6 +43,7 @@ def test_row_is_synced_within_the_fsync_interval(mode: FsyncMode, synced_at: flo
                 synced.append(loop.time())
 
         journal = open_results(disk_state, plan, fsync=mode, fsync_interval_s=2.0)
+        synced.clear()
         began = loop.time()
         for number in range(20):
             await journal.append(reply(str(number)))
@@ -131,7 +131,7 @@ def test_unsynced_rows_of_a_killed_run_are_synced_by_the_next_run() -> None:
             await open_results(disk_state, fsync="never").append(reply("a"))
 
         run(killed())
-        disk_state.names[STATE].locked_by = None
+        disk_state.release_locks()
         assert write_results(disk_state).recovered.replied == 1
         disk_state.lose_power(Random(seed))
         assert ids(disk_state.contents(OUT)) == ["a"]

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from processor.core.errors import ConfigError
 from processor.simulator.fault_injecting_storage import (
     DiskState,
 )
@@ -30,7 +31,7 @@ def test_requests_in_flight_at_a_kill_are_counted_once_and_attempts_continue() -
         journal.record_in_flight("failed", 2)
 
     run(killed())
-    disk_state.names[STATE].locked_by = None
+    disk_state.release_locks()
     journal = open_results(disk_state)
     assert journal.recovered.possibly_billed == 2
     known = {
@@ -71,8 +72,10 @@ def test_state_file_stays_small_and_can_be_deleted() -> None:
     assert open_results(disk_state).recovered.possibly_billed == 0
 
 
-@pytest.mark.parametrize("state", [b"\xff" * 500, bytes(17), b"nonsense", os.urandom(1000)])
-def test_invalid_state_file_is_ignored(state: bytes) -> None:
+@pytest.mark.parametrize(
+    "state", [bytes(17), b"\x81\xfe\x03", bytes(range(100, 111)) + bytes(5), b"\x07" * 9 + bytes(30)]
+)
+def test_what_a_crash_left_of_a_state_file_is_ignored(state: bytes) -> None:
     disk_state = DiskState()
     disk_state.put(STATE, state)
     journal = open_results(disk_state)
@@ -81,3 +84,12 @@ def test_invalid_state_file_is_ignored(state: bytes) -> None:
     run(journal.close())
     assert len(disk_state.contents(STATE) or b"") == max(16, len(state)), "the space of invalid records is used again"
     assert open_results(disk_state).recovered.possibly_billed == 1
+
+
+@pytest.mark.parametrize("state", [b"\xff" * 500, b"nonsense", b"my notes\n", b"some longer text", os.urandom(4000)])
+def test_state_file_of_another_program_is_refused_and_unchanged(state: bytes) -> None:
+    disk_state = DiskState()
+    disk_state.put(STATE, state)
+    with pytest.raises(ConfigError, match=r"results.jsonl.state was not written by this program"):
+        open_results(disk_state)
+    assert {path: disk_state.contents(path) for path in disk_state.names} == {STATE: state}

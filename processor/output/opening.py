@@ -1,0 +1,77 @@
+"""The steps in which a results file is opened: two locks, then the rows of earlier runs, then the in-flight log."""
+
+from __future__ import annotations
+
+from processor.core.errors import ConfigError, OutputError
+from processor.output.appender import Appender
+from processor.output.in_flight_log import InFlightLog
+from processor.output.index_entry import FAILED, REPLIED
+from processor.output.job_index import JobIndex
+from processor.output.recovery import OutputPaths, Recovery
+from processor.output.sink import RecoveredState
+from processor.output.storage import Storage, as_output_error
+
+
+def lock_state(storage: Storage, paths: OutputPaths) -> InFlightLog:
+    """Open and lock the state file.
+
+    Raises OutputError where another run has locked it, ConfigError where this program did not write it.
+    """
+    log = InFlightLog.open(storage, paths.state)
+    if log is None:
+        raise _is_locked(paths)
+    return log
+
+
+def lock_replies(storage: Storage, paths: OutputPaths, replies: Appender) -> None:
+    """Open and lock the results file as well: by another name (a bind mount) it has another state file.
+
+    Raises OutputError where another run has locked it, ConfigError where it has further names.
+    """
+    with as_output_error(paths.replies):
+        paths.take_over_old_names(storage)
+        is_locked = replies.open_locked()
+    if not is_locked:
+        raise _is_locked(paths)
+    if replies.has_several_names():
+        raise ConfigError(
+            f"{paths.replies} has several names (hard links), which compaction would part: copy it, or give another "
+            "--out"
+        )
+
+
+def _is_locked(paths: OutputPaths) -> OutputError:
+    return OutputError(f"another run is writing to {paths.replies}: wait for it, or give another --out")
+
+
+def recover(
+    storage: Storage,
+    paths: OutputPaths,
+    index: JobIndex,
+    recovery: Recovery,
+    replies: Appender,
+    log: InFlightLog,
+    *,
+    sync: bool,
+) -> RecoveredState:
+    """Load and repair the rows, open the results file, and load the in-flight log, in this order."""
+    with as_output_error(paths.replies):
+        replies_report, failures_report = recovery.load_and_repair()
+        replies.continue_at_end()
+        replied, failed = index.count(REPLIED), index.count(FAILED)
+        if sync:
+            # A killed run may have left rows, and a new name, that were never synced. This run counts on them. Where
+            # there are none, this shows whether the file system can sync at all.
+            replies.sync()
+        if replied and sync:
+            storage.sync_folder(paths.replies)
+    with as_output_error(paths.state):
+        possibly_billed = recovery.load_in_flight(log)
+    return RecoveredState(
+        replied=replied,
+        failed=failed,
+        possibly_billed=possibly_billed,
+        replies=replies_report,
+        failures=failures_report,
+        weaknesses=storage.weaknesses,
+    )
