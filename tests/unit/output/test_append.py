@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 
 import pytest
 
@@ -11,6 +12,7 @@ from processor.core.errors import OutputError
 from processor.output.sink import END_OF_FILE
 from processor.simulator.fault_injecting_storage import (
     DiskState,
+    FaultPlan,
     StorageFault,
     os_error,
 )
@@ -142,9 +144,19 @@ def test_full_disk_keeps_whole_rows_and_raises_for_the_others(capacity_bytes: in
     assert journal.recovered.replied + journal.recovered.failed == len(written)
 
 
+def fail_fsync_after_the_first() -> FaultPlan:
+    """Return a plan that lets the fsync at the opening pass."""
+    counted = itertools.count()
+
+    def plan(_: int, operation: str) -> StorageFault | None:
+        return StorageFault(os_error(errno.EIO)) if operation == "fsync" and next(counted) else None
+
+    return plan
+
+
 def test_failed_fsync_raises_in_the_next_call() -> None:
     disk_state = DiskState()
-    plan = lambda _, operation: StorageFault(os_error(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    plan = fail_fsync_after_the_first()
 
     async def main() -> None:
         journal = open_results(disk_state, plan)
@@ -160,7 +172,7 @@ def test_failed_fsync_raises_in_the_next_call() -> None:
 
 
 def test_failed_fsync_raises_in_the_appends_that_wait_for_it() -> None:
-    plan = lambda _, operation: StorageFault(os_error(errno.EIO)) if operation == "fsync" else None  # noqa: E731
+    plan = fail_fsync_after_the_first()
 
     async def main() -> None:
         journal = open_results(DiskState(), plan, fsync="always")
@@ -194,11 +206,8 @@ def test_unwritable_state_file_raises_in_the_next_call(operation: str) -> None:
 
 
 def test_error_of_the_run_is_not_hidden_by_an_error_of_close() -> None:
-    def fails(_: int, operation: str) -> StorageFault | None:
-        return StorageFault(os_error(errno.EIO)) if operation == "fsync" else None
-
     async def main() -> None:
-        async with open_results(DiskState(), fails) as journal:
+        async with open_results(DiskState(), fail_fsync_after_the_first()) as journal:
             await journal.append(reply("a"))
             raise KeyError("the run's own")
 
