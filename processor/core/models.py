@@ -141,6 +141,8 @@ class Reply:
     request_id: str | None
     body: JSON
     """As the API answers the same request unstreamed. ``usage`` is there only if the server reported it."""
+    altered: tuple[str, ...] = ()
+    """What had to be changed of it to be read: ``nan``, ``surrogate``, ``utf8``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

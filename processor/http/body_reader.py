@@ -78,7 +78,7 @@ class ReadBatcher:
 class BodyReader:
     """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one."""
 
-    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "_parser", "finished", "on_failure")
+    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "finished", "on_failure", "parser")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class BodyReader:
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._content = content
-        self._parser = parser
+        self.parser = parser
         self._deadlines = deadlines
         self._batcher = batcher
         self._is_reading = False
@@ -119,10 +119,10 @@ class BodyReader:
         """Parse these bytes. Empty: the response has ended."""
         if data:
             self._deadlines.on_bytes()
-            self._parser.feed(data)
+            self.parser.feed(data)
         else:
-            self._parser.close()
-        if not data or self._parser.is_done:
+            self.parser.close()
+        if not data or self.parser.is_done:
             self.finished.set_result(None)
         else:
             self._batcher.after_read()

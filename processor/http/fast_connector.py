@@ -32,6 +32,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from processor.http.read_batching import socket_fd
 
 _END_OF_HEADERS = b"\r\n\r\n"
+_MAX_HEADER_BYTES = 64 * 1024
+"""The longest header that is accepted; aiohttp's own 8 kB are less than the policies that some proxies send."""
+_MAX_HEADERS = 1000
 
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
@@ -57,6 +60,9 @@ def create_session(
         # All other timeouts are those of ``Deadlines``.
         timeout=ClientTimeout(total=None, connect=connect_timeout_s),
         cookie_jar=DummyCookieJar(),
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
+        max_headers=_MAX_HEADERS,
     )
 
 

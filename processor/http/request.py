@@ -23,13 +23,20 @@ from processor.http.fast_connector import (
 )
 from processor.http.read_batching import ReadBatching
 from processor.http.request_payload import RequestPayload
-from processor.http.response_body import ErrorParser, JsonParser, ResponseParser, SseParser, html_instead_of_reply_error
+from processor.http.response_body import (
+    BodyForm,
+    ErrorParser,
+    JsonParser,
+    ResponseParser,
+    SniffingParser,
+    SseParser,
+    html_instead_of_reply_error,
+)
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
 from processor.protocols import Accumulator, error_from_response, protocol_for, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
-_EVENT_STREAM = "text/event-stream"
 _INFORMATIONAL = {*range(100, 200)} - {101}
 """Statuses of responses that another one follows."""
 
@@ -187,10 +194,18 @@ class HttpRequest:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
             return ErrorParser(partial(self._status_error, headers))
-        if content_type in ("text/html", "application/xhtml+xml"):
+        return SniffingParser(partial(self._parser_for, content_type), self._set_parser)
+
+    def _set_parser(self, parser: ResponseParser) -> None:
+        assert self._body_reader is not None
+        self._parser = self._body_reader.parser = parser
+        if isinstance(parser, ErrorParser):
+            self._deadlines.cap(_ERROR_BODY_WITHIN_S)
+
+    def _parser_for(self, content_type: str, form: BodyForm) -> ResponseParser:
+        if form == "page":
             return ErrorParser(html_instead_of_reply_error(content_type))
-        is_unstreamed = not self._protocol.is_streamed(self._job, self._options) and content_type != _EVENT_STREAM
-        if is_unstreamed or content_type == "application/json" or content_type.endswith("+json"):
+        if form == "json":
             return JsonParser(self._protocol.parse_json, max_bytes=self._settings.max_reply_bytes)
         return SseParser(
             self._protocol.accumulator(self._job),
@@ -234,7 +249,9 @@ class HttpRequest:
         if failure is not None and (parser is None or not parser.is_complete):
             raise failure
         assert parser is not None
-        return Reply(status_code=self._status, request_id=self.request_id, body=parser.result())
+        body = parser.result()
+        altered = tuple(sorted(parser.altered))
+        return Reply(status_code=self._status, request_id=self.request_id, body=body, altered=altered)
 
     def _close(self) -> None:
         self._deadlines.stop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import re
+from collections.abc import Callable, Set
+from typing import Literal, Protocol
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
 from processor.core.text import excerpt
-from processor.protocols import Accumulator, SseDecoder
+from processor.protocols import Accumulator, SseDecoder, repaired_json
 
 MAX_ERROR_BYTES = 64 * 1024
 
@@ -20,8 +21,19 @@ FLUSH_BYTES_OF_MANY = 1024
 
 _MIN_BUFFERED_BYTES = 64
 
+BodyForm = Literal["events", "json", "page"]
+_FORM_BY_BYTE: dict[bytes, BodyForm] = {b"{": "json", b"[": "json", b"<": "page"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAX_SNIFFED_BYTES = 64 * 1024
+"""So much white space is no beginning of JSON."""
+_END_MARKER_BEHIND = re.compile(rb"\s*\ndata: ?\[DONE\]\s*\Z")
+
 
 class ResponseParser(Protocol):
+    @property
+    def altered(self) -> Set[str]:
+        """What had to be changed of the reply, once ``result`` has returned."""
+
     @property
     def is_done(self) -> bool:
         """Bytes that follow do not matter."""
@@ -38,6 +50,45 @@ class ResponseParser(Protocol):
 
     def result(self) -> JSON:
         """The body of the reply. Raises RequestError."""
+
+
+class SniffingParser:
+    """The beginning of a response whose form is not known yet. Servers send event streams and whole JSON under any
+    content type, so that the first byte decides.
+
+    ``choose`` makes the parser for the form, which gets everything; ``on_choice`` is called with it.
+    """
+
+    altered: Set[str] = frozenset()
+    is_done = False
+    is_complete = False
+
+    def __init__(
+        self, choose: Callable[[BodyForm], ResponseParser], on_choice: Callable[[ResponseParser], None]
+    ) -> None:
+        self._choose = choose
+        self._on_choice = on_choice
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+        start = self._data.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if start or len(self._data) > _MAX_SNIFFED_BYTES:
+            self._chosen(_FORM_BY_BYTE.get(start[:1], "events")).feed(self._data)
+
+    def close(self) -> None:
+        parser = self._chosen("events")
+        if self._data:
+            parser.feed(self._data)
+        parser.close()
+
+    def result(self) -> JSON:
+        raise ProtocolError("the reply is empty")
+
+    def _chosen(self, form: BodyForm) -> ResponseParser:
+        parser = self._choose(form)
+        self._on_choice(parser)
+        return parser
 
 
 class SseParser:
@@ -87,6 +138,10 @@ class SseParser:
         self._buffer: list[bytes] = []
         """Not parsed yet."""
         self._buffered_bytes = 0
+
+    @property
+    def altered(self) -> Set[str]:
+        return self._accumulator.altered
 
     @property
     def is_done(self) -> bool:
@@ -157,6 +212,7 @@ class JsonParser:
         self._parse = parse
         self._max_bytes = self._bytes_left = max_bytes
         self._pieces: list[bytes] = []
+        self.altered: set[str] = set()
         self.is_complete = False
 
     def feed(self, data: bytes) -> None:
@@ -171,12 +227,21 @@ class JsonParser:
     def result(self) -> JSON:
         if not self._pieces:
             raise ProtocolError("the reply is empty")
-        return self._parse(b"".join(self._pieces))
+        data = b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
+        try:
+            return self._parse(data)
+        except ProtocolError:
+            data = _END_MARKER_BEHIND.sub(b"", data)
+            repaired = repaired_json(data, self.altered)
+            if repaired is None:
+                raise
+        return self._parse(repaired)
 
 
 class ErrorParser:
     """A response that is no reply. Only its beginning is kept, of which ``make_error`` makes the error."""
 
+    altered: Set[str] = frozenset()
     is_complete = True
 
     def __init__(self, make_error: Callable[[bytes], Exception]) -> None:

@@ -2,6 +2,7 @@
 
 from processor.protocols.base import Accumulator, Protocol, RequestOptions
 from processor.protocols.error_mapping import error_from_response, request_id
+from processor.protocols.lenient_json import repaired_json
 from processor.protocols.registry import protocol_for
 from processor.protocols.sse import SseDecoder
 
@@ -12,5 +13,6 @@ __all__ = [
     "SseDecoder",
     "error_from_response",
     "protocol_for",
+    "repaired_json",
     "request_id",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ import orjson
 from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.core.text import excerpt
+from processor.protocols.lenient_json import loads_lenient
 from processor.tokens.rules import CountText, ModelCounter, TokenCount, count_characters, tokens_in
 
 STREAM_FIELDS = ("stream", "stream_options")
@@ -41,6 +42,10 @@ class RequestOptions:
 class Accumulator(typing.Protocol):
     """Assembles the events of a stream to the body that the same reply has unstreamed. Gets whole
     events; knows nothing of the network or the clock."""
+
+    @property
+    def altered(self) -> Set[str]:
+        """What had to be changed of the reply: see ``lenient_json``. Final once ``result`` has returned."""
 
     @property
     def has_content(self) -> bool:
@@ -207,12 +212,20 @@ def as_object(value: Any, data: bytes, subject: str = "an event") -> JSON:
     return value
 
 
-def parse_value(data: bytes, subject: str = "an event") -> Any:
-    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message."""
+def parse_value(data: bytes, subject: str = "an event", altered: set[str] | None = None) -> Any:
+    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message.
+
+    With ``altered``, JSON that is nearly right is read as well: see ``lenient_json``.
+    """
     try:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
+        try:
+            if altered is None:
+                raise
+            value = loads_lenient(data, altered)
+        except ValueError:
+            raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
     # Counting brackets is cheap, and nearly always shows that the value need not be walked through.
     if data.count(b"{") + data.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
         raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")

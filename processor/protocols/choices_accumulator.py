@@ -17,6 +17,7 @@ from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, 
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure
 from processor.protocols.inband_errors import error_in_line, error_in_value
+from processor.protocols.lenient_json import join_halves, joined_text
 from processor.protocols.sse import ERROR_MARK
 
 END_MARKER = b"[DONE]"
@@ -61,6 +62,7 @@ class ChoicesAccumulator(ABC):
         self._template = ChunkTemplate()
         self._popped_chunks = 0
         self._failure_reason: str | None = None
+        self.altered: set[str] = set()
         self.has_content = False
         self.saw_end_marker = False
 
@@ -83,7 +85,7 @@ class ChoicesAccumulator(ABC):
             return ""
         new = chunks[self._popped_chunks :]
         self._popped_chunks = len(chunks)
-        return "".join(new)
+        return joined_text("".join(new), set()) if "surrogate" in self.altered else "".join(new)
 
     def result(self) -> JSON:
         if self._failure_reason is not None:
@@ -97,7 +99,8 @@ class ChoicesAccumulator(ABC):
         choices = [self._assemble(index, choice) for index, choice in sorted(self._choices.items())]
         fields = {**self._top_level, "object": self.object_name, "choices": choices}
         ordered = {name: fields.pop(name) for name in _FIELD_ORDER if name in fields}
-        return ordered | fields
+        body = ordered | fields
+        return join_halves(body, self.altered) if "surrogate" in self.altered else body
 
     @abstractmethod
     def _delta_of(self, choice: JSON) -> JSON:
@@ -122,13 +125,28 @@ class ChoicesAccumulator(ABC):
         elif event.startswith(ERROR_MARK):
             raise error_in_line(event.removeprefix(ERROR_MARK))
         elif event:
-            self._feed_value(parse_value(event), event)
+            self._feed_json(event)
+
+    def _feed_json(self, event: bytes) -> None:
+        altered: set[str] = set()
+        try:
+            value = parse_value(event, altered=altered)
+        except ProtocolError:
+            lines = event.split(b"\n")
+            if len(lines) == 1:
+                raise
+            self.feed(lines)  # events that are separated by single line ends
+            return
+        if altered:
+            self.altered |= altered
+        if (error := error_in_value(value)) is not None:
+            error.body = join_halves(error.body, set()) if altered else error.body
+            raise error
+        if value is not None:
+            self._feed_value(value, b"" if altered else event)
 
     def _feed_value(self, value: Any, event: bytes) -> None:
-        if (error := error_in_value(value)) is not None:
-            raise error
-        if value is None:
-            return
+        """Merge a chunk. ``event``: its bytes, where they can serve as a template."""
         chunk = as_object(value, event)
         if "choices" in chunk or "usage" in chunk:  # anything else is a ping, whose fields have no place in the body
             self._merge_choices(chunk, event)
@@ -142,7 +160,7 @@ class ChoicesAccumulator(ABC):
             raise ProtocolError("choices is not a list")
         for streamed in choices:
             choice, delta = self._merge_choice(streamed)
-            if not self._template.is_disabled and len(choices) == 1 and _adds_only_content(streamed):
+            if event and not self._template.is_disabled and len(choices) == 1 and _adds_only_content(streamed):
                 self._template.learn(event, chunk, delta, choice.content)
 
     def _merge_choice(self, streamed: Any) -> tuple[Choice, JSON]:

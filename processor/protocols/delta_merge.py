@@ -78,7 +78,9 @@ def finalize(merged: JSON) -> JSON:
 
 def read_index(piece: JSON, default: int) -> int:
     """The index of a choice or tool call. Raises ProtocolError."""
-    index = piece.get("index", default)
+    index = piece.get("index")
+    if index is None:
+        return default
     if type(index) is not int or not 0 <= index <= MAX_INDEX:
         raise ProtocolError(f"the index of a choice or tool call is {index!r:.40}")
     return index

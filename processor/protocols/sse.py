@@ -8,6 +8,8 @@ character that is split between two reads is complete once its line is.
 
 from __future__ import annotations
 
+from processor.protocols.lenient_json import loads_lenient
+
 ERROR_MARK = b"error:"
 """Stands before the data of an event that is named `error`, or of a field of that name (llama.cpp)."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -49,10 +51,13 @@ class SseDecoder:
         return self._decode_any(text)
 
     def finish(self) -> list[bytes]:
-        """At the end of the stream, return the last event where only its blank line is missing.
+        """At the end of the stream, return the last event where only its line ends are missing.
 
-        An unfinished line is dropped: it was cut off.
+        An unfinished line is dropped where it was cut off: where it is neither the end marker nor a JSON object.
         """
+        partial_line, self._partial_line = b"".join(self._partial_line).removeprefix(_BYTE_ORDER_MARK), []
+        if _is_whole(partial_line.partition(b":")[2].strip()) or _is_whole(partial_line.strip()):
+            self._take_lines(partial_line)
         return [event] if (event := self._take_event()) else []
 
     def _decode_any(self, text: bytes) -> list[bytes]:
@@ -113,3 +118,12 @@ class SseDecoder:
             data = data.removeprefix(b"\n")
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _is_whole(value: bytes) -> bool:
+    if value == b"[DONE]":
+        return True
+    try:
+        return value.endswith(b"}") and isinstance(loads_lenient(value, set()), dict)
+    except ValueError:
+        return False

@@ -17,6 +17,7 @@ class RecordingParser:
     times: list[float] = field(default_factory=list)
     on_piece: Callable[[], None] = lambda: None
     is_complete: bool = False
+    altered: frozenset[str] = frozenset()
 
     @property
     def is_done(self) -> bool:

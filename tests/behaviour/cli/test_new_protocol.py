@@ -37,6 +37,7 @@ class HaikuAccumulator:
     def __init__(self) -> None:
         self._body: JSON = {"lines": []}
         self._popped = 0
+        self.altered: set[str] = set()
         self.has_content = False
         self.saw_end_marker = False
 

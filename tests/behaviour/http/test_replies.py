@@ -49,6 +49,23 @@ def test_streamed_reply_is_assembled_and_its_events_are_reported() -> None:
     assert started.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/html", "application/octet-stream"])
+def test_event_stream_is_read_under_any_content_type(content_type: str) -> None:
+    assert exchange(response(HELLO_WORLD, "200 OK", content_type)).text == "Hello world"
+
+
+def test_headers_of_64_kb_and_a_thousand_of_them_are_accepted() -> None:
+    many = [f"X-Number-{number}: {number}" for number in range(900)]
+    record = exchange(response(HELLO_WORLD, "200 OK", "text/event-stream", "X-Policy: " + "x" * 60_000, *many))
+    assert record.text == "Hello world"
+
+
+def test_reply_says_what_was_altered_in_it() -> None:
+    record = exchange(response(HELLO_WORLD.replace(b"Hello ", b"Hell\xff")))
+    assert record.text == "Hell\N{REPLACEMENT CHARACTER}world"
+    assert record.replies[0].altered == ("utf8",)
+
+
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Request-Id: early\r\n\r\n"
 
 

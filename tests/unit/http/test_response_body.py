@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError, ReplyTooLarge, StatusError
+from processor.core.models import JSON
 from processor.http.response_body import (
     FLUSH_BYTES,
     MAX_ERROR_BYTES,
+    BodyForm,
     ErrorParser,
     JsonParser,
+    ResponseParser,
+    SniffingParser,
     SseParser,
     html_instead_of_reply_error,
 )
@@ -123,3 +127,68 @@ def test_error_parser_keeps_only_the_beginning() -> None:
         parser.result()
     assert len(str(raised.value)) < 200
     assert MAX_ERROR_BYTES == 65_536
+
+
+# ---------------------------------------------------------------- the form of a body
+
+
+WHOLE = orjson.dumps({"choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}]})
+EVENTS = text_event("Hi", finish_reason="stop") + b"data: [DONE]\n\n"
+
+
+def sniffed(data: bytes, size: int) -> JSON:
+    """The body of a response that is fed ``size`` bytes at a time."""
+    chosen: list[ResponseParser] = []
+
+    def choose(form: BodyForm) -> ResponseParser:
+        if form == "page":
+            return ErrorParser(html_instead_of_reply_error("text/html"))
+        if form == "json":
+            return JsonParser(protocol_for(CHAT).parse_json, max_bytes=1 << 20)
+        return sse_parser("text/plain", max_bytes=1 << 20)
+
+    parser: ResponseParser = SniffingParser(choose, chosen.append)
+    for start in range(0, len(data), size):
+        (chosen[-1] if chosen else parser).feed(data[start : start + size])
+    (chosen[-1] if chosen else parser).close()
+    return chosen[-1].result()
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 20])
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE,
+        b" \n" + WHOLE,
+        b"\xef\xbb\xbf" + WHOLE,
+        WHOLE + b"\n\ndata: [DONE]\n\n",
+        WHOLE.replace(b"}]", b', "logprobs": NaN}]'),
+        EVENTS,
+        b"\xef\xbb\xbf" + EVENTS,
+        b"\n\n: alive\n\n" + EVENTS,
+        b"event: message\n" + EVENTS,
+    ],
+)
+def test_first_bytes_decide_between_events_and_json(data: bytes, size: int) -> None:
+    assert sniffed(data, size)["choices"][0]["message"]["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<html><title>Log in</title></html>", "Log in"),
+        (b"Internal error", "Internal error"),
+        (b"", "empty"),
+        (b" \n", "text/plain"),
+    ],
+)
+def test_body_that_is_neither_events_nor_json_is_a_protocol_error(data: bytes, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        sniffed(data, 1 << 20)
+
+
+def test_json_parser_names_what_it_changed() -> None:
+    parser = JsonParser(protocol_for(CHAT).parse_json, max_bytes=1 << 20)
+    parser.feed(WHOLE.replace(b"Hi", b"Hi \xff"))
+    assert parser.result()["choices"][0]["message"]["content"] == "Hi \N{REPLACEMENT CHARACTER}"
+    assert parser.altered == {"utf8"}

@@ -52,10 +52,14 @@ def test_optional_keys_stand_between_line_and_metadata() -> None:
     assert row["usage_estimated"] == ["tools"]
 
 
-def test_row_of_an_unconfirmed_reply_says_so_before_the_metadata() -> None:
-    row = json.loads(encode_row(reply("a", is_unconfirmed=True, simulated=True, has_metadata=True)))
+def test_row_of_an_unconfirmed_or_altered_reply_says_so_before_the_metadata() -> None:
+    result = reply("a", is_unconfirmed=True, simulated=True, has_metadata=True)
+    assert result.reply is not None
+    result = replace(result, reply=replace(result.reply, altered=("nan", "utf8")))
+    row = json.loads(encode_row(result))
     assert row["complete"] == "unconfirmed"
-    assert list(row) == [*KEYS, "simulated", "complete", "metadata"]
+    assert row["altered"] == ["nan", "utf8"]
+    assert list(row) == [*KEYS, "simulated", "altered", "complete", "metadata"]
 
 
 def test_null_metadata_is_written_where_the_job_has_it() -> None:
