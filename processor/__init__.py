@@ -19,8 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processor.app.plan import Plan
     from processor.app.run import run, run_async
-    from processor.app.run_options import Plan
     from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
     from processor.core.errors import ConfigError, ProcessorError
 
@@ -29,7 +29,7 @@ _MODULES = {
     "Limits": "processor.config.settings",
     "ModelLimits": "processor.config.settings",
     "Output": "processor.config.settings",
-    "Plan": "processor.app.run_options",
+    "Plan": "processor.app.plan",
     "ProcessorError": "processor.core.errors",
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",

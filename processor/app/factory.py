@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from processor.app.run_options import Plan
+from processor.app.plan import Plan
 from processor.config import GENERIC
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.config.settings import Settings

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 from processor.app import factory, run_reporter
 from processor.app.fd_limit import raised_fd_limit
-from processor.app.run_options import Plan, check_files
+from processor.app.plan import Plan, check_files
 from processor.app.signals import handle_signals
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import environment

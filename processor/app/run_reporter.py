@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from processor.app.fd_limit import RESERVED_FILES
-from processor.app.run_options import Plan
+from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
 from processor.core.errors import OutputError, reason

@@ -116,8 +116,8 @@ def run(
       process jobs.jsonl --base-url https://host/v1      use another server
       generate | process - --out - --quiet | consume     use in a pipe
     """
+    from processor.app.plan import Plan, default_out
     from processor.app.run import run as run_plan
-    from processor.app.run_options import Plan, default_out
     from processor.config.settings import environment, load
 
     if limit is not None and limit < 1:

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 from processor.config import GENERIC, OPENAI, PROVIDERS, ProviderPreset, provider_for
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
-from processor.core.models import Secret, Target
+from processor.core.models import Target
+from processor.core.secrets import Secret
 from processor.core.urls import is_loopback
 
 

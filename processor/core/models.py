@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
+
+from processor.core.secrets import Secret
 
 JSON = dict[str, Any]
 """A decoded JSON object."""
@@ -41,16 +43,6 @@ class Job:
     metadata: Any = None
     """Copied to the result row unchanged, never sent."""
     has_metadata: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A key that prints as dots, so that it does not get into logs, rows or tracebacks."""
-
-    value: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return "•••"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

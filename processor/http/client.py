@@ -15,9 +15,9 @@ from aiohttp import ClientSession
 from processor.core.errors import ConfigError, ConnectionLost, RequestError, internal_error
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
+from processor.core.secrets import mask_key
 from processor.http import self_check
 from processor.http.connection_state import Route
-from processor.http.error_mapping import mask_key
 from processor.http.fast_connector import create_session
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest

@@ -6,7 +6,6 @@ import errno
 import os
 from ssl import SSLCertVerificationError
 
-import orjson
 from aiohttp import (
     ClientConnectorCertificateError,
     ClientConnectorDNSError,
@@ -25,7 +24,6 @@ from processor.core.errors import (
     ConnectionLost,
     ProtocolError,
     RequestError,
-    StatusError,
     StreamTruncated,
 )
 from processor.core.text import one_line
@@ -53,14 +51,6 @@ def error_before_response(error: Exception, host_port: str, *, reused: bool, con
 def error_in_response(error: Exception, host_port: str) -> StreamTruncated:
     """The error of a response that broke off."""
     return StreamTruncated(f"the connection to {host_port} broke in the middle of the reply: {_reason(error)}")
-
-
-def mask_key(error: RequestError, key: str) -> None:
-    """Replace the key in a server's error: some servers repeat the key that they refuse."""
-    error.__context__ = None  # the error of a decoder holds the bytes at which it failed
-    error.args = tuple(arg.replace(key, "•••") if isinstance(arg, str) else arg for arg in error.args)
-    if isinstance(error, StatusError) and error.body is not None:
-        error.body = orjson.loads(orjson.dumps(error.body).replace(key.encode(), "•••".encode()))
 
 
 def _not_connected(error: ClientConnectorError, host_port: str) -> str:

@@ -17,6 +17,7 @@ from datetime import datetime
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing
+from processor.core.secrets import mask_key
 from processor.endpoints.pool import Endpoint, EndpointPermit
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
@@ -128,6 +129,8 @@ class Worker:
             with self._registry.sending(state):
                 reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
         except RequestError as error:
+            if (key := permit.endpoint.target.key) is not None:
+                mask_key(error, key.value)
             state.attempts += attempt.sent_at is not None
             return await self._on_failure(state, permit, attempt, error)
         except asyncio.CancelledError:

@@ -16,7 +16,8 @@ import orjson
 
 from processor.core.errors import ProcessorError
 from processor.core.events import RequestEvent
-from processor.core.models import Job, Reply, Secret, Target, Timeouts
+from processor.core.models import Job, Reply, Target, Timeouts
+from processor.core.secrets import Secret
 from processor.http.client import HttpTransport
 from processor.http.fast_connector import Connection
 from processor.http.settings import TransportSettings

@@ -24,6 +24,7 @@ import processor.input.prescan
 from processor.core.errors import ConfigError, OutputError, RequestError
 from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
+from processor.core.secrets import Secret
 from processor.endpoints.pool import Endpoint, EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
@@ -49,6 +50,7 @@ DAMAGED = Path("/out/results.damaged.jsonl")
 STATE = Path("/out/results.jsonl.state")
 
 JOBS = "jobs.jsonl"
+KEY = "not-a-key"
 EPOCH_S = 1_800_000_000.0
 """Unix time at the start of the provider's clock."""
 
@@ -145,7 +147,7 @@ class World:
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
                 skips_done = part_bytes and sink.recovered.replied
                 items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
-                target = Target(base_url="http://127.0.0.1/v1")
+                target = Target(base_url="http://127.0.0.1/v1", key=Secret(KEY))
                 health = EndpointHealth(
                     policy or RetryPolicy(), run.events.append, endpoint=target.address, max_outage_s=max_outage_s
                 )

@@ -11,7 +11,8 @@ import pytest
 
 from processor.core.errors import ConfigError, ConnectError, RequestError
 from processor.core.events import RequestEvent
-from processor.core.models import Secret, Target
+from processor.core.models import Target
+from processor.core.secrets import Secret
 from processor.http.client import HttpTransport
 from tests.support.http_exchange import (
     HELLO_WORLD,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from processor.core.errors import RequestError
-from processor.core.models import JSON, Job, Secret, Target, Timeouts
+from processor.core.models import JSON, Job, Target, Timeouts
+from processor.core.secrets import Secret
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings
 from processor.simulator.faults import Faults

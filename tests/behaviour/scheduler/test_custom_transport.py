@@ -8,7 +8,7 @@ from collections import Counter
 from processor.core.errors import BadRequest, ConnectionLost, ServerError, Throttled
 from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent, Transport
 from processor.core.models import Job, Reply, Target
-from tests.support.scheduler_world import World, short_job
+from tests.support.scheduler_world import KEY, World, short_job
 
 FIRST_ATTEMPT_FAILS_WITH = {
     "job-1": Throttled("slow down", status=429, retry_after_s=5.0),
@@ -50,3 +50,17 @@ def test_jobs_sent_by_a_custom_transport_end_as_rows() -> None:
     assert replies == {f"job-{number}": f"Question {number}?" for number in range(10) if number != 4}
     assert [(row["custom_id"], row["error"]["code"]) for row in world.failures()] == [("job-4", "rejected")]
     assert {name: count for name, count in toy.attempts.items() if count > 1} == {"job-1": 2, "job-2": 2, "job-3": 2}
+
+
+def test_key_in_the_error_of_a_custom_transport_is_masked() -> None:
+    world = World()
+
+    async def refuse(job: Job, target: Target, on_event: RequestListener) -> Reply:
+        on_event(Sent(asyncio.get_running_loop().time()))
+        raise BadRequest(f"not with {KEY}", status=400, body={"key": KEY})
+
+    run = world.run([short_job(1)], wrap_transport=lambda _: refuse)
+    (row,) = world.failures()
+    assert row["error"]["message"] == "not with •••"
+    assert KEY not in str(row)
+    assert not any(KEY in str(event) for event in run.events)

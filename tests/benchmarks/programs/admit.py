@@ -15,7 +15,7 @@ import orjson
 import uvloop
 
 from processor.app import factory
-from processor.app.run_options import Plan
+from processor.app.plan import Plan
 from processor.config.settings import Limits, Settings
 from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target

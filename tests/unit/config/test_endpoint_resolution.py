@@ -7,7 +7,7 @@ import pytest
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
-from processor.core.models import Secret
+from processor.core.secrets import Secret
 
 KEY = "not-a-key"
 ENVIRON = {"OPENAI_API_KEY": KEY}

@@ -23,7 +23,8 @@ from processor.core.errors import (
     Timeout,
 )
 from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
-from processor.core.models import JSON, Job, Reply, Secret, Target, Timeouts
+from processor.core.models import JSON, Job, Reply, Target, Timeouts
+from processor.core.secrets import Secret
 from processor.simulator.faults import QUIRKS, Faults
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
