@@ -1,29 +1,46 @@
-"""How long a job waits before its next attempt: tenacity's random exponential backoff, without tenacity's loop.
+"""How often a job is tried, and how long it waits between attempts: tenacity's rules, without tenacity's loop.
 
-A waiting job is not a coroutine that sleeps inside a decorator: it gives its permit back and acquires a new one for
-the next attempt.
+A waiting job is not a coroutine that sleeps inside tenacity's loop: it gives its permit back and acquires a new one for
+the next attempt. So tenacity's retry object is asked for its decisions only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
-from tenacity import RetryCallState, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Draws a wait evenly between ``min_s`` and a bound that doubles with each failure, up to ``max_s``."""
+    """A wait is drawn evenly between ``min_s`` and a bound that doubles with each failure, up to ``max_s``."""
 
     min_s: float = 1.0
     max_s: float = 60.0
 
+
+class RetrySchedule:
+    """The decisions of one tenacity retry object, by the number of failures so far, the latest included.
+
+    It may be 0: an outage explains a failure that then does not count.
+    """
+
+    def __init__(self, max_attempts: int, backoff: Backoff) -> None:
+        self._retrying = AsyncRetrying(
+            stop=stop_after_attempt(max_attempts),
+            # The multiplier is doubled because a first bound of min_s would leave nothing to draw: all jobs that failed
+            # together would then be sent again together.
+            wait=wait_random_exponential(multiplier=2 * backoff.min_s, min=backoff.min_s, max=backoff.max_s),
+        )
+
+    def is_exhausted(self, failures: int) -> bool:
+        return bool(self._retrying.stop(self._state(failures)))
+
     def wait_s(self, failures: int) -> float:
-        """``failures`` so far, including the latest. Draws from the global ``random``, as tenacity does."""
-        # The multiplier is doubled because a first bound of min_s would leave nothing to draw: all jobs that failed
-        # together would then be sent again together.
-        wait = wait_random_exponential(multiplier=2 * self.min_s, min=self.min_s, max=self.max_s)
-        state = RetryCallState(cast(Any, None), None, (), {})
-        state.attempt_number = max(failures, 1)
-        return float(wait(state))
+        """Draws from the global ``random``, as tenacity does."""
+        return float(self._retrying.wait(self._state(max(failures, 1))))
+
+    def _state(self, failures: int) -> RetryCallState:
+        state = RetryCallState(self._retrying, fn=None, args=(), kwargs={})
+        state.attempt_number = failures
+        return state

@@ -21,7 +21,7 @@ from processor.core.errors import (
     Throttled,
 )
 from processor.core.models import Failure
-from processor.retry.backoff import Backoff
+from processor.retry.backoff import Backoff, RetrySchedule
 
 # ---------------------------------------------------------------- verdicts
 
@@ -92,6 +92,10 @@ class RetryPolicy:
     max_attempts: int = 6
     backoff: Backoff = field(default_factory=Backoff)
     max_wait_s: float = 3600.0
+    _schedule: RetrySchedule = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_schedule", RetrySchedule(self.max_attempts, self.backoff))
 
     def decide(
         self, error: RequestError, history: AttemptHistory, *, counted_failures: int, now: datetime
@@ -110,7 +114,7 @@ class RetryPolicy:
                 return FailJob(failure=permanent_failure(error))
             case Throttled() | ConnectError():
                 return self._retry_later(error, history.uncounted_failures, now)
-        if counted_failures >= self.max_attempts:
+        if self._schedule.is_exhausted(counted_failures):
             return FailJob(failure=_last_failure(error, counted_failures))
         return self._retry_later(error, counted_failures, now)
 
@@ -118,7 +122,7 @@ class RetryPolicy:
         """Obey the server's wait where it names one; a wait of 0 s would only repeat the answer."""
         requested_s = error.retry_after_s if isinstance(error, StatusError) else None
         if not requested_s:
-            return Retry(delay_s=self.backoff.wait_s(failures))
+            return Retry(delay_s=self._schedule.wait_s(failures))
         if requested_s <= self.max_wait_s:
             return Retry(delay_s=requested_s)
         come_back_at = (now + timedelta(seconds=requested_s)).strftime("%Y-%m-%d %H:%M")
