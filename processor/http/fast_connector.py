@@ -209,19 +209,19 @@ class Connection(ResponseHandler):
         if not self._awaits_head:
             self._close_at_once()
             return b""
-        end = data.find(_END_OF_HEADERS) + len(_END_OF_HEADERS)
-        if end < len(_END_OF_HEADERS):
-            return data
-        super().data_received(data[:end])
+        while self._awaits_head and (end := data.find(_END_OF_HEADERS)) >= 0:
+            super().data_received(data[: end + len(_END_OF_HEADERS)])
+            data = data[end + len(_END_OF_HEADERS) :]
         if (
-            type(self._payload) is StreamReader
+            not self._awaits_head
+            and type(self._payload) is StreamReader
             and self.observer is not None
             # A compressed body may be paused in the middle of a segment, so it keeps aiohttp's reader.
             and not self._is_compressed
             and not self._reading_paused
         ):
             self._payload.__class__ = UnmeteredStreamReader
-        return data[end:]
+        return data
 
     def _close_on_surplus(self) -> None:
         """Close the connection where the parser holds bytes that came behind the end of the response."""

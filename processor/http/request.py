@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientSession, StreamReader
+from aiohttp import ClientError, ClientSession, ServerDisconnectedError, StreamReader
 
 from processor.core.errors import OptionRefused, RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
@@ -136,6 +136,8 @@ class HttpRequest:
             free_raw_headers(response)
             if self._pending_error is not None:
                 return
+            if self._connection is None:  # aiohttp has taken bytes for the response that came before the request
+                raise ServerDisconnectedError
             await (self._body_reader or self._start_body(response.status, response.headers, response.content)).wait()
         finally:
             if response.connection is not None:  # its response has not ended: it cannot be used again
@@ -147,6 +149,8 @@ class HttpRequest:
     # ------------------------------------------------------------ callbacks of the connection
 
     def _on_sent(self, connection: AnyConnection) -> None:
+        if self._task is None:
+            raise ServerDisconnectedError  # the request has ended: it must not be sent
         at = self._batching.loop.time()
         self._connection = connection
         self.reused = observe(connection, self)
