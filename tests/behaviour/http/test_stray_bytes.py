@@ -14,10 +14,10 @@ from aiohttp import TCPConnector
 from processor.core.errors import RequestError
 from processor.core.events import RequestEvent
 from processor.core.models import Target
+from processor.core.platform import has_unread_bytes
 from processor.http import request_payload
 from processor.http.client import HttpTransport
 from processor.http.fast_connector import create_session
-from processor.http.read_batching import has_unread_bytes
 from tests.support.http_exchange import (
     DONE,
     LAST_CHUNK,
