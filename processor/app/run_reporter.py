@@ -90,7 +90,7 @@ def _banner(
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
         damage=_damage(plan, sink),
-        maybe_billed=0 if plan.simulate else sink.recovered.possibly_billed,
+        possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
         warnings=_warnings(plan, sink, None if jobs is None else jobs - done),
     )
 

@@ -16,13 +16,13 @@ class CoolDown:
         self._next_s = FIRST_COOL_DOWN_S
         self._throttled_at = -inf
 
-    def is_new_evidence(self, sent_at: float | None) -> bool:
-        """Whether a 429 for a request sent at this time says more than the last 429 did."""
+    def was_sent_after_last_429(self, sent_at: float | None) -> bool:
+        """Whether a 429 for a request sent at this time says more than the last one. None: the time is unknown."""
         return sent_at is None or sent_at > self._throttled_at
 
     def throttled(self, retry_after_s: float | None, at: float, *, is_new: bool) -> None:
         """Wait for ``retry_after_s``. Where it is None or 0, wait twice as long as the last time if no response other
-        than a 429 came in between; a 429 that is no new evidence then changes nothing."""
+        than a 429 came in between; a 429 that says nothing new then changes nothing."""
         if retry_after_s:
             self.until = max(self.until, at + max(retry_after_s, FIRST_COOL_DOWN_S))
         elif is_new:

@@ -8,7 +8,7 @@ from processor.ratelimit.fair_queue import WakeUp
 
 
 class InFlightSlots:
-    """Counts the slots that are taken. A waiter is known by its WakeUp."""
+    """Counts the slots that are taken. Each waiter is identified by its WakeUp."""
 
     def __init__(self, capacity: int) -> None:
         self.in_flight = 0

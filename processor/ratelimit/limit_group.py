@@ -111,7 +111,9 @@ class LimitGroup:
     @property
     def limits(self) -> RateLimits:
         """The limits in force."""
-        limit: dict[str, float | None] = {resource: one.limit for resource, one in self.resource_limiters.items()}
+        limit: dict[str, float | None] = {
+            resource: limiter.limit for resource, limiter in self.resource_limiters.items()
+        }
         return RateLimits(
             rpm=limit["requests"],
             tpm=limit["tokens"],
@@ -202,7 +204,7 @@ class LimitGroup:
 
     def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None:
         """Hold the whole group back."""
-        is_new = self.cool_down.is_new_evidence(reservation.sent_at)
+        is_new = self.cool_down.was_sent_after_last_429(reservation.sent_at)
         if self._last_429_unattributed:
             self._requests.on_unexplained_429(reservation.effective_sent_at, at)
         if retry_after_s:

@@ -132,8 +132,8 @@ class RateLimiter:
         request.reservation.set_result(group.grant(request.cost, request.cost_by_resource, now))
 
     def _blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
-        """What the head of this group waits for, and until when at the latest. It queues for a slot only if it needs
-        nothing else."""
+        """What the first request of this group waits for, and when to check again. It queues for a slot only if it
+        needs nothing else."""
         blocked = self._group_blocked_by(group, cost, now)
         if blocked is not None:
             self._slots.dequeue(group.wake_up)
@@ -191,7 +191,7 @@ class RateLimiter:
                 text = (
                     f"{limiter.configured:.0f} {what} a minute are configured, the server grants {limiter.reported:.0f}"
                 )
-                self._emit(Notice(at=at, text=f"{text}: the server's limit holds"))
+                self._emit(Notice(at=at, text=f"{text}: the server's lower limit is used"))
 
     def _schedule_bottleneck_event(self) -> None:
         """Emit at the end of this loop iteration, so that changes within it are reported once."""

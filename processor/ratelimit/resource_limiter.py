@@ -47,7 +47,8 @@ class ResourceLimiter:
         """When the first request was sent whose response named the present limit."""
         self._limit_changed_at = -inf
         self._limit_confirmed = False
-        """Whether the reported limit was the first, or has stood for a minute: a slip is soon corrected."""
+        """Whether the reported limit was the first, or has not changed for a minute: a wrong value would have been
+        corrected."""
 
     @property
     def limit(self) -> float | None:
@@ -62,8 +63,8 @@ class ResourceLimiter:
     def exceeds_limit(self, cost: float) -> bool:
         """Whether this exceeds a whole minute's limit.
 
-        The server's limit is compared with the least that it may charge: what it always refuses costs one request, but
-        a job that is not tried is lost.
+        The server's limit is compared with the least that it may charge: trying a job that is too large costs one
+        request, not trying could lose it.
         """
         if self.configured is not None and cost > self.configured:
             return True
@@ -113,7 +114,7 @@ class ResourceLimiter:
         """A response says this about the limit. Returns whether the limit in force changes."""
         is_newest = reported.limit is not None and sent_at >= self._limit_sent_at
         changed = is_newest and self._on_limit(reported.limit or 0.0, sent_at, at)
-        # More than the whole limit makes no sense: to believe it would send a storm of requests.
+        # More than the whole limit makes no sense: believing it would send far too many.
         plausible = (1 + LIMIT_TOLERANCE) * (self.reported or self.configured or -inf)
         if reported.remaining is not None and reported.remaining <= plausible:
             rescaled = self.model.observe(

@@ -17,8 +17,8 @@ class ExpectedOutput:
     """The expected length of replies that no ``max_tokens`` bounds, learned from the replies so far.
 
     Mean plus half a standard deviation, both fading over the last 50 replies or so. In a minute's sum the deviations
-    of single replies cancel out, so that a high quantile would leave much of the limit unused; the half is for limits
-    that hold few replies.
+    of single replies cancel out, so that a high quantile would leave much of the limit unused; half a
+    deviation is added for limits so small that few replies fit.
     """
 
     def __init__(self) -> None:

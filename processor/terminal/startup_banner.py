@@ -44,7 +44,7 @@ class Banner:
     """Models with limits of their own."""
     simulated: bool = False
     damage: tuple[Damage, ...] = ()
-    maybe_billed: int = 0
+    possibly_billed: int = 0
     """Requests that an earlier run had in flight when it was killed."""
     warnings: tuple[str, ...] = ()
 
@@ -98,8 +98,8 @@ def _results(banner: Banner) -> LabelRow:
 
 def _warnings(banner: Banner) -> list[str]:
     warnings = [*banner.warnings, *(_damaged(damage) for damage in banner.damage)]
-    if banner.maybe_billed:
-        requests = plural(banner.maybe_billed, "request")
+    if banner.possibly_billed:
+        requests = plural(banner.possibly_billed, "request")
         warnings.append(f"{requests} of an earlier run may have been billed without a reply")
     return warnings
 

@@ -1,8 +1,8 @@
 """A circuit breaker for bursts: may more be sent at once than even pacing lets through? Pure.
 
 Some servers report a minute's limit and refuse by the second. So the first burst costs little more than a second's
-limit (half-open); bursts are allowed (closed) once all of it has been answered and nothing refused. A refusal of what
-the headers had room for opens the breaker: even pacing only, for a time that doubles with each such refusal.
+limit (a test); bursts are allowed once all of it has been answered and nothing throttled. A 429 although the headers
+showed room forbids bursts: even pacing only, for a time that doubles with each such 429.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ PROBE_S = 1.2
 """Cost of the first burst, in seconds of the limit: more than a bucket of one second holds."""
 
 OPEN_S = 3600.0
-"""How long the breaker stays open the first time; then twice as long each time. Probably the server counts by the
+"""How long bursts are forbidden the first time; then twice as long each time. Probably the server counts by the
 second, and even pacing loses little."""
 
 
 class BreakerState(Enum):
-    UNKNOWN = auto()
-    HALF_OPEN = auto()
+    UNTESTED = auto()
+    TESTING = auto()
     """The first burst is being sent, or waits for its responses."""
-    CLOSED = auto()
+    ALLOWED = auto()
     """Bursts are allowed."""
-    OPEN = auto()
-    """The server has refused what its headers had room for."""
+    FORBIDDEN = auto()
+    """The server has sent a 429 for what its headers had room for."""
 
 
 class BurstBreaker:
     def __init__(self) -> None:
-        self.state = BreakerState.UNKNOWN
+        self.state = BreakerState.UNTESTED
         self.probe_ended_at = -inf
         """inf while the first burst is being sent."""
-        self.opened_at = inf
-        """Since when the headers are not believed; inf: they are."""
+        self.forbidden_at = inf
+        """When the server first sent a 429 although the headers showed room; inf: it has sent none."""
         self._reset_at = inf
-        self._open_s = OPEN_S
+        self._forbidden_s = OPEN_S
         self._probe_began_at = inf
         self._probe_last_at = inf
         """When the newest request of the probe was granted."""
@@ -50,33 +50,33 @@ class BurstBreaker:
     @property
     def burst_budget(self) -> float:
         """How much may be sent at once now."""
-        if self.state is BreakerState.CLOSED:
+        if self.state is BreakerState.ALLOWED:
             return inf
-        return self._probe_budget if self.state is BreakerState.HALF_OPEN else 0.0
+        return self._probe_budget if self.state is BreakerState.TESTING else 0.0
 
     def allows(self, cost: float, now: float) -> bool:
         """Whether this cost may be sent as part of a burst. Ends the probe where its budget is used up."""
-        if self.state is BreakerState.CLOSED:
+        if self.state is BreakerState.ALLOWED:
             return True
-        if self.state is not BreakerState.HALF_OPEN:
+        if self.state is not BreakerState.TESTING:
             return False
         if self._probe_budget < cost and self._probe_unanswered:
             self.probe_ended_at = min(self.probe_ended_at, now + BURST_WINDOW_S)
         return self._probe_budget >= cost
 
     def start_probe(self, budget: float, now: float) -> None:
-        self.state = BreakerState.HALF_OPEN
+        self.state = BreakerState.TESTING
         self._probe_budget = budget
         self._probe_cost = 0.0
         self._probe_unanswered = 0
         self._probe_began_at, self.probe_ended_at = now, inf
 
     def cancel_probe(self) -> None:
-        if self.state is BreakerState.HALF_OPEN:
-            self.state = BreakerState.UNKNOWN
+        if self.state is BreakerState.TESTING:
+            self.state = BreakerState.UNTESTED
 
     def on_grant(self, cost: float, now: float) -> None:
-        if self.state is not BreakerState.HALF_OPEN or now > self.probe_ended_at:
+        if self.state is not BreakerState.TESTING or now > self.probe_ended_at:
             return
         self._probe_unanswered += 1
         self._probe_cost += cost
@@ -86,26 +86,26 @@ class BurstBreaker:
     def on_response(self, granted_at: float, rate: float) -> None:
         """A request has its response, or will never have one. ``rate``: units a second; it may have changed since the
         probe began, if the server turned out to charge less."""
-        if self.state is BreakerState.HALF_OPEN and self._probe_began_at <= granted_at <= self.probe_ended_at:
+        if self.state is BreakerState.TESTING and self._probe_began_at <= granted_at <= self.probe_ended_at:
             self._probe_unanswered -= 1
             if self._probe_unanswered == 0 and self.probe_ended_at < inf:
                 lasted_s = self._probe_last_at - self._probe_began_at
                 # More than a bucket of one second can have let through in that time.
                 is_proof = self._probe_cost > rate * (1 + lasted_s)
-                self.state = BreakerState.CLOSED if is_proof else BreakerState.UNKNOWN
+                self.state = BreakerState.ALLOWED if is_proof else BreakerState.UNTESTED
 
     def on_throttled(self, granted_at: float, at: float, *, had_room: bool) -> None:
-        """A request was refused. ``had_room``: the headers showed room for it."""
-        is_open = self.state is BreakerState.OPEN
-        if had_room and not (is_open and granted_at <= self.opened_at):
-            self._reset_at = at + self._open_s
-            self._open_s *= 2
-            self.state = BreakerState.OPEN
-            self.opened_at = min(self.opened_at, at)
-        elif not is_open:
-            self.state = BreakerState.UNKNOWN
+        """A request was throttled. ``had_room``: the headers showed room for it."""
+        is_forbidden = self.state is BreakerState.FORBIDDEN
+        if had_room and not (is_forbidden and granted_at <= self.forbidden_at):
+            self._reset_at = at + self._forbidden_s
+            self._forbidden_s *= 2
+            self.state = BreakerState.FORBIDDEN
+            self.forbidden_at = min(self.forbidden_at, at)
+        elif not is_forbidden:
+            self.state = BreakerState.UNTESTED
 
     def reset_if_due(self, now: float) -> None:
-        if self.state is BreakerState.OPEN and now >= self._reset_at:
-            self.state = BreakerState.UNKNOWN
-            self.opened_at = inf
+        if self.state is BreakerState.FORBIDDEN and now >= self._reset_at:
+            self.state = BreakerState.UNTESTED
+            self.forbidden_at = inf

@@ -150,7 +150,7 @@ class BucketModel(CounterModel):
     def margin(self) -> float:
         """How much less the bucket may hold than the history shows, because requests arrive later than sent.
 
-        In a large bucket, room for very late ones costs nothing but as much time at the end of the run.
+        In a large bucket, room for very late ones costs only that much extra time, at the end of the run.
         """
         if self.is_certain and not self.is_small:
             return self._facts.history.rate * LATE_ARRIVAL_S

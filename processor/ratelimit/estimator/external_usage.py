@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 FORECAST_S = 10.0
 """The growth of external usage is averaged over this time, and extrapolated over at most as much. Where others use the
-key, what remained longer ago is no ground for a burst."""
+key, what remained longer ago is too old to justify a burst."""
 
 
 class Interval(NamedTuple):

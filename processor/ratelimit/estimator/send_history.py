@@ -83,8 +83,8 @@ class SendHistory:
         return self._times[entry] + WINDOW_S + ORDER_CERTAIN_S
 
     def bounds(self, at: float) -> tuple[float, float, float]:
-        """The totals that were certainly counted before a request sent at ``at``, sent until then, and possibly
-        counted before it."""
+        """Three totals, for a request sent at ``at``: what was certainly counted before it, what was sent by then, and
+        what may have been counted before it."""
         times, sums = self._times, self._sums
         by = bisect_right(times, at)
         before = bisect_right(times, at - ORDER_CERTAIN_S, 0, by)

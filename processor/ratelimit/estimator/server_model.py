@@ -1,4 +1,4 @@
-"""The model of how a server counts one resource: requests and headers in, the time at which a cost fits out.
+"""The model of how a server counts one resource: takes requests and headers, returns when a cost fits.
 
 Pure: no clock and no waiting; times are passed in, in seconds. Costs are in our units; what the server reports is in
 the server's units and is converted here (`TokenRatio`).
@@ -35,7 +35,7 @@ SHARED_KEY_SHARE = 0.02
 """Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
 OVERTAKEN_REQUESTS = 2
-"""How many of the requests sent shortly before one, and of its size, may be counted after it."""
+"""So many requests of the same size, sent shortly before, may be counted later than this one."""
 
 RESERVED_REQUESTS = 2
 """Requests for which room is reserved after a refusal."""
@@ -58,11 +58,11 @@ class ServerModel:
         self._last_modelled_sent_at = -inf
         """When the newest request was sent whose header has been fitted or skipped."""
         self._shared_key_at = -inf
-        """When the newest request was sent that showed others using a good part of the limit, or too little of it."""
+        """When the newest request was sent that showed others using much of the limit, or less than nothing."""
         self._external_at = -inf
-        """When the newest request was sent that showed others using a good part of the limit."""
+        """When the newest request was sent that showed others using more than ``SHARED_KEY_SHARE``."""
         self._shortfall_at = -inf
-        """When there was no room although the model had some."""
+        """When the server last throttled although the model predicted room."""
         self.last_sent_at = -inf
         """When the newest request was sent, or granted if it has not been sent yet."""
         self.mean_cost = 1.0
@@ -109,7 +109,7 @@ class ServerModel:
         return newest_sent_at - self._external_at <= WINDOW_S and now - newest_sent_at > FORECAST_S
 
     @property
-    def has_own_units(self) -> bool:
+    def server_units_differ(self) -> bool:
         """Whether the server's unit may differ from ours, so that the ratio of the two must be learned."""
         return self._ratio is not None
 
@@ -226,7 +226,7 @@ class ServerModel:
         window_start = sent_at - WINDOW_S
         history = self.history
         left_late = history.total_sent_by(window_start + LATE_ARRIVAL_S) - history.total_sent_by(window_start)
-        excess = -self._window.external.used - left_late - observation.overtaken
+        excess = -self._window.external.used - left_late - observation.may_be_counted_after
         self._classifier.rule_out_window(excess, self.limit - observation.window_prediction.low)
 
     def _observation(self, sent_at: float, cost: float, remaining: float) -> Observation:
@@ -237,8 +237,8 @@ class ServerModel:
             sent_at=sent_at,
             remaining=remaining,
             total_sent=by,
-            overtaking=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            overtaken=min(shortly_before, OVERTAKEN_REQUESTS * cost),
+            may_be_counted_before=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
+            may_be_counted_after=min(shortly_before, OVERTAKEN_REQUESTS * cost),
             window_prediction=self._window.predict(sent_at, cost, bounds),
             bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )
@@ -247,7 +247,7 @@ class ServerModel:
         self._window.fit(observation.window_prediction, observation.remaining)
         self._bucket.fit(observation.bucket_prediction, observation.remaining)
         # What one late arrival explains is not used by others.
-        share = SHARED_KEY_SHARE * self.limit + observation.overtaking + observation.overtaken
+        share = SHARED_KEY_SHARE * self.limit + observation.may_be_counted_before + observation.may_be_counted_after
         used = (self._bucket if self._bucket.is_certain else self._window).external.used
         if (used if self._bucket.is_certain else abs(used)) > share:
             self._shared_key_at = observation.sent_at

@@ -29,9 +29,9 @@ class Observation:
     remaining: float
     total_sent: float
     """All that was sent by then."""
-    overtaking: float
+    may_be_counted_before: float
     """What was sent so much later that it was counted before this request only if this one arrived late."""
-    overtaken: float
+    may_be_counted_after: float
     """What was sent so much earlier that it was counted after this request only if it arrived late itself."""
     window_prediction: Interval
     bucket_prediction: Interval
@@ -71,9 +71,12 @@ class CounterClassifier:
             tolerance = 1 + self._tolerance * (new.total_sent - old.total_sent) + self._uncertainty - uncertainty
             window, bucket = _distances(new, old, rise, rise)
             # To rule out a type, the change must not fit even if a request was late.
-            least, most = rise - old.overtaking - new.overtaken, rise + new.overtaking + old.overtaken
+            least, most = (
+                rise - old.may_be_counted_before - new.may_be_counted_after,
+                rise + new.may_be_counted_before + old.may_be_counted_after,
+            )
             window_late, bucket_late = _distances(new, old, least, most)
-            # A fall to 0 may hide a debt, and a debt agrees with anything.
+            # A bucket below 0 also shows 0, so a fall to 0 proves nothing.
             if (new.remaining or not old.remaining) and bucket <= tolerance / 2 and window_late > bucket + tolerance:
                 return "bucket"
             if window <= tolerance / 2 and bucket_late > window + tolerance:

@@ -1,7 +1,7 @@
 """Finds the request rate for a server that answers 429 but announces no limit. Times are passed in.
 
 Additive increase, multiplicative decrease, judged by episodes. An episode begins after the one before it, and ends when
-all responses to the requests that were throttled with each other have come: when the first request after the cool-down
+all responses to the requests that were throttled at the same time have come: when the first request after the cool-down
 is granted. If the limit was exhausted, almost every request sent after the first throttled one was throttled, too;
 otherwise the 429s are random overload, and sending slower would not make them fewer. They count as random, too, if
 they go on while the rate falls.
@@ -23,7 +23,7 @@ from processor.ratelimit.strategies.pacer import BACK_OFF, Pacer
 
 BURST_REFILL_S = 10.0
 """The first rate: what was sent in a minute before the first 429 was a burst, which the server allows once in this
-time. Its true meaning is not known yet."""
+time. The server's real limit is still unknown."""
 
 RAMP_FACTOR = 2**0.25
 """Growth of the rate with each accepted request, until the second episode."""

@@ -19,7 +19,7 @@ class Strategy(ABC):
         self._model = model
         self._pacer = pacer
         self.headers_believed_until = inf
-        """When the server first refused what its headers had room for; inf: it has not."""
+        """When the server first sent a 429 although its headers showed room; inf: it has sent none."""
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
 """The best number of requests in flight for a server that never answers 429 (vLLM, llama.cpp). Times are passed in.
 
 Such a server answers every request, only later: its throughput grows with the number in flight until it is busy, and
-from there on only the latency grows. The controller climbs towards that knee from both sides: it raises the limit
+from there on only the latency grows. The controller moves to that point from above or below: it raises the limit
 while throughput grows with it, doubling it at first, and lowers it while that costs next to no throughput.
 """
 

@@ -1,4 +1,4 @@
-"""Guided by the server's headers: bursts as far as the server model has room and they are allowed, else evenly. Pure.
+"""Sends a burst where the server model has room and bursts are allowed; otherwise paces evenly. Pure.
 
 While the type of the counter is unknown, a few requests are kept back from a burst and sent one by one (calibration):
 each shows whether something has come back meanwhile, and so whether the server counts by a window or by a bucket.
@@ -56,11 +56,11 @@ class HeaderGuided(Strategy):
         self._breaker.on_response(granted_at, self._model.rate)
 
     def throttled(self, granted_at: float, at: float, *, had_room: bool, is_new: bool) -> None:
-        was_paced = self._breaker.state is BreakerState.OPEN or self._model.is_small_bucket
+        was_paced = self._breaker.state is BreakerState.FORBIDDEN or self._model.is_small_bucket
         if is_new and was_paced and self._pacer.assume_per_second_bucket:
             self._pacer.back_off(at)
         self._breaker.on_throttled(granted_at, at, had_room=had_room)
-        self.headers_believed_until = self._breaker.opened_at
+        self.headers_believed_until = self._breaker.forbidden_at
         self.clear_fast_path()
 
     def deactivate(self) -> None:
@@ -78,7 +78,7 @@ class HeaderGuided(Strategy):
         """At once, as far as the breaker allows a burst, else evenly."""
         model, breaker, rate = self._model, self._breaker, self._model.rate
         breaker.reset_if_due(now)
-        if breaker.state is BreakerState.UNKNOWN and model.available(now) >= SMALL_BUCKET_S * rate:
+        if breaker.state is BreakerState.UNTESTED and model.available(now) >= SMALL_BUCKET_S * rate:
             isolated_at = self._isolated_at(model.last_sent_at)
             if now < isolated_at:
                 return isolated_at
@@ -88,8 +88,8 @@ class HeaderGuided(Strategy):
         return max(self._paced_at(cost), self._isolated_at(breaker.probe_ended_at))
 
     def _isolated_at(self, sent_at: float) -> float:
-        """A burst that is to teach the token ratio is kept apart from what was sent before and after it."""
-        return sent_at + ISOLATION_S if self._model.has_own_units and sent_at < inf else -inf
+        """Leave a gap around a burst from which the token ratio is learned."""
+        return sent_at + ISOLATION_S if self._model.server_units_differ and sent_at < inf else -inf
 
     def _paced_at(self, cost: float) -> float:
         return self._pacer.earliest(cost, self._model.limit)

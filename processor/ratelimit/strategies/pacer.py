@@ -25,7 +25,7 @@ PER_SECOND_BUCKET_S = 1.0
 BACK_OFF = 0.1
 """The share by which a refusal slows the pace."""
 MAX_BACK_OFF = 6.0
-"""Most that refusals slow the pace, in e-folds."""
+"""Most that 429s slow the pace, as exponent of e: 6 is 403 times slower."""
 
 
 class Pacer:
@@ -34,7 +34,7 @@ class Pacer:
         """Whether a bucket of one second may stand behind the limit."""
         self._free_at = -inf
         self._back_off = DecayingValue(REFUSAL_HALF_LIFE_S)
-        """By how many e-folds the pace is slower than the limit."""
+        """How much slower the pace is than the limit, as exponent of e."""
 
     def earliest(self, cost: float, limit: float) -> float:
         """When this cost may be sent, under a limit a minute.
@@ -51,7 +51,7 @@ class Pacer:
 
     def record(self, cost: float, limit: float, now: float) -> None:
         share_s = cost * WINDOW_S / (PACING_SHARE * limit) * exp(self._back_off.value(now))
-        # What a burst sent earlier than this is not owed.
+        # Time saved up before a burst is not made up for.
         tolerance_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
         self._free_at = min(now, max(self._free_at, now - tolerance_s)) + share_s
 
@@ -63,7 +63,7 @@ class Pacer:
         self._back_off.raise_by(BACK_OFF, now, maximum=MAX_BACK_OFF)
 
     def reset(self, until: float, cost: float, rate: float) -> None:
-        """Nothing is owed any more at ``until``, when the server has room for this cost. A bucket of one second may
-        hold no more than that then."""
+        """From ``until`` on, when the server has room for this cost, earlier requests no longer delay. A bucket of one
+        second may hold no more than this cost then."""
         missing_s = max(0.0, PER_SECOND_BUCKET_S - cost / rate) if self.assume_per_second_bucket else 0.0
         self._free_at = until + missing_s

@@ -28,7 +28,7 @@ MINUTES = 5.5
 CONSISTENT_KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 ALL_KINDS: tuple[LimiterKind, ...] = (*CONSISTENT_KINDS, "quantised")
 MODES: tuple[Mode, ...] = ("rpm", "tpm", "huge")
-LATENCIES_S = (0.2, 2.0, 15.0)
+LATENCIES_S = (pytest.param(0.2, marks=pytest.mark.slow), 2.0, 15.0)
 MAX_EARLY_LATENCY_S = 2.0
 """Up to this header latency the best time is promised."""
 
@@ -96,7 +96,9 @@ def test_limit_is_used_fully_and_never_exceeded(kind: LimiterKind, mode: Mode, r
     check_limit_is_used(kind, mode, rate, latency_s)
 
 
-@pytest.mark.parametrize(("mode", "rate"), [("rpm", 60), ("tpm", 60), ("huge", 300)])
+@pytest.mark.parametrize(
+    ("mode", "rate"), [("tpm", 60), ("huge", 300), pytest.param("rpm", 60, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_limit_is_used_fully_by_few_or_large_jobs(kind: LimiterKind, mode: Mode, rate: int) -> None:
     check_limit_is_used(kind, mode, rate, 2.0)
@@ -244,7 +246,7 @@ def limits_change(rpm: int | None, tpm: int | None, at: float) -> ServerChanges:
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("mode", ["rpm", "tpm"])
+@pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CONSISTENT_KINDS)
 def test_halved_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     rpm, tpm = server_limits(mode, 300)
@@ -256,7 +258,7 @@ def test_halved_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mo
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("mode", ["rpm", "tpm"])
+@pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CONSISTENT_KINDS)
 def test_doubled_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     rpm, tpm = server_limits(mode, 300)
@@ -269,7 +271,7 @@ def test_doubled_limit_is_followed_within_two_windows(kind: LimiterKind, mode: M
 
 @pytest.mark.parametrize("since_s", [pytest.param(0.0, marks=pytest.mark.slow), 100.0])
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("mode", ["rpm", "tpm"])
+@pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CONSISTENT_KINDS)
 def test_other_client_that_uses_half_the_limit_causes_few_429s(
     kind: LimiterKind, mode: Mode, latency_s: float, since_s: float
@@ -360,7 +362,7 @@ def delay_with_outliers_s(rng: Random) -> float:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
-@pytest.mark.parametrize("minutes", [1.5, MINUTES])
+@pytest.mark.parametrize("minutes", [pytest.param(1.5, marks=pytest.mark.slow), MINUTES])
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_late_arrivals_cause_few_429s_and_no_loss_of_bursts(

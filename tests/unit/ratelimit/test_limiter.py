@@ -180,7 +180,7 @@ def test_limits_are_announced_when_known_and_when_the_servers_are_lower() -> Non
         ("reported", 60),
     ]
     (notice,) = (event.text for event in events if isinstance(event, Notice))
-    assert notice == "600 requests a minute are configured, the server grants 60: the server's limit holds"
+    assert notice == "600 requests a minute are configured, the server grants 60: the server's lower limit is used"
 
 
 def test_changes_of_the_bottleneck_are_emitted() -> None:

@@ -62,7 +62,7 @@ def test_banner_names_jobs_endpoint_limits_and_results() -> None:
             "warning   9 damaged lines in r.jsonl (lines 1, 2, 3, 4, 5, ...), "
             "moved to r.damaged.jsonl; these jobs will be sent again\n",
         ),
-        ({"maybe_billed": 3}, "warning   3 requests of an earlier run may have been billed without a reply\n"),
+        ({"possibly_billed": 3}, "warning   3 requests of an earlier run may have been billed without a reply\n"),
         ({"warnings": ("little space",)}, "warning   little space\n"),
     ],
 )
