@@ -143,7 +143,9 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
         rows = summary.summary_rows(stats, context)
         label_table.print_rows(rows[1:] if is_below_banner and rows[0] == label_table.BLANK else rows)
     is_in_summary = stats.stop_reason is not None and not plan.quiet
-    if outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_in_summary:
+    if outcome.reason and outcome.exit_code == exit_codes.COMPLETE:
+        label_table.print_rows([label_table.LabelRow("note", outcome.reason)])
+    elif outcome.reason and outcome.exit_code != exit_codes.INTERRUPTED and not is_in_summary:
         console.print_error(outcome.reason)
 
 

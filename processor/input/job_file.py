@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from processor.core import platform
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines
+from processor.input.other_formats import HEAD_BYTES, other_format
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
@@ -42,12 +44,27 @@ class JobFile:
     """
 
     def __init__(self, path: str, defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        """Open the file. Raises ConfigError where it cannot be read."""
+        """Open the file. Raises ConfigError where it cannot be read, or is a file of another format."""
         self.path = path
         self._defaults = defaults
         self._max_line_bytes = max_line_bytes
         self._file = _open(path)
         self._file_mode = os.fstat(self._file.fileno()).st_mode
+        if stat.S_ISREG(self._file_mode):
+            self._refuse_other_format()
+
+    def _refuse_other_format(self) -> None:
+        try:
+            head = platform.read_at(self._file.fileno(), HEAD_BYTES, 0)
+        except OSError:
+            return  # reading the lines reports it
+        if message := other_format(head, self._name):
+            self._file.close()
+            raise ConfigError(message)
+
+    @property
+    def _name(self) -> str:
+        return "stdin" if self.path == "-" else self.path
 
     def count_lines(self) -> int | None:
         """Return how many lines are not blank; None for a pipe, which can be read only once. Raises ConfigError."""
@@ -113,7 +130,11 @@ class JobFile:
     async def _chunks(self) -> AsyncIterator[bytes]:
         if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
             with self._as_input_error():
+                is_first = True
                 async for chunk in _read_pipe(self._file):
+                    if is_first and (message := other_format(chunk, self._name)):
+                        raise InputError(message)
+                    is_first = False
                     yield chunk
             return
         with self._as_input_error():

@@ -111,8 +111,8 @@ def _custom_id(entry: JSON) -> str | None:
         custom_id = entry.get("id")
     if custom_id is None or (type(custom_id) is str and custom_id):
         return custom_id
-    if type(custom_id) is int:
-        return str(custom_id)
+    if type(custom_id) is int or (type(custom_id) is float and custom_id.is_integer()):
+        return str(int(custom_id))
     raise InvalidJob(f"custom_id must be a non-empty string, not {json_type(custom_id)}")
 
 
@@ -148,13 +148,22 @@ def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> b
 
 
 def _protocol(entry: JSON, default_path: str) -> Protocol:
-    if entry.get("method", "POST") != "POST":
-        raise InvalidJob(f"method must be POST, not {_quoted(entry['method'])}")
-    path = entry.get("url", default_path)
-    protocol = PROTOCOLS.get(path) if isinstance(path, str) else None
+    method = entry.get("method", "POST")
+    if method != "POST" and not (isinstance(method, str) and method.upper() == "POST"):
+        raise InvalidJob(f"method must be POST, not {_quoted(method)}")
+    path = entry.get("url")
+    if path is None:
+        path = default_path
+    protocol = PROTOCOLS.get(path) or PROTOCOLS.get(_full_path(path)) if isinstance(path, str) else None
     if protocol is None:
         raise InvalidJob(f"url must be {known_paths()}, not {_quoted(path)}")
     return protocol
+
+
+def _full_path(url: str) -> str:
+    """Return the API path that ``/chat/completions`` (in Azure's files), ``v1/...`` or a trailing slash means."""
+    path = url.strip("/")
+    return f"/{path}" if path.startswith("v1/") else f"/v1/{path}"
 
 
 def _body(entry: JSON, protocol: Protocol) -> JSON:

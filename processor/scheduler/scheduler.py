@@ -148,10 +148,17 @@ class Scheduler:
 
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:
-            what = "no job: every line is invalid" if self._lines_read else "no job"
-            return Outcome(exit_code=exit_codes.NOTHING_SENT, reason=f"{self._deps.source_name} holds {what}")
+            return self._outcome_without_jobs()
         has_failed_jobs = self._failed_earlier + self._worker.failed_jobs > 0
         return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed_jobs else exit_codes.COMPLETE)
+
+    def _outcome_without_jobs(self) -> Outcome:
+        """The exit codes speak of the files: all of no jobs are done. Nothing on stdin is a mistake before the pipe."""
+        name = self._deps.source_name
+        if self._lines_read:
+            return Outcome(exit_code=exit_codes.INCOMPLETE, reason=f"{name} holds no job: every line is invalid")
+        code = exit_codes.NOTHING_SENT if name == "stdin" else exit_codes.COMPLETE
+        return Outcome(exit_code=code, reason=f"{name} holds no job")
 
     # ------------------------------------------------------------ reading jobs
 

@@ -130,7 +130,24 @@ def test_job_file_may_be_named_like_a_command(run_inside: Run, tmp_path: Path) -
 def test_job_file_without_jobs_is_one_line(run_inside: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n \n")
     result = run_inside("empty.jsonl", "--simulate", "--quiet")
-    assert (result.code, result.error) == (2, "empty.jsonl holds no job")
+    assert (result.code, result.row("note")) == (0, "empty.jsonl holds no job")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_job_file_of_broken_lines_has_failed_rows_only(run_inside: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text("one\ntwo\n")
+    result = run_inside("broken.jsonl", "--simulate", "--quiet")
+    assert (result.code, result.error) == (1, "broken.jsonl holds no job: every line is invalid")
+    assert len((tmp_path / "broken.simulated.errors.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("data", [b"id,prompt\n1,Hello\n", b"\x1f\x8b\x08\0", b"[\n  {\n"])
+def test_job_file_of_another_format_sends_and_writes_nothing(run_inside: Run, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "jobs.txt").write_bytes(data)
+    result = run_inside("jobs.txt", "--simulate")
+    assert result.code == 2
+    assert result.error.startswith("jobs.txt is ")
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.txt"]
 
 
 def test_internal_error_prints_a_traceback_and_exits_with_70(

@@ -159,6 +159,10 @@ def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> Non
         ({"body": {}}, "invalid_job", "has no messages"),
         ({"body": {}, "method": "GET"}, "invalid_job", "method must be POST, not 'GET'"),
         ({"body": {}, "method": None}, "invalid_job", "method must be POST, not null"),
+        ({"body": {}, "method": ["POST"]}, "invalid_job", "method must be POST, not an array"),
+        ({"body": {}, "url": ""}, "invalid_job", "url must be "),
+        ({"body": {}, "url": "/v2/chat/completions"}, "invalid_job", "url must be "),
+        ({"body": {}, "url": 7}, "invalid_job", "url must be "),
         (
             {"body": {}, "url": "/v1/embeddings"},
             "invalid_job",
@@ -249,3 +253,38 @@ def test_job_identity_raises_invalid_job_for_errors_outside_the_request(entry: A
     for model in (None, ""):
         with pytest.raises(InvalidJob):
             job_identity(orjson.dumps(entry), JobDefaults(model=model))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v1/chat/completions",
+        "/chat/completions",
+        "chat/completions",
+        "v1/chat/completions",
+        "/v1/chat/completions/",
+        "/chat/completions/",
+        None,
+    ],
+)
+def test_spellings_of_a_url_mean_one_path(url: str | None) -> None:
+    body = {"model": "m", "messages": MESSAGES}
+    plain = job({"custom_id": "a", "body": body})
+    found = job({"custom_id": "a", "url": url, "body": body})
+    assert (found.path, found.fingerprint) == (CHAT, plain.fingerprint)
+
+
+def test_null_as_url_means_the_default_endpoint() -> None:
+    entry = {"custom_id": "a", "url": None, "prompt": "x", "model": "m"}
+    assert parse_job(orjson.dumps(entry), 1, JobDefaults(endpoint=COMPLETIONS)).path == COMPLETIONS
+
+
+@pytest.mark.parametrize("method", ["POST", "post", "Post"])
+def test_method_is_read_in_any_case(method: str) -> None:
+    assert job({"method": method, "prompt": "x", "model": "m"}).path == CHAT
+
+
+@pytest.mark.parametrize("name", ["custom_id", "id"])
+@pytest.mark.parametrize(("value", "custom_id"), [(1.0, "1"), (-2.0, "-2"), (12345678.0, "12345678"), (3, "3")])
+def test_whole_number_as_id_is_its_decimal_string(name: str, value: float, custom_id: str) -> None:
+    assert job({name: value, "prompt": "x", "model": "m"}).custom_id == custom_id

@@ -1,0 +1,85 @@
+"""Recognizes, by its beginning, a file that is not one JSON object a line, and says how to make it one.
+
+Without this, each line of such a file would become a failed row.
+"""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+HEAD_BYTES = 64 * 1024
+
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"\xfd7zXZ\0", "xz", "xzcat"),
+    (b"BZh", "bzip2", "bzcat"),
+    (b"PK\x03\x04", "zip", "unzip -p"),
+)
+"""The first bytes of compressed files, their format, and the command that unpacks them."""
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_HEADER = re.compile(rb'"?[A-Za-z_][\w .-]*"?(([,;\t])"?[\w .-]+"?)(\2"?[\w .-]+"?)*')
+_COLUMNS = frozenset({"id", "custom_id", "prompt", "model", "messages", "system", "text", "question", "input", "body"})
+_CSV_TO_JSON = "import csv,json,sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
+
+
+def other_format(head: bytes, name: str) -> str | None:
+    """Return what the file is and what to do, as a message; None where it may hold jobs.
+
+    ``head`` holds its first HEAD_BYTES, or all of it.
+    """
+    for mark, kind, unpack in _COMPRESSED:
+        if head.startswith(mark):
+            return f"{name} is compressed ({kind}): unpack it, for example with {unpack} {name} | process - --out FILE"
+    if head.startswith(_UTF16_MARKS) or _is_utf16(head):
+        return f"{name} is UTF-16: convert it, for example with iconv -f UTF-16 -t UTF-8 {name} >jobs.jsonl"
+    if _has_only_carriage_returns(head):
+        return f"{name} ends its lines with carriage returns only: convert it, with tr '\\r' '\\n' <{name} >jobs.jsonl"
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+    if not lines:
+        return None
+    if _is_array(lines):
+        return f"{name} is one JSON array, not one job a line: convert it, with jq -c '.[]' {name} >jobs.jsonl"
+    if lines[0] == b"{":
+        return f"{name} is JSON over several lines, not one job a line: convert it, with jq -c . {name} >jobs.jsonl"
+    if _is_csv(lines):
+        return f'{name} is CSV, not JSON: convert it, with python3 -c "{_CSV_TO_JSON}" <{name} >jobs.jsonl'
+    return None
+
+
+def _is_utf16(head: bytes) -> bool:
+    start = head[:64]
+    return len(start) >= 4 and (not any(start[0::2]) or not any(start[1::2])) and any(start)
+
+
+def _has_only_carriage_returns(head: bytes) -> bool:
+    if b"\n" in head:
+        return False
+    pieces = [piece for piece in head.split(b"\r") if piece.strip()]
+    return len(pieces) > 1 and _is_object(pieces[0])
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _is_array(lines: list[bytes]) -> bool:
+    """Whether the lines are one array of objects, on one line or several; not one broken line among jobs."""
+    start = b"".join(lines[:2])
+    if not start.startswith(b"[") or not start[1:].lstrip().startswith(b"{"):
+        return False
+    return not any(map(_is_object, lines[1:3])) or lines[0] == b"["
+
+
+def _is_csv(lines: list[bytes]) -> bool:
+    """Whether the first line names columns, one of which a job may have, and no line looks like JSON."""
+    header = _HEADER.fullmatch(lines[0])
+    if not header or any(line.startswith((b"{", b"[")) for line in lines):
+        return False
+    return any(name.strip(' "').lower() in _COLUMNS for name in lines[0].decode().split(header[2].decode()))

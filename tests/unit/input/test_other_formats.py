@@ -1,0 +1,76 @@
+"""Files that are not one JSON object a line are recognized by their beginning."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+
+from processor.core.errors import ConfigError
+from processor.input.job_file import JobFile
+from processor.input.job_formats import JobDefaults
+from processor.input.other_formats import HEAD_BYTES, other_format
+
+JOBS = [{"id": str(number), "model": "m", "prompt": f"Grüße {number}, and more"} for number in range(3)]
+LINES = "".join(json.dumps(job) + "\n" for job in JOBS)
+DATA = LINES.encode()
+
+OTHER = {
+    "gzip": (
+        gzip.compress(DATA),
+        r"is compressed \(gzip\): unpack it, for example with zcat jobs | process - --out FILE",
+    ),
+    "xz": (lzma.compress(DATA), r"is compressed \(xz\)"),
+    "bzip2": (bz2.compress(DATA), r"is compressed \(bzip2\)"),
+    "zip": (b"PK\x03\x04\x14\0\0\0", r"is compressed \(zip\)"),
+    "utf-16 with a mark": (LINES.encode("utf-16"), "is UTF-16: convert it, for example with iconv -f UTF-16"),
+    "utf-16 little-endian": (LINES.encode("utf-16-le"), "is UTF-16"),
+    "utf-16 big-endian": (LINES.encode("utf-16-be"), "is UTF-16"),
+    "cr only": (DATA.replace(b"\n", b"\r"), "ends its lines with carriage returns only"),
+    "pretty array": (json.dumps(JOBS, indent=2).encode(), "is one JSON array, not one job a line"),
+    "pretty array with a mark": (b"\xef\xbb\xbf" + json.dumps(JOBS, indent=2).encode(), "is one JSON array"),
+    "array of lines": (b"[\n" + b",\n".join(DATA.split(b"\n")[:3]) + b"\n]\n", "is one JSON array"),
+    "array of lines, commas first": (b"[" + b"\n,".join(DATA.split(b"\n")[:3]) + b"\n]\n", "is one JSON array"),
+    "array on one line": (json.dumps(JOBS).encode(), "is one JSON array"),
+    "long array": (json.dumps(JOBS * 1000).encode(), "is one JSON array"),
+    "pretty objects": ("\n".join(json.dumps(job, indent=2) for job in JOBS).encode(), "is JSON over several lines"),
+    "csv": (b"id,prompt\n1,Hello\n2,World\n", "is CSV, not JSON: convert it, with python3"),
+    "quoted csv": (b'"id";"prompt"\r\n"1";"Hello; you"\r\n', "is CSV"),
+    "tab-separated": (b"custom_id\tprompt\n1\tHello\n", "is CSV"),
+}
+
+JOB_FILES = {
+    "jobs": DATA,
+    "crlf": DATA.replace(b"\n", b"\r\n"),
+    "byte order mark": b"\xef\xbb\xbf" + DATA,
+    "one job with carriage returns in it": b'{"id": "a",\r"model": "m",\r"prompt": "x"}',
+    "one broken line": b"broken\n" + DATA,
+    "broken line that starts an array": b'[{"id": 1\n' + DATA,
+    "an array among jobs": b"[]\n" + DATA,
+    "notes": b"dear diary, hello\n",
+    "csv header among jobs": b"id,prompt\n" + DATA,
+    "nul among text": b'{"a": "\0"}\n' + DATA,
+    "blank": b" \n\n",
+    "empty": b"",
+    "zeros": bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_file_of_another_format_is_refused_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    data, message = OTHER[kind]
+    path = tmp_path / "jobs"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=message.replace("jobs |", f"{path} [|]")) as caught:
+        JobFile(str(path), JobDefaults())
+    assert str(caught.value).startswith(f"{path} ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", JOB_FILES)
+def test_file_that_may_hold_jobs_is_accepted(kind: str) -> None:
+    assert other_format(JOB_FILES[kind][:HEAD_BYTES], "jobs.jsonl") is None
