@@ -27,13 +27,13 @@ _DROPPED = frozenset({"error", "object", "obfuscation"})
 _KEEP_FIRST = frozenset({"id", "created", "model"})
 """Some servers send a new value in every chunk."""
 _FIELD_ORDER = ("id", "object", "created", "model", "choices")
-_NOT_EXTRA = frozenset({"index", "delta", "text", "finish_reason", "error"})
+_NOT_EXTRA = frozenset({"index", "delta", "text", "message", "finish_reason", "error"})
 
 
 class Choice:
     """One unfinished choice."""
 
-    __slots__ = ("content", "extra", "finish_reason")
+    __slots__ = ("content", "extra", "finish_reason", "message")
 
     def __init__(self) -> None:
         self.content: JSON = {}
@@ -41,6 +41,8 @@ class Choice:
         self.extra: JSON = {}
         """Fields beside the delta: log probabilities, a vendor's own fields."""
         self.finish_reason: str | None = None
+        self.message: JSON | None = None
+        """A whole message that came beside the deltas, or in their place."""
 
 
 class ChoicesAccumulator(ABC):
@@ -115,7 +117,10 @@ class ChoicesAccumulator(ABC):
         """The fields of an assembled choice that hold its content."""
 
     def _assemble(self, index: int, choice: Choice) -> JSON:
-        content = self._finalize(finalize(choice.content))
+        merged = finalize(choice.content)
+        if choice.message is not None and not _has_content(merged):
+            merged = choice.message
+        content = self._finalize(merged)
         return {"index": index, **content, **finalize(choice.extra), "finish_reason": choice.finish_reason}
 
     def _feed_event(self, event: bytes) -> None:
@@ -172,8 +177,11 @@ class ChoicesAccumulator(ABC):
         choice = self._choices.get(index) or self._add_choice(index)
         content = self._content_of(delta)
         if not self.has_content:
-            self.has_content = any(value for name, value in content.items() if name != "role")
+            self.has_content = _has_content(content)
         merge(choice.content, content)
+        message = streamed.get("message")
+        if isinstance(message, dict) and _has_content(message):
+            choice.message, self.has_content = message, True
         if (reason := given_reason(streamed.get("finish_reason"))) is not None:
             self._set_finish_reason(choice, reason)
         _merge_extra(choice.extra, streamed)
@@ -205,6 +213,10 @@ class ChoicesAccumulator(ABC):
                 self._top_level.setdefault(name, None)
             elif value is not None and not (known and name in _KEEP_FIRST):
                 self._top_level[name] = value
+
+
+def _has_content(message: JSON) -> bool:
+    return any(value for name, value in message.items() if name != "role")
 
 
 def _merge_extra(into: JSON, choice: JSON) -> None:

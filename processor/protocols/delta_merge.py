@@ -11,6 +11,7 @@ from typing import Any
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
+from processor.protocols.tool_calls import ToolCalls
 
 MAX_INDEX = 65_535
 """Largest index of a choice or tool call that is accepted: more than any server makes."""
@@ -24,10 +25,6 @@ CONCATENATED_PARTS = frozenset({"text", "thinking"})
 
 class TextChunks(list[str]):
     """The chunks of a string. Appending to a str inside a dict would copy it every time."""
-
-
-class ToolCalls(dict[int, JSON]):
-    """Unfinished tool calls by index."""
 
 
 class ContentParts(list[JSON]):
@@ -63,7 +60,7 @@ def merge(into: JSON, delta: JSON) -> None:
             else:
                 into[name] = _append_text(known, value)
         elif name == "tool_calls":
-            into[name] = _merge_tool_calls(known if isinstance(known, ToolCalls) else ToolCalls(), value)
+            into[name] = _merge_tool_calls(known if isinstance(known, ToolCalls) else ToolCalls(merge), value)
         elif isinstance(value, dict):
             into[name] = known if isinstance(known, dict) else {}
             merge(into[name], value)
@@ -125,9 +122,7 @@ def _merge_tool_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
     for piece in pieces:
         if not isinstance(piece, dict):
             raise ProtocolError("a piece of a tool call is not an object")
-        index = read_index(piece, _next_index(calls, piece))
-        piece.pop("index", None)
-        merge(calls.setdefault(index, {}), piece)
+        calls.add(piece, None if piece.get("index") is None else read_index(piece, 0))
     return calls
 
 
@@ -141,19 +136,11 @@ def _merge_parts(parts: ContentParts, pieces: list[JSON]) -> ContentParts:
     return parts
 
 
-def _next_index(calls: ToolCalls, piece: JSON) -> int:
-    """The index where the server sends none: a new id starts the next call, anything else continues the last one."""
-    last = max(calls, default=-1)
-    if last < 0 or ("id" in piece and piece["id"] not in (None, "", calls[last].get("id"))):
-        return last + 1
-    return last
-
-
 def _finalize(value: Any) -> Any:
     if isinstance(value, TextChunks):
         return "".join(value)
     if isinstance(value, ToolCalls):
-        return [finalize(call) for _, call in sorted(value.items())]
+        return [finalize(call) for call in value.in_order()]
     if isinstance(value, ContentParts):
         return [_finalize(part) for part in value]
     return finalize(value) if isinstance(value, dict) else value

@@ -67,7 +67,7 @@ def _error_fields(event: JSON) -> JSON | None:
     groq, base = event.get("x_groq"), event.get("base_resp")
     if isinstance(groq, dict) and groq.get("error"):
         return {"error": groq["error"]}
-    if isinstance(base, dict) and base.get("status_code") not in _GOOD_CODES:
+    if isinstance(base, dict) and _is_code(base.get("status_code")):
         return {"error": {"message": base.get("status_msg"), "code": _minimax_status(base["status_code"])}}
     return None if event.get("choices") else _flat_error_fields(event)
 
@@ -80,7 +80,7 @@ def _flat_error_fields(event: JSON) -> JSON | None:
     code = next((event[name] for name in _CODE_FIELDS if _is_code(event.get(name))), None)
     kind = event.get("type")
     is_named = kind == "error" or event.get("status") in ("error", "failed") or event.get("success") is False
-    if not is_named and (message is None or kind in _KEEP_ALIVE_TYPES):
+    if not is_named and (message is None or (isinstance(kind, str) and kind in _KEEP_ALIVE_TYPES)):
         return None
     if is_named or code is not None or _CHUNK_FIELDS.isdisjoint(event):
         texts = {"detail": message} if isinstance(message, list) else {"message": message}

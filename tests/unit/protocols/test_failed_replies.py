@@ -197,6 +197,8 @@ def test_error_that_names_a_prompt_that_is_too_long_is_the_requests_fault(words:
         b'data: {"error": null, "note": "x"}',
         b'data: {"code": 0, "status": "ok"}',
         b"data: null",
+        b'data: {"id": "c", "type": [], "message": 1}',
+        b'data: {"base_resp": {"status_code": []}, "status": {}, "code": []}',
         b"data:",
         b"event: error\ndata:",
         b": error: no",
