@@ -32,9 +32,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from processor.http.read_batching import socket_fd
 
 _END_OF_HEADERS = b"\r\n\r\n"
-_MAX_HEADER_BYTES = 64 * 1024
-"""The longest header that is accepted; aiohttp's own 8 kB are less than the policies that some proxies send."""
-_MAX_HEADERS = 1000
+_HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 << 16, "max_headers": 1000}  # in bytes
 
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
@@ -60,9 +58,7 @@ def create_session(
         # All other timeouts are those of ``Deadlines``.
         timeout=ClientTimeout(total=None, connect=connect_timeout_s),
         cookie_jar=DummyCookieJar(),
-        max_line_size=_MAX_HEADER_BYTES,
-        max_field_size=_MAX_HEADER_BYTES,
-        max_headers=_MAX_HEADERS,
+        **_HEADER_LIMITS,
     )
 
 
