@@ -161,7 +161,7 @@ def simulate(
     auth: options.ServerAuth = "open",
     models: options.KnownModels = None,
     speed: options.Speed = 80.0,
-    first_token: options.FirstToken = 0.3,
+    first_token: options.FirstTokenDelay = 0.3,
     seed: options.Seed = 0,
     faults: options.FaultRates = "",
 ) -> int:

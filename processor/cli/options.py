@@ -159,7 +159,7 @@ KnownModels = Annotated[
 Speed = Annotated[
     float, _option(_REPLIES, "--speed", metavar="N", text="Tokens per second of each reply. [default: 80]")
 ]
-FirstToken = Annotated[
+FirstTokenDelay = Annotated[
     float, _option(_REPLIES, "--first-token", metavar="SECONDS", text="Time to first token. [default: 0.3]")
 ]
 Seed = Annotated[int, _option(_REPLIES, "--seed", metavar="N", text="Seed of replies and faults. [default: 0]")]

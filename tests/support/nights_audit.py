@@ -101,17 +101,17 @@ class Audit:
         self.killed_runs += run.exit_code is None or conditions.disk_fails
         self.state_is_complete &= not conditions.disk_fails
         self.synced &= not conditions.disk_fails
-        self._note_young(run, conditions.synced_within_s)
+        self._record_recent_rows(run, conditions.synced_within_s)
         self._check_exit(run, file, conditions)
         self._check_rows()
         if run.exit_code is not None and not conditions.disk_fails:
-            self._check_tidy()
+            self._check_no_leftovers()
         if run.exit_code in (0, 1):
             self.synced = conditions.synced_within_s is not None
             self._check_every_job(file, conditions, before, run.exit_code)
             self._check_failures(file, conditions, before, run)
 
-    def _note_young(self, run: RunRecord, bound_s: float | None) -> None:
+    def _record_recent_rows(self, run: RunRecord, bound_s: float | None) -> None:
         if run.possibly_billed is not None:
             self.young.clear()
         if run.exit_code is None and bound_s is not None:
@@ -121,7 +121,7 @@ class Audit:
     def _age_s(self, row: JSON) -> float:
         return EPOCH_S + self.world.now_s - _ended_at(row)
 
-    def data_lost(self, before: bytes, *, bound_s: float | None) -> None:
+    def on_data_lost(self, before: bytes, *, bound_s: float | None) -> None:
         """Record that power was lost or the file damaged. ``bound_s``: older rows must still be there."""
         had, has = _names(whole_rows(before)), self.world.replied()
         self.state_is_complete = False
@@ -134,7 +134,7 @@ class Audit:
             check(bound_s is None or age_s <= bound_s, "a row older than the fsync bound is gone", name, age_s)
         self.allowed_payments.update(had - has)
 
-    def state_file_deleted(self) -> None:
+    def on_state_file_deleted(self) -> None:
         """Record that the state file was deleted."""
         self.state_is_complete = False
         self.unanswered = None
@@ -144,7 +144,11 @@ class Audit:
     def _check_sending(
         self, run: RunRecord, file: JobFile, conditions: RunConditions, replied_before: set[Name]
     ) -> None:
-        wanted = {(job.custom_id, job.fingerprint) for job in within(file, conditions.limit) if job.body is not None}
+        wanted = {
+            (job.custom_id, job.fingerprint)
+            for job in lines_within_limit(file, conditions.limit)
+            if job.body is not None
+        }
         for at, *name in run.sent:
             check(tuple(name) in wanted, "sent a request that is not in the job file", name)
             check(tuple(name) not in replied_before, "sent again although it has its row", name, at)
@@ -186,12 +190,12 @@ class Audit:
     def _only_unknown_models_left(self, file: JobFile, conditions: RunConditions) -> bool:
         """There is no reply yet, and all remaining jobs name a model that the provider does not know."""
         rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b""))
-        jobs = [job for job in within(file, conditions.limit) if job.body is not None]
+        jobs = [job for job in lines_within_limit(file, conditions.limit) if job.body is not None]
         left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
         unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
         return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
 
-    def _check_tidy(self) -> None:
+    def _check_no_leftovers(self) -> None:
         for path in (RESULTS, ERRORS):
             data = self.world.disk.contents(path)
             check(not data or data.endswith(b"\n"), "a torn line is left", path.name)
@@ -234,7 +238,7 @@ class Audit:
     # ------------------------------------------------------------ promise 1
 
     def _check_every_job(self, file: JobFile, conditions: RunConditions, before: StateBefore, exit_code: int) -> None:
-        lines = within(file, conditions.limit)
+        lines = lines_within_limit(file, conditions.limit)
         replies = self.world.rows(RESULTS)
         failures = [row for row in self.world.rows(ERRORS) if not is_of_line(row)]
         replied, failed = _by_id(replies), _by_id(failures)
@@ -254,7 +258,7 @@ class Audit:
             check(name not in replied or replied[name]["id"] != job.fingerprint or not job.is_rejected, "a reply", name)
 
     def _check_failures(self, file: JobFile, conditions: RunConditions, before: StateBefore, run: RunRecord) -> None:
-        lines = within(file, conditions.limit)
+        lines = lines_within_limit(file, conditions.limit)
         jobs = {job.custom_id: job for job in lines if job.body is not None}
         log = self.world.log[before.logged :]
         asked = Counter(entry["identity"] for entry in log if "identity" in entry and entry["status"] != 429)
@@ -301,7 +305,7 @@ class Audit:
         return False
 
 
-def within(file: JobFile, limit: int | None) -> list[JobLine]:
+def lines_within_limit(file: JobFile, limit: int | None) -> list[JobLine]:
     """The lines that hold something, as far as they are asked for."""
     return [line for line in file.lines if line.body is not None or line.code][:limit]
 

@@ -72,7 +72,7 @@ def draw(rng: Random, number: int) -> DraftJob:
     """A line of any kind: jobs in each shape, sometimes nonsense."""
     kind = rng.random()
     if kind < 0.05:
-        return _nonsense(rng)
+        return _invalid_line(rng)
     if kind < 0.08:
         return DraftJob(entry=None, raw=rng.choice((b"", b"  ", b"\r")))
     named = f"job-{number}" if rng.random() < 0.75 else None
@@ -110,7 +110,7 @@ def _parameters(rng: Random) -> JSON:
     ).copy()
 
 
-def _nonsense(rng: Random) -> DraftJob:
+def _invalid_line(rng: Random) -> DraftJob:
     code, raw = rng.choice(
         (
             ("invalid_json", b'{"prompt": '),

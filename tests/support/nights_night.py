@@ -80,10 +80,10 @@ class Night:
         rng = self.rng
         for _ in range(rng.randint(0, 4)):
             self._run(rng.choice(DISTURBANCES)(self, rng), rough=True)
-            self._between(rng)
+            self._change_between_runs(rng)
         for _ in range(self.later.randint(0, 2)):
             self._run(self.later.choice((_kill_early, _kill_at_early_step))(self, self.later), rough=True)
-            self._between(self.later)
+            self._change_between_runs(self.later)
         self.world.now_s = max([self.world.now_s, *(outage.to_s for outage in self.world.provider.settings.outages)])
         self._run(Disturbance(name="undisturbed"), rough=False)
         run = self._run(Disturbance(name="and again"), rough=False, retries=False)
@@ -152,11 +152,11 @@ class Night:
     def _on_start(self, disturbance: Disturbance) -> OnStart:
         """The disturbance, and sometimes a change of the limits."""
         at, limit = self.later.uniform(0.0, 20.0), self.later.choice((None, None, None, 20, 200))
-        referee, began_at = self.world.provider.rate_limiter, self.world.now_s
+        rate_limiter, began_at = self.world.provider.rate_limiter, self.world.now_s
 
         def on_start(run: Scheduler) -> None:
             if limit is not None:
-                change = partial(referee.set_limits, began_at + at, rpm=limit)
+                change = partial(rate_limiter.set_limits, began_at + at, rpm=limit)
                 asyncio.get_running_loop().call_at(at, change)
             disturbance.on_start(run)
 
@@ -172,9 +172,9 @@ class Night:
         before = self.world.disk.contents(RESULTS) or b""
         self.world.disk.lose_power(self.rng)
         self.said.append("the power goes")
-        self.audit.data_lost(before, bound_s=self.bound_s if self.audit.synced else None)
+        self.audit.on_data_lost(before, bound_s=self.bound_s if self.audit.synced else None)
 
-    def _between(self, rng: Random) -> None:
+    def _change_between_runs(self, rng: Random) -> None:
         """What happens between two runs."""
         self.world.now_s += rng.choice((0.0, 1.0, 60.0, 3600.0))
         if rng.random() < 0.2:
@@ -182,7 +182,7 @@ class Night:
             self.said.append("the job file is edited")
         if rng.random() < 0.05 and STATE in self.world.disk.names:
             self.world.disk.delete(STATE)
-            self.audit.state_file_deleted()
+            self.audit.on_state_file_deleted()
             self.said.append("the state file is deleted")
         # A file without a complete row is not damaged: it might not be a results file.
         if rng.random() < 0.05 and (data := self.world.disk.contents(RESULTS)) and data.count(b"\n") > 2:
@@ -193,7 +193,7 @@ def _damage(night: Night, rng: Random, data: bytes) -> None:
     place = rng.randrange(len(data))
     night.world.disk.put(RESULTS, data[:place] + b"\0" + data[place + 1 :])
     night.said.append(f"byte {place} of the results is damaged")
-    night.audit.data_lost(data, bound_s=None)
+    night.audit.on_data_lost(data, bound_s=None)
 
 
 def _provider(rng: Random, seed: int) -> SimulatorSettings:
@@ -307,7 +307,7 @@ def _short_writes(night: Night, rng: Random) -> Disturbance:
     return Disturbance(name="short writes", fault_plan=plan)
 
 
-def _full(night: Night, rng: Random) -> Disturbance:
+def _full_disk(night: Night, rng: Random) -> Disturbance:
     return Disturbance(name="the disk is full", room_bytes=rng.randint(0, 4000), disk_fails=True)
 
 
@@ -321,5 +321,5 @@ DISTURBANCES: tuple[MakeDisturbance, ...] = (
     _fault,
     _bad_disk,
     _short_writes,
-    _full,
+    _full_disk,
 )

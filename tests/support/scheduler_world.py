@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import orjson
 
-import processor.core.worker_process
+import processor.core.platform
 import processor.input.job_file
 import processor.input.prescan
 from processor.core.errors import ConfigError, OutputError, RequestError
@@ -286,7 +286,7 @@ def _read_in_parts(part_bytes: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(processor.input.job_file, "MIN_SKIP_BYTES", 0))
         stack.enter_context(patch.object(processor.input.prescan, "PART_BYTES", part_bytes))
-        stack.enter_context(patch.object(processor.core.worker_process, "_available_cpus", lambda: 1))
+        stack.enter_context(patch.object(processor.core.platform, "available_cpus", lambda: 1))
         yield
 
 

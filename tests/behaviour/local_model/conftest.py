@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.model_weights import NoWeights, weights
+from tests.support.model_weights import WeightsNotFound, weights
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ def model() -> Iterator[str]:
     """The server's base URL."""
     try:
         path = weights()
-    except NoWeights as error:
+    except WeightsNotFound as error:
         _unavailable(str(error))
     with subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "support" / "model_server.py"), str(path)],

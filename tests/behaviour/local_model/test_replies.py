@@ -98,9 +98,7 @@ def test_chat_and_completions_streamed_at_four_in_flight(
         assert row["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
-def test_a_streamed_reply_is_what_an_unstreamed_one_is(
-    command: list[str], environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_streamed_reply_equals_the_unstreamed_one(command: list[str], environ: dict[str, str], tmp_path: Path) -> None:
     ask = "Name the days of the week."
     found = run(command, environ, tmp_path, [chat("streamed", ask), chat("whole", ask, stream=False)])
     streamed, whole = (found[name]["response"]["body"] for name in ("streamed", "whole"))
@@ -112,7 +110,7 @@ def test_a_streamed_reply_is_what_an_unstreamed_one_is(
     assert said(found["streamed"]).split()[:3] == said(found["whole"]).split()[:3]
 
 
-def test_connections_that_the_server_closes_behind_its_replies_cost_no_job(
+def test_connection_closed_by_the_server_after_a_reply_loses_no_job(
     command: list[str], environ: dict[str, str], tmp_path: Path
 ) -> None:
     """It closes a connection that was idle for five seconds, and sometimes one that has just been used again."""

@@ -128,7 +128,7 @@ def check_recovery(kind: str, step: int, play: Play, run: RunRecord) -> None:
     if kind == "power_lost" and run.exit_code is None:
         before = play.world.disk.contents(RESULTS) or b""
         play.world.disk.lose_power(Random(step))
-        play.audit.data_lost(before, bound_s=1.01)
+        play.audit.on_data_lost(before, bound_s=1.01)
     again = play.run(SECOND)
     assert again.exit_code == 1, "the file has broken lines"
     last = play.run(SECOND)

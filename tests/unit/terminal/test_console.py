@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 
 import pytest
 
 from processor.terminal import console, label_table
 from processor.terminal.label_table import LabelRow
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
+from tests.support.terminal import FakeTerminal, without_escape_codes
 
 LONG = [
     LabelRow("label", "word " * 40, "bad"),
@@ -31,33 +18,33 @@ LONG = [
 
 
 def test_rows_on_a_terminal_are_coloured_and_wrapped_behind_their_label() -> None:
-    terminal = Terminal()
+    terminal = FakeTerminal()
     label_table.print_rows(LONG, terminal)
     drawn = terminal.getvalue()
     assert "\x1b[31m" in drawn
-    lines = _without_colours(drawn).splitlines()
+    lines = without_escape_codes(drawn).splitlines()
     assert all(len(line) <= 80 for line in lines[:-1])
     assert lines[0].startswith("label      word word")
     assert lines[1].startswith("           word word")
 
 
 def test_command_is_not_wrapped() -> None:
-    terminal = Terminal()
+    terminal = FakeTerminal()
     label_table.print_rows(LONG, terminal)
-    assert _without_colours(terminal.getvalue()).splitlines()[-1] == "to resume  process " + "x" * 100
+    assert without_escape_codes(terminal.getvalue()).splitlines()[-1] == "to resume  process " + "x" * 100
 
 
 def test_no_color_disables_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    terminal = Terminal()
+    terminal = FakeTerminal()
     label_table.print_rows(LONG, terminal)
     assert "\x1b[31m" not in terminal.getvalue()
 
 
 def test_square_brackets_in_a_message_are_not_markup() -> None:
-    terminal = Terminal()
+    terminal = FakeTerminal()
     label_table.print_rows([LabelRow("failed", "[red]not[/red] :smile:")], terminal)
-    assert "[red]not[/red] :smile:" in _without_colours(terminal.getvalue())
+    assert "[red]not[/red] :smile:" in without_escape_codes(terminal.getvalue())
 
 
 def test_rows_in_a_log_are_not_wrapped_and_have_no_escape_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,15 +61,15 @@ def test_error_is_one_line_without_control_characters(capsys: pytest.CaptureFixt
 
 
 def test_error_is_red_on_a_terminal() -> None:
-    terminal = Terminal()
+    terminal = FakeTerminal()
     console.print_error("no key: " + "x" * 100, terminal)
     assert "\x1b[1;31m" in terminal.getvalue()
-    assert _without_colours(terminal.getvalue()) == f"error: no key: {'x' * 100}\n"
+    assert without_escape_codes(terminal.getvalue()) == f"error: no key: {'x' * 100}\n"
 
 
 def test_dumb_terminal_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    assert not console.is_terminal(Terminal())
+    assert not console.is_terminal(FakeTerminal())
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "full"), ValueError("closed")])
@@ -102,11 +89,7 @@ def test_write_errors_of_the_stream_are_ignored(error: Exception) -> None:
 
 
 def test_closed_stream_is_not_a_terminal() -> None:
-    closed = Terminal()
+    closed = FakeTerminal()
     closed.close()
     closed.isatty = io.StringIO.isatty.__get__(closed)  # type: ignore[method-assign]
     label_table.print_rows(LONG, closed)
-
-
-def _without_colours(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)

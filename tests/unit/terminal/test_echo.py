@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
-
-import pytest
 
 from processor.core.events import Delta, FirstToken, Sent
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.terminal.echo import Echo
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
-
-def without_escape_codes(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-
+from tests.support.terminal import FakeTerminal, without_escape_codes
 
 JOB = Job(line=1, custom_id="r-1", fingerprint="f", path="/v1/chat/completions", model="m", body={})
 
@@ -76,7 +57,7 @@ def test_reply_that_was_not_streamed_is_printed_at_the_end() -> None:
 
 
 def test_control_characters_of_a_reply_do_not_reach_the_terminal() -> None:
-    terminal = Terminal()
+    terminal = FakeTerminal()
     text = echoed(Delta("\x1b[2J\x07ok"), result(), stream=terminal)
     assert "\x1b[2J" not in text
     assert "\x07" not in text

@@ -28,22 +28,7 @@ from processor.terminal import status_line
 from processor.terminal.progress import Mode, Progress, choose_mode
 from processor.terminal.status_line import Detail, fit_width
 from tests.support.run_events import attempt_started, attempt_succeeded
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
-
-def without_escape_codes(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+from tests.support.terminal import FakeTerminal, without_escape_codes
 
 
 def half_a_run(at: float = 0.0) -> list[RunEvent]:
@@ -133,10 +118,10 @@ def test_nothing_is_drawn_after_the_run() -> None:
 @pytest.mark.parametrize(
     ("progress", "quiet", "stream", "expected"),
     [
-        (True, False, Terminal, "live"),
+        (True, False, FakeTerminal, "live"),
         (True, False, io.StringIO, "lines"),
-        (False, False, Terminal, "notices"),
-        (True, True, Terminal, "nothing"),
+        (False, False, FakeTerminal, "notices"),
+        (True, True, FakeTerminal, "nothing"),
         (False, True, io.StringIO, "nothing"),
     ],
 )
@@ -152,7 +137,7 @@ def test_mode_depends_on_flags_and_on_the_stream(
 def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: RunEvent) -> list[str]:
     """The two live lines as they were last drawn."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    text = without_escape_codes(output_of("live", Terminal(), 10.1, *events))
+    text = without_escape_codes(output_of("live", FakeTerminal(), 10.1, *events))
     return [line.strip("\r") for line in text.rstrip().splitlines()][-2:]
 
 
@@ -178,7 +163,7 @@ def test_live_lines_have_no_bar_if_the_number_of_jobs_is_unknown(monkeypatch: py
 
 
 def test_live_lines_are_redrawn_four_times_a_second_and_removed_at_the_end() -> None:
-    text = output_of("live", Terminal(), 10.0, *half_a_run())
+    text = output_of("live", FakeTerminal(), 10.0, *half_a_run())
     assert 30 <= text.count("999/2,000") <= 45
     # Cursor shown again, and both lines cleared.
     assert text.index("\x1b[?25l") < text.index("\x1b[?25h")
@@ -187,13 +172,13 @@ def test_live_lines_are_redrawn_four_times_a_second_and_removed_at_the_end() -> 
 
 def test_notice_is_printed_above_the_live_lines_without_markup() -> None:
     text = without_escape_codes(
-        output_of("live", Terminal(), 1.0, *half_a_run(), Notice(at=1.0, text="[b]an outage[/b]"))
+        output_of("live", FakeTerminal(), 1.0, *half_a_run(), Notice(at=1.0, text="[b]an outage[/b]"))
     )
     assert text.index("[b]an outage[/b]") < text.index("999/2,000")
 
 
 def test_vanished_terminal_does_not_stop_the_run() -> None:
-    class Gone(Terminal):
+    class Gone(FakeTerminal):
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
