@@ -49,8 +49,7 @@ def create_session(
     on_failure: FailureListener | None = None,
 ) -> ClientSession:
     """A session for any number of connections. ``force_close``: each one is closed after its reply. ``fast``: of the
-    classes below, not of aiohttp's own. ``ssl_context`` True: the system's certificates. ``on_failure``: see
-    ``FastConnector``."""
+    classes below, not of aiohttp's own. ``ssl_context`` True: the system's certificates."""
     connector = partial(FastConnector, on_failure=on_failure) if fast else TCPConnector
     return ClientSession(
         # The rate limiter bounds the number of connections.
@@ -134,8 +133,6 @@ class Connection(ResponseHandler):
         """None where it is closing: another socket may have the descriptor already."""
         return None if self.transport is None or self.transport.is_closing() else self.socket_fd
 
-    # ------------------------------------------------------------ callbacks of the event loop and of aiohttp
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         try:
             super().connection_made(transport)
@@ -196,8 +193,6 @@ class Connection(ResponseHandler):
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:
             super().resume_reading(resume_parser)
-
-    # ------------------------------------------------------------ bytes between two responses
 
     def _receive_headers(self, data: bytes) -> bytes:
         """Pass on the headers of a response and choose the class of its body. Returns the bytes that follow them."""
