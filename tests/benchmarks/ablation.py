@@ -100,7 +100,7 @@ def _patched(owner: type, **replacements: Any) -> Any:
     return patch.multiple(owner, **replacements)
 
 
-def _always_closed(self: BurstBreaker, cost: float, now: float) -> bool:
+def _always_closed(self: BurstBreaker, cost: float, headers_at: float, now: float) -> bool:
     return True
 
 

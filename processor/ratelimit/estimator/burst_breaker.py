@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from math import inf
 
+from processor.ratelimit.estimator.external_usage import FORECAST_S
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
 PROBE_S = 1.2
@@ -54,10 +55,13 @@ class BurstBreaker:
             return inf
         return self._probe_budget if self.state is BreakerState.TESTING else 0.0
 
-    def allows(self, cost: float, now: float) -> bool:
-        """Whether this cost may be sent as part of a burst. Ends the probe where its budget is used up."""
+    def allows(self, cost: float, headers_at: float, now: float) -> bool:
+        """Whether this cost may be sent as part of a burst, where the newest header came at ``headers_at``.
+
+        Ends the probe where its budget is used up.
+        """
         if self.state is BreakerState.ALLOWED:
-            return True
+            return now - headers_at < FORECAST_S
         if self.state is not BreakerState.TESTING:
             return False
         if self._probe_budget < cost and self._probe_unanswered:

@@ -9,8 +9,8 @@ from math import exp
 from typing import NamedTuple
 
 FORECAST_S = 10.0
-"""The growth of external usage is averaged over this time, and extrapolated over at most as much. Where others use the
-key, what remained longer ago is too old to justify a burst."""
+"""The growth of external usage is averaged over this time, and extrapolated over at most as much. A burst waits for a
+header that is no older than this."""
 
 
 class Interval(NamedTuple):

@@ -17,7 +17,7 @@ from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, 
 BURST_WINDOW_S = 0.05
 """Requests sent within this time are one burst."""
 
-ISOLATION_S = LATE_ARRIVAL_S + MERGE_S
+ISOLATION_S = LATE_ARRIVAL_S + 2 * MERGE_S
 """A request sent this long before or after a burst is counted apart from it."""
 
 MIN_BURST_REQUESTS = 3

@@ -83,7 +83,7 @@ class HeaderGuided(Strategy):
             if now < isolated_at:
                 return isolated_at
             breaker.start_probe(PROBE_S * rate + model.mean_cost, now)
-        if breaker.allows(cost, now):
+        if breaker.allows(cost, model.headers_at, now):
             return now
         return max(self._paced_at(cost), self._isolated_at(breaker.probe_ended_at))
 

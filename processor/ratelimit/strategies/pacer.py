@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import exp, inf
 
-from processor.ratelimit.estimator.counter_models import REFUSAL_HALF_LIFE_S
+from processor.ratelimit.estimator.counter_models import REFUSAL_HALF_LIFE_S, SMALL_BUCKET_S
 from processor.ratelimit.estimator.decaying_value import DecayingValue
 from processor.ratelimit.estimator.send_history import LATENCY_JITTER_S, ORDER_CERTAIN_S, WINDOW_S
 
@@ -43,10 +43,13 @@ class Pacer:
         late and this one does not.
         """
         share_s = cost * WINDOW_S / limit
-        missing_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - PER_SECOND_BUCKET_S
-        if missing_s <= 0 or not self.assume_per_second_bucket:
-            return self._free_at
         full_wait_s = BURST_TOLERANCE_S + LATENCY_JITTER_S
+        if not self.assume_per_second_bucket:
+            # What takes longer than a small bucket needs to refill can wait for the jitter, too.
+            return self._free_at + (full_wait_s if share_s > SMALL_BUCKET_S else 0.0)
+        missing_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - PER_SECOND_BUCKET_S
+        if missing_s <= 0:
+            return self._free_at
         return self._free_at + (missing_s if missing_s <= BURST_TOLERANCE_S else full_wait_s)
 
     def record(self, cost: float, limit: float, now: float) -> None:
