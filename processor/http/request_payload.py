@@ -9,7 +9,8 @@ from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
 
 from processor.core.platform import has_unread_bytes
-from processor.http.fast_connector import AnyConnection, FailureListener, connection_of, has_leftovers
+from processor.http.fast_connector import AnyConnection, Connection, FailureListener, connection_of, has_leftovers
+from processor.http.read_batching import socket_fd
 
 _TURNS_TO_READ = 3
 """Turns of the event loop until bytes that have come are handed to their connection."""
@@ -44,7 +45,7 @@ class RequestPayload(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         try:
             connection = connection_of(writer)
-            if connection is not None and await _can_be_sent_on(connection):
+            if connection is not None and (not _has_stray_bytes(connection) or await _were_of_tls(connection)):
                 self._on_sent(connection)
         except Exception as error:
             if self._on_failure is not None:
@@ -53,18 +54,32 @@ class RequestPayload(Payload):
         await writer.write(self._data)  # fails where the connection is closing: nothing is sent
 
 
-async def _can_be_sent_on(connection: AnyConnection) -> bool:
-    """Whether no bytes have come on this connection. Otherwise it is closed: they belong to no request."""
+def _has_stray_bytes(connection: AnyConnection) -> bool:
+    """Whether the connection is closing, or bytes have come on it: they belong to no request."""
     transport = connection.transport
-    if transport is None or transport.is_closing():
+    if transport is None or transport.is_closing() or has_leftovers(connection):
+        return True
+    descriptor = _socket_fd(connection)
+    return descriptor is not None and has_unread_bytes(descriptor)
+
+
+async def _were_of_tls(connection: AnyConnection) -> bool:
+    """Whether the bytes that have come belonged to TLS itself, so that the connection can be used. Else close it."""
+    transport = connection.transport
+    if transport is None:
         return False
-    connected = transport.get_extra_info("socket")
-    has_unread = connected is not None and has_unread_bytes(connected.fileno())
-    if has_unread and transport.get_extra_info("ssl_object") is not None:
-        # They may belong to TLS itself: let the event loop read them.
+    if transport.get_extra_info("ssl_object") is None or has_leftovers(connection):
+        transport.abort()
+    else:
         for _ in range(_TURNS_TO_READ):
             await asyncio.sleep(0)
-        has_unread = False
-    if has_unread or has_leftovers(connection):
-        transport.abort()
+        if has_leftovers(connection):
+            transport.abort()
     return not transport.is_closing()
+
+
+def _socket_fd(connection: AnyConnection) -> int | None:
+    """The file descriptor of an open connection."""
+    if isinstance(connection, Connection) and connection.socket_fd is not None:
+        return connection.socket_fd
+    return None if connection.transport is None else socket_fd(connection.transport)
