@@ -68,7 +68,7 @@ class ResourceLimiter:
         """
         if self.configured is not None and cost > self.configured:
             return True
-        return self.reported is not None and self._limit_confirmed and self.model.server_cost(cost)[0] > self.reported
+        return self.reported is not None and self._limit_confirmed and self.model.min_server_cost(cost) > self.reported
 
     def earliest(self, cost: float, now: float) -> float:
         """The earliest time at which this cost may be sent, as far as is known now; inf: not before something else
@@ -166,7 +166,7 @@ class ResourceLimiter:
 
     def max_server_cost(self, cost: float) -> float:
         """The most that the server may charge for this, in its units."""
-        return self.model.server_cost(cost)[1]
+        return self.model.max_server_cost(cost)
 
     def may_explain_429(self, granted_at: float, *, is_exhausted: bool) -> bool:
         """Whether a refusal may be due to this limit.

@@ -42,10 +42,6 @@ class CounterFacts:
         """When everything is back, according to the newest header."""
 
     @property
-    def limit(self) -> float:
-        return self.history.limit
-
-    @property
     def jitter_margin(self) -> float:
         """What a bucket may gain while one request is on its way and another is not."""
         return self.history.rate * ORDER_CERTAIN_S
@@ -53,11 +49,11 @@ class CounterFacts:
     @property
     def external_margin(self) -> float:
         """How much more than a header shows the others are assumed to use."""
-        return 1 + 2 * self.jitter_margin
+        return 1 + 2 * ORDER_CERTAIN_S * self.history.rate
 
     def reserve_for(self, cost: float, now: float) -> float:
         """The reserve, but no more than leaves room for this cost: it could otherwise never be sent."""
-        return min(self.reserve.value(now), max(0.0, self.limit - cost))
+        return min(self.reserve.value(now), max(0.0, self.history.limit - cost))
 
     def external_drained_at(self, since: float, amount: float, slack_s: float) -> float:
         """When ``amount`` of external usage has drained from the counter, which began at ``since``.
@@ -72,6 +68,7 @@ class CounterModel(ABC):
 
     def __init__(self, facts: CounterFacts) -> None:
         self._facts = facts
+        self._history = facts.history
         self.external = ExternalUsage()
 
     @abstractmethod
@@ -98,9 +95,9 @@ class WindowModel(CounterModel):
     """No 60 seconds may hold more than the limit."""
 
     def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
-        certainly_gone, _, possibly_gone = self._facts.history.bounds(sent_at - WINDOW_S)
+        certainly_gone, _, possibly_gone = self._history.bounds(sent_at - WINDOW_S)
         before, _, after = bounds
-        limit = self._facts.limit
+        limit = self._history.limit
         return Interval(limit - (after - certainly_gone), limit - (before + cost - possibly_gone))
 
     def fit(self, predicted: Interval, remaining: float) -> None:
@@ -108,25 +105,24 @@ class WindowModel(CounterModel):
 
     def external_now(self, now: float) -> float:
         """A negative estimate counts as 0: the surplus will be gone when ours has left the window."""
-        return max(0.0, super().external_now(now))
+        return max(0.0, self.external.forecast(self._facts.newest_sent_at, now))
 
     def earliest(self, cost: float, external: float, now: float) -> float:
         """When the window has room for this cost beside ``external``; inf: not before something pending is sent."""
-        facts = self._facts
-        history = facts.history
+        facts, history = self._facts, self._history
         needed = facts.pending + cost + external + facts.reserve_for(cost, now)
-        at = history.window_frees_at(history.in_window(now) + needed - facts.limit, now)
+        at = history.window_frees_at(history.in_window(now) + needed - history.limit, now)
         if at < inf or facts.pending or external <= 0:
             return at
         # There is no room even after all of ours has left: external usage is assumed to drain evenly.
         ours_left_at = history.window_frees_at(history.in_window(now), now)
-        excess = max(history.rate, needed - facts.limit)
+        excess = max(history.rate, needed - history.limit)
         return max(ours_left_at, facts.external_drained_at(facts.headers_at, excess, ORDER_CERTAIN_S))
 
     def available(self, now: float) -> float:
         facts = self._facts
-        used = facts.history.in_window(now) + self.external_now(now) + facts.pending + facts.reserve.value(now)
-        return facts.limit - used
+        used = self._history.in_window(now) + self.external_now(now) + facts.pending + facts.reserve.value(now)
+        return self._history.limit - used
 
 
 class BucketModel(CounterModel):
@@ -144,7 +140,7 @@ class BucketModel(CounterModel):
     @property
     def is_small(self) -> bool:
         """Whether the server is known to have a bucket of only a few seconds' refill."""
-        return self.is_certain and self._facts.limit - self.external.used < SMALL_BUCKET_S * self._facts.history.rate
+        return self.is_certain and self._history.limit - self.external.used < SMALL_BUCKET_S * self._history.rate
 
     @property
     def margin(self) -> float:
@@ -153,14 +149,14 @@ class BucketModel(CounterModel):
         In a large bucket, room for very late ones costs only that much extra time, at the end of the run.
         """
         if self.is_certain and not self.is_small:
-            return self._facts.history.rate * LATE_ARRIVAL_S
-        return self._facts.jitter_margin
+            return self._history.rate * LATE_ARRIVAL_S
+        return self._history.rate * ORDER_CERTAIN_S
 
     def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
         before, by, after = bounds
         facts = self._facts
-        level, margin = facts.history.level(sent_at), facts.jitter_margin
-        return Interval(level - (after - by) - margin, min(facts.limit, level + (by - before - cost) + margin))
+        level, margin = self._history.level(sent_at), facts.jitter_margin
+        return Interval(level - (after - by) - margin, min(self._history.limit, level + (by - before - cost) + margin))
 
     def fit(self, predicted: Interval, remaining: float) -> None:
         # A bucket in debt shows 0.
@@ -169,29 +165,29 @@ class BucketModel(CounterModel):
 
     def on_sent(self, at: float) -> None:
         """To be called before the history records it: a bucket cannot have held more than its limit."""
-        if self.external.used < 0 and self._facts.history.level(at) >= self._facts.limit:
+        if self.external.used < 0 and self._history.level(at) >= self._history.limit:
             self.external.used = 0.0
 
     def earliest(self, cost: float, now: float) -> float:
         """When the bucket holds this cost."""
-        facts, history = self._facts, self._facts.history
+        facts, history = self._facts, self._history
         external = self.external_now(now)
         # A little more than is seen is assumed to be used by others: the bucket may never show itself so full.
-        capacity = max(0.0, facts.limit - external - (facts.external_margin if external > 0 else 0.0))
+        capacity = max(0.0, history.limit - external - (facts.external_margin if external > 0 else 0.0))
         reserve = facts.reserve_for(cost, now)
         if self.is_small:
             # At most half of what the smallest bucket holds, one of a second: else it could never be used.
             reserve = min(reserve, history.rate / 2)
         level = min(cost, capacity) + external + self.margin + facts.pending + reserve
-        if level > facts.limit:
+        if level > history.limit:
             # More than it holds: it must be full, and then external debt must drain as well.
-            full_at = max(history.level_reached_at(facts.limit), facts.newest_sent_at)
+            full_at = max(history.level_reached_at(history.limit), facts.newest_sent_at)
             slack_s = 0.0 if self.is_small else ORDER_CERTAIN_S  # the pace leaves it already where the bucket is small
-            return facts.external_drained_at(full_at, level - facts.limit, slack_s)
+            return facts.external_drained_at(full_at, level - history.limit, slack_s)
         return history.level_reached_at(level)
 
     def available(self, now: float) -> float:
         facts = self._facts
         return (
-            facts.history.level(now) - self.margin - self.external_now(now) - facts.pending - facts.reserve.value(now)
+            self._history.level(now) - self.margin - self.external_now(now) - facts.pending - facts.reserve.value(now)
         )

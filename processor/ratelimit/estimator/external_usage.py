@@ -47,13 +47,11 @@ class ExternalUsage:
             self._growth_per_s += weight * ((self.used - used) / (at - since) - self._growth_per_s)
         self._last_sample = (at, self.used)
 
-    @property
-    def growth_per_s(self) -> float:
-        return max(0.0, self._growth_per_s)
-
     def forecast(self, since: float, now: float) -> float:
         """The usage expected now, where ``since`` is the send time of the newest request with a header."""
-        return self.used + self.growth_per_s * min(FORECAST_S, max(0.0, now - since))
+        if self._growth_per_s <= 0.0 or now <= since:
+            return self.used
+        return self.used + self._growth_per_s * min(FORECAST_S, now - since)
 
     def rescale(self, factor: float) -> None:
         """Convert to other units. A negative usage came from the wrong units and is dropped."""

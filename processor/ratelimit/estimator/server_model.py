@@ -20,7 +20,6 @@ from processor.ratelimit.estimator.send_history import (
     MERGE_S,
     ORDER_CERTAIN_S,
     WINDOW_S,
-    SendHistory,
 )
 from processor.ratelimit.estimator.token_ratio import TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
@@ -48,8 +47,14 @@ class ServerModel:
         """``limit``: a minute's, None: unknown. ``tolerance``: the share by which the server's costs may differ from
         ours; 0 where requests are counted, which are the same for both."""
         self._facts = CounterFacts(UNLIMITED if limit is None else limit)
+        self.history = self._facts.history
+        self.limit = self.history.limit
+        """A minute's, in our units."""
+        self.rate = self.history.rate
+        """Units per second."""
         self._tolerance = tolerance
         self._ratio = TokenRatio() if tolerance else None
+        self._server_units_per_unit = 1.0
         self._classifier = CounterClassifier(tolerance)
         self._window = WindowModel(self._facts)
         self._bucket = BucketModel(self._facts, self._classifier)
@@ -67,20 +72,6 @@ class ServerModel:
         """When the newest request was sent, or granted if it has not been sent yet."""
         self.mean_cost = 1.0
         self._costs_seen = 0
-
-    @property
-    def limit(self) -> float:
-        """A minute's, in our units."""
-        return self._facts.limit
-
-    @property
-    def rate(self) -> float:
-        """Units per second."""
-        return self._facts.history.rate
-
-    @property
-    def history(self) -> SendHistory:
-        return self._facts.history
 
     @property
     def counter_type(self) -> CounterType | None:
@@ -113,14 +104,13 @@ class ServerModel:
         """Whether the server's unit may differ from ours, so that the ratio of the two must be learned."""
         return self._ratio is not None
 
-    def server_cost(self, cost: float) -> tuple[float, float]:
-        """The least and the most that the server may charge for this cost, in its units."""
-        expected = cost * self._server_units_per_unit
-        return expected * (1 - self._tolerance), expected * (1 + self._tolerance)
+    def min_server_cost(self, cost: float) -> float:
+        """The least that the server may charge for this cost, in its units."""
+        return cost * self._server_units_per_unit * (1 - self._tolerance)
 
-    @property
-    def _server_units_per_unit(self) -> float:
-        return 1.0 if self._ratio is None else self._ratio.value
+    def max_server_cost(self, cost: float) -> float:
+        """The most that the server may charge for this cost, in its units."""
+        return cost * self._server_units_per_unit * (1 + self._tolerance)
 
     # ------------------------------------------------------------ limits and units
 
@@ -148,6 +138,7 @@ class ServerModel:
 
     def _set_limit(self, limit: float, since: float = -inf) -> None:
         self.history.set_limit(limit, since)
+        self.limit, self.rate = limit, self.history.rate
         self._classifier.reset()
 
     # ------------------------------------------------------------ requests and headers
@@ -186,7 +177,7 @@ class ServerModel:
         """
         rescaled = self._learn_ratio(remaining, sent_at, cost, refused=refused)
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
-        undisturbed = self.counter_type is not None and not self.shared_key and not refused
+        undisturbed = self._classifier.counter_type is not None and not self.shared_key and not refused
         if undisturbed and 0 <= sent_at - self._last_modelled_sent_at < MERGE_S:
             self._facts.headers_at = at
             return rescaled
@@ -209,6 +200,7 @@ class ServerModel:
         before = ratio.value
         if not ratio.observe(sent_at, cost, remaining, self.history):
             return False
+        self._server_units_per_unit = ratio.value
         self._rescale(self.limit * before / ratio.value)
         return True
 

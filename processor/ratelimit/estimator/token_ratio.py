@@ -20,6 +20,9 @@ BURST_WINDOW_S = 0.05
 ISOLATION_S = LATE_ARRIVAL_S + 2 * MERGE_S
 """A request sent this long before or after a burst is counted apart from it."""
 
+KEPT_BURSTS = 64
+"""The newest bursts are kept, of a minute at most: a bound on memory."""
+
 MIN_BURST_REQUESTS = 3
 MAX_RATIO = 4.0
 """The ratio stays between this and its inverse."""
@@ -47,7 +50,7 @@ class TokenRatio:
     def __init__(self) -> None:
         self.value = 1.0
         """What the server charges for one unit of ours."""
-        self._bursts: deque[Burst] = deque()
+        self._bursts: deque[Burst] = deque(maxlen=KEPT_BURSTS)
         """Of the last minute."""
 
     def on_sent(self, cost: float, at: float) -> None:
