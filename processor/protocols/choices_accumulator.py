@@ -16,7 +16,7 @@ from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, merge, read_index
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure
-from processor.protocols.inband_errors import error_in_line, error_in_value
+from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.lenient_json import join_halves, joined_text
 from processor.protocols.sse import ERROR_MARK
 
@@ -144,9 +144,7 @@ class ChoicesAccumulator(ABC):
             return
         if altered:
             self.altered |= altered
-        if (error := error_in_value(value)) is not None:
-            error.body = join_halves(error.body, set()) if altered else error.body
-            raise error
+        raise_error_in(value, is_altered=bool(altered))
         if value is not None:
             self._feed_value(value, b"" if altered else event)
 

@@ -13,7 +13,7 @@ from processor.protocols.base import Protocol, RequestOptions, as_object, parse_
 from processor.protocols.choices_accumulator import END_MARKER
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
-from processor.protocols.inband_errors import error_in_value
+from processor.protocols.inband_errors import raise_error_in
 from processor.tokens.rules import CountText
 
 _OUTPUT_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -50,8 +50,7 @@ class ChoicesProtocol(Protocol):
 
     def parse_json(self, data: bytes) -> JSON:
         value = parse_value(data, "the reply")
-        if (error := error_in_value(value)) is not None:
-            raise error
+        raise_error_in(value)
         body = as_object(value, data, "the reply")
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:

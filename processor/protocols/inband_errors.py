@@ -14,6 +14,7 @@ from processor.core.errors import StatusError
 from processor.core.models import JSON
 from processor.protocols.error_body import parse_error_body
 from processor.protocols.error_mapping import error_from_event
+from processor.protocols.lenient_json import join_halves
 
 _MINIMAX_STATUS = {
     1002: 429,
@@ -32,6 +33,19 @@ _MESSAGE_FIELDS = ("message", "msg", "error_msg", "error_message", "detail")
 _CODE_FIELDS = ("code", "error_code", "status_code", "status")
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "usage"})
 _KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+
+
+def raise_error_in(value: object, *, is_altered: bool = False) -> None:
+    """Raise the StatusError that a value tells, if it tells one. ``is_altered``: its text may hold surrogate halves."""
+    error = error_in_value(value)
+    if error is None:
+        return
+    if is_altered:
+        error.body = join_halves(error.body, set())
+    try:
+        raise error
+    finally:
+        del error  # the error's traceback holds this frame: each would keep the other alive
 
 
 def error_in_value(value: Any) -> StatusError | None:
