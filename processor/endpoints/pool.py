@@ -8,10 +8,10 @@ what several of them need is decided here (``_pick``, ``blocked_by``, ``stop_rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from processor.core.models import Cost, Job, RequestSize, Target, Usage
+from processor.core.models import Job, RequestSize, Target
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
@@ -30,43 +30,19 @@ class Endpoint:
         self.name = target.address
 
 
-class EndpointPermit:
-    """A permit for one request, and the endpoint that it is for. Reports to the endpoint's rate limiter."""
+class EndpointPermit(Permit):
+    """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""
 
-    __slots__ = ("_is_probe", "_permit", "endpoint")
+    __slots__ = ("_is_probe", "endpoint")
 
     def __init__(self, endpoint: Endpoint, permit: Permit, *, is_probe: bool) -> None:
+        super().__init__(permit._group, permit._size, permit._reservation, permit._on_release)
         self.endpoint = endpoint
-        self._permit = permit
         self._is_probe = is_probe
-
-    @property
-    def cost(self) -> Cost:
-        return self._permit.cost
-
-    @property
-    def granted_at(self) -> float:
-        return self._permit.granted_at
-
-    @property
-    def limit_group(self) -> str:
-        return self._permit.limit_group
-
-    def sent(self, at: float) -> None:
-        self._permit.sent(at)
-
-    def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
-        self._permit.responded(status, headers, at)
-
-    def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
-        self._permit.throttled(status, headers, retry_after_s, at)
-
-    def settled(self, usage: Usage | None, at: float) -> None:
-        self._permit.settled(usage, at)
 
     def release(self) -> None:
         """Give the in-flight slot back, and the turn to probe. To be called once, at the end."""
-        self._permit.release()
+        super().release()
         if self._is_probe:
             self.endpoint.health.end_probe()
 

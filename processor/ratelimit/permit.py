@@ -20,7 +20,16 @@ class Permit:
     ``throttled`` alone is enough for a caller that knows the wait together with the headers.
     """
 
-    __slots__ = ("_group", "_on_release", "_released", "_reservation", "_size")
+    __slots__ = (
+        "_group",
+        "_on_release",
+        "_released",
+        "_reservation",
+        "_size",
+        "cost",
+        "granted_at",
+        "limit_group",
+    )
 
     def __init__(
         self, group: LimitGroup, size: RequestSize, reservation: Reservation, on_release: Callable[[], None]
@@ -30,19 +39,10 @@ class Permit:
         self._reservation = reservation
         self._on_release = on_release
         self._released = False
-
-    @property
-    def cost(self) -> Cost:
-        return self._reservation.cost
-
-    @property
-    def granted_at(self) -> float:
-        return self._reservation.granted_at
-
-    @property
-    def limit_group(self) -> str:
-        """The name of the limit group that the request is charged to."""
-        return self._group.name
+        self.cost: Cost = reservation.cost
+        self.granted_at = reservation.granted_at
+        self.limit_group = group.name
+        """The limit group that the request is charged to."""
 
     def sent(self, at: float) -> None:
         """The request is being sent: from now on the server may count it. Later calls change nothing."""

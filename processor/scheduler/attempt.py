@@ -22,6 +22,7 @@ from processor.core.events import (
 )
 from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.endpoints.pool import EndpointPermit
+from processor.protocols import Protocol
 from processor.retry.policy import AttemptHistory, FailJob, Park, Retry, Verdict
 
 
@@ -32,6 +33,7 @@ class JobState:
     task: asyncio.Task[Any]
     """The task that runs the job."""
     job: Job
+    protocol: Protocol
     size: RequestSize
     enqueued_at: float
     attempts: int

@@ -5,12 +5,13 @@ from __future__ import annotations
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.input.job_file import InvalidLine
-from processor.protocols import protocol_for
+from processor.protocols import Protocol
 from processor.tokens.rules import TokenCount
 
 
 def result_of_reply(
     job: Job,
+    protocol: Protocol,
     reply: Reply,
     prompt: TokenCount,
     completion: TokenCount,
@@ -19,7 +20,6 @@ def result_of_reply(
     timing: Timing | None,
     simulated: bool,
 ) -> Result:
-    protocol = protocol_for(job.path)
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,

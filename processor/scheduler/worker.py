@@ -84,10 +84,12 @@ class Worker:
     def _new_state(self, job: Job) -> JobState:
         task = asyncio.current_task()
         assert task is not None, "every job has a task of its own"
+        protocol = protocol_for(job.path)
         return JobState(
             task=task,
             job=job,
-            size=protocol_for(job.path).request_size(job, self._deps.counter.for_model(job.model)),
+            protocol=protocol,
+            size=protocol.request_size(job, self._deps.counter.for_model(job.model)),
             enqueued_at=self._loop.time(),
             attempts=self._deps.sink.job_index.attempts(job.custom_id),
         )
@@ -166,6 +168,7 @@ class Worker:
         prompt, completion = await self._count_tokens(state, reply)
         result = result_of_reply(
             state.job,
+            state.protocol,
             reply,
             prompt,
             completion,
@@ -178,8 +181,7 @@ class Worker:
 
     async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
         """Return the tokens of the prompt and of the completion."""
-        counter, job, size = self._deps.counter, state.job, state.size
-        protocol = protocol_for(job.path)
+        counter, job, size, protocol = self._deps.counter, state.job, state.size, state.protocol
         prompt = TokenCount(size.prompt_tokens, size.prompt_estimated)
         if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)

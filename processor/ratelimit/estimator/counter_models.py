@@ -148,9 +148,8 @@ class BucketModel(CounterModel):
 
         In a large bucket, room for very late ones costs only that much extra time, at the end of the run.
         """
-        if self.is_certain and not self.is_small:
-            return self._history.rate * LATE_ARRIVAL_S
-        return self._history.rate * ORDER_CERTAIN_S
+        is_large = self.is_certain and not self.is_small
+        return self._history.rate * (LATE_ARRIVAL_S if is_large else ORDER_CERTAIN_S)
 
     def predict(self, sent_at: float, cost: float, bounds: tuple[float, float, float]) -> Interval:
         before, by, after = bounds

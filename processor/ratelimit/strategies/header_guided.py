@@ -11,7 +11,7 @@ from math import inf
 from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, BurstBreaker
 from processor.ratelimit.estimator.counter_models import SMALL_BUCKET_S
 from processor.ratelimit.estimator.send_history import MERGE_S
-from processor.ratelimit.estimator.server_model import ServerModel
+from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.estimator.token_ratio import ISOLATION_S
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
@@ -48,7 +48,9 @@ class HeaderGuided(Strategy):
         return at
 
     def record(self, cost: float, at: float) -> None:
-        super().record(cost, at)
+        limit = self._model.limit
+        if limit < UNLIMITED:
+            self._pacer.record(cost, limit, at)
         self._fast_path_cost -= cost
         self._breaker.on_grant(cost, at)
 
