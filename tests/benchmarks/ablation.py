@@ -2,7 +2,7 @@
 
 Each part is switched off in turn, and the same jobs run against eight kinds of simulated server on the virtual clock.
 The table shows the requests that the server refused, and the time to the last admission as a multiple of the least time
-that the limit allows. It takes a few minutes. `docs/rate-limiting.md` holds its output.
+that the limit allows. It takes about five minutes. `docs/rate-limiting.md` holds its output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.estimator.burst_breaker import BurstBreaker
 from processor.ratelimit.estimator.counter_models import CounterFacts
 from processor.ratelimit.estimator.external_usage import ExternalUsage
@@ -136,7 +135,6 @@ PARTS: dict[str, Callable[[], Any]] = {
     "back-off of the pace": lambda: _patched(Pacer, back_off=_nothing),
     "reserve after refusals": lambda: _patched(CounterFacts, reserve_for=lambda self, cost, now: 0.0),
     "AIMD": lambda: _patched(AimdRate, on_throttled=_nothing),
-    "cool-down": lambda: _patched(CoolDown, throttled=_nothing),
 }
 
 
