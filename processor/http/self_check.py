@@ -21,16 +21,13 @@ from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
 from processor.http.response_body import FLUSH_BYTES
 from processor.http.settings import TransportSettings
+from processor.protocols.chat import SAMPLE_EVENTS
+from processor.protocols.registry import DEFAULT_PATH
 
 _TIMEOUT_S = 2.0
 
-_PATH = "/v1/chat/completions"
-
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-_EVENTS = [
-    b'data: {"id": "a", "choices": [{"index": 0, "delta": {"content": "%d"}}]}\n\n' % number for number in range(3)
-] + [b'data: {"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n', b"data: [DONE]\n\n"]
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -40,10 +37,10 @@ def _chunk(data: bytes) -> bytes:
 
 def _responses() -> Iterator[list[bytes]]:
     """The segments of each response. All come on one connection."""
-    whole = b"".join(_EVENTS)
+    whole = b"".join(SAMPLE_EVENTS)
     compressed = gzip.compress(whole, compresslevel=1, mtime=0)
     # Streamed, in one chunk an event; then whole.
-    yield [_HEAD + _CHUNKED + _chunk(_EVENTS[0]), *map(_chunk, _EVENTS[1:]), _LAST_CHUNK]
+    yield [_HEAD + _CHUNKED + _chunk(SAMPLE_EVENTS[0]), *map(_chunk, SAMPLE_EVENTS[1:]), _LAST_CHUNK]
     yield [_HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(whole), whole)]
     # Compressed, with its head in two segments.
     yield [_HEAD + b"Content-Encoding: gzip\r\n", _CHUNKED + _chunk(compressed), _LAST_CHUNK]
@@ -131,7 +128,7 @@ async def _exchanges(*, fast: bool) -> list[_Exchange]:
     left = iter(responses)
     transports: list[_CannedTransport] = []
     failures: list[Exception] = []
-    route = Route(Target(base_url="http://127.0.0.1:9"), _PATH, trust_env=False)
+    route = Route(Target(base_url="http://127.0.0.1:9"), DEFAULT_PATH, trust_env=False)
 
     def open_transport(protocol: asyncio.Protocol) -> asyncio.Transport:
         transports.append(_CannedTransport(protocol, left))
@@ -159,7 +156,7 @@ async def _exchange(session: ClientSession, route: Route) -> tuple[Reply | Reque
     batching = ReadBatching()
     events: list[str] = []
     request = HttpRequest(
-        Job(line=1, custom_id="a", fingerprint="", path=_PATH, model="m", body={"model": "m"}),
+        Job(line=1, custom_id="a", fingerprint="", path=DEFAULT_PATH, model="m", body={"model": "m"}),
         route,
         lambda event: events.append(type(event).__name__),
         TransportSettings(),

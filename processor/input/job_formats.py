@@ -161,7 +161,7 @@ def _protocol(entry: JSON, default_path: str) -> Protocol:
 
 
 def _full_path(url: str) -> str:
-    """Return the API path that ``/chat/completions`` (in Azure's files), ``v1/...`` or a trailing slash means."""
+    """Return the API path of a url that lacks ``/v1`` (Azure's files) or the first slash, or has a last one."""
     path = url.strip("/")
     return f"/{path}" if path.startswith("v1/") else f"/v1/{path}"
 

@@ -19,6 +19,14 @@ PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""
 
 
+SAMPLE_EVENTS = (
+    *(b'data: {"id": "a", "choices": [{"index": 0, "delta": {"content": "%d"}}]}\n\n' % number for number in range(3)),
+    b'data: {"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n',
+    b"data: [DONE]\n\n",
+)
+"""A short streamed reply as it is sent, event by event: for checks of a transport."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageOverhead:
     """Tokens of a message beside those of its values; ``name_tokens``: more for one that has a name."""

@@ -54,7 +54,7 @@ def test_wrong_key_costs_one_request_and_stops_the_run_with_the_providers_messag
     world = World(replace(FAST_PROVIDER, auth="refused"))
     run = world.run(jobs(50))
     assert run.exit_code == 3
-    assert run.reason == "the provider refused: You didn't provide an API key."
+    assert run.reason == "the provider refused: Incorrect API key provided."
     assert len(run.sent) == 1
     assert not world.rows() and not world.failures()
     assert len(run.events_of(Stopping)) == 1
