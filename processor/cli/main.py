@@ -218,6 +218,7 @@ def main() -> NoReturn:
         traceback.print_exc()
         print_error("internal error; please report the traceback above")
         code = exit_codes.INTERNAL_ERROR
+    _flush_standard_streams()
     sys.exit(code if args else exit_codes.NOTHING_SENT)
 
 
@@ -230,6 +231,16 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _flush_standard_streams() -> None:
+    """Writes what is still buffered. A stream that cannot be written any more becomes the null device: Python would
+    fail to flush it at its end, and exit with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(error: typer.TyperException) -> str:
