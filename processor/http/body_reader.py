@@ -157,6 +157,6 @@ class BodyReader:
         return self._content.is_eof()
 
     def close(self) -> None:
-        """Clean up when nobody waits for the result."""
+        """Release the future if the request ended before its reply was read."""
         if not self.finished.cancel() and not self.finished.cancelled():
             self.finished.exception()  # marks it as retrieved, or asyncio logs that it never was

@@ -28,7 +28,7 @@ _EMPTY = bytes(_RECORD_BYTES)
 _IN_FLIGHT_AT = _BODY.size - 1
 """The offset in a record of the byte that is 0 or 1, also where a crash left a part of a record or a mix of two."""
 _MIN_TEXT_BYTES = 6
-"""The first bytes of a record are random: so many of them are no text by chance."""
+"""A file that begins with so many printable bytes is a text file: records begin with random bytes."""
 
 
 class InFlightLog:

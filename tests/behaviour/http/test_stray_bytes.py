@@ -145,7 +145,7 @@ def is_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def slow_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some time passes between a connection and the first request on it, in which the server is heard."""
+    """Waits between connecting and the first request, so that bytes of the server can arrive."""
     create: Callable[..., Any] = TCPConnector._create_connection
 
     async def create_slowly(self: TCPConnector, *args: Any) -> Any:

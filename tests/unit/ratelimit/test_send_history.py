@@ -1,4 +1,4 @@
-"""The send history is compared with a plain list of requests that is summed up anew each time."""
+"""Compares the send history with a plain list of requests that is added up again for each question."""
 
 from __future__ import annotations
 
