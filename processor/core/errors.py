@@ -9,6 +9,7 @@
       RequestError                    one attempt failed
         TransportError                the connection failed
           ConnectError                no connection could be made: nothing was sent
+            AddressError              nor will one be before an address, a certificate or a proxy is changed
           ConnectionLost              it broke before the response began
           StreamTruncated             it broke, or ended, in the middle of a reply
           StreamStalled               silence after the first byte
@@ -21,6 +22,7 @@
             NotFound                  this job's mistake, or that of all jobs that name the same
               ModelNotFound           the server has no such model
               UrlNotFound             it has nothing at this address
+          Redirected                  3xx: this is not the address of the API
           AccessDenied                401, 402, 403, quota and spend: the key or its account is at fault
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
@@ -32,9 +34,12 @@ to another.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 E = TypeVar("E", bound="ProcessorError")
+
+Scope = Literal["model", "endpoint"]
+"""What a refusal holds for."""
 
 
 class ProcessorError(Exception):
@@ -113,6 +118,10 @@ class TransportError(RequestError):
 
 class ConnectError(TransportError):
     code = "connect_failed"
+
+
+class AddressError(ConnectError):
+    """The base URL, the certificate or the proxy is wrong: no request reaches the endpoint until that is changed."""
 
 
 class ConnectionLost(TransportError):
@@ -200,8 +209,41 @@ class UrlNotFound(NotFound):
     """The address does not exist, or speaks another API."""
 
 
+class Redirected(StatusError):
+    """The server refers to another address, where the key must not be sent: no request to this one can succeed."""
+
+    code = "rejected"
+
+
 class AccessDenied(StatusError):
+    """The key or its account was refused: all jobs of one model, or of the whole endpoint, or perhaps only this one.
+
+    ``scope``: what the refusal is known to hold for; None where it may concern this job alone (402 and 403 without a
+    code of the account). ``retry_after_s`` is when a spent quota comes back.
+    """
+
     code = "refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        scope: Scope | None = None,
+        body: object = None,
+        error_code: str | None = None,
+        retry_after_s: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            status=status,
+            body=body,
+            error_code=error_code,
+            retry_after_s=retry_after_s,
+            request_id=request_id,
+        )
+        self.scope: Scope | None = "endpoint" if scope is None and status == 401 else scope
 
 
 class ProtocolError(RequestError):

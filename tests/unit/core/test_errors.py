@@ -24,6 +24,7 @@ SAMPLES: dict[str, Any] = {
     "reused": True,
     "code": "not_utf8",
     "custom_id": "job-1",
+    "scope": "model",
 }
 """A value that is no default, for each parameter that an error may take."""
 
