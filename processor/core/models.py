@@ -183,6 +183,10 @@ class Result:
     """The reply has no finish reason that is known to mean success, but came to a clean end."""
     attempts: int = 0
     timing: Timing | None = None
+    endpoint: str | None = None
+    """The address that the last request for it was sent to; None where none was."""
+    asked_model: str | None = None
+    """The model in that request."""
     cost_usd: float | None = None
     simulated: bool = False
     metadata: Any = None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from processor.core.models import Job, RequestSize, Target
+from processor.core.urls import endpoint_address
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
@@ -21,13 +22,21 @@ from processor.ratelimit.permit import Permit
 class Endpoint:
     """An address with its key, its limits and its health."""
 
-    __slots__ = ("health", "limiter", "name", "target")
+    __slots__ = ("_addresses", "health", "limiter", "name", "target")
 
     def __init__(self, target: Target, limiter: RateLimiter, health: EndpointHealth) -> None:
         self.target = target
         self.limiter = limiter
         self.health = health
         self.name = target.address
+        self._addresses: dict[str, str] = {}
+
+    def address_of(self, path: str) -> str:
+        """Return the address (scheme, host and path) that requests for an API path are sent to."""
+        address = self._addresses.get(path)
+        if address is None:
+            address = self._addresses[path] = endpoint_address(self.target.base_url, path)
+        return address
 
 
 class EndpointPermit(Permit):

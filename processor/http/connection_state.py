@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from multidict import CIMultiDict
 from yarl import URL
 
 from processor.core.errors import ConfigError
 from processor.core.models import Target
+from processor.core.urls import endpoint_address
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
 from processor.protocols import RequestOptions
@@ -100,18 +101,10 @@ class Route:
 
 
 def request_url(target: Target, path: str) -> str:
-    """The URL for a job's API path, e.g. ``/v1/embeddings``.
-
-    A base URL with a path of its own stands for `/v1`, as in OpenAI's SDK: `https://host/api/v1`, or Azure's
-    `https://host/openai/deployments/name`. A bare host gets the whole API path. A base URL that already ends in the API
-    path stays as it is.
-    """
-    base = urlsplit(target.base_url)
-    prefix, path = base.path.rstrip("/"), "/" + path.lstrip("/")
-    suffix = path.removeprefix("/v1") if prefix else path
-    whole = prefix if prefix.endswith(suffix) else prefix + suffix
-    query = urlencode([*parse_qsl(base.query, keep_blank_values=True), *target.query])
-    return urlunsplit((base.scheme, base.netloc, whole, query, ""))
+    """Return the URL for a job's API path: its address, and the query of the base URL and of the target."""
+    query = urlencode([*parse_qsl(urlsplit(target.base_url).query, keep_blank_values=True), *target.query])
+    address = endpoint_address(target.base_url, path)
+    return f"{address}?{query}" if query else address
 
 
 def _headers(target: Target) -> CIMultiDict[str]:

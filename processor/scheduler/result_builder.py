@@ -18,13 +18,17 @@ def result_of_reply(
     *,
     attempts: int,
     timing: Timing | None,
+    endpoint: str,
     simulated: bool,
 ) -> Result:
+    """``endpoint`` is the address that answered."""
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
         line=job.line,
         reply=reply,
+        endpoint=endpoint,
+        asked_model=job.model,
         usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
         reported=protocol.reported_usage(reply.body),
         usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
@@ -40,8 +44,16 @@ def result_of_reply(
 
 
 def result_of_failure(
-    job: Job, failure: Failure, error: Exception, *, attempts: int, timing: Timing | None, simulated: bool
+    job: Job,
+    failure: Failure,
+    error: Exception,
+    *,
+    attempts: int,
+    timing: Timing | None,
+    endpoint: str | None,
+    simulated: bool,
 ) -> Result:
+    """``endpoint`` is the address that the last request was sent to; None where none was."""
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
@@ -50,6 +62,8 @@ def result_of_failure(
         failure=failure,
         attempts=attempts,
         timing=timing,
+        endpoint=endpoint,
+        asked_model=None if endpoint is None else job.model,
         simulated=simulated,
         metadata=job.metadata,
         has_metadata=job.has_metadata,

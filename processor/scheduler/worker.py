@@ -174,6 +174,7 @@ class Worker:
             completion,
             attempts=state.attempts,
             timing=timing,
+            endpoint=permit.endpoint.address_of(state.job.path),
             simulated=self._simulated,
         )
         permit.settled(result.reported or result.usage, now)
@@ -216,7 +217,13 @@ class Worker:
 
     def _failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
         return result_of_failure(
-            state.job, failure, error, attempts=state.attempts, timing=timing, simulated=self._simulated
+            state.job,
+            failure,
+            error,
+            attempts=state.attempts,
+            timing=timing,
+            endpoint=state.permit.endpoint.address_of(state.job.path) if state.permit else None,
+            simulated=self._simulated,
         )
 
     async def _write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:

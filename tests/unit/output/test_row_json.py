@@ -62,6 +62,15 @@ def test_row_of_an_unconfirmed_or_altered_reply_says_so_before_the_metadata() ->
     assert list(row) == [*KEYS, "simulated", "altered", "complete", "metadata"]
 
 
+def test_row_names_the_address_and_the_model_of_its_last_request() -> None:
+    asked = {"endpoint": "https://host/v1/chat/completions", "asked_model": "m"}
+    for result in (reply("a", is_unconfirmed=True, **asked), failure("a", permanent=True, **asked)):
+        row = json.loads(encode_row(result))
+        assert list(row)[10:12] == ["endpoint", "asked_model"]
+        assert asked.items() <= row.items()
+    assert not asked.keys() & json.loads(encode_row(failure("never sent"))).keys()
+
+
 def test_null_metadata_is_written_where_the_job_has_it() -> None:
     assert json.loads(encode_row(reply("a", has_metadata=True)))["metadata"] is None
     assert "metadata" not in json.loads(encode_row(reply("a")))
