@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,10 @@ DURATION_IN_WORDS = rf"(?:{_NUMBER} ?(?:ms|milliseconds?|minutes?|m|seconds?|s|h
 _PART = re.compile(rf"({_NUMBER}) ?(ms|milli|m|s|h)", re.IGNORECASE)
 
 
+_MAX_WAIT_S = 366 * 86400.0
+"""A longer wait is not meant as one. An instant in seconds, milliseconds or microseconds is far beyond it."""
+
+
 @lru_cache(maxsize=1024)
 def duration_s(text: str) -> float | None:
     """Bare seconds (``1.5``) or a Go duration (``6m0s``, ``20ms``). Cached: servers repeat the same few.
@@ -32,6 +37,13 @@ def duration_s(text: str) -> float | None:
 def duration_in_words_s(text: str) -> float:
     """The sum of all parts of a text that matches DURATION_IN_WORDS."""
     return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in _PART.findall(text))
+
+
+def plausible_wait_s(seconds: float | None) -> float | None:
+    """The seconds, where they can be a duration to wait for: no instant, no more than a year, no NaN; else None."""
+    if seconds is None or not math.isfinite(seconds) or not 0 <= seconds <= _MAX_WAIT_S:
+        return None
+    return seconds
 
 
 def http_date_s(text: str | None) -> float | None:

@@ -16,7 +16,8 @@
           Timeout                     the first byte, or the whole reply, took too long
         StatusError                   the server answered with an error
           Throttled                   429: wait
-          ServerError                 408, 409, 5xx: the server failed
+          ServerError                 408, 409, 5xx, ...: the server failed
+          Redirected                  3xx: the address of the endpoint is wrong
           OptionRefused               an option that this program added is unknown there: send again without it
           BadRequest                  400, 404, 413, 422, ...: the request is at fault
             NotFound                  this job's mistake, or that of all jobs that name the same
@@ -35,6 +36,8 @@ to another.
 from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
+
+from processor.core.durations import plausible_wait_s
 
 E = TypeVar("E", bound="ProcessorError")
 
@@ -139,7 +142,13 @@ class ConnectionLost(TransportError):
 
 
 class StreamTruncated(TransportError):
+    """A reply broke off. ``ended_by_server``: the response came to a clean end, but without its end marker."""
+
     code = "stream_truncated"
+
+    def __init__(self, message: str, *, ended_by_server: bool = False, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.ended_by_server = ended_by_server
 
 
 class StreamStalled(TransportError):
@@ -154,7 +163,8 @@ class StatusError(RequestError):
     """The server answered with an error, by status or inside a stream.
 
     ``body`` is the decoded JSON answer (None where it was no JSON), ``error_code`` the server's own code or type for
-    the error. ``retry_after_s``: the wait that the server asked for.
+    the error. ``retry_after_s``: the wait that the server asked for; None where it asked for none, or for no plausible
+    one.
     """
 
     code = "server_error"
@@ -173,7 +183,7 @@ class StatusError(RequestError):
         self.status = status
         self.body = body
         self.error_code = error_code
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = plausible_wait_s(retry_after_s)
 
 
 class Throttled(StatusError):

@@ -19,7 +19,14 @@ from dataclasses import replace
 from datetime import datetime
 from math import inf
 
-from processor.core.errors import AccessDenied, BadRequest, ConnectError, NotFound, RequestError
+from processor.core.errors import (
+    AccessDenied,
+    BadRequest,
+    ConnectError,
+    NotFound,
+    Redirected,
+    RequestError,
+)
 from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Job
 from processor.health.canary import Canary
@@ -148,6 +155,8 @@ class EndpointHealth:
     def _misconfiguration(self, error: RequestError) -> str | None:
         """Return why this error means that no request of the run can succeed; None if it may concern one job only."""
         match error:
+            case Redirected():
+                return f"the provider refused: {error}"
             case AccessDenied() if error.status != 403 or not self._has_succeeded:
                 return f"the provider refused: {error}"
             case ConnectError() if not self._has_succeeded and not self._has_responded:

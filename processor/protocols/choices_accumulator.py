@@ -93,7 +93,8 @@ class ChoicesAccumulator(ABC):
         if self._failure_reason is not None:
             raise failed_reply(self._failure_reason)
         if not self.is_complete:
-            raise StreamTruncated(f"the stream ended with {self._unfinished} of {self._expected} choices unfinished")
+            unfinished = f"{self._unfinished} of {self._expected} choices unfinished"
+            raise StreamTruncated(f"the stream ended with {unfinished}", ended_by_server=True)
         if not self._choices:
             raise ProtocolError("the stream ended without a single choice")
         if not self.has_content and self._unfinished >= len(self._choices):

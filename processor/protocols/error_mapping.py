@@ -16,6 +16,7 @@ from processor.core.errors import (
     BadRequest,
     ModelNotFound,
     NotFound,
+    Redirected,
     ServerError,
     StatusError,
     Throttled,
@@ -57,7 +58,7 @@ _STATUS_OF_CODE = {
     "string_above_max_length": 400,
 }
 """For errors inside a stream, which have no HTTP status of their own."""
-_RETRYABLE_STATUSES = frozenset({408, 409})
+_RETRYABLE_STATUSES = frozenset({408, 409, 423, 424, 425, 499})
 """Statuses below 500 that are retried, beside 429."""
 _AUTH_STATUSES = frozenset({401, 403})
 _NOT_IMPLEMENTED = 501
@@ -139,8 +140,6 @@ def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:
     """ModelNotFound or UrlNotFound where the response says so without doubt; else None."""
     if status in (400, 403, 404) and not _MODEL_CODES.isdisjoint(error.codes):
         return ModelNotFound
-    if 300 <= status < 400:
-        return UrlNotFound
     if status == 400 and _NO_MODEL_400.search(error.message):
         return ModelNotFound
     if status == 404 and _NO_MODEL_404.search(error.message):
@@ -151,6 +150,8 @@ def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:
 
 
 def _error_class(status: int, error: ErrorBody, should_retry: str | None) -> type[StatusError]:
+    if 300 <= status < 400:
+        return Redirected
     if status == 402 or not _NEVER_RETRIED_CODES.isdisjoint(error.codes):
         return AccessDenied
     if should_retry == "false" or (status == 429 and _exceeds_limit(error.message)):

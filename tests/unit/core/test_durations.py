@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import re
-from math import isfinite
+from math import inf, isfinite, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.core.durations import DURATION_IN_WORDS, duration_in_words_s, duration_s, http_date_s, rfc3339_s
+from processor.core.durations import (
+    DURATION_IN_WORDS,
+    duration_in_words_s,
+    duration_s,
+    http_date_s,
+    plausible_wait_s,
+    rfc3339_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,15 @@ def test_rfc3339_instant_without_a_zone_is_utc() -> None:
 def test_arbitrary_text_gives_a_finite_number_or_none(text: str) -> None:
     for number in (duration_s(text), http_date_s(text), rfc3339_s(text)):
         assert number is None or isfinite(number)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 3600.0, 366 * 86400.0])
+def test_wait_of_up_to_a_year_is_plausible(seconds: float) -> None:
+    assert plausible_wait_s(seconds) == seconds
+
+
+@pytest.mark.parametrize(
+    "seconds", [None, -1.0, nan, inf, -inf, 367 * 86400.0, 1.8e9, 1.8e12, 1.8e15, 1e12, 1e308, 999999999 * 3600.0]
+)
+def test_wait_that_is_no_duration_counts_as_none(seconds: float | None) -> None:
+    assert plausible_wait_s(seconds) is None

@@ -25,6 +25,7 @@ SAMPLES: dict[str, Any] = {
     "code": "not_utf8",
     "custom_id": "job-1",
     "scope": "model",
+    "ended_by_server": True,
 }
 """A value that is no default, for each parameter that an error may take."""
 

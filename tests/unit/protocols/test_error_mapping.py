@@ -13,6 +13,7 @@ from processor.core.errors import (
     AccessDenied,
     BadRequest,
     ModelNotFound,
+    Redirected,
     ServerError,
     StatusError,
     Throttled,
@@ -36,9 +37,9 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
     ("status", "expected"),
     [
         *((status, BadRequest) for status in (400, 404, 405, 413, 422, 431)),
-        *((status, UrlNotFound) for status in (301, 302, 308)),
+        *((status, Redirected) for status in (301, 302, 303, 304, 307, 308)),
         *((status, AccessDenied) for status in (401, 402, 403)),
-        *((status, ServerError) for status in (408, 409, 500, 502, 503, 504, 520, 529, 599)),
+        *((status, ServerError) for status in (408, 409, 423, 424, 425, 499, 500, 502, 503, 504, 520, 529, 599)),
         (429, Throttled),
     ],
 )
