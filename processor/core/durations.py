@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-_UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _SECONDS = re.compile(_NUMBER)
 _GO_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h))+")
 
-DURATION_IN_WORDS = rf"(?:{_NUMBER} ?(?:ms|milliseconds?|minutes?|m|seconds?|s|hours?|h)(?![a-z]) ?)+"
+_UNIT = r"(?:ms|milliseconds?|minutes?|mins?|m|seconds?|secs?|s|hours?|hrs?|h|days?|d)(?![a-z])"
+DURATION_IN_WORDS = rf"(?:{_NUMBER} ?{_UNIT},? ?)+"
 """A pattern for durations in sentences: ``6m0s``, ``20ms``, ``1 minute 30 seconds``. Ignore case."""
 
-_PART = re.compile(rf"({_NUMBER}) ?(ms|milli|m|s|h)", re.IGNORECASE)
+_PART = re.compile(rf"({_NUMBER}) ?(ms|milli|m|s|h|d)", re.IGNORECASE)
 
 
 _MAX_WAIT_S = 366 * 86400.0
@@ -44,6 +45,16 @@ def plausible_wait_s(seconds: float | None) -> float | None:
     if seconds is None or not math.isfinite(seconds) or not 0 <= seconds <= _MAX_WAIT_S:
         return None
     return seconds
+
+
+def seconds_until_reset(value: float, now_unix_s: float) -> float | None:
+    """The wait in a header that holds either seconds or a Unix time in seconds, milliseconds or microseconds."""
+    if not math.isfinite(value) or value <= _MAX_WAIT_S:
+        return plausible_wait_s(value)
+    for unit in (1.0, 1e3, 1e6):
+        if abs(value / unit - now_unix_s) <= _MAX_WAIT_S:
+            return max(0.0, value / unit - now_unix_s)
+    return None
 
 
 def http_date_s(text: str | None) -> float | None:

@@ -23,7 +23,6 @@
             NotFound                  this job's mistake, or that of all jobs that name the same
               ModelNotFound           the server has no such model
               UrlNotFound             it has nothing at this address
-          Redirected                  3xx: this is not the address of the API
           AccessDenied                401, 402, 403, quota and spend: the key or its account is at fault
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``

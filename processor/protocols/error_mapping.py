@@ -17,6 +17,7 @@ from processor.core.errors import (
     ModelNotFound,
     NotFound,
     Redirected,
+    Scope,
     ServerError,
     StatusError,
     Throttled,
@@ -24,20 +25,10 @@ from processor.core.errors import (
 )
 from processor.core.models import JSON
 from processor.core.text import one_line
+from processor.protocols.account_errors import is_wrong_key, spent_scope
 from processor.protocols.error_body import ErrorBody, from_json, parse_error_body
 from processor.protocols.retry_after import retry_after
 
-_NEVER_RETRIED_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "enforced_spend_limit_reached",
-        "billing_error",
-    }
-)
 _STATUS_OF_CODE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -104,13 +95,14 @@ def error_from_response(
     ``now_wall`` (Unix seconds) is used for a `Retry-After` date where the response has no `Date`.
     """
     error = parse_error_body(body)
-    return _error_class(status, error, headers.get("x-should-retry"))(
-        _message(status, headers, error),
-        status=status,
+    return _error(
+        status,
+        error,
+        headers,
+        message=_message(status, headers, error),
         body=error.body,
-        error_code=_error_code(error),
-        retry_after_s=retry_after(headers, error.message, now_wall),
         request_id=request_id(headers) or error.request_id,
+        now_wall=now_wall,
     )
 
 
@@ -121,14 +113,8 @@ def error_from_event(event: JSON) -> StatusError:
     status = error.status or implied
     if status >= 500 and _CONTEXT_EXCEEDED.search(error.message):
         status = 400
-    return _error_class(status, error, None)(
-        error.message or "the stream reported an error without a message",
-        status=status,
-        body=event,
-        error_code=_error_code(error),
-        retry_after_s=retry_after({}, error.message),
-        request_id=error.request_id,
-    )
+    message = error.message or "the stream reported an error without a message"
+    return _error(status, error, {}, message=message, body=event, request_id=error.request_id, now_wall=None)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -149,18 +135,52 @@ def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:
     return None
 
 
-def _error_class(status: int, error: ErrorBody, should_retry: str | None) -> type[StatusError]:
+def _error(
+    status: int,
+    error: ErrorBody,
+    headers: Mapping[str, str],
+    *,
+    message: str,
+    body: JSON | None,
+    request_id: str | None,
+    now_wall: float | None,
+) -> StatusError:
+    cls, scope = _error_class(status, error, headers.get("x-should-retry"))
+    wait_s = retry_after(headers, error, now_wall, quota=cls in (AccessDenied, Throttled))
+    code = _error_code(error)
+    if issubclass(cls, AccessDenied):
+        return cls(
+            message,
+            status=status,
+            scope=scope,
+            body=body,
+            error_code=code,
+            retry_after_s=wait_s,
+            request_id=request_id,
+        )
+    return cls(message, status=status, body=body, error_code=code, retry_after_s=wait_s, request_id=request_id)
+
+
+def _error_class(status: int, error: ErrorBody, should_retry: str | None) -> tuple[type[StatusError], Scope | None]:
+    """The class of the error, and what it holds for where it is an AccessDenied."""
     if 300 <= status < 400:
-        return Redirected
-    if status == 402 or not _NEVER_RETRIED_CODES.isdisjoint(error.codes):
-        return AccessDenied
+        return Redirected, None
+    if (scope := spent_scope(status, error)) is not None or status == 402:
+        return AccessDenied, scope
+    is_key_refused = is_wrong_key(status, error)
     if should_retry == "false" or (status == 429 and _exceeds_limit(error.message)):
-        return AccessDenied if status in _AUTH_STATUSES else BadRequest
+        return (AccessDenied, _scope_of_key(is_key_refused)) if status in _AUTH_STATUSES else (BadRequest, None)
     if status == 429:
-        return Throttled
+        return Throttled, None
     if should_retry == "true" or status in _RETRYABLE_STATUSES or (status >= 500 and status != _NOT_IMPLEMENTED):
-        return ServerError
-    return not_found_class(status, error) or (AccessDenied if status in _AUTH_STATUSES else BadRequest)
+        return ServerError, None
+    if is_key_refused:
+        return AccessDenied, "endpoint"
+    return not_found_class(status, error) or (AccessDenied if status in _AUTH_STATUSES else BadRequest), None
+
+
+def _scope_of_key(is_key_refused: bool) -> Scope | None:
+    return "endpoint" if is_key_refused else None
 
 
 def _exceeds_limit(message: str) -> bool:
@@ -179,7 +199,7 @@ def _error_code(error: ErrorBody) -> str | None:
 def _message(status: int, headers: Mapping[str, str], error: ErrorBody) -> str:
     if 300 <= status < 400:
         location = one_line(_without_secrets(headers.get("location", "")))
-        return f"HTTP {status}: redirected to {location or 'nowhere'}; redirects are not followed"
+        return f"HTTP {status}: redirected to {location or 'nowhere'}; set --base-url to the address of the API itself"
     if error.body is not None and error.message:
         return error.message
     status_line = f"HTTP {status} {_PHRASES.get(status, '')}".rstrip()

@@ -23,9 +23,11 @@ _MINIMAX_STATUS = {
     1026: 400,
     1027: 400,
     1039: 429,
+    1041: 429,
     1042: 400,
     2013: 400,
     2049: 401,
+    2056: 402,
 }
 """https://platform.minimaxi.com/document/error-code; any other code is a failure of the server."""
 _GOOD_CODES = frozenset({None, "", 0, "0", 200, "200", "ok", "OK", "success", "Success"})
@@ -82,7 +84,7 @@ def _error_fields(event: JSON) -> JSON | None:
     if isinstance(groq, dict) and groq.get("error"):
         return {"error": groq["error"]}
     if isinstance(base, dict) and _is_code(base.get("status_code")):
-        return {"error": {"message": base.get("status_msg"), "code": _minimax_status(base["status_code"])}}
+        return {"error": _minimax_error(base)}
     return None if event.get("choices") else _flat_error_fields(event)
 
 
@@ -106,5 +108,8 @@ def _is_code(value: Any) -> bool:
     return isinstance(value, str | int) and type(value) is not bool and value not in _GOOD_CODES
 
 
-def _minimax_status(code: Any) -> int:
-    return _MINIMAX_STATUS.get(code, 500) if type(code) is int else 500
+def _minimax_error(base: JSON) -> JSON:
+    code = base["status_code"]
+    status = _MINIMAX_STATUS.get(code, 500) if type(code) is int else 500
+    kind = "insufficient_balance" if status == 402 else None
+    return {"message": base.get("status_msg"), "code": status, "type": kind}

@@ -92,7 +92,10 @@ def test_error_response_without_an_end_is_read_up_to_a_limit() -> None:
 def test_redirect_is_not_followed() -> None:
     record = exchange(response(b"", "307 Moved", "", "Location: https://elsewhere.example/v1?key=1"))
     assert isinstance(record.error, Redirected)
-    assert str(record.error) == "HTTP 307: redirected to https://elsewhere.example/v1; redirects are not followed"
+    assert (
+        str(record.error)
+        == "HTTP 307: redirected to https://elsewhere.example/v1; set --base-url to the address of the API itself"
+    )
     assert len(record.request_heads) == 1
 
 

@@ -37,7 +37,7 @@ def error(message: str = "no", **fields: Any) -> dict[str, Any]:
     ("status", "expected"),
     [
         *((status, BadRequest) for status in (400, 404, 405, 413, 422, 431)),
-        *((status, Redirected) for status in (301, 302, 303, 304, 307, 308)),
+        *((status, Redirected) for status in (300, 301, 302, 303, 304, 307, 308)),
         *((status, AccessDenied) for status in (401, 402, 403)),
         *((status, ServerError) for status in (408, 409, 423, 424, 425, 499, 500, 502, 503, 504, 520, 529, 599)),
         (429, Throttled),
@@ -211,7 +211,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\n  Gateway</title></head><bod
             "too long",
             "BadRequestError",
         ),
-        (400, [{"error": {"code": 400, "message": "API key not valid", "status": "X"}}], "API key not valid", "400"),
+        (400, [{"error": {"code": 400, "message": "API key not valid", "status": "X"}}], "API key not valid", "X"),
         (502, PAGE, "HTTP 502 Bad Gateway: 502 Bad Gateway", None),
         (502, b"<html><script>var x</script><p>Sorry &amp; bye", "HTTP 502 Bad Gateway: Sorry & bye", None),
         (503, b"upstream connect error\r\n", "HTTP 503 Service Unavailable: upstream connect error", None),
@@ -247,7 +247,7 @@ def test_a_long_message_is_cut_to_500_characters() -> None:
 )
 def test_a_redirect_names_its_location_without_user_query_and_fragment(location: str, shown: str) -> None:
     raised = mapped(302, b"<html>moved</html>", location=location)
-    assert str(raised) == f"HTTP 302: redirected to {shown}; redirects are not followed"
+    assert str(raised) == f"HTTP 302: redirected to {shown}; set --base-url to the address of the API itself"
 
 
 def test_the_request_id_is_read_from_any_of_its_headers_or_the_body() -> None:
