@@ -179,11 +179,9 @@ def _upstream_text(error: JSON) -> str:
 
 
 def _codes(body: JSON, error: JSON) -> Iterator[str]:
-    places = [(place, _DETAIL_CODE_FIELDS) for place in objects_in(error, "details")]
-    places.append((error, _CODE_FIELDS))
-    if error is not body:
-        places.append((body, _CODE_FIELDS))
-    for place, names in places:
+    details = [(place, _DETAIL_CODE_FIELDS) for place in objects_in(error, "details")]
+    outer = [] if error is body else [(body, _CODE_FIELDS)]
+    for place, names in (*details, (error, _CODE_FIELDS), *outer):
         for name in names:
             code = place.get(name)
             if isinstance(code, str) and code and not code.isdigit() and code != "error" and len(code) <= 200:
