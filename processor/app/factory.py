@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from processor.app.plan import Plan
@@ -16,21 +17,28 @@ from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
+from processor.core.urls import endpoint_address
 from processor.endpoints.pool import Endpoint, EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.output.index_entry import RunTarget
 from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
+from processor.protocols.registry import PROTOCOLS
 from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
 from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
-from processor.scheduler import LOOK_AHEAD, Dependencies, RunOptions
+from processor.scheduler import LOOK_AHEAD, Dependencies, Forecast, RunOptions, forecast
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
+
+MAX_FORECAST_BYTES = 16 << 20
+"""Larger job files are not compared with the results before the first request: that takes about a second more for each
+MAX_FORECAST_BYTES."""
 
 
 def concurrency(plan: Plan, max_connections: int) -> int:
@@ -46,14 +54,24 @@ def open_job_file(plan: Plan) -> JobFile:
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def open_sink(plan: Plan) -> Sink:
+def run_target(plan: Plan, access: EndpointAccess | None) -> RunTarget:
+    """What the rows of earlier runs are compared with. The address of a simulator is of no interest."""
+    addresses = (endpoint_address(access.target.base_url, path) for path in PROTOCOLS) if access else ()
+    return RunTarget(addresses=frozenset(addresses), model=plan.settings.model)
+
+
+def open_sink(plan: Plan, target: RunTarget) -> Sink:
     """Opens the results file, locks it and repairs it after a crash. Raises ConfigError where that fails."""
     if plan.out == "-":
         return StdoutSink()
     output = plan.settings.output
     try:
         return ResultsFile.open(
-            Path(plan.out), simulated=plan.simulate, fsync=output.fsync, fsync_interval_s=output.fsync_interval_s
+            Path(plan.out),
+            simulated=plan.simulate,
+            target=target,
+            fsync=output.fsync,
+            fsync_interval_s=output.fsync_interval_s,
         )
     except OutputError as error:
         raise ConfigError(str(error)) from None
@@ -149,6 +167,17 @@ def _unfinished_jobs(
     if sink.recovered.replied:
         return job_file.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
     return aiter(job_file)
+
+
+def forecast_of(plan: Plan, job_file: JobFile, sink: Sink) -> Forecast | None:
+    """What the run will send; None where that is not known: for a pipe, a large file, or without earlier rows.
+
+    Reads the job file. Raises ConfigError.
+    """
+    size = job_file.size
+    if size is None or size > MAX_FORECAST_BYTES or not (sink.recovered.replied or sink.recovered.failed):
+        return None
+    return forecast(islice(job_file.parse_lines(), plan.limit), sink.job_index, run_options(plan))
 
 
 def run_options(plan: Plan) -> RunOptions:

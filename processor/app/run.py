@@ -90,7 +90,7 @@ async def _run(
         concurrency = factory.concurrency(plan, max_connections)
         job_file = factory.open_job_file(plan)
         stack.callback(job_file.close)
-        sink = factory.open_sink(plan)
+        sink = factory.open_sink(plan, factory.run_target(plan, access))
         stack.push_async_exit(sink)
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from processor.app import factory
 from processor.app.fd_limit import RESERVED_FILES
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess
@@ -20,11 +21,11 @@ from processor.input.job_file import JobFile
 from processor.listeners.fan_out import FanOut
 from processor.output.recovery import OutputPaths
 from processor.output.sink import Sink
-from processor.scheduler import Outcome
+from processor.scheduler import Forecast, Outcome
 from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, progress, startup_banner, summary
-from processor.terminal.formatting import size
+from processor.terminal.formatting import plural, size
 
 DEFAULT_ROW_BYTES = 2048
 """The assumed size of a row, where the results file has none yet."""
@@ -53,12 +54,18 @@ def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, s
     jobs = job_file.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
+    expected = factory.forecast_of(plan, job_file, sink)
+    if not plan.quiet:
+        label_table.print_rows(startup_banner.banner_rows(_banner(plan, access, sink, jobs, expected)))
+    done = expected.done if expected else _estimated_done(plan, sink, jobs)
+    emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
+
+
+def _estimated_done(plan: Plan, sink: Sink, jobs: int | None) -> int:
+    """At most how many jobs have a reply, where the file was not compared with the results."""
     # With --limit the finished jobs may be beyond the limit: they are counted as they are read.
     done = sink.recovered.replied if plan.limit is None else 0
-    done = done if jobs is None else min(done, jobs)
-    if not plan.quiet:
-        label_table.print_rows(startup_banner.banner_rows(_banner(plan, access, sink, jobs, done)))
-    emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
+    return done if jobs is None else min(done, jobs)
 
 
 def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
@@ -74,13 +81,18 @@ def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
 
 
 def _banner(
-    plan: Plan, access: EndpointAccess | None, sink: Sink, jobs: int | None, done: int
+    plan: Plan, access: EndpointAccess | None, sink: Sink, jobs: int | None, expected: Forecast | None
 ) -> startup_banner.Banner:
     limits = plan.settings.limits
+    to_send = expected.to_send if expected else None
     return startup_banner.Banner(
         source=plan.jobs,
         jobs=jobs,
-        done=done,
+        done=expected.done if expected else None,
+        failed_permanently=expected.failed_permanently if expected else 0,
+        not_jobs=expected.not_jobs if expected else 0,
+        to_send=to_send,
+        earlier_replies=sink.recovered.replied,
         results=plan.out,
         endpoint=access.target.address if access else "",
         key_from=access.key_from if access else None,
@@ -91,7 +103,7 @@ def _banner(
         simulated=plan.simulate,
         damage=_damage(plan, sink),
         possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
-        warnings=_warnings(plan, sink, None if jobs is None else jobs - done),
+        warnings=_warnings(plan, sink, jobs if to_send is None else to_send, expected),
     )
 
 
@@ -110,9 +122,21 @@ def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
     )
 
 
-def _warnings(plan: Plan, sink: Sink, jobs_left: int | None) -> tuple[str, ...]:
+def _warnings(plan: Plan, sink: Sink, jobs_left: int | None, expected: Forecast | None) -> tuple[str, ...]:
     weaknesses = () if plan.settings.output.accept_weaker else tuple(sink.recovered.weaknesses)
-    return (*weaknesses, *(_disk_space_warning(sink, jobs_left) if jobs_left is not None else ()))
+    return (
+        *weaknesses,
+        *(_foreign_rows_warning(plan, expected) if expected else ()),
+        *(_disk_space_warning(sink, jobs_left) if jobs_left is not None else ()),
+    )
+
+
+def _foreign_rows_warning(plan: Plan, expected: Forecast) -> tuple[str, ...]:
+    """A warning if the output seems to be that of another job file."""
+    if expected.has_known_jobs or not expected.to_send or plan.limit is not None:
+        return ()
+    rows = plural(expected.rows_without_job, "row")
+    return (f"none of the {rows} in {plan.out} is of a job in {plan.jobs}: is it the output of another job file?",)
 
 
 def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
@@ -135,6 +159,7 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
     context = SummaryContext(
         results=plan.out,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,
+        rows_without_job=outcome.rows_without_job,
         command=shlex.join(plan.command) if can_continue else None,
     )
     if plan.summary_json:

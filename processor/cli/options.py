@@ -104,7 +104,7 @@ Changed = Annotated[
         _SELECTION,
         "--changed",
         metavar="keep|resend",
-        text="Edited jobs: keep the old reply, or send again. [default: keep]",
+        text="Jobs edited, or answered by another model: keep the reply, or send again. [default: keep]",
     ),
 ]
 

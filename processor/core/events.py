@@ -64,8 +64,9 @@ place.
 Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
 """What keeps the next request from being sent right now."""
 
-SkipReason = Literal["done", "changed", "failed_permanently"]
-"""``changed``: it has the reply to an earlier version of the job. ``failed_permanently``: its failed row stands."""
+SkipReason = Literal["done", "changed", "other_model", "other_endpoint", "failed_permanently"]
+"""``changed``: it has the reply to an earlier version of the job. ``other_model``, ``other_endpoint``: it has the reply
+of another model, or from another address, than this run asks. ``failed_permanently``: its failed row stands."""
 
 AttemptOutcome = Literal["success", "retry", "replace", "fail", "park", "stop"]
 """What an attempt led to: a reply; another attempt; another attempt that is not counted (the connection was lost before

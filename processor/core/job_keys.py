@@ -11,8 +11,8 @@ KEY_BYTES = 9
 
 CHECK_BYTES = 4
 
-PACKED_IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s")
-"""Key and check of one job."""
+PACKED_IDENTITY = Struct(f"<{KEY_BYTES}s{CHECK_BYTES}s?")
+"""Key and check of one job, and whether it names its model."""
 
 _KEY_HASH = blake2b(digest_size=KEY_BYTES)
 

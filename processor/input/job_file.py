@@ -76,6 +76,23 @@ class JobFile:
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
 
+    @property
+    def size(self) -> int | None:
+        """Its size in bytes; None for a pipe."""
+        return os.fstat(self._file.fileno()).st_size if stat.S_ISREG(self._file_mode) else None
+
+    def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:
+        """Yield each line of a regular file that is not blank. Blocks while it reads. Raises ConfigError."""
+        splitter = LineSplitter(self._max_line_bytes)
+        try:
+            self._file.seek(0)
+            while chunk := self._file.read(CHUNK_BYTES):
+                yield from map(self._parse, splitter.feed(chunk))
+        except OSError as error:
+            raise ConfigError(_unreadable(self.path, error)) from None
+        if last := splitter.finish():
+            yield self._parse(last)
+
     def close(self) -> None:
         self._file.close()
 

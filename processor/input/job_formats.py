@@ -46,6 +46,11 @@ class ParsedJob(NamedTuple):
     has_metadata: bool
     raw: bytes
 
+    @property
+    def names_model(self) -> bool:
+        """Whether its line names the model. If not, ``--model`` decides, and the fingerprint does not depend on it."""
+        return "model" in self.body
+
     def with_id(self, custom_id: str) -> Job:
         """Return the job with its id, and the model in its body."""
         return Job(
@@ -71,8 +76,8 @@ def parse_job(data: bytes, line: int, defaults: JobDefaults) -> ParsedJob:
         raise
 
 
-def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes]:
-    """Return the ``custom_id`` and the fingerprint, as bytes, of the job that ``parse_job`` returns for a line.
+def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes, bool]:
+    """Return the ``custom_id``, the fingerprint as bytes, and ``names_model`` of the job that ``parse_job`` returns.
 
     The contents of the request are not checked, so that a line that ``parse_job`` refuses may pass: if a request with
     its fingerprint has a reply, it was a job. Raises InvalidJob for other errors.
@@ -81,9 +86,10 @@ def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes]
     custom_id = _custom_id(entry)
     protocol = _protocol(entry, defaults.endpoint)
     body = _body(entry, protocol)
-    if "model" not in body and not defaults.model:
+    names_model = "model" in body
+    if not names_model and not defaults.model:
         raise InvalidJob(NO_MODEL)
-    return custom_id, _fingerprint(entry, custom_id, protocol.path, body)
+    return custom_id, _fingerprint(entry, custom_id, protocol.path, body), names_model
 
 
 def _decode(data: bytes) -> JSON:

@@ -66,9 +66,10 @@ def _packed_identity(line: bytes, defaults: JobDefaults, max_line_bytes: int) ->
     if len(line) > max_line_bytes:
         return UNKNOWN
     try:
-        custom_id, fingerprint = job_identity(line, defaults)
+        custom_id, fingerprint, names_model = job_identity(line, defaults)
     except InvalidJob:
         return UNKNOWN
     # A job without an id gets the key of the first such job. A second identical one is therefore not found as done,
     # because the first is marked as seen by then: it is read in full, and gets its own id.
-    return job_key(fingerprint.hex() if custom_id is None else custom_id) + fingerprint[:CHECK_BYTES]
+    key = job_key(fingerprint.hex() if custom_id is None else custom_id)
+    return PACKED_IDENTITY.pack(key, fingerprint[:CHECK_BYTES], names_model)

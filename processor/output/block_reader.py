@@ -11,7 +11,15 @@ from itertools import accumulate
 from pathlib import Path
 
 from processor.core.models import ByteRange
-from processor.output.index_entry import FLAGS_OFFSET, REPLIED, IndexEntry, parse_packed_entry, unpack_entry
+from processor.output.index_entry import (
+    ANY_TARGET,
+    FLAGS_OFFSET,
+    REPLIED,
+    IndexEntry,
+    RunTarget,
+    parse_packed_entry,
+    unpack_entry,
+)
 from processor.output.storage import LocalStorage, StorageFile
 
 BLOCK_BYTES = 1 << 20
@@ -50,9 +58,11 @@ def block_ranges(size: int) -> Iterator[ByteRange]:
     return ((start, start + BLOCK_BYTES) for start in range(0, size, BLOCK_BYTES))
 
 
-def read_blocks(file: StorageFile, *, replies: bool) -> Generator[ScannedBlock, None, None]:
+def read_blocks(
+    file: StorageFile, *, replies: bool, target: RunTarget = ANY_TARGET
+) -> Generator[ScannedBlock, None, None]:
     """Yield all blocks of a file, in order. Raises OSError."""
-    return (read_block(file, start, end, replies=replies) for start, end in block_ranges(file.size()))
+    return (read_block(file, start, end, replies=replies, target=target) for start, end in block_ranges(file.size()))
 
 
 def read_lines(file: StorageFile, start: int, end: int) -> Iterator[list[bytes]]:
@@ -89,10 +99,10 @@ def _lines_starting_before(end: int, lines: list[bytes]) -> list[bytes]:
     return [raw for raw, start in zip(lines, starts, strict=False) if start < end]
 
 
-def packed_entry(raw: bytes, *, replies: bool) -> bytes | None:
+def packed_entry(raw: bytes, *, replies: bool, target: RunTarget = ANY_TARGET) -> bytes | None:
     """Return the packed index entry of a line; None where it is not a row, or belongs in the other file."""
     try:
-        packed = parse_packed_entry(raw)
+        packed = parse_packed_entry(raw, target)
     except ValueError:
         return None
     return packed if bool(packed[FLAGS_OFFSET] & REPLIED) is replies else None
@@ -104,14 +114,16 @@ def row_entry(raw: bytes, *, replies: bool) -> IndexEntry | None:
     return None if packed is None else unpack_entry(packed)
 
 
-def read_block(file: StorageFile, start: int, end: int, *, replies: bool) -> ScannedBlock:
+def read_block(
+    file: StorageFile, start: int, end: int, *, replies: bool, target: RunTarget = ANY_TARGET
+) -> ScannedBlock:
     """Parse the lines that start in this range. Raises OSError."""
     block = ScannedBlock()
     entries = []
     raw, packed = b"", None
     for raws in read_lines(file, start, end):
         for number, raw in enumerate(raws, block.lines + 1):
-            packed = packed_entry(raw, replies=replies)
+            packed = packed_entry(raw, replies=replies, target=target)
             if packed is not None:
                 entries.append(packed)
             elif raw.strip():
@@ -122,10 +134,10 @@ def read_block(file: StorageFile, start: int, end: int, *, replies: bool) -> Sca
     return block
 
 
-def read_block_of_path(path: Path, replies: bool, block_range: ByteRange) -> ScannedBlock:
+def read_block_of_path(path: Path, replies: bool, target: RunTarget, block_range: ByteRange) -> ScannedBlock:
     """Do the same as ``read_block`` with arguments that can be sent to another process."""
     with closing(LocalStorage().open(path, "read")) as file:
-        return read_block(file, *block_range, replies=replies)
+        return read_block(file, *block_range, replies=replies, target=target)
 
 
 def _record_damage(block: ScannedBlock, raw: bytes, number: int) -> None:

@@ -32,7 +32,7 @@ _GROWTH_BYTES = 1 << 20
 
 _NEW_RECORD = Struct(f">H{_RECORD_BYTES}s4x")
 """A record to add: the bytes that select its chain, the record as stored, and 4 bytes that are ignored."""
-_IDENTITY = Struct(f">H{_TAIL_BYTES + CHECK_BYTES}s")
+_IDENTITY = Struct(f">H{_TAIL_BYTES + CHECK_BYTES}sB")
 
 _BLOOM_BITS = 8
 
@@ -107,23 +107,23 @@ class CompactHashTable:
         self._next_page[full_page] = page
         return at
 
-    def mark_while(self, identities: memoryview, matches: bytes, flag: int) -> tuple[int, int]:
+    def mark_while(self, identities: memoryview, matches: tuple[bytes, bytes], flag: int) -> tuple[int, int]:
         """Set ``flag`` in the records with these keys and checks, up to the first that is not found or not matching.
 
-        ``identities`` holds the key and check of each. ``matches`` says by the value of a record's flags whether it
-        matches: 0 for no, 1 or 2 for yes. Returns how many were marked, and for how many of them ``matches`` is 2.
-        The record after those may match all the same: only ``find`` is exact.
+        ``identities`` holds the key and check of each, and the number of its table in ``matches``. That says by the
+        value of a record's flags whether it matches: 0 for no, 1 or 2 for yes. Returns how many were marked, and for
+        how many of them ``matches`` is 2. The record after those may match all the same: only ``find`` is exact.
         """
         pages, next_page, chains, flags_offset = self._pages, self._next_page, _CHAINS, _FLAGS_OFFSET
         count = twos = 0
-        for start, wanted in _IDENTITY.iter_unpack(identities):
+        for start, wanted, table in _IDENTITY.iter_unpack(identities):
             page = start % chains
             while (at := pages.find(wanted, begin := page << _PAGE_BITS, begin + _USED_BYTES)) < 0:
                 page = next_page[page]
                 if not page:
                     return count, twos
             flags = pages[at + flags_offset]
-            match = matches[flags]
+            match = matches[table][flags]
             if not match or (at - begin) % _RECORD_BYTES:
                 return count, twos
             pages[at + flags_offset] = flags | flag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from processor.core.models import Result
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
 """Flags of an entry. PERMANENT comes with FAILED; INVALID_LINE marks the row of a line that is not a job."""
 
+OTHER_ENDPOINT, OTHER_MODEL = 32, 64
+"""Flags of an entry: the row names an address, or a model, that is not the one of ``RunTarget``."""
+
 INVALID_LINE_CODES = frozenset(
     {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
 )
@@ -23,6 +27,28 @@ INVALID_LINE_CODES = frozenset(
 MAX_ATTEMPTS = 0xFFFF
 MAX_LINE = 0xFFFFFFFF
 """Larger numbers are stored as these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTarget:
+    """Where this run sends its requests, to be compared with what the rows of earlier runs name."""
+
+    addresses: frozenset[str] = frozenset()
+    """The address of each endpoint and API path; empty: all count as the same."""
+    model: str | None = None
+    """The model of jobs that name none; None: there are no such jobs."""
+
+    def flags(self, endpoint: object, model: object) -> int:
+        """Return the flags of a row that names these. What a row does not name counts as unchanged."""
+        flags = 0
+        if endpoint is not None and self.addresses and endpoint not in self.addresses:
+            flags |= OTHER_ENDPOINT
+        if model is not None and self.model is not None and model != self.model:
+            flags |= OTHER_MODEL
+        return flags
+
+
+ANY_TARGET = RunTarget()
 
 
 class IndexEntry(NamedTuple):
@@ -62,12 +88,12 @@ def entry_from_result(result: Result, raw: bytes) -> IndexEntry:
     )
 
 
-def parse_entry(raw: bytes) -> IndexEntry:
+def parse_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> IndexEntry:
     """Do the same as ``parse_packed_entry``, unpacked."""
-    return unpack_entry(parse_packed_entry(raw))
+    return unpack_entry(parse_packed_entry(raw, target))
 
 
-def parse_packed_entry(raw: bytes) -> bytes:
+def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
     """Return the packed entry of a row, given with or without its line feed. Raises ValueError where it is not a row.
 
     The line is parsed completely, and this is most of the time that a resume takes. No cheaper way was found that is
@@ -86,6 +112,8 @@ def parse_packed_entry(raw: bytes) -> bytes:
             flags = _failure_flags(error["code"], row.get("own_fault"), row["timing"])
         if "simulated" in row:
             flags |= SIMULATED
+        if "endpoint" in row:
+            flags |= target.flags(row["endpoint"], row.get("asked_model"))
         key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else job_key(row["custom_id"])
         attempts, line = row["attempts"], row["line"]
         if not (type(attempts) is type(line) is int and attempts >= 0 <= line):

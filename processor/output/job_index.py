@@ -10,6 +10,8 @@ from processor.output.index_entry import (
     FAILED,
     INVALID_LINE,
     MAX_ATTEMPTS,
+    OTHER_ENDPOINT,
+    OTHER_MODEL,
     PACKED_ENTRY,
     PERMANENT,
     REPLIED,
@@ -20,9 +22,25 @@ SEEN_THIS_RUN = 128
 """A flag beside those of entries: the job, or the invalid line, was found in this run's job file."""
 
 _NO_CHECK = bytes(4)
-_IS_DONE = bytes(flags & (REPLIED | SEEN_THIS_RUN) == REPLIED for flags in range(256))
-_IS_PERMANENT = bytes(flags & (PERMANENT | REPLIED | SEEN_THIS_RUN) == PERMANENT for flags in range(256))
-_IS_DONE_OR_PERMANENT = bytes(done + 2 * permanent for done, permanent in zip(_IS_DONE, _IS_PERMANENT, strict=True))
+
+
+def _match_tables(*, permanent: bool) -> tuple[bytes, bytes]:
+    """Return, for jobs that name no model and for those that name one: what each value of flags means.
+
+    1 for a reply, 2 for a permanent failure if ``permanent``, 0 for all else.
+    """
+    return _match_table(OTHER_ENDPOINT | OTHER_MODEL, permanent), _match_table(OTHER_ENDPOINT, permanent)
+
+
+def _match_table(other: int, permanent: bool) -> bytes:
+    not_set = SEEN_THIS_RUN | other
+    done = [flags & (REPLIED | not_set) == REPLIED for flags in range(256)]
+    failed = [flags & (PERMANENT | REPLIED | not_set) == PERMANENT for flags in range(256)]
+    return bytes(is_done + 2 * (permanent and is_failed) for is_done, is_failed in zip(done, failed, strict=True))
+
+
+_IS_DONE = _match_tables(permanent=False)
+_IS_DONE_OR_PERMANENT = _match_tables(permanent=True)
 
 
 class JobStatus(Enum):
@@ -33,10 +51,14 @@ class JobStatus(Enum):
     """It has a reply to the same request."""
     CHANGED = auto()
     """It has a reply to another request."""
+    OTHER_MODEL = auto()
+    """It names no model, and has the reply of another model than this run asks."""
+    OTHER_ENDPOINT = auto()
+    """It has a reply that came from an address where this run sends nothing."""
     FAILED = auto()
     """It has a failed row; also where that is permanent, but the request has changed since."""
     FAILED_PERMANENTLY = auto()
-    """The provider refused this very request."""
+    """The provider refused this very request, at this run's address."""
     DUPLICATE = auto()
     """An earlier line of this job file has the same id."""
 
@@ -53,8 +75,11 @@ class JobIndex:
 
     # ------------------------------------------------------------ the job file
 
-    def classify(self, custom_id: str, fingerprint: str) -> JobStatus:
-        """Return the status of the next job of the job file, and mark it as seen. Call it once for each line."""
+    def classify(self, custom_id: str, fingerprint: str, *, names_model: bool = True) -> JobStatus:
+        """Return the status of the next job of the job file, and mark it as seen. Call it once for each line.
+
+        ``names_model``: the job names its model, so that its fingerprint tells whether that is still the same.
+        """
         check_now = request_check(fingerprint)
         slot = self._table.add(job_key(custom_id), check_now, 0, 0, SEEN_THIS_RUN)
         if slot is None:
@@ -63,7 +88,8 @@ class JobIndex:
         if flags & SEEN_THIS_RUN:
             return JobStatus.DUPLICATE
         FIELDS.pack_into(*slot, check, attempts, count, flags | SEEN_THIS_RUN)
-        return _status(flags, is_same_request=check == check_now)
+        other = flags & (OTHER_ENDPOINT if names_model else OTHER_ENDPOINT | OTHER_MODEL)
+        return _status(flags, other, is_same_request=check == check_now)
 
     def skip_done(self, identities: bytes, begin: int, end: int, *, permanent: bool = False) -> tuple[int, int]:
         """Mark jobs from ``begin`` on as seen while each is DONE (or, with ``permanent``, FAILED_PERMANENTLY).
@@ -115,6 +141,10 @@ class JobIndex:
         """Return how many records have one flag and not the other."""
         matches = bytes(bool(value & flag and not value & without) for value in range(256))
         return sum(flags.translate(matches).count(1) for flags in self._table.flags())
+
+    def count_rows_without_job(self) -> int:
+        """Return how many jobs have a row, and have not been found in this run's job file."""
+        return self.count(REPLIED | FAILED, without=SEEN_THIS_RUN)
 
     def raise_attempts(self, key: bytes, attempts: int) -> bool:
         """Raise the attempts of a job to at least this number. Return whether they were fewer."""
@@ -179,15 +209,24 @@ class JobIndex:
         self.files_with_stale_rows |= flags & (REPLIED | FAILED)
         FIELDS.pack_into(*slot, entry.check, max(entry.attempts, attempts), count, flags & SEEN_THIS_RUN | entry.flags)
 
+    def forget_seen(self) -> None:
+        """Forget the lines of the job file, so that it can be read from its beginning. Call it before any row is
+        written."""
+        self._table.clear(SEEN_THIS_RUN)
+
     def clear_flags(self, flags: int) -> None:
         """Forget the rows that these flags stand for, so that they can be loaded again. No id can be assigned then."""
         self._table.clear(flags)
         self.files_with_stale_rows = 0
 
 
-def _status(flags: int, *, is_same_request: bool) -> JobStatus:
+def _status(flags: int, other: int, *, is_same_request: bool) -> JobStatus:
     if flags & REPLIED:
-        return JobStatus.DONE if is_same_request else JobStatus.CHANGED
-    if flags & PERMANENT and is_same_request:
+        if not is_same_request:
+            return JobStatus.CHANGED
+        if other:
+            return JobStatus.OTHER_MODEL if other & OTHER_MODEL else JobStatus.OTHER_ENDPOINT
+        return JobStatus.DONE
+    if flags & PERMANENT and is_same_request and not other:
         return JobStatus.FAILED_PERMANENTLY
     return JobStatus.FAILED if flags & FAILED else JobStatus.NEW

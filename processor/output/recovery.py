@@ -14,7 +14,7 @@ from processor.core.errors import ConfigError
 from processor.output.appender import Appender
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
 from processor.output.in_flight_log import InFlightLog
-from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED
+from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED, RunTarget
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
 from processor.output.scanner import ScanReport, scan_file
 from processor.output.storage import Storage, StorageFile, write_all
@@ -83,9 +83,17 @@ class Recovery:
     """Reads the rows of an output into the job index, and repairs its files. All methods raise OSError."""
 
     def __init__(
-        self, storage: Storage, paths: OutputPaths, index: JobIndex, replies: Appender, *, simulated: bool
+        self,
+        storage: Storage,
+        paths: OutputPaths,
+        index: JobIndex,
+        replies: Appender,
+        *,
+        simulated: bool,
+        target: RunTarget,
     ) -> None:
         """``replies`` holds the results file, open and locked; a compacted one takes its place there."""
+        self._target = target
         self._replies = replies
         self._storage = storage
         self._paths = paths
@@ -136,7 +144,14 @@ class Recovery:
         self._repair(self._scan(replies=False), replies=False)
 
     def _scan(self, *, replies: bool) -> ScanReport:
-        return scan_file(self._storage, self._path(replies), self._index, replies=replies, simulated=self._simulated)
+        return scan_file(
+            self._storage,
+            self._path(replies),
+            self._index,
+            replies=replies,
+            simulated=self._simulated,
+            target=self._target,
+        )
 
     def _repair(self, report: ScanReport, *, replies: bool) -> None:
         path = self._path(replies)

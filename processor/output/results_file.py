@@ -18,7 +18,7 @@ from processor.core.models import Result, RunInThread
 from processor.output.appender import Appender, PendingRow
 from processor.output.fsync import FsyncScheduler
 from processor.output.in_flight_log import InFlightLog
-from processor.output.index_entry import FAILED, INVALID_LINE, REPLIED, entry_from_result
+from processor.output.index_entry import ANY_TARGET, FAILED, INVALID_LINE, REPLIED, RunTarget, entry_from_result
 from processor.output.job_index import JobIndex
 from processor.output.opening import lock_replies, lock_state, recover
 from processor.output.recovery import OutputPaths, Recovery
@@ -77,6 +77,7 @@ class ResultsFile:
         results: Path,
         *,
         simulated: bool = False,
+        target: RunTarget = ANY_TARGET,
         fsync: FsyncMode = "interval",
         fsync_interval_s: float = 1.0,
         run_in_thread: RunInThread = asyncio.to_thread,
@@ -93,7 +94,7 @@ class ResultsFile:
         paths.refuse_foreign(results)
         log = lock_state(storage, paths)
         index, replies = JobIndex(), Appender(storage, paths.replies)
-        recovery = Recovery(storage, paths, index, replies, simulated=simulated)
+        recovery = Recovery(storage, paths, index, replies, simulated=simulated, target=target)
         is_new = not storage.exists(paths.replies)
         try:
             lock_replies(storage, paths, replies)

@@ -16,7 +16,7 @@ from processor.output.block_reader import (
     read_block_of_path,
     read_blocks,
 )
-from processor.output.index_entry import FLAGS_OFFSET, PACKED_ENTRY, SIMULATED
+from processor.output.index_entry import ANY_TARGET, FLAGS_OFFSET, PACKED_ENTRY, SIMULATED, RunTarget
 from processor.output.job_index import JobIndex
 from processor.output.storage import Storage, StorageFile
 
@@ -41,7 +41,15 @@ class ScanReport:
     """The last line is a row without its line feed."""
 
 
-def scan_file(storage: Storage, path: Path, index: JobIndex, *, replies: bool, simulated: bool) -> ScanReport:
+def scan_file(
+    storage: Storage,
+    path: Path,
+    index: JobIndex,
+    *,
+    replies: bool,
+    simulated: bool,
+    target: RunTarget = ANY_TARGET,
+) -> ScanReport:
     """Load the rows of a file into the index. Changes nothing on disk. Raises OSError.
 
     Raises ConfigError where the file has no rows but other text, or rows of the other kind (simulated or real).
@@ -52,7 +60,7 @@ def scan_file(storage: Storage, path: Path, index: JobIndex, *, replies: bool, s
     lines = not_a_row = 0
     with (
         closing(storage.open(path, "read")) as file,
-        closing(_read_blocks(storage, path, file, replies=replies)) as blocks,
+        closing(_read_blocks(storage, path, file, replies=replies, target=target)) as blocks,
     ):
         report.size = file.size()
         for block in blocks:
@@ -66,13 +74,13 @@ def scan_file(storage: Storage, path: Path, index: JobIndex, *, replies: bool, s
 
 
 def _read_blocks(
-    storage: Storage, path: Path, file: StorageFile, *, replies: bool
+    storage: Storage, path: Path, file: StorageFile, *, replies: bool, target: RunTarget
 ) -> Generator[ScannedBlock, None, None]:
     if storage.is_shared and file.size() >= MIN_WORKER_BYTES:
         from processor.core.worker_process import map_with_worker  # importing it takes longer than a small file
 
-        return map_with_worker(partial(read_block_of_path, path, replies), block_ranges(file.size()))
-    return read_blocks(file, replies=replies)
+        return map_with_worker(partial(read_block_of_path, path, replies, target), block_ranges(file.size()))
+    return read_blocks(file, replies=replies, target=target)
 
 
 def _load_block(index: JobIndex, block: ScannedBlock, path: Path, *, simulated: bool) -> None:

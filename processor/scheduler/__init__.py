@@ -6,5 +6,6 @@ each job is. Whether the endpoint or the run is at fault is decided in ``health`
 
 from processor.scheduler.dependencies import LOOK_AHEAD, Dependencies, Outcome, RunOptions
 from processor.scheduler.scheduler import Scheduler
+from processor.scheduler.selection import Forecast, forecast
 
-__all__ = ["LOOK_AHEAD", "Dependencies", "Outcome", "RunOptions", "Scheduler"]
+__all__ = ["LOOK_AHEAD", "Dependencies", "Forecast", "Outcome", "RunOptions", "Scheduler", "forecast"]

@@ -66,3 +66,5 @@ class Outcome:
     exit_code: int
     reason: str | None = None
     """Why the run ended before all its jobs had rows; None if it did not."""
+    rows_without_job: int = 0
+    """Jobs with a row that are not in the job file; counted where it was read to its end."""

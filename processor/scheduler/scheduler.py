@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, InternalError, OutputError
-from processor.core.events import JobSkipped, SkipReason, Stopping
+from processor.core.events import JobSkipped, Stopping
 from processor.core.models import Job
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
@@ -31,6 +32,7 @@ from processor.scheduler.attempt import JobState
 from processor.scheduler.dependencies import Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.result_builder import result_of_invalid_line
+from processor.scheduler.selection import classify, skip_reason
 from processor.scheduler.worker import Worker
 
 LINES_PER_YIELD = 16
@@ -61,11 +63,14 @@ class Scheduler:
         """Return how the run ended. Raises nothing but CancelledError."""
         async with self._tasks:
             self._producer = self._start(self._produce())
+        rows_without_job = 0
+        if self._last_line == END_OF_FILE:
+            rows_without_job = self._deps.sink.job_index.count_rows_without_job()
         try:
             await self._deps.sink.close(self._last_line)
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED)
-        return self._outcome or self._ordinary_outcome()
+        return replace(self._outcome or self._ordinary_outcome(), rows_without_job=rows_without_job)
 
     # ------------------------------------------------------------ stopping
 
@@ -207,24 +212,16 @@ class Scheduler:
 
     async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
-        index, options = self._deps.sink.job_index, self._options
-        custom_id = parsed.custom_id if parsed.custom_id is not None else index.assign_id(parsed.fingerprint)
-        match index.classify(custom_id, parsed.fingerprint):
-            case JobStatus.DUPLICATE:
-                await self._fail_line(_duplicate(parsed, custom_id))
-            case JobStatus.DONE:
-                self._emit_skipped(parsed, custom_id, "done")
-            case JobStatus.CHANGED if not options.resend_changed:
-                self._emit_skipped(parsed, custom_id, "changed")
-            case JobStatus.FAILED_PERMANENTLY if not options.retry_failed:
-                self._failed_earlier += 1
-                self._emit_skipped(parsed, custom_id, "failed_permanently")
-            case _:
-                return parsed.with_id(custom_id)
-        return None
-
-    def _emit_skipped(self, parsed: ParsedJob, custom_id: str, reason: SkipReason) -> None:
+        custom_id, status = classify(parsed, self._deps.sink.job_index)
+        if status is JobStatus.DUPLICATE:
+            await self._fail_line(_duplicate(parsed, custom_id))
+            return None
+        reason = skip_reason(status, self._options)
+        if reason is None:
+            return parsed.with_id(custom_id)
+        self._failed_earlier += reason == "failed_permanently"
         self._deps.emit(JobSkipped(reason=reason, custom_id=custom_id, line=parsed.line, model=parsed.model))
+        return None
 
     def _preload_encoding(self, model: str) -> None:
         """Load the model's encoding while the first requests are sent."""

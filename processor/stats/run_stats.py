@@ -24,7 +24,9 @@ from processor.stats.reply_stats import ReplyStats, bounded_label
 from processor.stats.throughput import Throughput
 
 MAX_EXAMPLE_CHARS = 300
-MAX_CHANGED_EXAMPLES = 3
+MAX_SKIPPED_EXAMPLES = 3
+ANSWERED_OTHERWISE: tuple[SkipReason, ...] = ("changed", "other_model", "other_endpoint")
+"""Reasons to skip a job although its reply is not to what this run would ask. ``--changed resend`` sends these."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class RunStats:
         self.permanent_failures = 0
         """Of the failures of this run, those that sending the job again cannot change."""
         self.skipped: Counter[SkipReason] = Counter()
-        self.changed_examples: list[str] = []
-        """The first of the jobs that were edited since they were answered."""
+        self.skipped_examples: dict[SkipReason, list[str]] = {}
+        """By reason: the first of the jobs that have a reply to what this run would not ask."""
         self.attempts = 0
         self.in_flight = 0
         self.retried: Counter[str] = Counter()
@@ -88,7 +90,7 @@ class RunStats:
     @property
     def done_earlier(self) -> int:
         """Jobs that have their reply from earlier runs. Exact once the job file is read to its end."""
-        skipped = self.skipped["done"] + self.skipped["changed"]
+        skipped = self.skipped.total() - self.skipped["failed_permanently"]
         earlier = max(self._done_at_start, skipped)
         return earlier if self.jobs is None else max(min(earlier, self.jobs - self.done - self.failed), skipped)
 
@@ -120,9 +122,10 @@ class RunStats:
 
     def _on_job_skipped(self, event: JobSkipped) -> None:
         self.skipped[event.reason] += event.count
-        is_example = len(self.changed_examples) < MAX_CHANGED_EXAMPLES
-        if event.reason == "changed" and event.custom_id is not None and is_example:
-            self.changed_examples.append(event.custom_id[:MAX_EXAMPLE_CHARS])
+        if event.reason in ANSWERED_OTHERWISE and event.custom_id is not None:
+            examples = self.skipped_examples.setdefault(event.reason, [])
+            if len(examples) < MAX_SKIPPED_EXAMPLES:
+                examples.append(event.custom_id[:MAX_EXAMPLE_CHARS])
 
     def _on_attempt_started(self, event: AttemptStarted) -> None:
         self.last_event_at = event.at

@@ -10,7 +10,13 @@ from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import TokenSums
 from processor.stats.run_stats import RunStats
 
-SKIPPED_KEYS: dict[SkipReason, str] = {"done": "done", "changed": "changed", "failed_permanently": "own_fault"}
+SKIPPED_KEYS: dict[SkipReason, str] = {
+    "done": "done",
+    "changed": "changed",
+    "other_model": "other_model",
+    "other_endpoint": "other_endpoint",
+    "failed_permanently": "own_fault",
+}
 """Key of each skip reason under ``skipped``: ``own_fault`` is the name that result rows use, too."""
 
 
@@ -22,6 +28,8 @@ class SummaryContext:
     """Path of the results file; ``-`` is stdout."""
     errors: str | None
     """Path of the errors file; None where there is none."""
+    rows_without_job: int = 0
+    """Jobs with a row that are not in the job file."""
     command: str | None
     """The command line that continues this run; None where repeating it would start from the beginning."""
 
@@ -40,7 +48,9 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
         },
         "unsettled": stats.remaining,
         "skipped": {SKIPPED_KEYS[reason]: count for reason, count in stats.skipped.items()},
-        "changed_examples": stats.changed_examples,
+        "changed_examples": stats.skipped_examples.get("changed", []),
+        "skipped_examples": {SKIPPED_KEYS[reason]: names for reason, names in stats.skipped_examples.items()},
+        "rows_without_job": context.rows_without_job,
         "stopped": stats.stop_reason,
         "elapsed_s": stats.elapsed_s(stats.last_event_at),
         "attempts": stats.attempts,

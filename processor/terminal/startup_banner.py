@@ -30,8 +30,16 @@ class Banner:
     """Path of the job file; ``-`` is stdin."""
     jobs: int | None
     """Jobs in it, within ``--limit``; None where the number is unknown."""
-    done: int
-    """Of these, how many have a reply from earlier runs."""
+    done: int | None = None
+    """Of these, how many have a reply that is kept; None where the file was not compared with the results."""
+    failed_permanently: int = 0
+    """Of these, how many have a failed row that stands."""
+    not_jobs: int = 0
+    """Of these, how many lines are no job."""
+    to_send: int | None = None
+    """Of these, how many will be sent; None as for ``done``."""
+    earlier_replies: int = 0
+    """Replies in the results file."""
     results: str
     """Path of the results file; ``-`` is stdout."""
     endpoint: str
@@ -62,13 +70,22 @@ def banner_rows(banner: Banner) -> list[LabelRow]:
 
 def _jobs(banner: Banner) -> str:
     source = "stdin" if banner.source == "-" else banner.source
-    if banner.jobs is None:
-        return source + (f", {banner.done:,} already done" if banner.done else "")
-    counted = f"{source}: {plural(banner.jobs, 'job')}"
-    if not banner.done:
-        return counted
-    left = banner.jobs - banner.done
-    return f"{counted}, {banner.done:,} already done, {f'{left:,}' if left else 'nothing'} to do"
+    counted = source if banner.jobs is None else f"{source}: {plural(banner.jobs, 'job')}"
+    if banner.to_send is None:
+        return counted + (f", {_earlier_replies(banner)}" if banner.earlier_replies else "")
+    parts = [
+        counted,
+        f"{banner.done:,} already done" if banner.done else "",
+        f"{banner.failed_permanently:,} failed permanently" if banner.failed_permanently else "",
+        f"{banner.not_jobs:,} invalid" if banner.not_jobs else "",
+        f"{banner.to_send or 'nothing':{',' if banner.to_send else ''}} to do",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _earlier_replies(banner: Banner) -> str:
+    replies = plural(banner.earlier_replies, "reply", "replies")
+    return f"{replies} of earlier runs; to do: not known yet"
 
 
 def _endpoint(banner: Banner) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from processor.core.events import SkipReason
 from processor.core.text import one_line
 from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
@@ -26,6 +27,7 @@ def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
         *_failed(stats),
         *_stopped(stats),
         *_changed(stats),
+        *_rows_without_job(context),
         *_attempts(stats),
         *_tokens_and_cost(stats.replies, simulated=stats.simulated),
         *_durations(stats.replies),
@@ -72,13 +74,30 @@ def _stopped(stats: RunStats) -> Iterator[LabelRow]:
         yield LabelRow("stopped", f"{jobs}{reason}", "warning")
 
 
+ANSWERED_OTHERWISE_TEXTS: Mapping[SkipReason, str] = {
+    "changed": "edited since the reply came",
+    "other_model": "answered by another model",
+    "other_endpoint": "answered at another address",
+}
+
+
 def _changed(stats: RunStats) -> Iterator[LabelRow]:
-    if changed := stats.skipped["changed"]:
-        examples = [one_line(name, max_chars=40) for name in stats.changed_examples]
-        if changed > len(examples):
+    label = "changed"
+    for reason, how in ANSWERED_OTHERWISE_TEXTS.items():
+        if not (count := stats.skipped[reason]):
+            continue
+        examples = [one_line(name, max_chars=40) for name in stats.skipped_examples.get(reason, ())]
+        if count > len(examples):
             examples.append("…")
-        text = f"{plural(changed, 'job')} edited since the reply came, reply kept: {', '.join(examples)}"
-        yield LabelRow("changed", f"{text} (use --changed resend to send again)", "warning")
+        text = f"{plural(count, 'job')} {how}, reply kept: {', '.join(examples)}"
+        yield LabelRow(label, f"{text} (use --changed resend to send again)", "warning")
+        label = ""
+
+
+def _rows_without_job(context: SummaryContext) -> Iterator[LabelRow]:
+    if count := context.rows_without_job:
+        row = "1 row of a job that is" if count == 1 else f"{count:,} rows of jobs that are"
+        yield LabelRow("not in file", f"{row} not in the job file; kept")
 
 
 def _attempts(stats: RunStats) -> Iterator[LabelRow]:

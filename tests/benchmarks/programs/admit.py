@@ -19,6 +19,7 @@ from processor.app.plan import Plan
 from processor.config.settings import Limits, Settings
 from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target
+from processor.output.index_entry import ANY_TARGET
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 
@@ -65,7 +66,7 @@ async def serve(plan: Plan) -> None:
         plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=plan.settings.concurrency or 10_000
     )
     dependencies = factory.dependencies(
-        plan, factory.open_job_file(plan), factory.open_sink(plan), answer, endpoint, stats
+        plan, factory.open_job_file(plan), factory.open_sink(plan, ANY_TARGET), answer, endpoint, stats
     )
     await dependencies.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()

@@ -23,7 +23,14 @@ from processor.input import job_file as job_file_module
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
-from processor.output.index_entry import FAILED, PACKED_ENTRY, PERMANENT, REPLIED
+from processor.output.index_entry import (
+    FAILED,
+    OTHER_ENDPOINT,
+    OTHER_MODEL,
+    PACKED_ENTRY,
+    PERMANENT,
+    REPLIED,
+)
 from processor.output.job_index import JobIndex, JobStatus
 
 DEFAULTS = JobDefaults(model="m")
@@ -69,7 +76,7 @@ async def read_items(
             values.append(item)
         else:
             name = item.custom_id if item.custom_id is not None else index.assign_id(item.fingerprint)
-            status = index.classify(name, item.fingerprint)
+            status = index.classify(name, item.fingerprint, names_model=item.names_model)
             values.append((item.line, True) if status in skippable else (item, name, status))
             permanent_failures += status in skippable and status is JobStatus.FAILED_PERMANENTLY
         if len(values) == limit:
@@ -115,7 +122,10 @@ def shrink_sizes(patch: pytest.MonkeyPatch) -> None:
 JOBS = [orjson.dumps({"id": f"job-{n}", "prompt": f"Say {n % 4}"}) for n in range(8)]
 JOBS += [orjson.dumps({"id": f"job-{n}", "prompt": "Changed"}) for n in range(3)]
 JOBS += [orjson.dumps({"prompt": f"Without a name {n}", "metadata": n}) for n in range(3)]
+JOBS += [orjson.dumps({"id": f"job-{n}", "prompt": f"Say {n % 4}", "model": "n"}) for n in range(8, 11)]
 JOBS += [orjson.dumps({"custom_id": "batch", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user"}]}})]
+ROW_FLAGS = [REPLIED, REPLIED, REPLIED, FAILED, FAILED | PERMANENT]
+ROW_FLAGS += [REPLIED | OTHER_MODEL, REPLIED | OTHER_ENDPOINT, FAILED | PERMANENT | OTHER_MODEL]
 INVALID = [b"broken", b"[]", b'{"id": "job-1"}', b'{"id": "job-2", "method": "GET", "prompt": "Say 2"}', b"\xff\xfe"]
 LONG = b'{"id": "long", "prompt": "' + b"x" * 380 + b'"}'
 BLANK = [b"", b"   ", b"\t"]
@@ -125,7 +135,7 @@ ENDS = [b"\n", b"\r\n", b" \n"]
 @settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(st.sampled_from(JOBS), st.sampled_from([REPLIED, REPLIED, REPLIED, FAILED, FAILED | PERMANENT])),
+        st.tuples(st.sampled_from(JOBS), st.sampled_from(ROW_FLAGS)),
         max_size=20,
     ),
     lines=st.lists(

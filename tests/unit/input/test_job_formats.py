@@ -233,7 +233,11 @@ def test_job_identity_equals_id_and_fingerprint_of_parsed_job(entry: Any, end: b
         found = parse_job(line.strip(), 1, defaults)
     except InvalidJob:
         return  # its identity does not matter: it never had a reply
-    assert job_identity(line, defaults) == (found.custom_id, bytes.fromhex(found.fingerprint))
+    assert job_identity(line, defaults) == (
+        found.custom_id,
+        bytes.fromhex(found.fingerprint),
+        found.names_model,
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from processor.core.errors import ConfigError
 from processor.core.job_keys import job_key, request_check
 from processor.output import block_reader, scanner
 from processor.output.block_reader import ScannedBlock, block_ranges, read_block, read_block_of_path, read_lines
-from processor.output.index_entry import PACKED_ENTRY, REPLIED, SIMULATED, parse_entry
+from processor.output.index_entry import ANY_TARGET, PACKED_ENTRY, REPLIED, SIMULATED, parse_entry
 from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode_row
 from processor.output.storage import LocalStorage, StorageFile
@@ -166,7 +166,7 @@ def test_block_read_by_path_equals_block_read_from_open_file(tmp_path: Path) -> 
     path.write_bytes(sample(300))
     with closing(LocalStorage().open(path, "read")) as file:
         alone = list(block_reader.read_blocks(file, replies=True))
-        assert [read_block_of_path(path, True, span) for span in block_ranges(file.size())] == alone
+        assert [read_block_of_path(path, True, ANY_TARGET, span) for span in block_ranges(file.size())] == alone
     assert combined(alone)[1:4] == (301, 1, 1)
 
 

@@ -18,7 +18,6 @@ def banner(**more: Any) -> str:
     usual: dict[str, Any] = {
         "source": "jobs.jsonl",
         "jobs": 2000,
-        "done": 0,
         "results": "results.jsonl",
         "endpoint": "https://api.openai.com/v1",
         "key_from": "OPENAI_API_KEY",
@@ -28,7 +27,7 @@ def banner(**more: Any) -> str:
 
 
 def test_banner_names_jobs_endpoint_limits_and_results() -> None:
-    assert banner(done=1204, rpm=500, tpm=200_000) == (
+    assert banner(done=1204, to_send=796, rpm=500, tpm=200_000) == (
         "jobs      jobs.jsonl: 2,000 jobs, 1,204 already done, 796 to do\n"
         "endpoint  https://api.openai.com/v1, key from OPENAI_API_KEY\n"
         "limits    500 requests and 200,000 tokens a minute; at most 64 in flight\n"
@@ -43,9 +42,21 @@ def test_banner_names_jobs_endpoint_limits_and_results() -> None:
         ({}, "jobs      jobs.jsonl: 2,000 jobs\n"),
         ({}, "limits    none configured, the server's are detected; at most 64 in flight\n"),
         ({"concurrency": None}, "limits    none configured, the server's are detected\n"),
-        ({"done": 2000}, "jobs      jobs.jsonl: 2,000 jobs, 2,000 already done, nothing to do\n"),
+        ({"done": 2000, "to_send": 0}, "jobs      jobs.jsonl: 2,000 jobs, 2,000 already done, nothing to do\n"),
+        (
+            {"done": 3, "failed_permanently": 2, "not_jobs": 1, "to_send": 1994},
+            "jobs      jobs.jsonl: 2,000 jobs, 3 already done, 2 failed permanently, 1 invalid, 1,994 to do\n",
+        ),
+        ({"done": 0, "to_send": 2000}, "jobs      jobs.jsonl: 2,000 jobs, 2,000 to do\n"),
+        (
+            {"earlier_replies": 1204},
+            "jobs      jobs.jsonl: 2,000 jobs, 1,204 replies of earlier runs; to do: not known yet\n",
+        ),
         ({"source": "-", "jobs": None}, "jobs      stdin\n"),
-        ({"source": "-", "jobs": None, "done": 7}, "jobs      stdin, 7 already done\n"),
+        (
+            {"source": "-", "jobs": None, "earlier_replies": 1},
+            "jobs      stdin, 1 reply of earlier runs; to do: not known yet\n",
+        ),
         ({"key_from": None}, "endpoint  https://api.openai.com/v1, no key\n"),
         ({"simulated": True}, "endpoint  built-in simulator: no data leaves this machine, nothing is billed\n"),
         (
