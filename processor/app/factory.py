@@ -48,9 +48,10 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     return min(plan.settings.concurrency or max_connections, max_connections)
 
 
-def open_job_file(plan: Plan) -> JobFile:
+def open_job_file(plan: Plan, access: EndpointAccess | None) -> JobFile:
     settings = plan.settings
-    defaults = JobDefaults(endpoint=settings.endpoint, model=settings.model)
+    base_url = access.target.base_url if access else None
+    defaults = JobDefaults(endpoint=settings.endpoint, model=settings.model, base_url=base_url)
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 

@@ -88,7 +88,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
         concurrency = factory.concurrency(plan, max_connections)
-        job_file = factory.open_job_file(plan)
+        job_file = factory.open_job_file(plan, access)
         stack.callback(job_file.close)
         sink = factory.open_sink(plan, factory.run_target(plan, access))
         stack.push_async_exit(sink)

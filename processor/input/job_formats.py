@@ -16,8 +16,9 @@ from processor.core.errors import InvalidJob
 from processor.core.models import JSON, Job
 from processor.core.text import json_type
 from processor.input.fingerprints import fingerprint_bytes
+from processor.input.job_urls import protocol_for_url
 from processor.protocols.base import Protocol
-from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
+from processor.protocols.registry import DEFAULT_PATH
 
 NO_MODEL = "names no model: give it one, or set --model"
 
@@ -27,10 +28,12 @@ _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDefaults:
-    """The API path and the model of jobs that name none."""
+    """What a run adds to its jobs: the API path and the model of those that name none."""
 
     endpoint: str = DEFAULT_PATH
     model: str | None = None
+    base_url: str | None = None
+    """Of the run's endpoint: a job's url may be an address below it. None: any address may stand there."""
 
 
 class ParsedJob(NamedTuple):
@@ -84,7 +87,7 @@ def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes,
     """
     entry = _decode(data)
     custom_id = _custom_id(entry)
-    protocol = _protocol(entry, defaults.endpoint)
+    protocol = _protocol(entry, defaults)
     body = _body(entry, protocol)
     names_model = "model" in body
     if not names_model and not defaults.model:
@@ -123,7 +126,7 @@ def _custom_id(entry: JSON) -> str | None:
 
 
 def _parse_entry(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
-    protocol = _protocol(entry, defaults.endpoint)
+    protocol = _protocol(entry, defaults)
     body = _body(entry, protocol)
     protocol.validate(body)
     model = body.get("model", defaults.model)
@@ -153,23 +156,11 @@ def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> b
         raise InvalidJob("is nested too deeply") from None
 
 
-def _protocol(entry: JSON, default_path: str) -> Protocol:
-    method = entry.get("method", "POST")
-    if method != "POST" and not (isinstance(method, str) and method.upper() == "POST"):
+def _protocol(entry: JSON, defaults: JobDefaults) -> Protocol:
+    method = entry.get("method")
+    if method not in (None, "POST") and not (isinstance(method, str) and method.upper() == "POST"):
         raise InvalidJob(f"method must be POST, not {_quoted(method)}")
-    path = entry.get("url")
-    if path is None:
-        path = default_path
-    protocol = PROTOCOLS.get(path) or PROTOCOLS.get(_full_path(path)) if isinstance(path, str) else None
-    if protocol is None:
-        raise InvalidJob(f"url must be {known_paths()}, not {_quoted(path)}")
-    return protocol
-
-
-def _full_path(url: str) -> str:
-    """Return the API path of a url that lacks ``/v1`` (Azure's files) or the first slash, or has a last one."""
-    path = url.strip("/")
-    return f"/{path}" if path.startswith("v1/") else f"/v1/{path}"
+    return protocol_for_url(entry.get("url"), defaults.endpoint, defaults.base_url)
 
 
 def _body(entry: JSON, protocol: Protocol) -> JSON:
@@ -180,7 +171,7 @@ def _body(entry: JSON, protocol: Protocol) -> JSON:
         return body
     fields = {key: value for key, value in entry.items() if key not in _ENVELOPE}
     if protocol.input_field != "prompt" and protocol.input_field in entry:
-        return fields
+        return protocol.from_bare(fields)
     if "prompt" in entry:
         return protocol.from_short(fields)
     if protocol.input_field == "prompt":

@@ -94,6 +94,14 @@ class Protocol(ABC):
         This method may change ``fields``. Raises InvalidJob.
         """
 
+    def from_bare(self, fields: JSON) -> JSON:
+        """The request body for a bare job, whose fields are those of its API.
+
+        A field may be known from other APIs: it gets its place here, or is refused. This method may change ``fields``.
+        Raises InvalidJob.
+        """
+        return fields
+
     def is_streamed(self, job: Job, options: RequestOptions) -> bool:
         """Whether the reply is asked for as an event stream."""
         return options.streamed and job.body.get("stream") is not False

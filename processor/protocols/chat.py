@@ -15,6 +15,8 @@ from processor.tokens.rules import CountText, ModelCounter, count_as_json, count
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
+_SYSTEM_ROLES = ("system", "developer")
+
 PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""
 
@@ -73,6 +75,16 @@ class ChatAccumulator(ChoicesAccumulator):
         return {"message": message}
 
 
+def _with_system(system: object, messages: list[Any]) -> list[Any]:
+    if system is None:
+        return messages
+    if not isinstance(system, str | list):
+        raise InvalidJob(f"system must be text, not {json_type(system)}")
+    if any(isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES for message in messages):
+        raise InvalidJob("has system beside messages that hold a system message: keep one of them")
+    return [{"role": "system", "content": system}, *messages]
+
+
 class ChatCompletions(ChoicesProtocol):
     path = "/v1/chat/completions"
     input_field = "messages"
@@ -90,10 +102,14 @@ class ChatCompletions(ChoicesProtocol):
         prompt, system = fields.pop("prompt"), fields.pop("system", None)
         if not isinstance(prompt, str | list) or not prompt:
             raise InvalidJob(f"prompt must be text, not {json_type(prompt)}")
-        messages = [{"role": "user", "content": prompt}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        return {**fields, "messages": messages}
+        return {**fields, "messages": _with_system(system, [{"role": "user", "content": prompt}])}
+
+    def from_bare(self, fields: JSON) -> JSON:
+        """``system`` becomes the first message: the API has no such parameter, and some servers ignore it silently."""
+        messages = fields.get("messages")
+        if "system" in fields and isinstance(messages, list):
+            fields["messages"] = _with_system(fields.pop("system"), messages)
+        return fields
 
     def accumulator(self, job: Job) -> ChatAccumulator:
         return ChatAccumulator(self.choices(job.body))

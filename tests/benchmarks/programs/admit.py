@@ -66,7 +66,7 @@ async def serve(plan: Plan) -> None:
         plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=plan.settings.concurrency or 10_000
     )
     dependencies = factory.dependencies(
-        plan, factory.open_job_file(plan), factory.open_sink(plan, ANY_TARGET), answer, endpoint, stats
+        plan, factory.open_job_file(plan, None), factory.open_sink(plan, ANY_TARGET), answer, endpoint, stats
     )
     await dependencies.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()

@@ -158,7 +158,6 @@ def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> Non
         ({"body": None}, "invalid_job", "body must be an object, not null"),
         ({"body": {}}, "invalid_job", "has no messages"),
         ({"body": {}, "method": "GET"}, "invalid_job", "method must be POST, not 'GET'"),
-        ({"body": {}, "method": None}, "invalid_job", "method must be POST, not null"),
         ({"body": {}, "method": ["POST"]}, "invalid_job", "method must be POST, not an array"),
         ({"body": {}, "url": ""}, "invalid_job", "url must be "),
         ({"body": {}, "url": "/v2/chat/completions"}, "invalid_job", "url must be "),
@@ -283,8 +282,23 @@ def test_null_as_url_means_the_default_endpoint() -> None:
     assert parse_job(orjson.dumps(entry), 1, JobDefaults(endpoint=COMPLETIONS)).path == COMPLETIONS
 
 
-@pytest.mark.parametrize("method", ["POST", "post", "Post"])
-def test_method_is_read_in_any_case(method: str) -> None:
+def test_system_beside_messages_becomes_the_system_message() -> None:
+    found = job({"model": "m", "messages": MESSAGES, "system": "Say no."})
+    written_out = job({"model": "m", "messages": [{"role": "system", "content": "Say no."}, *MESSAGES]})
+    assert (found.body, found.fingerprint) == (written_out.body, written_out.fingerprint)
+    assert job({"model": "m", "messages": MESSAGES, "system": None}).body == {"model": "m", "messages": MESSAGES}
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_system_beside_a_system_message_is_refused(role: str) -> None:
+    messages = [*MESSAGES, {"role": role, "content": "Say yes."}]
+    code, message = error_of({"model": "m", "messages": messages, "system": "Say no."})
+    assert (code, message) == ("invalid_job", "has system beside messages that hold a system message: keep one of them")
+    assert error_of({"model": "m", "messages": MESSAGES, "system": 7})[1] == "system must be text, not a number"
+
+
+@pytest.mark.parametrize("method", ["POST", "post", "Post", None])
+def test_method_is_read_in_any_case_and_may_be_null(method: str | None) -> None:
     assert job({"method": method, "prompt": "x", "model": "m"}).path == CHAT
 
 

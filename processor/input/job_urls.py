@@ -1,0 +1,75 @@
+"""Finds the API that the ``url`` of a job means."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import SplitResult, urlsplit
+
+from processor.core.errors import InvalidJob
+from processor.core.text import json_type
+from processor.core.urls import endpoint_address
+from processor.protocols.base import Protocol
+from processor.protocols.registry import PROTOCOLS, known_paths
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def protocol_for_url(url: object, default_path: str, base_url: str | None) -> Protocol:
+    """Return the protocol of a job's url; None stands for ``default_path``. Raises InvalidJob.
+
+    A url may lack ``/v1`` (Azure's files) or the first slash, or have a last one. It may also be the path, or the whole
+    address, to which a run with this base URL sends its requests. ``base_url`` is None where nothing is sent anywhere:
+    the address may then be any.
+    """
+    if url is None:
+        url = default_path
+    if not isinstance(url, str):
+        raise InvalidJob(f"url must be {known_paths()}, not {json_type(url)}")
+    return PROTOCOLS.get(url) or PROTOCOLS[_path_of(url.strip(), base_url)]
+
+
+@lru_cache(maxsize=64)
+def _path_of(url: str, base_url: str | None) -> str:
+    if not url.lower().startswith(("http://", "https://")):
+        return _known_path(url) or _own_path(f"/{url.strip('/')}", base_url) or _refuse(url)
+    try:
+        parts = urlsplit(url)
+        origin = _origin(parts)
+    except ValueError:
+        return _refuse(url)
+    if parts.query or parts.fragment:
+        raise InvalidJob(f"url must have no query, not {url[:100]!r}: api_version is a setting")
+    if base_url is None:
+        return _path_by_end(parts.path) or _refuse(url)
+    path = _own_path(parts.path, base_url) if origin == _origin(urlsplit(base_url)) else None
+    if path is None:
+        raise InvalidJob(f"url {url[:100]!r} is no address of this run, which sends to {base_url}: set --base-url")
+    return path
+
+
+def _known_path(url: str) -> str | None:
+    path = url.strip("/")
+    path = f"/{path}" if path.startswith("v1/") else f"/v1/{path}"
+    return path if path in PROTOCOLS else None
+
+
+def _own_path(path: str, base_url: str | None) -> str | None:
+    """Return the API path whose requests go to this path of the endpoint."""
+    if base_url is None:
+        return None
+    own = {urlsplit(endpoint_address(base_url, known)).path: known for known in PROTOCOLS}
+    return own.get(path.rstrip("/"))
+
+
+def _path_by_end(path: str) -> str | None:
+    ends = sorted(PROTOCOLS, key=len, reverse=True)
+    return next((known for known in ends if path.rstrip("/").endswith(known.removeprefix("/v1"))), None)
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port. Raises ValueError."""
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def _refuse(url: str) -> str:
+    raise InvalidJob(f"url must be {known_paths()}, not {url[:100]!r}")
