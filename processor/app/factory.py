@@ -100,6 +100,7 @@ async def _open_http(plan: Plan, access: EndpointAccess | None, emit: Listener, 
         max_reply_bytes=plan.settings.max_reply_bytes,
         ca_file=plan.settings.ca_file,
         trust_env=access is not None,
+        stream=plan.settings.stream,
         echo=plan.echo,
     )
     now = asyncio.get_running_loop().time

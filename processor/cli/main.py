@@ -84,6 +84,7 @@ def run(
     model: options.ModelName = None,
     ca_file: options.CaFile = None,
     allow_http: options.AllowHttp = None,
+    stream: options.Stream = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
     concurrency: options.Concurrency = None,

@@ -60,10 +60,14 @@ Endpoint = Annotated[
 ]
 ModelName = Annotated[str | None, _option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
 CaFile = Annotated[
-    str | None, _option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to use instead of the system's.")
+    str | None, _option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to trust beside the system's.")
 ]
 AllowHttp = Annotated[
     bool | None, _option(_ENDPOINT, "--allow-http", text="Allow sending the key over http to another machine.")
+]
+Stream = Annotated[
+    bool | None,
+    _option(_ENDPOINT, "--stream/--no-stream", text="Ask for streams, or for whole replies. [default: stream]"),
 ]
 
 Rpm = Annotated[

@@ -75,6 +75,8 @@ class Settings:
     api_version: str | None = None
     ca_file: str | None = None
     allow_http: bool = False
+    stream: bool = True
+    """False: ask for every reply as one whole body."""
     endpoint: str = DEFAULT_PATH
     model: str | None = None
     encoding: str | None = None

@@ -21,6 +21,8 @@ class Sent:
     """The first byte of the request was sent; from here on it may be billed."""
 
     at: float
+    streamed: bool | None = None
+    """Whether the reply was asked for as a stream; None where the transport does not say."""
 
 
 @dataclass(frozen=True, slots=True)

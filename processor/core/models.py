@@ -187,6 +187,8 @@ class Result:
     """The address that the last request for it was sent to; None where none was."""
     asked_model: str | None = None
     """The model in that request."""
+    streamed: bool | None = None
+    """Whether that request asked for a stream; None where that is not known."""
     cost_usd: float | None = None
     simulated: bool = False
     metadata: Any = None

@@ -124,7 +124,9 @@ class HttpTransport:
     def _route(self, target: Target, path: str) -> Route:
         route = self._routes.get((target, path))
         if route is None:
-            route = self._routes[target, path] = Route(target, path, trust_env=self._settings.trust_env)
+            route = self._routes[target, path] = Route(
+                target, path, trust_env=self._settings.trust_env, stream=self._settings.stream
+            )
         return route
 
 
@@ -133,6 +135,8 @@ def _ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:
     if ca_file is None:
         return True
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context()
+        context.load_verify_locations(ca_file)
     except OSError as error:
         raise ConfigError(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from None
+    return context

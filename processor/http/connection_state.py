@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -73,7 +74,7 @@ class Route:
         "url",
     )
 
-    def __init__(self, target: Target, path: str, *, trust_env: bool) -> None:
+    def __init__(self, target: Target, path: str, *, trust_env: bool, stream: bool = True) -> None:
         shown = "the base URL" if "@" in target.base_url else target.base_url
         try:
             url = request_url(target, path)
@@ -95,9 +96,21 @@ class Route:
         self.keep_alive = KeepAliveBreaker()
         self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """By model."""
-        defaults = RequestOptions(disable_obfuscation=host == _OPENAI)
+        defaults = RequestOptions(streamed=stream, disable_obfuscation=host == _OPENAI)
         self.request_options: dict[str, RequestOptions] = defaultdict(lambda: defaults)
         """By model: the defaults, without what the server has refused."""
+
+    def adapt(self, model: str, sent: RequestOptions, adapted: RequestOptions) -> None:
+        """Remember what a refusal has changed of the options that a request was sent with.
+
+        Other requests may have been refused meanwhile for another option: only the differences are taken over.
+        """
+        changes = {
+            field.name: value
+            for field in fields(adapted)
+            if (value := getattr(adapted, field.name)) != getattr(sent, field.name)
+        }
+        self.request_options[model] = replace(self.request_options[model], **changes)
 
 
 def request_url(target: Target, path: str) -> str:

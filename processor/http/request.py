@@ -21,17 +21,11 @@ from processor.http.fast_connector import (
     free_raw_headers,
     observe,
 )
+from processor.http.parser_choice import parser_for
 from processor.http.read_batching import ReadBatching
+from processor.http.redirects import Redirects
 from processor.http.request_payload import RequestPayload
-from processor.http.response_body import (
-    BodyForm,
-    ErrorParser,
-    JsonParser,
-    ResponseParser,
-    SniffingParser,
-    SseParser,
-    html_instead_of_reply_error,
-)
+from processor.http.response_body import ErrorParser, ResponseParser, SniffingParser
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
 from processor.protocols import Accumulator, error_from_response, protocol_for, request_id
@@ -61,6 +55,7 @@ class HttpRequest:
         "_parser",
         "_pending_error",
         "_protocol",
+        "_redirects",
         "_route",
         "_settings",
         "_status",
@@ -90,6 +85,7 @@ class HttpRequest:
         self._wall_clock = wall_clock
         self._protocol = protocol_for(job.path)
         self._options = route.request_options[job.model]
+        self._redirects = Redirects(route)
         self._connection: AnyConnection | None = None
         self.reused = False
         """It was sent on a connection that had served a request before."""
@@ -107,26 +103,34 @@ class HttpRequest:
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError, and InternalError for an exception of this program in a callback of the connection."""
-        failure: RequestError | None = None
         self._task = asyncio.current_task()
         try:
-            try:
-                await self._exchange(session)
-            except (ClientError, OSError) as error:
-                # Raised outside of this block: its context would be aiohttp's error, which holds the key.
-                failure = self._failure(error)
-            except asyncio.CancelledError:
-                if self._pending_error is None:
-                    raise
-            if self._pending_error is not None:
-                raise self._pending_error
-            return self._reply(failure)
+            return await self._outcome(session)
+        except StatusError as error:
+            refusal = self._refusal_of_option(error)
+            if refusal is None:
+                raise
         finally:
             self._close()
+        raise refusal
+
+    async def _outcome(self, session: ClientSession) -> Reply:
+        failure: RequestError | None = None
+        try:
+            await self._exchange(session)
+        except (ClientError, OSError) as error:
+            # Raised outside of this block: its context would be aiohttp's error, which holds the key.
+            failure = self._failure(error)
+        except asyncio.CancelledError:
+            if self._pending_error is None:
+                raise
+        if self._pending_error is not None:
+            raise self._pending_error
+        return self._reply(failure)
 
     async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
-            self._route.url,
+            self._redirects.url,
             data=RequestPayload(self._encode(), self._on_sent, self._keep_error),  # freed as soon as it is sent
             headers=self._route.headers,
             proxy=self._route.proxy,
@@ -138,10 +142,16 @@ class HttpRequest:
                 return
             if self._connection is None:  # aiohttp has taken bytes for the response that came before the request
                 raise ServerDisconnectedError
-            await (self._body_reader or self._start_body(response.status, response.headers, response.content)).wait()
+            reader = self._body_reader or self._start_body(response.status, response.headers, response.content)
+            if reader is not None:
+                await reader.wait()
         finally:
             if response.connection is not None:  # its response has not ended: it cannot be used again
                 response.close()
+        if self._redirects.target is not None:
+            self._redirects.follow()
+            self._connection = None
+            await self._exchange(session)
 
     def _encode(self) -> bytes:
         return self._protocol.encode(self._job, self._options)
@@ -155,7 +165,8 @@ class HttpRequest:
         self._connection = connection
         self.reused = observe(connection, self)
         self._deadlines.start(at)
-        self._on_event(Sent(at))
+        if not self._redirects.has_followed:
+            self._on_event(Sent(at, streamed=self._protocol.is_streamed(self._job, self._options)))
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
         if self._body_reader is not None or status in _INFORMATIONAL:
@@ -178,7 +189,10 @@ class HttpRequest:
         if self._pending_error is None:
             self._pending_error = error
 
-    def _start_body(self, status: int, raw_headers: Mapping[str, str], content: StreamReader) -> BodyReader:
+    def _start_body(self, status: int, raw_headers: Mapping[str, str], content: StreamReader) -> BodyReader | None:
+        """None where the request is to be sent to another address."""
+        if 300 <= status < 400 and self._redirects.should_follow(status, raw_headers.get("Location")):
+            return None
         self._status = status
         headers = {name.lower(): value for name, value in raw_headers.items()}
         self.request_id = request_id(headers)
@@ -198,28 +212,22 @@ class HttpRequest:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= self._status < 300:
             return ErrorParser(partial(self._status_error, headers))
-        return SniffingParser(partial(self._parser_for, content_type), self._set_parser)
+        choose = partial(
+            parser_for,
+            self._protocol,
+            self._job,
+            self._settings,
+            self._on_events,
+            self._flush_threshold,
+            content_type,
+        )
+        return SniffingParser(choose, self._set_parser)
 
     def _set_parser(self, parser: ResponseParser) -> None:
         assert self._body_reader is not None
         self._parser = self._body_reader.parser = parser
         if isinstance(parser, ErrorParser):
             self._deadlines.cap(_ERROR_BODY_WITHIN_S)
-
-    def _parser_for(self, content_type: str, form: BodyForm) -> ResponseParser:
-        if form == "page":
-            return ErrorParser(html_instead_of_reply_error(content_type))
-        if form == "json":
-            return JsonParser(self._protocol.parse_json, max_bytes=self._settings.max_reply_bytes)
-        return SseParser(
-            self._protocol.accumulator(self._job),
-            self._on_events,
-            end_marker=self._protocol.end_marker,
-            max_bytes=self._settings.max_reply_bytes,
-            content_type=content_type,
-            live=self._settings.echo,
-            flush_threshold=self._flush_threshold,
-        )
 
     def _on_events(self, accumulator: Accumulator) -> None:
         if not self._has_first_token and accumulator.has_content:
@@ -231,12 +239,7 @@ class HttpRequest:
             self._on_event(Delta(text))
 
     def _status_error(self, headers: Mapping[str, str], data: bytes) -> StatusError:
-        error = error_from_response(self._status, headers, data, now_wall=self._wall_clock())
-        adapted = self._protocol.adapt(error, self._job, self._options)
-        if adapted is None:
-            return error
-        self._route.request_options[self._job.model] = adapted
-        return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
+        return error_from_response(self._status, headers, data, now_wall=self._wall_clock())
 
     # ------------------------------------------------------------ the end
 
@@ -256,6 +259,14 @@ class HttpRequest:
         body = parser.result()
         altered = tuple(sorted(parser.altered))
         return Reply(status_code=self._status, request_id=self.request_id, body=body, altered=altered)
+
+    def _refusal_of_option(self, error: StatusError) -> OptionRefused | None:
+        """The error to raise where the job can be sent in another way, which is then remembered; else None."""
+        adapted = self._protocol.adapt(error, self._job, self._options)
+        if adapted is None:
+            return None
+        self._route.adapt(self._job.model, self._options, adapted)
+        return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
 
     def _close(self) -> None:
         self._deadlines.stop()

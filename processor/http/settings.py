@@ -13,8 +13,10 @@ class TransportSettings:
     max_reply_bytes: int = 64 * 2**20
     """Of the decoded body."""
     ca_file: str | None = None
-    """A PEM file of certificates to trust instead of the system's."""
+    """A PEM file of certificates to trust beside the system's."""
     trust_env: bool = True
     """Use the proxies of the environment (``https_proxy``, ``no_proxy``, ...)."""
+    stream: bool = True
+    """Ask for streams; False: every reply is asked for as one whole body."""
     echo: bool = False
     """Report the first choice's text as it comes, as Delta events."""

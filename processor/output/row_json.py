@@ -1,8 +1,8 @@
 """Writes a result as one line of JSON. Pure.
 
 A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``simulated``, ``usage_estimated``,
-``endpoint``, ``asked_model``, ``altered``, ``complete`` and ``own_fault`` stand between ``line`` and ``metadata``, each
-only where it applies.
+``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``complete`` and ``own_fault`` stand between ``line`` and
+``metadata``, each only where it applies.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def to_row(result: Result) -> JSON:
     if result.endpoint is not None:
         row["endpoint"] = result.endpoint
         row["asked_model"] = result.asked_model
+    if result.streamed is not None:
+        row["streamed"] = result.streamed
     if result.reply and result.reply.altered:
         row["altered"] = list(result.reply.altered)
     if result.is_unconfirmed:

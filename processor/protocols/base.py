@@ -30,7 +30,9 @@ class RequestOptions:
     """What is known of a server's options for one model. The defaults hold until a response shows otherwise."""
 
     streamed: bool = True
-    """Ask for an event stream, unless the job says no."""
+    """Ask for an event stream, unless the job says no. False where the user wants none."""
+    stream_refused: bool = False
+    """The server refuses streams: only a job that asks for one itself is still sent so."""
     include_usage: bool = True
     """Ask for the token usage at the end of a stream."""
     disable_obfuscation: bool = False
@@ -104,7 +106,14 @@ class Protocol(ABC):
 
     def is_streamed(self, job: Job, options: RequestOptions) -> bool:
         """Whether the reply is asked for as an event stream."""
-        return options.streamed and job.body.get("stream") is not False
+        asked = job.body.get("stream")
+        if asked is False or not options.streamed:
+            return False
+        return asked is True or not (options.stream_refused or self.cannot_be_streamed(job.body))
+
+    def cannot_be_streamed(self, body: JSON) -> bool:
+        """Whether the API is known to answer this request unstreamed only."""
+        return False
 
     @abstractmethod
     def encode(self, job: Job, options: RequestOptions) -> bytes:

@@ -111,6 +111,14 @@ class ChatCompletions(ChoicesProtocol):
             fields["messages"] = _with_system(fields.pop("system"), messages)
         return fields
 
+    def cannot_be_streamed(self, body: JSON) -> bool:
+        """Of the audio formats only `pcm16` is streamed.
+
+        https://platform.openai.com/docs/api-reference/chat/create#chat-create-audio
+        """
+        audio = body.get("audio")
+        return isinstance(audio, dict) and audio.get("format") not in (None, "pcm16")
+
     def accumulator(self, job: Job) -> ChatAccumulator:
         return ChatAccumulator(self.choices(job.body))
 

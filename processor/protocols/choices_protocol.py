@@ -7,17 +7,20 @@ from typing import Any
 
 import orjson
 
-from processor.core.errors import BadRequest, ProtocolError, StatusError
+from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job
 from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
 from processor.protocols.choices_accumulator import END_MARKER
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
 from processor.protocols.inband_errors import raise_error_in
+from processor.protocols.option_refusals import (
+    OUTPUT_LIMIT_FIELDS,
+    other_output_limit_field,
+    refuses_stream,
+    refuses_stream_options,
+)
 from processor.tokens.rules import CountText
-
-_OUTPUT_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-"""In the order in which they are looked for."""
 
 
 class ChoicesProtocol(Protocol):
@@ -32,7 +35,8 @@ class ChoicesProtocol(Protocol):
         if options.output_limit_field is not None:
             body = _with_output_limit_as(options.output_limit_field, body)
         if not self.is_streamed(job, options):
-            return orjson.dumps(body if job.body.get("stream") is False else _unstreamed(body))
+            as_given = job.body.get("stream") is False and "stream_options" not in job.body
+            return orjson.dumps(body if as_given else _unstreamed(body))
         body = {**body, "stream": True}
         given = body.pop("stream_options", None)
         if options.include_usage:
@@ -43,9 +47,15 @@ class ChoicesProtocol(Protocol):
         return orjson.dumps(body)
 
     def adapt(self, error: StatusError, job: Job, options: RequestOptions) -> RequestOptions | None:
-        was_added = options.include_usage and self.is_streamed(job, options) and "stream_options" not in job.body
-        if was_added and isinstance(error, BadRequest) and "stream_options" in str(error):
+        is_streamed = self.is_streamed(job, options)
+        if is_streamed and options.include_usage and "stream_options" not in job.body and refuses_stream_options(error):
+            if options.disable_obfuscation and "obfuscation" in str(error):
+                return replace(options, disable_obfuscation=False)
             return replace(options, include_usage=False)
+        if options.output_limit_field is None and (field := other_output_limit_field(error, job.body)) is not None:
+            return replace(options, output_limit_field=field)
+        if is_streamed and job.body.get("stream") is not True and refuses_stream(error):
+            return replace(options, stream_refused=True)
         return None
 
     def parse_json(self, data: bytes) -> JSON:
@@ -85,7 +95,7 @@ class ChoicesProtocol(Protocol):
         return False
 
     def max_output_tokens(self, body: JSON) -> int | None:
-        for field in _OUTPUT_LIMIT_FIELDS:
+        for field in OUTPUT_LIMIT_FIELDS:
             limit = body.get(field)
             if type(limit) is int:
                 return max(limit, 0)
@@ -145,4 +155,4 @@ def _unstreamed(body: JSON) -> JSON:
 
 
 def _with_output_limit_as(field: str, body: JSON) -> JSON:
-    return {field if name in _OUTPUT_LIMIT_FIELDS else name: value for name, value in body.items()}
+    return {field if name in OUTPUT_LIMIT_FIELDS else name: value for name, value in body.items()}

@@ -41,6 +41,11 @@ class Completions(ChoicesProtocol):
             raise InvalidJob("system has no place in a text completion: put it into the prompt")
         return fields
 
+    def cannot_be_streamed(self, body: JSON) -> bool:
+        """The best of several replies is known only once all are complete."""
+        best_of = body.get("best_of")
+        return type(best_of) is int and best_of > self.choices(body)
+
     def accumulator(self, job: Job) -> CompletionsAccumulator:
         return CompletionsAccumulator(self.choices(job.body) * _count_prompts(job.body.get("prompt")))
 

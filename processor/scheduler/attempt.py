@@ -43,6 +43,8 @@ class JobState:
     """When the latest attempt began; 0 before the first one."""
     is_retry: bool = False
     """Whether the job has acquired a permit before."""
+    streamed: bool | None = None
+    """Whether the latest request asked for a stream; None where nothing was sent, or the transport does not say."""
     permit: EndpointPermit | None = None
     """That of the latest attempt; None before the first one."""
 
@@ -64,6 +66,7 @@ class Attempt:
     def on_event(self, event: RequestEvent) -> None:
         if isinstance(event, Sent):
             self.sent_at = event.at
+            self._state.streamed = event.streamed
             self._permit.sent(event.at)
         elif isinstance(event, ResponseStarted):
             self.status = event.status

@@ -19,6 +19,7 @@ def result_of_reply(
     attempts: int,
     timing: Timing | None,
     endpoint: str,
+    streamed: bool | None,
     simulated: bool,
 ) -> Result:
     """``endpoint`` is the address that answered."""
@@ -29,6 +30,7 @@ def result_of_reply(
         reply=reply,
         endpoint=endpoint,
         asked_model=job.model,
+        streamed=streamed,
         usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
         reported=protocol.reported_usage(reply.body),
         usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
@@ -51,6 +53,7 @@ def result_of_failure(
     attempts: int,
     timing: Timing | None,
     endpoint: str | None,
+    streamed: bool | None,
     simulated: bool,
 ) -> Result:
     """``endpoint`` is the address that the last request was sent to; None where none was."""
@@ -64,6 +67,7 @@ def result_of_failure(
         timing=timing,
         endpoint=endpoint,
         asked_model=None if endpoint is None else job.model,
+        streamed=streamed,
         simulated=simulated,
         metadata=job.metadata,
         has_metadata=job.has_metadata,

@@ -175,6 +175,7 @@ class Worker:
             attempts=state.attempts,
             timing=timing,
             endpoint=permit.endpoint.address_of(state.job.path),
+            streamed=state.streamed,
             simulated=self._simulated,
         )
         permit.settled(result.reported or result.usage, now)
@@ -223,6 +224,7 @@ class Worker:
             attempts=state.attempts,
             timing=timing,
             endpoint=state.permit.endpoint.address_of(state.job.path) if state.permit else None,
+            streamed=state.streamed,
             simulated=self._simulated,
         )
 

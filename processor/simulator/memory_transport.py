@@ -54,7 +54,7 @@ class MemoryTransport:
         loop = asyncio.get_running_loop()
         reused = await self._connect(loop)
         deadline = _Deadline(loop, self._timeouts)
-        on_event(Sent(loop.time()))
+        on_event(Sent(loop.time(), streamed=protocol_for(job.path).is_streamed(job, RequestOptions())))
         await deadline.wait(self._latency(), inf, Timeout)
         at = loop.time() + self._clock_offset_s
         request = protocol_for(job.path).encode(job, RequestOptions())

@@ -35,7 +35,7 @@ def test_every_job_gets_its_reply_and_nothing_else_is_written() -> None:
     rows = by_id(world.rows())
     assert set(rows) == {f"job-{number}" for number in range(30)}
     for row in rows.values():
-        assert list(row) == [*KEYS, "usage_estimated", "endpoint", "asked_model", "metadata"]
+        assert list(row) == [*KEYS, "usage_estimated", "endpoint", "asked_model", "streamed", "metadata"]
         request = {"model": "m", "messages": [{"role": "user", "content": f"Question {row['metadata']['n']}?"}]}
         assert row["response"]["body"] == world.provider.expected_body("/v1/chat/completions", request)
         assert row["line"] == row["metadata"]["n"] + 1

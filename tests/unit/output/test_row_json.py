@@ -63,10 +63,10 @@ def test_row_of_an_unconfirmed_or_altered_reply_says_so_before_the_metadata() ->
 
 
 def test_row_names_the_address_and_the_model_of_its_last_request() -> None:
-    asked: dict[str, Any] = {"endpoint": "https://host/v1/chat/completions", "asked_model": "m"}
+    asked: dict[str, Any] = {"endpoint": "https://host/v1/chat/completions", "asked_model": "m", "streamed": False}
     for result in (reply("a", is_unconfirmed=True, **asked), failure("a", permanent=True, **asked)):
         row = json.loads(encode_row(result))
-        assert list(row)[10:12] == ["endpoint", "asked_model"]
+        assert list(row)[10:13] == ["endpoint", "asked_model", "streamed"]
         assert asked.items() <= row.items()
     assert not asked.keys() & json.loads(encode_row(failure("never sent"))).keys()
 
