@@ -36,10 +36,22 @@ class Plan:
 
 
 def default_out(jobs: str, *, simulate: bool) -> str:
-    """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name."""
+    """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name.
+
+    Only a final ``.jsonl`` is no part of the stem, so that ``jobs.txt`` and ``jobs.jsonl`` have results of their own.
+    Up to 0.2.0 they shared one file: it is used where no other job file can have it, and else the user must decide.
+    """
     if jobs == "-":
         raise ConfigError("jobs from stdin need --out")
-    return f"{Path(jobs).stem}.{'simulated' if simulate else 'results'}.jsonl"
+    name, kind = Path(jobs).name, "simulated" if simulate else "results"
+    out = f"{name.removesuffix('.jsonl') or name}.{kind}.jsonl"
+    shared = f"{Path(jobs).stem}.{kind}.jsonl"
+    if shared == out or Path(out).exists() or not Path(shared).exists():
+        return out
+    owner = Path(jobs).with_name(f"{Path(jobs).stem}.jsonl")
+    if owner.exists():
+        raise ConfigError(f"{shared} may hold the results of {jobs} or of {owner}: give --out {out}, or --out {shared}")
+    return shared
 
 
 def check_files(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from processor.core import platform
 from processor.core.job_keys import PACKED_IDENTITY
 from processor.core.models import ByteRange
 from processor.input.job_formats import JobDefaults
-from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter
+from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, raise_if_cut
 from processor.input.prescan import ScannedPart, scan_part, split_file
 
 InputItem = TypeVar("InputItem")
@@ -111,5 +111,6 @@ class DoneJobSkipper(Generic[InputItem]):
         while at < end and (chunk := platform.read_at(self._file_descriptor, min(CHUNK_BYTES, end - at), at)):
             at += len(chunk)
             yield from self._splitter.feed(chunk)
+        raise_if_cut(at, end)
         if last := self._splitter.finish():
             yield last

@@ -16,8 +16,8 @@ from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
-from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines
-from processor.input.other_formats import HEAD_BYTES, other_format
+from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines, raise_if_cut
+from processor.input.other_formats import HEAD_BYTES, is_enough, other_format
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
@@ -147,18 +147,31 @@ class JobFile:
     async def _chunks(self) -> AsyncIterator[bytes]:
         if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
             with self._as_input_error():
-                is_first = True
+                # The beginning is held back until its format is known.
+                head: bytes | None = b""
                 async for chunk in _read_pipe(self._file):
-                    if is_first and (message := other_format(chunk, self._name)):
-                        raise InputError(message)
-                    is_first = False
-                    yield chunk
+                    if head is None:
+                        yield chunk
+                    elif is_enough(head := head + chunk):
+                        self._raise_if_other_format(head)
+                        yield head
+                        head = None
+                if head:
+                    self._raise_if_other_format(head)
+                    yield head
             return
         with self._as_input_error():
-            if stat.S_ISREG(self._file_mode):
+            size = self.size
+            if size is not None:
                 self._file.seek(0)
             while chunk := self._file.read(CHUNK_BYTES):
                 yield chunk
+            if size is not None:
+                raise_if_cut(self._file.tell(), size)
+
+    def _raise_if_other_format(self, head: bytes) -> None:
+        if message := other_format(head[:HEAD_BYTES], self._name):
+            raise InputError(message)
 
     @contextmanager
     def _as_input_error(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable
 from io import BytesIO
@@ -100,6 +101,15 @@ class LineSplitter:
         overlong, self._overlong_hash = self._overlong_hash, None
         self._number += 1
         return None if self._is_overlong_blank else Line(self._number, None, overlong.hexdigest(), self._overlong_size)
+
+
+def raise_if_cut(end: int, expected_end: int) -> None:
+    """Raise OSError where a file ended before the position at which it ended when reading began.
+
+    The line at its end is then none: call this before ``LineSplitter.finish``.
+    """
+    if end < expected_end:
+        raise OSError(errno.ESTALE, "another program has cut the file while it was read")
 
 
 def count_nonblank_lines(chunks: Iterable[bytes]) -> int:

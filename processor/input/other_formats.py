@@ -10,6 +10,8 @@ import re
 import orjson
 
 HEAD_BYTES = 64 * 1024
+ENOUGH_LINES = 4
+"""Lines that tell what a pipe brings, where the first of them is not an object."""
 
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", "zcat"),
@@ -48,6 +50,12 @@ def other_format(head: bytes, name: str) -> str | None:
     if _is_csv(lines):
         return f'{name} is CSV, not JSON: convert it, with python3 -c "{_CSV_TO_JSON}" <{name} >jobs.jsonl'
     return None
+
+
+def is_enough(head: bytes) -> bool:
+    """Whether ``other_format`` can tell from this beginning of a pipe, of which more may not come for long."""
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1] if line.strip()]
+    return len(head) >= HEAD_BYTES or len(lines) >= ENOUGH_LINES or bool(lines and _is_object(lines[0]))
 
 
 def _is_utf16(head: bytes) -> bool:

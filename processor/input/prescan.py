@@ -57,7 +57,10 @@ def scan_part(file_descriptor: int, defaults: JobDefaults, max_line_bytes: int, 
     start, end = part
     if start == 0 or end - start > MAX_SCAN_BYTES:  # the first part may start with a byte order mark
         return ScannedPart(part, 0, None)
-    lines = BytesIO(platform.read_at(file_descriptor, end - start, start)).readlines()  # four times as fast as split()
+    data = platform.read_at(file_descriptor, end - start, start)
+    if len(data) < end - start:  # it was cut; the skipper reads it again and says so
+        return ScannedPart(part, 0, None)
+    lines = BytesIO(data).readlines()  # four times as fast as split()
     identities = [_packed_identity(line, defaults, max_line_bytes) for line in lines if not line.isspace()]
     return ScannedPart(part, len(lines), b"".join(identities))
 

@@ -67,6 +67,11 @@ class Appender:
             self._storage.sync_folder(self.path)
 
     @property
+    def size(self) -> int:
+        """Its size in bytes, as far as this run knows."""
+        return self._size
+
+    @property
     def is_open(self) -> bool:
         return self._file is not None
 

@@ -129,6 +129,11 @@ class InFlightLog:
             self._in_flight.discard(key)
             self._file.write_at(slot * _RECORD_BYTES, _EMPTY)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no job has a record."""
+        return not self._slots
+
     def truncate_if_empty(self) -> None:
         """Empty the file if no job has a record."""
         if not self._slots and self._file.size():

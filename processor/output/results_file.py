@@ -47,6 +47,7 @@ class ResultsFile:
         recovered: RecoveredState,
         replies: Appender,
         in_flight_log: InFlightLog,
+        is_new: bool,
         fsync_delay_s: float | None,
         run_in_thread: RunInThread,
     ) -> None:
@@ -59,6 +60,8 @@ class ResultsFile:
         self._replies = replies
         self._failures = Appender(storage, paths.failures)
         self._in_flight_log = in_flight_log
+        self._is_new = is_new
+        """This run has created the results file."""
         self._fsync = FsyncScheduler(fsync_delay_s, run_in_thread, self._fail)
         self._run_in_thread = run_in_thread
         self._next_flush: asyncio.Handle | None = None
@@ -114,6 +117,7 @@ class ResultsFile:
             recovered=recovered,
             replies=replies,
             in_flight_log=log,
+            is_new=is_new,
             fsync_delay_s={"always": 0.0, "interval": fsync_interval_s, "never": None}[fsync],
             run_in_thread=run_in_thread,
         )
@@ -206,18 +210,20 @@ class ResultsFile:
 
     # ------------------------------------------------------------ closing
 
-    async def close(self, lines_read: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
         """See ``Sink``. Raises OutputError also for errors since the last ``append``.
 
         Cancelling the caller does not stop it.
         """
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(lines_read))
+            self._closing = asyncio.get_running_loop().create_task(self._close(lines_read, nothing_sent))
         await asyncio.shield(self._closing)
 
-    async def _close(self, lines_read: int | None) -> None:
+    async def _close(self, lines_read: int | None, nothing_sent: bool) -> None:
         try:
             await self._finish(lines_read)
+            if nothing_sent and self._is_new:
+                self._discard_if_empty()
         except OutputError:
             self._release()
             raise
@@ -240,6 +246,16 @@ class ResultsFile:
         with as_output_error(self.paths.state):
             self._in_flight_log.truncate_if_empty()
 
+    def _discard_if_empty(self) -> None:
+        """Remove the files of this run where they hold nothing: it has left the folder as it was."""
+        paths, storage = self.paths, self._storage
+        if self._replies.size or storage.exists(paths.failures) or not self._in_flight_log.is_empty:
+            return
+        with suppress(OSError):
+            storage.remove(paths.replies)
+            if self._in_flight_log.is_new:
+                storage.remove(paths.state)
+
     def _release(self) -> None:
         self._replies.close()
         self._failures.close()
@@ -253,7 +269,7 @@ class ResultsFile:
     ) -> None:
         is_error_known = error is not None or self._closing is not None
         try:
-            await self.close()
+            await self.close(nothing_sent=isinstance(error, ConfigError))
         except OutputError:
             if not is_error_known:
                 raise

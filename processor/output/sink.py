@@ -79,8 +79,10 @@ class Sink(Protocol):
         """Return the free space of the disk; None where the output is not on a disk."""
         ...
 
-    async def close(self, lines_read: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
         """Write and sync what is left, and release the output. Later calls change nothing.
+
+        ``nothing_sent``: the run ends with exit code 2. Files that it created are removed if they are empty.
 
         ``lines_read`` is given at the orderly end of a run: the number of the last line of the job file that was
         read, or END_OF_FILE. Superseded rows are then dropped, and so are rows of invalid lines up to there that this

@@ -63,7 +63,7 @@ class StdoutSink:
         """Return None: a pipe has no size."""
         return
 
-    async def close(self, lines_read: int | None = None) -> None:
+    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
         """Return when the write in progress has ended."""
         async with self._write_lock:
             pass

@@ -66,11 +66,13 @@ class Scheduler:
         rows_without_job = 0
         if self._last_line == END_OF_FILE:
             rows_without_job = self._deps.sink.job_index.count_rows_without_job()
+        outcome = self._outcome or self._ordinary_outcome()
         try:
-            await self._deps.sink.close(self._last_line)
+            nothing_sent = outcome.exit_code == exit_codes.NOTHING_SENT
+            await self._deps.sink.close(self._last_line, nothing_sent=nothing_sent)
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED)
-        return replace(self._outcome or self._ordinary_outcome(), rows_without_job=rows_without_job)
+        return replace(self._outcome or outcome, rows_without_job=rows_without_job)
 
     # ------------------------------------------------------------ stopping
 

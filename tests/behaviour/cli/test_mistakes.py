@@ -150,6 +150,43 @@ def test_job_file_of_another_format_sends_and_writes_nothing(run_inside: Run, tm
     assert [path.name for path in tmp_path.iterdir()] == ["jobs.txt"]
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("data", [b"id,prompt\n1,Hello\n", b"\x1f\x8b\x08\0", b"[\n  {\n", b""])
+def test_stdin_of_another_format_or_without_jobs_leaves_no_files(shell: Shell, data: bytes) -> None:
+    result = shell("-", "--simulate", "--out", "r.jsonl", "--quiet", stdin=data)
+    assert result.code == 2
+    assert result.error.startswith("stdin is " if data else "stdin holds no job")
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_results_that_exist_are_not_removed_by_a_run_that_sends_nothing(run_inside: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").touch()
+    (tmp_path / "jobs.jsonl").write_bytes(b'{"model": "m", "prompt": "Hi"}\n')
+    assert run_inside("jobs.jsonl", "--base-url", "http://127.0.0.1:1:1/v1", "--out", "r.jsonl").code == 2
+    assert (tmp_path / "r.jsonl").exists()
+
+
+def test_job_files_that_differ_in_their_suffix_have_results_of_their_own(run_inside: Run, shell: Shell) -> None:
+    for name in ("jobs.txt", "jobs.jsonl"):
+        shell.write(name, {"id": name, "model": "m", "prompt": "Hi"})
+        assert run_inside(name, "--simulate", "--quiet").code == 0
+    assert [row["custom_id"] for row in shell.rows("jobs.txt.simulated.jsonl")] == ["jobs.txt"]
+    assert [row["custom_id"] for row in shell.rows("jobs.simulated.jsonl")] == ["jobs.jsonl"]
+
+
+def test_results_under_their_old_name_are_used_where_one_job_file_can_have_them(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.txt", {"id": "a", "model": "m", "prompt": "Hi"})
+    assert run_inside("jobs.txt", "--simulate", "--quiet", "--out", "jobs.simulated.jsonl").code == 0
+    assert run_inside("jobs.txt", "--simulate").row("jobs").endswith("1 already done, nothing to do")
+    shell.write("jobs.jsonl", {"id": "b", "model": "m", "prompt": "Hi"})
+    result = run_inside("jobs.txt", "--simulate")
+    assert result.code == 2
+    assert result.error == (
+        "jobs.simulated.jsonl may hold the results of jobs.txt or of jobs.jsonl: "
+        "give --out jobs.txt.simulated.jsonl, or --out jobs.simulated.jsonl"
+    )
+
+
 def test_internal_error_prints_a_traceback_and_exits_with_70(
     run_inside: Run, jobs: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

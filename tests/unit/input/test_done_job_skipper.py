@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.core import platform
+from processor.core.errors import InputError
 from processor.core.job_keys import job_key, request_check
 from processor.input import done_job_skipper, prescan
 from processor.input import job_file as job_file_module
@@ -242,16 +243,18 @@ def test_small_file_is_read_without_skipping(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_file_truncated_during_reading_ends_early(thousand: Path) -> None:
-    async def run() -> int:
-        source = JobFile(str(thousand), DEFAULTS)
-        lines = 0
-        async with aclosing(source.unfinished(JobIndex().skip_done)) as found:
-            async for item in found:
-                lines += 1
-                if last_line_of(item) == 3:
-                    os.truncate(thousand, 4000)  # one step, because the worker process may be reading
-        source.close()
-        return lines
+def test_file_cut_during_reading_raises_input_error(thousand: Path) -> None:
+    lines = 0
 
-    assert 100 < asyncio.run(run()) < 200
+    async def run() -> None:
+        nonlocal lines
+        with closing(JobFile(str(thousand), DEFAULTS)) as source:
+            async with aclosing(source.unfinished(JobIndex().skip_done)) as found:
+                async for item in found:
+                    lines += 1
+                    if last_line_of(item) == 3:
+                        os.truncate(thousand, 4000)  # one step, because the worker process may be reading
+
+    with pytest.raises(InputError, match="another program has cut the file"):
+        asyncio.run(run())
+    assert 100 < lines < 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +232,68 @@ def test_closed_stdin_raises_config_error(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(job_file_module, "STDIN", reader)
     with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
         JobFile("-", JobDefaults())
+
+
+# ---------------------------------------------------------------- a file that is cut, a pipe of another format
+
+
+@pytest.mark.parametrize("reader", ["whole", "in parts"])
+@pytest.mark.parametrize("left", [0, 1000, 70_000])
+def test_file_that_is_cut_while_it_is_read_raises_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, left: int
+) -> None:
+    monkeypatch.setattr(platform, "available_cpus", lambda: 1)
+    if reader == "in parts":
+        monkeypatch.setattr(job_file_module, "MIN_SKIP_BYTES", 0)
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes((JOB + b"\n") * 20_000)
+    found: list[object] = []
+
+    async def read_and_cut() -> None:
+        with closing(JobFile(str(path), JobDefaults())) as source:
+            async for item in source.unfinished(lambda identities, begin, end: (begin, 0)):
+                if not found:
+                    os.truncate(path, left)
+                found.append(item)
+
+    with pytest.raises(InputError, match=r"jobs\.jsonl: another program has cut the file while it was read"):
+        asyncio.run(read_and_cut())
+    assert 0 < len(found) < 20_000
+    assert all(isinstance(item, ParsedJob) for item in found), "a torn line is no job that failed"
+
+
+ARRAY = b'[\n  {"model": "m",\n   "prompt": "Hi"}\n]\n'
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ARRAY, "one JSON array"),
+        (b"\x1f\x8b\x08\0\0", r"is compressed \(gzip\)"),
+        (JOB.decode().encode("utf-16"), "UTF-16"),
+        (b"id,prompt\n1,Hello\n", "CSV"),
+        (JOB + b"\r" + JOB + b"\r", "carriage returns"),
+    ],
+)
+def test_pipe_of_another_format_is_recognized_in_pieces_of_any_size(
+    stdin: Any, data: bytes, message: str, step: int
+) -> None:
+    async def feed() -> None:
+        for at in range(0, len(data), step):
+            stdin.write(data[at : at + step])
+            await asyncio.sleep(0.001)
+        stdin.close()
+
+    async def main() -> None:
+        feeding = asyncio.create_task(feed())
+        try:
+            with closing(JobFile("-", JobDefaults())) as source:
+                async with aclosing(aiter(source)) as items:
+                    async for _ in items:
+                        pass
+        finally:
+            await feeding
+
+    with pytest.raises(InputError, match=f"stdin .*{message}"):
+        asyncio.run(main())
