@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from processor.core.fast_constructor import fast_constructor
 from processor.core.models import Job, Reply, Result, Target
 
 # ---------------------------------------------------------------- events of one request
@@ -25,6 +26,7 @@ class Sent:
     """Whether the reply was asked for as a stream; None where the transport does not say."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True)
 class ResponseStarted:
     """Status line and headers have arrived. Header names are lower case."""
@@ -99,6 +101,7 @@ class JobSkipped:
     model: str | None = None
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted:
     """A job has its permit, and its request is handed to the transport."""
@@ -118,6 +121,7 @@ class AttemptStarted:
     """Seconds from reading the job to its permit."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFinished:
     """An attempt ended: with a reply, with an error, or because the run was stopped."""
@@ -139,6 +143,7 @@ class AttemptFinished:
     """Seconds until the next attempt; None where there is none."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinished:
     """The job's row is written: a result, or a failure."""

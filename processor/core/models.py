@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from processor.core.fast_constructor import fast_constructor
 from processor.core.secrets import Secret
 
 JSON = dict[str, Any]
@@ -25,6 +26,7 @@ class RunInThread(Protocol):
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One line of the job file: a request to send."""
@@ -79,6 +81,7 @@ class Timeouts:
     """From sending to the end of the reply."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:
     """The size of one request, before a rule for counting tokens is applied."""
@@ -94,6 +97,7 @@ class RequestSize:
     """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What one request counts against the limits of a minute."""
@@ -125,6 +129,7 @@ class Usage:
         }
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The response to a request, successful or not."""
@@ -137,6 +142,7 @@ class Reply:
     """What had to be changed of it to be read: ``nan``, ``surrogate``, ``utf8``."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """When a job's last attempt started (ISO 8601, UTC), and how long its phases took."""
@@ -157,6 +163,7 @@ class Failure:
     """The provider refused the job itself: it fails again until the job changes. ``own_fault`` in the row."""
 
 
+@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One row of the results or errors file.
