@@ -78,13 +78,11 @@ class InputError(ProcessorError):
 
 
 class InvalidJob(ProcessorError):
-    """A line of the job file that is no job. ``code``, the message and ``custom_id``, where the line has one, go into
-    its failed row."""
+    """A line of the job file that is no job. Its ``code`` and the message go into the failed row."""
 
-    def __init__(self, message: str, *, code: str = "invalid_job", custom_id: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str = "invalid_job") -> None:
         super().__init__(message)
         self.code = code
-        self.custom_id = custom_id
 
 
 class OutputError(ProcessorError):

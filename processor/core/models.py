@@ -45,6 +45,8 @@ class Job:
     metadata: Any = None
     """Copied to the result row unchanged, never sent."""
     has_metadata: bool = False
+    altered: tuple[str, ...] = ()
+    """What had to be changed of the line to be read: ``nan``, ``surrogate``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,8 @@ class Result:
     """Whether that request asked for a stream; None where that is not known."""
     cost_usd: float | None = None
     simulated: bool = False
+    altered: tuple[str, ...] = ()
+    """What had to be changed of the job's line; the reply has its own."""
     metadata: Any = None
     has_metadata: bool = False
 

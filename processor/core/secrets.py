@@ -21,9 +21,9 @@ class Secret:
 
 def mask_key(error: RequestError, key: str) -> None:
     """Replace the key in an error: some servers repeat the key that they refuse."""
-    import orjson
+    from processor.core import json_bytes
 
     error.__context__ = None  # the error of a decoder holds the bytes at which it failed
     error.args = tuple(arg.replace(key, MASK) if isinstance(arg, str) else arg for arg in error.args)
     if isinstance(error, StatusError) and error.body is not None:
-        error.body = orjson.loads(orjson.dumps(error.body).replace(key.encode(), MASK.encode()))
+        error.body = json_bytes.loads_exactly(json_bytes.dumps(error.body).replace(key.encode(), MASK.encode()))

@@ -15,6 +15,7 @@ from processor.core import platform
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
+from processor.input.found_fields import NOTHING_FOUND, FoundFields, found_fields
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines, raise_if_cut
 from processor.input.other_formats import HEAD_BYTES, is_enough, other_format
@@ -33,7 +34,8 @@ class InvalidLine:
     fingerprint: str
     code: str
     message: str
-    custom_id: str | None = None
+    found: FoundFields = NOTHING_FOUND
+    """What else of the line goes into its failed row."""
 
 
 class JobFile:
@@ -132,7 +134,13 @@ class JobFile:
         if line.data is None:
             size, limit = line.size / 2**20, self._max_line_bytes / 2**20
             message = f"{size:.0f} MiB, over the {limit:.0f} MiB that a line may have"
-            return InvalidLine(line=line.number, fingerprint=line.digest, code="line_too_long", message=message)
+            return InvalidLine(
+                line=line.number,
+                fingerprint=line.digest,
+                code="line_too_long",
+                message=message,
+                found=found_fields(line.head),
+            )
         try:
             return parse_job(line.data, line.number, self._defaults)
         except InvalidJob as error:
@@ -141,7 +149,7 @@ class JobFile:
                 fingerprint=raw_fingerprint(line.data),
                 code=error.code,
                 message=str(error),
-                custom_id=error.custom_id,
+                found=found_fields(line.data),
             )
 
     async def _chunks(self) -> AsyncIterator[bytes]:

@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from processor.core.errors import InvalidJob
+from processor.core.json_bytes import NotExact, has_large_float
 from processor.core.models import JSON, Job
 from processor.core.text import json_type
-from processor.input.fingerprints import fingerprint_bytes
+from processor.input.fingerprints import exact_fingerprint, fast_fingerprint
 from processor.input.job_urls import protocol_for_url
+from processor.input.line_json import ENVELOPE_FIELDS, custom_id_of, decode_exactly, decode_line
 from processor.protocols.base import Protocol
 from processor.protocols.registry import DEFAULT_PATH
 
 NO_MODEL = "names no model: give it one, or set --model"
-
-_ENVELOPE = frozenset({"custom_id", "id", "method", "url", "metadata"})
-"""Keys about the job. Without a ``body`` key, all other keys are part of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +46,8 @@ class ParsedJob(NamedTuple):
     body: JSON
     metadata: Any
     has_metadata: bool
+    altered: tuple[str, ...]
+    """What had to be changed of the line: see ``line_json``."""
     raw: bytes
 
     @property
@@ -65,67 +66,43 @@ class ParsedJob(NamedTuple):
             body=self.body if "model" in self.body else {"model": self.model, **self.body},
             metadata=self.metadata,
             has_metadata=self.has_metadata,
+            altered=self.altered,
         )
 
 
 def parse_job(data: bytes, line: int, defaults: JobDefaults) -> ParsedJob:
     """Parse a line without surrounding white space; ``line`` is its number. Raises InvalidJob."""
-    entry = _decode(data)
-    custom_id = _custom_id(entry)
+    entry, altered = decode_line(data)
     try:
-        return _parse_entry(entry, custom_id, line, defaults, data)
-    except InvalidJob as error:
-        error.custom_id = custom_id
-        raise
+        return _parse_entry(entry, altered, line, defaults, data)
+    except NotExact:
+        entry, altered = decode_exactly(data)
+        return _parse_entry(entry, altered, line, defaults, data, is_exact=True)
 
 
-def job_identity(data: bytes, defaults: JobDefaults) -> tuple[str | None, bytes, bool]:
+def job_identity(data: bytes, defaults: JobDefaults, is_exact: bool = False) -> tuple[str | None, bytes, bool]:
     """Return the ``custom_id``, the fingerprint as bytes, and ``names_model`` of the job that ``parse_job`` returns.
 
     The contents of the request are not checked, so that a line that ``parse_job`` refuses may pass: if a request with
     its fingerprint has a reply, it was a job. Raises InvalidJob for other errors.
     """
-    entry = _decode(data)
-    custom_id = _custom_id(entry)
-    protocol = _protocol(entry, defaults)
-    body = _body(entry, protocol)
-    names_model = "model" in body
-    if not names_model and not defaults.model:
-        raise InvalidJob(NO_MODEL)
-    return custom_id, _fingerprint(entry, custom_id, protocol.path, body), names_model
-
-
-def _decode(data: bytes) -> JSON:
+    entry, _ = decode_exactly(data) if is_exact else decode_line(data)
     try:
-        entry = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise _decoding_error(data, error) from None
-    if not isinstance(entry, dict):
-        raise InvalidJob(f"not a JSON object but {json_type(entry)}", code="not_an_object")
-    return entry
+        custom_id = custom_id_of(entry, is_exact)
+        protocol = _protocol(entry, defaults)
+        body = _body(entry, protocol)
+        names_model = "model" in body
+        if not names_model and not defaults.model:
+            raise InvalidJob(NO_MODEL)
+        return custom_id, _fingerprint(entry, custom_id, protocol.path, body, is_exact), names_model
+    except NotExact:
+        return job_identity(data, defaults, True)
 
 
-def _decoding_error(data: bytes, error: orjson.JSONDecodeError) -> InvalidJob:
-    try:
-        data.decode()
-    except UnicodeDecodeError as utf8_error:
-        at = utf8_error.start
-        return InvalidJob(f"not UTF-8: byte 0x{data[at]:02x} at column {at + 1}", code="not_utf8")
-    return InvalidJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json")
-
-
-def _custom_id(entry: JSON) -> str | None:
-    custom_id = entry.get("custom_id")
-    if custom_id is None:
-        custom_id = entry.get("id")
-    if custom_id is None or (type(custom_id) is str and custom_id):
-        return custom_id
-    if type(custom_id) is int or (type(custom_id) is float and custom_id.is_integer()):
-        return str(int(custom_id))
-    raise InvalidJob(f"custom_id must be a non-empty string, not {json_type(custom_id)}")
-
-
-def _parse_entry(entry: JSON, custom_id: str | None, line: int, defaults: JobDefaults, raw: bytes) -> ParsedJob:
+def _parse_entry(
+    entry: JSON, altered: tuple[str, ...], line: int, defaults: JobDefaults, raw: bytes, *, is_exact: bool = False
+) -> ParsedJob:
+    custom_id = custom_id_of(entry, is_exact)
     protocol = _protocol(entry, defaults)
     body = _body(entry, protocol)
     protocol.validate(body)
@@ -134,26 +111,37 @@ def _parse_entry(entry: JSON, custom_id: str | None, line: int, defaults: JobDef
         raise InvalidJob(NO_MODEL)
     if not isinstance(model, str) or not model:
         raise InvalidJob(f"model must be a non-empty string, not {json_type(model)}")
+    metadata = entry.get("metadata")
+    if metadata is not None and custom_id is not None and not is_exact:
+        _check_metadata(metadata)
     return ParsedJob(
         line=line,
         custom_id=custom_id,
-        fingerprint=_fingerprint(entry, custom_id, protocol.path, body).hex(),
+        fingerprint=_fingerprint(entry, custom_id, protocol.path, body, is_exact).hex(),
         path=protocol.path,
         model=model,
         body=body,
-        metadata=entry.get("metadata"),
+        metadata=metadata,
         has_metadata="metadata" in entry,
+        altered=altered,
         raw=raw,
     )
 
 
-def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON) -> bytes:
+def _fingerprint(entry: JSON, custom_id: str | None, path: str, body: JSON, is_exact: bool) -> bytes:
     metadata = entry.get("metadata")
     more = (metadata,) if custom_id is None and metadata is not None else ()
+    return exact_fingerprint(path, body, *more) if is_exact else fast_fingerprint(path, body, *more)
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Raise NotExact for metadata that are not part of a fingerprint, which is checked in the same way."""
     try:
-        return fingerprint_bytes(path, body, *more)
-    except TypeError:  # orjson parses deeper nesting than it writes
-        raise InvalidJob("is nested too deeply") from None
+        written = orjson.dumps(metadata)
+    except TypeError:
+        raise NotExact from None
+    if 0x2B in written and has_large_float(written):
+        raise NotExact
 
 
 def _protocol(entry: JSON, defaults: JobDefaults) -> Protocol:
@@ -169,7 +157,7 @@ def _body(entry: JSON, protocol: Protocol) -> JSON:
         if not isinstance(body, dict):
             raise InvalidJob(f"body must be an object, not {json_type(body)}")
         return body
-    fields = {key: value for key, value in entry.items() if key not in _ENVELOPE}
+    fields = {key: value for key, value in entry.items() if key not in ENVELOPE_FIELDS}
     if protocol.input_field != "prompt" and protocol.input_field in entry:
         return protocol.from_bare(fields)
     if "prompt" in entry:

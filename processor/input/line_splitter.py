@@ -12,11 +12,13 @@ CHUNK_BYTES = 64 * 1024
 """Read from a job file at a time."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DIGEST_BYTES = 16
+HEAD_BYTES = 4096
+"""Kept of a line that is too long: usually its id is there."""
 
 
 class Line(NamedTuple):
-    """One line without surrounding white space. ``data`` is None where it was too long; then ``digest`` and ``size``
-    are set."""
+    """One line without surrounding white space. ``data`` is None where it was too long; then ``digest``,
+    ``size`` and ``head`` are set."""
 
     number: int
     """From 1."""
@@ -25,6 +27,8 @@ class Line(NamedTuple):
     """32 hex digits, as ``raw_fingerprint`` gives for the data."""
     size: int = 0
     """In bytes."""
+    head: bytes = b""
+    """The first HEAD_BYTES of a line that was too long."""
 
 
 class LineSplitter:
@@ -36,6 +40,7 @@ class LineSplitter:
         self._tail = bytearray()
         self._overlong_hash: hashlib.blake2b | None = None
         self._overlong_size = 0
+        self._overlong_head = b""
         self._is_overlong_blank = True
 
     def feed(self, chunk: bytes) -> list[Line]:
@@ -80,7 +85,7 @@ class LineSplitter:
             return
         if self._overlong_hash is None:
             self._overlong_hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
-            self._overlong_size, self._is_overlong_blank = 0, True
+            self._overlong_size, self._overlong_head, self._is_overlong_blank = 0, b"", True
             self._hash_overlong(bytes(self._tail))
             self._tail.clear()
         self._hash_overlong(piece)
@@ -89,6 +94,7 @@ class LineSplitter:
         assert self._overlong_hash is not None
         self._overlong_hash.update(piece)
         self._overlong_size += len(piece)
+        self._overlong_head += piece[: HEAD_BYTES - len(self._overlong_head)]
         self._is_overlong_blank = self._is_overlong_blank and not piece.strip()
 
     def _end_line(self) -> Line | None:
@@ -100,7 +106,9 @@ class LineSplitter:
             return self._emit(data)
         overlong, self._overlong_hash = self._overlong_hash, None
         self._number += 1
-        return None if self._is_overlong_blank else Line(self._number, None, overlong.hexdigest(), self._overlong_size)
+        if self._is_overlong_blank:
+            return None
+        return Line(self._number, None, overlong.hexdigest(), self._overlong_size, self._overlong_head.lstrip())
 
 
 def raise_if_cut(end: int, expected_end: int) -> None:

@@ -7,26 +7,28 @@ A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``s
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any
 
 import orjson
 
+from processor.core import json_bytes
 from processor.core.models import JSON, Failure, Reply, Result
 
-MAX_DEPTH = 300
-"""Deeper values become null: a row that no parser can read would be sent, and paid for, again in every run."""
+_LINE_ENDS = ((b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"), (b"\xc2\x85", rb"\u0085"))
+"""Characters at which some readers end a line, though JSON does not, and their escapes."""
 
 
 def encode_row(result: Result) -> bytes:
-    """Return the row of a result as one line, with its line feed."""
+    """Return the row of a result as one line, with its line feed: one line for every reader."""
     row = to_row(result)
     try:
-        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        raw = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        # orjson refuses integers above 64 bits, unpaired surrogates and deep nesting. They are rare.
-        return json.dumps(_readable(row, 0), separators=(",", ":")).encode() + b"\n"
+        raw = json_bytes.dumps(row, orjson.OPT_APPEND_NEWLINE)
+    if 0xA8 in raw or 0xA9 in raw or 0x85 in raw:  # their last bytes: a byte is found much faster than a character
+        for character, escape in _LINE_ENDS:
+            raw = raw.replace(character, escape)
+    return raw
 
 
 def to_row(result: Result) -> JSON:
@@ -52,8 +54,8 @@ def to_row(result: Result) -> JSON:
         row["asked_model"] = result.asked_model
     if result.streamed is not None:
         row["streamed"] = result.streamed
-    if result.reply and result.reply.altered:
-        row["altered"] = list(result.reply.altered)
+    if result.altered or (result.reply and result.reply.altered):
+        row["altered"] = _altered(result)
     if result.is_unconfirmed:
         row["complete"] = "unconfirmed"
     if result.failure and result.failure.permanent:
@@ -76,6 +78,11 @@ def _body(result: Result, reply: Reply) -> Any:
     return reply.body
 
 
+def _altered(result: Result) -> list[str]:
+    of_reply = result.reply.altered if result.reply else ()
+    return list(dict.fromkeys((*result.altered, *of_reply)))
+
+
 def _error(failure: Failure | None) -> JSON | None:
     return {"code": failure.code, "message": failure.message} if failure else None
 
@@ -90,16 +97,3 @@ def _timing(result: Result) -> JSON | None:
         "first_token_s": timing.first_token_s,
         "total_s": timing.total_s,
     }
-
-
-def _readable(value: Any, depth: int) -> Any:
-    """Return a value that every JSON parser reads: NaN, infinity and nesting beyond MAX_DEPTH become null."""
-    if depth > MAX_DEPTH:
-        return None
-    if isinstance(value, dict):
-        return {key: _readable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_readable(item, depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

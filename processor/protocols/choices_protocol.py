@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
+from processor.core import json_bytes
 from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job
 from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
@@ -36,7 +35,7 @@ class ChoicesProtocol(Protocol):
             body = _with_output_limit_as(options.output_limit_field, body)
         if not self.is_streamed(job, options):
             as_given = job.body.get("stream") is False and "stream_options" not in job.body
-            return orjson.dumps(body if as_given else _unstreamed(body))
+            return json_bytes.dumps(body if as_given else _unstreamed(body))
         body = {**body, "stream": True}
         given = body.pop("stream_options", None)
         if options.include_usage:
@@ -44,7 +43,7 @@ class ChoicesProtocol(Protocol):
             if options.disable_obfuscation:
                 added["include_obfuscation"] = False
             body["stream_options"] = added | given if isinstance(given, dict) else added
-        return orjson.dumps(body)
+        return json_bytes.dumps(body)
 
     def adapt(self, error: StatusError, job: Job, options: RequestOptions) -> RequestOptions | None:
         is_streamed = self.is_streamed(job, options)

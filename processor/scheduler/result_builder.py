@@ -40,6 +40,7 @@ def result_of_reply(
         attempts=attempts,
         timing=timing,
         simulated=simulated,
+        altered=job.altered,
         metadata=job.metadata,
         has_metadata=job.has_metadata,
     )
@@ -69,6 +70,7 @@ def result_of_failure(
         asked_model=None if endpoint is None else job.model,
         streamed=streamed,
         simulated=simulated,
+        altered=job.altered,
         metadata=job.metadata,
         has_metadata=job.has_metadata,
     )
@@ -77,10 +79,13 @@ def result_of_failure(
 def result_of_invalid_line(line: InvalidLine, source_name: str, *, simulated: bool) -> Result:
     return Result(
         fingerprint=line.fingerprint,
-        custom_id=line.custom_id,
+        custom_id=line.found.custom_id,
         line=line.line,
         failure=Failure(code=line.code, message=f"{source_name}, line {line.line}: {line.message}", permanent=True),
         simulated=simulated,
+        altered=line.found.altered,
+        metadata=line.found.metadata,
+        has_metadata=line.found.has_metadata,
     )
 
 

@@ -22,6 +22,7 @@ from processor.core.events import JobSkipped, Stopping
 from processor.core.models import Job
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
+from processor.input.found_fields import FoundFields
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.index_entry import REPLIED
@@ -242,5 +243,7 @@ def _duplicate(parsed: ParsedJob, custom_id: str) -> InvalidLine:
         fingerprint=raw_fingerprint(parsed.raw),
         code="duplicate_custom_id",
         message=f"custom_id {custom_id!r} is taken by an earlier line",
-        custom_id=custom_id,
+        found=FoundFields(
+            custom_id=custom_id, metadata=parsed.metadata, has_metadata=parsed.has_metadata, altered=parsed.altered
+        ),
     )

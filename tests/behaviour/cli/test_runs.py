@@ -178,7 +178,8 @@ def test_invalid_lines_become_failed_rows_and_the_run_goes_on(shell: Shell, run_
         b"\xef\xbb\xbf"
         + json.dumps(chat_job("a")).encode()
         + b'\r\n\r\nbroken\r\n{"id": "a", "prompt": "again", "model": "m"}'
-        b'\r\n[1]\r\n{"id": "b", "prompt": "\xff"}\r\n{"id": "c"}\r\n' + json.dumps(chat_job("d")).encode()
+        b'\r\n[1]\r\n{"id": "b", "metadata": {"row": 7}, "prompt": "\xff"}\r\n{"id": "c"}\r\n'
+        + json.dumps(chat_job("d")).encode()
     )
     result = run_inside("jobs.jsonl", "--out", "r.jsonl")
     assert result.code == 1
@@ -188,9 +189,10 @@ def test_invalid_lines_become_failed_rows_and_the_run_goes_on(shell: Shell, run_
         3: (None, "invalid_json"),
         4: ("a", "duplicate_custom_id"),
         5: (None, "not_an_object"),
-        6: (None, "not_utf8"),
+        6: ("b", "not_utf8"),
         7: ("c", "invalid_job"),
     }
+    assert {line: row["metadata"] for line, row in errors.items() if "metadata" in row} == {6: {"row": 7}}
     for line, row in errors.items():
         assert list(row)[:10] == ROW_KEYS
         assert row["error"]["message"].startswith(f"jobs.jsonl, line {line}: ")

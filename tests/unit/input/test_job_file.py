@@ -56,7 +56,7 @@ def test_file_is_read_line_by_line(jobs: Path) -> None:
     assert isinstance(last, ParsedJob)
     assert (first.line, last.line) == (1, 4)
     assert isinstance(broken, InvalidLine)
-    assert (broken.line, broken.code, broken.custom_id) == (3, "invalid_json", None)
+    assert (broken.line, broken.code, broken.found.custom_id) == (3, "invalid_json", None)
     assert broken.fingerprint == raw_fingerprint(b"broken")
 
 

@@ -87,7 +87,7 @@ def test_overlong_line_has_digest_and_size_instead_of_data() -> None:
     long = b"x" * 100
     digest = blake2b(long, digest_size=16).hexdigest()
     found = lines(b"a\n" + long[:40], long[40:] + b"\nb\n", max_bytes=10)
-    assert found == [Line(1, b"a"), Line(2, None, digest, 100), Line(3, b"b")]
+    assert found == [Line(1, b"a"), Line(2, None, digest, 100, long), Line(3, b"b")]
 
 
 def test_overlong_last_line_without_line_feed_is_returned() -> None:

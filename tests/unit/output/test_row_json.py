@@ -206,3 +206,31 @@ def test_row_id_that_is_not_hexadecimal_gets_its_own_check() -> None:
     short = encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"ab")[:-1]
     assert len({parse_entry(line).check for line in (odd, other, short)}) == 3
     assert {len(parse_entry(line).check) for line in (odd, other, short)} == {4}
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\u2028\u2029\u0085", "\x0b\x0c\x1c\x1d\x1e\r"])
+@pytest.mark.parametrize("text", ["%s", "a%sb é è Å …", "\N{GRINNING FACE}%s" * 3])
+def test_row_is_one_line_for_readers_that_end_lines_at_other_characters(character: str, text: str) -> None:
+    text = text.replace("%s", character)
+    body = {"text": text, text: [text]}
+    result = replace(failure(text, has_metadata=True), reply=Reply(status_code=400, request_id=text, body=body))
+    result = replace(result, metadata={text: text}, failure=Failure(code="rejected", message=text))
+    raw = encode_row(result)
+    assert raw.decode().splitlines() == [raw.decode().removesuffix("\n")]
+    row = json.loads(raw)
+    assert (row["custom_id"], row["response"]["body"], row["metadata"]) == (text, body, {text: text})
+    assert (row["response"]["request_id"], row["error"]["message"]) == (text, text)
+
+
+@pytest.mark.parametrize("text", ["é à è ü Å ß", "…—“”’", "日本語 한국어", "\u2027\u202a\u0084\u0086\u00a8\u00a9"])
+def test_other_text_of_a_row_is_not_escaped(text: str) -> None:
+    assert text.encode() in encode_row(reply("a", text))
+
+
+def test_row_names_what_was_altered_of_the_job_and_of_the_reply_once() -> None:
+    result = reply("a", altered=("nan", "surrogate"), has_metadata=True)
+    assert result.reply is not None
+    both = replace(result, reply=replace(result.reply, altered=("surrogate", "utf8")))
+    assert json.loads(encode_row(result))["altered"] == ["nan", "surrogate"]
+    assert json.loads(encode_row(both))["altered"] == ["nan", "surrogate", "utf8"]
+    assert json.loads(encode_row(failure("a", altered=("nan",))))["altered"] == ["nan"]
