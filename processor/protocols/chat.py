@@ -10,7 +10,7 @@ from processor.core.models import JSON, Job
 from processor.core.text import json_type
 from processor.protocols.choices_accumulator import ChoicesAccumulator
 from processor.protocols.choices_protocol import ChoicesProtocol
-from processor.protocols.delta_merge import are_parts, join_text_parts
+from processor.protocols.delta_merge import are_parts, as_parts, join_text_parts
 from processor.tokens.rules import CountText, ModelCounter, count_as_json, count_calls, count_part
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
@@ -59,10 +59,11 @@ class ChatAccumulator(ChoicesAccumulator):
         if not isinstance(delta, dict):
             raise ProtocolError("a delta is not an object")
         content = delta.get("content")
-        if content == []:
-            delta["content"] = None
-        elif content is not None and not isinstance(content, str) and not are_parts(content):
-            raise ProtocolError("the content of a delta is neither text nor parts")
+        if content is not None and not isinstance(content, str) and not are_parts(content):
+            parts = as_parts(content)
+            if parts is None:
+                raise ProtocolError("the content of a delta is neither text nor parts")
+            delta["content"] = parts or None
         return delta
 
     def _finalize(self, content: JSON) -> JSON:
