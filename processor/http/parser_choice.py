@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from processor.core.errors import ProtocolError
 from processor.core.models import Job
 from processor.http.compressed_body import CompressedParser
 from processor.http.content_coding import ContentDecoder, codings_in
@@ -28,17 +29,28 @@ def reply_parser(
     flush_threshold: int,
     headers: Mapping[str, str],
     on_choice: Callable[[ResponseParser], None],
-) -> SniffingParser:
-    """The parser of a reply that has not begun. ``on_choice`` is called with the one that takes its place."""
+) -> ResponseParser:
+    """The parser of a reply that has not begun. ``on_choice`` is called with the one that takes its place.
+
+    Raises ProtocolError where the reply is compressed in a way that cannot be read.
+    """
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_decoded = "content-encoding" in headers
-    return SniffingParser(
-        partial(_parser_for, protocol, job, settings, flush_threshold, content_type, is_decoded, on_choice), on_choice
-    )
+    choose = partial(_parser_for, protocol, job, settings, flush_threshold, content_type, is_decoded, on_choice)
+    parser = SniffingParser(choose, on_choice)
+    return _with_decoder(parser, headers) if is_decoded else parser
 
 
-def with_decoder(parser: ResponseParser, headers: Mapping[str, str]) -> ResponseParser:
-    """The parser of the same body as it is sent, which may be compressed. Raises ProtocolError."""
+def error_parser(headers: Mapping[str, str], make_error: Callable[[bytes], Exception]) -> ResponseParser:
+    """The parser of a response that is no reply."""
+    try:
+        return _with_decoder(ErrorParser(make_error), headers)
+    except ProtocolError:  # the status says enough
+        return ErrorParser(lambda _: make_error(b""))
+
+
+def _with_decoder(parser: ResponseParser, headers: Mapping[str, str]) -> ResponseParser:
+    """The parser of the same body as it is sent, which may be compressed."""
     codings = codings_in(headers.get("content-encoding", ""))
     return CompressedParser(ContentDecoder(codings), parser) if codings else parser
 

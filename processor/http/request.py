@@ -22,7 +22,7 @@ from processor.http.fast_connector import (
     free_raw_headers,
     observe,
 )
-from processor.http.parser_choice import reply_parser, with_decoder
+from processor.http.parser_choice import error_parser, reply_parser
 from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
 from processor.http.request_payload import RequestPayload
@@ -198,8 +198,12 @@ class HttpRequest:
         headers = {name.lower(): value for name, value in raw_headers.items()}
         self.request_id = request_id(headers)
         self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
-        self._parser = self._choose_parser(headers)
-        if isinstance(self._parser, ErrorParser):
+        if 200 <= status < 300:
+            self._parser = reply_parser(
+                self._protocol, self._job, self._settings, self._flush_threshold, headers, self._set_parser
+            )
+        else:
+            self._parser = error_parser(headers, partial(self._status_error, headers))
             self._deadlines.cap(_ERROR_BODY_WITHIN_S)
         connection = self._connection if isinstance(self._connection, Connection) else None
         self._batcher = ReadBatcher(self._route.reply_timing[self._job.model], self._batching, connection)
@@ -210,16 +214,6 @@ class HttpRequest:
             connection.observer = self._body_reader
             self._body_reader.on_data()
         return self._body_reader
-
-    def _choose_parser(self, headers: Mapping[str, str]) -> ResponseParser:
-        parser: ResponseParser
-        if 200 <= self._status < 300:
-            parser = reply_parser(
-                self._protocol, self._job, self._settings, self._flush_threshold, headers, self._set_parser
-            )
-        else:
-            parser = ErrorParser(partial(self._status_error, headers))
-        return with_decoder(parser, headers) if "content-encoding" in headers else parser
 
     def _set_parser(self, parser: ResponseParser) -> None:
         assert self._body_reader is not None
@@ -263,7 +257,13 @@ class HttpRequest:
         assert parser is not None
         body = await asyncio.to_thread(parser.result) if parser.is_large else parser.result()
         altered = tuple(sorted(parser.altered))
-        return Reply(status_code=self._status, request_id=self.request_id, body=body, altered=altered)
+        return Reply(
+            status_code=self._status,
+            request_id=self.request_id,
+            body=body,
+            altered=altered,
+            is_large=parser.is_large,
+        )
 
     def _refusal_of_option(self, error: StatusError) -> OptionRefused | None:
         """The error to raise where the job can be sent in another way, which is then remembered; else None."""
