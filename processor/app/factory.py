@@ -191,4 +191,5 @@ def run_options(plan: Plan) -> RunOptions:
         retry_failed=plan.retry_failed,
         resend_changed=settings.changed == "resend",
         simulated=plan.simulate,
+        stream=settings.stream,
     )

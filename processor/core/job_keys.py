@@ -31,3 +31,9 @@ def request_check(fingerprint: str) -> bytes:
         return bytes.fromhex(fingerprint)[:CHECK_BYTES].ljust(CHECK_BYTES, b"\0")
     except ValueError:
         return blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=CHECK_BYTES).digest()
+
+
+def failure_check(fingerprint: str, streamed: object) -> bytes:
+    """Return the check of a request that failed for good: also how it was asked for matters then, if that is known."""
+    check = request_check(fingerprint)
+    return check if type(streamed) is not bool else bytes((check[0] ^ (0xAA if streamed else 0x55), *check[1:]))

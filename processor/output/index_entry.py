@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from processor.core.job_keys import KEY_BYTES, job_key, request_check
+from processor.core.job_keys import KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
 
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
@@ -55,7 +55,8 @@ class IndexEntry(NamedTuple):
     key: bytes
     """Of the job's id; for an invalid line, of the whole row."""
     check: bytes
-    """Of the request: it differs where the job has changed."""
+    """Of the request: it differs where the job has changed. In a PERMANENT entry it also says whether the request was
+    streamed."""
     attempts: int
     flags: int
     line: int
@@ -83,9 +84,8 @@ def entry_from_result(result: Result, raw: bytes) -> IndexEntry:
     if result.simulated:
         flags |= SIMULATED
     key = invalid_line_key(raw) if flags & INVALID_LINE else job_key(result.custom_id or "")
-    return IndexEntry(
-        key, request_check(result.fingerprint), min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE)
-    )
+    check = _check(flags, result.fingerprint, result.streamed)
+    return IndexEntry(key, check, min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE))
 
 
 def parse_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> IndexEntry:
@@ -120,9 +120,14 @@ def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
             raise TypeError
         if attempts > MAX_ATTEMPTS or line > MAX_LINE:
             attempts, line = min(attempts, MAX_ATTEMPTS), min(line, MAX_LINE)
-        return PACKED_ENTRY.pack(key, request_check(row["id"]), attempts, flags, line)
+        check = _check(flags, row["id"], row.get("streamed"))
+        return PACKED_ENTRY.pack(key, check, attempts, flags, line)
     except (AttributeError, KeyError, TypeError) as cause:
         raise ValueError("not a row of results") from cause
+
+
+def _check(flags: int, fingerprint: str, streamed: object) -> bytes:
+    return failure_check(fingerprint, streamed) if flags & PERMANENT else request_check(fingerprint)
 
 
 def _failure_flags(code: Any, permanent: Any, timing: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from processor.core.job_keys import PACKED_IDENTITY, job_key, request_check
+from processor.core.job_keys import PACKED_IDENTITY, failure_check, job_key, request_check
 from processor.output.compact_hash_table import FIELDS, CompactHashTable
 from processor.output.index_entry import (
     FAILED,
@@ -89,7 +89,13 @@ class JobIndex:
             return JobStatus.DUPLICATE
         FIELDS.pack_into(*slot, check, attempts, count, flags | SEEN_THIS_RUN)
         other = flags & (OTHER_ENDPOINT if names_model else OTHER_ENDPOINT | OTHER_MODEL)
-        return _status(flags, other, is_same_request=check == check_now)
+        is_same_request = check == check_now or (bool(flags & PERMANENT) and check in _failure_checks(fingerprint))
+        return _status(flags, other, is_same_request=is_same_request)
+
+    def failed_streamed(self, custom_id: str, fingerprint: str) -> bool | None:
+        """Return whether a FAILED_PERMANENTLY job was asked for as a stream; None where its row does not say."""
+        slot = self._table.find(job_key(custom_id))
+        return _failure_checks(fingerprint).get(FIELDS.unpack_from(*slot)[0]) if slot else None
 
     def skip_done(self, identities: bytes, begin: int, end: int, *, permanent: bool = False) -> tuple[int, int]:
         """Mark jobs from ``begin`` on as seen while each is DONE (or, with ``permanent``, FAILED_PERMANENTLY).
@@ -218,6 +224,10 @@ class JobIndex:
         """Forget the rows that these flags stand for, so that they can be loaded again. No id can be assigned then."""
         self._table.clear(flags)
         self.files_with_stale_rows = 0
+
+
+def _failure_checks(fingerprint: str) -> dict[bytes, bool]:
+    return {failure_check(fingerprint, streamed): streamed for streamed in (True, False)}
 
 
 def _status(flags: int, other: int, *, is_same_request: bool) -> JobStatus:

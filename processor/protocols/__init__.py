@@ -1,6 +1,7 @@
 """Protocols of the APIs, without I/O: jobs to requests, events to replies, error responses to errors."""
 
 from processor.protocols.base import Accumulator, Protocol, RequestOptions
+from processor.protocols.error_body import readable_text
 from processor.protocols.error_mapping import error_from_response, request_id
 from processor.protocols.lenient_json import repaired_json
 from processor.protocols.registry import protocol_for
@@ -13,6 +14,7 @@ __all__ = [
     "SseDecoder",
     "error_from_response",
     "protocol_for",
+    "readable_text",
     "repaired_json",
     "request_id",
 ]

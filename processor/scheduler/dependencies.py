@@ -57,6 +57,8 @@ class RunOptions:
     retry_failed: bool = False
     resend_changed: bool = False
     simulated: bool = False
+    stream: bool = True
+    """Whether replies are asked for as streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,7 +215,7 @@ class Scheduler:
 
     async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
-        custom_id, status = classify(parsed, self._deps.sink.job_index)
+        custom_id, status = classify(parsed, self._deps.sink.job_index, self._options)
         if status is JobStatus.DUPLICATE:
             await self._fail_line(_duplicate(parsed, custom_id))
             return None

@@ -10,6 +10,7 @@ from processor.core.events import SkipReason
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobIndex, JobStatus
+from processor.protocols import RequestOptions, protocol_for
 from processor.scheduler.dependencies import RunOptions
 
 _ANSWERED_OTHERWISE: Mapping[JobStatus, SkipReason] = {
@@ -36,13 +37,30 @@ class Forecast:
     """Whether any of the jobs has a row."""
 
 
-def classify(parsed: ParsedJob, index: JobIndex) -> tuple[str, JobStatus]:
+def classify(parsed: ParsedJob, index: JobIndex, options: RunOptions) -> tuple[str, JobStatus]:
     """Return the id of the next job of the job file, and what earlier runs and lines say about it.
 
     Marks the job as seen: call it once for each job.
     """
     custom_id = parsed.custom_id if parsed.custom_id is not None else index.assign_id(parsed.fingerprint)
-    return custom_id, index.classify(custom_id, parsed.fingerprint, names_model=parsed.names_model)
+    status = index.classify(custom_id, parsed.fingerprint, names_model=parsed.names_model)
+    if status is JobStatus.FAILED_PERMANENTLY and _is_asked_otherwise(parsed, custom_id, index, options):
+        status = JobStatus.FAILED
+    return custom_id, status
+
+
+def _is_asked_otherwise(parsed: ParsedJob, custom_id: str, index: JobIndex, options: RunOptions) -> bool:
+    """Whether the job failed for good as a stream and would now be asked for as a whole reply, or the reverse.
+
+    The fingerprint does not tell: it stands for what is asked, and not for how.
+    """
+    was_streamed = index.failed_streamed(custom_id, parsed.fingerprint)
+    if was_streamed is None:
+        return False
+    is_streamed = protocol_for(parsed.path).is_streamed(
+        parsed.with_id(custom_id), RequestOptions(streamed=options.stream)
+    )
+    return is_streamed is not was_streamed
 
 
 def skip_reason(status: JobStatus, options: RunOptions) -> SkipReason | None:
@@ -60,7 +78,7 @@ def forecast(lines: Iterable[ParsedJob | InvalidLine], index: JobIndex, options:
     not_jobs = 0
     has_known_jobs = False
     for line in lines:
-        status = JobStatus.DUPLICATE if isinstance(line, InvalidLine) else classify(line, index)[1]
+        status = JobStatus.DUPLICATE if isinstance(line, InvalidLine) else classify(line, index, options)[1]
         if status is JobStatus.DUPLICATE:
             not_jobs += 1
             continue

@@ -140,7 +140,7 @@ class RunStats:
             return
         if event.outcome in ("retry", "replace"):
             self.retried[bounded_label(event.code, self.retried)] += 1
-        refused = event.status is not None and event.status >= 400
+        refused = event.status is not None and event.status >= 300
         if not refused and event.code != "connect_failed":
             self.possibly_billed += 1
 

@@ -54,6 +54,16 @@ def test_permanent_failure_is_an_ordinary_one_after_the_job_changed() -> None:
     assert knowing(failure("a", permanent=True)).classify("a", fingerprint_of("b")) is JobStatus.FAILED
 
 
+def test_permanent_failure_says_whether_it_was_streamed() -> None:
+    for streamed in (True, False, None):
+        index = knowing(failure("a", permanent=True, streamed=streamed), failure("b", streamed=streamed))
+        assert index.classify("a", fingerprint_of("a")) is JobStatus.FAILED_PERMANENTLY
+        assert index.failed_streamed("a", fingerprint_of("a")) is streamed
+        assert index.classify("b", fingerprint_of("b")) is JobStatus.FAILED
+        assert index.failed_streamed("new", fingerprint_of("new")) is None
+    assert knowing(failure("a", permanent=True, streamed=True)).classify("a", fingerprint_of("b")) is JobStatus.FAILED
+
+
 def test_reply_overrules_failure_and_last_row_overrules_earlier_ones() -> None:
     assert knowing(reply("a"), failure("a")).classify("a", fingerprint_of("a")) is JobStatus.DONE
     assert knowing(reply("a"), reply("a", request="b")).classify("a", fingerprint_of("b")) is JobStatus.DONE

@@ -1,0 +1,80 @@
+"""A server on loopback whose answers a test computes from the requests. It runs in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import orjson
+
+from processor.core.models import JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response. ``body`` is sent as it is where it is bytes, else as JSON."""
+
+    body: Any = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def data(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
+
+
+def refusal(status: int, message: str, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+    return Answer(status=status, body={"error": {"message": message, **fields}}, headers=headers or {})
+
+
+def reply_to(request: JSON, text: str = "Hello world") -> Answer:
+    """A good reply: a stream where the request asks for one."""
+    if request.get("stream"):
+        events: list[Any] = [
+            {"choices": [{"index": 0, "delta": {"content": text}}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ]
+        data = b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events)
+        return Answer(body=data + b"data: [DONE]\n\n", headers={"Content-Type": "text/event-stream"})
+    message = {"role": "assistant", "content": text}
+    return Answer(body={"choices": [{"index": 0, "message": message, "text": text, "finish_reason": "stop"}]})
+
+
+class OddServer:
+    """Answers each request with ``answer(request)``; ``requests`` are the bodies that came, in order."""
+
+    def __init__(self, answer: Callable[[JSON], Answer]) -> None:
+        self.requests: list[JSON] = []
+        self.paths: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request: JSON = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.requests.append(request)
+                server.paths.append(self.path)
+                self._send(answer(request))
+
+            def _send(self, response: Answer) -> None:
+                data = response.data()
+                self.send_response(response.status)
+                for name, value in {"Content-Length": str(len(data)), **response.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                """Write nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
