@@ -142,6 +142,8 @@ class Reply:
     """As the API answers the same request unstreamed. ``usage`` is there only if the server reported it."""
     altered: tuple[str, ...] = ()
     """What had to be changed of it to be read: ``nan``, ``surrogate``, ``utf8``."""
+    is_large: bool = False
+    """Work on the whole body takes long enough to do it in a thread."""
 
 
 @fast_constructor

@@ -71,14 +71,36 @@ class ReadBatcher:
         if now < self._delayed_until and (socket_fd := self._socket_fd()) is not None:
             self._batching.resume(socket_fd)
 
+    def pause_reading(self) -> None:
+        """Leave what comes to the kernel, so that it does not pile up here."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.resume_reading()
+
     def _socket_fd(self) -> int | None:
         return None if self.connection is None else self.connection.open_socket_fd
 
 
 class BodyReader:
-    """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one."""
+    """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one.
 
-    __slots__ = ("_batcher", "_content", "_deadlines", "_is_reading", "finished", "on_failure", "parser")
+    Work that would hold up the event loop is done in a thread; nothing is read meanwhile.
+    """
+
+    __slots__ = (
+        "_batcher",
+        "_content",
+        "_deadlines",
+        "_is_reading",
+        "_on_progress",
+        "_thread",
+        "finished",
+        "on_failure",
+        "parser",
+    )
 
     def __init__(
         self,
@@ -86,9 +108,14 @@ class BodyReader:
         parser: ResponseParser,
         deadlines: Deadlines,
         batcher: ReadBatcher,
+        on_progress: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
+        """``on_progress`` is called when the parser may have read events."""
         self._content = content
+        self._on_progress = on_progress
+        self._thread: asyncio.Task[None] | None = None
+        """Waits for the work in a thread."""
         self.parser = parser
         self._deadlines = deadlines
         self._batcher = batcher
@@ -107,32 +134,60 @@ class BodyReader:
         self._is_reading = True
         try:
             self._read()
-        except (ClientError, OSError, RequestError) as error:
-            if not self.finished.done():
-                self.finished.set_exception(error)  # for the task in ``wait``
         except Exception as error:  # noqa: BLE001
-            self.on_failure(error)
+            self._fail(error)
         finally:
-            self._is_reading = False
+            self._is_reading = self._thread is not None
 
     def consume(self, data: bytes) -> None:
         """Parse these bytes. Empty: the response has ended."""
         if data:
             self._deadlines.on_bytes()
-            self.parser.feed(data)
+            if not self.parser.feed(data):
+                self._batcher.after_read()
+                return
         else:
             self.parser.close()
-        if not data or self.parser.is_done:
+        self._after_parsing(is_at_end=not data)
+
+    def _after_parsing(self, *, is_at_end: bool) -> None:
+        self._on_progress()
+        if is_at_end or self.parser.is_done:
             self.finished.set_result(None)
+        elif self.parser.has_backlog:
+            self._thread = asyncio.create_task(self._work_off())
         else:
             self._batcher.after_read()
 
+    async def _work_off(self) -> None:
+        """Do the parser's work in a thread, then read on."""
+        self._batcher.pause_reading()
+        try:
+            while self.parser.has_backlog and not self.parser.is_done:
+                await asyncio.to_thread(self.parser.work_off)
+            self._thread = None
+            self._after_parsing(is_at_end=False)
+        except Exception as error:  # noqa: BLE001
+            self._thread = None
+            self._fail(error)
+        finally:
+            self._is_reading = False
+            self._batcher.resume_reading()
+        if self._batcher.connection is not None:
+            self.on_data()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, ClientError | OSError | RequestError):
+            self.on_failure(error)
+        elif not self.finished.done():
+            self.finished.set_exception(error)  # for the task in ``wait``
+
     def _read(self) -> None:
         content, finished = self._content, self.finished
-        while data := content.read_nowait():
+        while self._thread is None and (data := content.read_nowait()):
             if not finished.done():  # bytes behind the end of the reply are dropped
                 self.consume(data)
-        if content.is_eof() and not finished.done():
+        if self._thread is None and content.is_eof() and not finished.done():
             self.consume(b"")
 
     async def wait(self) -> None:
@@ -146,6 +201,9 @@ class BodyReader:
         else:
             while not self.finished.done():
                 self.consume(await content.readany())
+                if self._thread is not None:
+                    await self._thread
+            self.finished.result()
         self._batcher.on_end()
         if not content.is_eof() and content.exception() is None:
             self._deadlines.cap(_END_WITHIN_S)
@@ -158,5 +216,7 @@ class BodyReader:
 
     def close(self) -> None:
         """Release the future if the request ended before its reply was read."""
+        if self._thread is not None:
+            self._thread.cancel()
         if not self.finished.cancel() and not self.finished.cancelled():
             self.finished.exception()  # marks it as retrieved, or asyncio logs that it never was

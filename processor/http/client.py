@@ -18,10 +18,10 @@ from processor.core.models import Job, Reply, Target
 from processor.core.secrets import mask_key
 from processor.http import self_check
 from processor.http.connection_state import Route
+from processor.http.event_stream import flush_threshold
 from processor.http.fast_connector import create_session
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
-from processor.http.response_body import flush_threshold
 from processor.http.settings import TransportSettings
 
 

@@ -29,6 +29,7 @@ from aiohttp.http import RawResponseMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from processor.http.read_batching import socket_fd
+from processor.http.response_head import without_length_beside_chunks
 
 _END_OF_HEADERS = b"\r\n\r\n"
 _HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 << 16, "max_headers": 1000}  # in bytes
@@ -56,6 +57,7 @@ def create_session(
         # All other timeouts are those of ``Deadlines``.
         timeout=ClientTimeout(total=None, connect=connect_timeout_s),
         cookie_jar=DummyCookieJar(),
+        auto_decompress=False,  # see ``content_coding``
         **_HEADER_LIMITS,
     )
 
@@ -120,8 +122,6 @@ class Connection(ResponseHandler):
     """Bytes have come since the request was prepared."""
     _awaits_head = False
     """A request is prepared or sent, and its response has not begun. Informational responses do not count."""
-    _is_compressed = False
-    """The response that began last is compressed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_failure: FailureListener | None = None) -> None:
         super().__init__(loop)
@@ -168,7 +168,6 @@ class Connection(ResponseHandler):
             return
         if head.code >= 200 or head.code == 101:
             self._awaits_head = False
-            self._is_compressed = head.compression is not None
             if self.transport is not None and self.transport.get_write_buffer_size():
                 self.force_close()  # the server has not read the request whole, and may answer a second time
         super().feed_data(data, size)
@@ -200,14 +199,15 @@ class Connection(ResponseHandler):
             self._close_at_once()
             return b""
         while self._awaits_head and (end := data.find(_END_OF_HEADERS)) >= 0:
-            super().data_received(data[: end + len(_END_OF_HEADERS)])
+            head = data[: end + len(_END_OF_HEADERS)]
+            super().data_received(head if (fixed := without_length_beside_chunks(head)) is None else fixed)
+            if fixed is not None:
+                self.force_close()
             data = data[end + len(_END_OF_HEADERS) :]
         if (
             not self._awaits_head
             and type(self._payload) is StreamReader
             and self.observer is not None
-            # A compressed body may be paused in the middle of a segment, so it keeps aiohttp's reader.
-            and not self._is_compressed
             and not self._reading_paused
         ):
             self._payload.__class__ = UnmeteredStreamReader

@@ -12,6 +12,7 @@ from processor.core.errors import OptionRefused, RequestError, StatusError, inte
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import Job, Reply
 from processor.http.body_reader import BodyReader, ReadBatcher
+from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
 from processor.http.error_mapping import error_before_response, error_in_response
 from processor.http.fast_connector import (
@@ -21,14 +22,14 @@ from processor.http.fast_connector import (
     free_raw_headers,
     observe,
 )
-from processor.http.parser_choice import parser_for
+from processor.http.parser_choice import error_parser, reply_parser
 from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
 from processor.http.request_payload import RequestPayload
-from processor.http.response_body import ErrorParser, ResponseParser, SniffingParser
+from processor.http.response_body import ErrorParser, ResponseParser
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
-from processor.protocols import Accumulator, error_from_response, protocol_for, request_id
+from processor.protocols import error_from_response, protocol_for, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
 _INFORMATIONAL = {*range(100, 200)} - {101}
@@ -126,7 +127,7 @@ class HttpRequest:
                 raise
         if self._pending_error is not None:
             raise self._pending_error
-        return self._reply(failure)
+        return await self._reply(failure)
 
     async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
@@ -197,39 +198,37 @@ class HttpRequest:
         headers = {name.lower(): value for name, value in raw_headers.items()}
         self.request_id = request_id(headers)
         self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
-        self._parser = self._choose_parser(headers)
-        if isinstance(self._parser, ErrorParser):
+        if 200 <= status < 300:
+            self._parser = reply_parser(
+                self._protocol, self._job, self._settings, self._flush_threshold, headers, self._set_parser
+            )
+        else:
+            self._parser = error_parser(headers, partial(self._status_error, headers))
             self._deadlines.cap(_ERROR_BODY_WITHIN_S)
         connection = self._connection if isinstance(self._connection, Connection) else None
         self._batcher = ReadBatcher(self._route.reply_timing[self._job.model], self._batching, connection)
-        self._body_reader = BodyReader(content, self._parser, self._deadlines, self._batcher, self.on_failure)
+        self._body_reader = BodyReader(
+            content, self._parser, self._deadlines, self._batcher, self._on_progress, self.on_failure
+        )
         if connection is not None:
             connection.observer = self._body_reader
             self._body_reader.on_data()
         return self._body_reader
 
-    def _choose_parser(self, headers: Mapping[str, str]) -> ResponseParser:
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not 200 <= self._status < 300:
-            return ErrorParser(partial(self._status_error, headers))
-        choose = partial(
-            parser_for,
-            self._protocol,
-            self._job,
-            self._settings,
-            self._on_events,
-            self._flush_threshold,
-            content_type,
-        )
-        return SniffingParser(choose, self._set_parser)
-
     def _set_parser(self, parser: ResponseParser) -> None:
         assert self._body_reader is not None
-        self._parser = self._body_reader.parser = parser
+        if isinstance(self._parser, CompressedParser):
+            self._parser.inner = parser
+        else:
+            self._parser = self._body_reader.parser = parser
         if isinstance(parser, ErrorParser):
             self._deadlines.cap(_ERROR_BODY_WITHIN_S)
 
-    def _on_events(self, accumulator: Accumulator) -> None:
+    def _on_progress(self) -> None:
+        """The parser may have read events."""
+        accumulator = self._parser.accumulator if self._parser is not None else None
+        if accumulator is None:
+            return
         if not self._has_first_token and accumulator.has_content:
             self._has_first_token = True
             self._on_event(FirstToken(at := self._batching.loop.time()))
@@ -250,15 +249,21 @@ class HttpRequest:
         if connection is not None and not (body_reader and body_reader.is_at_end):
             abort(connection)
 
-    def _reply(self, failure: RequestError | None) -> Reply:
+    async def _reply(self, failure: RequestError | None) -> Reply:
         """A complete reply is kept even if the connection broke afterwards."""
         parser = self._parser
         if failure is not None and (parser is None or not parser.is_complete):
             raise failure
         assert parser is not None
-        body = parser.result()
+        body = await asyncio.to_thread(parser.result) if parser.is_large else parser.result()
         altered = tuple(sorted(parser.altered))
-        return Reply(status_code=self._status, request_id=self.request_id, body=body, altered=altered)
+        return Reply(
+            status_code=self._status,
+            request_id=self.request_id,
+            body=body,
+            altered=altered,
+            is_large=parser.is_large,
+        )
 
     def _refusal_of_option(self, error: StatusError) -> OptionRefused | None:
         """The error to raise where the job can be sent in another way, which is then remembered; else None."""

@@ -16,10 +16,10 @@ from processor.core.errors import InternalError, RequestError
 from processor.core.models import Job, Reply, Target
 from processor.core.text import one_line
 from processor.http.connection_state import Route
+from processor.http.event_stream import FLUSH_BYTES
 from processor.http.fast_connector import create_session, use_transports
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
-from processor.http.response_body import FLUSH_BYTES
 from processor.http.settings import TransportSettings
 from processor.protocols.chat import SAMPLE_EVENTS
 from processor.protocols.registry import DEFAULT_PATH

@@ -16,6 +16,7 @@ import orjson
 from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.core.text import excerpt
+from processor.protocols.json_size import MemoryBound, may_be_dense
 from processor.protocols.lenient_json import loads_lenient
 from processor.tokens.rules import CountText, ModelCounter, TokenCount, count_characters, tokens_in
 
@@ -23,6 +24,9 @@ STREAM_FIELDS = ("stream", "stream_options")
 """Parameters of a request that change how the reply is sent, and not what it says."""
 _MAX_DEPTH = 100
 """Far below the depth at which Python's recursion or orjson's serializer fails."""
+_MAX_CONTAINERS = 16
+_MAX_UNCOUNTED_BYTES = 4096
+"""Values with more objects and lists, or more bytes, are counted against the bound on a reply's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +233,21 @@ def as_object(value: Any, data: bytes, subject: str = "an event") -> JSON:
     return value
 
 
-def parse_value(data: bytes, subject: str = "an event", altered: set[str] | None = None) -> Any:
-    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message.
+def parse_value(
+    data: bytes, subject: str = "an event", altered: set[str] | None = None, memory: MemoryBound | None = None
+) -> Any:
+    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message; ReplyTooLarge before it is decoded.
 
-    With ``altered``, JSON that is nearly right is read as well: see ``lenient_json``.
+    With ``altered``, JSON that is nearly right is read as well: see ``lenient_json``. ``memory`` counts what a reply of
+    several values takes.
     """
+    # Counting brackets is cheap, and nearly always shows that the value need not be looked at more closely.
+    containers = data.count(b"{") + data.count(b"[")
+    if containers > _MAX_CONTAINERS or len(data) > _MAX_UNCOUNTED_BYTES:
+        if memory is not None:
+            memory.add(data)
+        elif may_be_dense(data):
+            MemoryBound().add(data)
     try:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -243,12 +257,16 @@ def parse_value(data: bytes, subject: str = "an event", altered: set[str] | None
             value = loads_lenient(data, altered)
         except ValueError:
             raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
-    # Counting brackets is cheap, and nearly always shows that the value need not be walked through.
-    if data.count(b"{") + data.count(b"[") > _MAX_DEPTH and not _is_shallow(value, _MAX_DEPTH):
+    if containers > _MAX_DEPTH and not _is_shallow(value):
         raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")
     return value
 
 
-def _is_shallow(value: Any, depth: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth >= 0 and all(_is_shallow(child, depth - 1) for child in children)
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        children = [node.values() if type(node) is dict else node for node in level]
+        level = [item for items in children for item in items if type(item) is dict or type(item) is list]
+        if not level:
+            return True
+    return False

@@ -10,7 +10,7 @@ from processor.core.models import JSON, Job
 from processor.core.text import json_type
 from processor.protocols.choices_accumulator import ChoicesAccumulator
 from processor.protocols.choices_protocol import ChoicesProtocol
-from processor.protocols.delta_merge import are_parts, join_text_parts
+from processor.protocols.delta_merge import are_parts, as_parts, join_text_parts
 from processor.tokens.rules import CountText, ModelCounter, count_as_json, count_calls, count_part
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
@@ -59,10 +59,11 @@ class ChatAccumulator(ChoicesAccumulator):
         if not isinstance(delta, dict):
             raise ProtocolError("a delta is not an object")
         content = delta.get("content")
-        if content == []:
-            delta["content"] = None
-        elif content is not None and not isinstance(content, str) and not are_parts(content):
-            raise ProtocolError("the content of a delta is neither text nor parts")
+        if content is not None and not isinstance(content, str) and not are_parts(content):
+            parts = as_parts(content)
+            if parts is None:
+                raise ProtocolError("the content of a delta is neither text nor parts")
+            delta["content"] = parts or None
         return delta
 
     def _finalize(self, content: JSON) -> JSON:
@@ -171,20 +172,20 @@ class ChatCompletions(ChoicesProtocol):
         if content or message.get("refusal"):
             return str(content or message.get("refusal"))
         calls = message.get("tool_calls")
-        functions = (
-            [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-        )
-        named = [function for function in functions if isinstance(function, dict)]
-        return "\n".join(f"{function.get('name')}({function.get('arguments')})" for function in named)
+        functions = [call.get("function") for call in _objects(calls)]
+        return "\n".join(f"{called.get('name')}({called.get('arguments')})" for called in _objects(functions))
 
 
 def _without_other_parts(content: Any) -> Any:
     """The joined text of content that is a list of parts."""
     if not isinstance(content, list):
         return content
-    return "".join(
-        str(part.get("text") or "") for part in content if isinstance(part, dict) and part.get("type") == "text"
-    )
+    return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") == "text")
+
+
+def _objects(values: Any) -> list[JSON]:
+    """The objects in a list; none where a server sent something else in its place."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def _count_message(message: Any, count_text: CountText, overhead: MessageOverhead, reasons: set[str]) -> int:

@@ -5,11 +5,12 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from processor.core.errors import ProtocolError, StreamTruncated
+from processor.core.errors import ProtocolError, ReplyTooLarge, StreamTruncated
 from processor.core.models import JSON
 from processor.protocols.base import as_object, parse_value
 from processor.protocols.chunk_fast_path import ChunkTemplate
@@ -17,11 +18,16 @@ from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, 
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure
 from processor.protocols.inband_errors import error_in_line, raise_error_in
+from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
 from processor.protocols.sse import ERROR_MARK
 
 END_MARKER = b"[DONE]"
 
+_KEEP_ALIVE = re.compile(
+    rb"(?i)[\[(<:]*\s*(?:keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|alive|connected|waiting|queued|processing|noop)\W*"
+)
+"""Data of events that some servers send while the model is busy, in place of a comment."""
 _DROPPED = frozenset({"error", "object", "obfuscation"})
 """Top-level fields of a chunk that have no place in the body."""
 _KEEP_FIRST = frozenset({"id", "created", "model"})
@@ -62,6 +68,7 @@ class ChoicesAccumulator(ABC):
         self._top_level: JSON = {}
         self._last_top_level: JSON = {}
         self._template = ChunkTemplate()
+        self._memory = MemoryBound()
         self._popped_chunks = 0
         self._failure_reason: str | None = None
         self.altered: set[str] = set()
@@ -136,10 +143,12 @@ class ChoicesAccumulator(ABC):
     def _feed_json(self, event: bytes) -> None:
         altered: set[str] = set()
         try:
-            value = parse_value(event, altered=altered)
-        except ProtocolError:
+            value = parse_value(event, altered=altered, memory=self._memory)
+        except ProtocolError as error:
             lines = event.split(b"\n")
-            if len(lines) == 1:
+            if len(lines) == 1 or isinstance(error, ReplyTooLarge):
+                if _KEEP_ALIVE.fullmatch(event):
+                    return
                 raise
             self.feed(lines)  # events that are separated by single line ends
             return

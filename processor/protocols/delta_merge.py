@@ -56,7 +56,8 @@ def merge(into: JSON, delta: JSON) -> None:
             into[name] = known or value
         elif isinstance(value, str):
             if isinstance(known, TextChunks):
-                known.append(value)
+                if value:
+                    known.append(value)
             else:
                 into[name] = _append_text(known, value)
         elif name == "tool_calls":
@@ -85,6 +86,27 @@ def read_index(piece: JSON, default: int) -> int:
 
 def are_parts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(part, dict) and "type" in part for part in value)
+
+
+def as_parts(content: Any) -> list[JSON] | None:
+    """Content that is neither text nor parts with their types, as parts; None where it cannot be read.
+
+    Some servers send parts without a type, plain strings among them, or a single part without a list.
+    """
+    parts = []
+    for item in content if isinstance(content, list) else [content]:
+        part = {"type": "text", "text": item} if isinstance(item, str) else item
+        if not isinstance(part, dict):
+            if part is None:
+                continue
+            return None
+        if not isinstance(part.get("type"), str):
+            kind = next((name for name in ("text", "thinking") if isinstance(part.get(name), str)), None)
+            if kind is None:
+                return None
+            part = {**part, "type": kind}
+        parts.append(part)
+    return parts
 
 
 def join_text_parts(content: Any) -> Any:

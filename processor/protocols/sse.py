@@ -18,11 +18,21 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class SseDecoder:
     """Takes reads of any size. The work per byte is bounded, also for very small reads."""
 
-    __slots__ = ("_after_cr", "_at_start", "_data_lines", "_is_error", "_is_unframed", "_partial_line")
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_data_lines",
+        "_is_error",
+        "_is_unframed",
+        "_partial_line",
+        "unfinished_bytes",
+    )
 
     def __init__(self) -> None:
         self._partial_line: list[bytes] = []
         """Reads since the last line end."""
+        self.unfinished_bytes = 0
+        """The size of the event that is not complete yet, about."""
         self._data_lines: list[bytes] = []
         """The data lines of an unfinished event."""
         self._is_error = False
@@ -38,6 +48,7 @@ class SseDecoder:
             data = self._normalize_line_ends(data)
         if b"\n" not in data:
             self._partial_line.append(data)
+            self.unfinished_bytes += len(data)
             return []
         text = self._with_partial_line(data) if self._partial_line or self._at_start else data
         end = text.rfind(b"\n\n")
@@ -45,7 +56,8 @@ class SseDecoder:
             events = text[6:end].split(b"\n\ndata: ")
             # There are no line ends but those between the events: each event is a single data line.
             if b"\n" not in b"".join(events):
-                if end + 2 < len(text):
+                self.unfinished_bytes = len(text) - end - 2
+                if self.unfinished_bytes:
                     self._keep_unfinished(text[end + 2 :])
                 return events
         return self._decode_any(text)
@@ -71,6 +83,7 @@ class SseDecoder:
             if self._data_lines:
                 events.append(self._take_event())
             self._is_error = self._is_unframed = False
+        self.unfinished_bytes = len(unfinished) + (0 if blocks else self.unfinished_bytes)
         self._keep_unfinished(unfinished)
         return events
 

@@ -18,6 +18,8 @@ from processor.core.models import JSON
 MAX_CALLS = 65_536
 _MAX_CHECKED_BYTES = 4 * 1024 * 1024
 """Arguments are parsed to see whether they are complete, for so many bytes a reply: a bound on the work."""
+_MAX_NAME_PIECES = 64
+"""A name in more pieces is not compared with the next one: that would take quadratic time."""
 
 
 class Call:
@@ -90,7 +92,8 @@ class ToolCalls:
             return bool(name) or not arguments or self._has_complete_arguments(call)
         if not name or not call.function.get("arguments"):
             return False
-        known_name = _text(call.function.get("name"))
+        known = call.function.get("name")
+        known_name = _text(known) if isinstance(known, list) and len(known) <= _MAX_NAME_PIECES else ""
         return self._has_complete_arguments(call) or (bool(known_name) and name != known_name and _has_text(call))
 
     def _has_complete_arguments(self, call: Call) -> bool:
@@ -100,7 +103,7 @@ class ToolCalls:
         if not isinstance(arguments, list) or not arguments or self._checked_bytes > _MAX_CHECKED_BYTES:
             return False
         text = _text(arguments)
-        self._checked_bytes += len(text)
+        self._checked_bytes += len(text) + len(arguments)
         try:
             return isinstance(orjson.loads(text), dict)
         except ValueError:
@@ -108,8 +111,11 @@ class ToolCalls:
 
     @staticmethod
     def _drop_repeated_name(call: Call, piece: JSON) -> None:
-        function, known = piece.get("function"), _text(call.function.get("name"))
-        if known and isinstance(function, dict) and function.get("name") == known:
+        function = piece.get("function")
+        if not isinstance(function, dict) or not function.get("name"):
+            return
+        known = call.function.get("name")
+        if isinstance(known, list) and len(known) <= _MAX_NAME_PIECES and function["name"] == _text(known):
             del function["name"]
 
 

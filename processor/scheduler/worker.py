@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
@@ -188,7 +189,8 @@ class Worker:
         if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)
             prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
-        return prompt, protocol.count_reply(reply.body, counter.for_model(job.model))
+        count = partial(protocol.count_reply, reply.body, counter.for_model(job.model))
+        return prompt, await counter.run_in_thread(count) if reply.is_large else count()
 
     async def _on_failure(
         self, state: JobState, permit: EndpointPermit, attempt: Attempt, error: RequestError

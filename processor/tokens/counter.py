@@ -21,7 +21,8 @@ class TokenCounter:
 
     def __init__(self, fallback_encoding: str | None, run_in_thread: RunInThread) -> None:
         self._fallback = encodings.resolve_encoding(fallback_encoding or encodings.FALLBACK)
-        self._run_in_thread = run_in_thread
+        self.run_in_thread = run_in_thread
+        """For counting a large text, too."""
         self._text_counters: dict[str, TextCounter] = {}
         """By encoding."""
         self._loading = asyncio.Lock()
@@ -33,7 +34,7 @@ class TokenCounter:
             return
         async with self._loading:
             if not self.is_loaded(model):
-                await self._run_in_thread(partial(self._load, model))
+                await self.run_in_thread(partial(self._load, model))
                 self._cached.cache_clear()
 
     def is_loaded(self, model: str) -> bool:

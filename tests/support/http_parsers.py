@@ -18,15 +18,22 @@ class RecordingParser:
     on_piece: Callable[[], None] = lambda: None
     is_complete: bool = False
     altered: frozenset[str] = frozenset()
+    accumulator: None = None
+    has_backlog: bool = False
+    is_large: bool = False
 
     @property
     def is_done(self) -> bool:
         return bool(self.pieces) and self.pieces[-1].endswith(LAST_BYTES)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bool:
         self.pieces.append(data)
         self.times.append(time.perf_counter())
         self.on_piece()
+        return self.is_done
+
+    def work_off(self) -> None:
+        """There is no work."""
 
     def close(self) -> None:
         self.is_complete = True

@@ -135,7 +135,6 @@ def test_senseless_body_is_a_protocol_error(answer: bytes) -> None:
         b"HTTP/1.1 abc\r\n\r\n",
         b"\x15\x03\x01\x00\x02\x02\x0a",
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
 def test_invalid_http_is_a_protocol_error(answer: bytes) -> None:

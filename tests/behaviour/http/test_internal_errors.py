@@ -17,9 +17,9 @@ from processor.core.models import Target
 from processor.http import fast_connector
 from processor.http.body_reader import BodyReader
 from processor.http.client import HttpTransport
+from processor.http.event_stream import SseParser
 from processor.http.fast_connector import Connection
 from processor.http.request import HttpRequest
-from processor.http.response_body import SseParser
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import KEY, Server, chat_jobs
 from tests.support.http_exchange import (

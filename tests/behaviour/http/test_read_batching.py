@@ -85,7 +85,7 @@ async def read(
         if first_token:
             parser.on_piece = lambda: batcher.on_first_token(batching.loop.time()) if len(parser.pieces) == 1 else None
         try:
-            reader = BodyReader(response.content, parser, deadlines, batcher, lambda error: None)
+            reader = BodyReader(response.content, parser, deadlines, batcher, lambda: None, lambda error: None)
             if batcher.connection is not None:
                 batcher.connection.observer = reader
                 reader.on_data()
@@ -275,7 +275,7 @@ def test_connection_without_observer_pauses_and_resumes_for_a_large_response() -
             await asyncio.sleep(0.1)
             deadlines = Deadlines(Timeouts(), asyncio.get_running_loop(), lambda: None)
             batcher = ReadBatcher(ReplyTiming(), ReadBatching(), None)
-            await BodyReader(response.content, parser, deadlines, batcher, lambda error: None).wait()
+            await BodyReader(response.content, parser, deadlines, batcher, lambda: None, lambda error: None).wait()
             return sum(map(len, parser._pieces))
 
     assert asyncio.run(scenario()) == 10_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from functools import partial
 import orjson
 import pytest
 
-from processor.core.errors import BadRequest
+from processor.core.errors import BadRequest, ProtocolError, StreamTruncated
 from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStarted, Sent
 from processor.core.models import Target
 from processor.http.client import HttpTransport
@@ -66,6 +67,7 @@ def test_reply_says_what_was_altered_in_it() -> None:
     assert record.replies[0].altered == ("utf8",)
 
 
+WHOLE = b'{"choices": [{"index": 0, "message": {"content": "Hello world"}, "finish_reason": "stop"}]}'
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Request-Id: early\r\n\r\n"
 
 
@@ -191,8 +193,48 @@ def test_empty_events_and_comments_are_ignored() -> None:
     assert exchange(response(noise * 1000 + HELLO_WORLD)).text == "Hello world"
 
 
-def test_compressed_reply_is_decompressed() -> None:
-    assert exchange(response(gzip.compress(HELLO_WORLD), "200 OK", "text/event-stream", "Content-Encoding: gzip")).text
+GZIP = "Content-Encoding: gzip"
+BODIES: dict[str, tuple[bytes, list[str]]] = {
+    "compressed": (gzip.compress(HELLO_WORLD), [GZIP]),
+    "deflated": (zlib.compress(HELLO_WORLD), ["Content-Encoding: deflate"]),
+    "only announced": (HELLO_WORLD, [GZIP]),
+    "not announced": (gzip.compress(HELLO_WORLD), []),
+    "whole JSON": (gzip.compress(WHOLE), [GZIP]),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_compressed_reply_is_read_whatever_is_announced(name: str) -> None:
+    body, headers = BODIES[name]
+    record = exchange(response(body, "200 OK", "text/event-stream", *headers), times=2)
+    assert record.texts == ["Hello world"] * 2
+    assert record.connections == 1
+    assert ("FirstToken" in record.event_names()) == (name != "whole JSON")
+
+
+def test_compressed_error_is_read() -> None:
+    body = gzip.compress(b'{"error": {"message": "no such parameter"}}')
+    assert "no such parameter" in str(exchange(response(body, "400 Bad", "application/json", GZIP)).error)
+
+
+def test_compressed_reply_that_is_cut_off_is_not_kept() -> None:
+    assert type(exchange(response(gzip.compress(HELLO_WORLD)[:60], "200 OK", "text/event-stream", GZIP)).error) is (
+        StreamTruncated
+    )
+
+
+def test_missing_decoder_is_named() -> None:
+    record = exchange(response(b"\x0b\x02\x80abcde\x03", "200 OK", "text/event-stream", "Content-Encoding: x-unknown"))
+    assert type(record.error) is ProtocolError
+    assert "compressed with 'x-unknown'" in str(record.error)
+
+
+@pytest.mark.parametrize("names", [("Content-Length", "Transfer-Encoding"), ("content-length", "transfer-encoding")])
+def test_chunks_count_where_a_length_is_announced_beside_them(names: tuple[str, str]) -> None:
+    head = f"HTTP/1.1 200 OK\r\n{names[0]}: 5\r\nX-A: b\r\n{names[1]}: chunked\r\n\r\n".encode()
+    record = exchange(head + http_chunk(HELLO_WORLD) + LAST_CHUNK, times=2)
+    assert record.texts == ["Hello world"] * 2
+    assert record.connections == 2, "such a connection is not used again"
 
 
 def test_stream_without_length_ends_with_the_connection() -> None:

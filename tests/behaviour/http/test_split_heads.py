@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 
-import pytest
 from aiohttp import ClientSession, StreamReader
 
 from processor.http.fast_connector import AnyConnection, FastConnector, observe
@@ -14,12 +12,7 @@ from tests.behaviour.http.test_fast_connector import Reader
 from tests.support.scripted_server import Script, serve_scripts
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-GZIP_HEAD = CHUNKED + b"Content-Encoding: gzip\r\n\r\n"
 PLAIN_HEAD = CHUNKED + b"\r\n"
-
-EXPANDED_BYTES = 16 * 2**20
-MAX_BUFFERED_BYTES = 2 * 2**20
-"""Of a compressed body: several times what aiohttp buffers before it pauses."""
 
 
 def framed(body: bytes) -> bytes:
@@ -74,17 +67,3 @@ def test_plain_body_is_equal_wherever_its_head_is_split() -> None:
     meters = asyncio.run(read_split(PLAIN_HEAD, range(1, len(PLAIN_HEAD) + 1), framed(body)))
     assert len(meters) == len(PLAIN_HEAD)
     assert {meter.body for meter in meters} == {body}
-
-
-def test_compressed_body_is_equal_wherever_its_head_is_split() -> None:
-    body = b"".join(b"data: %d\n\n" % number for number in range(1000))
-    meters = asyncio.run(read_split(GZIP_HEAD, range(1, len(GZIP_HEAD) + 1), framed(gzip.compress(body))))
-    assert {meter.body for meter in meters} == {body}
-
-
-@pytest.mark.parametrize("positions", [range(1, len(GZIP_HEAD) + 1, 12), range(len(GZIP_HEAD) - 6, len(GZIP_HEAD) + 1)])
-def test_compressed_body_is_buffered_in_part_wherever_its_head_is_split(positions: range) -> None:
-    body = gzip.compress(bytes(EXPANDED_BYTES), compresslevel=9)
-    meters = asyncio.run(read_split(GZIP_HEAD, positions, framed(body)))
-    assert [len(meter.body) for meter in meters] == [EXPANDED_BYTES] * len(positions)
-    assert max(meter.max_buffered for meter in meters) < MAX_BUFFERED_BYTES

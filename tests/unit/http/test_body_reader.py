@@ -23,7 +23,7 @@ def finished_reader() -> tuple[BodyReader, UnmeteredStreamReader, RecordingParse
     assert isinstance(content, UnmeteredStreamReader)
     deadlines = Deadlines(Timeouts(), loop, lambda: None)
     batcher = ReadBatcher(ReplyTiming(), ReadBatching(), connection)
-    reader = BodyReader(content, parser, deadlines, batcher, lambda error: None)
+    reader = BodyReader(content, parser, deadlines, batcher, lambda: None, lambda error: None)
     content.feed_data(LAST_BYTES)
     reader.on_data()
     assert reader.finished.done()

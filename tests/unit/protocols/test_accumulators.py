@@ -406,7 +406,7 @@ BAD = [
     b'{"choices": [{"index": 0, "delta": []}]}',
     b'{"choices": [{"index": 0, "delta": "x"}]}',
     b'{"choices": [{"index": 0, "delta": {"content": 1}}]}',
-    b'{"choices": [{"index": 0, "delta": {"content": ["x"]}}]}',
+    b'{"choices": [{"index": 0, "delta": {"content": [7]}}]}',
     b'{"choices": [{"index": 0, "delta": {"tool_calls": {}}}]}',
     b'{"choices": [{"index": 0, "delta": {"tool_calls": [1]}}]}',
     b'{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": -1}]}}]}',

@@ -1,0 +1,19 @@
+"""Mends the head of a response that aiohttp's parser would refuse. No I/O."""
+
+from __future__ import annotations
+
+import re
+
+_CONTENT_LENGTH = re.compile(rb"(?i)\r\n(?:content-length:[^\r\n]*\r\n)+")
+
+
+def without_length_beside_chunks(head: bytes) -> bytes | None:
+    """The head of a response without its `Content-Length`, where it also says `Transfer-Encoding: chunked`; else None.
+
+    The chunks count then, and the connection is not used again. aiohttp's parser refuses such a response.
+    https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+    """
+    lowered = head.lower()
+    if b"\r\ntransfer-encoding:" not in lowered or b"\r\ncontent-length:" not in lowered:
+        return None
+    return _CONTENT_LENGTH.sub(b"\r\n", head)

@@ -1,0 +1,119 @@
+"""Compressed bodies: what is announced, what was really done, and bodies that expand without end."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+
+from processor.core.errors import ProtocolError, RequestError, StreamTruncated
+from processor.http import content_coding
+from processor.http.content_coding import PIECE_BYTES, ContentDecoder, codings_in
+
+TEXT = b"".join(b'data: {"choices": [{"delta": {"content": "%d"}}]}\n\n' % number for number in range(5000))
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+def decoded(header: str, data: bytes, size: int = 1 << 20) -> bytes:
+    """The body of a response with this `Content-Encoding` that comes ``size`` bytes at a time."""
+    decoder, pieces = ContentDecoder(codings_in(header)), []
+    for start in range(0, len(data), size):
+        decoder.put(data[start : start + size])
+        while piece := decoder.next_piece():
+            pieces.append(piece)
+    return b"".join((*pieces, *decoder.finish()))
+
+
+CASES: dict[str, tuple[str, bytes, bytes]] = {
+    "gzip": ("gzip", gzip.compress(TEXT), TEXT),
+    "x-gzip": (" X-GZIP", gzip.compress(TEXT), TEXT),
+    "members": ("gzip", b"".join(gzip.compress(TEXT[start : start + 99]) for start in range(0, 9900, 99)), TEXT[:9900]),
+    "padding": ("gzip", gzip.compress(TEXT) + bytes(20), TEXT),
+    "deflate": ("deflate", zlib.compress(TEXT), TEXT),
+    "raw deflate": ("deflate", raw_deflate(TEXT), TEXT),
+    "gzip as deflate": ("deflate", gzip.compress(TEXT), TEXT),
+    "deflate as gzip": ("gzip", zlib.compress(TEXT), TEXT),
+    "twice": ("gzip, deflate", zlib.compress(gzip.compress(TEXT)), TEXT),
+    "twice, once done": ("gzip, gzip", gzip.compress(TEXT), TEXT),
+    "identity": ("identity, gzip", gzip.compress(TEXT), TEXT),
+    "plain": ("gzip", TEXT, TEXT),
+    "plain deflate": ("deflate", b'{"a": 1}', b'{"a": 1}'),
+    "plain short": ("gzip", b"{}", b"{}"),
+    "plain with mark": ("gzip", b"\xef\xbb\xbf" + TEXT, b"\xef\xbb\xbf" + TEXT),
+    "empty": ("gzip", b"", b""),
+    "empty gzip": ("gzip", gzip.compress(b""), b""),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("name", CASES)
+def test_body_is_decoded_as_it_was_coded_whatever_was_announced(name: str, size: int) -> None:
+    header, data, expected = CASES[name]
+    assert decoded(header, data, size) == expected
+
+
+@pytest.mark.parametrize(("coding", "module"), [("br", "brotli"), ("zstd", "backports.zstd")])
+def test_optional_codings_are_decoded_where_a_decoder_is_installed(coding: str, module: str) -> None:
+    compress = pytest.importorskip(module).compress
+    for size in (1, 1000, 1 << 20):
+        assert decoded(coding, compress(TEXT), size) == TEXT
+    assert decoded(coding, TEXT) == TEXT
+    assert decoded(f"gzip, {coding}", compress(gzip.compress(TEXT))) == TEXT
+    with pytest.raises(RequestError):
+        decoded(coding, compress(TEXT)[:-5])
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_missing_decoder_is_named_with_the_remedy(coding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ProtocolError, match=f"compressed with {coding}.* no decoder is installed .pip install"):
+        ContentDecoder((coding,))
+
+
+@pytest.mark.parametrize("header", ["compress", "zip", "gzip, sdch", ", ".join(["gzip"] * 5)])
+def test_unknown_and_endless_codings_are_refused(header: str) -> None:
+    with pytest.raises(ProtocolError, match="compressed"):
+        ContentDecoder(codings_in(header))
+
+
+@pytest.mark.parametrize("cut", [9, 10, 100, 1000, -1, -8])
+def test_compressed_body_that_is_cut_off_is_truncated(cut: int) -> None:
+    with pytest.raises(StreamTruncated, match="cut off"):
+        decoded("gzip", gzip.compress(TEXT)[:cut])
+
+
+def test_damaged_body_is_a_protocol_error() -> None:
+    data = bytearray(gzip.compress(TEXT))
+    data[50:90] = bytes(40)
+    with pytest.raises(ProtocolError, match="decompressed"):
+        decoded("gzip", bytes(data))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_expansion_is_bounded_however_far_a_body_expands(times: int) -> None:
+    data = bytes(100 * 2**20)
+    for _ in range(times):
+        data = gzip.compress(data, 6)
+    decoder = ContentDecoder(("gzip",) * times)
+    tracemalloc.start()
+    decoder.put(data)
+    total = 0
+    while piece := decoder.next_piece():
+        assert len(piece) <= PIECE_BYTES
+        total += len(piece)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert total == 100 * 2**20
+    assert peak < 2**20
+    assert content_coding.PIECE_BYTES == 65_536
