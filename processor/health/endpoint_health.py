@@ -21,6 +21,7 @@ from math import inf
 
 from processor.core.errors import (
     AccessDenied,
+    AddressError,
     BadRequest,
     ConnectError,
     NotFound,
@@ -159,6 +160,8 @@ class EndpointHealth:
                 return f"the provider refused: {error}"
             case AccessDenied() if error.status != 403 or not self._has_succeeded:
                 return f"the provider refused: {error}"
+            case AddressError() if not self._has_succeeded and not self._has_responded:
+                return str(error)
             case ConnectError() if not self._has_succeeded and not self._has_responded:
                 return f"{error}; is --base-url right, and the server up?"
             case BadRequest() if not isinstance(error, NotFound) and not self._has_succeeded:

@@ -18,11 +18,13 @@ from processor.core.models import Job, Reply, Target
 from processor.core.secrets import mask_key
 from processor.http import self_check
 from processor.http.connection_state import Route
+from processor.http.error_mapping import tls_expected_error
 from processor.http.event_stream import flush_threshold
 from processor.http.fast_connector import create_session
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
 from processor.http.settings import TransportSettings
+from processor.http.tls_check import speaks_tls
 
 
 class HttpTransport:
@@ -97,9 +99,12 @@ class HttpTransport:
                 route.keep_alive.failure()
             if route.key:
                 mask_key(error, route.key)
+            if isinstance(error, ConnectionLost) and await _expects_tls(route):
+                raise tls_expected_error(route.host_port) from None
             raise
         finally:
             self._in_flight -= 1
+        route.tls_unchecked = False
         if request.reused:
             route.keep_alive.success()
         return reply
@@ -128,6 +133,12 @@ class HttpTransport:
                 target, path, trust_env=self._settings.trust_env, stream=self._settings.stream
             )
         return route
+
+
+async def _expects_tls(route: Route) -> bool:
+    """Whether a server that has never answered closes plain connections because it expects TLS. Looked up once."""
+    is_unchecked, route.tls_unchecked = route.tls_unchecked, False
+    return is_unchecked and await speaks_tls(route.url.host or "", route.url.port or 80)
 
 
 def _ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:

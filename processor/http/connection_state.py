@@ -71,6 +71,7 @@ class Route:
         "proxy",
         "reply_timing",
         "request_options",
+        "tls_unchecked",
         "url",
     )
 
@@ -91,6 +92,8 @@ class Route:
             raise ConfigError(f"{shown} holds a user or password; give a key instead")
         self.host_port = f"{host}:{self.url.port}"
         """For messages."""
+        self.tls_unchecked = self.url.scheme == "http" and self.proxy is None
+        """No response has come yet to a request without TLS: the server may expect TLS."""
         self.key = target.key.value if target.key else None
         self.headers = _headers(target)
         self.keep_alive = KeepAliveBreaker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from http import HTTPStatus
 from ssl import SSLCertVerificationError
 
 from aiohttp import (
@@ -20,6 +21,7 @@ from aiohttp import (
 )
 
 from processor.core.errors import (
+    AddressError,
     ConnectError,
     ConnectionLost,
     ProtocolError,
@@ -28,24 +30,43 @@ from processor.core.errors import (
 )
 from processor.core.text import one_line
 
+_PROXY_LOGIN = "put the proxy's user and password into HTTPS_PROXY (http://user:password@proxy:port)"
+_PROXY_REMEDY = "check HTTPS_PROXY, or name the host in NO_PROXY"
+_OTHER_HOST = frozenset({62, 64})
+"""OpenSSL's codes for a certificate of another host name or IP address. https://docs.openssl.org/master/man1/verify"""
+_OTHER_TIME = frozenset({9, 10})
+"""Its codes for a certificate that is not valid yet, or no longer."""
+
 
 def error_before_response(error: Exception, host_port: str, *, reused: bool, connect_timeout_s: float) -> RequestError:
     """The error of a request whose response has not begun. ``reused``: its connection had served a request before."""
     if isinstance(error, ConnectionTimeoutError):
         return ConnectError(f"no connection to {host_port} within {connect_timeout_s:g} s")
     if isinstance(error, ClientHttpProxyError):
-        return ConnectError(f"the proxy does not connect to {host_port}: HTTP {error.status} {one_line(error.message)}")
+        status = f"HTTP {error.status} {one_line(error.message)}"
+        remedy = _PROXY_LOGIN if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else _PROXY_REMEDY
+        return AddressError(f"the proxy does not connect to {host_port}: {status}; {remedy}")
     if isinstance(error, ClientConnectorCertificateError):
-        return ConnectError(f"the certificate of {host_port} is not trusted: {_reason(error.certificate_error)}")
+        return AddressError(_untrusted(error.certificate_error, host_port))
+    if isinstance(error, ClientProxyConnectionError):
+        reason = _reason(error.os_error)
+        return AddressError(f"cannot connect to the proxy for {host_port}: {reason}; {_PROXY_REMEDY}")
+    if isinstance(error, ClientConnectorSSLError):
+        reason = _reason(error.os_error)
+        return AddressError(f"no TLS connection to {host_port}: {reason}; if the server has no TLS, use http://")
     if isinstance(error, ClientConnectorError):
         return ConnectError(_not_connected(error, host_port))
     if isinstance(error, InvalidURL):
-        return ConnectError(f"{host_port} is not a valid address: {one_line(error.description or '')}")
+        return AddressError(f"{host_port} is not a valid address: {one_line(error.description or '')}")
     if isinstance(error, ClientResponseError):
         return ProtocolError(f"{host_port} sent no valid HTTP response: {one_line(error.message)}")
     # aiohttp's message is then the part of the response's head that has come.
     response_begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)
     return ConnectionLost(f"{host_port} closed the connection without a response", reused=reused and not response_begun)
+
+
+def tls_expected_error(host_port: str) -> AddressError:
+    return AddressError(f"{host_port} expects TLS: use https://")
 
 
 def error_in_response(error: Exception, host_port: str) -> StreamTruncated:
@@ -57,11 +78,17 @@ def _not_connected(error: ClientConnectorError, host_port: str) -> str:
     reason = _reason(error.os_error)
     if isinstance(error, ClientConnectorDNSError):
         return f"the host of {host_port} is not found: {reason}"
-    if isinstance(error, ClientProxyConnectionError):
-        return f"cannot connect to the proxy for {host_port}: {reason}"
-    if isinstance(error, ClientConnectorSSLError):
-        return f"no TLS connection to {host_port}: {reason}"
     return f"cannot connect to {host_port}: {reason}"
+
+
+def _untrusted(error: Exception, host_port: str) -> str:
+    reason = _reason(error).rstrip(".")
+    remedy = "trust its CA with --ca-file"
+    if isinstance(error, SSLCertVerificationError) and error.verify_code in _OTHER_HOST:
+        remedy = "is the base URL right?"
+    elif isinstance(error, SSLCertVerificationError) and error.verify_code in _OTHER_TIME:
+        remedy = "is this machine's clock right?"
+    return f"the certificate of {host_port} is not trusted: {reason}; {remedy}"
 
 
 def _reason(error: Exception) -> str:

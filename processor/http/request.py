@@ -14,7 +14,7 @@ from processor.core.models import Job, Reply
 from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
-from processor.http.error_mapping import error_before_response, error_in_response
+from processor.http.error_mapping import error_before_response, error_in_response, tls_expected_error
 from processor.http.fast_connector import (
     AnyConnection,
     Connection,
@@ -29,6 +29,7 @@ from processor.http.request_payload import RequestPayload
 from processor.http.response_body import ErrorParser, ResponseParser
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines
+from processor.http.tls_check import says_tls_expected
 from processor.protocols import error_from_response, protocol_for, request_id
 
 _ERROR_BODY_WITHIN_S = 10.0
@@ -132,7 +133,7 @@ class HttpRequest:
     async def _exchange(self, session: ClientSession) -> None:
         response = await session.post(
             self._redirects.url,
-            data=RequestPayload(self._encode(), self._on_sent, self._keep_error),  # freed as soon as it is sent
+            data=RequestPayload(self._protocol.encode(self._job, self._options), self._on_sent, self._keep_error),
             headers=self._route.headers,
             proxy=self._route.proxy,
             allow_redirects=False,
@@ -153,9 +154,6 @@ class HttpRequest:
             self._redirects.follow()
             self._connection = None
             await self._exchange(session)
-
-    def _encode(self) -> bytes:
-        return self._protocol.encode(self._job, self._options)
 
     # ------------------------------------------------------------ callbacks of the connection
 
@@ -237,8 +235,9 @@ class HttpRequest:
         if self._settings.echo and (text := accumulator.pop_text()):
             self._on_event(Delta(text))
 
-    def _status_error(self, headers: Mapping[str, str], data: bytes) -> StatusError:
-        return error_from_response(self._status, headers, data, now_wall=self._wall_clock())
+    def _status_error(self, headers: Mapping[str, str], data: bytes) -> RequestError:
+        error = error_from_response(self._status, headers, data, now_wall=self._wall_clock())
+        return tls_expected_error(self._route.host_port) if says_tls_expected(error) else error
 
     # ------------------------------------------------------------ the end
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from processor.core.errors import ConfigError, ConnectError, RequestError
+from processor.core.errors import AddressError, ConfigError, ConnectError, RequestError
 from processor.core.events import RequestEvent
 from processor.core.models import Target
 from processor.core.secrets import Secret
@@ -66,7 +66,7 @@ def test_unknown_host_is_a_connect_error_with_its_name(monkeypatch: pytest.Monke
 
 def test_invalid_ip_address_is_a_connect_error() -> None:
     error = connect_failure("http://1.2.3.999/v1")
-    assert type(error) is ConnectError
+    assert type(error) is AddressError
     assert str(error).startswith("1.2.3.999:80 is not a valid address")
 
 
@@ -102,7 +102,32 @@ def test_tls_to_a_server_without_tls_is_a_connect_error() -> None:
         return raised.value
 
     error = asyncio.run(asyncio.wait_for(run(), 5))
+    assert type(error) is AddressError
     assert str(error).startswith("no TLS connection to 127.0.0.1:")
+    assert str(error).endswith("; if the server has no TLS, use http://")
+
+
+@pytest.mark.process
+def test_plain_request_to_a_tls_server_says_so_after_one_request(tmp_path: Path) -> None:
+    tls = server_tls(self_signed_certificate(tmp_path))
+    record = exchange(response(HELLO_WORLD), base="http://localhost:{port}/v1", tls=tls)
+    assert type(record.error) is AddressError
+    assert str(record.error).endswith(" expects TLS: use https://")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"Bad Request\nThis combination of host and port requires TLS.\n",
+        b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ],
+)
+def test_words_of_a_server_that_expects_tls_are_understood(body: bytes) -> None:
+    error = exchange(response(body, "400 Bad Request", "text/html")).error
+    assert type(error) is AddressError
+    assert str(error).endswith(" expects TLS: use https://")
 
 
 @pytest.mark.process
@@ -110,12 +135,16 @@ def test_untrusted_certificate_is_a_connect_error_until_its_ca_file_is_given(tmp
     certificate = self_signed_certificate(tmp_path)
     tls = server_tls(certificate)
     record = exchange(response(HELLO_WORLD), base="https://localhost:{port}/v1", tls=tls)
-    assert type(record.error) is ConnectError
+    assert type(record.error) is AddressError
+    assert str(record.error).endswith("; trust its CA with --ca-file")
     assert "certificate" in str(record.error)
     assert "self-signed" in str(record.error)
     assert not record.events
     record = exchange(response(HELLO_WORLD), base="https://localhost:{port}/v1", tls=tls, ca_file=str(certificate))
     assert record.text == "Hello world"
+    record = exchange(response(HELLO_WORLD), base="https://127.0.0.1:{port}/v1", tls=tls, ca_file=str(certificate))
+    assert type(record.error) is AddressError
+    assert str(record.error).endswith("; is the base URL right?")
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
@@ -183,6 +212,10 @@ def test_refusing_or_missing_proxy_is_a_connect_error(monkeypatch: pytest.Monkey
             return str(raised.value)
 
     message = asyncio.run(run("https://far.example/v1", exists=True))
-    assert message == "the proxy does not connect to far.example:443: HTTP 407 Proxy Authentication Required"
+    assert message == (
+        "the proxy does not connect to far.example:443: HTTP 407 Proxy Authentication Required; put the proxy's user "
+        "and password into HTTPS_PROXY (http://user:password@proxy:port)"
+    )
     message = asyncio.run(run("http://far.example/v1", exists=False))
-    assert message == "cannot connect to the proxy for far.example:80: Connection refused"
+    remedy = "check HTTPS_PROXY, or name the host in NO_PROXY"
+    assert message == f"cannot connect to the proxy for far.example:80: Connection refused; {remedy}"
