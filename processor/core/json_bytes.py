@@ -17,8 +17,9 @@ MAX_DEPTH = 300
 """Arrays and objects inside each other. Deeper values are written as null: no parser may be able to read them."""
 
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "123456789" else byte for byte in range(256))
-_LONG_INTEGER = b"0" * 19
+_MANY_DIGITS = b"0" * 19
 """Every integer beyond 64 bits has at least 19 digits."""
+_LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
 _LARGE_FLOAT = re.compile(rb"[0-9]e\+[0-9]")
 
 
@@ -64,8 +65,8 @@ def _readable(value: Any, depth: int) -> Any:
 
 
 def may_have_long_integer(data: bytes) -> bool:
-    """Whether an integer in this JSON could be beyond 64 bits. Also true for such digits in a text or a fraction."""
-    return _LONG_INTEGER in data.translate(_DIGITS_AS_ZEROS)
+    """Whether an integer in this JSON could be beyond 64 bits. Also true for such digits in a text."""
+    return _MANY_DIGITS in data.translate(_DIGITS_AS_ZEROS) and _LONG_INTEGER.search(data) is not None
 
 
 def has_large_float(written: bytes) -> bool:

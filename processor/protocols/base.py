@@ -14,11 +14,13 @@ from typing import Any, ClassVar
 import orjson
 
 from processor.core.errors import ProtocolError, StatusError
+from processor.core.json_bytes import loads_exactly, may_have_long_integer
 from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.core.text import excerpt
 from processor.protocols.json_size import MemoryBound, may_be_dense
 from processor.protocols.lenient_json import loads_lenient
-from processor.tokens.rules import CountText, ModelCounter, TokenCount, count_characters, tokens_in
+from processor.protocols.reported_usage import usage_in
+from processor.tokens.rules import ModelCounter, TokenCount, count_characters, tokens_in
 
 STREAM_FIELDS = ("stream", "stream_options")
 """Parameters of a request that change how the reply is sent, and not what it says."""
@@ -158,14 +160,7 @@ class Protocol(ABC):
 
     def reported_usage(self, body: JSON) -> Usage | None:
         """The server's own token count in a reply, under either pair of names; None where it makes no sense."""
-        usage = body.get("usage")
-        if not isinstance(usage, dict):
-            return None
-        prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-        completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
-        if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
-            return None
-        return Usage(prompt_tokens=prompt, completion_tokens=completion)
+        return usage_in(body)
 
     # ------------------------------------------------------------ tokens
 
@@ -179,7 +174,7 @@ class Protocol(ABC):
             prompt_estimated=prompt.estimate_reasons,
             prompt_chars=self._prompt_chars(job.body),
             max_tokens=self.max_output_tokens(job.body),
-            choices=self.choices(job.body),
+            choices=self.generated_choices(job.body),
         )
 
     def count_prompt(self, body: JSON, counter: ModelCounter) -> TokenCount:
@@ -192,10 +187,10 @@ class Protocol(ABC):
             tokens = tokens_in(self._prompt_chars(body)) + self._prompt_overhead(body)
         return counter.token_count(tokens, reasons)
 
-    def count_reply(self, body: JSON, counter: ModelCounter) -> TokenCount:
-        """The tokens generated for a reply, over all choices."""
+    def count_reply(self, reply: JSON, request: JSON, counter: ModelCounter) -> TokenCount:
+        """The tokens generated for a reply, over all choices. Both are bodies."""
         reasons: set[str] = set()
-        return counter.token_count(self._count_reply(body, counter.count_text, reasons), reasons)
+        return counter.token_count(self._count_reply(reply, request, counter, reasons), reasons)
 
     def max_output_tokens(self, body: JSON) -> int | None:
         """The most tokens that a choice may have; None where the request does not say."""
@@ -205,12 +200,16 @@ class Protocol(ABC):
         """How many replies the request asks for at once."""
         return 1
 
+    def generated_choices(self, body: JSON) -> int:
+        """How many replies are generated, and charged, for the request. Not all of them may be sent."""
+        return self.choices(body)
+
     @abstractmethod
     def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         """Adds to ``reasons`` why the count is an estimate: see ``tokens.rules``. Never raises, for any JSON."""
 
     @abstractmethod
-    def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
+    def _count_reply(self, reply: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         """As ``_count_prompt``, for the body of a reply."""
 
     def _prompt_overhead(self, body: JSON) -> int:
@@ -259,7 +258,7 @@ def parse_value(
             raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
     if containers > _MAX_DEPTH and not _is_shallow(value):
         raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")
-    return value
+    return loads_exactly(data) if not altered and may_have_long_integer(data) else value
 
 
 def _is_shallow(value: Any) -> bool:

@@ -11,11 +11,16 @@ from processor.core.text import json_type
 from processor.protocols.choices_accumulator import ChoicesAccumulator
 from processor.protocols.choices_protocol import ChoicesProtocol
 from processor.protocols.delta_merge import are_parts, as_parts, join_text_parts
-from processor.tokens.rules import CountText, ModelCounter, count_as_json, count_calls, count_part
+from processor.protocols.hidden_reasoning import has_hidden_reasoning
+from processor.tokens.audio import SPOKEN_TOKENS_PER_S, count_audio
+from processor.tokens.rules import ModelCounter, count_as_json, count_calls, count_part
 
 _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
 _SYSTEM_ROLES = ("system", "developer")
+
+_PROMPT_FIELDS = (("tools", "tools"), ("functions", "tools"), ("web_search_options", "tools"), ("documents", "files"))
+"""Fields beside the messages that become part of the prompt, and why their count is an estimate."""
 
 PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""
@@ -94,7 +99,8 @@ class ChatCompletions(ChoicesProtocol):
     def validate(self, body: JSON) -> None:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise InvalidJob("has no messages")
+            needs = ': a prompt in a body needs "url": "/v1/completions"' if "prompt" in body else ""
+            raise InvalidJob(f"has no messages{needs}")
         for message in messages:
             if not isinstance(message, dict):
                 raise InvalidJob(f"every message must be an object, not {json_type(message)}")
@@ -132,34 +138,42 @@ class ChatCompletions(ChoicesProtocol):
     def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         """The rule of https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken"""
         overhead = OVERHEAD_0301 if counter.base_model == _MODEL_0301 else OVERHEAD
-        count_text = counter.count_text
         messages = body.get("messages")
         tokens = PRIMING_TOKENS
         for message in messages if isinstance(messages, list) else ():
-            tokens += _count_message(message, count_text, overhead, reasons)
-        for key in ("tools", "functions"):
+            tokens += _count_message(message, counter, overhead, reasons)
+        for key, reason in _PROMPT_FIELDS:
             if body.get(key):
-                tokens += count_as_json(body[key], count_text, reasons, "tools")
+                tokens += count_as_json(body[key], counter.count_text, reasons, reason)
         response_format = body.get("response_format")
         if isinstance(response_format, dict) and response_format.get("json_schema"):
-            tokens += count_as_json(response_format["json_schema"], count_text, reasons, "schema")
+            tokens += count_as_json(response_format["json_schema"], counter.count_text, reasons, "schema")
         return tokens
 
-    def _count_choice(self, choice: JSON, count_text: CountText, reasons: set[str]) -> int:
+    def _count_reply(self, reply: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        if request.get("prediction"):
+            reasons.add("prediction")
+        if has_hidden_reasoning(reply, request, counter.base_model):
+            reasons.add("reasoning")
+        return super()._count_reply(reply, request, counter, reasons)
+
+    def _count_choice(self, choice: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         message = choice.get("message")
         if not isinstance(message, dict):
-            return super()._count_choice(choice, count_text, reasons)
+            return super()._count_choice(choice, request, counter, reasons)
         tokens = 0
         for value in (message.get("content"), message.get("reasoning_content") or message.get("reasoning")):
             if isinstance(value, str):
-                tokens += count_text(value)
+                tokens += counter.count_text(value)
             elif value:
-                tokens += _count_value("content", value, count_text, reasons)
+                tokens += _count_value("content", value, counter, reasons)
         if isinstance(message.get("refusal"), str):
-            tokens += count_text(message["refusal"])
+            tokens += counter.count_text(message["refusal"])
         for key in ("tool_calls", "function_call"):
             if message.get(key):
-                tokens += count_calls(message[key], count_text, reasons)
+                tokens += count_calls(message[key], counter.count_text, reasons)
+        if message.get("audio"):
+            tokens += _count_spoken(message["audio"], request, counter, reasons)
         return tokens
 
     # ------------------------------------------------------------ text
@@ -188,22 +202,33 @@ def _objects(values: Any) -> list[JSON]:
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
-def _count_message(message: Any, count_text: CountText, overhead: MessageOverhead, reasons: set[str]) -> int:
+def _count_message(message: Any, counter: ModelCounter, overhead: MessageOverhead, reasons: set[str]) -> int:
     tokens = overhead.tokens
     if not isinstance(message, dict):
-        return tokens + count_as_json(message, count_text, reasons)
+        return tokens + count_as_json(message, counter.count_text, reasons)
     for key, value in message.items():
         if isinstance(value, str):
-            tokens += count_text(value)
+            tokens += counter.count_text(value)
         elif value is not None:
-            tokens += _count_value(key, value, count_text, reasons)
+            tokens += _count_value(key, value, counter, reasons)
     return tokens + (overhead.name_tokens if message.get("name") is not None else 0)
 
 
-def _count_value(key: str, value: Any, count_text: CountText, reasons: set[str]) -> int:
+def _count_value(key: str, value: Any, counter: ModelCounter, reasons: set[str]) -> int:
     """A field of a message that is not a string."""
     if key == "content" and isinstance(value, list):
-        return sum(count_part(part, count_text, reasons) for part in value)
+        return sum(count_part(part, counter, reasons) for part in value)
     if key in ("tool_calls", "function_call"):
-        return count_calls(value, count_text, reasons)
-    return count_as_json(value, count_text, reasons)
+        return count_calls(value, counter.count_text, reasons)
+    if key == "audio":  # an earlier reply, by its id
+        return count_part({key: value}, counter, reasons)
+    return count_as_json(value, counter.count_text, reasons)
+
+
+def _count_spoken(audio: Any, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+    """The audio of a reply and its text, which are charged both."""
+    reasons.add("audio")
+    asked = request.get("audio")
+    tokens = count_audio(audio, SPOKEN_TOKENS_PER_S, asked.get("format") if isinstance(asked, dict) else None)
+    transcript = audio.get("transcript") if isinstance(audio, dict) else None
+    return tokens + (counter.count_text(transcript) if isinstance(transcript, str) else 0)

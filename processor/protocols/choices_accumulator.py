@@ -20,6 +20,7 @@ from processor.protocols.finish_reasons import failed_reply, given_reason, is_fa
 from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
+from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.sse import ERROR_MARK
 
 END_MARKER = b"[DONE]"
@@ -108,6 +109,7 @@ class ChoicesAccumulator(ABC):
             raise ProtocolError("the stream ended with neither content nor a finish reason")
         choices = [self._assemble(index, choice) for index, choice in sorted(self._choices.items())]
         fields = {**self._top_level, "object": self.object_name, "choices": choices}
+        lift_groq_usage(fields)
         ordered = {name: fields.pop(name) for name in _FIELD_ORDER if name in fields}
         body = ordered | fields
         return join_halves(body, self.altered) if "surrogate" in self.altered else body

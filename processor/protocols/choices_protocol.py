@@ -19,7 +19,8 @@ from processor.protocols.option_refusals import (
     refuses_stream,
     refuses_stream_options,
 )
-from processor.tokens.rules import CountText
+from processor.protocols.reported_usage import lift_groq_usage
+from processor.tokens.rules import ModelCounter
 
 
 class ChoicesProtocol(Protocol):
@@ -67,6 +68,7 @@ class ChoicesProtocol(Protocol):
         if not all(isinstance(choice, dict) for choice in choices):
             raise ProtocolError("a choice is not an object")
         _check_choices(choices)
+        lift_groq_usage(body)
         return body
 
     def text(self, body: JSON) -> str:
@@ -104,18 +106,18 @@ class ChoicesProtocol(Protocol):
         n = body.get("n")
         return n if type(n) is int and n > 0 else 1
 
-    def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
+    def _count_reply(self, reply: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         tokens = 0
-        for choice in _choices_in(body):
-            tokens += self._count_choice(choice, count_text, reasons)
+        for choice in _choices_in(reply):
+            tokens += self._count_choice(choice, request, counter, reasons)
         return tokens
 
     def _text_of(self, choice: JSON) -> str:
         return str(choice.get("text") or "")
 
-    def _count_choice(self, choice: JSON, count_text: CountText, reasons: set[str]) -> int:
+    def _count_choice(self, choice: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         text = choice.get("text")
-        return count_text(text) if isinstance(text, str) else 0
+        return counter.count_text(text) if isinstance(text, str) else 0
 
 
 def _check_choices(choices: list[JSON]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from processor.core.errors import InvalidJob, ProtocolError
 from processor.core.models import JSON, Job
+from processor.core.text import json_type
 from processor.protocols.choices_accumulator import ChoicesAccumulator
 from processor.protocols.choices_protocol import ChoicesProtocol
 from processor.tokens.rules import ModelCounter, count_texts_or_ids
@@ -33,8 +36,12 @@ class Completions(ChoicesProtocol):
     prompt_fields = ("prompt",)
 
     def validate(self, body: JSON) -> None:
-        if not body.get("prompt"):
-            raise InvalidJob("has no prompt")
+        """An empty prompt, or none, is legal: the reply begins anywhere."""
+        prompt = body.get("prompt")
+        if prompt is None and "messages" in body:
+            raise InvalidJob('has messages and no prompt: messages need "url": "/v1/chat/completions"')
+        if prompt == [] or not isinstance(prompt, str | list | None):
+            raise InvalidJob(f"prompt must be text, token ids or a list of these, not {json_type(prompt)}")
 
     def from_short(self, fields: JSON) -> JSON:
         if "system" in fields:
@@ -49,9 +56,39 @@ class Completions(ChoicesProtocol):
     def accumulator(self, job: Job) -> CompletionsAccumulator:
         return CompletionsAccumulator(self.choices(job.body) * _count_prompts(job.body.get("prompt")))
 
+    def generated_choices(self, body: JSON) -> int:
+        choices, best_of = self.choices(body), body.get("best_of")
+        each = max(choices, best_of) if type(best_of) is int else choices
+        return each * _count_prompts(body.get("prompt"))
+
     def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         values = (body.get("prompt"), body.get("suffix"))
         return sum(count_texts_or_ids(value, counter.count_text, reasons) for value in values)
+
+    def _count_reply(self, reply: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        if self.cannot_be_streamed(request):  # only the best replies are sent, and all are charged
+            reasons.add("best_of")
+        return super()._count_reply(reply, request, counter, reasons)
+
+    def _count_choice(self, choice: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        """The prompt that an `echo` repeats at the beginning is no part of what was generated."""
+        text = choice.get("text")
+        if request.get("echo") is not True or not isinstance(text, str):
+            return super()._count_choice(choice, request, counter, reasons)
+        prompt = _prompt_of(choice, request.get("prompt"), self.choices(request))
+        if isinstance(prompt, str) and text.startswith(prompt):
+            return counter.count_text(text[len(prompt) :])
+        reasons.add("echo")
+        return max(counter.count_text(text) - count_texts_or_ids(prompt, counter.count_text, set()), 0)
+
+
+def _prompt_of(choice: JSON, prompts: Any, choices_each: int) -> Any:
+    """The prompt that a choice continues. The choices of the first prompt come first."""
+    if not isinstance(prompts, list) or not prompts or isinstance(prompts[0], int):
+        return prompts
+    index = choice.get("index")
+    place = index // choices_each if type(index) is int else 0
+    return prompts[place] if 0 <= place < len(prompts) else None
 
 
 def _count_prompts(prompt: object) -> int:

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-import orjson
+from processor.core import json_bytes
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -65,6 +65,6 @@ def repaired_json(data: bytes, altered: set[str]) -> bytes | None:
     """The same as JSON that every parser reads; None where that is not possible."""
     try:
         value = join_halves(loads_lenient(data, altered), altered)
-        return orjson.dumps(value)
-    except (ValueError, RecursionError, TypeError):  # TypeError: orjson writes no integer beyond 64 bits
+        return json_bytes.dumps(value)
+    except (ValueError, RecursionError):
         return None

@@ -189,7 +189,7 @@ class Worker:
         if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)
             prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
-        count = partial(protocol.count_reply, reply.body, counter.for_model(job.model))
+        count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
         return prompt, await counter.run_in_thread(count) if reply.is_large else count()
 
     async def _on_failure(

@@ -5,7 +5,13 @@ not publish is an estimate, and the reason for each estimate is named in ``Token
 
 ``tools``       definitions and calls of tools and functions: counted as their JSON, or name and arguments
 ``schema``      a response format's JSON schema: counted as its JSON
-``images``, ``audio``, ``files``   a fixed number each, see PART_TOKENS
+``images``      an image whose size, or whose model's rule, is not known: see ``images``
+``audio``       counted by its length: see ``audio``
+``files``, ``video``   a fixed number each, see PART_TOKENS
+``reasoning``   hidden reasoning, of which nothing is counted
+``echo``        a reply that repeats the prompt in a way that cannot be taken off exactly
+``best_of``     replies that were generated, charged and not sent
+``prediction``  predicted tokens that were charged and not used
 ``other``       an unknown field or part: counted as its JSON
 ``not_loaded``  the encoding is not loaded yet: counted by the characters
 ``unknown_model``   tiktoken does not know the model: counted with the fallback encoding
@@ -21,21 +27,27 @@ import orjson
 
 from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
+from processor.tokens.audio import HEARD_TOKENS_PER_S, count_audio
+from processor.tokens.images import count_image
 
 CountText = Callable[[str], int]
 
 NOT_LOADED = "not_loaded"
 UNKNOWN_MODEL = "unknown_model"
 
-LOW_DETAIL_TOKENS = 85
 PART_TOKENS = {
-    # As OpenAI counts 1024 x 1024 pixels: 4 tiles of 170 and 85. Low detail is 85, for any size.
-    "image_url": ("images", 765),
-    # Half a minute of speech at 10 tokens a second.
-    "input_audio": ("audio", 300),
     # Two or three pages of text.
     "file": ("files", 1500),
+    "document": ("files", 1500),
+    # Ten seconds at 258 tokens a second, as Gemini counts.
+    "video_url": ("video", 2580),
+    "video": ("video", 2580),
 }
+"""Parts that have a fixed number of tokens: the reason, and the number."""
+_IMAGE_KEYS = ("image_url", "image")
+_AUDIO_KEYS = ("input_audio", "audio_url", "audio")
+_NOT_TEXT = frozenset({"image_url", "input_audio", "audio_url", "video_url", "file", "source"})
+"""Keys of a part whose value is no text of the prompt. ``source``: of an image or a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ def count_characters(values: list[Any]) -> int:
         if isinstance(value, str):
             total += len(value)
         elif isinstance(value, dict):
-            pending.extend(value.values() if PART_TOKENS.keys().isdisjoint(value) else _text_fields(value))
+            pending.extend(value.values() if _NOT_TEXT.isdisjoint(value) else _text_fields(value))
         elif isinstance(value, list):
             pending.extend(value)
         elif isinstance(value, int):
@@ -92,21 +104,41 @@ def count_characters(values: list[Any]) -> int:
     return total
 
 
-def count_part(part: Any, count_text: CountText, reasons: set[str]) -> int:
+def count_part(part: Any, counter: ModelCounter, reasons: set[str]) -> int:
     """One part of a message's content."""
     if not isinstance(part, dict):
-        return count_as_json(part, count_text, reasons)
+        return count_as_json(part, counter.count_text, reasons)
     for key in ("text", "refusal", "thinking"):
         if isinstance(part.get(key), str):
-            return count_text(part[key])
+            return counter.count_text(part[key])
     if isinstance(part.get("thinking"), list):
-        return sum(count_part(inner, count_text, reasons) for inner in part["thinking"])
+        return sum(count_part(inner, counter, reasons) for inner in part["thinking"])
+    tokens = _count_media(part, counter.base_model, reasons)
+    return count_as_json(part, counter.count_text, reasons) if tokens is None else tokens
+
+
+def _count_media(part: JSON, base_model: str, reasons: set[str]) -> int | None:
+    """The tokens of a part that is an image, audio, video or a file; None where it is something else."""
+    if part.get("type") in ("image", "document") and isinstance(part.get("source"), dict):
+        part = {part["type"]: part["source"]}
+    for key in _IMAGE_KEYS:
+        if key in part:
+            image = part[key]
+            if isinstance(image, str) and "detail" in part:
+                image = {"url": image, "detail": part["detail"]}
+            counted = count_image(image, base_model)
+            if not counted.is_exact:
+                reasons.add("images")
+            return counted.tokens
+    for key in _AUDIO_KEYS:
+        if key in part:
+            reasons.add("audio")
+            return count_audio(part[key], HEARD_TOKENS_PER_S)
     for key, (reason, tokens) in PART_TOKENS.items():
         if key in part:
             reasons.add(reason)
-            is_low_detail = isinstance(part[key], dict) and part[key].get("detail") == "low"
-            return LOW_DETAIL_TOKENS if is_low_detail else tokens
-    return count_as_json(part, count_text, reasons)
+            return tokens
+    return None
 
 
 def count_calls(value: Any, count_text: CountText, reasons: set[str]) -> int:
@@ -149,4 +181,4 @@ def count_as_json(value: Any, count_text: CountText, reasons: set[str], reason: 
 
 
 def _text_fields(part: JSON) -> list[Any]:
-    return [value for key, value in part.items() if key not in PART_TOKENS]
+    return [value for key, value in part.items() if key not in _NOT_TEXT]

@@ -20,7 +20,7 @@ from processor.core.errors import BadRequest, InvalidJob, ProtocolError, StatusE
 from processor.core.models import JSON, Job
 from processor.protocols.base import Protocol, RequestOptions, parse_object
 from processor.protocols.registry import PROTOCOLS
-from processor.tokens.rules import CountText, ModelCounter
+from processor.tokens.rules import ModelCounter
 from tests.support.cli_world import KEY, ProgramResult, Shell
 
 Run = Callable[..., ProgramResult]
@@ -111,8 +111,8 @@ class Haikus(Protocol):
     def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         return counter.count_text(body["topic"])
 
-    def _count_reply(self, body: JSON, count_text: CountText, reasons: set[str]) -> int:
-        return sum(map(count_text, body["lines"]))
+    def _count_reply(self, reply: JSON, request: JSON, counter: ModelCounter, reasons: set[str]) -> int:
+        return sum(map(counter.count_text, reply["lines"]))
 
 
 # ---------------------------------------------------------------- the server

@@ -145,8 +145,10 @@ def test_the_short_form_of_a_completion_is_its_request() -> None:
         (CHAT, {}, "has no messages"),
         (CHAT, {"messages": []}, "has no messages"),
         (CHAT, {"messages": ["x"]}, "every message must be an object, not a string"),
-        (COMPLETIONS, {}, "has no prompt"),
-        (COMPLETIONS, {"prompt": ""}, "has no prompt"),
+        (CHAT, {"prompt": "x"}, "a prompt in a body needs"),
+        (COMPLETIONS, {"prompt": []}, "prompt must be text, token ids or a list of these, not an empty array"),
+        (COMPLETIONS, {"prompt": 5}, "prompt must be text"),
+        (COMPLETIONS, {"messages": []}, "has messages and no prompt"),
     ],
 )
 def test_a_request_that_the_server_could_only_refuse_is_an_invalid_job(

@@ -33,7 +33,7 @@ def prompt(path: str, body: dict[str, Any], count_text: CountText, model: str = 
 
 
 def reply(path: str, body: dict[str, Any], count_text: CountText) -> TokenCount:
-    return protocol_for(path).count_reply(body, counter(count_text))
+    return protocol_for(path).count_reply(body, {}, counter(count_text))
 
 
 def estimate(path: str, body: dict[str, Any]) -> TokenCount:
@@ -98,7 +98,7 @@ def test_the_suffix_of_a_completion_counts_as_prompt() -> None:
     assert prompt(COMPLETIONS, {"prompt": "abc", "suffix": "de"}, characters) == TokenCount(5)
 
 
-def test_content_parts_count_their_text_and_a_fixed_estimate_for_images_audio_and_files() -> None:
+def test_content_parts_count_their_text_and_an_estimate_for_images_audio_and_files() -> None:
     parts = [
         {"type": "text", "text": "12345"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}},
@@ -107,7 +107,7 @@ def test_content_parts_count_their_text_and_a_fixed_estimate_for_images_audio_an
         {"type": "file", "file": {"file_id": "file-1"}},
         {"type": "refusal", "refusal": "no"},
     ]
-    expected = 3 + 4 + 5 + 765 + 85 + 300 + 1500 + 2 + 3
+    expected = 3 + 4 + 5 + 765 + 85 + 1 + 1500 + 2 + 3
     assert prompt(CHAT, user(parts), characters) == TokenCount(expected, ("audio", "files", "images"))
 
 

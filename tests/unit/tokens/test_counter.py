@@ -32,7 +32,9 @@ def prompt(counter: TokenCounter, model: str) -> TokenCount:
 
 
 def reply(counter: TokenCounter, model: str, content: str) -> TokenCount:
-    return protocol_for(CHAT).count_reply({"choices": [{"message": {"content": content}}]}, counter.for_model(model))
+    return protocol_for(CHAT).count_reply(
+        {"choices": [{"message": {"content": content}}]}, {}, counter.for_model(model)
+    )
 
 
 def test_a_loaded_model_is_counted_exactly() -> None:
