@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from processor.core.job_keys import KEY_BYTES, failure_check, job_key, request_check
+from processor.core.job_keys import CHECK_BYTES, KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
 
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
@@ -23,6 +23,8 @@ INVALID_LINE_CODES = frozenset(
     {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
 )
 """Error codes of lines that are not jobs. Each run finds these lines again and rebuilds their rows."""
+
+_UNKNOWN_CHECK = bytes(CHECK_BYTES)
 
 MAX_ATTEMPTS = 0xFFFF
 MAX_LINE = 0xFFFFFFFF
@@ -96,6 +98,9 @@ def parse_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> IndexEntry:
 def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
     """Return the packed entry of a row, given with or without its line feed. Raises ValueError where it is not a row.
 
+    Only the ``custom_id`` and the reply, or the error's code, must be there: a tool may have removed other fields, or
+    have added them with null. A row without ``id`` is that of a changed job.
+
     The line is parsed completely, and this is most of the time that a resume takes. No cheaper way was found that is
     as strict: orjson needs three quarters of the time even to check a row without building it.
     """
@@ -104,30 +109,48 @@ def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
     except ValueError:
         row = _parse_leniently(raw)
     try:
-        error = row["error"]
+        error = row.get("error")
         if error is None:
             flags = REPLIED
-            row["response"]["body"]
+            response = row["response"]
+            if type(response["body"]) is not dict or _is_refusal(response.get("status_code")):
+                raise TypeError
         else:
-            flags = _failure_flags(error["code"], row.get("own_fault"), row["timing"])
-        if "simulated" in row:
+            flags = _failure_flags(error["code"], row.get("own_fault"), row.get("timing"))
+        if row.get("simulated"):
             flags |= SIMULATED
         if "endpoint" in row:
             flags |= target.flags(row["endpoint"], row.get("asked_model"))
-        key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else job_key(row["custom_id"])
-        attempts, line = row["attempts"], row["line"]
-        if not (type(attempts) is type(line) is int and attempts >= 0 <= line):
-            raise TypeError
-        if attempts > MAX_ATTEMPTS or line > MAX_LINE:
-            attempts, line = min(attempts, MAX_ATTEMPTS), min(line, MAX_LINE)
-        check = _check(flags, row["id"], row.get("streamed"))
+        key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else _key_of(row["custom_id"])
+        attempts, line = row.get("attempts"), row.get("line")
+        if not (type(attempts) is type(line) is int and 0 <= attempts <= MAX_ATTEMPTS and 0 <= line <= MAX_LINE):
+            attempts, line = _bounded(attempts, MAX_ATTEMPTS, missing=1), _bounded(line, MAX_LINE, missing=0)
+        check = _check(flags, row.get("id"), row.get("streamed"))
         return PACKED_ENTRY.pack(key, check, attempts, flags, line)
     except (AttributeError, KeyError, TypeError) as cause:
         raise ValueError("not a row of results") from cause
 
 
-def _check(flags: int, fingerprint: str, streamed: object) -> bytes:
+def _check(flags: int, fingerprint: str | None, streamed: object) -> bytes:
+    if fingerprint is None:
+        return _UNKNOWN_CHECK
     return failure_check(fingerprint, streamed) if flags & PERMANENT else request_check(fingerprint)
+
+
+def _is_refusal(status: object) -> bool:
+    return isinstance(status, int) and status >= 400
+
+
+def _key_of(custom_id: Any) -> bytes:
+    """Return the key of a job's id; a tool may have made a number of it. Raises AttributeError."""
+    return job_key(str(custom_id) if type(custom_id) is int else custom_id)
+
+
+def _bounded(number: Any, most: int, *, missing: int) -> int:
+    """Return a count that a tool may have removed, or have written as a float."""
+    if (type(number) is int and number >= 0) or (type(number) is float and number >= 0 and number.is_integer()):
+        return min(int(number), most)
+    return missing
 
 
 def _failure_flags(code: Any, permanent: Any, timing: object) -> int:

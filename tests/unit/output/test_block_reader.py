@@ -104,21 +104,27 @@ def damaged_rows(draw: st.DrawFn) -> bytes:
     return ROW[:start] + replacement + ROW[end:]
 
 
+def count_of(value: Any, missing: int, most: int) -> int:
+    is_count = type(value) in (int, float) and value >= 0 and value == value // 1
+    return min(int(value), most) if is_count else missing
+
+
 def expected_entry(raw: bytes) -> tuple[Any, ...] | None:
-    """Return the entry of a row as the contract defines it, read with the standard library's parser."""
+    """Return the entry of a reply's row as the contract defines it, read with the standard library's parser."""
     try:
         row = json.loads(raw)
-        row["response"]["body"]
-        attempts, line = row["attempts"], row["line"]
-        if row["error"] is not None or not type(attempts) is type(line) is int or min(attempts, line) < 0:
+        status = row["response"].get("status_code")
+        if type(row["response"]["body"]) is not dict or row.get("error") is not None:
             return None
-        flags = REPLIED | SIMULATED * ("simulated" in row)
+        if isinstance(status, int) and status >= 400:
+            return None
+        name, fingerprint = row["custom_id"], row.get("id")
         return (
-            job_key(row["custom_id"]),
-            request_check(row["id"]),
-            min(attempts, 2**16 - 1),
-            flags,
-            min(line, 2**32 - 1),
+            job_key(str(name) if type(name) is int else name),
+            bytes(4) if fingerprint is None else request_check(fingerprint),
+            count_of(row.get("attempts", 1), 1, 2**16 - 1),
+            REPLIED | SIMULATED * bool(row.get("simulated")),
+            count_of(row.get("line", 0), 0, 2**32 - 1),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

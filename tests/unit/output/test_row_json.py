@@ -14,12 +14,14 @@ from processor.core.models import Failure, Reply, Result, Usage
 from processor.output.index_entry import (
     FAILED,
     INVALID_LINE,
+    PACKED_ENTRY,
     PERMANENT,
     REPLIED,
     SIMULATED,
     entry_from_result,
     parse_entry,
 )
+from processor.output.job_index import JobIndex, JobStatus
 from processor.output.row_json import encode_row
 from tests.support.results_samples import TIMING, failure, fingerprint_of, invalid_line, reply
 
@@ -184,12 +186,10 @@ def test_entry_flags_follow_from_the_failure() -> None:
         encode_row(reply("a"))[:-2],
         encode_row(reply("a"))[:-1] + encode_row(reply("b"))[:-1],
         encode_row(reply("a")).replace(b'"custom_id":"a"', b'"custom_id":null')[:-1],
-        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":-1')[:-1],
-        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":"1"')[:-1],
-        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":true')[:-1],
-        encode_row(reply("a")).replace(b'"attempts":1', b'"attempts":1.5')[:-1],
-        encode_row(reply("a")).replace(b'"line":1', b'"line":null')[:-1],
-        encode_row(reply("a")).replace(b'"line":1', b'"line":1.0')[:-1],
+        encode_row(reply("a")).replace(b'"custom_id":"a"', b'"custom_id":1.5')[:-1],
+        encode_row(reply("a")).replace(b'"status_code":200', b'"status_code":500')[:-1],
+        encode_row(reply("a")).replace(b'"body":{', b'"body":null,"wrong":{')[:-1],
+        encode_row(reply("a")).replace(b'"response":{', b'"wrong":{')[:-1],
         encode_row(reply("a")).replace(b'"error":null', b'"error":7')[:-1],
         encode_row(reply("a")).replace(fingerprint_of("a").encode(), b"")[:-1].replace(b'"id":""', b'"id":7'),
         encode_row(failure("a")).replace(b'"error":{', b'"error":null,"wrong":{')[:-1],
@@ -198,6 +198,41 @@ def test_entry_flags_follow_from_the_failure() -> None:
 def test_line_that_is_not_a_row_raises_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):
         parse_entry(line)
+
+
+DISPENSABLE = ("error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line")
+
+
+@pytest.mark.parametrize("name", DISPENSABLE)
+@pytest.mark.parametrize("has_null", [False, True])
+def test_row_without_a_dispensable_field_is_the_same_reply(name: str, has_null: bool) -> None:
+    row = json.loads(encode_row(reply("a", attempts=1, line=0)))
+    row |= {name: None, "simulated": None, "endpoint": None}
+    if not has_null:
+        del row[name]
+    assert parse_entry(json.dumps(row).encode()) == parse_entry(encode_row(reply("a", attempts=1, line=0)))
+
+
+def test_row_whose_numbers_a_tool_has_rewritten_is_the_same_reply() -> None:
+    row = json.loads(encode_row(reply("7", attempts=3, line=4)))
+    rewritten = json.dumps(row | {"custom_id": 7, "attempts": 3.0, "line": 4.0}).encode()
+    assert parse_entry(rewritten) == parse_entry(encode_row(reply("7", attempts=3, line=4)))
+    for odd in (-1, "1", True, 1.5):
+        assert parse_entry(json.dumps(row | {"attempts": odd}).encode()).attempts == 1
+
+
+def test_row_without_fingerprint_is_the_reply_of_a_changed_job() -> None:
+    row = json.loads(encode_row(reply("a")))
+    del row["id"]
+    index = JobIndex()
+    index.load_rows(PACKED_ENTRY.pack(*parse_entry(json.dumps(row).encode())))
+    assert index.classify("a", fingerprint_of("a")) is JobStatus.CHANGED
+
+
+def test_failed_row_needs_its_code_and_no_timing() -> None:
+    row = json.loads(encode_row(failure("a", permanent=True)))
+    del row["timing"], row["response"]
+    assert parse_entry(json.dumps(row).encode()).flags == FAILED | PERMANENT
 
 
 def test_row_id_that_is_not_hexadecimal_gets_its_own_check() -> None:
