@@ -8,7 +8,7 @@ from pathlib import Path
 
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
-from processor.output.recovery import OutputPaths
+from processor.output.paths import OutputPaths
 
 JOB_FILE = "the job file"
 

@@ -19,7 +19,7 @@ from processor.core.events import Listener, Notice, RunStarted
 from processor.core.private_files import private_opener
 from processor.input.job_file import JobFile
 from processor.listeners.fan_out import FanOut
-from processor.output.recovery import OutputPaths
+from processor.output.paths import OutputPaths
 from processor.output.sink import Sink
 from processor.scheduler import Forecast, Outcome
 from processor.stats.run_stats import RunStats

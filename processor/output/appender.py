@@ -38,6 +38,9 @@ class Appender:
         self._storage = storage
         self._file: StorageFile | None = None
         self._size = 0
+        self._modified_ns = 0
+        self.may_be_overwritten = False
+        """Another program has modified the file since this run wrote to it. Its size tells of no change in place."""
 
     def open(self) -> StorageFile:
         """Open the file, unless it is open. Raises OSError."""
@@ -61,7 +64,7 @@ class Appender:
         """Expect the open file to have its present size: it is new, or has been repaired. Raises OSError."""
         if self._file is None:
             return
-        self._size = self._file.size()
+        self._size, self._modified_ns = self._file.size(), self._file.modified_ns()
         if not self._size:
             # The file is new, or an earlier run ended before it could sync the name.
             self._storage.sync_folder(self.path)
@@ -82,7 +85,7 @@ class Appender:
     def reopen_in(self, file: StorageFile) -> None:
         """Continue in a file that has taken the name of the present one. It stays open, and locked if it is locked."""
         self.close()
-        self._file, self._size = file, file.size()
+        self._file, self._size, self._modified_ns = file, file.size(), file.modified_ns()
 
     def flush(self) -> tuple[list[PendingRow], OSError | None]:
         """Write the pending rows. Return those that are whole in the file, and the error that kept out the others."""
@@ -92,8 +95,10 @@ class Appender:
             return [], error
         try:
             rows = b"".join(row.raw for row in self.pending)
+            self._notice_overwriting(file)
             write_all(file.write, rows)
             self.raise_if_changed(written=len(rows))
+            self._modified_ns = file.modified_ns()
         except FileChangedError as error:
             return [], error
         except OSError as error:
@@ -107,6 +112,8 @@ class Appender:
         """
         if self._file is None:
             return
+        if not written:
+            self._notice_overwriting(self._file)
         if not self._storage.leads_to(self.path, self._file):
             if self._file.links() == 0 and not self._storage.exists(self.path):
                 raise FileChangedError("the file has been deleted while this run wrote to it")
@@ -116,6 +123,9 @@ class Appender:
             raise FileChangedError(f"another program has cut the file: it has {size} bytes, this run left {expected}")
         if size > expected:
             raise FileChangedError("another program has written to the file")
+
+    def _notice_overwriting(self, file: StorageFile) -> None:
+        self.may_be_overwritten |= file.modified_ns() != self._modified_ns
 
     def _keep_whole_rows(self, file: StorageFile) -> list[PendingRow]:
         """Return the rows that a failed write put into the file whole, and cut off the torn one.

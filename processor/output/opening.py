@@ -7,7 +7,8 @@ from processor.output.appender import Appender
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, REPLIED
 from processor.output.job_index import JobIndex
-from processor.output.recovery import OutputPaths, Recovery
+from processor.output.paths import OutputPaths
+from processor.output.recovery import Recovery
 from processor.output.sink import RecoveredState
 from processor.output.storage import Storage, as_output_error
 

@@ -7,76 +7,18 @@ from __future__ import annotations
 
 import errno
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from processor.core.errors import ConfigError
-from processor.output.appender import Appender
+from processor.output.appender import Appender, FileChangedError
+from processor.output.block_reader import BLOCK_BYTES, read_block
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED, RunTarget
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
+from processor.output.paths import OutputPaths
 from processor.output.scanner import ScanReport, scan_file
 from processor.output.storage import Storage, StorageFile, write_all
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputPaths:
-    """The files of one output, all in one folder."""
-
-    replies: Path
-    """The results file."""
-    failures: Path
-    """The errors file."""
-    damaged: Path
-    """The lines of these two that are not rows. Created only where there are any."""
-    state: Path
-    """The lock and the in-flight log."""
-
-    @classmethod
-    def of(cls, results: Path) -> OutputPaths:
-        """Return the paths that belong to a results file. Where it is a link, they stand beside the file itself.
-
-        Only a final ``.jsonl`` is no part of the stem, so that outputs with other endings share no file.
-        """
-        if results.is_symlink():
-            results = results.resolve()
-        stem = results.name.removesuffix(".jsonl") or results.name
-        return cls(
-            replies=results,
-            failures=results.with_name(f"{stem}.errors.jsonl"),
-            damaged=results.with_name(f"{stem}.damaged.jsonl"),
-            state=results.with_name(f"{results.name}.state"),
-        )
-
-    def refuse_foreign(self, given: Path) -> None:
-        """Raise ConfigError where a name leads to a file that this program would not have put there.
-
-        ``given`` is the name of the results file on the command line.
-        """
-        if given.is_symlink() and not given.exists():
-            raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
-        for path in (self.failures, self.damaged, self.state):
-            if path.is_symlink():
-                raise ConfigError(f"{path} is a link, and this program makes none: remove it, or give another --out")
-        name = self.replies.name
-        twin = self.replies.with_name(name.removesuffix(".jsonl") if name.endswith(".jsonl") else f"{name}.jsonl")
-        if twin.name and twin.with_name(f"{twin.name}.state").exists():
-            raise ConfigError(f"{given} would share {self.failures} with {twin}: give another --out")
-
-    def take_over_old_names(self, storage: Storage) -> None:
-        """Rename files that version 0.1.0 named without the ending of the results file. Raises OSError.
-
-        They are left alone where they belong to the output with the ending ``.jsonl``.
-        """
-        stem = self.replies.stem
-        owner = self.replies.with_name(f"{stem}.jsonl")
-        if self.replies.suffix in ("", ".jsonl") or storage.exists(owner) or not storage.exists(self.replies):
-            return
-        for path, kind in ((self.failures, "errors"), (self.damaged, "damaged")):
-            old = self.replies.with_name(f"{stem}.{kind}.jsonl")
-            if storage.exists(old) and not storage.exists(path):
-                storage.replace(old, path)
 
 
 class Recovery:
@@ -110,6 +52,7 @@ class Recovery:
             if self._storage.exists(temp_path(path)):
                 self._storage.remove(temp_path(path))
             if self._storage.exists(compacted_path(path)):
+                self._refuse_foreign_rows(compacted_path(path), replies=path == self._paths.replies)
                 overwrite_from_compacted(self._storage, path)
         replies, failures = self._scan(replies=True), self._scan(replies=False)
         self._repair(replies, replies=True)
@@ -131,6 +74,16 @@ class Recovery:
                 log.mark_idle(key, attempts)
         return count
 
+    def raise_if_rows_are_lost(self) -> None:
+        """Read the results file again. Raise FileChangedError where jobs have no reply there any more."""
+        index, stale = self._index, self._index.files_with_stale_rows
+        replied = index.count(REPLIED)
+        index.clear_flags(REPLIED)
+        self._scan(replies=True)
+        index.files_with_stale_rows |= stale
+        if lost := replied - index.count(REPLIED):
+            raise FileChangedError(f"another program has overwritten rows: {lost} of {replied} replies are lost")
+
     def drop_stale_rows(self, lines_read: int) -> None:
         """Drop superseded rows, and rows of invalid lines up to ``lines_read`` that this run has not found again."""
         index = self._index
@@ -142,6 +95,13 @@ class Recovery:
         if stale & REPLIED:
             self._repair(self._scan(replies=True), replies=True)
         self._repair(self._scan(replies=False), replies=False)
+
+    def _refuse_foreign_rows(self, path: Path, *, replies: bool) -> None:
+        """Raise ConfigError where the first block of a file holds anything but rows."""
+        with closing(self._storage.open(path, "read")) as file:
+            block = read_block(file, 0, BLOCK_BYTES, replies=replies)
+        if block.damaged or block.torn_bytes:
+            raise ConfigError(f"{path} was not written by this program: move it away, or give another --out")
 
     def _scan(self, *, replies: bool) -> ScanReport:
         return scan_file(

@@ -21,7 +21,8 @@ from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import ANY_TARGET, FAILED, INVALID_LINE, REPLIED, RunTarget, entry_from_result
 from processor.output.job_index import JobIndex
 from processor.output.opening import lock_replies, lock_state, recover
-from processor.output.recovery import OutputPaths, Recovery
+from processor.output.paths import OutputPaths
+from processor.output.recovery import Recovery
 from processor.output.row_json import encode_row
 from processor.output.sink import FsyncMode, RecoveredState
 from processor.output.storage import LocalStorage, Storage, as_output_error, cannot_write
@@ -238,6 +239,9 @@ class ResultsFile:
         for appender in (self._replies, self._failures):
             with as_output_error(appender.path):
                 appender.raise_if_changed()
+        if self._replies.may_be_overwritten:
+            with as_output_error(self.paths.replies):
+                await self._run_in_thread(self._recovery.raise_if_rows_are_lost)
         self._failures.close()
         with as_output_error(self.paths.replies):
             if lines_read is not None:

@@ -54,6 +54,10 @@ class StorageFile(Protocol):
         """Return the number of names of the file. With 0, what is written to it is lost when it is closed."""
         ...
 
+    def modified_ns(self) -> int:
+        """Return when the content was last modified, in nanoseconds since 1970: whoever did it."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -166,6 +170,9 @@ class LocalFile:
 
     def links(self) -> int:
         return os.fstat(self._fd).st_nlink
+
+    def modified_ns(self) -> int:
+        return os.fstat(self._fd).st_mtime_ns
 
     def identity(self) -> tuple[int, int]:
         """Return what identifies the file, by whichever name it is opened."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from processor.core.errors import ConfigError, OutputError
 from processor.output import storage as storage_module
 from processor.output.appender import Appender
-from processor.output.recovery import OutputPaths
+from processor.output.paths import OutputPaths
 from processor.output.results_file import ResultsFile
 from processor.output.row_json import encode_row
 from processor.output.storage import LocalStorage, StorageFile
@@ -120,6 +122,46 @@ def test_second_run_is_refused_where_only_the_results_file_is_shared(tmp_path: P
     run(main())
 
 
+@pytest.fixture
+def bind(tmp_path: Path) -> Iterator[Callable[[Path, Path], None]]:
+    """Make a file or a folder appear under a second name, as containers do; needs the superuser of Linux."""
+    mounted: list[Path] = []
+
+    def mount(source: Path, target: Path) -> None:
+        result = subprocess.run(["mount", "--bind", source, target], check=False, capture_output=True)
+        if result.returncode:
+            pytest.skip("bind mounts are not permitted here")
+        mounted.append(target)
+
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only the superuser of Linux may make bind mounts")
+    yield mount
+    for target in mounted:
+        subprocess.run(["umount", target], check=True)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_file", [True, False])
+def test_second_run_is_refused_through_a_bind_mount(
+    tmp_path: Path, bind: Callable[[Path, Path], None], is_file: bool
+) -> None:
+    out, other = tmp_path / "data" / "r.jsonl", tmp_path / "mounted" / "r.jsonl"
+    for path in (out, other):
+        path.parent.mkdir()
+        path.touch()
+    bind(*((out, other) if is_file else (out.parent, other.parent)))
+
+    async def main() -> None:
+        for first, second in ((out, other), (other, out)):
+            async with open_local(first) as journal:
+                await journal.append(reply(first.parent.name))
+                with pytest.raises(OutputError, match="another run is writing to"):
+                    open_local(second)
+
+    run(main())
+    assert ids(out.read_bytes()) == ids(other.read_bytes()) == ["data", "mounted"]
+
+
 def test_lock_on_a_replaced_file_is_not_kept(tmp_path: Path) -> None:
     """The run that held the lock compacts the file between the other's open() and its lock()."""
     path = tmp_path / "r.jsonl"
@@ -161,7 +203,49 @@ def test_results_with_hard_links_are_refused_and_unchanged(tmp_path: Path) -> No
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["r.jsonl.state", "r.errors.jsonl", "r.damaged.jsonl"])
+BESIDE = ["r.jsonl.state", "r.errors.jsonl", "r.damaged.jsonl", "r.jsonl.compacting", "r.errors.jsonl.compacted"]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_file_beside_the_results_with_hard_links_is_refused_and_unchanged(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").write_bytes(encode_row(failure("a")))
+    (tmp_path / name).hardlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=rf"{name} has several names \(hard links\)"):
+        open_local(tmp_path / "r.jsonl")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("r.jsonl.compacted", b"my notes\n"),
+        ("r.jsonl.compacted", encode_row(reply("a"))[:-5]),
+        ("r.errors.jsonl.compacted", encode_row(reply("a"))),
+        ("r.errors.jsonl", b"my notes\n"),
+        ("r.jsonl.state", b"a text that is long enough to be a text\n"),
+    ],
+)
+def test_foreign_file_beside_the_results_is_refused_and_unchanged(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / "r.jsonl").write_bytes(encode_row(reply("a")))
+    (tmp_path / name).write_bytes(data)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=f"{name} (was not written by this program|is not a results file)"):
+        open_local(tmp_path / "r.jsonl")
+    assert before.items() <= contents(tmp_path).items()
+
+
+@pytest.mark.parametrize("other", ["r.errors.jsonl", "r.damaged.jsonl", "r.history.jsonl", "r.jsonl.state"])
+def test_file_beside_results_is_no_output_of_its_own(tmp_path: Path, other: str) -> None:
+    run(open_and_close(tmp_path / "r.jsonl"))
+    (tmp_path / "r.errors.jsonl").write_bytes(encode_row(failure("a")))
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=rf"{other} belongs to the results in r.jsonl: give another --out"):
+        open_local(tmp_path / other)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.parametrize("is_dangling", [True, False])
 def test_linked_file_beside_the_results_is_refused(tmp_path: Path, name: str, is_dangling: bool) -> None:
     target = tmp_path / "elsewhere"
@@ -249,6 +333,50 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "has been moved or replaced",
     ),
 }
+
+
+def overwrite(out: Path, at: int, data: bytes) -> None:
+    with open(out, "r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+@pytest.mark.parametrize("moment", ["before a row", "before the end"])
+def test_rows_that_are_overwritten_in_place_end_the_run(tmp_path: Path, moment: str) -> None:
+    """The size of the file tells of no change."""
+    out = tmp_path / "r.jsonl"
+
+    async def main() -> None:
+        async with open_local(out) as journal:
+            await journal.append(reply("a"))
+            await journal.append(reply("b"))
+            if moment == "before a row":
+                overwrite(out, 0, b"x" * 20)
+                await journal.append(reply("c"))
+            else:
+                overwrite(out, 0, b"x" * 20)
+            count = 3 if moment == "before a row" else 2
+            with pytest.raises(OutputError, match=rf"has overwritten rows: 1 of {count} replies are lost"):
+                await journal.close(1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_superseded", [True, False])
+def test_results_that_are_touched_are_read_again_and_kept(tmp_path: Path, is_superseded: bool) -> None:
+    out = tmp_path / "r.jsonl"
+    out.write_bytes(encode_row(reply("a", "old")) + encode_row(reply("b")))
+
+    async def main() -> None:
+        async with open_local(out) as journal:
+            if is_superseded:
+                await journal.append(reply("a", "new"))
+            os.utime(out)
+            await journal.append(reply("c"))
+            await journal.close(1)
+
+    run(main())
+    assert ids(out.read_bytes()) == (["b", "a", "c"] if is_superseded else ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("change", CHANGES)

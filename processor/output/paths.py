@@ -1,0 +1,97 @@
+"""The names of the files of one output, and what may stand under them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from processor.core.errors import ConfigError
+from processor.output.compaction import compacted_path, temp_path
+from processor.output.storage import Storage
+
+STATE_SUFFIX = ".state"
+_SUFFIXES_BESIDE_RESULTS = (
+    ".errors.jsonl",
+    ".damaged.jsonl",
+    ".history.jsonl",
+    ".batches.jsonl",
+    STATE_SUFFIX,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPaths:
+    """The files of one output, all in one folder."""
+
+    replies: Path
+    """The results file."""
+    failures: Path
+    """The errors file."""
+    damaged: Path
+    """The lines of these two that are not rows. Created only where there are any."""
+    state: Path
+    """The lock and the in-flight log."""
+
+    @classmethod
+    def of(cls, results: Path) -> OutputPaths:
+        """Return the paths that belong to a results file. Where it is a link, they stand beside the file itself.
+
+        Only a final ``.jsonl`` is no part of the stem, so that outputs with other endings share no file.
+        """
+        if results.is_symlink():
+            results = results.resolve()
+        stem = results.name.removesuffix(".jsonl") or results.name
+        return cls(
+            replies=results,
+            failures=results.with_name(f"{stem}.errors.jsonl"),
+            damaged=results.with_name(f"{stem}.damaged.jsonl"),
+            state=results.with_name(results.name + STATE_SUFFIX),
+        )
+
+    def refuse_foreign(self, given: Path) -> None:
+        """Raise ConfigError where a name leads to a file that this program would not have put there.
+
+        ``given`` is the name of the results file on the command line.
+        """
+        if given.is_symlink() and not given.exists():
+            raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
+        for path in (self.failures, self.damaged, self.state):
+            self._refuse_links(path)
+        for path in (self.replies, self.failures):
+            self._refuse_links(temp_path(path))
+            self._refuse_links(compacted_path(path))
+        name = self.replies.name
+        twin = self.replies.with_name(name.removesuffix(".jsonl") if name.endswith(".jsonl") else f"{name}.jsonl")
+        if twin.name and twin.with_name(twin.name + STATE_SUFFIX).exists():
+            raise ConfigError(f"{given} would share {self.failures} with {twin}: give another --out")
+        self._refuse_file_of_other_results(given)
+
+    def _refuse_links(self, path: Path) -> None:
+        """Raise ConfigError where a file beside the results is a link, or has further names (hard links)."""
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, and this program makes none: remove it, or give another --out")
+        if path.exists() and path.stat().st_nlink > 1 and path.is_file():
+            raise ConfigError(f"{path} has several names (hard links): copy it, or give another --out")
+
+    def _refuse_file_of_other_results(self, given: Path) -> None:
+        """Raise ConfigError where the name is that of a file that belongs to other results, e.g. of their failures."""
+        for suffix in _SUFFIXES_BESIDE_RESULTS:
+            stem = self.replies.name.removesuffix(suffix)
+            owners = (stem,) if suffix == STATE_SUFFIX else (f"{stem}.jsonl", stem)
+            for owner in owners if stem not in ("", self.replies.name) else ():
+                if self.replies.with_name(owner).is_file() and self.replies.with_name(owner + STATE_SUFFIX).is_file():
+                    raise ConfigError(f"{given} belongs to the results in {owner}: give another --out")
+
+    def take_over_old_names(self, storage: Storage) -> None:
+        """Rename files that version 0.1.0 named without the ending of the results file. Raises OSError.
+
+        They are left alone where they belong to the output with the ending ``.jsonl``.
+        """
+        stem = self.replies.stem
+        owner = self.replies.with_name(f"{stem}.jsonl")
+        if self.replies.suffix in ("", ".jsonl") or storage.exists(owner) or not storage.exists(self.replies):
+            return
+        for path, kind in ((self.failures, "errors"), (self.damaged, "damaged")):
+            old = self.replies.with_name(f"{stem}.{kind}.jsonl")
+            if storage.exists(old) and not storage.exists(path):
+                storage.replace(old, path)
