@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 from processor.cli.early_signals import install_early_handlers
+from processor.core.import_path import import_path
 
 
 def main() -> NoReturn:
     install_early_handlers()
+    sys.path[:] = import_path()
     from processor.cli.main import main as command_line  # slow, so the signal handlers come first
 
     command_line()

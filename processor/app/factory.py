@@ -88,10 +88,12 @@ async def open_transport(
     """
     async with AsyncExitStack() as stack:
         target = access.target if access else await _start_simulator(plan, stack)
-        yield target, transport or await _open_http(plan, access, emit, stack)
+        yield target, transport or await _open_http(plan, access, target, emit, stack)
 
 
-async def _open_http(plan: Plan, access: EndpointAccess | None, emit: Listener, stack: AsyncExitStack) -> Transport:
+async def _open_http(
+    plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, stack: AsyncExitStack
+) -> Transport:
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
 
@@ -104,9 +106,11 @@ async def _open_http(plan: Plan, access: EndpointAccess | None, emit: Listener, 
         echo=plan.echo,
     )
     now = asyncio.get_running_loop().time
-    return await stack.enter_async_context(
+    http = await stack.enter_async_context(
         HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
     )
+    http.prepare(target, plan.settings.endpoint)
+    return http
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:

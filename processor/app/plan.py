@@ -59,6 +59,8 @@ def check_files(plan: Plan) -> None:
 
     A run that appended results to its own job file would never end.
     """
+    if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
+        raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
     purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
         if purpose != JOB_FILE:

@@ -13,7 +13,7 @@ from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
 from processor.app.signals import handle_signals
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
-from processor.config.settings import environment
+from processor.config.environment import environment
 from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
@@ -101,6 +101,7 @@ async def _run(
         run_reporter.report_start(plan, access, job_file, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
+        stats.next_start_at = scheduler.next_start_at
         if stop_on_signals:
             stack.enter_context(handle_signals(scheduler, stats, progress))
         with progress:

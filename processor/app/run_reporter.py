@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import time
 from collections.abc import Iterable
@@ -16,9 +17,12 @@ from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
 from processor.core.errors import OutputError, reason
 from processor.core.events import Listener, Notice, RunStarted
-from processor.core.private_files import private_opener
+from processor.core.models import JSON
+from processor.core.private_files import pipe_opener
+from processor.core.secrets import mask_values
 from processor.input.job_file import JobFile
 from processor.listeners.fan_out import FanOut
+from processor.listeners.outage_reminder import OutageReminder
 from processor.output.paths import OutputPaths
 from processor.output.sink import Sink
 from processor.scheduler import Forecast, Outcome
@@ -26,6 +30,9 @@ from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, progress, startup_banner, summary
 from processor.terminal.formatting import plural, size
+
+FEW_CONNECTIONS = 256
+"""With fewer a run may be limited by them, if ``--concurrency`` does not ask for less."""
 
 DEFAULT_ROW_BYTES = 2048
 """The assumed size of a row, where the results file has none yet."""
@@ -46,7 +53,10 @@ def open_listeners(
         log = JsonLog(plan.log_file, time.time)
         stack.callback(log.close)
         own.append(log)
-    return FanOut(own, external=external)
+    reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
+    stack.callback(reminder.close)
+    emit = FanOut([*own, reminder], external=external)
+    return emit
 
 
 def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, sink: Sink, emit: Listener) -> None:
@@ -55,8 +65,8 @@ def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, s
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
     expected = factory.forecast_of(plan, job_file, sink)
-    if not plan.quiet:
-        label_table.print_rows(startup_banner.banner_rows(_banner(plan, access, sink, jobs, expected)))
+    banner = _banner(plan, access, sink, jobs, expected)
+    label_table.print_rows(startup_banner.warning_rows(banner) if plan.quiet else startup_banner.banner_rows(banner))
     done = expected.done if expected else _estimated_done(plan, sink, jobs)
     emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
 
@@ -71,13 +81,23 @@ def _estimated_done(plan: Plan, sink: Sink, jobs: int | None) -> int:
 def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
     """Emits a notice of each thing that the plan expects and the system does not offer."""
     at = asyncio.get_running_loop().time()
-    wanted = plan.settings.concurrency
-    if wanted and not plan.echo and wanted > concurrency:
-        limit = f"the limit on open files allows {concurrency} connections, not the {wanted} of --concurrency"
-        emit(Notice(at=at, text=f"{limit}: raise it with `ulimit -n {wanted + RESERVED_FILES}`"))
+    if (text := _fd_limit_text(plan, concurrency)) is not None:
+        emit(Notice(at=at, text=text))
     if plan.out != "-" and not platform.HAS_FILE_LOCKS:
         text = f"this system has no file locks: do not start a second run on {plan.out} while this one works"
-        emit(Notice(at=at, text=text))
+        emit(Notice(at=at, text=text, is_warning=True))
+
+
+def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
+    """What to say where the limit on open files keeps requests from being in flight; None where it does not."""
+    wanted = plan.settings.concurrency
+    if plan.echo or concurrency >= (wanted or FEW_CONNECTIONS):
+        return None
+    allowed = f"the limit on open files allows {plural(concurrency, 'connection')} at a time"
+    which = f", not the {wanted} of --concurrency" if wanted else ", which limits this run"
+    return (
+        f"{allowed}{which}: raise it with `ulimit -n {(wanted or FEW_CONNECTIONS) + RESERVED_FILES}` before the start"
+    )
 
 
 def _banner(
@@ -96,15 +116,24 @@ def _banner(
         results=plan.out,
         endpoint=access.target.address if access else "",
         key_from=access.key_from if access else None,
+        address_from=access.address_from if access else None,
         concurrency=1 if plan.echo else plan.settings.concurrency,
         rpm=limits.rpm,
         tpm=limits.tpm,
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
+        is_awaited=plan.jobs == "-" and console.is_typed(),
         damage=_damage(plan, sink),
         possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
-        warnings=_warnings(plan, sink, jobs if to_send is None else to_send, expected),
+        warnings=(*_key_warning(access), *_warnings(plan, sink, jobs if to_send is None else to_send, expected)),
     )
+
+
+def _key_warning(access: EndpointAccess | None) -> tuple[str, ...]:
+    if access is None or access.unused_key is None:
+        return ()
+    address = access.target.address
+    return (f"the key in {access.unused_key} is not sent to {address} unencrypted; --allow-http allows it",)
 
 
 def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:
@@ -175,10 +204,14 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
 
 
 def _write_json(path: Path, stats: RunStats, context: SummaryContext) -> None:
-    import orjson
-
     try:
-        with open(path, "wb", opener=private_opener) as file:
-            file.write(orjson.dumps(summary_json(stats, context)) + b"\n")
+        with open(path, "wb", opener=pipe_opener) as file:
+            file.write(_summary_line(summary_json(stats, context)))
     except OSError as error:
-        console.print_error(f"cannot write {path}: {reason(error)}")
+        console.print_error(f"cannot write the summary {path}: {reason(error)}")
+
+
+def _summary_line(values: JSON) -> bytes:
+    mask_values(values)
+    # Not by orjson, which refuses the name of a file that is not UTF-8.
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 
 from processor.core import exit_codes, platform
+from processor.core.text import one_line
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
+from processor.terminal.formatting import MAX_LINE_CHARS
 from processor.terminal.progress import Progress
 
 MAX_REQUESTS_SHOWN = 10
@@ -22,13 +24,14 @@ _STOP_REASONS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interru
 
 @contextmanager
 def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the run in order, a second one at once. SIGUSR1 prints what the run is doing.
-
-    Restores the previous handlers at the end.
+    """SIGINT, SIGTERM and SIGHUP stop the run in order, a second SIGINT or SIGTERM at once. SIGUSR1 prints what the run
+    is doing. SIGHUP stays ignored where it was when the program started. Restores the previous handlers at the end.
     """
     callbacks: dict[int, Callable[[], object]] = {
         number: partial(_stop, scheduler, reason) for number, reason in _STOP_REASONS.items()
     }
+    if platform.SIGHUP is not None and not platform.is_ignored(platform.SIGHUP):
+        callbacks[platform.SIGHUP] = partial(_hang_up, scheduler)
     if platform.SIGUSR1 is not None:
         callbacks[platform.SIGUSR1] = partial(_print_status, scheduler, stats, progress)
     with platform.signal_handlers(callbacks):
@@ -42,17 +45,28 @@ def _stop(scheduler: Scheduler, reason: str) -> None:
         scheduler.stop(reason, exit_code=exit_codes.INTERRUPTED)
 
 
+def _hang_up(scheduler: Scheduler) -> None:
+    """Stop in order. Of a terminal that closes, the shell and the system each send a signal: the second says nothing
+    new."""
+    if not scheduler.is_stopping:
+        scheduler.stop("interrupted (SIGHUP: the terminal was closed)", exit_code=exit_codes.INTERRUPTED)
+
+
 def _print_status(scheduler: Scheduler, stats: RunStats, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status_line.status_text(stats, now)]
     for group in (group for snapshot in scheduler.limiter_snapshots for group in snapshot.limit_groups):
         cool_down = f", cooling down for {group.cool_down_s:.1f} s" if group.cool_down_s else ""
-        lines.append(f"  limit group {group.name}: {group.waiting} waiting{cool_down}")
+        lines.append(f"  limit group {_shown(group.name)}: {group.waiting} waiting{cool_down}")
     oldest_first = sorted(scheduler.in_flight, key=lambda state: state.attempt_started_at)
     lines += [
-        f"  in flight for {now - state.attempt_started_at:.1f} s: {state.job.custom_id} (line {state.job.line})"
+        f"  in flight for {now - state.attempt_started_at:.1f} s: {_shown(state.job.custom_id)} (line {state.job.line})"
         for state in oldest_first[:MAX_REQUESTS_SHOWN]
     ]
     if len(oldest_first) > MAX_REQUESTS_SHOWN:
         lines.append(f"  and {len(oldest_first) - MAX_REQUESTS_SHOWN} more")
     progress.say("\n".join(lines))
+
+
+def _shown(name: str) -> str:
+    return one_line(name, MAX_LINE_CHARS)

@@ -11,7 +11,8 @@ from processor.core import exit_codes, platform
 
 
 def install_early_handlers() -> None:
-    """SIGINT and SIGTERM end the process at once, without a traceback. SIGUSR1, fatal by default, is ignored.
+    """SIGINT, SIGTERM and SIGHUP end the process at once, without a traceback. SIGHUP stays ignored where it was, as
+    under ``nohup``. SIGUSR1, fatal by default, is ignored.
 
     Ending at once is safe: every file is written so that it survives a kill.
     """
@@ -19,6 +20,8 @@ def install_early_handlers() -> None:
         signal.signal(platform.SIGUSR1, signal.SIG_IGN)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
+    if platform.SIGHUP is not None and not platform.is_ignored(platform.SIGHUP):
+        signal.signal(platform.SIGHUP, _exit_now)
 
 
 def _exit_now(number: int, frame: FrameType | None) -> None:

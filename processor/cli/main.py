@@ -14,6 +14,7 @@ from processor.cli import options
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
+from processor.core.secrets import mask_text
 
 app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -119,14 +120,19 @@ def run(
     """
     from processor.app.plan import Plan, default_out
     from processor.app.run import run as run_plan
-    from processor.config.settings import environment, load
+    from processor.config.environment import environment
+    from processor.config.settings import load
 
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
-    environ = environment(os.environ)
+    if not jobs:
+        raise ConfigError("the name of the job file is empty")
+    if out is not None and not out:
+        raise ConfigError("--out is empty: give a file, or leave it out for the default name")
+    environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
     plan = Plan(
         jobs=jobs,
-        out=out or default_out(jobs, simulate=simulate),
+        out=default_out(jobs, simulate=simulate) if out is None else out,
         settings=load(config, _settings(ctx.params), environ),
         limit=limit,
         retry_failed=retry_failed,
@@ -216,7 +222,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
     except Exception:  # noqa: BLE001
-        traceback.print_exc()
+        sys.stderr.write(mask_text(traceback.format_exc()))
         print_error("internal error; please report the traceback above")
         code = exit_codes.INTERNAL_ERROR
     _flush_standard_streams()

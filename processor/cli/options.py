@@ -63,7 +63,7 @@ CaFile = Annotated[
     str | None, _option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to trust beside the system's.")
 ]
 AllowHttp = Annotated[
-    bool | None, _option(_ENDPOINT, "--allow-http", text="Allow sending the key over http to another machine.")
+    bool | None, _option(_ENDPOINT, "--allow-http", text="Allow sending a key over http to another machine.")
 ]
 Stream = Annotated[
     bool | None,
@@ -116,7 +116,7 @@ Simulate = Annotated[bool, _option(_TRIAL, "--simulate", text="Use the built-in 
 Echo = Annotated[bool, _option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
 
 Progress = Annotated[bool, _option(_DISPLAY, "--progress/--no-progress", text="Show progress.")]
-Quiet = Annotated[bool, _option(_DISPLAY, "--quiet", "-q", text="Print errors only.")]
+Quiet = Annotated[bool, _option(_DISPLAY, "--quiet", "-q", text="Print errors and warnings only.")]
 
 # ---------------------------------------------------------------- simulate
 

@@ -41,6 +41,15 @@ _KNOWN = (
 
 PROVIDERS = {provider.name: provider for provider in _KNOWN}
 
+KEY_VARIABLES = frozenset(provider.key_variable for provider in _KNOWN) | {
+    *("AI21_API_KEY", "ANTHROPIC_API_KEY", "CEREBRAS_API_KEY", "COHERE_API_KEY", "DASHSCOPE_API_KEY"),
+    *("FIREWORKS_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "HF_TOKEN", "LITELLM_API_KEY", "LLM_API_KEY"),
+    *("MOONSHOT_API_KEY", "NVIDIA_API_KEY", "OLLAMA_API_KEY", "PERPLEXITY_API_KEY", "SAMBANOVA_API_KEY"),
+    *("VLLM_API_KEY", "XAI_API_KEY", "ZAI_API_KEY"),
+}
+"""Variables that hold the key of some LLM server. A settings file that was found in the working folder may name these;
+any other variable of the environment must be named by the user."""
+
 GENERIC = ProviderPreset(name="any", base_url=None, key_variable="OPENAI_API_KEY")
 """Any other server with OpenAI's API. How it counts tokens is unknown, so the larger estimate (``sum``) is used."""
 

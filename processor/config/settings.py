@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from processor.config.environment import DOTENV, Environment
 from processor.core.errors import ConfigError, reason
 from processor.core.models import Timeouts
 from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
@@ -21,13 +22,22 @@ T = TypeVar("T")
 
 CONFIG_FILE = "config.toml"
 
+_OTHER_FILE = "name the right one with --config FILE (--config /dev/null for none)"
+
 MAX_NUMBER = 1e15
 """No setting needs a larger number. Infinity is refused: a limit that is not set is the way to have none."""
 
 NonNegative = Annotated[float, "may be 0"]
-"""The type of a number that may be 0. A plain ``float`` must be more than 0, an ``int`` at least 1."""
+"""The type of a number that may be 0."""
 
-_TYPE_NAMES = {int: "a whole number", str: "text", bool: "true or false"}
+_RULES: dict[Any, tuple[type, float, str]] = {
+    bool: (bool, 0, "true or false"),
+    str: (str, 0, "text"),
+    int: (int, 1, "a whole number of at least 1"),
+    float: (float, 5e-324, "a number greater than 0"),
+    NonNegative: (float, 0, "a number of at least 0"),
+}
+"""For the type of a field: the type of its values, the least of them, and how both read in a message."""
 
 
 ModelLimits = RateLimits
@@ -90,9 +100,9 @@ class Settings:
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()
+    chosen_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """No setting: the settings that a file chose which was found in the working folder, and not named by the user."""
 
-
-_SECTIONS = (Limits, Waiting, Output)
 
 # ---------------------------------------------------------------- sources
 
@@ -109,54 +119,35 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
     given = {
         name: _parse_value(types[name], value, _flag_name(name)) for name, value in flags.items() if value is not None
     }
-    limits = {name: given.pop(name) for name in ("rpm", "tpm") if name in given}
-    settings = replace(settings, base_url=_base_url(settings, given, environ))
-    settings = replace(settings, **given, limits=replace(settings.limits, **limits))
+    chosen_by = {} if path else {name: CONFIG_FILE for name in table if name not in given}
+    if "provider" in given:  # it brings its own address
+        settings = replace(settings, base_url=None)
+    elif "base_url" not in given and settings.provider in (None, "openai", "any") and environ.get("OPENAI_BASE_URL"):
+        settings = replace(settings, base_url=environ["OPENAI_BASE_URL"])
+        chosen_by.pop("base_url", None)
+        if isinstance(environ, Environment) and "OPENAI_BASE_URL" in environ.from_dotenv:
+            chosen_by["base_url"] = str(DOTENV)
+    limits = replace(settings.limits, **{name: given.pop(name) for name in ("rpm", "tpm") if name in given})
+    settings = replace(settings, **given, limits=limits, chosen_by=chosen_by)
     _check(settings)
     return settings
-
-
-def environment(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Mapping[str, str]:
-    """Adds the variables of ``.env`` in the working folder to those of ``environ``, which win. Raises ConfigError."""
-    if not dotenv.is_file():
-        return environ
-    from dotenv import dotenv_values
-
-    try:
-        added = dotenv_values(dotenv)
-    except OSError as error:
-        raise ConfigError(f"cannot read {dotenv}: {reason(error)}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{dotenv} is not UTF-8") from None
-    return {**{name: value for name, value in added.items() if value is not None}, **environ}
 
 
 def _flag_name(name: str) -> str:
     return "--" + name.removesuffix("_s").replace("_", "-")
 
 
-def _base_url(settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """The base URL before ``--base-url`` is applied.
-
-    A provider named by a flag brings its own address. OPENAI_BASE_URL applies to OpenAI's API only, so not where the
-    file names another provider.
-    """
-    if "provider" in flags:
-        return None
-    if settings.provider in (None, "openai", "any"):
-        return environ.get("OPENAI_BASE_URL") or settings.base_url
-    return settings.base_url
-
-
 def _read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if must_exist:
+            raise ConfigError(f"cannot read {path}: {reason(error)}") from None
+        return {}
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not must_exist:
-            return {}
-        raise ConfigError(f"cannot read {path}: {reason(error)}") from None
+        raise ConfigError(f"cannot read {path}: {reason(error)}; make it readable, or {_OTHER_FILE}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}; correct it, or {_OTHER_FILE}") from None
 
 
 # ---------------------------------------------------------------- tables and values
@@ -171,59 +162,44 @@ def _parse_table(cls: type[T], table: object, where: str) -> T:
     if not isinstance(table, dict):
         raise ConfigError(f"{where.rstrip('.: ')} must be a table, not {table!r}")
     types = get_type_hints(cls, include_extras=True)
-    model_tables = {}
-    if types.pop("models", None):
-        model_tables = {name: value for name, value in table.items() if isinstance(value, dict)}
-    values = {
-        name: _parse_value(_type_of(name, types, where), value, where + name)
-        for name, value in table.items()
-        if name not in model_tables
-    }
-    if model_tables:
-        models = {name: _parse_table(RateLimits, value, f"{where}{name}.") for name, value in model_tables.items()}
-        values["models"] = models
+    types.pop("chosen_by", None)
+    holds_models = types.pop("models", None) is not None
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if holds_models and isinstance(value, dict):
+            values.setdefault("models", {})[name] = _parse_table(RateLimits, value, f"{where}{name}.")
+        elif name not in types:
+            raise ConfigError(_unknown(name, types, where))
+        else:
+            values[name] = _parse_value(types[name], value, where + name)
     return cls(**values)
 
 
-def _type_of(name: str, types: Mapping[str, Any], where: str) -> Any:
-    if name in types:
-        return types[name]
+def _unknown(name: str, types: Mapping[str, Any], where: str) -> str:
+    """``config.toml: limits.`` and ``rpn`` make ``config.toml: unknown setting limits.rpn; did you mean rpm?``."""
+    file, _, section = where.rpartition(": ")
     close = get_close_matches(name, types, n=1)
-    raise ConfigError(_prefixed("unknown setting ", where + name) + (f"; did you mean {close[0]}?" if close else ""))
-
-
-def _prefixed(prefix: str, where: str) -> str:
-    """``config.toml: limits.rpn`` -> ``config.toml: unknown setting limits.rpn``."""
-    file, separator, name = where.rpartition(": ")
-    return f"{file}{separator}{prefix}{name}"
+    remedy = f"did you mean {close[0]}?" if close else f"if this file is another program's, {_OTHER_FILE}"
+    return f"{file}: unknown setting {section}{name}; {remedy}"
 
 
 def _parse_value(kind: Any, value: Any, where: str) -> Any:
     """Checks a value against the type of its field. ``where`` names it in errors."""
     if type(None) in get_args(kind):
         kind = next(option for option in get_args(kind) if option is not type(None))
-    if kind in _SECTIONS:
+    if isinstance(kind, type) and is_dataclass(kind):
         return _parse_table(kind, value, where + ".")
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, not {value!r}")
-        return value
-    if kind in (float, NonNegative):
-        return _parse_number(value, where, may_be_zero=kind is NonNegative)
-    # isinstance(True, int) holds, but true is not a whole number.
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise ConfigError(f"{where} must be {_TYPE_NAMES[kind]}, not {value!r}")
-    if kind is int and value < 1:
-        raise ConfigError(f"{where} must be at least 1, not {value}")
-    return value
-
-
-def _parse_number(value: Any, where: str, *, may_be_zero: bool) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not -MAX_NUMBER < value < MAX_NUMBER:
-        raise ConfigError(f"{where} must be a number, not {value!r}")
-    if value < 0 or (value == 0 and not may_be_zero):
-        raise ConfigError(f"{where} must be {'0 or more' if may_be_zero else 'more than 0'}, not {value:g}")
-    return float(value)
+        if value in get_args(kind):
+            return value
+        raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, not {value!r}")
+    type_, least, description = _RULES[kind]
+    # isinstance(True, int) holds, but true is not a number.
+    is_of_type = isinstance(value, (int, float) if type_ is float else type_)
+    is_bool = isinstance(value, bool)
+    if not is_of_type or is_bool is not (type_ is bool) or (type_ in (int, float) and not least <= value < MAX_NUMBER):
+        raise ConfigError(f"{where} must be {description}, not {value!r}")
+    return type_(value)
 
 
 def _check(settings: Settings) -> None:

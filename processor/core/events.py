@@ -186,6 +186,16 @@ class OutageStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutageContinues:
+    """The endpoint is still down; emitted each minute."""
+
+    at: float
+    endpoint: str
+    down_s: float
+    """Seconds since the outage was noticed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutageEnded:
     """The endpoint answers again."""
 
@@ -199,6 +209,8 @@ class Notice:
 
     at: float
     text: str
+    is_warning: bool = False
+    """It tells of a promise that does not hold here, so that ``--quiet`` does not hide it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +241,7 @@ RunEvent = (
     | LimitsChanged
     | BottleneckChanged
     | OutageStarted
+    | OutageContinues
     | OutageEnded
     | Notice
     | Stopping

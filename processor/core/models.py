@@ -141,7 +141,7 @@ class Reply:
     body: JSON
     """As the API answers the same request unstreamed. ``usage`` is there only if the server reported it."""
     altered: tuple[str, ...] = ()
-    """What had to be changed of it to be read: ``nan``, ``surrogate``, ``utf8``."""
+    """What was changed of it: ``nan``, ``surrogate``, ``utf8`` to read it, ``key`` where it repeated the key."""
     is_large: bool = False
     """Work on the whole body takes long enough to do it in a thread."""
 

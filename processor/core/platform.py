@@ -177,6 +177,14 @@ def available_cpus() -> int:
 SIGUSR1: int | None = getattr(signal, "SIGUSR1", None)
 """The signal that asks a run for its status; None where the system has none to spare."""
 
+SIGHUP: int | None = getattr(signal, "SIGHUP", None)
+"""The signal that says that the terminal is gone; None where the system has no such signal."""
+
+
+def is_ignored(number: int) -> bool:
+    """Whether whoever started the program has it ignore this signal, as ``nohup`` does with SIGHUP."""
+    return signal.getsignal(number) == signal.SIG_IGN
+
 
 def can_inherit_files() -> bool:
     """Whether another process can be given open files, and read them without moving their position here."""

@@ -1,29 +1,133 @@
-"""Keys: a value that does not print itself, and the removal of keys from errors."""
+"""Secrets: values that do not print themselves, and their removal from all that is written or shown.
+
+Servers repeat keys: in errors, in request ids, in replies. Every ``Secret`` that is made is known here from then on, so
+that each place which takes in text (a reply, an error) or gives it out (a message, a log line) can mask all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from processor.core.errors import RequestError, StatusError
+from typing import Any
 
 MASK = "•••"
+
+MIN_SECRET_CHARS = 16
+"""Shorter keys are not masked: they would be found in ordinary words, and no provider issues them."""
+
+PLACEHOLDERS = frozenset(
+    {
+        *("empty", "none", "null", "ollama", "lm-studio", "llama.cpp", "vllm", "dummy", "token-abc123", "no-key"),
+        *("sk-no-key-required", "no-key-required", "sk-no-key-needed", "no-api-key-required", "not-needed"),
+        *("your-api-key-here", "your_api_key_here", "sk-placeholder", "placeholder", "unused", "test", "fake"),
+    }
+)
+"""Keys, in small letters, that people give to servers which ask for none."""
+
+_known: dict[str, bytes] = {}
+"""The secrets of this process, in each form in which they may be repeated, as text and as bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A key that prints as dots, so that it does not get into logs, rows or tracebacks."""
+    """A key or password that prints as dots, so that it does not get into logs, rows or tracebacks."""
 
     value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.is_masked:
+            _known.update((form, form.encode()) for form in _forms(self.value))
 
     def __str__(self) -> str:
         return MASK
 
+    @property
+    def is_placeholder(self) -> bool:
+        return self.value.lower() in PLACEHOLDERS
 
-def mask_key(error: RequestError, key: str) -> None:
-    """Replace the key in an error: some servers repeat the key that they refuse."""
-    from processor.core import json_bytes
+    @property
+    def is_masked(self) -> bool:
+        """Whether it counts as a secret: it is long enough to be one, and no known placeholder."""
+        return len(self.value) >= MIN_SECRET_CHARS and not self.is_placeholder
 
-    error.__context__ = None  # the error of a decoder holds the bytes at which it failed
-    error.args = tuple(arg.replace(key, MASK) if isinstance(arg, str) else arg for arg in error.args)
-    if isinstance(error, StatusError) and error.body is not None:
-        error.body = json_bytes.loads_exactly(json_bytes.dumps(error.body).replace(key.encode(), MASK.encode()))
+
+def _forms(value: str) -> set[str]:
+    """The value as it is, inside JSON, and inside a URL."""
+    import json
+    from urllib.parse import quote
+
+    return {value, json.dumps(value)[1:-1], quote(value), quote(value, safe="")}
+
+
+def mask_text(text: str) -> str:
+    """The text with all known secrets masked."""
+    for secret in _known:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def holds_secret(data: bytes) -> bool:
+    """Whether serialised JSON may hold a known secret in one of its strings."""
+    return any(secret in data for secret in _known.values())
+
+
+def has_secrets() -> bool:
+    """Whether any secret is known. Without one there is nothing to search for."""
+    return bool(_known)
+
+
+def mask_values(root: dict[str, Any] | list[Any]) -> bool:
+    """Masks the strings of a JSON value in place, names of fields too. Returns whether there was any to mask.
+
+    Iterative, because what a server sends may be nested deeper than Python can recurse.
+    """
+    is_changed = False
+    pending: list[Any] = [root]
+    while pending:
+        container = pending.pop()
+        if isinstance(container, dict):
+            is_changed |= _mask_names(container)
+        items: Iterable[tuple[Any, Any]] = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, value in list(items):
+            if isinstance(value, str):
+                if (masked := mask_text(value)) != value:
+                    container[key] = masked
+                    is_changed = True
+            elif isinstance(value, dict | list):
+                pending.append(value)
+    return is_changed
+
+
+def _mask_names(container: dict[str, Any]) -> bool:
+    if not any(mask_text(name) != name for name in container):
+        return False
+    masked = {mask_text(name): value for name, value in container.items()}
+    container.clear()
+    container.update(masked)
+    return True
+
+
+class StreamMask:
+    """Masks secrets in a text that comes in pieces. An end that may be the beginning of a secret is held back."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """The text that can be shown by now."""
+        text = mask_text(self._held + piece)
+        held = max((_overlap(text, secret) for secret in _known), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def flush(self) -> str:
+        """The text that was held back, at the end."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, secret: str) -> int:
+    """The length of the longest end of the text that is the beginning of the secret."""
+    longest = min(len(text), len(secret) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(secret[:size])), 0)

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from processor.core import platform
+from processor.core.import_path import import_path
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -25,11 +25,7 @@ MAX_BUFFERED = 32
 """Results that may wait here for an earlier one, while the worker starts or gets no CPU time."""
 
 # multiprocessing's own processes would import the user's main module a second time.
-_CODE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from processor.core.worker_process import main; main(int(sys.argv[2]))"
-)
-_ROOT = str(Path(__file__).parents[2])
+_CODE = "import sys; sys.path[:] = sys.argv[2:]; from processor.core.worker_process import main; main(int(sys.argv[1]))"
 
 
 def map_with_worker(
@@ -94,7 +90,8 @@ class WorkerProcess(Generic[ItemT, ResultT]):
         self._connection, remote = Pipe()
         with remote:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-c", _CODE, _ROOT, str(remote.fileno())],
+                # -P: the working folder is not put in front of the path.
+                [sys.executable, "-P", "-c", _CODE, str(remote.fileno()), *import_path()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -128,6 +128,14 @@ class EndpointPool:
                 return None
         return reason
 
+    def next_start_at(self) -> float | None:
+        """When the next request may start, or the next probe of an endpoint that is down; None where that is open."""
+        times = (
+            endpoint.health.outages.next_probe_at if endpoint.health.is_down else endpoint.limiter.next_start_at()
+            for endpoint in self._endpoints
+        )
+        return min((at for at in times if at is not None), default=None)
+
     def snapshots(self) -> list[LimiterSnapshot]:
         """The state of each endpoint's rate limiter, to be shown to the user."""
         return [endpoint.limiter.snapshot() for endpoint in self._endpoints]

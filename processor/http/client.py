@@ -15,7 +15,6 @@ from aiohttp import ClientSession
 from processor.core.errors import ConfigError, ConnectionLost, RequestError, internal_error
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
-from processor.core.secrets import mask_key
 from processor.http import self_check
 from processor.http.connection_state import Route
 from processor.http.error_mapping import tls_expected_error
@@ -97,8 +96,6 @@ class HttpTransport:
             error.request_id = error.request_id or request.request_id
             if isinstance(error, ConnectionLost) and error.reused:
                 route.keep_alive.failure()
-            if route.key:
-                mask_key(error, route.key)
             if isinstance(error, ConnectionLost) and await _expects_tls(route):
                 raise tls_expected_error(route.host_port) from None
             raise
@@ -108,6 +105,10 @@ class HttpTransport:
         if request.reused:
             route.keep_alive.success()
         return reply
+
+    def prepare(self, target: Target, path: str) -> None:
+        """Raises ConfigError where nothing could ever be sent to this target: the run then ends before it begins."""
+        self._route(target, path)
 
     async def _open_session(self, ssl_context: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
         session = create_session(

@@ -67,7 +67,6 @@ class Route:
         "headers",
         "host_port",
         "keep_alive",
-        "key",
         "proxy",
         "reply_timing",
         "request_options",
@@ -94,7 +93,6 @@ class Route:
         """For messages."""
         self.tls_unchecked = self.url.scheme == "http" and self.proxy is None
         """No response has come yet to a request without TLS: the server may expect TLS."""
-        self.key = target.key.value if target.key else None
         self.headers = _headers(target)
         self.keep_alive = KeepAliveBreaker()
         self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)

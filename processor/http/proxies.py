@@ -6,10 +6,12 @@ that already get a key.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from base64 import b64encode
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from processor.core.errors import ConfigError
+from processor.core.secrets import Secret
 from processor.core.urls import is_loopback
 
 
@@ -24,7 +26,15 @@ def proxy_for(url: str) -> str | None:
     if not proxy or is_loopback(address.hostname or "") or proxy_bypass(address.netloc.rpartition("@")[2]):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    scheme = urlsplit(proxy).scheme
-    if scheme not in ("http", "https"):
-        raise ConfigError(f"the proxy in the environment is a {scheme} proxy; only http proxies are supported")
+    parts = urlsplit(proxy)
+    if parts.password:
+        # Known from now on, and so masked, also as the proxy is sent it.
+        credentials = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+        Secret(unquote(parts.password)), Secret(b64encode(credentials.encode()).decode())
+    if parts.scheme not in ("http", "https"):
+        variable = f"{address.scheme}_proxy" if address.scheme in proxies else "all_proxy"
+        raise ConfigError(
+            f"the variable {variable} names a {parts.scheme} proxy, and only http proxies are supported: set it to an "
+            f"http proxy, or reach {address.hostname} directly with no_proxy={address.hostname}"
+        )
     return proxy

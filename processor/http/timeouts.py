@@ -8,17 +8,25 @@ from collections.abc import Callable
 from processor.core.errors import StreamStalled, Timeout, TransportError
 from processor.core.models import Timeouts
 
+CONFIRM_S = 0.05
+"""How long a deadline must have passed. In between the event loop reads what has come: a timer may be called before the
+sockets are read, if the machine was busy."""
+
+MAX_LATENESS_S = 1.0
+"""A timer that is later shows that the process did not run, because it was stopped or its machine was suspended."""
+
 
 class Deadlines:
     """Calls ``on_expired`` once when a request has been silent, or under way, for too long.
 
     Arriving bytes only store the time. The timer fires at the earliest moment at which a deadline could have passed,
-    and is set again where none has.
+    and is set again where none has. Time in which the process did not run does not count.
     """
 
     __slots__ = (
         "_began",
         "_end_at",
+        "_is_confirming",
         "_last_bytes_at",
         "_loop",
         "_max_silence_s",
@@ -38,6 +46,7 @@ class Deadlines:
         self._last_bytes_at = 0.0
         self._end_at = 0.0
         self._began = False
+        self._is_confirming = False
 
     def start(self, at: float) -> None:
         """The request was sent: wait for the first byte."""
@@ -73,14 +82,23 @@ class Deadlines:
 
     def _set_timer(self, now: float) -> None:
         self.stop()
+        self._is_confirming = False
         # The first byte may come at any time, and shortens the silence that is allowed.
         earliest = min(self._next_deadline(), now + self._timeouts.stall_timeout_s)
         self._timer = self._loop.call_at(earliest, self._check)
 
     def _check(self) -> None:
         now = self._loop.time()
+        assert self._timer is not None
+        late_s = now - self._timer.when()
+        if late_s > MAX_LATENESS_S:
+            self._last_bytes_at = now  # silence counts from now on
+            self._end_at += late_s
         if now < self._next_deadline():
             self._set_timer(now)
+        elif not self._is_confirming:
+            self._is_confirming = True
+            self._timer = self._loop.call_at(now + CONFIRM_S, self._check)
         else:
             self.expired = True
             self._on_expired()

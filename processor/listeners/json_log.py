@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from processor.core.events import (
     JobSkipped,
     LimitsChanged,
     Notice,
+    OutageContinues,
     OutageEnded,
     OutageStarted,
     RunEvent,
@@ -25,7 +28,8 @@ from processor.core.events import (
     RunStarted,
     Stopping,
 )
-from processor.core.private_files import private_opener
+from processor.core.private_files import pipe_opener
+from processor.core.secrets import holds_secret, mask_values
 
 _JOB = ("custom_id", "line", "model")
 _REQUEST = (*_JOB, "endpoint", "limit_group")
@@ -43,6 +47,7 @@ LOGGED_FIELDS: dict[str, tuple[str, ...]] = {
     "limits_changed": ("limit_group", "rpm", "tpm", "source"),
     "bottleneck_changed": ("bottleneck",),
     "outage_started": ("endpoint", "message"),
+    "outage_continues": ("endpoint", "down_s"),
     "outage_ended": ("endpoint",),
     "notice": ("text",),
     "stopping": ("reason", "grace_s"),
@@ -58,6 +63,7 @@ _NAMES: dict[type[RunEvent], str] = {
     LimitsChanged: "limits_changed",
     BottleneckChanged: "bottleneck_changed",
     OutageStarted: "outage_started",
+    OutageContinues: "outage_continues",
     OutageEnded: "outage_ended",
     Notice: "notice",
     Stopping: "stopping",
@@ -76,19 +82,32 @@ class JsonLog:
     def __init__(self, path: Path, unix_time: Callable[[], float]) -> None:
         self._unix_time = unix_time
         try:
-            self._file: BinaryIO = open(path, "ab", buffering=0, opener=private_opener)  # noqa: SIM115
+            self._file: BinaryIO = open(path, "ab", buffering=0, opener=pipe_opener)  # noqa: SIM115
         except OSError as error:
-            raise ConfigError(f"cannot write {path}: {reason(error)}") from None
+            why = "it is a pipe that nothing reads" if error.errno == errno.ENXIO else reason(error)
+            raise ConfigError(f"cannot write the log {path}: {why}") from None
 
     def __call__(self, event: RunEvent) -> None:
         time = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
+        entry = {"time": time, **_entry(event)}
+        line = _dumps(entry)
+        if holds_secret(line):
+            mask_values(entry)
+            line = _dumps(entry)
         try:
-            self._file.write(orjson.dumps({"time": time, **_entry(event)}, default=str) + b"\n")
+            self._file.write(line + b"\n")
         except OSError:
             return
 
     def close(self) -> None:
         self._file.close()
+
+
+def _dumps(entry: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(entry, default=str)
+    except TypeError:  # half a surrogate pair, as in the name of a file that is not UTF-8
+        return json.dumps(entry, default=str).encode()
 
 
 def _entry(event: RunEvent) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _BODY = Struct(f"<{KEY_BYTES}sHB")
 _CHECKSUM = Struct("<I")
 _RECORD_BYTES = _BODY.size + _CHECKSUM.size
 _EMPTY = bytes(_RECORD_BYTES)
+_TRIAL_RECORDS = 512
+"""8 KiB: more than the rest of a block that the file has already."""
 _IN_FLIGHT_AT = _BODY.size - 1
 """The offset in a record of the byte that is 0 or 1, also where a crash left a part of a record or a mix of two."""
 _MIN_TEXT_BYTES = 6
@@ -43,6 +45,7 @@ class InFlightLog:
         self._in_flight: set[bytes] = set()
         self._free_slots: list[int] = []
         self._slot_count = 0
+        self._has_tried_disk = False
 
     @classmethod
     def open(cls, storage: Storage, path: Path) -> InFlightLog | None:
@@ -97,7 +100,13 @@ class InFlightLog:
                 self._free_slots.append(slot)
 
     def write(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
-        """Write the record of a job."""
+        """Write the record of a job. The first record takes more space than it needs for a moment, to show whether the
+        disk is full: otherwise the first row that does not fit would, when its request is paid for."""
+        if not self._has_tried_disk:
+            size = self._file.size()
+            self._file.write_at(size, _EMPTY * _TRIAL_RECORDS)
+            self._file.truncate(size)
+            self._has_tried_disk = True
         slot = self._slots[key] if key in self._slots else self._allocate_slot()
         self._slots[key] = slot
         if in_flight:

@@ -66,6 +66,11 @@ class WakeUp:
         """Whether a callback is scheduled and was not called."""
         return self._callback is not None
 
+    @property
+    def due_at(self) -> float | None:
+        """When it calls back (the loop's time); None where no time is set."""
+        return None if self._timer is None else self._timer.when()
+
     def schedule(self, callback: Callable[[], None], at: float = inf) -> None:
         """Call back at ``at`` (the loop's time), or earlier when fired. Replaces the callback before it."""
         self.cancel()

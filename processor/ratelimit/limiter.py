@@ -87,6 +87,10 @@ class RateLimiter:
             group.wake_up.fire()
             raise
 
+    def next_start_at(self) -> float | None:
+        """When the next request that waits for a limit may start; None where none waits, or for something else."""
+        return min((at for group in self._groups.values() if (at := group.wake_up.due_at) is not None), default=None)
+
     def snapshot(self) -> LimiterSnapshot:
         now = asyncio.get_running_loop().time()
         return LimiterSnapshot(

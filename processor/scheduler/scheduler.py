@@ -20,6 +20,7 @@ from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, InternalError, OutputError
 from processor.core.events import JobSkipped, Stopping
 from processor.core.models import Job
+from processor.core.secrets import mask_text
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import FoundFields
@@ -81,6 +82,7 @@ class Scheduler:
         """Send no new requests; those in flight may finish within the grace period. The first reason counts."""
         if self._outcome is not None:
             return
+        reason = mask_text(reason)
         self._outcome = Outcome(exit_code=exit_code, reason=reason)
         grace_s = self._options.grace_s if grace_s is None else grace_s
         self._deps.emit(Stopping(at=self._loop.time(), reason=reason, grace_s=grace_s))
@@ -104,6 +106,10 @@ class Scheduler:
     def limiter_snapshots(self) -> list[LimiterSnapshot]:
         return self._deps.endpoints.snapshots()
 
+    def next_start_at(self) -> float | None:
+        """When the next request may start, on the event loop's clock; None where that depends on something else."""
+        return self._deps.endpoints.next_start_at()
+
     @property
     def in_flight(self) -> list[JobState]:
         return self._registry.in_flight
@@ -118,14 +124,18 @@ class Scheduler:
         try:
             await work
         except OutputError as error:
-            self.stop(str(error), exit_code=exit_codes.STOPPED, grace_s=0)
+            self.stop(str(error), exit_code=self._code_of_error, grace_s=0)
         except (InputError, ConfigError) as error:
-            code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
-            self.stop(str(error), exit_code=code)
+            self.stop(str(error), exit_code=self._code_of_error)
         except InternalError as error:
             self.stop(f"internal error: {error}", exit_code=exit_codes.INTERNAL_ERROR)
         except Exception as error:  # noqa: BLE001
             self.stop(f"internal error: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
+
+    @property
+    def _code_of_error(self) -> int:
+        """The exit code for a file or a setting that cannot be used."""
+        return exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
 
     async def _run_job(self, job: Job) -> None:
         try:

@@ -18,7 +18,6 @@ from functools import partial
 from processor.core.errors import RequestError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing
-from processor.core.secrets import mask_key
 from processor.endpoints.pool import Endpoint, EndpointPermit
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
@@ -26,6 +25,7 @@ from processor.retry.policy import FailJob, Park, Retry, StopRun
 from processor.scheduler.attempt import Attempt, JobState
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.masking import mask_error, masked_reply
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import NOT_LOADED, TokenCount
 
@@ -132,8 +132,7 @@ class Worker:
             with self._registry.sending(state):
                 reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
         except RequestError as error:
-            if (key := permit.endpoint.target.key) is not None:
-                mask_key(error, key.value)
+            mask_error(error)
             state.attempts += attempt.sent_at is not None
             return await self._on_failure(state, permit, attempt, error)
         except asyncio.CancelledError:
@@ -142,7 +141,7 @@ class Worker:
             deps.emit(attempt.interrupted_event(self._loop.time()))
             raise
         state.attempts += 1
-        await self._on_reply(state, permit, attempt, reply)
+        await self._on_reply(state, permit, attempt, masked_reply(reply))
         permit.endpoint.health.on_reply_written()
         return None
 

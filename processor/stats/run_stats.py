@@ -62,6 +62,8 @@ class RunStats:
         """Attempts that ended without a reply after they were sent, and were not refused."""
         self.stop_reason: str | None = None
         self.last_event_at = 0.0
+        self.next_start_at: Callable[[], float | None] = lambda: None
+        """When the next request may start, on the event loop's clock; None where that is not known."""
         self._started_at: float | None = None
         self._done_at_start = 0
         self._handlers: dict[type[RunEvent], Callable[[Any], None]] = {

@@ -28,7 +28,7 @@ class Throughput:
         self._tokens.add(at, tokens)
 
     def record_finished(self, at: float) -> None:
-        self._finished.add(at)
+        self._finished.add(at - self._outage_s(at))
 
     def on_limits_changed(self, event: LimitsChanged) -> None:
         if event.limit_group in self.limits or len(self.limits) < MAX_LABELS:
@@ -59,16 +59,18 @@ class Throughput:
 
     def eta_s(self, jobs: int, now: float, elapsed_s: float) -> float | None:
         """Seconds that so many jobs will take at the recent speed and within the limit; None where nothing finished."""
-        finished = self._finished.total(now)
+        outage_s = self._outage_s(now)  # during an outage the time left stands still
+        finished = self._finished.total(now - outage_s)
         if not finished:
             return None
-        return max(jobs * min(elapsed_s, RECENT_S) / finished, self._min_s_within_limit(jobs, now))
+        return max(jobs * min(elapsed_s - outage_s, RECENT_S) / finished, self._min_s_within_limit(jobs, now))
 
     def _min_s_within_limit(self, jobs: int, now: float) -> float:
         """After a burst the recent speed promises more than the limit allows."""
         if not self.rpm:
             return 0.0
-        left_this_minute = max(self.rpm - self.requests_last_minute(now), 0.0)
+        is_outage = self.bottleneck == "outage"
+        left_this_minute = 0.0 if is_outage else max(self.rpm - self.requests_last_minute(now), 0.0)
         return max(jobs - left_this_minute, 0.0) * 60 / self.rpm
 
     def bottleneck_shares(self, now: float) -> list[tuple[Bottleneck | None, float]]:
@@ -83,6 +85,13 @@ class Throughput:
             return {}
         passed_s = max(now - self._bottleneck_since, 0.0)
         return {**self._bottleneck_s, self.bottleneck: self._bottleneck_s.get(self.bottleneck, 0.0) + passed_s}
+
+    def _outage_s(self, now: float) -> float:
+        """Seconds of outage up to now."""
+        past_s = self._bottleneck_s.get("outage", 0.0)
+        if self.bottleneck == "outage" and self._bottleneck_since is not None:
+            return past_s + max(now - self._bottleneck_since, 0.0)
+        return past_s
 
 
 def _sum(limits: list[float | None]) -> float | None:

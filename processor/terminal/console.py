@@ -49,6 +49,13 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def is_typed() -> bool:
+    """Whether a person is to type what is read from stdin."""
+    with suppress(OSError, ValueError):
+        return os.isatty(0)
+    return False
+
+
 def rich_console(stream: TextIO) -> Console:
     from rich.console import Console
 

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from processor.core.events import Delta, RequestEvent, Sent
 from processor.core.models import Job, Result
+from processor.core.secrets import StreamMask
 from processor.core.text import one_line
 from processor.protocols import Protocol, protocol_for
 from processor.terminal import console
@@ -20,6 +21,7 @@ class Echo:
         self._stream = console.stderr(stream)
         self._protocol: Protocol
         """Of the present job."""
+        self._mask = StreamMask()
         self._last_text = ""
         """The last piece of reply text since the last header or footer line."""
 
@@ -46,12 +48,16 @@ class Echo:
         self._stream.flush()
 
     def _print_text(self, text: str) -> None:
+        text = self._mask.feed(text)
         self._last_text = text or self._last_text
         self._stream.write(printable(text))
         self._stream.flush()
 
     def _print_line(self, text: str, style: Style = "") -> None:
         """Prints a header or footer line, which colour distinguishes from the reply."""
+        if held := self._mask.flush():
+            self._last_text = held
+            self._stream.write(printable(held))
         if self._last_text:
             self._stream.write("" if self._last_text.endswith("\n") else "\n")
             self._last_text = ""

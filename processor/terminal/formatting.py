@@ -7,6 +7,9 @@ import unicodedata
 MAX_LINE_CHARS = 160
 """Of a text from outside that is shown within a line of our own."""
 
+BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters"""
+
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
 _UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -64,5 +67,8 @@ def printable(text: str) -> str:
 
 
 def _is_unprintable(char: str) -> bool:
-    """Control characters, and halves of surrogate pairs, which cannot be encoded."""
-    return unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"
+    """Control characters, those that change the direction of writing, which can make a line read as another one, and
+    halves of surrogate pairs, which cannot be encoded."""
+    if unicodedata.category(char) in ("Cc", "Cs"):
+        return char not in "\n\t"
+    return char in BIDI_CONTROLS

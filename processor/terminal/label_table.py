@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TextIO
 
+from processor.core.secrets import mask_text
 from processor.terminal import console
+from processor.terminal.formatting import printable
 
 Style = Literal["", "good", "bad", "warning", "command"]
 
@@ -29,6 +31,7 @@ BLANK = LabelRow("", "")
 
 def plain_text(rows: Sequence[LabelRow]) -> str:
     """Aligned rows without colours. Not wrapped, so that a log can be searched line by line."""
+    rows = [_shown(row) for row in rows]
     width = _label_width(rows)
     return "".join(f"{row.label:{width}}{row.text}".rstrip() + "\n" for row in rows)
 
@@ -47,6 +50,7 @@ def _draw(rows: Sequence[LabelRow], stream: TextIO) -> None:
     from rich.text import Text
 
     output = console.rich_console(stream)
+    rows = [_shown(row) for row in rows]
     width = _label_width(rows)
     for row in rows:
         label = f"{row.label:{width}}"
@@ -57,6 +61,11 @@ def _draw(rows: Sequence[LabelRow], stream: TextIO) -> None:
         for line in lines:
             output.print(Text.assemble((label, "dim"), line), soft_wrap=is_command)
             label = " " * width
+
+
+def _shown(row: LabelRow) -> LabelRow:
+    """The row without secrets and control characters, which names of files, models and jobs may hold."""
+    return replace(row, text=printable(mask_text(row.text)).replace("\n", " "))
 
 
 def _label_width(rows: Sequence[LabelRow]) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol, TextIO
 
-from processor.core.events import Notice, OutageEnded, OutageStarted, RunEvent, Stopping
+from processor.core.events import Notice, OutageContinues, OutageEnded, OutageStarted, RunEvent, Stopping
+from processor.core.secrets import mask_text
 from processor.core.text import one_line
 from processor.stats.run_stats import RunStats
 from processor.terminal import console, status_line
-from processor.terminal.formatting import plural
+from processor.terminal.formatting import duration, plural, printable
 from processor.terminal.label_table import Style
 from processor.terminal.live import LiveLines
 
 Mode = Literal["live", "lines", "notices", "nothing"]
-"""Lines redrawn in place; lines appended to a log; only messages; not even these."""
+"""Lines redrawn in place; lines appended to a log; only messages; of these only warnings."""
 
 MAX_MESSAGE_CHARS = 1000
 
@@ -69,8 +70,10 @@ class Progress:
         """Whether a line was printed that stays."""
 
     def __call__(self, event: RunEvent) -> None:
-        if self._mode == "nothing":
+        if self._mode == "nothing" and not (isinstance(event, Notice) and event.is_warning):
             return
+        if isinstance(event, OutageContinues) and self._mode != "notices":
+            return  # the status line says it
         if (text := _message(event, self._stats.in_flight)) is not None:
             self._say(text, "warning")
 
@@ -80,7 +83,7 @@ class Progress:
 
     def _say(self, text: str, style: Style) -> None:
         self.has_printed = True
-        self._display.say(text, style)
+        self._display.say(printable(mask_text(text)), style)
 
     def __enter__(self) -> Progress:
         if self._mode in ("live", "lines"):
@@ -119,6 +122,8 @@ def _message(event: RunEvent, in_flight: int) -> str | None:
             return one_line(
                 f"the provider is down: {event.message}; probing until it is back", max_chars=MAX_MESSAGE_CHARS
             )
+        case OutageContinues():
+            return f"the provider is still down after {duration(event.down_s)}"
         case OutageEnded():
             return "the provider is back"
         case Stopping():

@@ -44,17 +44,26 @@ class Banner:
     """Path of the results file; ``-`` is stdout."""
     endpoint: str
     key_from: str | None
-    """The environment variable that holds the key."""
+    """The environment variable that holds the key, with what is to be known of it."""
+    address_from: str | None = None
+    """The file of the working folder that chose the address."""
     concurrency: int | None
     rpm: float | None = None
     tpm: float | None = None
     own_limits: tuple[str, ...] = ()
     """Models with limits of their own."""
     simulated: bool = False
+    is_awaited: bool = False
+    """The jobs are to be typed: stdin is a terminal."""
     damage: tuple[Damage, ...] = ()
     possibly_billed: int = 0
     """Requests that an earlier run had in flight when it was killed."""
     warnings: tuple[str, ...] = ()
+
+
+def warning_rows(banner: Banner) -> list[LabelRow]:
+    """The rows that ``--quiet`` leaves."""
+    return [LabelRow("warning", text, "warning") for text in _warnings(banner)]
 
 
 def banner_rows(banner: Banner) -> list[LabelRow]:
@@ -63,13 +72,15 @@ def banner_rows(banner: Banner) -> list[LabelRow]:
         LabelRow("endpoint", _endpoint(banner)),
         LabelRow("limits", _limits(banner)),
         _results(banner),
-        *(LabelRow("warning", text, "warning") for text in _warnings(banner)),
+        *warning_rows(banner),
         BLANK,
     ]
 
 
 def _jobs(banner: Banner) -> str:
     source = "stdin" if banner.source == "-" else banner.source
+    if banner.is_awaited:
+        return f"{source}: type or paste jobs, one a line, and end with Ctrl-D"
     counted = source if banner.jobs is None else f"{source}: {plural(banner.jobs, 'job')}"
     if banner.to_send is None:
         return counted + (f", {_earlier_replies(banner)}" if banner.earlier_replies else "")
@@ -92,7 +103,8 @@ def _endpoint(banner: Banner) -> str:
     if banner.simulated:
         return "built-in simulator: no data leaves this machine, nothing is billed"
     key = f"key from {banner.key_from}" if banner.key_from else "no key"
-    return f"{banner.endpoint}, {key}"
+    chosen_by = f" (chosen by {banner.address_from})" if banner.address_from else ""
+    return f"{banner.endpoint}{chosen_by}, {key}"
 
 
 def _limits(banner: Banner) -> str:

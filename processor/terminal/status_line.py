@@ -21,6 +21,11 @@ BOTTLENECK_LABELS: dict[Bottleneck | None, str] = {
 }
 
 
+MIN_WAIT_SHOWN_S = 1.0
+MAX_RPM_SHOWN_SINGLY = 120
+"""Up to so many requests a minute the wait for the next one is always shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detail:
     """One part of the status line."""
@@ -65,6 +70,7 @@ def details(stats: RunStats, now: float) -> list[Detail]:
         Detail(f"{abbreviated(used.prompt + used.completion)} tokens", priority=1),
         Detail("simulated", priority=4) if stats.simulated else None,
         _bottleneck(stats),
+        _next_request(stats, now),
     ]
     return [detail for detail in shown if detail is not None]
 
@@ -90,6 +96,18 @@ def status_text(stats: RunStats, now: float) -> str:
 
 def _used_of_limit(used: int, limit: float | None) -> str:
     return abbreviated(used) if limit is None else f"{abbreviated(used)}/{abbreviated(limit)}"
+
+
+def _next_request(stats: RunStats, now: float) -> Detail | None:
+    """When the next request goes, where it has to wait. At higher rates the number could not be read."""
+    next_at, rpm = stats.next_start_at(), stats.throughput.rpm
+    if next_at is None or stats.stop_reason:
+        return None
+    wait_s = max(next_at - now, 0.0)
+    if wait_s < MIN_WAIT_SHOWN_S and not (rpm and rpm <= MAX_RPM_SHOWN_SINGLY):
+        return None
+    what = "next probe in" if stats.throughput.bottleneck == "outage" else "next request in"
+    return Detail(duration(wait_s), what, priority=6)
 
 
 def _bottleneck(stats: RunStats) -> Detail | None:

@@ -20,7 +20,7 @@ from processor.simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).parents[2]
 
-KEY = "not-a-key"
+KEY = "not-a-key-of-anyone"
 
 ROW_KEYS = [
     "id",

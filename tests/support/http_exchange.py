@@ -22,7 +22,7 @@ from processor.http.client import HttpTransport
 from processor.http.fast_connector import Connection
 from processor.http.settings import TransportSettings
 
-KEY = "not-a-key"
+KEY = "not-a-key-of-anyone"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 

@@ -50,7 +50,7 @@ DAMAGED = Path("/out/results.damaged.jsonl")
 STATE = Path("/out/results.jsonl.state")
 
 JOBS = "jobs.jsonl"
-KEY = "not-a-key"
+KEY = "not-a-key-of-anyone"
 EPOCH_S = 1_800_000_000.0
 """Unix time at the start of the provider's clock."""
 

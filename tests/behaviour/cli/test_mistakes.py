@@ -35,16 +35,25 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--changed", "drop"], "invalid value for '--changed': "),
         (["run"], "missing argument 'JOBS'"),
         (["jobs.jsonl", "--limit", "0"], "--limit must be at least 1, not 0"),
-        (["jobs.jsonl", "--rpm", "0"], "--rpm must be more than 0, not 0"),
-        (["jobs.jsonl", "--tpm", "inf"], "--tpm must be a number, not inf"),
-        (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be at least 1, not 0"),
-        (["jobs.jsonl", "--grace", "-1"], "--grace must be 0 or more, not -1"),
+        (["jobs.jsonl", "--rpm", "0"], "--rpm must be a number greater than 0, not 0"),
+        (["jobs.jsonl", "--tpm", "inf"], "--tpm must be a number greater than 0, not inf"),
+        (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be a whole number of at least 1, not 0"),
+        (["jobs.jsonl", "--grace", "-1"], "--grace must be a number of at least 0, not -1"),
         (["jobs.jsonl", "--endpoint", "/v1/embeddings"], "the endpoint must be /v1/chat/completions or "),
         (["jobs.jsonl", "--provider", "opneai"], "unknown provider 'opneai'; known are openai, "),
         (["jobs.jsonl", "--base-url", "host"], "the base URL must look like https://host/v1, not 'host'"),
         (["jobs.jsonl", "--config", "no.toml"], "cannot read no.toml: no such file or directory"),
-        (["jobs.jsonl"], "no key: set OPENAI_API_KEY, or name another variable with --api-key-env"),
-        (["jobs.jsonl", "--api-key-env", "MINE"], "no key: set MINE, or name another variable with --api-key-env"),
+        (["jobs.jsonl"], "no key: OPENAI_API_KEY is not set; set it, also in .env, or name another "),
+        (
+            ["jobs.jsonl", "--api-key-env", "MINE"],
+            "no key: MINE is not set; set it, also in .env, or name another variable ",
+        ),
+        (["", "--simulate"], "the name of the job file is empty"),
+        (["jobs.jsonl", "--simulate", "--out", ""], "--out is empty: give a file, or leave it out for the default"),
+        (["jobs.jsonl", "--simulate", "--out", "dangling.jsonl"], "dangling.jsonl is a link to a file that does not "),
+        (["jobs.jsonl", "--api-key-env", "sk-abc"], "--api-key-env (or api_key_env) takes the name of a variable"),
+        (["jobs.jsonl", "--base-url", "https://a:b@h/v1"], "the base URL must not contain a user name or password"),
+        (["jobs.jsonl", "--base-url", "ftp://a:b@h/v1"], "the base URL must not contain a user name or password"),
         (["no.jsonl", "--simulate"], "cannot read no.jsonl: no such file or directory"),
         ([".", "--simulate"], "cannot read .: is a directory"),
         (["-", "--simulate"], "jobs from stdin need --out"),
@@ -74,6 +83,7 @@ def jobs(tmp_path: Path) -> str:
 )
 def test_usage_error_is_one_line(run_inside: Run, jobs: str, tmp_path: Path, args: list[str], error: str) -> None:
     (tmp_path / "r.errors.jsonl").touch()
+    (tmp_path / "dangling.jsonl").symlink_to("nowhere/r.jsonl")
     result = run_inside(*args)
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(error)
@@ -116,9 +126,10 @@ def test_unusable_ca_file_is_one_line(run_inside: Run, jobs: str, shell: Shell) 
 
 def test_key_is_not_sent_over_http_to_another_machine(run_inside: Run, jobs: str, shell: Shell) -> None:
     shell.environ["OPENAI_API_KEY"] = KEY
-    result = run_inside(jobs, "--base-url", "http://llm.example.org/v1")
+    result = run_inside(jobs, "--base-url", "http://llm.example.org/v1", "--api-key-env", "OPENAI_API_KEY")
     assert result.code == 2
-    assert result.error.startswith("the key would be sent unencrypted to llm.example.org: use https")
+    said = "the key in OPENAI_API_KEY would be sent unencrypted to llm.example.org: use https"
+    assert result.error.startswith(said)
     assert KEY not in result.err
 
 

@@ -354,7 +354,7 @@ def test_summary_that_cannot_be_written_is_reported_and_keeps_the_exit_code(
 ) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
     result = run_inside("jobs.jsonl", "--summary-json", "/dev/full", "--quiet")
-    assert (result.code, result.error) == (0, "cannot write /dev/full: no space left on device")
+    assert (result.code, result.error) == (0, "cannot write the summary /dev/full: no space left on device")
 
 
 def test_log_and_summary_may_be_the_same_device(shell: Shell, run_inside: Run, server: Server) -> None:

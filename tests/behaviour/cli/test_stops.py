@@ -73,7 +73,7 @@ def test_refused_connection_stops_the_run_with_a_hint(shell: Shell, run_inside: 
 
 def test_unknown_host_stops_the_run(shell: Shell, run_inside: Run) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
-    shell.environ["OPENAI_API_KEY"] = "not-a-key"
+    shell.environ["OPENAI_API_KEY"] = "not-a-key-of-anyone"
     result = run_inside("jobs.jsonl", "--base-url", "https://llm.invalid/v1", "--quiet")
     assert result.code == 3
     assert result.error.startswith("the host of llm.invalid:443 is not found: ")

@@ -16,11 +16,13 @@ from processor.core.errors import (
     ProtocolError,
     Redirected,
     ReplyTooLarge,
+    RequestError,
     ServerError,
     StatusError,
     StreamTruncated,
     Throttled,
 )
+from processor.scheduler.masking import mask_error
 from tests.support.http_exchange import (
     DONE,
     HELLO_WORLD,
@@ -220,12 +222,14 @@ async def redirect_with_the_key(server: ServerConnection) -> None:
         reset_before_response,
         close_between_chunks,
         malformed_chunk,
-        in_chunks(b"data: not-a-key\n\n", 100),
-        lambda server: server.send(b"HTTP/1.1 not-a-key\r\n\r\n"),
+        in_chunks(b"data: not-a-key-of-anyone\n\n", 100),
+        lambda server: server.send(b"HTTP/1.1 not-a-key-of-anyone\r\n\r\n"),
     ],
 )
-def test_no_error_contains_the_key(script: ServerScript) -> None:
+def test_no_error_that_the_scheduler_masks_contains_the_key(script: ServerScript) -> None:
     error: BaseException | None = exchange(script).error
+    assert isinstance(error, RequestError)
+    mask_error(error)
     while error is not None:
         assert KEY not in str(error)
         assert KEY not in repr(error)

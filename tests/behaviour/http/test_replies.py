@@ -110,7 +110,7 @@ def test_request_has_path_query_headers_and_stream_options() -> None:
     )
     assert record.request_heads[0].startswith(b"POST /v1/chat/completions?a=1 HTTP/1.1\r\n")
     lines = record.request_heads[0].lower().split(b"\r\n")
-    assert b"authorization: bearer not-a-key" in lines
+    assert b"authorization: bearer not-a-key-of-anyone" in lines
     assert b"content-type: application/json" in lines
     assert b"accept: text/event-stream, application/json" in lines
     assert b"anthropic-version: 2023-06-01" in lines
@@ -121,7 +121,7 @@ def test_request_has_path_query_headers_and_stream_options() -> None:
 
 def test_key_is_sent_in_the_header_of_the_target() -> None:
     record = exchange(response(HELLO_WORLD), target={"auth_header": "api-key", "auth_scheme": ""})
-    assert b"\r\napi-key: not-a-key\r\n" in record.request_heads[0]
+    assert b"\r\napi-key: not-a-key-of-anyone\r\n" in record.request_heads[0]
     assert b"Authorization" not in record.request_heads[0]
 
 

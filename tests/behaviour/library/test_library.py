@@ -66,7 +66,7 @@ def test_cancelled_run_async_leaves_whole_lines_and_an_unlocked_output(tmp_path:
 
 
 def test_run_without_a_key_sends_nothing(tmp_path: Path) -> None:
-    with pytest.raises(processor.ConfigError, match="no key: set OPENAI_API_KEY"):
+    with pytest.raises(processor.ConfigError, match="no key: OPENAI_API_KEY is not set"):
         processor.run(plan(tmp_path, simulate=False, out="-"), environ={})
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
+from processor.config.environment import Environment
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.secrets import Secret
 
-KEY = "not-a-key"
+KEY = "not-a-key-of-anyone"
 ENVIRON = {"OPENAI_API_KEY": KEY}
 
 
@@ -85,14 +88,15 @@ def test_base_url_with_a_password_is_refused() -> None:
 
 
 def test_error_for_a_missing_key_names_the_variable() -> None:
-    said = "no key: set OPENAI_API_KEY, or name another variable with --api-key-env"
-    assert config_error({}) == config_error({"OPENAI_API_KEY": "  "}) == said
+    remedy = "set it, also in .env, or name another variable with --api-key-env"
+    assert config_error({}) == f"no key: OPENAI_API_KEY is not set; {remedy}"
+    assert config_error({"OPENAI_API_KEY": "  "}) == f"no key: OPENAI_API_KEY is empty; {remedy}"
 
 
 def test_key_is_read_from_the_variable_named_by_api_key_env() -> None:
     found = resolved({"MINE": KEY}, api_key_env="MINE")
     assert (found.target.key, found.key_from) == (Secret(KEY), "MINE")
-    assert config_error({}, api_key_env="MINE").startswith("no key: set MINE")
+    assert config_error({}, api_key_env="MINE").startswith("no key: MINE is not set")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "http://localhost/v1", "http://[::1]:1/v1"])
@@ -102,19 +106,73 @@ def test_loopback_server_needs_no_key_and_may_have_one(url: str) -> None:
 
 
 def test_variable_named_by_api_key_env_must_hold_a_key_even_for_a_loopback_server() -> None:
-    assert config_error({}, base_url="http://127.0.0.1/v1", api_key_env="MINE").startswith("no key: set MINE")
+    assert config_error({}, base_url="http://127.0.0.1/v1", api_key_env="MINE").startswith("no key: MINE is not set")
 
 
 def test_key_is_not_sent_over_http_to_another_machine_unless_allowed() -> None:
     url = "http://llm.example.org/v1"
-    assert config_error(base_url=url).startswith("the key would be sent unencrypted to llm.example.org: use https")
-    assert resolved(base_url=url, allow_http=True).target.base_url == url
+    said = config_error(base_url=url, api_key_env="OPENAI_API_KEY")
+    assert said.startswith("the key in OPENAI_API_KEY would be sent unencrypted to llm.example.org: use https")
+    assert resolved(base_url=url, api_key_env="OPENAI_API_KEY", allow_http=True).target.key == Secret(KEY)
+    assert resolved(base_url=url, allow_http=True).target.key == Secret(KEY)
 
 
-def test_name_below_localhost_counts_as_another_machine() -> None:
-    url = "http://llm.localhost/v1"
-    assert config_error({}, base_url=url).startswith("no key: set OPENAI_API_KEY")
-    assert config_error(base_url=url).startswith("the key would be sent unencrypted to llm.localhost: use https")
+@pytest.mark.parametrize(
+    "host", ["llm.example.org", "192.168.1.5:8000", "0.0.0.0:8000", "[fd00::1]:80", "llm.localhost"]
+)
+def test_http_address_needs_no_key_and_is_not_sent_one_that_is_set_by_default(host: str) -> None:
+    url = f"http://{host}/v1"
+    assert resolved({}, base_url=url).target.key is None
+    found = resolved(base_url=url)
+    assert (found.target.key, found.key_from, found.unused_key) == (None, None, "OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize("key", ["none", "EMPTY", "ollama", "lm-studio", "sk-no-key-required"])
+def test_placeholder_is_sent_over_http_and_named_in_the_first_line(key: str) -> None:
+    found = resolved({"OPENAI_API_KEY": key}, base_url="http://192.168.1.5:8000/v1")
+    assert found.target.key == Secret(key)
+    assert found.key_from == f"OPENAI_API_KEY ({key}, a placeholder: sent as it is, not masked)"
+
+
+def test_short_key_is_said_not_to_be_masked() -> None:
+    assert resolved({"OPENAI_API_KEY": "short"}).key_from == "OPENAI_API_KEY (shorter than 16 characters: not masked)"
+
+
+# ---------------------------------------------------------------- files of the working folder
+
+
+BY_FILE = {"base_url": "config.toml", "api_key_env": "config.toml"}
+
+
+def test_address_that_a_file_chose_and_key_of_the_environment_are_both_named() -> None:
+    settings = Settings(base_url="https://llm.example.org/v1", chosen_by={"base_url": ".env"})
+    found = resolve_endpoint(settings, ENVIRON)
+    assert (found.address_from, found.key_from) == (".env", "OPENAI_API_KEY in the environment")
+
+
+def test_file_that_chose_the_address_may_not_name_a_variable_that_is_no_key_of_an_llm() -> None:
+    environ = {"AWS_SECRET_ACCESS_KEY": KEY, "GROQ_API_KEY": KEY}
+    settings = Settings(base_url="https://llm.example.org/v1", api_key_env="AWS_SECRET_ACCESS_KEY", chosen_by=BY_FILE)
+    with pytest.raises(ConfigError, match=r"if that is right, give --api-key-env AWS_SECRET_ACCESS_KEY$"):
+        resolve_endpoint(settings, environ)
+    named_by_flag = replace(settings, chosen_by={"base_url": "config.toml"})
+    assert resolve_endpoint(named_by_flag, environ).target.key == Secret(KEY)
+    known = replace(settings, api_key_env="GROQ_API_KEY")
+    assert resolve_endpoint(known, environ).target.key == Secret(KEY)
+    in_dotenv = Environment(environ)
+    in_dotenv.from_dotenv = frozenset(environ)
+    assert resolve_endpoint(settings, in_dotenv).target.key == Secret(KEY)
+
+
+@pytest.mark.parametrize("name", ["sk-proj-abcdefghijkl", "sk abcdef", "9abc"])
+def test_key_given_as_the_name_of_its_variable_is_not_shown(name: str) -> None:
+    said = config_error(api_key_env=name)
+    assert "takes the name of a variable" in said
+    assert name not in said
+
+
+def test_unset_variable_whose_name_looks_like_a_key_is_not_shown() -> None:
+    assert "abcDEF" not in config_error(api_key_env="abcDEF0123456789")
 
 
 def test_white_space_around_a_key_is_removed() -> None:

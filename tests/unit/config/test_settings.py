@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, environment, load
+from processor.config.environment import environment
+from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
 from processor.core.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[3]
+
+NAME_IT = "name the right one with --config FILE (--config /dev/null for none)"
+OTHER_FILE = f"if this file is another program's, {NAME_IT}"
+CORRECT_IT = f"correct it, or {NAME_IT}"
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +117,7 @@ def test_shipped_file_sets_the_defaults() -> None:
 
 def test_shipped_file_names_every_setting() -> None:
     table = documented()
-    assert set(table) == {item.name for item in fields(Settings)}
+    assert set(table) == {item.name for item in fields(Settings)} - {"chosen_by"}
     assert set(table["waiting"]) == {item.name for item in fields(Waiting)}
     assert set(table["output"]) == {item.name for item in fields(Output)}
     named = {item.name for item in fields(Limits)} - {"models"}
@@ -142,27 +147,30 @@ def _literal(value: Any) -> str:
     ("text", "message"),
     [
         ("concurency = 3", "config.toml: unknown setting concurency; did you mean concurrency?"),
-        ("qqq = 3", "config.toml: unknown setting qqq"),
+        ("qqq = 3", "config.toml: unknown setting qqq; " + OTHER_FILE),
         ("[limits]\nrpn = 3", "config.toml: unknown setting limits.rpn; did you mean rpm?"),
         ('[limits."gpt-4o"]\ntmp = 3', "config.toml: unknown setting limits.gpt-4o.tmp; did you mean tpm?"),
-        ("[limits]\nmodels = 3", "config.toml: unknown setting limits.models"),
+        ("[limits]\nmodels = 3", "config.toml: unknown setting limits.models; " + OTHER_FILE),
         ("limits = 3", "config.toml: limits must be a table, not 3"),
         ("[model]\nx = 1", "config.toml: model must be text, not {'x': 1}"),
         ("model = 3", "config.toml: model must be text, not 3"),
-        ("concurrency = 3.5", "config.toml: concurrency must be a whole number, not 3.5"),
-        ("concurrency = true", "config.toml: concurrency must be a whole number, not True"),
-        ("concurrency = 0", "config.toml: concurrency must be at least 1, not 0"),
-        ("max_attempts = 0", "config.toml: max_attempts must be at least 1, not 0"),
-        ("max_reply_bytes = -1", "config.toml: max_reply_bytes must be at least 1, not -1"),
+        ("concurrency = 3.5", "config.toml: concurrency must be a whole number of at least 1, not 3.5"),
+        ("concurrency = true", "config.toml: concurrency must be a whole number of at least 1, not True"),
+        ("concurrency = 0", "config.toml: concurrency must be a whole number of at least 1, not 0"),
+        ("max_attempts = 0", "config.toml: max_attempts must be a whole number of at least 1, not 0"),
+        ("max_reply_bytes = -1", "config.toml: max_reply_bytes must be a whole number of at least 1, not -1"),
         ("allow_http = 1", "config.toml: allow_http must be true or false, not 1"),
-        ("[limits]\nrpm = 0", "config.toml: limits.rpm must be more than 0, not 0"),
-        ("[limits]\nrpm = -0.5", "config.toml: limits.rpm must be more than 0, not -0.5"),
-        ("[limits]\nrpm = inf", "config.toml: limits.rpm must be a number, not inf"),
-        ("[limits]\nrpm = nan", "config.toml: limits.rpm must be a number, not nan"),
-        ("[limits]\ntpm = true", "config.toml: limits.tpm must be a number, not True"),
-        ('[limits]\ntpm = "many"', "config.toml: limits.tpm must be a number, not 'many'"),
-        ("[waiting]\nstall_timeout_s = 0", "config.toml: waiting.stall_timeout_s must be more than 0, not 0"),
-        ("grace_s = -1", "config.toml: grace_s must be 0 or more, not -1"),
+        ("[limits]\nrpm = 0", "config.toml: limits.rpm must be a number greater than 0, not 0"),
+        ("[limits]\nrpm = -0.5", "config.toml: limits.rpm must be a number greater than 0, not -0.5"),
+        ("[limits]\nrpm = inf", "config.toml: limits.rpm must be a number greater than 0, not inf"),
+        ("[limits]\nrpm = nan", "config.toml: limits.rpm must be a number greater than 0, not nan"),
+        ("[limits]\ntpm = true", "config.toml: limits.tpm must be a number greater than 0, not True"),
+        ('[limits]\ntpm = "many"', "config.toml: limits.tpm must be a number greater than 0, not 'many'"),
+        (
+            "[waiting]\nstall_timeout_s = 0",
+            "config.toml: waiting.stall_timeout_s must be a number greater than 0, not 0",
+        ),
+        ("grace_s = -1", "config.toml: grace_s must be a number of at least 0, not -1"),
         ('changed = "drop"', "config.toml: changed must be one of keep, resend, not 'drop'"),
         ("[output]\nfsync = true", "config.toml: output.fsync must be one of always, interval, never, not True"),
         ("[waiting]\nbackoff_max_s = 0.5", "backoff_max_s must not be less than backoff_min_s"),
@@ -170,7 +178,7 @@ def _literal(value: Any) -> str:
             'endpoint = "/v1/embeddings"',
             "the endpoint must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",
         ),
-        ("model = ", "config.toml is not valid TOML: Invalid value (at end of document)"),
+        ("model = ", "config.toml is not valid TOML: Invalid value (at end of document); " + CORRECT_IT),
     ],
 )
 def test_error_in_the_file_names_file_and_setting(text: str, message: str) -> None:
@@ -180,10 +188,10 @@ def test_error_in_the_file_names_file_and_setting(text: str, message: str) -> No
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rpm": 0.0}, "--rpm must be more than 0, not 0"),
-        ({"concurrency": 0}, "--concurrency must be at least 1, not 0"),
-        ({"max_attempts": -1}, "--max-attempts must be at least 1, not -1"),
-        ({"grace_s": float("nan")}, "--grace must be a number, not nan"),
+        ({"rpm": 0.0}, "--rpm must be a number greater than 0, not 0.0"),
+        ({"concurrency": 0}, "--concurrency must be a whole number of at least 1, not 0"),
+        ({"max_attempts": -1}, "--max-attempts must be a whole number of at least 1, not -1"),
+        ({"grace_s": float("nan")}, "--grace must be a number of at least 0, not nan"),
         ({"endpoint": "/x"}, "the endpoint must be /v1/chat/completions or /v1/completions, not '/x'"),
     ],
 )
@@ -197,7 +205,7 @@ def test_grace_may_be_zero() -> None:
 
 def test_too_large_number_is_refused() -> None:
     assert config_error(f"[limits]\nrpm = 1{'0' * 400}").startswith(
-        "config.toml: limits.rpm must be a number, not 1000"
+        "config.toml: limits.rpm must be a number greater than 0, not 1000"
     )
 
 
@@ -208,7 +216,7 @@ def test_named_file_must_exist() -> None:
 
 def test_folder_named_config_toml_is_an_error() -> None:
     Path("config.toml").mkdir()
-    with pytest.raises(ConfigError, match=r"^cannot read config\.toml: is a directory$"):
+    with pytest.raises(ConfigError, match=r"^cannot read config\.toml: is a directory; make it readable, or "):
         load(None, {}, {})
 
 
@@ -226,12 +234,35 @@ def test_dotenv_file_adds_to_the_environment_and_does_not_override_it() -> None:
     assert environment({"ONE": "of environment"}) == {"ONE": "of environment", "TWO": "of file"}
 
 
-def test_environment_without_a_dotenv_file_is_returned_as_it_is() -> None:
-    environ = {"ONE": "1"}
-    assert environment(environ) is environ
+def test_empty_variable_does_not_hide_the_value_in_the_dotenv_file() -> None:
+    Path(".env").write_text("ONE=of-file\nTWO=\n")
+    found = environment({"ONE": " ", "TWO": "of environment"})
+    assert found == {"ONE": "of-file", "TWO": "of environment"}
+    assert found.from_dotenv == {"ONE"}
+
+
+def test_values_of_the_dotenv_file_are_not_interpolated() -> None:
+    Path(".env").write_text("OPENAI_BASE_URL=https://host/${AWS_SECRET}/v1\n")
+    assert environment({"AWS_SECRET": "x"})["OPENAI_BASE_URL"] == "https://host/${AWS_SECRET}/v1"
+
+
+def test_unreadable_dotenv_file_is_named_with_the_remedy() -> None:
+    Path(".env").write_text("ONE=1\n")
+    Path(".env").chmod(0)
+    try:
+        Path(".env").read_bytes()
+    except PermissionError:
+        with pytest.raises(
+            ConfigError, match=r"^cannot read \.env: permission denied; make it readable, or move it away$"
+        ):
+            environment({})
+
+
+def test_environment_without_a_dotenv_file_is_that_of_the_process() -> None:
+    assert environment({"ONE": "1"}) == {"ONE": "1"}
 
 
 def test_dotenv_file_that_is_not_utf8_is_an_error() -> None:
     Path(".env").write_bytes(b"ONE=\xff\xfe\n")
-    with pytest.raises(ConfigError, match=r"^\.env is not UTF-8$"):
+    with pytest.raises(ConfigError, match=r"^\.env is not UTF-8: save it as UTF-8, or move it away$"):
         environment({})

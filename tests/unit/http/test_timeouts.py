@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from processor.core.errors import StreamStalled, Timeout, TransportError
 from processor.core.models import Timeouts
-from processor.http.timeouts import Deadlines
+from processor.http.timeouts import CONFIRM_S, Deadlines
 from processor.simulator.virtual_clock import run
 
 TIMEOUTS = Timeouts(first_byte_timeout_s=600, stall_timeout_s=120, request_timeout_s=3600)
@@ -54,7 +55,7 @@ def test_request_expires_after_too_long_a_silence_or_duration(
     gaps_s: tuple[float, ...], cap_s: float | None, expires_s: float, cls: type, message: str
 ) -> None:
     duration_s, error = run(expiry(*gaps_s, cap_s=cap_s))
-    assert duration_s == pytest.approx(expires_s, abs=0.01)
+    assert duration_s == pytest.approx(expires_s + CONFIRM_S, abs=0.01)
     assert type(error) is cls
     assert str(error).startswith(message)
 
@@ -80,3 +81,35 @@ def test_one_timer_is_set_however_many_bytes_come() -> None:
         return timers
 
     assert run(main()) == 1
+
+
+def test_bytes_that_came_while_the_process_did_not_run_are_read_before_it_expires() -> None:
+    """The timer is called first when the process runs again, and the bytes are read after it."""
+
+    async def main() -> bool:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(TIMEOUTS, loop, lambda: None)
+        deadlines.start(loop.time())
+        deadlines.on_bytes()
+        await asyncio.sleep(120 + CONFIRM_S / 2)  # the timer has been called
+        deadlines.on_bytes()
+        await asyncio.sleep(100)
+        deadlines.stop()
+        return deadlines.expired
+
+    assert not run(main())
+
+
+def test_time_in_which_the_process_did_not_run_does_not_count() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        expired = asyncio.Event()
+        deadlines = Deadlines(Timeouts(stall_timeout_s=0.3, request_timeout_s=60), loop, expired.set)
+        began = loop.time()
+        deadlines.start(began)
+        deadlines.on_bytes()
+        time.sleep(1.5)  # the loop does not run, as when the process is stopped
+        await expired.wait()
+        return loop.time() - began
+
+    assert asyncio.run(main()) >= 1.5 + 0.3

@@ -17,6 +17,7 @@ from processor.core.events import (
     JobSkipped,
     LimitsChanged,
     Notice,
+    OutageContinues,
     OutageEnded,
     OutageStarted,
     RunEvent,
@@ -25,6 +26,7 @@ from processor.core.events import (
     Stopping,
 )
 from processor.core.models import Failure, Reply, Result
+from processor.core.secrets import Secret
 from processor.listeners.json_log import LOGGED_FIELDS, JsonLog
 from tests.support.run_events import attempt_failed, attempt_started
 
@@ -95,6 +97,10 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
         {"event": "outage_started", "endpoint": "https://host/v1", "message": "503"},
     ),
     (
+        OutageContinues(at=61.0, endpoint="https://host/v1", down_s=60.0),
+        {"event": "outage_continues", "endpoint": "https://host/v1", "down_s": 60.0},
+    ),
+    (
         OutageEnded(at=1.0, endpoint="https://host/v1"),
         {"event": "outage_ended", "endpoint": "https://host/v1"},
     ),
@@ -161,3 +167,31 @@ def test_a_write_error_of_the_log_is_ignored() -> None:
     log(Notice(at=1.0, text="the disk is full"))
     log.close()
     assert os.stat("/dev/full").st_size == 0
+
+
+def test_text_that_is_no_unicode_and_secrets_are_no_problem(tmp_path: Path) -> None:
+    log = JsonLog(tmp_path / "log", lambda: 0.0)
+    log(Notice(at=0.0, text="a file \udcff and a key not-a-key-of-anyone"))
+    log.close()
+    Secret("not-a-key-of-anyone")
+    log = JsonLog(tmp_path / "log", lambda: 0.0)
+    log(Notice(at=0.0, text="a file \udcff and a key not-a-key-of-anyone"))
+    log.close()
+    last = (tmp_path / "log").read_bytes().splitlines()[-1]
+    assert json.loads(last)["text"] == "a file \udcff and a key \u2022\u2022\u2022"
+
+
+def test_named_pipe_without_a_reader_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="it is a pipe that nothing reads"):
+        JsonLog(tmp_path / "pipe", lambda: 0.0)
+
+
+def test_full_named_pipe_does_not_hold_up_the_run(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    log = JsonLog(tmp_path / "pipe", lambda: 0.0)
+    for _ in range(1000):
+        log(Notice(at=0.0, text="x" * 200))
+    log.close()
+    os.close(reader)

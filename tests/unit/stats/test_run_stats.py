@@ -193,6 +193,27 @@ def test_eta_after_a_burst_follows_the_limit() -> None:
     assert stats.eta_s(5.0) == pytest.approx(340.0)
 
 
+def test_eta_stands_still_during_an_outage_and_goes_on_after_it() -> None:
+    stats = stats_after(RunStarted(at=0.0, jobs=200, done=0), *(replied({}, at=float(n)) for n in range(100)))
+    stats(BottleneckChanged(at=100.0, bottleneck="outage"))
+    before = stats.eta_s(100.0)
+    assert before == stats.eta_s(150.0) == stats.eta_s(4000.0) == pytest.approx(100.0, rel=0.05)
+    stats(BottleneckChanged(at=4000.0, bottleneck="in_flight"))
+    for n in range(50):
+        stats(replied({}, at=4000.0 + n))
+    assert stats.eta_s(4050.0) == pytest.approx(50.0, rel=0.05)
+
+
+def test_eta_stands_still_during_an_outage_where_a_limit_holds() -> None:
+    stats = stats_after(
+        RunStarted(at=0.0, jobs=200, done=0),
+        LimitsChanged(at=0.0, limit_group="", rpm=60, tpm=None, source="configured"),
+        *(replied({}, at=float(n)) for n in range(100)),
+        BottleneckChanged(at=100.0, bottleneck="outage"),
+    )
+    assert stats.eta_s(100.0) == stats.eta_s(160.0) == stats.eta_s(3000.0)
+
+
 def test_eta_follows_a_change_of_speed() -> None:
     fast = [replied({}, at=n / 10) for n in range(6000)]
     slow = [replied({}, at=600.0 + n) for n in range(600)]

@@ -17,6 +17,7 @@ from processor.core.events import (
     JobFinished,
     LimitsChanged,
     Notice,
+    OutageContinues,
     RunEvent,
     RunStarted,
     Stopping,
@@ -206,6 +207,43 @@ def test_bottleneck_is_the_last_detail(events: list[RunEvent], expected: Detail 
         stats(event)
     last = status_line.details(stats, 1.0)[-1]
     assert last == (expected or Detail("0 tokens", priority=1))
+
+
+@pytest.mark.parametrize(
+    ("next_at", "rpm", "expected"),
+    [
+        (None, 60, []),
+        (100.4, 60, [Detail("0.40 s", "next request in", priority=6)]),
+        (99.0, 60, [Detail("0.00 s", "next request in", priority=6)]),
+        (100.4, 600, []),
+        (112.0, 600, [Detail("12 s", "next request in", priority=6)]),
+        (112.0, None, [Detail("12 s", "next request in", priority=6)]),
+    ],
+)
+def test_wait_for_the_next_request_is_shown(next_at: float | None, rpm: float | None, expected: list[Detail]) -> None:
+    stats = RunStats()
+    stats(RunStarted(at=0.0, jobs=10, done=0))
+    stats(LimitsChanged(at=0.0, limit_group="", rpm=rpm, tpm=None, source="configured"))
+    stats.next_start_at = lambda: next_at
+    assert [part for part in status_line.details(stats, 100.0) if part.label.startswith("next")] == expected
+
+
+def test_outage_is_told_each_minute_where_no_status_line_is_shown() -> None:
+    event = OutageContinues(at=60.0, endpoint="a", down_s=60.0)
+    assert output_of("notices", io.StringIO(), 1.0, event) == "the provider is still down after 1m 00s\n"
+    assert output_of("lines", io.StringIO(), 1.0, event) == ""
+
+
+def test_quiet_display_says_warnings_only() -> None:
+    events = (Notice(at=0.0, text="a notice"), Notice(at=0.0, text="a warning", is_warning=True))
+    assert output_of("nothing", io.StringIO(), 1.0, *events) == "a warning\n"
+
+
+def test_text_from_outside_cannot_control_the_terminal() -> None:
+    text = "model \x1b[31m\x9b2J\u202egpj\u2066 \x07"
+    for mode in ("lines", "notices"):
+        said = output_of(mode, io.StringIO(), 1.0, Notice(at=0.0, text=text))
+        assert re.fullmatch("[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*", said)
 
 
 def test_fit_width_drops_the_lowest_priority_first_and_keeps_one_detail() -> None:

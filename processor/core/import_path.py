@@ -1,0 +1,27 @@
+"""The folders that modules are imported from, so that nothing in the working folder is executed."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+PACKAGE_FOLDER = str(Path(__file__).parents[2])
+"""The folder that holds this package."""
+
+
+def import_path() -> list[str]:
+    """The folders from which this process imports, without the working folder.
+
+    A module that lies beside the job file, and is named like one of the standard library, must not be executed. Where
+    this package itself lies in the working folder, that stays.
+    """
+    with suppress(OSError):  # the working folder is deleted: nothing can be imported from it
+        working_folder = str(Path.cwd())
+        folders = [
+            folder
+            for folder in sys.path
+            if folder == PACKAGE_FOLDER or (folder and str(Path(folder).absolute()) != working_folder)
+        ]
+        return folders if PACKAGE_FOLDER in folders else [*folders, PACKAGE_FOLDER]
+    return [folder for folder in sys.path if folder]
