@@ -13,6 +13,9 @@ from aiohttp import web
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.response_script import ScriptedResponse
 
+MAX_BODY_BYTES = 64 * 2**20
+"""Of one request. Together with the bounds on choices and prompts it bounds what one client can make the server hold."""
+
 _BACKLOG = 4096
 _SHUTDOWN_S = 0.1
 _LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -60,10 +63,14 @@ class _Handler:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         # request.read() would refuse bodies above 1 MiB.
-        body = await request.content.read()
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise web.HTTPRequestEntityTooLarge(max_size=MAX_BODY_BYTES, actual_size=len(body))
         at = self._loop.time() - self._started_at
         headers = {name.lower(): value for name, value in request.headers.items()}
-        script = self._provider.handle(request.method, request.path, headers, body, at)
+        script = self._provider.handle(request.method, request.path, headers, bytes(body), at)
         if script.start_delay_s:
             await asyncio.sleep(script.start_delay_s)
         if script.status is None:

@@ -25,6 +25,9 @@ OnRequest = Callable[[dict[str, Any]], None]
 
 _BURST_S = 0.5
 
+MAX_IDENTITIES = 1_000_000
+"""Requests whose attempts are counted, so that a server that runs for days does not grow for ever."""
+
 
 class SimulatedProvider:
     """A provider with the given settings.
@@ -140,6 +143,8 @@ class SimulatedProvider:
             return NO_FAULTS
         drawn = self.settings.faults.draw(self.settings.seed, request.identity, self._attempts[request.identity])
         self._attempts[request.identity] += 1
+        if len(self._attempts) > MAX_IDENTITIES:
+            del self._attempts[next(iter(self._attempts))]  # the oldest
         self.billing.faults.update(drawn.quirks)
         if drawn.failure:
             self.billing.faults[drawn.failure] += 1

@@ -39,17 +39,27 @@ class LimitDecision:
     """None for an admitted request, and for one that exceeds the limit and can never be admitted."""
 
 
+MAX_LOGGED = 2_000_000
+"""Requests that the log holds: 32 MB."""
+
+
 @dataclass(slots=True)
 class RequestLog:
-    """All admitted requests (16 bytes each), and the number of throttled ones."""
+    """The last admitted requests (16 bytes each), and the numbers of all admitted and throttled ones."""
 
     at_ns: array[int] = field(default_factory=lambda: array("q"))
     tokens: array[int] = field(default_factory=lambda: array("q"))
     throttled: dict[Resource, int] = field(default_factory=lambda: {"requests": 0, "tokens": 0})
 
-    @property
-    def admitted(self) -> int:
-        return len(self.at_ns)
+    admitted: int = 0
+
+    def record(self, at_ns: int, tokens: int) -> None:
+        """Add an admitted request."""
+        self.admitted += 1
+        self.at_ns.append(at_ns)
+        self.tokens.append(tokens)
+        if len(self.at_ns) > MAX_LOGGED:
+            del self.at_ns[: MAX_LOGGED // 2], self.tokens[: MAX_LOGGED // 2]
 
     @property
     def first_at(self) -> float:
@@ -109,8 +119,7 @@ class ServerRateLimiter:
             for resource, counter in counters.items():
                 counter.count(now_ns, costs[resource])
         if not is_other_client:
-            self.log.at_ns.append(now_ns)
-            self.log.tokens.append(tokens)
+            self.log.record(now_ns, tokens)
         return _ADMITTED
 
     def headers(self, at: float, dialect: Dialect = "openai", *, epoch_s: float = 0.0) -> dict[str, str]:

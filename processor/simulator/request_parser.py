@@ -13,6 +13,8 @@ from processor.core.models import JSON
 ApiKind = Literal["chat", "completions"]
 
 _MAX_CHOICES = 128
+_MAX_PROMPTS = 2048
+"""As OpenAI's API. With ``n`` each it is the number of choices that is bounded."""
 _STREAM_KEYS = ("stream", "stream_options")
 
 
@@ -67,13 +69,16 @@ def parse(path: str, api_kind: ApiKind, data: bytes) -> ParsedRequest:
     if not isinstance(model, str) or not model:
         raise InvalidRequest("you must provide a model parameter", "model")
     prompts = _chat_text(body) if api_kind == "chat" else _prompts(body)
+    choices = (_positive_int(body, "n", _MAX_CHOICES) or 1) * len(prompts)
+    if choices > _MAX_PROMPTS:
+        raise InvalidRequest(f"At most {_MAX_PROMPTS} choices can be requested, not {choices}.", "prompt")
     streamed = _flag(body, "stream")
     return ParsedRequest(
         api_kind=api_kind,
         model=model,
         body=body,
         prompts=prompts,
-        choices=(_positive_int(body, "n", _MAX_CHOICES) or 1) * len(prompts),
+        choices=choices,
         max_tokens=_positive_int(body, "max_completion_tokens") or _positive_int(body, "max_tokens"),
         streamed=streamed,
         include_usage=_include_usage(body, streamed),

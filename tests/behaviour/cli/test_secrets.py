@@ -67,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text.encode())))
+        if status == 429:
+            self.send_header("Retry-After", "5")
         self.send_header("x-request-id", f"req-{self.server.key_seen}")
         self.end_headers()
         self.wfile.write(text.encode())
