@@ -14,7 +14,7 @@ from processor.simulator.provider import SimulatedProvider
 from processor.simulator.response_script import ScriptedResponse
 
 MAX_BODY_BYTES = 64 * 2**20
-"""Of one request. Together with the bounds on choices and prompts it bounds what one client can make the server hold."""
+"""Of one request. Together with the bounds on choices and prompts it bounds what one client makes the server hold."""
 
 _BACKLOG = 4096
 _SHUTDOWN_S = 0.1
