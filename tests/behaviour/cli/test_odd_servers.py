@@ -199,6 +199,20 @@ def test_odd_reply_is_echoed_and_written_without_an_internal_error(
     assert result.code in (0, 1, 3)
 
 
+@pytest.mark.parametrize(
+    "key", ['{"error":{"message":', '"message":"no such thing', "invalid_request_error", "message"]
+)
+def test_key_that_occurs_in_json_is_masked_in_its_strings_only(
+    shell: Shell, run_inside: Run, odd_server: StartOdd, key: str
+) -> None:
+    odd_server(lambda request: refusal(400, f"no such thing as {key}", type="invalid_request_error"))
+    shell.environ["OPENAI_API_KEY"] = key
+    result = run_inside(shell.write("jobs.jsonl", chat_job("a")), "--out", "r.jsonl")
+    assert result.code in (1, 3)
+    for row in rows_of(shell, "r.errors.jsonl").values():
+        assert row["response"]["body"]["error"]["message"].startswith("no such thing as ")
+
+
 WAITS = ["1790000000", "1790000000000", "1790000000000000", "1000000000000", "1e309", "nan", "-1", "9" * 400, "soon"]
 
 
