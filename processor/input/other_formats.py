@@ -22,10 +22,11 @@ _COMPRESSED = (
 )
 """The first bytes of compressed files, their format, and the command that unpacks them."""
 
+_UTF32_MARKS = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _HEADER = re.compile(rb'"?[A-Za-z_][\w .-]*"?(([,;\t])"?[\w .-]+"?)(\2"?[\w .-]+"?)*')
 _COLUMNS = frozenset({"id", "custom_id", "prompt", "model", "messages", "system", "text", "question", "input", "body"})
-_CSV_TO_JSON = "import csv,json,sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
+_CSV_TO_JSON = "import csv,json; [print(json.dumps(row)) for row in csv.DictReader(open(0,encoding='utf-8-sig')%s)]"
 
 
 def other_format(head: bytes, name: str) -> str | None:
@@ -36,6 +37,8 @@ def other_format(head: bytes, name: str) -> str | None:
     for mark, kind, unpack in _COMPRESSED:
         if head.startswith(mark):
             return f"{name} is compressed ({kind}): unpack it, for example with {unpack} {name} | process - --out FILE"
+    if head.startswith(_UTF32_MARKS):
+        return f"{name} is UTF-32: convert it, for example with iconv -f UTF-32 -t UTF-8 {name} >jobs.jsonl"
     if head.startswith(_UTF16_MARKS) or _is_utf16(head):
         return f"{name} is UTF-16: convert it, for example with iconv -f UTF-16 -t UTF-8 {name} >jobs.jsonl"
     if _has_only_carriage_returns(head):
@@ -47,8 +50,9 @@ def other_format(head: bytes, name: str) -> str | None:
         return f"{name} is one JSON array, not one job a line: convert it, with jq -c '.[]' {name} >jobs.jsonl"
     if lines[0] == b"{":
         return f"{name} is JSON over several lines, not one job a line: convert it, with jq -c . {name} >jobs.jsonl"
-    if _is_csv(lines):
-        return f'{name} is CSV, not JSON: convert it, with python3 -c "{_CSV_TO_JSON}" <{name} >jobs.jsonl'
+    if (delimiter := _csv_delimiter(lines)) is not None:
+        option = "" if delimiter == "," else f",delimiter={delimiter!r}"
+        return f'{name} is CSV, not JSON: convert it, with python3 -c "{_CSV_TO_JSON % option}" <{name} >jobs.jsonl'
     return None
 
 
@@ -85,9 +89,14 @@ def _is_array(lines: list[bytes]) -> bool:
     return not any(map(_is_object, lines[1:3])) or lines[0] == b"["
 
 
-def _is_csv(lines: list[bytes]) -> bool:
-    """Whether the first line names columns, one of which a job may have, and no line looks like JSON."""
+def _csv_delimiter(lines: list[bytes]) -> str | None:
+    """Return what separates the columns, if the first line names some that a job may have, and no line looks like JSON.
+
+    None where it does not.
+    """
     header = _HEADER.fullmatch(lines[0])
     if not header or any(line.startswith((b"{", b"[")) for line in lines):
-        return False
-    return any(name.strip(' "').lower() in _COLUMNS for name in lines[0].decode().split(header[2].decode()))
+        return None
+    delimiter = header[2].decode()
+    names = lines[0].decode().split(delimiter)
+    return delimiter if any(name.strip(' "').lower() in _COLUMNS for name in names) else None

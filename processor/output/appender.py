@@ -117,7 +117,8 @@ class Appender:
         if not self._storage.leads_to(self.path, self._file):
             if self._file.links() == 0 and not self._storage.exists(self.path):
                 raise FileChangedError("the file has been deleted while this run wrote to it")
-            raise FileChangedError("the file has been moved or replaced while this run wrote to it")
+            text = "the file has been moved or replaced while this run wrote to it"
+            raise FileChangedError(f"{text}: put it back before the next run, or its jobs are sent again")
         size, expected = self._file.size(), self._size + written
         if size < expected:
             raise FileChangedError(f"another program has cut the file: it has {size} bytes, this run left {expected}")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +35,7 @@ OTHER = {
     "utf-16 with a mark": (LINES.encode("utf-16"), "is UTF-16: convert it, for example with iconv -f UTF-16"),
     "utf-16 little-endian": (LINES.encode("utf-16-le"), "is UTF-16"),
     "utf-16 big-endian": (LINES.encode("utf-16-be"), "is UTF-16"),
+    "utf-32": (LINES.encode("utf-32"), "is UTF-32: convert it, for example with iconv -f UTF-32"),
     "cr only": (DATA.replace(b"\n", b"\r"), "ends its lines with carriage returns only"),
     "pretty array": (json.dumps(JOBS, indent=2).encode(), "is one JSON array, not one job a line"),
     "pretty array with a mark": (b"\xef\xbb\xbf" + json.dumps(JOBS, indent=2).encode(), "is one JSON array"),
@@ -74,3 +80,22 @@ def test_file_of_another_format_is_refused_with_what_to_do(tmp_path: Path, kind:
 @pytest.mark.parametrize("kind", JOB_FILES)
 def test_file_that_may_hold_jobs_is_accepted(kind: str) -> None:
     assert other_format(JOB_FILES[kind][:HEAD_BYTES], "jobs.jsonl") is None
+
+
+CONVERTED = [{"id": "1", "prompt": "Hello; you, there"}, {"id": "2", "prompt": "Grüße"}]
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.name == "nt", reason="the command is for a POSIX shell")
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_command_for_csv_makes_jobs_of_it(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    with open(tmp_path / "jobs.csv", "w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, ["id", "prompt"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(CONVERTED)
+    message = other_format((tmp_path / "jobs.csv").read_bytes(), "jobs.csv")
+    assert message is not None
+    command = message.partition("convert it, with ")[2].replace("python3", shlex.quote(sys.executable), 1)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert [json.loads(line) for line in (tmp_path / "jobs.jsonl").read_text().splitlines()] == CONVERTED
