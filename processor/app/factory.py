@@ -19,6 +19,7 @@ from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
 from processor.core.urls import endpoint_address
 from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.health.canary import TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S
 from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
@@ -136,7 +137,13 @@ def endpoint(
     settings, waiting = plan.settings, plan.settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
     policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
-    health = EndpointHealth(policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s)
+    health = EndpointHealth(
+        policy,
+        emit,
+        endpoint=target.address,
+        max_outage_s=waiting.max_outage_s,
+        canary_timeout_s=TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S,
+    )
     limiter = RateLimiter(_limit_settings(settings, access), emit=health.emit_from_limiter, concurrency=concurrency)
     return Endpoint(target, limiter, health)
 

@@ -2,18 +2,19 @@
 
 The scheduler asks the pool for a permit and learns from ``permit.endpoint`` where the request goes. All that is known
 of an endpoint belongs to it: its address and key, its rate limiter, its health. A pool holds one endpoint at present;
-what several of them need is decided here (``_pick``, ``blocked_by``, ``stop_reason``), and nowhere in the scheduler.
+what several of them need is decided here (``_pick``, ``is_closed_for``, ``undecided``), and nowhere in the scheduler.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from processor.core.models import Job, RequestSize, Target
 from processor.core.urls import endpoint_address
+from processor.health.causes import Cause
 from processor.health.endpoint_health import EndpointHealth
+from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
 from processor.ratelimit.permit import Permit
@@ -31,6 +32,11 @@ class Endpoint:
         self.name = target.address
         self._addresses: dict[str, str] = {}
 
+    def closed_reason(self, job: Job) -> str | None:
+        """Return why nothing like this job is sent any more in this run; None if it is."""
+        health = self.health
+        return health.closed_reason(job.model, self.limiter.group_name(job)) if health.has_closed else None
+
     def address_of(self, path: str) -> str:
         """Return the address (scheme, host and path) that requests for an API path are sent to."""
         address = self._addresses.get(path)
@@ -39,21 +45,28 @@ class Endpoint:
         return address
 
 
+class EndpointClosed(Exception):
+    """Nothing more is sent in this run to the model, or for the limit group, of this job."""
+
+
 class EndpointPermit(Permit):
     """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""
 
-    __slots__ = ("_is_probe", "endpoint")
+    __slots__ = ("_has_canary_turn", "_is_probe", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, permit: Permit, *, is_probe: bool) -> None:
+    def __init__(self, endpoint: Endpoint, permit: Permit, *, is_probe: bool, has_canary_turn: bool = False) -> None:
         super().__init__(permit._group, permit._size, permit._reservation, permit._on_release)
         self.endpoint = endpoint
         self._is_probe = is_probe
+        self._has_canary_turn = has_canary_turn
 
     def release(self) -> None:
-        """Give the in-flight slot back, and the turn to probe. To be called once, at the end."""
+        """Give the in-flight slot back, and the turn to probe or to be the canary. To be called once, at the end."""
         super().release()
         if self._is_probe:
             self.endpoint.health.end_probe()
+        if self._has_canary_turn:
+            self.endpoint.health.canary.release()
 
 
 class EndpointPool:
@@ -69,24 +82,53 @@ class EndpointPool:
     ) -> EndpointPermit:
         """Pick an endpoint outside ``exclude`` and wait until a request of this size may be sent to it.
 
-        While the endpoint is down, one request at a time is let through, as a probe. Raises TooLarge at once if the
-        request exceeds a whole minute's limit. If cancelled, nothing has been taken.
+        While the endpoint is down, one request at a time is let through, as a probe; and one at a time, as the canary,
+        until it has answered something that is understood. Raises TooLarge at once if the request exceeds a whole
+        minute's limit, and EndpointClosed if no job like this one is sent any more. If cancelled, nothing has been
+        taken.
         """
         endpoint = self._pick(job, exclude)
         health = endpoint.health
         while True:
+            self._raise_if_closed(endpoint, job)
             if health.is_down and await health.wait_to_probe():
-                return await self._acquire_probe(endpoint, size, is_retry=is_retry)
-            permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
-            if not health.is_down:
-                return EndpointPermit(endpoint, permit, is_probe=False)
+                return await self._acquire_probe(endpoint, job, size, is_retry=is_retry)
+            if not health.canary.is_cleared:
+                permit = await self._acquire_in_turn(endpoint, job, size, is_retry=is_retry)
+            else:
+                inner = await endpoint.limiter.acquire(size, is_retry=is_retry)
+                permit = EndpointPermit(endpoint, inner, is_probe=False)
+            if not health.is_down and endpoint.closed_reason(job) is None:
+                return permit
             permit.release()
             is_retry = True
 
-    async def _acquire_probe(self, endpoint: Endpoint, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
+    async def _acquire_in_turn(
+        self, endpoint: Endpoint, job: Job, size: RequestSize, *, is_retry: bool
+    ) -> EndpointPermit:
+        """Wait for the turn to be the canary. A limit group that must wait lets the jobs of others go first."""
+        canary = endpoint.health.canary
+        while True:
+            await canary.acquire()
+            wait_s = 0.0 if canary.is_cleared else endpoint.limiter.cool_down_s(job)
+            if not wait_s:
+                break
+            canary.release()
+            await asyncio.sleep(wait_s)
         try:
             permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
-        except (TooLarge, asyncio.CancelledError):
+        except BaseException:
+            canary.release()
+            raise
+        return EndpointPermit(endpoint, permit, is_probe=False, has_canary_turn=True)
+
+    async def _acquire_probe(
+        self, endpoint: Endpoint, job: Job, size: RequestSize, *, is_retry: bool
+    ) -> EndpointPermit:
+        try:
+            self._raise_if_closed(endpoint, job)
+            permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
+        except (TooLarge, EndpointClosed, asyncio.CancelledError):
             endpoint.health.end_probe()
             raise
         return EndpointPermit(endpoint, permit, is_probe=True)
@@ -97,36 +139,32 @@ class EndpointPool:
                 return endpoint
         raise ValueError(f"{job.custom_id}: no endpoint is left")
 
-    def blocked_by(self, job: Job) -> Endpoint | None:
-        """Return the endpoint whose first success this job must await before it is sent; None if it may be sent."""
-        for endpoint in self._endpoints:
-            if not endpoint.health.parked.blocks(job):
-                return None
-        return self._endpoints[0]
+    def _raise_if_closed(self, endpoint: Endpoint, job: Job) -> None:
+        if (reason := endpoint.closed_reason(job)) is not None:
+            raise EndpointClosed(reason)
 
-    # ------------------------------------------------------------ may another job be started, may any succeed?
+    # ------------------------------------------------------------ may any job still succeed?
 
-    async def wait_until_next_may_start(self) -> None:
-        """Wait until another job may be started: see ``Canary``. Call it right after a job was started."""
-        for endpoint in self._endpoints:
-            if not endpoint.health.canary.is_cleared:
-                await endpoint.health.canary.wait_until_next_may_start()
+    def is_closed_for(self, job: Job) -> bool:
+        """Whether no endpoint takes this job any more in this run."""
+        return all(endpoint.closed_reason(job) is not None for endpoint in self._endpoints)
 
-    def on_job_finished_or_parked(self) -> None:
-        """Let the next job start if this one was the canary."""
-        for endpoint in self._endpoints:
-            endpoint.health.canary.let_next_try()
+    @property
+    def closed_reasons(self) -> list[str]:
+        """Why some jobs were left without a row. For the user."""
+        return [reason for endpoint in self._endpoints for reason in endpoint.health.closed_reasons]
 
-    def stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
-        """Return why no endpoint can serve the jobs that remain; None if one may: see ``EndpointHealth``."""
-        reason = None
-        for endpoint in self._endpoints:
-            reason = endpoint.health.parked_jobs_stop_reason(
-                stuck_jobs=stuck_jobs, has_earlier_replies=has_earlier_replies
-            )
-            if reason is None:
-                return None
-        return reason
+    @property
+    def has_jobs_to_read_again(self) -> bool:
+        return any(endpoint.health.has_jobs_to_read_again for endpoint in self._endpoints)
+
+    def undecided(self) -> list[tuple[Endpoint, Cause, list[ParkedJob]]]:
+        """All parked jobs, by endpoint and by what they met."""
+        return [
+            (endpoint, cause, parked)
+            for endpoint in self._endpoints
+            for cause, parked in endpoint.health.parked.undecided()
+        ]
 
     def next_start_at(self) -> float | None:
         """When the next request may start, or the next probe of an endpoint that is down; None where that is open."""

@@ -1,61 +1,87 @@
-"""Sends one request alone before the others may follow, so that a wrong key, model or limit costs one request.
+"""Sends requests one at a time until a response has been understood: what is wrong then costs one request at a time.
 
-Two users: the scheduler starts no second job until the endpoint has accepted a request of the first one, and a limit
-group of which no limit is known sends its first request alone, because the response may name the limits.
+alone ──── understood ──────────────────────────► cleared, for good
+  ▲ └───── nothing refused within the timeout ──► open ─── understood ──► cleared
+  └────────────────── refused ◄────────────────────┘
 """
 
 from __future__ import annotations
 
 import asyncio
-from math import inf
+from collections import deque
 
-CANARY_TIMEOUT_S = 2.0
-"""How long the other requests wait at most. Some servers send no headers before the reply begins."""
+TIMEOUT_WITH_KEY_S = 2.0
+"""How long the other requests wait at most, where none is refused: a server that checks keys takes its time."""
+TIMEOUT_WITHOUT_KEY_S = 0.3
 
 
 class Canary:
-    """One request that is sent alone. Times are seconds on the event loop's clock."""
+    """Takes requests in turn: ``acquire`` before each one, ``release`` after it, until it is cleared."""
 
-    __slots__ = ("_alone_until", "_finished")
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.is_cleared = False
+        """A response has been understood: any number of requests may be sent."""
+        self._is_open = False
+        self._has_refusal = False
+        self._active = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __init__(self) -> None:
-        self._alone_until = inf
-        """inf before the first request; -inf once the other requests may follow."""
-        self._finished = asyncio.Event()
+    async def acquire(self) -> None:
+        """Wait for the turn to send a request, first come, first served. If cancelled, no turn has been taken."""
+        if self._may_send:
+            self._active += 1
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """The request has ended, or is not sent."""
+        self._active -= 1
+        self._wake()
+
+    def on_sent(self) -> None:
+        """A request is being sent. The first one starts the timeout."""
+        if self._timer is None and not self.is_cleared and not self._has_refusal:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._open)
+
+    def on_refused(self) -> None:
+        """A request was refused, or its response not understood: until one is, requests are sent one at a time."""
+        if not self.is_cleared:
+            self._has_refusal = True
+            self._is_open = False
+            self._stop_timer()
+
+    def on_understood(self) -> None:
+        """A response makes sense: all may follow."""
+        if not self.is_cleared:
+            self.is_cleared = True
+            self._stop_timer()
+            self._wake()
 
     @property
-    def is_cleared(self) -> bool:
-        return self._alone_until == -inf
+    def _may_send(self) -> bool:
+        return self.is_cleared or self._is_open or not (self._active or self._waiters)
 
-    def start(self, now: float) -> None:
-        """A request is sent now. Only the first call starts the timeout."""
-        if self._alone_until == inf:
-            self._alone_until = now + CANARY_TIMEOUT_S
+    def _open(self) -> None:
+        self._is_open = True
+        self._wake()
 
-    def alone_until(self, now: float) -> float | None:
-        """Return when the other requests may follow at the latest; None if they may follow now."""
-        return self._alone_until if now < self._alone_until else None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def allow_all(self) -> None:
-        """Let the other requests follow, from now on."""
-        self._alone_until = -inf
-        self._finished.set()
-
-    def let_next_try(self) -> None:
-        """The canary was not accepted, and its job has ended or is parked: the next request is sent alone as well."""
-        self._finished.set()
-
-    async def wait_until_next_may_start(self) -> None:
-        """Wait until another job may be started: after ``allow_all``, after the timeout, or after
-        ``let_next_try``.
-
-        Call it right after a job was started. The timeout clears the canary.
-        """
-        if self.is_cleared:
-            return
-        self._finished.clear()
-        timer = asyncio.get_running_loop().call_later(CANARY_TIMEOUT_S, self.allow_all)
-        try:
-            await self._finished.wait()
-        finally:
-            timer.cancel()
+    def _wake(self) -> None:
+        """Give turns to those that wait: to all, or to the first."""
+        while self._waiters and (self.is_cleared or self._is_open or not self._active):
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._active += 1
+                waiter.set_result(None)

@@ -1,22 +1,21 @@
 """The health of one endpoint, and the verdict on every failed request: is it the job, the run, or the endpoint?
 
-| Question                                             | Answered by                                           |
-|------------------------------------------------------|-------------------------------------------------------|
-| May more than one request be sent yet?               | ``Canary``                                            |
-| Is the run misconfigured (key, model, URL, options)? | ``EndpointHealth._misconfiguration``, ``stop_reason`` |
-| Which jobs must not be sent for now (404)?           | ``ParkedJobs``                                        |
-| Is the endpoint down?                                | ``OutageDetector``                                    |
-| Is the job sent again, and when?                     | ``RetryPolicy``                                       |
+| Question                                                | Answered by                                    |
+|---------------------------------------------------------|------------------------------------------------|
+| May more than one request be sent yet?                  | ``Canary``                                     |
+| Can no request to this endpoint succeed (key, address)? | ``EndpointHealth._unusable``                   |
+| May it be the job's fault, or everybody's?              | ``causes.cause_of``, ``ParkedJobs``            |
+| Is nothing sent to a model, or for a limit group?       | ``EndpointHealth.closed_reason``               |
+| Is the endpoint down?                                   | ``OutageDetector``                             |
+| Is the job sent again, and when?                        | ``RetryPolicy``                                |
 
-The state is kept for one endpoint. What was not found (404) is kept for each model and URL as well.
+The state is kept for one endpoint; what concerns a model or a limit group, for each of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from math import inf
 
 from processor.core.errors import (
@@ -24,24 +23,28 @@ from processor.core.errors import (
     AddressError,
     BadRequest,
     ConnectError,
-    NotFound,
     Redirected,
     RequestError,
+    StreamTruncated,
 )
 from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Job
-from processor.health.canary import Canary
+from processor.health.canary import TIMEOUT_WITH_KEY_S, Canary
+from processor.health.causes import Cause, CauseKind, cause_of
+from processor.health.descriptions import description, refused
+from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import OutageDetector, indicates_outage
-from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND, ParkedJobs
+from processor.health.parked_jobs import MAX_PARKED_JOBS, ParkedJob, ParkedJobs
 from processor.retry.policy import (
     AttemptHistory,
+    FailJob,
+    LeaveJob,
     Park,
     Retry,
     RetryPolicy,
     StopRun,
     Verdict,
     counts_against_job,
-    permanent_failure,
 )
 
 MAX_REJECTIONS = 20
@@ -51,20 +54,30 @@ MAX_REJECTIONS = 20
 class EndpointHealth:
     """Follows the requests to one endpoint. Jobs are known by their line; times are the event loop's."""
 
-    def __init__(self, policy: RetryPolicy, emit: Listener, *, endpoint: str, max_outage_s: float) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        emit: Listener,
+        *,
+        endpoint: str,
+        max_outage_s: float,
+        canary_timeout_s: float = TIMEOUT_WITH_KEY_S,
+    ) -> None:
         """``endpoint``: the address, for events."""
         self._policy = policy
         self._emit = emit
         self._endpoint = endpoint
-        self.canary = Canary()
+        self.canary = Canary(canary_timeout_s)
         self.parked = ParkedJobs()
         self.outages = OutageDetector(max_outage_s=max_outage_s)
+        self._closed: dict[Cause, str] = {}
+        """Why nothing is sent any more to these models, or for these limit groups."""
+        self.has_jobs_to_read_again = False
+        """Jobs that should be parked were left, because too many are."""
         self._limiter_bottleneck: Bottleneck | None = None
-        """What the rate limiter reported last."""
         self._probe_turn = asyncio.Lock()
         self._has_succeeded = False
-        self._has_responded = False
-        """Something other than a failed connection came back."""
+        self._has_responded = False  # with something other than a failed connection
         self._rejections: dict[str, int] = {}
         """How many requests were rejected, by kind."""
         self._unresolved_since: dict[int, float] = {}
@@ -79,92 +92,103 @@ class EndpointHealth:
     def on_sent(self, line: int, at: float) -> None:
         """A request for the job on this line is being sent."""
         self._unresolved_since[line] = at
-
-    def on_response(self, status: int) -> None:
-        """A response has started. It clears the canary. A 3xx or 4xx does not, as the next requests may fail the same
-        way."""
-        if not 300 <= status < 500 and not self.canary.is_cleared:
-            self.canary.allow_all()
+        if not self.canary.is_cleared:
+            self.canary.on_sent()
 
     def on_first_token(self, line: int, sent_at: float, now: float) -> None:
+        self.canary.on_understood()
         self._unresolved_since.pop(line, None)
         self._emit_recovery(self.outages.on_first_token(sent_at), now)
 
     def on_success(self, line: int, sent_at: float, now: float) -> None:
         """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
+        self.canary.on_understood()
         self._has_succeeded = True
         self._unresolved_since.pop(line, None)
         self._emit_recovery(self.outages.on_answer(sent_at), now)
 
-    def on_reply_written(self) -> None:
-        """The row of a reply is on disk. The run is not misconfigured: release the parked jobs."""
-        self.parked.resolve()
+    def on_reply_written(self, job: Job, limit_group: str, sent_at: float) -> None:
+        """The row of a reply is on disk: parked jobs to which the same applies are at fault themselves."""
+        self.parked.on_success(job, limit_group, sent_at)
 
-    def on_failure(
-        self,
-        error: RequestError,
-        job: Job,
-        history: AttemptHistory,
-        *,
-        sent_at: float,
-        now: float,
-        local_time: datetime,
-        had_first_token: bool,
-    ) -> Verdict:
+    def on_failure(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
         """Return what follows from a failed request for its job or for the run, and add it to the job's history."""
         self._has_responded |= not isinstance(error, ConnectError)
-        self._unresolved_since.pop(job.line, None)
-        self._watch_for_outage(error, job.line, sent_at, now, had_first_token=had_first_token)
-        verdict = self._verdict(error, job, history, now, local_time)
-        history.record(verdict, error, now)
+        self._unresolved_since.pop(attempt.job.line, None)
+        self._watch_for_outage(error, attempt)
+        verdict = self._verdict(error, attempt, history)
+        history.record(verdict, error, attempt.now)
+        if not (isinstance(verdict, Retry) and verdict.is_replacement):
+            self.canary.on_refused()
         return verdict
 
     # ------------------------------------------------------------ is it the job or the run?
 
-    def parked_jobs_stop_reason(self, *, stuck_jobs: int, has_earlier_replies: Callable[[], bool]) -> str | None:
-        """Return why the run must stop because of its parked jobs, or None.
+    def closed_reason(self, model: str, limit_group: str) -> str | None:
+        """Return why nothing more is sent to this model, or for this limit group, in this run; None if it is."""
+        for cause, reason in self._closed.items():
+            if cause.concerns == (limit_group if cause.kind is CauseKind.LONG_WAIT else model):
+                return reason
+        return None
 
-        ``stuck_jobs``: the number of parked jobs if no other job can be sent any more, else 0.
-        ``has_earlier_replies``: whether an earlier run of the same file had replies. Then a few stuck jobs are at
-        fault, and not the run: they are released, and get their failed rows. Slow, so it is called only when the answer
-        matters.
-        """
-        if self.parked.is_resolved or not (stuck_jobs or self.parked.is_hopeless):
-            return None
-        if 0 < stuck_jobs < MAX_DISTINCT_NOT_FOUND and has_earlier_replies():
-            self.parked.resolve()
-            return None
-        return self.parked.reason()
+    @property
+    def has_closed(self) -> bool:
+        """Whether there is such a model or limit group."""
+        return bool(self._closed)
 
-    def _verdict(
-        self, error: RequestError, job: Job, history: AttemptHistory, now: float, local_time: datetime
-    ) -> Verdict:
-        if self.outages.is_too_long(now):
+    @property
+    def closed_reasons(self) -> list[str]:
+        return list(self._closed.values())
+
+    def asks_for_long_wait(self, error: RequestError) -> bool:
+        """Whether the error asks to wait for longer than a run does."""
+        return self._policy.asks_for_long_wait(error)
+
+    def leave_parked(self, cause: Cause) -> None:
+        """No other job is left whose success could show that these are at fault: they get no row in this run."""
+        self._closed[cause] = description(self.parked.of_cause(cause))
+        self.parked.release(cause, at_fault=False)
+
+    def _verdict(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
+        if self.outages.is_too_long(attempt.now):
             hours = self.outages.max_outage_s / 3600
             return StopRun(reason=f"the provider has been down for {hours:.3g} h: {error}")
-        if (reason := self._misconfiguration(error)) is not None:
+        if (reason := self._unusable(error, attempt)) is not None:
             return StopRun(reason=reason)
-        if isinstance(error, NotFound) and not self._has_succeeded:
-            self.parked.record(error, job)
-            return Park(failure=permanent_failure(error))
+        if isinstance(error, AccessDenied) and error.scope == "model":
+            self._closed.setdefault(Cause(CauseKind.PAYMENT, attempt.job.model), refused(error, attempt))
+            return LeaveJob()
+        if (cause := self._cause(error, attempt, history)) is not None:
+            return self._park(cause, error, attempt, history)
+        return self._decide(error, attempt, history)
+
+    def _decide(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
+        """What follows for a job that is at fault itself, or for an ordinary failure."""
+        began_at = history.first_throttled_at
         verdict = self._policy.decide(
-            error, history, counted_failures=self._counted_failures(error, history, now), now=local_time
+            error,
+            history,
+            counted_failures=self._counted_failures(error, history, attempt.now),
+            now=attempt.local_time,
+            alone_for_s=attempt.now - began_at if attempt.is_singled_out and began_at is not None else None,
         )
         # A job has no wait of its own while the endpoint is down: the probes decide when the next request is sent.
         return replace(verdict, delay_s=0.0) if isinstance(verdict, Retry) and self.is_down else verdict
 
-    def _misconfiguration(self, error: RequestError) -> str | None:
-        """Return why this error means that no request of the run can succeed; None if it may concern one job only."""
+    def _unusable(self, error: RequestError, attempt: FailedAttempt) -> str | None:
+        """Return why this error means that no request to this endpoint can succeed; None if one may."""
         match error:
+            case AccessDenied(scope="endpoint"):
+                return refused(error, attempt)
+            case AccessDenied(scope=None) if error.status not in (402, 403):
+                return refused(error, attempt)
             case Redirected():
-                return f"the provider refused: {error}"
-            case AccessDenied() if error.status != 403 or not self._has_succeeded:
-                return f"the provider refused: {error}"
-            case AddressError() if not self._has_succeeded and not self._has_responded:
+                return f"{error}; is --base-url right?"
+            case AddressError() if not self._has_succeeded:
                 return str(error)
             case ConnectError() if not self._has_succeeded and not self._has_responded:
                 return f"{error}; is --base-url right, and the server up?"
-            case BadRequest() if not isinstance(error, NotFound) and not self._has_succeeded:
+            case BadRequest() if not self._has_succeeded and cause_of(error, attempt.job) is None:
                 return self._too_many_rejections(error)
         return None
 
@@ -174,6 +198,40 @@ class EndpointHealth:
         if self._rejections[kind] < MAX_REJECTIONS:
             return None
         return f"the first {MAX_REJECTIONS} requests were all rejected: {error}"
+
+    # ------------------------------------------------------------ parked jobs
+
+    def _cause(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Cause | None:
+        """What the job met, if others must show whether it is at fault. An outage explains broken streams."""
+        if self._policy.asks_for_long_wait(error):
+            return Cause(CauseKind.LONG_WAIT, attempt.limit_group)
+        cause = cause_of(error, attempt.job)
+        if cause is None or cause.kind is not CauseKind.NOT_UNDERSTOOD:
+            return cause
+        return None if self.is_down or history.is_at_fault else cause
+
+    def _park(self, cause: Cause, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
+        if cause in self._closed:
+            return LeaveJob()
+        if len(self.parked) >= MAX_PARKED_JOBS:
+            self.has_jobs_to_read_again = True
+            return LeaveJob()
+        at_fault = self._decide(error, attempt, history)
+        assert isinstance(at_fault, Retry | FailJob)
+        # Requests that are sent together may be counted in any order: only what is sent after the refusal shows more.
+        sent_at = attempt.now if cause.kind is CauseKind.LONG_WAIT else attempt.sent_at
+        parked = ParkedJob(job=attempt.job, error=error, sent_at=sent_at, at_fault=at_fault, cause=cause)
+        self.parked.add(parked)
+        if self.parked.is_decided(cause):
+            reason = description(self.parked.of_cause(cause))
+            if cause.concerns is None:
+                return StopRun(reason=reason)
+            self._closed[cause] = reason
+            self.parked.release(cause, at_fault=False)
+            return LeaveJob()
+        if self.parked.is_endpoint_affected(cause.kind):
+            return StopRun(reason=description(self.parked.of_kind(cause.kind)))
+        return Park(at_fault=at_fault, is_at_fault=parked.is_at_fault)
 
     # ------------------------------------------------------------ is the endpoint down?
 
@@ -216,18 +274,25 @@ class EndpointHealth:
         failed_at = [*history.failed_at, now] if counts_against_job(error) else history.failed_at
         return sum(not self.outages.explains_failure_at(at) for at in failed_at)
 
-    def _watch_for_outage(
-        self, error: RequestError, line: int, sent_at: float, now: float, *, had_first_token: bool
-    ) -> None:
-        if not indicates_outage(error):
-            self._emit_recovery(self.outages.on_answer(sent_at), now)
+    def _watch_for_outage(self, error: RequestError, attempt: FailedAttempt) -> None:
+        if not self._indicates_outage(error):
+            self._emit_recovery(self.outages.on_answer(attempt.sent_at), attempt.now)
             return
         unresolved_since = next(iter(self._unresolved_since.values()), inf)
         if self.outages.on_failure(
-            error, line, now, had_first_token=had_first_token, unresolved_since=unresolved_since
+            error,
+            attempt.job.line,
+            attempt.now,
+            had_first_token=attempt.had_first_token,
+            unresolved_since=unresolved_since,
         ):
-            self._emit(OutageStarted(at=now, endpoint=self._endpoint, message=str(error)))
-            self._emit(BottleneckChanged(at=now, bottleneck="outage"))
+            self._emit(OutageStarted(at=attempt.now, endpoint=self._endpoint, message=str(error)))
+            self._emit(BottleneckChanged(at=attempt.now, bottleneck="outage"))
+
+    def _indicates_outage(self, error: RequestError) -> bool:
+        """A response that the server ended itself is none before the first success: it may always answer so."""
+        is_own_end = isinstance(error, StreamTruncated) and error.ended_by_server
+        return indicates_outage(error) and not (is_own_end and not self._has_succeeded)
 
     def _emit_recovery(self, is_recovered: bool, now: float) -> None:
         if is_recovered:

@@ -1,86 +1,115 @@
-"""Holds back jobs whose model or URL was not found, until one request succeeds.
+"""Holds jobs whose failure may concern the job alone or all jobs, until the requests of other jobs show which.
 
-An unknown model may be one job's mistake or that of the whole run. Until a first request succeeds, all jobs that name
-the same model or URL are *parked*, and jobs that name another one are sent. A mistyped ``--model`` therefore costs
-only one request and leaves no failed rows.
+A response of status 402, 403 or 404, an unknown model, a response that cannot be understood, a stream without its end
+marker and a very long wait may be one job's matter, or that of the whole run. Such a job is *parked*, and others are
+sent. What they met is a ``Cause``; the jobs of one cause are judged together:
+
+- A success of another job, sent after the parked one, shows that the job itself is at fault: it is released.
+- ``MAX_PARKED_PER_CAUSE`` different jobs without such a success show that it is not: the cause is closed, and no
+  further job that it concerns is sent in this run.
+- Where no other job is left, the caller decides with ``undecided``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from processor.core.errors import ModelNotFound, NotFound
+from processor.core.errors import RequestError
 from processor.core.models import Job
+from processor.health.causes import Cause, CauseKind
+from processor.retry.policy import FailJob, Retry
 
 MAX_PARKED_JOBS = 256
-"""Jobs that may be parked at a time. Beyond it no further job is read that might name another model."""
-MAX_DISTINCT_NOT_FOUND = 20
-"""Stop the run after so many different models and URLs that were not found, without a success. If fewer jobs remain at
-the end of the file and an earlier run had replies, the jobs are wrong and not the run: they get failed rows."""
-MAX_NAMES_SHOWN = 3
+"""Jobs that are held at a time. A further one is sent again at the end of the job file."""
+MAX_PARKED_PER_CAUSE = 20
+"""So many different jobs that met the same, without a success in between, show that none of them is at fault."""
+MAX_LONG_WAITS = 2
+"""As ``MAX_PARKED_PER_CAUSE``, for waits: a second request is enough to show that all must wait."""
 
 
-class MissingResource(NamedTuple):
-    """A model or a URL that the endpoint did not find."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class ParkedJob:
+    """A job that is held. Times are seconds on the event loop's clock."""
 
-    kind: str
-    name: str
+    job: Job
+    error: RequestError
+    sent_at: float
+    at_fault: Retry | FailJob
+    """What follows once it is known that the job is at fault."""
+    cause: Cause
+    is_at_fault: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Set when that is decided. False: the job is left without a row."""
+
+    def release(self, *, at_fault: bool) -> None:
+        if not self.is_at_fault.done():
+            self.is_at_fault.set_result(at_fault)
 
 
 class ParkedJobs:
-    """The resources that one endpoint did not find before its first success. Resolved by that success, for good."""
+    """The jobs that are held at one endpoint."""
 
     def __init__(self) -> None:
-        self._errors: dict[MissingResource, NotFound] = {}
-        """The first error about each."""
-        self._success = asyncio.Event()
+        self._by_cause: dict[Cause, dict[int, ParkedJob]] = {}
+        """By line."""
+        self._met: dict[CauseKind, dict[int, float]] = {}
+        """By kind, for the whole endpoint: the lines that met it, and when they were sent, since the last success."""
+        self._count = 0
 
-    @property
-    def is_resolved(self) -> bool:
-        """Whether a request has succeeded: from then on no job is parked."""
-        return self._success.is_set()
+    def __len__(self) -> int:
+        return self._count
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether so many resources were not found that the run must be misconfigured."""
-        return not self.is_resolved and len(self._errors) >= MAX_DISTINCT_NOT_FOUND
+    def add(self, parked: ParkedJob) -> None:
+        self._by_cause.setdefault(parked.cause, {})[parked.job.line] = parked
+        self._met.setdefault(parked.cause.kind, {})[parked.job.line] = parked.sent_at
+        self._count += 1
 
-    def record(self, error: NotFound, job: Job) -> None:
-        resource = _model(job) if isinstance(error, ModelNotFound) else _url(job)
-        self._errors.setdefault(resource, error)
+    def on_success(self, job: Job, limit_group: str, sent_at: float) -> None:
+        """A job has its reply: release those that were sent before it, and to which the same applies."""
+        if not (self._count or self._met):
+            return
+        for kind, lines in list(self._met.items()):
+            left = {line: at for line, at in lines.items() if at >= sent_at}
+            if left:
+                self._met[kind] = left
+            else:
+                del self._met[kind]
+        for cause in list(self._by_cause):
+            if cause.concerns in (None, limit_group if cause.kind is CauseKind.LONG_WAIT else job.model):
+                earlier = [parked for parked in self._by_cause[cause].values() if parked.sent_at < sent_at]
+                self._remove(parked for parked in earlier if parked.job.line != job.line)
 
-    def blocks(self, job: Job) -> bool:
-        """Whether the job names what was not found for another one, so that it must not be sent for now."""
-        return (
-            bool(self._errors) and not self.is_resolved and (_model(job) in self._errors or _url(job) in self._errors)
-        )
+    def is_decided(self, cause: Cause) -> bool:
+        """Whether so many jobs met this that none of them is at fault."""
+        return len(self._by_cause.get(cause, ())) >= _threshold(cause.kind)
 
-    def resolve(self) -> None:
-        """Release all parked jobs."""
-        self._success.set()
+    def is_endpoint_affected(self, kind: CauseKind) -> bool:
+        """Whether so many jobs of any model met this without a success that it must concern all."""
+        return kind is not CauseKind.LONG_WAIT and len(self._met.get(kind, ())) >= MAX_PARKED_PER_CAUSE
 
-    async def wait_for_success(self) -> None:
-        await self._success.wait()
+    def of_kind(self, kind: CauseKind) -> list[ParkedJob]:
+        return [parked for cause, held in self._by_cause.items() if cause.kind is kind for parked in held.values()]
 
-    def reason(self) -> str:
-        """Why the run stops if no parked job can be released. For the user."""
-        models = [resource.name for resource in self._errors if resource.kind == "model"]
-        error = next(iter(self._errors.values()))
-        if models:
-            return f"the provider does not know the model{'s' if len(models) > 1 else ''} {_listed(models)}: {error}"
-        urls = _listed([resource.name for resource in self._errors])
-        return f"there is nothing at {urls}: {error}; is --base-url right?"
+    def of_cause(self, cause: Cause) -> list[ParkedJob]:
+        return list(self._by_cause.get(cause, {}).values())
+
+    def undecided(self) -> list[tuple[Cause, list[ParkedJob]]]:
+        return [(cause, list(held.values())) for cause, held in self._by_cause.items()]
+
+    def release(self, cause: Cause, *, at_fault: bool) -> None:
+        """Release all jobs of a cause."""
+        self._remove(self.of_cause(cause), at_fault=at_fault)
+
+    def _remove(self, released: Iterator[ParkedJob] | list[ParkedJob], *, at_fault: bool = True) -> None:
+        for parked in list(released):
+            held = self._by_cause[parked.cause]
+            del held[parked.job.line]
+            self._count -= 1
+            if not held:
+                del self._by_cause[parked.cause]
+            parked.release(at_fault=at_fault)
 
 
-def _model(job: Job) -> MissingResource:
-    return MissingResource("model", job.model)
-
-
-def _url(job: Job) -> MissingResource:
-    return MissingResource("url", job.path)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return ", ".join(names[:MAX_NAMES_SHOWN]) + more
+def _threshold(kind: CauseKind) -> int:
+    return MAX_LONG_WAITS if kind is CauseKind.LONG_WAIT else MAX_PARKED_PER_CAUSE

@@ -21,14 +21,16 @@ from processor.output.index_entry import MAX_ATTEMPTS
 from processor.output.storage import Storage, StorageFile, as_output_error, open_locked
 
 _BODY = Struct(f"<{KEY_BYTES}sHB")
-"""Key, attempts in all runs, whether one is in flight. With the checksum 16 bytes, so that none crosses a page."""
+"""Key, attempts in all runs, state. With the checksum 16 bytes, so that none crosses a page."""
 _CHECKSUM = Struct("<I")
 _RECORD_BYTES = _BODY.size + _CHECKSUM.size
 _EMPTY = bytes(_RECORD_BYTES)
 _TRIAL_RECORDS = 512
 """8 KiB: more than the rest of a block that the file has already."""
-_IN_FLIGHT_AT = _BODY.size - 1
-"""The offset in a record of the byte that is 0 or 1, also where a crash left a part of a record or a mix of two."""
+_STATE_AT = _BODY.size - 1
+"""The offset in a record of the byte that is a state, also where a crash left a part of a record or a mix of two."""
+IDLE, IN_FLIGHT, PARKED = 0, 1, 2
+"""States of a record. PARKED: the job was left without a row, and is sent last by the next run."""
 _MIN_TEXT_BYTES = 6
 """A file that begins with so many printable bytes is a text file: records begin with random bytes."""
 
@@ -85,21 +87,21 @@ class InFlightLog:
         """How many jobs of this run have an attempt in flight."""
         return len(self._in_flight)
 
-    def load(self) -> Iterator[tuple[bytes, int, bool]]:
-        """Yield what the last run left: key, attempts, whether one was in flight. Skips invalid records."""
+    def load(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yield what the last run left: key, attempts, state. Skips invalid records."""
         data = self._file.read(0, self._file.size())
         self._slot_count = len(data) // _RECORD_BYTES
         for slot in range(self._slot_count):
             record = data[slot * _RECORD_BYTES :]
             body, checksum = record[: _BODY.size], record[_BODY.size : _RECORD_BYTES]
-            key, attempts, in_flight = _BODY.unpack(body)
+            key, attempts, state = _BODY.unpack(body)
             if body.strip(b"\0") and _CHECKSUM.pack(crc32(body)) == checksum and key not in self._slots:
                 self._slots[key] = slot
-                yield key, attempts, bool(in_flight)
+                yield key, attempts, state
             else:
                 self._free_slots.append(slot)
 
-    def write(self, key: bytes, attempts: int, *, in_flight: bool) -> None:
+    def write(self, key: bytes, attempts: int, state: int) -> None:
         """Write the record of a job. The first record takes more space than it needs for a moment, to show whether the
         disk is full: otherwise the first row that does not fit would, when its request is paid for."""
         if not self._has_tried_disk:
@@ -109,11 +111,11 @@ class InFlightLog:
             self._has_tried_disk = True
         slot = self._slots[key] if key in self._slots else self._allocate_slot()
         self._slots[key] = slot
-        if in_flight:
+        if state == IN_FLIGHT:
             self._in_flight.add(key)
         else:
             self._in_flight.discard(key)
-        body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), in_flight)
+        body = _BODY.pack(key, min(attempts, MAX_ATTEMPTS), state)
         self._file.write_at(slot * _RECORD_BYTES, body + _CHECKSUM.pack(crc32(body)))
 
     def mark_idle(self, key: bytes, attempts: int) -> None:
@@ -121,7 +123,7 @@ class InFlightLog:
         if not attempts:
             self.erase(key)
         elif key in self._slots:
-            self.write(key, attempts, in_flight=False)
+            self.write(key, attempts, IDLE)
 
     def mark_done(self, key: bytes) -> None:
         """Free the record of a job that has its row. It is not erased: the row overrules it when it is loaded."""
@@ -159,6 +161,6 @@ class InFlightLog:
 
 def _is_foreign(data: bytes) -> bool:
     """Whether this cannot be what a run left, even one that was killed or lost power in the middle of a record."""
-    if len(data) > _IN_FLIGHT_AT:
-        return any(flag > 1 for flag in data[_IN_FLIGHT_AT::_RECORD_BYTES])
+    if len(data) > _STATE_AT:
+        return any(state > PARKED for state in data[_STATE_AT::_RECORD_BYTES])
     return len(data) >= _MIN_TEXT_BYTES and data.isascii() and data.decode().strip().isprintable()

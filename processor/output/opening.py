@@ -67,11 +67,12 @@ def recover(
         if replied and sync:
             storage.sync_folder(paths.replies)
     with as_output_error(paths.state):
-        possibly_billed = recovery.load_in_flight(log)
+        possibly_billed, parked = recovery.load_in_flight(log)
     return RecoveredState(
         replied=replied,
         failed=failed,
         possibly_billed=possibly_billed,
+        parked=parked,
         replies=replies_report,
         failures=failures_report,
         weaknesses=storage.weaknesses,

@@ -13,7 +13,7 @@ from processor.core.errors import ConfigError
 from processor.output.appender import Appender, FileChangedError
 from processor.output.block_reader import BLOCK_BYTES, read_block
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
-from processor.output.in_flight_log import InFlightLog
+from processor.output.in_flight_log import IN_FLIGHT, PARKED, InFlightLog
 from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED, RunTarget
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
 from processor.output.paths import OutputPaths
@@ -60,19 +60,22 @@ class Recovery:
         self._index.files_with_stale_rows = 0
         return replies, failures
 
-    def load_in_flight(self, log: InFlightLog) -> int:
-        """Load the attempts of unfinished jobs into the index. Return how many requests were in flight.
+    def load_in_flight(self, log: InFlightLog) -> tuple[int, frozenset[bytes]]:
+        """Load the attempts of unfinished jobs into the index. Return how many requests were in flight, and the keys of
+        the jobs that were parked.
 
-        Their records become idle; records of jobs that have their row are erased.
+        Records of requests in flight become idle; records of jobs that have their row are erased.
         """
-        count = 0
-        for key, attempts, in_flight in list(log.load()):
+        count, parked = 0, []
+        for key, attempts, state in list(log.load()):
             if not self._index.raise_attempts(key, attempts):
                 log.erase(key)
-            elif in_flight:
+            elif state == IN_FLIGHT:
                 count += 1
                 log.mark_idle(key, attempts)
-        return count
+            elif state == PARKED:
+                parked.append(key)
+        return count, frozenset(parked)
 
     def raise_if_rows_are_lost(self) -> None:
         """Read the results file again. Raise FileChangedError where jobs have no reply there any more."""

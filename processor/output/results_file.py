@@ -16,8 +16,9 @@ from processor.core.errors import ConfigError, OutputError
 from processor.core.job_keys import job_key
 from processor.core.models import Result, RunInThread
 from processor.output.appender import Appender, PendingRow
+from processor.output.earlier_replies import has_reply_of
 from processor.output.fsync import FsyncScheduler
-from processor.output.in_flight_log import InFlightLog
+from processor.output.in_flight_log import IN_FLIGHT, PARKED, InFlightLog
 from processor.output.index_entry import ANY_TARGET, FAILED, INVALID_LINE, REPLIED, RunTarget, entry_from_result
 from processor.output.job_index import JobIndex
 from processor.output.opening import lock_replies, lock_state, recover
@@ -147,7 +148,7 @@ class ResultsFile:
         """See ``Sink``."""
         self._raise_if_unusable()
         try:
-            self._in_flight_log.write(job_key(custom_id), attempts, in_flight=True)
+            self._in_flight_log.write(job_key(custom_id), attempts, IN_FLIGHT)
         except OSError as error:
             self._fail(self.paths.state, error)
             self._raise_if_unusable()
@@ -158,6 +159,23 @@ class ResultsFile:
             self._in_flight_log.mark_idle(job_key(custom_id), attempts)
         except OSError as error:
             self._fail(self.paths.state, error)
+
+    def record_parked(self, custom_id: str, attempts: int) -> None:
+        """See ``Sink``."""
+        try:
+            self._in_flight_log.write(job_key(custom_id), attempts, PARKED)
+        except OSError as error:
+            self._fail(self.paths.state, error)
+
+    async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
+        """See ``Sink``."""
+        if not self.recovered.replied:
+            return False
+        size = self.recovered.replies.size
+        with as_output_error(self.paths.replies):
+            return await self._run_in_thread(
+                lambda: has_reply_of(self._storage, self.paths.replies, size, endpoint, model)
+            )
 
     def free_bytes(self) -> int:
         """See ``Sink``."""

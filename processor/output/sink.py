@@ -29,6 +29,8 @@ class RecoveredState:
     """Jobs with a failed row and no reply. Rows of invalid lines do not count."""
     possibly_billed: int = 0
     """Requests that were in flight when the last run was killed: the provider may have billed them."""
+    parked: frozenset[bytes] = frozenset()
+    """Keys of the jobs that were left parked: this run sends them last."""
     weaknesses: Sequence[str] = ()
     """What the file system cannot do, and which promise is weaker without it; grows while the output is used."""
     replies: ScanReport = field(default_factory=ScanReport)
@@ -43,8 +45,8 @@ class RecoveredState:
 class Sink(Protocol):
     """Takes results. Use it as an asynchronous context manager, so that it is closed.
 
-    Every method but ``clear_in_flight`` raises OutputError where the output cannot take more: it is full, failing,
-    deleted or closed. After the first such error all later calls raise it, too.
+    Every method but ``clear_in_flight`` and ``record_parked`` raises OutputError where the output cannot take more: it
+    is full, failing, deleted or closed. After the first such error all later calls raise it, too.
     """
 
     job_index: JobIndex
@@ -72,6 +74,17 @@ class Sink(Protocol):
         """Record that an attempt ended without a row, so that nothing of this job is in flight.
 
         ``attempts`` counts the requests sent so far; where none was sent for this attempt, the number before it.
+        """
+        ...
+
+    def record_parked(self, custom_id: str, attempts: int) -> None:
+        """Record that a job waits for others, or is left without a row: the next run sends it last."""
+        ...
+
+    async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
+        """Whether a row of an earlier run has a reply of this endpoint (scheme, host and path) and model.
+
+        It may read all rows: call it only where the answer matters.
         """
         ...
 

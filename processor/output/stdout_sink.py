@@ -59,6 +59,13 @@ class StdoutSink:
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:
         """Do nothing."""
 
+    def record_parked(self, custom_id: str, attempts: int) -> None:
+        """Do nothing."""
+
+    async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
+        """Return False: nothing is known of earlier runs."""
+        return False
+
     def free_bytes(self) -> None:
         """Return None: a pipe has no size."""
         return

@@ -9,10 +9,11 @@ from math import inf
 
 from processor.core.errors import ProcessorError
 from processor.core.models import Cost, RequestSize, Usage
-from processor.health.canary import Canary
+from processor.health.first_request import FirstRequest
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.headers import Reported, Resource, parse_rate_limit_headers
+from processor.ratelimit.refusals import RefusalCounter
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
@@ -104,7 +105,8 @@ class LimitGroup:
         self._on_limits_changed = on_limits_changed
         self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = {}
         """By API path and model."""
-        self._canary = Canary()
+        self._first_request = FirstRequest()
+        self.refusals = RefusalCounter()
         self._last_429_unattributed = False
         """The last 429 matches no known limit, so assume a limit on requests that the server does not announce."""
 
@@ -160,7 +162,7 @@ class LimitGroup:
         """
         if self.in_flight == 0 or not self.has_no_limits:
             return None
-        if (until := self._canary.alone_until(now)) is not None:
+        if (until := self._first_request.alone_until(now)) is not None:
             return until
         return inf if self.in_flight >= self._concurrency.limit else None
 
@@ -168,7 +170,7 @@ class LimitGroup:
 
     def grant(self, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
-        self._canary.start(now)
+        self._first_request.start(now)
         had_found_rate = self._requests.has_found_rate
         for resource, limiter in self.resource_limiters.items():
             limiter.on_grant(by_resource[resource], now)
@@ -193,7 +195,7 @@ class LimitGroup:
         else:
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
-            self._canary.allow_all()
+            self._first_request.allow_all()
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()
@@ -213,11 +215,17 @@ class LimitGroup:
         self.cool_down.throttled(retry_after_s, at, is_new=is_new)
         self.wake_up.fire()
 
+    def hold_back(self, wait_s: float, at: float) -> None:
+        """A response other than a 429 asks to wait."""
+        self.cool_down.throttled(wait_s, at, is_new=True)
+        self.wake_up.fire()
+
     def settled(self, reservation: Reservation, size: RequestSize, used: Usage, at: float) -> None:
         if size.max_tokens is None:
             self.expected_output(size).learn(used.completion_tokens / size.choices)
         if reservation.sent_at is None:
             return
+        self.refusals.on_answered(reservation.sent_at)
         tokens = used.completion_tokens or 1
         self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=self.in_flight)
         if self._refunds_unused:

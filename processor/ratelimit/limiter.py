@@ -18,7 +18,7 @@ from math import inf
 from aiolimiter import AsyncLimiter
 
 from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged, Listener, Notice
-from processor.core.models import RequestSize
+from processor.core.models import Job, RequestSize
 from processor.ratelimit.headers import Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
@@ -90,6 +90,15 @@ class RateLimiter:
     def next_start_at(self) -> float | None:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
         return min((at for group in self._groups.values() if (at := group.wake_up.due_at) is not None), default=None)
+
+    def group_name(self, job: Job) -> str:
+        """The name of the job's limit group."""
+        return limit_group_key(self._settings, job)
+
+    def cool_down_s(self, job: Job) -> float:
+        """How long the job's limit group is held back from now; 0 where it is not."""
+        group = self._groups.get(self.group_name(job))
+        return 0.0 if group is None else max(0.0, group.cool_down.until - asyncio.get_running_loop().time())
 
     def snapshot(self) -> LimiterSnapshot:
         now = asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from processor.core.models import Cost, RequestSize, Usage
 from processor.ratelimit.limit_group import LimitGroup, Reservation
+from processor.ratelimit.refusals import Refusal
 
 
 class Permit:
@@ -61,6 +62,22 @@ class Permit:
         if not self._reservation.responded:
             self._group.responded(self._reservation, status, headers, at)
         self._group.throttled(self._reservation, retry_after_s, at)
+
+    def hold_back(self, wait_s: float, at: float) -> None:
+        """A response other than a 429 asks to wait: hold the limit group back for so long."""
+        self._group.hold_back(wait_s, at)
+
+    def refused_alone(self) -> None:
+        """A 429 that concerns this job alone, see ``is_singled_out``: the limit group learns nothing from it."""
+        self._reservation.responded = True
+
+    def refusal(self, at: float) -> Refusal:
+        """What is to be remembered of this request, which the server asked to wait."""
+        return self._group.refusals.on_refused(at)
+
+    def is_singled_out(self, earlier: Refusal) -> bool:
+        """Whether the job of that earlier refusal holds back only itself: see ``RefusalCounter``."""
+        return self._group.refusals.is_singled_out(earlier)
 
     def settled(self, usage: Usage | None, at: float) -> None:
         """The reply is complete. None: its usage is not known, and the reservation stands."""

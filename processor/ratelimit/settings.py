@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from processor.core.models import RequestSize
+from processor.core.models import Job, RequestSize
 
 TokenAccounting = Literal["sum", "larger", "used"]
 """How a provider counts a request's tokens against the limit on input and output together.
@@ -44,7 +44,7 @@ class LimitSettings:
         return self.per_model.get(model, self.default)
 
 
-def limit_group_key(settings: LimitSettings, size: RequestSize) -> str:
+def limit_group_key(settings: LimitSettings, size: RequestSize | Job) -> str:
     """The name of the limit group of a request. Requests of the same group share one set of limits.
 
     A limit set for a model holds for that model at each API path. A general limit holds for all other requests

@@ -5,6 +5,7 @@ Whether an error means that the whole run is misconfigured is decided before, in
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,8 +16,10 @@ from processor.core.errors import (
     ConnectionLost,
     OptionRefused,
     ProtocolError,
+    Redirected,
     ReplyTooLarge,
     RequestError,
+    ServerError,
     StatusError,
     Throttled,
 )
@@ -44,19 +47,27 @@ class FailJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """The error may concern one job or the whole run: the job waits, and gets this failure once another succeeds."""
+    """The error may concern one job or all: the job waits until the requests of other jobs show which."""
 
-    failure: Failure
+    at_fault: Retry | FailJob
+    """What follows if the job is at fault."""
+    is_at_fault: asyncio.Future[bool]
+    """Set when that is known. False: the job is left, see ``LeaveJob``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveJob:
+    """No job like this one is answered at present: it gets no row in this run, and the next run sends it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRun:
-    """No request of this run can succeed at present. ``reason`` is shown to the user."""
+    """No request to this endpoint can succeed at present. ``reason`` is shown to the user."""
 
     reason: str
 
 
-Verdict = Retry | FailJob | Park | StopRun
+Verdict = Retry | FailJob | Park | LeaveJob | StopRun
 """What follows from a failed attempt."""
 
 
@@ -71,6 +82,10 @@ class AttemptHistory:
     """When the attempts failed for which ``counts_against_job`` holds, on the event loop's clock."""
     uncounted_failures: int = 0
     """Attempts that were throttled, or failed because no connection could be made."""
+    first_throttled_at: float | None = None
+    """When the first attempt was throttled."""
+    is_at_fault: bool = False
+    """Whether it is known that the job is at fault for a response that could not be understood."""
     last_was_replacement: bool = False
     """Whether the latest attempt replaced one: it is not replaced in its turn."""
 
@@ -79,6 +94,8 @@ class AttemptHistory:
         self.last_was_replacement = isinstance(verdict, Retry) and verdict.is_replacement
         if self.last_was_replacement:
             return
+        if isinstance(error, Throttled) and self.first_throttled_at is None:
+            self.first_throttled_at = at
         if counts_against_job(error):
             self.failed_at.append(at)
         else:
@@ -97,48 +114,76 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_schedule", RetrySchedule(self.max_attempts, self.backoff))
 
+    def asks_for_long_wait(self, error: RequestError) -> bool:
+        """Whether the server asks to wait for longer than a run does."""
+        return isinstance(error, Throttled | ServerError) and (error.retry_after_s or 0.0) > self.max_wait_s
+
     def decide(
-        self, error: RequestError, history: AttemptHistory, *, counted_failures: int, now: datetime
-    ) -> Retry | FailJob | StopRun:
+        self,
+        error: RequestError,
+        history: AttemptHistory,
+        *,
+        counted_failures: int,
+        now: datetime,
+        alone_for_s: float | None = None,
+    ) -> Retry | FailJob:
         """Return what follows from an error of one job.
 
         ``history`` ends before this attempt. ``counted_failures``: the failures that count against the job, this one
-        included. ``now``: local time, for the message that names the time to come back.
+        included. ``now``: local time, for the message that names the time to come back. ``alone_for_s``: how long this
+        job has been throttled while others are answered; None where the limit concerns others as well.
         """
+        if self.asks_for_long_wait(error):
+            return FailJob(failure=_long_wait(error, now))
         match error:
             case OptionRefused():
                 return Retry(delay_s=0.0, is_replacement=True)
             case ConnectionLost(reused=True) if not history.last_was_replacement:
                 return Retry(delay_s=0.0, is_replacement=True)
-            case BadRequest() | AccessDenied() | ReplyTooLarge():
+            case BadRequest() | AccessDenied() | Redirected() | ReplyTooLarge():
                 return FailJob(failure=permanent_failure(error))
             case Throttled() | ConnectError():
-                return self._retry_later(error, history.uncounted_failures, now)
+                retry = self._retry_later(error, history.uncounted_failures)
+                if alone_for_s is not None and alone_for_s + retry.delay_s > self.max_wait_s:
+                    return FailJob(failure=_throttled_alone(error, alone_for_s))
+                return retry
         if self._schedule.is_exhausted(counted_failures):
             return FailJob(failure=_last_failure(error, counted_failures))
-        return self._retry_later(error, counted_failures, now)
+        return self._retry_later(error, counted_failures)
 
-    def _retry_later(self, error: RequestError, failures: int, now: datetime) -> Retry | StopRun:
+    def _retry_later(self, error: RequestError, failures: int) -> Retry:
         """Obey the server's wait where it names one; a wait of 0 s would only repeat the answer."""
         requested_s = error.retry_after_s if isinstance(error, StatusError) else None
-        if not requested_s:
-            return Retry(delay_s=self._schedule.wait_s(failures))
-        if requested_s <= self.max_wait_s:
-            return Retry(delay_s=requested_s)
-        come_back_at = (now + timedelta(seconds=requested_s)).strftime("%Y-%m-%d %H:%M")
-        return StopRun(reason=f"the provider asks to wait until {come_back_at}: {error}")
+        return Retry(delay_s=requested_s or self._schedule.wait_s(failures))
 
 
 def counts_against_job(error: RequestError) -> bool:
     """Whether ``max_attempts`` counts this failure, unless an outage explains it: 5xx, cut, stalled, timed out, ..."""
     if isinstance(error, ProtocolError):
         return True
-    return not isinstance(error, Throttled | BadRequest | AccessDenied | ConnectError | OptionRefused)
+    return not isinstance(error, Throttled | BadRequest | AccessDenied | Redirected | ConnectError | OptionRefused)
 
 
 def permanent_failure(error: RequestError) -> Failure:
     """The failure of a job that would fail in the same way again: only ``--retry-failed`` sends it again."""
     return Failure(code=error.code, message=str(error), permanent=True)
+
+
+def _long_wait(error: RequestError, now: datetime) -> Failure:
+    """The failure of a job that alone must wait for so long: the next run sends it again."""
+    wait_s = error.retry_after_s if isinstance(error, StatusError) else None
+    message = f"the provider asks to wait until {come_back_at(now, wait_s or 0.0)}: {error}"
+    return Failure(code=error.code, message=message, permanent=False)
+
+
+def come_back_at(now: datetime, wait_s: float) -> str:
+    """Local date and time after a wait."""
+    return (now + timedelta(seconds=wait_s)).strftime("%Y-%m-%d %H:%M")
+
+
+def _throttled_alone(error: RequestError, alone_for_s: float) -> Failure:
+    message = f"throttled for {alone_for_s:.0f} s while other jobs were answered: {error}"
+    return Failure(code=error.code, message=message, permanent=False)
 
 
 def _last_failure(error: RequestError, failures: int) -> Failure:

@@ -23,7 +23,8 @@ from processor.core.events import (
 from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.endpoints.pool import EndpointPermit
 from processor.protocols import Protocol
-from processor.retry.policy import AttemptHistory, FailJob, Park, Retry, Verdict
+from processor.ratelimit.refusals import Refusal
+from processor.retry.policy import AttemptHistory, FailJob, LeaveJob, Park, Retry, Verdict
 
 
 @dataclass(slots=True)
@@ -47,17 +48,30 @@ class JobState:
     """Whether the latest request asked for a stream; None where nothing was sent, or the transport does not say."""
     permit: EndpointPermit | None = None
     """That of the latest attempt; None before the first one."""
+    refusal: Refusal | None = None
+    """The latest request that was asked to wait."""
 
 
 class Attempt:
     """Follows one request: keeps its times, and reports them to the permit and to the endpoint's health."""
 
-    __slots__ = ("_forward_to", "_headers_of_429", "_permit", "_state", "first_token_at", "sent_at", "status")
+    __slots__ = (
+        "_forward_to",
+        "_headers_of_429",
+        "_permit",
+        "_state",
+        "first_token_at",
+        "is_singled_out",
+        "sent_at",
+        "status",
+    )
 
     def __init__(self, state: JobState, permit: EndpointPermit, forward_to: RequestListener | None) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
+        self.is_singled_out = False
+        """The job is asked to wait again, while others of its limit group are answered."""
         self._state = state
         self._permit = permit
         self._forward_to = forward_to
@@ -71,9 +85,9 @@ class Attempt:
         elif isinstance(event, ResponseStarted):
             self.status = event.status
             if event.status == 429:
-                self._headers_of_429 = event.headers
-            self._permit.responded(event.status, event.headers, event.at)
-            self._permit.endpoint.health.on_response(event.status)
+                self._on_429(event)
+            else:
+                self._permit.responded(event.status, event.headers, event.at)
         elif isinstance(event, FirstToken):
             self.first_token_at = event.at
             state = self._state
@@ -81,9 +95,31 @@ class Attempt:
         if self._forward_to is not None:
             self._forward_to(event)
 
-    def on_throttled(self, error: Throttled, at: float) -> None:
-        """Report to the rate limiter how long it must wait: that is known once the body of a 429 has been read."""
-        self._permit.throttled(error.status, self._headers_of_429, error.retry_after_s, at)
+    def _on_429(self, event: ResponseStarted) -> None:
+        self._headers_of_429 = event.headers
+        if self._may_be_singled_out():
+            self._permit.refused_alone()
+        else:
+            self._permit.responded(event.status, event.headers, event.at)
+
+    def on_wait_requested(self, error: StatusError, at: float, *, is_too_long: bool) -> None:
+        """Report to the rate limiter how long it must wait: that is known once the body of the response has been read.
+
+        A job that holds back only itself, and a wait that other jobs must confirm first, hold nobody back.
+        """
+        if not self._may_be_singled_out():
+            wait_s = None if is_too_long else error.retry_after_s
+            if isinstance(error, Throttled):
+                self._permit.throttled(error.status, self._headers_of_429, wait_s, at)
+            elif wait_s:
+                self._permit.hold_back(wait_s, at)
+        self._state.refusal = self._permit.refusal(at)
+
+    def _may_be_singled_out(self) -> bool:
+        earlier = self._state.refusal
+        if earlier is not None and not self.is_singled_out:
+            self.is_singled_out = self._permit.is_singled_out(earlier)
+        return self.is_singled_out
 
     # ------------------------------------------------------------ events of the run
 
@@ -169,6 +205,6 @@ def _iso_second(unix_s: int) -> str:
 def _outcome(verdict: Verdict) -> AttemptOutcome:
     if isinstance(verdict, Retry):
         return "replace" if verdict.is_replacement else "retry"
-    if isinstance(verdict, Park):
+    if isinstance(verdict, Park | LeaveJob):
         return "park"
     return "fail" if isinstance(verdict, FailJob) else "stop"

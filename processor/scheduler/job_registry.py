@@ -2,7 +2,7 @@
 
 | Phase     | The task waits for                             | On a stop                                  |
 |-----------|------------------------------------------------|--------------------------------------------|
-| waiting   | a permit, its backoff, or (parked) a success   | is cancelled at once: nothing is in flight |
+| waiting   | a permit, its backoff, or (parked) other jobs   | is cancelled at once: nothing is in flight |
 | in flight | the response to its request                    | is cancelled after the grace period        |
 | neither   | its row to be written                          | is never cancelled                         |
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from processor.health.parked_jobs import MAX_PARKED_JOBS
 from processor.scheduler.attempt import JobState
 
 Task = asyncio.Task[Any]
@@ -54,7 +53,7 @@ class JobRegistry:
 
         Parked jobs have a bound of their own: they must not keep out the job whose success would release them.
         """
-        while self._open_jobs - len(self._in_flight) - len(self._parked) >= look_ahead or self.has_max_parked_jobs:
+        while self._open_jobs - len(self._in_flight) - len(self._parked) >= look_ahead:
             self._slot_freed.clear()
             await self._slot_freed.wait()
         self._open_jobs += 1
@@ -64,13 +63,9 @@ class JobRegistry:
         self._slot_freed.set()
 
     @property
-    def has_max_parked_jobs(self) -> bool:
-        return len(self._parked) >= MAX_PARKED_JOBS
-
-    @property
-    def stuck_jobs(self) -> int:
-        """The number of parked jobs if no other job is open, else 0."""
-        return self._open_jobs if self._open_jobs == len(self._parked) else 0
+    def has_only_parked_jobs(self) -> bool:
+        """Whether parked jobs are open, and no others."""
+        return 0 < self._open_jobs == len(self._parked)
 
     @property
     def in_flight(self) -> list[JobState]:

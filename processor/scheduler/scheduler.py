@@ -2,10 +2,10 @@
 
     _produce ─► _handle_item ─► a task for each job (Worker) ─► rows
                     ▲
-                    └── waits while enough jobs wait to be sent, and for the canary
+                    └── waits while enough jobs wait to be sent
 
-Every end of a run but the ordinary one goes through ``stop``: a verdict of a worker, parked jobs that nothing can
-release, a full disk, an unreadable job file or an internal error (``_supervise``), the user's Ctrl-C (``app.signals``).
+Every end of a run but the ordinary one goes through ``stop``: a verdict of a worker, jobs that were left, a full disk,
+an unreadable job file or an internal error (``_supervise``), the user's Ctrl-C (``app.signals``).
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from typing import Any
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, InternalError, OutputError
 from processor.core.events import JobSkipped, Stopping
+from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.core.secrets import mask_text
+from processor.endpoints.pool import Endpoint
+from processor.health.causes import CauseKind
+from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE, ParkedJob
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import FoundFields
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
-from processor.output.index_entry import REPLIED
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.limiter import LimiterSnapshot
@@ -51,7 +54,9 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
         self._registry = JobRegistry()
-        self._worker = Worker(deps, self._registry, simulated=options.simulated, on_parked=self._on_parked)
+        self._worker = Worker(
+            deps, self._registry, simulated=options.simulated, on_parked=self._decide_if_only_parked_are_left
+        )
         self._producer: asyncio.Task[None] | None = None
         self._loading_models: set[str] = set()
         """Models whose encodings are loaded, or have been."""
@@ -60,6 +65,9 @@ class Scheduler:
         self._lines_read = self._jobs_read = self._failed_earlier = 0
         self._last_line = 0
         self._input_exhausted = False
+        self._to_send_last: list[Job] = []
+        """Jobs that an earlier run left parked: they must not keep the others from being answered."""
+        self._is_deciding = False
 
     async def run(self) -> Outcome:
         """Return how the run ended. Raises nothing but CancelledError."""
@@ -68,6 +76,8 @@ class Scheduler:
         rows_without_job = 0
         if self._last_line == END_OF_FILE:
             rows_without_job = self._deps.sink.job_index.count_rows_without_job()
+        if self._worker.left_jobs:
+            self.stop("; ".join(self._deps.endpoints.closed_reasons), exit_code=exit_codes.STOPPED)
         outcome = self._outcome or self._ordinary_outcome()
         try:
             nothing_sent = outcome.exit_code == exit_codes.NOTHING_SENT
@@ -142,27 +152,38 @@ class Scheduler:
             verdict = await self._worker.run_job(job)
         finally:
             self._registry.release_slot()
-            self._deps.endpoints.on_job_finished_or_parked()
+            self._worker.has_begun.set()
         if verdict is not None:
             self.stop(verdict.reason, exit_code=exit_codes.STOPPED)
-        self._stop_if_nothing_can_succeed()
+        self._decide_if_only_parked_are_left()
 
-    def _on_parked(self) -> None:
-        self._deps.endpoints.on_job_finished_or_parked()
-        self._stop_if_nothing_can_succeed()
+    def _decide_if_only_parked_are_left(self) -> None:
+        """Once nothing else can be sent, no success can show any more whether the parked jobs are at fault."""
+        if self._input_exhausted and self._registry.has_only_parked_jobs and not self._is_deciding:
+            self._is_deciding = True
+            self._start(self._decide_parked())
 
-    def _stop_if_nothing_can_succeed(self) -> None:
-        """Stop if only parked jobs are left and no further job can be read: none of them can be released any more."""
-        no_more_jobs = self._input_exhausted or self._registry.has_max_parked_jobs
-        reason = self._deps.endpoints.stop_reason(
-            stuck_jobs=self._registry.stuck_jobs if no_more_jobs else 0,
-            has_earlier_replies=self._has_earlier_replies,
-        )
-        if reason is not None:
-            self.stop(reason, exit_code=exit_codes.STOPPED)
+    async def _decide_parked(self) -> None:
+        """A few parked jobs are at fault where an earlier run has replies to others like them; else they are left."""
+        undecided = self._deps.endpoints.undecided()
+        for endpoint, cause, parked in undecided:
+            alike = sum(len(jobs) for _, other, jobs in undecided if other.kind is cause.kind)
+            if (
+                cause.kind is not CauseKind.LONG_WAIT
+                and alike < MAX_PARKED_PER_CAUSE
+                and await self._has_earlier_replies(endpoint, parked)
+            ):
+                endpoint.health.parked.release(cause, at_fault=True)
+            else:
+                endpoint.health.leave_parked(cause)
+        self._is_deciding = False
 
-    def _has_earlier_replies(self) -> bool:
-        return self._deps.sink.job_index.count(REPLIED) > 0
+    async def _has_earlier_replies(self, endpoint: Endpoint, parked: list[ParkedJob]) -> bool:
+        """Whether rows of earlier runs have replies of this endpoint to the path and model of each of these jobs."""
+        for path, model in dict.fromkeys((one.job.path, one.job.model) for one in parked):
+            if not await self._deps.sink.has_earlier_reply(endpoint.address_of(path), model):
+                return False
+        return True
 
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:
@@ -182,8 +203,11 @@ class Scheduler:
 
     async def _produce(self) -> None:
         await self._read_items()
+        for job in self._to_send_last:
+            await self._open_job(job)
+        self._to_send_last.clear()
         self._input_exhausted = True
-        self._stop_if_nothing_can_succeed()
+        self._decide_if_only_parked_are_left()
 
     async def _read_items(self) -> None:
         async with aclosing(self._deps.source) as source:
@@ -209,11 +233,23 @@ class Scheduler:
                 await self._start_job(job)
 
     async def _start_job(self, job: Job) -> None:
-        """Start the job's task, once fewer jobs wait; return when the next job may be started."""
+        """Start the job; one that an earlier run left parked, after all others."""
+        parked_earlier = self._deps.sink.recovered.parked
+        if parked_earlier and job_key(job.custom_id) in parked_earlier and len(self._to_send_last) < MAX_PARKED_JOBS:
+            self._to_send_last.append(job)
+        else:
+            await self._open_job(job)
+
+    async def _open_job(self, job: Job) -> None:
+        """Start the job's task, once fewer jobs wait."""
+        if self._deps.endpoints.is_closed_for(job):
+            self._worker.left_jobs += 1
+            return
         await self._registry.acquire_slot(self._options.look_ahead)
         self._preload_encoding(job.model)
         self._start(self._run_job(job))
-        await self._deps.endpoints.wait_until_next_may_start()
+        if not self._worker.has_begun.is_set():
+            await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
 
     def _count_skipped(self, skipped: SkippedJobs) -> None:
         self._jobs_read += skipped.count

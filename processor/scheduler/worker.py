@@ -3,8 +3,8 @@
 run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write     the row
               ▲               └─► _on_failure ─┬─► _write     a failed row
               └── wait ◄── Retry ──────────────┤
-                       ◄── ParkedAttempt ──────┤              a failed row, once another job has succeeded
-                           StopRun ◄───────────┘              no row: the next run sends the job again
+                       ◄── ParkedAttempt ──────┤              what follows depends on the requests of other jobs
+                           LeaveJob, StopRun ◄─┘              no row: the next run sends the job again
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from processor.core.errors import RequestError, Throttled
+from processor.core.errors import RequestError, ServerError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing
-from processor.endpoints.pool import Endpoint, EndpointPermit
+from processor.endpoints.pool import EndpointClosed, EndpointPermit
+from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
-from processor.retry.policy import FailJob, Park, Retry, StopRun
+from processor.retry.policy import FailJob, LeaveJob, Park, Retry, StopRun
 from processor.scheduler.attempt import Attempt, JobState
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
@@ -32,13 +33,14 @@ from processor.tokens.rules import NOT_LOADED, TokenCount
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedAttempt:
-    """The attempt failed in a way that may concern the whole run. The job gets this result if another one succeeds."""
+    """The attempt failed in a way that may concern all jobs: the requests of others show what follows."""
 
-    result: Result
-    endpoint: Endpoint
+    park: Park
+    result: Result | None
+    """The failed row to write if the job is at fault; None: it is sent again."""
 
 
-AttemptResult = Retry | StopRun | ParkedAttempt | None
+AttemptResult = Retry | StopRun | ParkedAttempt | LeaveJob | None
 """What an attempt leads to. None: the job has its row."""
 
 
@@ -55,24 +57,50 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self.failed_jobs = 0
         """Jobs that got a failed row."""
+        self.left_jobs = 0
+        """Jobs that were left without a row, for the next run."""
         self.has_sent = False
         """Whether a request was sent."""
+        self.has_begun = asyncio.Event()
+        """Set once the first job has been sent, or has ended without."""
 
     async def run_job(self, job: Job) -> StopRun | None:
-        """Return None once the job has its row, or the verdict that ends the run. Raises OutputError."""
+        """Return None once the job has its row or is left for the next run, or the verdict that ends the run. Raises
+        OutputError."""
         state = self._new_state(job)
         while (result := await self._attempt(state)) is not None:
-            self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
+            if isinstance(result, ParkedAttempt | LeaveJob):
+                self._deps.sink.record_parked(job.custom_id, state.attempts)
+            else:
+                self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
             if isinstance(result, StopRun):
                 return result
             if isinstance(result, ParkedAttempt):
-                await self._park(state, result.endpoint)
-                await self.write_failure(result.result, state, print_header=True)
+                result = await self._after_park(state, result)
+            if result is None:
+                return None
+            if isinstance(result, LeaveJob):
+                self.left_jobs += 1
                 return None
             state.is_retry = True
             with self._registry.waiting(state):
                 await asyncio.sleep(result.delay_s)
         return None
+
+    async def _after_park(self, state: JobState, parked: ParkedAttempt) -> Retry | LeaveJob | None:
+        """Hold the job until it is known whether it is at fault; then write its failed row, or return what follows."""
+        with self._registry.waiting(state), self._registry.parked(state):
+            self._on_parked()
+            is_at_fault = await parked.park.is_at_fault
+        if not is_at_fault:
+            return LeaveJob()
+        if parked.result is not None:
+            await self.write_failure(parked.result, state, print_header=True)
+            return None
+        self._deps.sink.clear_in_flight(state.job.custom_id, state.attempts)
+        state.history.is_at_fault = True
+        assert isinstance(parked.park.at_fault, Retry)
+        return parked.park.at_fault
 
     async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
         """Write a failed row. ``state`` is None for an invalid line.
@@ -100,27 +128,22 @@ class Worker:
     async def _attempt(self, state: JobState) -> AttemptResult:
         """Send the job's request, once it may be sent. The permit is held until the row is written."""
         endpoints, job = self._deps.endpoints, state.job
-        if (endpoint := endpoints.blocked_by(job)) is not None:
-            await self._park(state, endpoint)
         try:
             with self._registry.waiting(state):
                 permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry)
+        except EndpointClosed:
+            if not state.attempt_started_at:
+                self.left_jobs += 1
+                return None
+            return LeaveJob()
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
             await self.write_failure(self._failed_result(state, failure, error, timing=None), state)
             return None
         try:
-            if permit.endpoint.health.parked.blocks(job):  # since the job began to wait for the permit
-                return Retry(delay_s=0.0)
             return await self._send(state, permit)
         finally:
             permit.release()
-
-    async def _park(self, state: JobState, endpoint: Endpoint) -> None:
-        """Hold the job back until another one succeeds at this endpoint."""
-        with self._registry.waiting(state), self._registry.parked(state):
-            self._on_parked()
-            await endpoint.health.parked.wait_for_success()
 
     # ------------------------------------------------------------ the request
 
@@ -142,7 +165,7 @@ class Worker:
             raise
         state.attempts += 1
         await self._on_reply(state, permit, attempt, masked_reply(reply))
-        permit.endpoint.health.on_reply_written()
+        permit.endpoint.health.on_reply_written(job, permit.limit_group, state.attempt_started_at)
         return None
 
     def _start_attempt(self, state: JobState, permit: EndpointPermit) -> Attempt:
@@ -152,7 +175,9 @@ class Worker:
             printer.begin(job)
         deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
         attempt = Attempt(state, permit, printer.on_event if printer else None)
-        self.has_sent = True
+        if not self.has_sent:
+            self.has_sent = True
+            self.has_begun.set()
         state.permit = permit
         state.attempt_started_at = self._loop.time()
         permit.endpoint.health.on_sent(job.line, state.attempt_started_at)
@@ -195,23 +220,30 @@ class Worker:
         self, state: JobState, permit: EndpointPermit, attempt: Attempt, error: RequestError
     ) -> AttemptResult:
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
-        if isinstance(error, Throttled):
-            attempt.on_throttled(error, now)
-        verdict = permit.endpoint.health.on_failure(
-            error,
-            state.job,
-            state.history,
+        health = permit.endpoint.health
+        if isinstance(error, Throttled) or (isinstance(error, ServerError) and error.retry_after_s):
+            attempt.on_wait_requested(error, now, is_too_long=health.asks_for_long_wait(error))
+        failed = FailedAttempt(
+            job=state.job,
+            limit_group=permit.limit_group,
             sent_at=state.attempt_started_at,
             now=now,
             local_time=datetime.fromtimestamp(unix_now_s),
             had_first_token=attempt.first_token_at is not None,
+            is_singled_out=attempt.is_singled_out,
         )
+        verdict = health.on_failure(error, failed, state.history)
         self._deps.emit(attempt.failed_event(error, verdict, now))
-        if not isinstance(verdict, FailJob | Park):
-            return verdict
-        result = self._failed_result(state, verdict.failure, error, timing=attempt.timing(now, unix_now_s))
+        decided = verdict.at_fault if isinstance(verdict, Park) else verdict
+        result = None
+        if isinstance(decided, FailJob):
+            timing = attempt.timing(now, unix_now_s)
+            result = self._failed_result(state, decided.failure, error, timing=timing)
         if isinstance(verdict, Park):
-            return ParkedAttempt(result=result, endpoint=permit.endpoint)
+            return ParkedAttempt(park=verdict, result=result)
+        if not isinstance(verdict, FailJob):
+            return verdict
+        assert result is not None
         await self.write_failure(result, state)
         return None
 

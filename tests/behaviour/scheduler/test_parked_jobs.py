@@ -1,46 +1,164 @@
-"""Jobs with an unknown model are parked until the first success shows whether the job or the run is wrong."""
+"""Jobs whose failure may be their own fault or that of the run are parked until the requests of others show which."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from processor.core.errors import ModelNotFound, ServerError, UrlNotFound
-from processor.core.events import AttemptFinished, JobFinished, RequestEvent, RequestListener, Sent, Transport
+from processor.core.errors import AccessDenied, RequestError, ServerError, StatusError
+from processor.core.events import AttemptFinished, JobFinished, RequestEvent, RequestListener, Transport
 from processor.core.models import JSON, Job, Reply, Result, Target
-from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND, MAX_PARKED_JOBS
+from processor.health.parked_jobs import MAX_PARKED_PER_CAUSE
+from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions
+from tests.support.answers import (
+    NOT_UNDERSTOOD,
+    PERHAPS_THE_JOB,
+    REFUSED,
+    answering,
+    for_model,
+    only,
+)
 from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, STATE, RunRecord, World, short_job
 
-ONLY_MODEL_M = replace(FAST_PROVIDER, models=("m",), first_token_s=0.2, first_token_jitter=0.0)
+ONLY_MODEL_M = replace(FAST_PROVIDER, models=("m",), first_token_s=0.1, first_token_jitter=0.0)
 
 
-def bad_jobs(*numbers: int, model: str = "wrong") -> list[JSON]:
-    """Jobs with a model that the provider does not know."""
-    return [short_job(number, model=model) for number in numbers]
-
-
-def good_jobs(*numbers: int) -> list[JSON]:
-    """Jobs with the model that the provider knows."""
-    return [short_job(number) for number in numbers]
+def jobs(*numbers: int, **more: Any) -> list[JSON]:
+    return [short_job(number, **more) for number in numbers]
 
 
 def sent_ids(run: RunRecord) -> list[str]:
     return [custom_id for _, custom_id, _ in run.sent]
 
 
-def test_wrong_model_costs_one_request_and_leaves_no_failed_rows() -> None:
+def failed_ids(world: World) -> set[str]:
+    return {row["custom_id"] for row in world.failures()} if world.disk.contents(ERRORS) else set()
+
+
+# ---------------------------------------------------------------- it is the job
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("concurrency", [1, 8, 100])
+def test_one_refused_job_fails_and_all_others_are_answered(kind: str, concurrency: int) -> None:
+    world = World()
+    wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
+    run = world.run(jobs(*range(400)), concurrency=concurrency, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows())) == (1, 399)
+    (row,) = world.failures()
+    assert (row["custom_id"], row["attempts"], row["own_fault"]) == ("job-0", 1, True)
+
+
+@pytest.mark.parametrize("kind", NOT_UNDERSTOOD)
+def test_job_whose_responses_are_never_understood_is_tried_again_and_fails(kind: str) -> None:
+    world = World()
+    wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
+    run = world.run(jobs(*range(400)), wrap_transport=wrap, policy=RetryPolicy(max_attempts=3))
+    assert (run.exit_code, len(world.rows())) == (1, 399)
+    (row,) = world.failures()
+    assert (row["custom_id"], row["attempts"], "own_fault" in row) == ("job-0", 3, False)
+
+
+@pytest.mark.parametrize("kind", NOT_UNDERSTOOD)
+def test_job_whose_first_response_is_not_understood_is_answered_later(kind: str) -> None:
+    answers = iter([PERHAPS_THE_JOB[kind]()])
+    world = World()
+    wrap = answering(lambda job: next(answers, None) if job.custom_id == "job-5" else None)
+    run = world.run(jobs(*range(40)), wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows())) == (0, 40)
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+def test_one_such_job_delays_the_others_by_less_than_five_seconds(kind: str) -> None:
+    ordinary = World().run(jobs(*range(400)))
+    last_before = max(event.at for event in ordinary.events_of(JobFinished))
+    wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
+    run = World().run(jobs(*range(400)), wrap_transport=wrap)
+    last = max(event.at for event in run.events_of(JobFinished) if event.result.custom_id != "job-0")
+    assert last < last_before + 5
+
+
+def test_success_that_was_sent_before_the_parked_job_proves_nothing() -> None:
+    """The account may have been used up in between."""
+    world = World()
+    wrap = answering(only("job-39", error=PERHAPS_THE_JOB["403"]))
+    run = world.run(jobs(*range(40)), concurrency=1, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 39, set())
+    assert run.reason == "the provider refused job job-39 with HTTP 403: flagged by moderation"
+
+
+def test_success_of_another_model_proves_nothing() -> None:
     world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(*range(1000)))
-    assert run.exit_code == 3
-    assert run.reason == (
-        "the provider does not know the model wrong: The model `wrong` does not exist or you do not have access to it."
+    run = world.run(jobs(0, model="wrong") + jobs(*range(1, 40)))
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 39, set())
+    assert run.reason and "does not know the model wrong of job job-0" in run.reason
+
+
+def test_success_of_another_model_shows_that_the_server_can_be_understood() -> None:
+    world = World()
+    wrap = answering(only("job-0", error=PERHAPS_THE_JOB["html"]))
+    run = world.run(
+        jobs(0, model="other") + jobs(*range(1, 40)), wrap_transport=wrap, policy=RetryPolicy(max_attempts=1)
     )
-    assert len(run.sent) == 1
-    assert run.took_s < 1
+    assert (run.exit_code, failed_ids(world)) == (1, {"job-0"})
+
+
+# ---------------------------------------------------------------- it is the run
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+@pytest.mark.parametrize("concurrency", [1, 30, 1000])
+def test_server_that_answers_all_like_this_gets_twenty_requests_one_at_a_time(kind: str, concurrency: int) -> None:
+    world = World()
+    wrap = answering(lambda job: PERHAPS_THE_JOB[kind]())
+    run = world.run(jobs(*range(1000)), concurrency=concurrency, wrap_transport=wrap)
+    assert (run.exit_code, len(run.sent)) == (3, MAX_PARKED_PER_CAUSE)
+    assert run.max_in_flight == 1
+    assert run.reason and str(PERHAPS_THE_JOB[kind]()) in run.reason
+    assert "20 jobs (job-0, job-1, job-2 and 17 more)" in run.reason
     assert not world.rows() and world.disk.contents(ERRORS) is None
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+def test_slow_server_that_answers_all_like_this_gets_twenty_requests_and_those_in_flight(kind: str) -> None:
+    """The canary's timeout has passed before anything is known."""
+    wrap = answering(lambda job: PERHAPS_THE_JOB[kind](), within_s=5.0)
+    run = World().run(jobs(*range(1000)), concurrency=30, wrap_transport=wrap)
+    assert run.exit_code == 3
+    assert len(run.sent) <= MAX_PARKED_PER_CAUSE + 30
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+def test_server_that_begins_to_answer_like_this_is_given_up_after_twenty(kind: str) -> None:
+    """After 100 replies, e.g. because the account is used up or a proxy wants a login."""
+    world = World()
+    wrap = answering(lambda job: PERHAPS_THE_JOB[kind]() if int(job.custom_id[4:]) >= 100 else None)
+    run = world.run(jobs(*range(1000)), concurrency=8, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows())) == (3, 100)
+    assert len(run.sent) <= 100 + MAX_PARKED_PER_CAUSE + 8
+    assert not failed_ids(world)
+
+
+def test_model_that_is_given_up_leaves_the_others_alone() -> None:
+    world = World()
+    mixed = [short_job(number, model="m" if number % 3 else "gone") for number in range(300)]
+    run = world.run(mixed, concurrency=8, wrap_transport=answering(for_model("gone", PERHAPS_THE_JOB["403"])))
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 200, set())
+    assert len(run.sent) <= 200 + MAX_PARKED_PER_CAUSE + 8
+    assert run.reason and run.reason.startswith("the provider refused 20 jobs (job-0, job-3, job-6 and 17 more)")
+
+
+def test_twenty_models_that_are_not_found_stop_the_run() -> None:
+    run = World(ONLY_MODEL_M).run([short_job(number, model=f"model-{number}") for number in range(100)])
+    assert (run.exit_code, len(run.sent)) == (3, MAX_PARKED_PER_CAUSE)
+    assert run.reason and run.reason.startswith(
+        "the provider does not know the models model-0, model-1, model-2 and 17 more of 20 jobs"
+    )
 
 
 def test_same_file_is_completed_after_the_model_is_corrected() -> None:
@@ -50,81 +168,142 @@ def test_same_file_is_completed_after_the_model_is_corrected() -> None:
     again = world.run(nameless, model="m")
     assert (again.exit_code, again.possibly_billed, len(again.sent)) == (0, 0, 30)
     attempts = {row["custom_id"]: row["attempts"] for row in world.rows()}
-    assert attempts.pop("job-0") == 2, "the request of the first run is counted"
-    assert set(attempts.values()) == {1}
+    assert [attempts["job-0"], attempts["job-29"]] == [2, 1], "the request of the first run is counted"
 
 
-def test_wrong_model_of_the_first_job_fails_only_that_job() -> None:
+# ---------------------------------------------------------------- nothing else is left to send
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+def test_lone_job_is_left_without_a_row_and_named(kind: str) -> None:
+    world = World()
+    run = world.run(jobs(7), wrap_transport=answering(lambda job: PERHAPS_THE_JOB[kind]()))
+    assert (run.exit_code, len(run.sent), failed_ids(world)) == (3, 1, set())
+    assert run.reason and "job-7" in run.reason and str(PERHAPS_THE_JOB[kind]()) in run.reason
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_last_few_jobs_fail_where_an_earlier_run_has_replies_of_their_model(kind: str) -> None:
+    world = World()
+    wrap = answering(only("job-40", "job-41", error=PERHAPS_THE_JOB[kind]))
+    assert world.run(jobs(*range(40))).exit_code == 0
+    run = world.run(jobs(*range(42)), wrap_transport=wrap)
+    assert (run.exit_code, failed_ids(world)) == (1, {"job-40", "job-41"})
+
+
+def test_earlier_replies_of_another_model_decide_nothing() -> None:
+    world = World()
+    wrap = answering(only("job-40", error=PERHAPS_THE_JOB["403"]))
+    assert world.run(jobs(*range(40), model="other")).exit_code == 0
+    run = world.run(jobs(*range(40), model="other") + jobs(40), wrap_transport=wrap)
+    assert (run.exit_code, failed_ids(world)) == (3, set())
+
+
+def test_many_last_jobs_get_no_failed_rows() -> None:
+    world = World()
+    assert world.run(jobs(*range(5))).exit_code == 0
+    wrap = answering(lambda job: PERHAPS_THE_JOB["403"]())
+    run = world.run(jobs(*range(5 + MAX_PARKED_PER_CAUSE)), wrap_transport=wrap)
+    assert (run.exit_code, failed_ids(world)) == (3, set())
+    assert world.disk.contents(STATE) is not None
+
+
+@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+def test_three_reruns_of_one_command_make_progress(kind: str) -> None:
+    """One job is refused, the last of its file; the provider answers only 20 others in each run."""
+    world = World()
+    done: list[int] = []
+    for _ in range(3):
+        wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
+        world.run(jobs(*range(60)), wrap_transport=wrap, options=RunOptions(limit=20 * (len(done) + 1)))
+        done.append(len(world.rows()))
+    assert done == [19, 39, 59]
+
+
+def test_parked_jobs_of_the_last_run_are_sent_last() -> None:
+    world = World()
+    wrap = answering(only("job-0", "job-1", error=PERHAPS_THE_JOB["403"]))
+    assert world.run(jobs(0, 1), wrap_transport=wrap).exit_code == 3
+    run = world.run(jobs(*range(20)), concurrency=1, wrap_transport=wrap)
+    assert sent_ids(run) == [f"job-{number}" for number in (*range(2, 20), 0, 1)]
+    assert (run.exit_code, len(world.rows())) == (3, 18)
+    run = world.run(jobs(*range(20)), wrap_transport=wrap)
+    assert (run.exit_code, failed_ids(world), len(run.sent)) == (1, {"job-0", "job-1"}, 2)
+
+
+def test_parked_job_is_not_in_flight() -> None:
     world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(0) + good_jobs(*range(1, 40)))
-    assert run.exit_code == 1
-    assert len(run.sent) == len(world.rows()) + 1 == 40
-    (row,) = world.failures()
-    assert (row["custom_id"], row["error"]["code"], row["own_fault"]) == ("job-0", "rejected", True)
-    assert row["response"]["body"]["error"]["code"] == "model_not_found"
-    assert (row["attempts"], row["timing"]["total_s"] < 1) == (1, True)
+    run = world.run(jobs(*range(10), model="wrong"))
+    assert {(ended.outcome, ended.retry_delay_s) for ended in run.events_of(AttemptFinished)} == {("park", None)}
+    assert not run.left_in_flight
+    assert world.run(jobs(10)).possibly_billed == 0
 
 
-def test_jobs_of_a_parked_model_are_sent_after_the_first_success() -> None:
-    world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(*range(50)) + good_jobs(50) + bad_jobs(*range(51, 60)))
-    assert run.exit_code == 1
-    assert sent_ids(run)[:2] == ["job-0", "job-50"], "the job of another model is the next canary"
-    assert len(run.sent) == 60
-    assert len(world.failures()) == 59
-    (first, *_) = run.events_of(JobFinished)
-    assert first.result.custom_id == "job-50"
+# ---------------------------------------------------------------- refusals with a scope
+
+
+def denied(scope: Any, status: int = 429, **more: Any) -> Callable[[], RequestError]:
+    return lambda: AccessDenied("you exceeded your current quota", status=status, scope=scope, **more)
+
+
+@pytest.mark.parametrize("status", [402, 403, 429])
+def test_exhausted_account_stops_the_run_at_once_also_after_successes(status: int) -> None:
+    world = World()
+    wrap = answering(lambda job: denied("endpoint", status)() if int(job.custom_id[4:]) >= 100 else None)
+    run = world.run(jobs(*range(400)), concurrency=8, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 100, set())
+    assert len(run.sent) <= 108
+    assert run.reason == "the provider refused: you exceeded your current quota"
+    assert world.run(jobs(*range(400))).exit_code == 0, "what was refused is sent again"
+
+
+def test_quota_of_one_model_leaves_the_others_alone_and_names_the_time_it_comes_back() -> None:
+    world = World()
+    mixed = [short_job(number, model="m" if number % 3 else "spent") for number in range(300)]
+    wrap = answering(for_model("spent", denied("model", retry_after_s=4 * 3600.0)))
+    run = world.run(mixed, concurrency=8, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 200, set())
+    assert run.reason and run.reason.startswith("the provider refused: you exceeded your current quota (until 20")
+    assert len(run.sent) <= 200 + 8
+    assert world.run(mixed).exit_code == 0
+
+
+def test_wrong_key_stops_the_run_after_one_request() -> None:
+    wrap = answering(lambda job: AccessDenied("invalid key", status=401))
+    run = World().run(jobs(*range(50)), concurrency=8, wrap_transport=wrap)
+    assert (run.exit_code, len(run.sent), run.reason) == (3, 1, "the provider refused: invalid key")
+
+
+# ---------------------------------------------------------------- other properties
 
 
 @pytest.mark.parametrize("ahead", [1, 4, 256])
 def test_short_look_ahead_still_reaches_the_job_that_releases_the_parked_ones(ahead: int) -> None:
-    world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(*range(30)) + good_jobs(30), options=RunOptions(look_ahead=ahead))
-    assert run.exit_code == 1
-    assert sent_ids(run)[:2] == ["job-0", "job-30"]
+    world = World()
+    bad = [f"job-{number}" for number in range(15)]
+    wrap = answering(only(*bad, error=PERHAPS_THE_JOB["403"]))
+    run = world.run(jobs(*range(30)), options=RunOptions(look_ahead=ahead), wrap_transport=wrap)
+    assert (run.exit_code, failed_ids(world)) == (1, set(bad))
 
 
-def test_run_stops_when_the_maximum_number_of_jobs_is_parked() -> None:
-    world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(*range(MAX_PARKED_JOBS)) + good_jobs(MAX_PARKED_JOBS))
-    assert (run.exit_code, len(run.sent)) == (3, 1)
-    run = world.run(bad_jobs(*range(MAX_PARKED_JOBS - 1)) + good_jobs(MAX_PARKED_JOBS))
-    assert (run.exit_code, len(world.rows())) == (1, 1)
+def test_run_does_not_stop_while_a_job_of_the_same_model_is_in_its_backoff() -> None:
+    """The only other job fails at first; its second attempt succeeds and shows that the parked ones are at fault."""
+    hiccup = iter([ServerError("hiccup", status=500)])
+
+    def answer(job: Job) -> RequestError | None:
+        return next(hiccup, None) if job.custom_id == "job-1" else PERHAPS_THE_JOB["403"]()
+
+    world = World()
+    run = world.run(jobs(0, 1, 2), wrap_transport=answering(answer))
+    assert (run.exit_code, failed_ids(world)) == (1, {"job-0", "job-2"})
+    assert [row["custom_id"] for row in world.rows()] == ["job-1"]
 
 
-def test_every_unknown_model_is_named_and_costs_one_request() -> None:
-    world = World(ONLY_MODEL_M)
-    models = ("one", "two", "one", "three", "two", "four", "one")
-    run = world.run([short_job(number, model=model) for number, model in enumerate(models)])
-    assert run.exit_code == 3
-    assert run.reason and run.reason.startswith(
-        "the provider does not know the models one, two, three and 1 more: The model"
-    )
-    assert len(run.sent) == 4
-
-
-def test_unknown_url_costs_one_request() -> None:
-    def wrap_transport(transport: Transport) -> Transport:
-        async def without_chat(job: Job, target: Target, on_event: RequestListener) -> Reply:
-            if job.path == "/v1/completions":
-                return await transport(job, target, on_event)
-            on_event(Sent(asyncio.get_running_loop().time()))
-            await asyncio.sleep(0.1)
-            raise UrlNotFound("HTTP 404 Not Found", status=404)
-
-        return without_chat
-
-    world = World(FAST_PROVIDER)
-    run = world.run(good_jobs(*range(100)), wrap_transport=wrap_transport)
-    assert (run.exit_code, len(run.sent), world.failures()) == (3, 1, [])
-    assert run.reason == "there is nothing at /v1/chat/completions: HTTP 404 Not Found; is --base-url right?"
-    run = world.run([*good_jobs(*range(3)), short_job(3, url="/v1/completions")], wrap_transport=wrap_transport)
-    assert (run.exit_code, len(world.rows()), len(world.failures())) == (1, 1, 3)
-
-
-def test_run_stops_after_twenty_unknown_models() -> None:
-    run = World(ONLY_MODEL_M).run([short_job(number, model=f"model-{number}") for number in range(100)])
-    assert (run.exit_code, len(run.sent)) == (3, MAX_DISTINCT_NOT_FOUND)
+def test_server_errors_and_broken_connections_never_park() -> None:
+    world = World()
+    wrap = answering(only("job-0", error=lambda: StatusError("odd", status=503)))
+    run = world.run(jobs(0), wrap_transport=wrap, policy=RetryPolicy(max_attempts=2))
+    assert (run.exit_code, len(run.sent)) == (1, 2)
 
 
 class RecordingPrinter:
@@ -144,12 +323,13 @@ class RecordingPrinter:
 
 
 def test_printed_failure_of_a_parked_job_repeats_its_header() -> None:
-    world, printer = World(ONLY_MODEL_M), RecordingPrinter()
+    world, printer = World(), RecordingPrinter()
     run = world.run(
-        bad_jobs(0) + good_jobs(1, 2),
+        jobs(0, 1, 2),
         concurrency=1,
         options=RunOptions(look_ahead=1),
         printer=printer,
+        wrap_transport=answering(only("job-0", error=PERHAPS_THE_JOB["403"])),
     )
     assert run.exit_code == 1
     assert printer.calls[:3] == ["begin job-0", "begin job-1", "end job-1"]
@@ -158,66 +338,20 @@ def test_printed_failure_of_a_parked_job_repeats_its_header() -> None:
     assert sorted(printer.calls[3:]) == ["begin job-0", "begin job-2", "end job-0", "end job-2"]
 
 
-def test_parked_job_is_not_in_flight() -> None:
-    world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(*range(10)))
-    (ended,) = run.events_of(AttemptFinished)
-    assert (ended.outcome, ended.retry_delay_s) == ("park", None)
-    assert not run.left_in_flight
-    assert world.run(good_jobs(10)).possibly_billed == 0
-
-
-def test_run_does_not_stop_while_a_job_of_another_model_is_in_its_backoff() -> None:
-    """The only job of another model fails at first; its second attempt succeeds and releases the parked jobs."""
-    failures = iter([ServerError("hiccup", status=500)])
-
-    def wrap_transport(transport: Transport) -> Transport:
-        async def failing_once(job: Job, target: Target, on_event: RequestListener) -> Reply:
-            if job.model == "m":
-                for failure in failures:
-                    raise failure
+def test_stop_while_jobs_are_parked_leaves_them_for_the_next_run() -> None:
+    def slow(transport: Transport) -> Transport:
+        async def send(job: Job, target: Target, on_event: RequestListener) -> Reply:
+            await asyncio.sleep(5.0)
             return await transport(job, target, on_event)
 
-        return failing_once
+        return send
 
-    world = World(ONLY_MODEL_M)
-    run = world.run(bad_jobs(0) + good_jobs(1) + bad_jobs(2), wrap_transport=wrap_transport)
-    assert run.exit_code == 1
-    assert [row["custom_id"] for row in world.rows()] == ["job-1"]
-    assert len(world.failures()) == 2
+    world = World()
+    refused = answering(only("job-0", error=PERHAPS_THE_JOB["403"]))
 
+    def stop(run: Any) -> None:
+        asyncio.get_running_loop().call_at(3.0, lambda: run.stop("interrupted", exit_code=130, grace_s=0))
 
-def test_requests_in_flight_when_a_model_is_parked_are_parked_as_well() -> None:
-    """The response to the canary takes longer than its timeout, so that other requests have followed."""
-    world = World(replace(ONLY_MODEL_M, first_token_s=0.0))
-
-    def wrap_transport(transport: Transport) -> Transport:
-        async def slow(job: Job, target: Target, on_event: RequestListener) -> Reply:
-            try:
-                return await transport(job, target, on_event)
-            except ModelNotFound:
-                await asyncio.sleep(5.0)
-                raise
-
-        return slow
-
-    run = world.run(bad_jobs(*range(100)), concurrency=8, wrap_transport=wrap_transport)
-    assert run.exit_code == 3
-    assert 1 <= len(run.sent) <= 8
-    assert not world.failures()
-
-
-def test_few_remaining_jobs_of_a_file_with_replies_get_failed_rows() -> None:
-    """Otherwise a file whose run was killed before it wrote these rows could never be completed."""
-    world = World(ONLY_MODEL_M)
-    assert world.run(good_jobs(*range(50))).exit_code == 0
-    run = world.run(good_jobs(*range(50)) + bad_jobs(50, 51, 52))
-    assert (run.exit_code, len(world.failures())) == (1, 3)
-
-
-def test_many_remaining_jobs_of_a_file_with_replies_get_no_failed_rows() -> None:
-    world = World(ONLY_MODEL_M)
-    assert world.run(good_jobs(*range(5))).exit_code == 0
-    run = world.run(good_jobs(*range(5)) + bad_jobs(*range(5, 5 + MAX_DISTINCT_NOT_FOUND)))
-    assert (run.exit_code, len(run.sent), world.failures()) == (3, 1, [])
-    assert world.disk.contents(STATE) is not None
+    run = world.run(jobs(0, 1, 2), wrap_transport=lambda transport: refused(slow(transport)), on_start=stop)
+    assert (run.exit_code, failed_ids(world)) == (130, set())
+    assert world.run(jobs(0, 1, 2)).exit_code == 0

@@ -7,10 +7,11 @@ from datetime import datetime
 
 import pytest
 
-from processor.core.errors import ModelNotFound, ServerError
+from processor.core.errors import AccessDenied, ServerError
 from processor.core.models import Job, RequestSize, Target
-from processor.endpoints.pool import Endpoint, EndpointPermit, EndpointPool
+from processor.endpoints.pool import Endpoint, EndpointClosed, EndpointPermit, EndpointPool
 from processor.health.endpoint_health import EndpointHealth
+from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import FAILURE_THRESHOLD, FIRST_PROBE_INTERVAL_S
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
@@ -51,12 +52,8 @@ def take_down(endpoint: Endpoint) -> None:
     for line in range(FAILURE_THRESHOLD):
         endpoint.health.on_failure(
             ServerError("down", status=503),
-            job(line),
+            FailedAttempt(job=job(line), limit_group="*", sent_at=now(), now=now(), local_time=NOON),
             AttemptHistory(),
-            sent_at=now(),
-            now=now(),
-            local_time=NOON,
-            had_first_token=False,
         )
     assert endpoint.health.is_down
 
@@ -151,13 +148,67 @@ def test_probe_that_is_too_large_passes_its_turn_on() -> None:
     run(main())
 
 
-def test_job_is_blocked_by_the_endpoint_that_parked_its_model() -> None:
+def refuse_quota(endpoint: Endpoint, model: str) -> None:
+    endpoint.health.on_failure(
+        AccessDenied("quota", status=429, scope="model"),
+        FailedAttempt(job=job(model=model), limit_group="*", sent_at=now(), now=now(), local_time=NOON),
+        AttemptHistory(),
+    )
+
+
+def test_nothing_more_is_sent_to_a_model_that_is_closed() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint(limits=RateLimits(rpm=1))
+        pool = EndpointPool(endpoint)
+        endpoint.health.on_success(0, now(), now())
+        first = await acquire(pool)
+        first.sent(now())
+        first.release()
+        waiting = asyncio.create_task(pool.acquire(job(2, model="spent"), size(), is_retry=False))
+        await asyncio.sleep(1.0)
+        refuse_quota(endpoint, "spent")
+        assert (pool.is_closed_for(job(model="spent")), pool.is_closed_for(job())) == (True, False)
+        with pytest.raises(EndpointClosed, match="the provider refused: quota"):
+            await pool.acquire(job(3, model="spent"), size(), is_retry=False)
+        with pytest.raises(EndpointClosed):
+            await waiting
+        assert pool.closed_reasons == ["the provider refused: quota"]
+        assert endpoint.limiter.snapshot().in_flight == 0
+
+    run(main())
+
+
+def test_requests_are_sent_one_at_a_time_until_one_is_understood() -> None:
     async def main() -> None:
         endpoint = new_endpoint()
         pool = EndpointPool(endpoint)
-        assert pool.blocked_by(job()) is None
-        endpoint.health.parked.record(ModelNotFound("unknown model", status=404), job(model="wrong"))
-        assert pool.blocked_by(job(model="wrong")) is endpoint
-        assert pool.blocked_by(job(model="right")) is None
+        waiting = [asyncio.create_task(acquire(pool, line=line)) for line in range(4)]
+        await asyncio.sleep(0.1)
+        assert [task.done() for task in waiting] == [True, False, False, False]
+        waiting[0].result().release()
+        await asyncio.sleep(0.1)
+        assert [task.done() for task in waiting] == [True, True, False, False]
+        endpoint.health.on_first_token(1, now(), now())
+        for permit in await asyncio.gather(*waiting[1:]):
+            permit.release()
+
+    run(main())
+
+
+def test_cool_down_of_the_canarys_limit_group_lets_other_groups_go_first() -> None:
+    async def main() -> None:
+        endpoint = new_endpoint(limits=RateLimits())
+        pool = EndpointPool(endpoint)
+        permit = await acquire(pool)
+        permit.throttled(429, {}, 30.0, now())
+        permit.release()
+        waits = asyncio.create_task(acquire(pool, line=2))
+        await asyncio.sleep(0.1)
+        other_size = RequestSize(path=PATH, model="other", prompt_tokens=0, prompt_chars=0, max_tokens=1)
+        other = await pool.acquire(job(3, model="other"), other_size, is_retry=False)
+        assert now() < 1.0
+        other.release()
+        (await waits).release()
+        assert now() >= 30.0
 
     run(main())

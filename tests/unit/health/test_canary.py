@@ -1,56 +1,106 @@
-"""The canary: one request that is sent alone before the others may follow."""
+"""Requests are sent one at a time until one has been understood."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
-from processor.health.canary import CANARY_TIMEOUT_S, Canary
+from processor.health.canary import TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S, Canary
 from processor.simulator.virtual_clock import run
 
 
-def test_other_requests_wait_for_at_most_the_timeout_after_the_first_one() -> None:
+def play(main: Coroutine[Any, Any, None]) -> None:
+    async def with_turn() -> None:
+        await main
+
+    run(with_turn())
+
+
+async def started(canary: Canary, count: int = 4) -> list[asyncio.Task[None]]:
+    """Requests that want a turn."""
+    waiting = [asyncio.create_task(canary.acquire()) for _ in range(count)]
+    await asyncio.sleep(0.01)
+    return waiting
+
+
+def have_turn(waiting: list[asyncio.Task[None]]) -> int:
+    return sum(task.done() for task in waiting)
+
+
+def test_next_request_follows_the_end_of_the_one_before() -> None:
     async def main() -> None:
-        canary = Canary()
-        canary.start(10.0)
-        canary.start(11.0)
-        assert canary.alone_until(10.5) == 10.0 + CANARY_TIMEOUT_S
-        assert canary.alone_until(10.0 + CANARY_TIMEOUT_S) is None
+        canary = Canary(2.0)
+        waiting = await started(canary)
+        for number in range(1, 5):
+            assert have_turn(waiting) == number
+            canary.on_sent()
+            canary.on_refused()
+            canary.release()
+            await asyncio.sleep(100.0)
 
-    run(main())
+    play(main())
 
 
-def test_cleared_canary_holds_no_request_back() -> None:
+def test_all_follow_once_something_is_understood() -> None:
     async def main() -> None:
-        canary = Canary()
-        canary.start(10.0)
-        canary.allow_all()
-        canary.start(11.0)
-        assert canary.is_cleared
-        assert canary.alone_until(11.0) is None
-        await canary.wait_until_next_may_start()
+        canary = Canary(2.0)
+        waiting = await started(canary)
+        canary.on_understood()
+        await asyncio.sleep(0.01)
+        assert have_turn(waiting) == 4
+        canary.on_refused()
+        assert canary.is_cleared, "for good"
 
-    run(main())
+    play(main())
 
 
-def test_next_job_starts_alone_after_each_failed_canary() -> None:
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S])
+def test_all_follow_after_the_timeout_without_a_refusal(timeout_s: float) -> None:
     async def main() -> None:
-        canary, loop = Canary(), asyncio.get_running_loop()
-        for number in range(1, 4):
-            loop.call_later(1.0, canary.let_next_try)
-            await canary.wait_until_next_may_start()
-            assert loop.time() == pytest.approx(number, abs=0.01)
-            assert not canary.is_cleared
+        canary = Canary(timeout_s)
+        waiting = await started(canary)
+        canary.on_sent()
+        await asyncio.sleep(timeout_s - 0.1)
+        assert have_turn(waiting) == 1
+        await asyncio.sleep(0.2)
+        assert have_turn(waiting) == 4
 
-    run(main())
+    play(main())
 
 
-def test_jobs_start_in_parallel_after_a_canary_without_a_response() -> None:
+def test_refusal_after_the_timeout_lets_requests_go_one_at_a_time_again() -> None:
     async def main() -> None:
-        canary, loop = Canary(), asyncio.get_running_loop()
-        await canary.wait_until_next_may_start()
-        assert loop.time() == pytest.approx(CANARY_TIMEOUT_S, abs=0.01)
-        assert canary.is_cleared
+        canary = Canary(2.0)
+        waiting = await started(canary, 3)
+        canary.on_sent()
+        await asyncio.sleep(3.0)
+        assert have_turn(waiting) == 3
+        canary.on_refused()
+        more = await started(canary, 2)
+        for _ in range(2):
+            canary.release()
+            await asyncio.sleep(10.0)
+            assert have_turn(more) == 0, "others are still in flight"
+        canary.release()
+        await asyncio.sleep(10.0)
+        assert have_turn(more) == 1
 
-    run(main())
+    play(main())
+
+
+def test_cancelled_request_passes_its_turn_on() -> None:
+    async def main() -> None:
+        canary = Canary(2.0)
+        waiting = await started(canary, 3)
+        waiting[1].cancel()
+        canary.release()
+        waiting[2].cancel()  # it has just got the turn, and has not run since
+        await asyncio.sleep(0.01)
+        assert all(task.cancelled() for task in waiting[1:])
+        (last,) = await started(canary, 1)
+        assert last.done()
+
+    play(main())

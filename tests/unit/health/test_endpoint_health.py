@@ -9,23 +9,39 @@ import pytest
 
 from processor.core.errors import (
     AccessDenied,
+    AddressError,
     BadRequest,
     ConnectError,
     ConnectionLost,
     ModelNotFound,
+    ProtocolError,
+    Redirected,
     RequestError,
     ServerError,
+    StreamTruncated,
     Throttled,
     UrlNotFound,
 )
 from processor.core.events import BottleneckChanged, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Failure, Job
 from processor.health.endpoint_health import MAX_REJECTIONS, EndpointHealth
+from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import FAILURE_THRESHOLD
-from processor.health.parked_jobs import MAX_DISTINCT_NOT_FOUND
-from processor.retry.policy import AttemptHistory, FailJob, Park, Retry, RetryPolicy, StopRun, Verdict
+from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE
+from processor.retry.policy import (
+    AttemptHistory,
+    FailJob,
+    LeaveJob,
+    Park,
+    Retry,
+    RetryPolicy,
+    StopRun,
+    Verdict,
+)
+from processor.simulator.virtual_clock import run
 
 ADDRESS = "http://host/v1"
+GROUP = "/v1/chat/completions m"
 NOON = datetime(2026, 6, 1, 12, 0)
 
 
@@ -57,17 +73,22 @@ class World:
             self.health.on_success(0, 0.0, 0.0)
 
     def fail(
-        self, error: RequestError, *, job: Job = JOB, at: float = 1.0, history: AttemptHistory | None = None
+        self,
+        error: RequestError,
+        *,
+        job: Job = JOB,
+        at: float = 1.0,
+        history: AttemptHistory | None = None,
+        is_singled_out: bool = False,
     ) -> Verdict:
-        return self.health.on_failure(
-            error,
-            job,
-            history or AttemptHistory(),
-            sent_at=at,
-            now=at,
-            local_time=NOON,
-            had_first_token=False,
+        attempt = FailedAttempt(
+            job=job, limit_group=GROUP, sent_at=at, now=at, local_time=NOON, is_singled_out=is_singled_out
         )
+        return self.health.on_failure(error, attempt, history or AttemptHistory())
+
+    def succeed(self, line: int, *, at: float, model: str = "m") -> None:
+        self.health.on_success(line, at, at)
+        self.health.on_reply_written(job(line, model=model), GROUP, at)
 
     def reject(self, times: int, *, error_code: str = "invalid_value", status: int = 400) -> Verdict:
         verdicts = [self.fail(status_error(BadRequest, status, error_code=error_code)) for _ in range(times)]
@@ -79,24 +100,29 @@ class World:
         assert self.health.is_down
 
 
-# ---------------------------------------------------------------- the key
+# ---------------------------------------------------------------- the key and the account
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 429])
-def test_denied_access_before_the_first_success_stops_the_run_with_the_providers_message(status: int) -> None:
-    verdict = World().fail(status_error(AccessDenied, status))
+@pytest.mark.parametrize("has_succeeded", [False, True])
+@pytest.mark.parametrize(("status", "scope"), [(401, None), (402, "endpoint"), (403, "endpoint"), (429, None)])
+def test_refused_key_or_account_stops_the_endpoint_with_the_providers_message(
+    status: int, scope: Any, has_succeeded: bool
+) -> None:
+    verdict = World(has_succeeded=has_succeeded).fail(status_error(AccessDenied, status, scope=scope))
     assert verdict == StopRun(reason="the provider refused: the server's message")
 
 
-@pytest.mark.parametrize("status", [401, 402, 429])
-def test_denied_access_other_than_403_stops_the_run_after_a_success_as_well(status: int) -> None:
-    assert isinstance(World(has_succeeded=True).fail(status_error(AccessDenied, status)), StopRun)
+def test_refused_account_names_the_time_when_it_comes_back() -> None:
+    verdict = World().fail(status_error(AccessDenied, 429, scope="endpoint", retry_after_s=7200.0))
+    assert verdict == StopRun(reason="the provider refused: the server's message (until 2026-06-01 14:00)")
 
 
-def test_403_after_a_success_fails_its_job_only() -> None:
-    verdict = World(has_succeeded=True).fail(status_error(AccessDenied, 403))
-    assert isinstance(verdict, FailJob)
-    assert verdict.failure.permanent
+def test_refused_model_is_closed_and_no_other() -> None:
+    world = World(has_succeeded=True)
+    error = status_error(AccessDenied, 429, scope="model")
+    assert world.fail(error, job=job(model="spent")) == LeaveJob()
+    assert world.health.closed_reason("spent", GROUP) == "the provider refused: the server's message"
+    assert world.health.closed_reason("m", GROUP) is None
 
 
 # ---------------------------------------------------------------- the address
@@ -128,7 +154,7 @@ def test_twenty_rejections_of_one_kind_without_a_success_stop_the_run() -> None:
 def test_rejections_of_different_kinds_do_not_stop_the_run() -> None:
     world = World()
     for error_code in "abcdefgh":
-        for status in (400, 404, 422):
+        for status in (400, 413, 422):
             assert isinstance(world.reject(10, error_code=error_code, status=status), FailJob)
 
 
@@ -136,74 +162,167 @@ def test_rejections_after_a_success_do_not_stop_the_run() -> None:
     assert isinstance(World(has_succeeded=True).reject(100), FailJob)
 
 
-# ---------------------------------------------------------------- the model and the URL
+def test_redirect_stops_the_endpoint() -> None:
+    verdict = World(has_succeeded=True).fail(status_error(Redirected, 302))
+    assert verdict == StopRun(reason="the server's message; is --base-url right?")
 
 
-def test_job_with_an_unknown_model_is_parked_before_the_first_success_and_fails_after_it() -> None:
-    world = World()
-    failure = Failure(code="rejected", message="the server's message", permanent=True)
-    for _ in range(2 * MAX_REJECTIONS):
-        assert world.fail(status_error(ModelNotFound, 404)) == Park(failure=failure)
-    world.health.on_success(0, 0.0, 0.0)
-    assert world.fail(status_error(ModelNotFound, 404)) == FailJob(failure=failure)
+@pytest.mark.parametrize(("has_succeeded", "is_end"), [(False, True), (True, False)])
+def test_wrong_address_stops_the_endpoint_before_its_first_success(has_succeeded: bool, is_end: bool) -> None:
+    verdict = World(has_succeeded=has_succeeded).fail(AddressError("the certificate is not trusted"))
+    assert (verdict == StopRun(reason="the certificate is not trusted")) is is_end
 
 
-def test_parked_job_blocks_jobs_of_the_same_model_until_a_reply_is_written() -> None:
-    world = World()
-    world.fail(status_error(ModelNotFound, 404), job=job(model="wrong"))
-    parked = world.health.parked
-    assert parked.blocks(job(2, model="wrong"))
-    assert not parked.blocks(job(2, model="right"))
-    world.health.on_reply_written()
-    assert not parked.blocks(job(2, model="wrong"))
+# ---------------------------------------------------------------- parked jobs
 
 
-def test_unknown_url_blocks_jobs_of_every_model() -> None:
-    world = World()
-    world.fail(status_error(UrlNotFound, 404), job=job(model="one"))
-    assert world.health.parked.blocks(job(2, model="another"))
+PARKING = [
+    status_error(AccessDenied, 402),
+    status_error(AccessDenied, 403),
+    status_error(BadRequest, 404),
+    status_error(ModelNotFound, 400),
+    status_error(UrlNotFound, 404),
+    ProtocolError("senseless"),
+    StreamTruncated("no end", ended_by_server=True),
+]
 
 
-def stop_reason(world: World, *, stuck_jobs: int, has_earlier_replies: bool = False) -> str | None:
-    return world.health.parked_jobs_stop_reason(stuck_jobs=stuck_jobs, has_earlier_replies=lambda: has_earlier_replies)
+def parked(verdict: Verdict) -> Park:
+    assert isinstance(verdict, Park)
+    return verdict
 
 
-def test_run_does_not_stop_for_parked_jobs_while_another_job_may_succeed() -> None:
-    world = World()
-    world.fail(status_error(ModelNotFound, 404))
-    assert stop_reason(world, stuck_jobs=0) is None
+@pytest.mark.parametrize("error", PARKING, ids=str)
+@pytest.mark.parametrize("has_succeeded", [False, True])
+def test_job_that_may_be_at_fault_is_released_by_a_success_that_was_sent_later(
+    error: RequestError, has_succeeded: bool
+) -> None:
+    async def main() -> None:
+        world = World(has_succeeded=has_succeeded)
+        verdict = parked(world.fail(error, at=10.0))
+        world.succeed(2, at=9.0)
+        assert not verdict.is_at_fault.done(), "sent before the parked job"
+        world.succeed(JOB.line, at=11.0)
+        assert not verdict.is_at_fault.done(), "no other job"
+        world.succeed(3, at=11.0)
+        assert verdict.is_at_fault.result() is True
+
+    run(main())
 
 
-def test_run_stops_when_only_parked_jobs_are_left() -> None:
-    world = World()
-    world.fail(status_error(ModelNotFound, 404))
-    assert stop_reason(world, stuck_jobs=1) == "the provider does not know the model m: the server's message"
+def test_refused_job_fails_and_one_that_was_not_understood_is_tried_again() -> None:
+    async def main() -> None:
+        world = World()
+        failure = Failure(code="refused", message="the server's message", permanent=True)
+        assert parked(world.fail(status_error(AccessDenied, 403))).at_fault == FailJob(failure=failure)
+        assert isinstance(parked(world.fail(ProtocolError("senseless"), job=job(2))).at_fault, Retry)
+        again = world.fail(ProtocolError("senseless"), job=job(3), history=AttemptHistory(is_at_fault=True))
+        assert isinstance(again, Retry), "it is known that the job is at fault"
+
+    run(main())
 
 
-def test_run_stops_after_twenty_different_models_were_not_found() -> None:
-    world = World()
-    for number in range(MAX_DISTINCT_NOT_FOUND):
-        assert stop_reason(world, stuck_jobs=0) is None
-        world.fail(status_error(ModelNotFound, 404), job=job(number, model=f"model-{number}"))
-    assert stop_reason(world, stuck_jobs=0)
+@pytest.mark.parametrize("error", PARKING[:5], ids=str)
+def test_twenty_different_jobs_close_their_model(error: RequestError) -> None:
+    async def main() -> None:
+        world = World()
+        for line in range(MAX_PARKED_PER_CAUSE - 1):
+            world.succeed(100 + line, at=line, model="other")
+            parked(world.fail(error, job=job(line), at=line))
+        assert world.fail(error, job=job(99), at=99.0) == LeaveJob()
+        assert world.health.closed_reason("m", GROUP)
+        assert world.fail(error, job=job(98), at=99.0) == LeaveJob(), "in flight when the model was closed"
+        assert isinstance(world.fail(error, job=job(97, model="other"), at=99.0), Park)
+
+    run(main())
 
 
-@pytest.mark.parametrize(("stuck_jobs", "are_released"), [(MAX_DISTINCT_NOT_FOUND - 1, True), (20, False)])
-def test_few_parked_jobs_of_a_file_with_replies_are_released(stuck_jobs: int, are_released: bool) -> None:
-    world = World()
-    world.fail(status_error(ModelNotFound, 404))
-    assert (stop_reason(world, stuck_jobs=stuck_jobs, has_earlier_replies=True) is None) is are_released
-    assert world.health.parked.is_resolved is are_released
+@pytest.mark.parametrize("error", PARKING, ids=str)
+def test_twenty_different_jobs_of_any_model_stop_an_endpoint_without_a_success(error: RequestError) -> None:
+    async def main() -> None:
+        world = World()
+        for line in range(MAX_PARKED_PER_CAUSE - 1):
+            parked(world.fail(error, job=job(line, model=f"model-{line}")))
+        verdict = world.fail(error, job=job(99, model="another"))
+        assert isinstance(verdict, StopRun)
+        assert "20 jobs (job-0, job-1, job-2 and 17 more)" in verdict.reason
+        assert str(error) in verdict.reason
+
+    run(main())
+
+
+def test_success_in_between_begins_the_count_anew() -> None:
+    async def main() -> None:
+        world = World()
+        for line in range(5 * MAX_PARKED_PER_CAUSE):
+            parked(world.fail(ProtocolError("senseless"), job=job(line), at=line))
+            if line % 10 == 9:
+                world.succeed(1000, at=line + 0.5)
+
+    run(main())
+
+
+def test_no_more_than_256_jobs_are_held() -> None:
+    async def main() -> None:
+        world = World()
+        for line in range(MAX_PARKED_JOBS):
+            parked(world.fail(status_error(ModelNotFound, 404), job=job(line, model=f"model-{line}"), at=line))
+            world.succeed(1000, at=line + 0.5)
+        assert world.fail(status_error(ModelNotFound, 404), job=job(999, model="last"), at=999.0) == LeaveJob()
+        assert world.health.has_jobs_to_read_again
+
+    run(main())
+
+
+# ---------------------------------------------------------------- waits
+
+
+def test_second_long_wait_closes_the_limit_group() -> None:
+    async def main() -> None:
+        world = World(has_succeeded=True)
+        first = parked(world.fail(status_error(Throttled, 429, retry_after_s=7200.0), at=10.0))
+        assert world.health.closed_reason("m", GROUP) is None
+        assert world.fail(status_error(Throttled, 429, retry_after_s=7100.0), job=job(2), at=11.0) == LeaveJob()
+        assert first.is_at_fault.result() is False
+        assert world.health.closed_reason("any", GROUP) == (
+            "the provider asks to wait until 2026-06-01 14:00: the server's message (2 jobs (job-1, job-2))"
+        )
+        assert world.health.closed_reason("m", "another group") is None
+
+    run(main())
+
+
+def test_long_wait_of_one_job_alone_fails_it_for_this_run() -> None:
+    async def main() -> None:
+        world = World(has_succeeded=True)
+        verdict = parked(world.fail(status_error(Throttled, 429, retry_after_s=7200.0), at=10.0))
+        world.succeed(2, at=11.0)
+        assert verdict.is_at_fault.result() is True
+        assert isinstance(verdict.at_fault, FailJob)
+        assert (verdict.at_fault.failure.code, verdict.at_fault.failure.permanent) == ("rate_limited", False)
+
+    run(main())
+
+
+def test_job_that_is_throttled_alone_gets_a_failed_row_after_max_wait() -> None:
+    world, history = World(has_succeeded=True), AttemptHistory()
+    error = status_error(Throttled, 429, retry_after_s=60.0)
+    assert isinstance(world.fail(error, at=10.0, history=history), Retry)
+    assert isinstance(world.fail(error, at=3500.0, history=history, is_singled_out=True), Retry)
+    assert isinstance(world.fail(error, at=3600.0, history=history), Retry), "others are throttled as well"
+    assert isinstance(world.fail(error, at=3600.0, history=history, is_singled_out=True), FailJob)
 
 
 # ---------------------------------------------------------------- the canary
 
 
-@pytest.mark.parametrize(("status", "is_cleared"), [(200, True), (500, True), (302, False), (400, False), (429, False)])
-def test_canary_is_cleared_by_a_response_that_does_not_reject_the_request(status: int, is_cleared: bool) -> None:
-    world = World()
-    world.health.on_response(status)
-    assert world.health.canary.is_cleared is is_cleared
+def test_canary_ends_when_something_is_understood() -> None:
+    begun, complete = World(), World()
+    assert not begun.health.canary.is_cleared
+    begun.health.on_first_token(1, 0.0, 1.0)
+    complete.health.on_success(1, 0.0, 1.0)
+    assert begun.health.canary.is_cleared
+    assert complete.health.canary.is_cleared
 
 
 # ---------------------------------------------------------------- outages
@@ -247,3 +366,27 @@ def test_outage_longer_than_the_maximum_stops_the_run() -> None:
     world.take_down(at=10.0)
     verdict = world.fail(status_error(ServerError, 503), at=1810.0)
     assert verdict == StopRun(reason="the provider has been down for 0.5 h: the server's message")
+
+
+def test_stream_without_end_marker_is_a_sign_of_an_outage_only_after_the_first_success() -> None:
+    async def main() -> None:
+        for has_succeeded in (False, True):
+            world = World(has_succeeded=has_succeeded)
+            for line in range(FAILURE_THRESHOLD):
+                world.fail(StreamTruncated("no end", ended_by_server=True), job=job(line), at=10.0)
+            assert world.health.is_down is has_succeeded
+
+    run(main())
+
+
+def test_broken_connection_is_a_sign_of_an_outage_and_never_parks() -> None:
+    world = World()
+    verdicts = [world.fail(StreamTruncated("reset"), job=job(line), at=10.0) for line in range(FAILURE_THRESHOLD)]
+    assert world.health.is_down
+    assert all(isinstance(verdict, Retry) for verdict in verdicts)
+
+
+def test_streams_that_an_outage_cuts_do_not_park() -> None:
+    world = World(has_succeeded=True)
+    world.take_down(at=10.0)
+    assert isinstance(world.fail(StreamTruncated("no end", ended_by_server=True), at=11.0), Retry)

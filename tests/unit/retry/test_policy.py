@@ -28,7 +28,6 @@ from processor.retry.policy import (
     FailJob,
     Retry,
     RetryPolicy,
-    StopRun,
     Verdict,
     counts_against_job,
 )
@@ -69,9 +68,10 @@ def decide(
     counted_failures: int = 1,
     history: AttemptHistory | None = None,
     policy: RetryPolicy | None = None,
+    alone_for_s: float | None = None,
 ) -> Verdict:
     return (policy or RetryPolicy()).decide(
-        error, history or AttemptHistory(), counted_failures=counted_failures, now=NOON
+        error, history or AttemptHistory(), counted_failures=counted_failures, now=NOON, alone_for_s=alone_for_s
     )
 
 
@@ -151,7 +151,7 @@ def test_history_records_counted_and_uncounted_failures_apart() -> None:
     history.record(retry, status_error(ServerError, 500), 10.0)
     history.record(retry, status_error(Throttled, 429), 20.0)
     history.record(retry, StreamTruncated("cut"), 30.0)
-    assert history == AttemptHistory(failed_at=[10.0, 30.0], uncounted_failures=1)
+    assert history == AttemptHistory(failed_at=[10.0, 30.0], uncounted_failures=1, first_throttled_at=20.0)
 
 
 def test_history_records_of_a_replaced_attempt_only_that_it_was_replaced() -> None:
@@ -172,9 +172,23 @@ def test_wait_that_the_server_names_is_obeyed(cls: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("cls", [Throttled, ServerError])
-def test_wait_longer_than_max_wait_stops_the_run_and_names_the_time_to_come_back(cls: type[Any]) -> None:
-    verdict = decide(status_error(cls, 429, retry_after_s=3600.1 + 86400))
-    assert verdict == StopRun(reason="the provider asks to wait until 2026-06-02 13:00: the server's message")
+def test_wait_longer_than_max_wait_fails_the_job_that_alone_must_wait_and_names_the_time(cls: type[Any]) -> None:
+    error = status_error(cls, 429, retry_after_s=3600.1 + 86400)
+    assert RetryPolicy().asks_for_long_wait(error)
+    verdict = decide(error)
+    assert isinstance(verdict, FailJob)
+    assert verdict.failure.message == "the provider asks to wait until 2026-06-02 13:00: the server's message"
+    assert not verdict.failure.permanent, "the next run sends it again"
+
+
+def test_job_that_is_throttled_alone_fails_after_max_wait() -> None:
+    error = status_error(Throttled, 429, retry_after_s=10.0)
+    assert decide(error, alone_for_s=3589.0) == Retry(delay_s=10.0)
+    verdict = decide(error, alone_for_s=3591.0)
+    assert isinstance(verdict, FailJob)
+    assert (verdict.failure.code, verdict.failure.permanent) == ("rate_limited", False)
+    assert verdict.failure.message == "throttled for 3591 s while other jobs were answered: the server's message"
+    assert isinstance(decide(error, alone_for_s=None), Retry), "a limit of all has no end"
 
 
 def test_wait_of_zero_seconds_is_replaced_by_the_backoff() -> None:

@@ -1,0 +1,38 @@
+"""Tells a job that is always refused from a limit that is exhausted. Pure: times are passed in."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from processor.ratelimit.strategies.aimd_rate import MIN_ACCEPTED_PER_RANDOM_429
+
+
+class Refusal(NamedTuple):
+    """A request that was asked to wait, and what its limit group had seen by then."""
+
+    at: float
+    answered: int
+    refused: int
+
+
+class RefusalCounter:
+    """Counts the answers and the refusals of a limit group."""
+
+    def __init__(self) -> None:
+        self._answered = self._refused = 0
+        self._newest_answered_sent_at = -inf
+
+    def on_answered(self, sent_at: float) -> None:
+        self._answered += 1
+        self._newest_answered_sent_at = max(self._newest_answered_sent_at, sent_at)
+
+    def on_refused(self, at: float) -> Refusal:
+        self._refused += 1
+        return Refusal(at, self._answered, self._refused)
+
+    def is_singled_out(self, earlier: Refusal) -> bool:
+        """Whether it is the job of that earlier refusal, and not the limit group, that is refused: others that were
+        sent after it have been answered since, and next to none of them was refused."""
+        answered, refused = self._answered - earlier.answered, self._refused - earlier.refused
+        return self._newest_answered_sent_at > earlier.at and answered >= MIN_ACCEPTED_PER_RANDOM_429 * refused
