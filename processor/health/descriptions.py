@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from processor.core.errors import AccessDenied, ModelNotFound, StatusError
+from collections.abc import Collection
+
+from processor.core.errors import AccessDenied, ModelNotFound
 from processor.core.models import Job
 from processor.core.text import one_line
 from processor.health.causes import CauseKind
@@ -12,40 +14,38 @@ from processor.retry.policy import FailJob, come_back_at
 
 MAX_NAMES_SHOWN = 3
 MAX_NAME_CHARS = 60
-
-
-def names_of(jobs: list[Job]) -> str:
-    """The names of a few jobs, and how many more there are."""
-    names = [one_line(job.custom_id, MAX_NAME_CHARS) for job in jobs[:MAX_NAMES_SHOWN]]
-    more = f" and {len(jobs) - MAX_NAMES_SHOWN} more" if len(jobs) > MAX_NAMES_SHOWN else ""
-    return ", ".join(names) + more
+MAX_WORDS_CHARS = 200
 
 
 def description(parked: list[ParkedJob]) -> str:
-    """What these jobs of one kind met, in the words of the provider, for the user."""
+    """What these jobs of one kind met, in the words of the provider."""
     first = parked[0]
-    names = names_of([one.job for one in parked])
-    count = len(parked)
-    who = f"job {names}" if count == 1 else f"{count} jobs ({names})"
+    words = one_line(str(first.error), MAX_WORDS_CHARS)
+    names = _names([one.job for one in parked])
     match first.cause.kind:
         case CauseKind.NOT_UNDERSTOOD:
-            return f"the server's responses to {who} cannot be understood: {first.error}"
+            return f"the server cannot be understood: {words} {names}"
         case CauseKind.NOT_FOUND:
-            return _not_found(parked, who)
-        case CauseKind.LONG_WAIT:
-            return f"{first.at_fault.failure.message if isinstance(first.at_fault, FailJob) else first.error} ({who})"
-    status = first.error.status if isinstance(first.error, StatusError) else first.cause.kind.value
-    return f"the provider refused {who} with HTTP {status}: {first.error}"
+            models = dict.fromkeys(one.job.model for one in parked if isinstance(one.error, ModelNotFound))
+            if models:
+                return (
+                    f"the provider does not know the model{'s' * (len(models) > 1)} {_listed(models)}: {words} {names}"
+                )
+            return f"there is nothing at {first.job.path}: {words} {names}; is --base-url right?"
+        case CauseKind.LONG_WAIT if isinstance(first.at_fault, FailJob):
+            return f"{first.at_fault.failure.message} {names}"
+    return f"the provider refused: {words} {names}"
 
 
-def _not_found(parked: list[ParkedJob], who: str) -> str:
-    models = dict.fromkeys(one.job.model for one in parked if isinstance(one.error, ModelNotFound))
-    error = parked[0].error
-    if models:
-        names = ", ".join(list(models)[:MAX_NAMES_SHOWN])
-        more = f" and {len(models) - MAX_NAMES_SHOWN} more" if len(models) > MAX_NAMES_SHOWN else ""
-        return f"the provider does not know the model{'s' if len(models) > 1 else ''} {names}{more} of {who}: {error}"
-    return f"there is nothing at {parked[0].job.path} for {who}: {error}; is --base-url right?"
+def _names(jobs: list[Job]) -> str:
+    names = _listed([one_line(job.custom_id, MAX_NAME_CHARS) for job in jobs])
+    return f"(job {names})" if len(jobs) == 1 else f"({len(jobs)} jobs: {names})"
+
+
+def _listed(names: Collection[str]) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(list(names)[:MAX_NAMES_SHOWN]) + more
 
 
 def refused(error: AccessDenied, attempt: FailedAttempt) -> str:

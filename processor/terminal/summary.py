@@ -18,6 +18,9 @@ from processor.terminal.status_line import BOTTLENECK_LABELS
 NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
 """Codes of failures that only ``--retry-failed`` sends again. Lines that are no jobs are read again by every run."""
 
+MAX_REASON_CHARS = 400
+"""Of why a run stopped: the provider's words, and the jobs that met them."""
+
 
 def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
     """Only rows that have something to say: a run without failures has no row for them."""
@@ -70,7 +73,7 @@ def _failed(stats: RunStats) -> Iterator[LabelRow]:
 def _stopped(stats: RunStats) -> Iterator[LabelRow]:
     if stats.remaining or stats.stop_reason:
         jobs = f"{plural(stats.remaining, 'job')} remaining" if stats.remaining else "before the end"
-        reason = f": {one_line(stats.stop_reason, MAX_LINE_CHARS)}" if stats.stop_reason else ""
+        reason = f": {one_line(stats.stop_reason, MAX_REASON_CHARS)}" if stats.stop_reason else ""
         yield LabelRow("stopped", f"{jobs}{reason}", "warning")
 
 

@@ -16,7 +16,7 @@ from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, JobLine
 from tests.support.scheduler_world import EPOCH_S, ERRORS, RESULTS, STATE, RunRecord, World, whole_rows
 
 ROW_FIELDS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
-OPTIONAL_FIELDS = ["simulated", "usage_estimated", "own_fault", "metadata"]
+OPTIONAL_FIELDS = ["simulated", "usage_estimated", "endpoint", "asked_model", "streamed", "own_fault", "metadata"]
 TIMING_FIELDS = ["started_at", "queued_s", "first_token_s", "total_s"]
 TRANSIENT_CODES = {"server_error", "stream_truncated", "stream_stalled", "timeout", "connection_lost", "protocol_error"}
 
@@ -188,12 +188,11 @@ class Audit:
         check(early or hopeless or code not in (3, 130), "stopped early for no reason", run.reason)
 
     def _only_unknown_models_left(self, file: JobFile, conditions: RunConditions) -> bool:
-        """There is no reply yet, and all remaining jobs name a model that the provider does not know."""
-        rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b""))
+        """All jobs without a row name a model that the provider does not know: no reply can show that they are wrong."""
+        rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b"")) | self.world.replied()
         jobs = [job for job in lines_within_limit(file, conditions.limit) if job.body is not None]
         left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
-        unknown = [job for job in jobs if job.body and job.body["model"] == UNKNOWN_MODEL]
-        return bool(unknown) and not self.world.replied() and all(job in unknown for job in left)
+        return bool(left) and all(job.body and job.body["model"] == UNKNOWN_MODEL for job in left)
 
     def _check_no_leftovers(self) -> None:
         for path in (RESULTS, ERRORS):

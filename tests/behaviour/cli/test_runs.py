@@ -211,13 +211,13 @@ def test_corrected_lines_remove_their_failed_rows(shell: Shell, run_inside: Run,
 def test_rejected_job_is_sent_again_only_with_retry_failed(
     shell: Shell, run_inside: Run, start_server: StartServer
 ) -> None:
-    server = start_server(replace(INSTANT, models=("gpt-4o-mini",)))
-    shell.write("jobs.jsonl", chat_job("good"), chat_job("bad", model="gpt-5o"))
+    server = start_server(INSTANT)
+    shell.write("jobs.jsonl", chat_job("good"), chat_job("bad", n="many"))
     result = run_inside("jobs.jsonl", "--out", "r.jsonl")
     assert result.code == 1
     (row,) = shell.rows("r.errors.jsonl")
-    assert (row["custom_id"], row["error"]["code"], row["response"]["status_code"]) == ("bad", "rejected", 404)
-    assert row["response"]["body"]["error"]["code"] == "model_not_found"
+    assert (row["custom_id"], row["error"]["code"], row["response"]["status_code"]) == ("bad", "rejected", 400)
+    assert row["response"]["body"]["error"]["param"] == "n"
     assert result.row("once fixed") == "process jobs.jsonl --out r.jsonl --retry-failed"
     assert len(server.requests) == 2
 

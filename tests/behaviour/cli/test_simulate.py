@@ -70,7 +70,7 @@ def test_simulate_rejects_models_that_are_not_listed(shell: Shell, run_inside: R
     assert (shell.rows("r.jsonl"), (shell.folder / "r.errors.jsonl").exists()) == ([], False)
     corrected = run_inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--model", "gpt-4o-mini")
     assert (corrected.code, corrected.row("attempts")) == (0, "50")
-    assert sum(row["attempts"] for row in shell.rows("r.jsonl")) == 51
+    assert sum(row["attempts"] for row in shell.rows("r.jsonl")) == 70, "20 requests of the first run are counted"
     process.send_signal(signal.SIGTERM)
     assert shell.end(process).code == 0
 
@@ -80,9 +80,10 @@ def test_wrong_model_of_the_first_job_does_not_stop_the_others(shell: Shell, run
     process, url = start_server(shell, "--first-token", "0", "--speed", "inf", "--models", "gpt-4o-mini")
     shell.write("jobs.jsonl", {"id": "bad", "model": "gpt-9", "prompt": "Hi"}, *chat_jobs(20))
     result = run_inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url)
-    assert result.code == 1
+    assert result.code == 3
     assert len(shell.rows("r.jsonl")) == 20
-    assert [row["custom_id"] for row in shell.rows("r.errors.jsonl")] == ["bad"]
+    assert "does not know the model gpt-9" in result.row("stopped") and "(job bad)" in result.row("stopped")
+    assert not (shell.folder / "r.errors.jsonl").exists()
     process.send_signal(signal.SIGTERM)
     assert shell.end(process).code == 0
 

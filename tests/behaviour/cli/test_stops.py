@@ -79,14 +79,16 @@ def test_unknown_host_stops_the_run(shell: Shell, run_inside: Run) -> None:
     assert result.error.startswith("the host of llm.invalid:443 is not found: ")
 
 
-def test_wrong_model_stops_the_run_after_one_request(shell: Shell, run_inside: Run, start_server: StartServer) -> None:
+def test_wrong_model_stops_the_run_after_twenty_requests(
+    shell: Shell, run_inside: Run, start_server: StartServer
+) -> None:
     server = start_server(replace(INSTANT, models=("gpt-5",)))
     shell.write("jobs.jsonl", *({"prompt": f"Count to {number}."} for number in range(300)))
     result = run_inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gtp-5")
     assert result.code == 3
     why = "the provider does not know the model gtp-5: The model `gtp-5` does not exist"
     assert result.row("stopped").startswith(f"300 jobs remaining: {why}")
-    assert len(server.requests) == 1
+    assert len(server.requests) == 20
     assert not (shell.folder / "r.errors.jsonl").exists()
 
     corrected = run_inside("jobs.jsonl", "--out", "r.jsonl", "--model", "gpt-5")
@@ -147,7 +149,8 @@ def test_unreadable_job_file_stops_the_run_in_order(
     monkeypatch.setattr(JobFile, "_chunks", chunks)
     result = run_inside("jobs.jsonl", "--out", "r.jsonl", "--quiet")
     assert (result.code, result.error) == (code, "cannot read jobs.jsonl: input/output error")
-    assert len(shell.rows("r.jsonl")) == len(server.requests) == readable - 1
+    rows = shell.rows("r.jsonl") if (shell.folder / "r.jsonl").exists() else []
+    assert len(rows) == len(server.requests) == readable - 1
 
 
 @pytest.mark.process

@@ -89,14 +89,14 @@ def test_success_that_was_sent_before_the_parked_job_proves_nothing() -> None:
     wrap = answering(only("job-39", error=PERHAPS_THE_JOB["403"]))
     run = world.run(jobs(*range(40)), concurrency=1, wrap_transport=wrap)
     assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 39, set())
-    assert run.reason == "the provider refused job job-39 with HTTP 403: flagged by moderation"
+    assert run.reason == "the provider refused: flagged by moderation (job job-39)"
 
 
 def test_success_of_another_model_proves_nothing() -> None:
     world = World(ONLY_MODEL_M)
     run = world.run(jobs(0, model="wrong") + jobs(*range(1, 40)))
     assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 39, set())
-    assert run.reason and "does not know the model wrong of job job-0" in run.reason
+    assert run.reason and run.reason.endswith("do not have access to it. (job job-0)")
 
 
 def test_success_of_another_model_shows_that_the_server_can_be_understood() -> None:
@@ -120,7 +120,7 @@ def test_server_that_answers_all_like_this_gets_twenty_requests_one_at_a_time(ki
     assert (run.exit_code, len(run.sent)) == (3, MAX_PARKED_PER_CAUSE)
     assert run.max_in_flight == 1
     assert run.reason and str(PERHAPS_THE_JOB[kind]()) in run.reason
-    assert "20 jobs (job-0, job-1, job-2 and 17 more)" in run.reason
+    assert "(20 jobs: job-0, job-1, job-2 and 17 more)" in run.reason
     assert not world.rows() and world.disk.contents(ERRORS) is None
 
 
@@ -150,14 +150,14 @@ def test_model_that_is_given_up_leaves_the_others_alone() -> None:
     run = world.run(mixed, concurrency=8, wrap_transport=answering(for_model("gone", PERHAPS_THE_JOB["403"])))
     assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 200, set())
     assert len(run.sent) <= 200 + MAX_PARKED_PER_CAUSE + 8
-    assert run.reason and run.reason.startswith("the provider refused 20 jobs (job-0, job-3, job-6 and 17 more)")
+    assert run.reason and run.reason.endswith("(20 jobs: job-0, job-3, job-6 and 17 more)")
 
 
 def test_twenty_models_that_are_not_found_stop_the_run() -> None:
     run = World(ONLY_MODEL_M).run([short_job(number, model=f"model-{number}") for number in range(100)])
     assert (run.exit_code, len(run.sent)) == (3, MAX_PARKED_PER_CAUSE)
     assert run.reason and run.reason.startswith(
-        "the provider does not know the models model-0, model-1, model-2 and 17 more of 20 jobs"
+        "the provider does not know the models model-0, model-1, model-2 and 17 more: The model"
     )
 
 

@@ -245,7 +245,7 @@ def test_twenty_different_jobs_of_any_model_stop_an_endpoint_without_a_success(e
             parked(world.fail(error, job=job(line, model=f"model-{line}")))
         verdict = world.fail(error, job=job(99, model="another"))
         assert isinstance(verdict, StopRun)
-        assert "20 jobs (job-0, job-1, job-2 and 17 more)" in verdict.reason
+        assert "(20 jobs: job-0, job-1, job-2 and 17 more)" in verdict.reason
         assert str(error) in verdict.reason
 
     run(main())
@@ -285,7 +285,7 @@ def test_second_long_wait_closes_the_limit_group() -> None:
         assert world.fail(status_error(Throttled, 429, retry_after_s=7100.0), job=job(2), at=11.0) == LeaveJob()
         assert first.is_at_fault.result() is False
         assert world.health.closed_reason("any", GROUP) == (
-            "the provider asks to wait until 2026-06-01 14:00: the server's message (2 jobs (job-1, job-2))"
+            "the provider asks to wait until 2026-06-01 14:00: the server's message (2 jobs: job-1, job-2)"
         )
         assert world.health.closed_reason("m", "another group") is None
 
