@@ -76,7 +76,7 @@ class EndpointHealth:
         """Jobs that should be parked were left, because too many are."""
         self._limiter_bottleneck: Bottleneck | None = None
         self._probe_turn = asyncio.Lock()
-        self._has_succeeded = False
+        self.has_succeeded = False
         self._has_responded = False  # with something other than a failed connection
         self._rejections: dict[str, int] = {}
         """How many requests were rejected, by kind."""
@@ -103,7 +103,7 @@ class EndpointHealth:
     def on_success(self, line: int, sent_at: float, now: float) -> None:
         """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
         self.canary.on_understood()
-        self._has_succeeded = True
+        self.has_succeeded = True
         self._unresolved_since.pop(line, None)
         self._emit_recovery(self.outages.on_answer(sent_at), now)
 
@@ -184,11 +184,11 @@ class EndpointHealth:
                 return refused(error, attempt)
             case Redirected():
                 return f"{error}; is --base-url right?"
-            case AddressError() if not self._has_succeeded:
+            case AddressError() if not self.has_succeeded:
                 return str(error)
-            case ConnectError() if not self._has_succeeded and not self._has_responded:
+            case ConnectError() if not self.has_succeeded and not self._has_responded:
                 return f"{error}; is --base-url right, and the server up?"
-            case BadRequest() if not self._has_succeeded and cause_of(error, attempt.job) is None:
+            case BadRequest() if not self.has_succeeded and cause_of(error, attempt.job) is None:
                 return self._too_many_rejections(error)
         return None
 
@@ -292,7 +292,7 @@ class EndpointHealth:
     def _indicates_outage(self, error: RequestError) -> bool:
         """A response that the server ended itself is none before the first success: it may always answer so."""
         is_own_end = isinstance(error, StreamTruncated) and error.ended_by_server
-        return indicates_outage(error) and not (is_own_end and not self._has_succeeded)
+        return indicates_outage(error) and not (is_own_end and not self.has_succeeded)
 
     def _emit_recovery(self, is_recovered: bool, now: float) -> None:
         if is_recovered:

@@ -23,7 +23,7 @@ from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.core.secrets import mask_text
 from processor.endpoints.pool import Endpoint
-from processor.health.causes import CauseKind
+from processor.health.causes import Cause, CauseKind
 from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE, ParkedJob
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
@@ -171,15 +171,20 @@ class Scheduler:
             if (
                 cause.kind is not CauseKind.LONG_WAIT
                 and alike < MAX_PARKED_PER_CAUSE
-                and await self._has_earlier_replies(endpoint, parked)
+                and await self._is_known_to_answer(endpoint, cause, parked)
             ):
                 endpoint.health.parked.release(cause, at_fault=True)
             else:
                 endpoint.health.leave_parked(cause)
         self._is_deciding = False
 
-    async def _has_earlier_replies(self, endpoint: Endpoint, parked: list[ParkedJob]) -> bool:
-        """Whether rows of earlier runs have replies of this endpoint to the path and model of each of these jobs."""
+    async def _is_known_to_answer(self, endpoint: Endpoint, cause: Cause, parked: list[ParkedJob]) -> bool:
+        """Whether rows of earlier runs have replies of this endpoint to the path and model of each of these jobs.
+
+        Where the jobs are only sent again, replies of this run are enough: a stream may break off once.
+        """
+        if cause.kind is CauseKind.NOT_UNDERSTOOD and endpoint.health.has_succeeded:
+            return True
         for path, model in dict.fromkeys((one.job.path, one.job.model) for one in parked):
             if not await self._deps.sink.has_earlier_reply(endpoint.address_of(path), model):
                 return False

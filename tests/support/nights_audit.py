@@ -188,7 +188,7 @@ class Audit:
         check(early or hopeless or code not in (3, 130), "stopped early for no reason", run.reason)
 
     def _only_unknown_models_left(self, file: JobFile, conditions: RunConditions) -> bool:
-        """All jobs without a row name a model that the provider does not know: no reply can show that they are wrong."""
+        """All jobs without a row name a model that is not known: no reply can show that they are wrong."""
         rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b"")) | self.world.replied()
         jobs = [job for job in lines_within_limit(file, conditions.limit) if job.body is not None]
         left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]

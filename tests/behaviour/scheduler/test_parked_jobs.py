@@ -92,6 +92,16 @@ def test_success_that_was_sent_before_the_parked_job_proves_nothing() -> None:
     assert run.reason == "the provider refused: flagged by moderation (job job-39)"
 
 
+@pytest.mark.parametrize("kind", NOT_UNDERSTOOD)
+def test_last_response_that_is_not_understood_is_tried_again_after_replies(kind: str) -> None:
+    """A stream may break off once, and the run has no other job that could show it."""
+    answers = iter([PERHAPS_THE_JOB[kind]()])
+    world = World()
+    wrap = answering(lambda job: next(answers, None) if job.custom_id == "job-39" else None)
+    run = world.run(jobs(*range(40)), concurrency=1, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows())) == (0, 40)
+
+
 def test_success_of_another_model_proves_nothing() -> None:
     world = World(ONLY_MODEL_M)
     run = world.run(jobs(0, model="wrong") + jobs(*range(1, 40)))
