@@ -183,7 +183,7 @@ class EndpointHealth:
             case AccessDenied(scope=None) if error.status not in (402, 403):
                 return refused(error, attempt)
             case Redirected():
-                return f"{error}; is --base-url right?"
+                return str(error)
             case AddressError() if not self.has_succeeded:
                 return str(error)
             case ConnectError() if not self.has_succeeded and not self._has_responded:

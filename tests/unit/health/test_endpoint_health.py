@@ -164,7 +164,7 @@ def test_rejections_after_a_success_do_not_stop_the_run() -> None:
 
 def test_redirect_stops_the_endpoint() -> None:
     verdict = World(has_succeeded=True).fail(status_error(Redirected, 302))
-    assert verdict == StopRun(reason="the server's message; is --base-url right?")
+    assert verdict == StopRun(reason="the server's message")
 
 
 @pytest.mark.parametrize(("has_succeeded", "is_end"), [(False, True), (True, False)])
