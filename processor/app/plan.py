@@ -42,7 +42,7 @@ def default_out(jobs: str, *, simulate: bool) -> str:
     Up to 0.2.0 they shared one file: it is used where no other job file can have it, and else the user must decide.
     """
     if jobs == "-":
-        raise ConfigError("jobs from stdin need --out")
+        raise ConfigError("jobs from stdin need --out FILE, or --out - for stdout")
     name, kind = Path(jobs).name, "simulated" if simulate else "results"
     out = f"{name.removesuffix('.jsonl') or name}.{kind}.jsonl"
     shared = f"{Path(jobs).stem}.{kind}.jsonl"
@@ -69,15 +69,15 @@ def check_files(plan: Plan) -> None:
             continue  # a device: it may serve several purposes, and opening it reports what is wrong with it
         file = path.resolve()
         if file in purposes:
-            raise ConfigError(f"{path} cannot be both {purposes[file]} and {purpose}")
+            raise ConfigError(f"{path} cannot be both {purposes[file]} and {purpose}: give one of them another name")
         if not file.parent.is_dir():
-            raise ConfigError(f"the folder {path.parent} for {purpose} does not exist")
+            raise ConfigError(f"the folder {path.parent} for {purpose} does not exist: create it, or name another one")
         purposes[file] = purpose
 
 
 def _check_is_no_folder(path: Path) -> None:
     if path.is_dir():
-        raise ConfigError(f"cannot write {path}: is a directory")
+        raise ConfigError(f"cannot write {path}: it is a folder, name a file in it")
 
 
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:

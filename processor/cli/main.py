@@ -12,6 +12,7 @@ import typer
 
 from processor.cli import options
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
+from processor.cli.usage import check_job_file, usage_message
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
 from processor.core.secrets import mask_text
@@ -125,8 +126,9 @@ def run(
 
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
-    if not jobs:
-        raise ConfigError("the name of the job file is empty")
+    check_job_file(
+        jobs, [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    )
     if out is not None and not out:
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
@@ -214,7 +216,7 @@ def main() -> NoReturn:
         # With standalone_mode off, typer returns what the command returns: the exit code.
         code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
     except typer.TyperException as error:
-        print_error(_usage(error))
+        print_error(usage_message(error))
         code = exit_codes.NOTHING_SENT
     except ConfigError as error:
         print_error(str(error))
@@ -248,9 +250,3 @@ def _flush_standard_streams() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _usage(error: typer.TyperException) -> str:
-    message = error.format_message().rstrip(".")
-    command = getattr(getattr(error, "ctx", None), "command_path", "process")
-    return f"{message[:1].lower()}{message[1:]}; see {command} --help"

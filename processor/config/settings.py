@@ -205,6 +205,6 @@ def _parse_value(kind: Any, value: Any, where: str) -> Any:
 def _check(settings: Settings) -> None:
     """Checks what the types of single fields cannot express."""
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
-        raise ConfigError("backoff_max_s must not be less than backoff_min_s")
+        raise ConfigError("waiting.backoff_max_s must not be less than waiting.backoff_min_s")
     if settings.endpoint not in PROTOCOLS:
         raise ConfigError(f"the endpoint must be {known_paths()}, not {settings.endpoint!r}")

@@ -86,7 +86,7 @@ class Route:
         except ValueError as error:
             raise ConfigError(f"{shown} cannot be reached: {error}") from None
         if self.url.scheme not in ("http", "https") or not host:
-            raise ConfigError(f"{shown} is not an http address")
+            raise ConfigError(f"{shown} is not an address: it must begin with http:// or https://")
         if self.url.user is not None or self.url.password is not None:
             raise ConfigError(f"{shown} holds a user or password; give a key instead")
         self.host_port = f"{host}:{self.url.port}"

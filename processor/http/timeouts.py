@@ -72,10 +72,10 @@ class Deadlines:
     def error(self) -> TransportError:
         """The error for the deadline that has passed."""
         if self._end_at <= self._last_bytes_at + self._max_silence_s:
-            return Timeout(f"no whole reply within {self._timeouts.request_timeout_s:g} s")
+            return Timeout(f"no whole reply within {self._timeouts.request_timeout_s:g} s (request_timeout_s)")
         if self._began:
-            return StreamStalled(f"silence for {self._max_silence_s:g} s in the middle of the reply")
-        return Timeout(f"no first byte within {self._max_silence_s:g} s")
+            return StreamStalled(f"silence for {self._max_silence_s:g} s in the middle of the reply (stall_timeout_s)")
+        return Timeout(f"no first byte within {self._max_silence_s:g} s (first_byte_timeout_s)")
 
     def _next_deadline(self) -> float:
         return min(self._last_bytes_at + self._max_silence_s, self._end_at)

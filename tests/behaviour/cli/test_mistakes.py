@@ -28,7 +28,10 @@ def jobs(tmp_path: Path) -> str:
         (["--bogus"], "no such option: --bogus"),
         (["jobs.jsonl", "--bogus"], "no such option: --bogus"),
         (["jobs.jsonl", "--concurency", "3"], "no such option: --concurency (Possible options: --concurrency)"),
-        (["jobs.jsonl", "more.jsonl"], "got unexpected extra argument(s) (more.jsonl)"),
+        (["jobs.jsonl", "more.jsonl"], "process run does not take more.jsonl: a run has one job file; for "),
+        (["simulate", "jobs.jsonl"], "process simulate does not take jobs.jsonl: to send a job file named simulate, "),
+        (["simulat"], "cannot read simulat: no such file, and no such command; did you mean process simulate?"),
+        (["nowhere.jsonl"], "cannot read nowhere.jsonl: it is a link to a file that does not exist"),
         (["jobs.jsonl", "--out"], "option '--out' requires an argument"),
         (["jobs.jsonl", "--rpm", "many"], "invalid value for '--rpm': "),
         (["jobs.jsonl", "--limit", "1.5"], "invalid value for '--limit': "),
@@ -66,10 +69,10 @@ def jobs(tmp_path: Path) -> str:
             "r cannot be both the results file and the log",
         ),
         (["jobs.jsonl", "--simulate", "--log-file", "no/log"], "the folder no for the log does not exist"),
-        (["jobs.jsonl", "--simulate", "--log-file", "."], "cannot write .: is a directory"),
-        (["jobs.jsonl", "--simulate", "--summary-json", "."], "cannot write .: is a directory"),
-        (["jobs.jsonl", "--simulate", "--out", "."], "cannot write .: is a directory"),
-        (["jobs.jsonl", "--simulate", "--out", "/"], "cannot write /: is a directory"),
+        (["jobs.jsonl", "--simulate", "--log-file", "."], "cannot write .: it is a folder, name a file in it"),
+        (["jobs.jsonl", "--simulate", "--summary-json", "."], "cannot write .: it is a folder, name a file in it"),
+        (["jobs.jsonl", "--simulate", "--out", "."], "cannot write .: it is a folder, name a file in it"),
+        (["jobs.jsonl", "--simulate", "--out", "/"], "cannot write /: it is a folder, name a file in it"),
         (["simulate", "--faults", "rain=0.1"], "unknown fault 'rain'; known are error_500, "),
         (["simulate", "--faults", "cut"], "a fault is written name=rate, e.g. cut=0.05, not 'cut'"),
         (["simulate", "--faults", "cut=2"], "the rate of cut must be between 0 and 1, not 2"),
@@ -83,6 +86,7 @@ def jobs(tmp_path: Path) -> str:
 )
 def test_usage_error_is_one_line(run_inside: Run, jobs: str, tmp_path: Path, args: list[str], error: str) -> None:
     (tmp_path / "r.errors.jsonl").touch()
+    (tmp_path / "nowhere.jsonl").symlink_to("nothing")
     (tmp_path / "dangling.jsonl").symlink_to("nowhere/r.jsonl")
     result = run_inside(*args)
     assert (result.code, result.out) == (2, "")

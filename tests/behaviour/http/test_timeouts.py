@@ -46,7 +46,7 @@ async def silent_after_text(server: ServerConnection) -> None:
 def test_missing_first_byte_times_out(script: ServerScript) -> None:
     record = exchange(script, first_byte_timeout_s=0.1, stall_timeout_s=0.02)
     assert type(record.error) is Timeout
-    assert str(record.error) == "no first byte within 0.1 s"
+    assert str(record.error) == "no first byte within 0.1 s (first_byte_timeout_s)"
     assert 0.09 < record.duration_s < 1
 
 
@@ -76,7 +76,7 @@ def test_endless_reply_times_out() -> None:
 
     record = exchange(script, request_timeout_s=0.15)
     assert type(record.error) is Timeout
-    assert str(record.error) == "no whole reply within 0.15 s"
+    assert str(record.error) == "no whole reply within 0.15 s (request_timeout_s)"
 
 
 def test_complete_reply_stands_when_the_response_never_ends() -> None:

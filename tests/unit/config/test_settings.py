@@ -173,7 +173,7 @@ def _literal(value: Any) -> str:
         ("grace_s = -1", "config.toml: grace_s must be a number of at least 0, not -1"),
         ('changed = "drop"', "config.toml: changed must be one of keep, resend, not 'drop'"),
         ("[output]\nfsync = true", "config.toml: output.fsync must be one of always, interval, never, not True"),
-        ("[waiting]\nbackoff_max_s = 0.5", "backoff_max_s must not be less than backoff_min_s"),
+        ("[waiting]\nbackoff_max_s = 0.5", "waiting.backoff_max_s must not be less than waiting.backoff_min_s"),
         (
             'endpoint = "/v1/embeddings"',
             "the endpoint must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",

@@ -1,0 +1,43 @@
+"""Mistakes on the command line, as one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+
+import typer
+
+from processor.core.errors import ConfigError
+
+_EXTRA_ARGUMENTS = "Got unexpected extra argument"
+
+
+def usage_message(error: typer.TyperException) -> str:
+    """The message for what the parser of the command line has found."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "process")
+    if message.startswith(_EXTRA_ARGUMENTS):
+        extra = message.partition("(")[2].rpartition("(")[2].rstrip(")")
+        message = f"{command} does not take {extra}: {_one_file(getattr(context, 'info_name', ''), extra)}"
+    return f"{message[:1].lower()}{message[1:]}; see {command} --help"
+
+
+def _one_file(command: str, extra: str) -> str:
+    if command == "run":
+        return "a run has one job file; for several, `cat FILES | process - --out RESULTS`"
+    return f"to send a job file named {command}, write ./{command}; to send {extra}, `process {extra}`"
+
+
+def check_job_file(jobs: str, commands: Collection[str]) -> None:
+    """Raises ConfigError where the name of the job file is none, or is perhaps that of a command."""
+    if not jobs:
+        raise ConfigError("the name of the job file is empty: give a file, or - for stdin")
+    path = Path(jobs)
+    if jobs == "-" or path.exists():
+        return
+    if path.is_symlink():
+        raise ConfigError(f"cannot read {jobs}: it is a link to a file that does not exist")
+    if close := get_close_matches(jobs, commands, n=1):
+        raise ConfigError(f"cannot read {jobs}: no such file, and no such command; did you mean process {close[0]}?")
