@@ -126,12 +126,7 @@ def run(
 
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
-    check_job_file(
-        check_job_file(
-            jobs,
-            [str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback],
-        )
-    )
+    check_job_file(jobs, [str(command.callback.__name__) for command in app.registered_commands if command.callback])
     if out is not None and not out:
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
