@@ -66,6 +66,8 @@ _NOT_GIVEN = frozenset({"", "null", "none", "nil", "undefined"})
 
 def given_reason(value: object) -> str | None:
     """The finish reason in a reply; None where the field holds no meaningful string."""
+    if value == "stop":  # most of them
+        return "stop"
     return value if isinstance(value, str) and value.strip().lower() not in _NOT_GIVEN else None
 
 
@@ -74,7 +76,7 @@ def is_failure(reason: str) -> bool:
 
 
 def is_success(reason: str | None) -> bool:
-    return reason is not None and reason.strip().lower() in SUCCESSFUL
+    return reason == "stop" or (reason is not None and reason.strip().lower() in SUCCESSFUL)
 
 
 def failed_reply(reason: str) -> ServerError:

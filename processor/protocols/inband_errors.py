@@ -34,11 +34,15 @@ _GOOD_CODES = frozenset({None, "", 0, "0", 200, "200", "ok", "OK", "success", "S
 _MESSAGE_FIELDS = ("message", "msg", "error_msg", "error_message", "detail")
 _CODE_FIELDS = ("code", "error_code", "status_code", "status")
 _CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "usage"})
+_ORDINARY_FIELDS = _CHUNK_FIELDS | {"choices", "obfuscation", "service_tier", "system_fingerprint"}
+"""What has only these fields tells no error: nearly every event, so that it is asked first."""
 _KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
 
 def raise_error_in(value: object, *, is_altered: bool = False) -> None:
     """Raise the StatusError that a value tells, if it tells one. ``is_altered``: its text may hold surrogate halves."""
+    if isinstance(value, dict) and value.keys() <= _ORDINARY_FIELDS and value.get("object") != "error":
+        return
     error = error_in_value(value)
     if error is None:
         return
