@@ -47,7 +47,8 @@ def decode_exactly(data: bytes) -> tuple[JSON, tuple[str, ...]]:
         at = error.start
         raise InvalidJob(f"not UTF-8: byte 0x{data[at]:02x} at column {at + 1}", code="not_utf8") from None
     except json.JSONDecodeError as error:
-        raise InvalidJob(f"broken JSON: {error.msg} at column {error.colno}", code="invalid_json") from None
+        message = f"broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        raise InvalidJob(message, code="invalid_json") from None
     except ValueError:  # Python's limit, against quadratic work
         raise InvalidJob("broken JSON: a number has more than 4300 digits", code="invalid_json") from None
     except RecursionError:

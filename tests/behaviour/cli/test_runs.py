@@ -177,7 +177,7 @@ def test_invalid_lines_become_failed_rows_and_the_run_goes_on(shell: Shell, run_
     (shell.folder / "jobs.jsonl").write_bytes(
         b"\xef\xbb\xbf"
         + json.dumps(chat_job("a")).encode()
-        + b'\r\n\r\nbroken\r\n{"id": "a", "prompt": "again", "model": "m"}'
+        + b'\r\n\r\nbroken\r\n{"id": "a", "prompt": "again", "model": "m", "metadata": 4}'
         b'\r\n[1]\r\n{"id": "b", "metadata": {"row": 7}, "prompt": "\xff"}\r\n{"id": "c"}\r\n'
         + json.dumps(chat_job("d")).encode()
     )
@@ -192,7 +192,7 @@ def test_invalid_lines_become_failed_rows_and_the_run_goes_on(shell: Shell, run_
         6: ("b", "not_utf8"),
         7: ("c", "invalid_job"),
     }
-    assert {line: row["metadata"] for line, row in errors.items() if "metadata" in row} == {6: {"row": 7}}
+    assert {line: row["metadata"] for line, row in errors.items() if "metadata" in row} == {4: 4, 6: {"row": 7}}
     for line, row in errors.items():
         assert list(row)[:10] == ROW_KEYS
         assert row["error"]["message"].startswith(f"jobs.jsonl, line {line}: ")

@@ -314,6 +314,7 @@ def test_broken_json_is_named_with_its_column(line: str) -> None:
     assert code == "invalid_json"
     assert message.startswith("broken JSON: ")
     assert " at column " in message
+    assert " at at " not in message
 
 
 # ---------------------------------------------------------------- properties

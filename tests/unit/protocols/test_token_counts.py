@@ -239,7 +239,9 @@ ANY_JSON = st.recursive(
 KNOWN_KEYS = [
     *("messages", "prompt", "input", "suffix", "tools", "functions", "response_format", "json_schema", "choices"),
     *("message", "content", "text", "name", "role", "tool_calls", "function_call", "function", "custom", "reasoning"),
-    *("type", "image_url", "input_audio", "file", "refusal", "detail", "arguments"),
+    *("type", "image_url", "input_audio", "file", "refusal", "detail", "arguments", "source", "data", "url", "audio"),
+    *("usage", "reasoning_tokens", "completion_tokens_details", "prediction", "transcript", "format", "x_groq"),
+    *("echo", "best_of", "n", "index", "reasoning_effort", "document", "video_url", "image", "prompt_tokens"),
 ]
 LIKELY_JSON = st.recursive(
     st.none() | st.integers() | JSON_TEXT | st.sampled_from(KNOWN_KEYS),
@@ -254,9 +256,14 @@ LIKELY_JSON = st.recursive(
     body=st.dictionaries(st.sampled_from(KNOWN_KEYS), ANY_JSON | LIKELY_JSON, max_size=5),
 )
 def test_counting_never_fails_for_any_json_body(path: str, body: dict[str, Any]) -> None:
-    for count in (prompt(path, body, encoded), reply(path, body, encoded)):
-        assert count.tokens >= 0
+    assert prompt(path, body, encoded).tokens >= 0
     assert estimate(path, body).tokens >= 0
+    protocol = protocol_for(path)
+    for model in ("gpt-4", "o3", "claude", ""):
+        assert protocol.count_reply(body, body | {"echo": True}, counter(encoded, model=model)).tokens >= 0
+    assert protocol.request_size(job_for(path, **body | {"model": "m"}), counter(encoded)).choices >= 1
+    usage = protocol.reported_usage(body)
+    assert usage is None or usage.total_tokens > 0
 
 
 def test_a_body_that_is_nested_too_deeply_to_serialize_is_counted_by_its_characters() -> None:
