@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processor.core.errors import InvalidJob
-from processor.core.json_bytes import is_nested_deeper
+from processor.core.json_bytes import MAX_DEPTH, is_nested_deeper
 from processor.core.models import JSON
 from processor.input.line_json import custom_id_of, without_non_finite
 from processor.protocols.lenient_json import join_halves
@@ -35,7 +35,7 @@ def found_fields(data: bytes) -> FoundFields:
     """Return what is found in the members at the beginning of a line, up to the first that is not JSON."""
     # An invalid byte becomes half of a surrogate pair at first, so that it is told apart from the U+FFFD of a text.
     members = _leading_members(data.decode("utf-8", "surrogateescape"))
-    kept = {name: members[name] for name in _KEPT if name in members and not is_nested_deeper(members[name])}
+    kept = {name: members[name] for name in _KEPT if name in members and not _is_too_deep(members[name])}
     altered: set[str] = set()
     kept = without_non_finite(join_halves(kept, altered), altered)
     if "surrogate" in altered and not _is_utf8(data):
@@ -50,6 +50,11 @@ def found_fields(data: bytes) -> FoundFields:
         has_metadata="metadata" in kept,
         altered=tuple(sorted(altered)),
     )
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether the value would be nested too deeply within a row."""
+    return is_nested_deeper(value, MAX_DEPTH - 1)
 
 
 def _is_utf8(data: bytes) -> bool:
