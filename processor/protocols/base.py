@@ -264,8 +264,12 @@ def parse_value(
 def _is_shallow(value: Any) -> bool:
     level = [value]
     for _ in range(_MAX_DEPTH + 1):
-        children = [node.values() if type(node) is dict else node for node in level]
-        level = [item for items in children for item in items if type(item) is dict or type(item) is list]
+        level = [
+            item
+            for node in level
+            for item in (node.values() if type(node) is dict else node)
+            if type(item) is dict or type(item) is list
+        ]
         if not level:
             return True
     return False

@@ -26,9 +26,13 @@ CONCATENATED_PARTS = frozenset({"text", "thinking"})
 class TextChunks(list[str]):
     """The chunks of a string. Appending to a str inside a dict would copy it every time."""
 
+    __slots__ = ()
+
 
 class ContentParts(list[JSON]):
     """Unfinished content parts. ``text``: the chunks of their text, without the thinking."""
+
+    __slots__ = ("text",)
 
     def __init__(self, text_before: object = None) -> None:
         """``text_before``: what came as plain text before the first part."""

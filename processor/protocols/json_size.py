@@ -13,17 +13,21 @@ MAX_RATIO = 8
 """Decoded values may take so many times the memory of their bytes, those included."""
 FREE_BYTES = 64 * 2**20
 """A reply that takes less memory is read however dense it is."""
-_MIN_RATIO = 24
+_WORST_RATIO = 25
 """No JSON takes more."""
 
 _DICT, _LIST, _SLOT, _STRING, _NUMBER = 184, 72, 8, 56, 32
-_EMPTY_DICT = 64
+_EMPTY_DICT, _EMPTY_LIST = 64, 56
 _KEYS_OF_DICT = 5
 """So many find room in a small dict."""
 _MORE_KEYS = 92
 """For each further one: its entry, and the key, as not all are shared."""
-_SLICE_BYTES = 1024 * 1024
-_STORED_NUMBER = re.compile(rb"-|\d*[.eE][\d.eE+-]*|\d{4,}|[3-9]\d\d|2[6-9]\d|25[7-9]")
+_KEY_BYTES = 6
+"""Of the text of a key: those that repeat are shared."""
+_NOT_KEPT = 3 * _DICT + _LIST
+"""Of an event: the chunk, its choice and the delta."""
+_SLICE_BYTES = 64 * 1024
+_STORED_NUMBER = re.compile(rb"-?\d*[.eE][\d.eE+-]*|-\d+|\d{4,}|[3-9]\d\d|2[6-9]\d|25[7-9]")
 """Python shares the integers up to 256."""
 
 
@@ -37,9 +41,9 @@ class MemoryBound:
         self._memory = 0
 
     def add(self, data: bytes) -> None:
-        """Count the values of this JSON. Raises ReplyTooLarge."""
+        """Count the values of this JSON, one of several that make up the reply. Raises ReplyTooLarge."""
         self._bytes += len(data)
-        self._memory += len(data) + _most(data)
+        self._memory += len(data) + max(0, _values_size(data) - _NOT_KEPT)
         if self._memory > FREE_BYTES and self._memory > MAX_RATIO * self._bytes:
             raise ReplyTooLarge(
                 f"the reply would take {self._memory / 2**20:.0f} MiB of memory, more than {MAX_RATIO} times its size"
@@ -48,39 +52,64 @@ class MemoryBound:
 
 def may_be_dense(data: bytes) -> bool:
     """Whether JSON of this size can exceed the bound by itself."""
-    return len(data) * _MIN_RATIO > FREE_BYTES
+    return len(data) * _WORST_RATIO > FREE_BYTES
 
 
-def _most(data: bytes) -> int:
-    """What the values take: a quick estimate where that is within the bound, else a closer one."""
-    quick = len(data) + _DICT * data.count(b"{") + _LIST * data.count(b"[")
-    quick += (_SLOT + _NUMBER) * data.count(b",") + (_STRING + _MORE_KEYS) // 2 * (data.count(b'"') // 2)
-    return quick if quick <= (MAX_RATIO - 1) * len(data) else values_size(data)
+def _values_size(data: bytes) -> int:
+    """About what the values take: a quick estimate where that is within the bound, else a closer one."""
+    dicts, lists, commas = data.count(b"{"), data.count(b"["), data.count(b",")
+    strings = data.count(b'"') // 2
+    quick = len(data) + _DICT * dicts + _LIST * lists + (_SLOT + _NUMBER) * commas + _STRING * strings
+    return quick if quick <= (MAX_RATIO - 1) * len(data) else Structure(data).values_size()
 
 
-def values_size(data: bytes) -> int:
-    """About the memory of the values of this JSON. What looks like structure inside strings is told apart."""
-    data = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
-    dicts = empty_dicts = lists = commas = colons = quotes = numbers = outside_bytes = 0
-    for start in range(0, len(data), _SLICE_BYTES):
-        piece = data[start : start + _SLICE_BYTES]
-        parts = piece.split(b'"')
-        outside = b'"'.join(parts[quotes % 2 :: 2])  # a number does not run on behind a string
-        quotes += len(parts) - 1
-        dicts += outside.count(b"{")
-        empty_dicts += outside.count(b"{}")
-        lists += outside.count(b"[")
-        commas += outside.count(b",")
-        colons += outside.count(b":")
-        numbers += len(_STORED_NUMBER.findall(outside))
-        outside_bytes += len(outside)
-    return (
-        max(0, len(data) - outside_bytes)
-        + _DICT * (dicts - empty_dicts)
-        + _EMPTY_DICT * empty_dicts
-        + _LIST * lists
-        + _SLOT * commas
-        + _STRING * max(0, quotes // 2 - colons)
-        + _MORE_KEYS * max(0, colons - _KEYS_OF_DICT * (dicts - empty_dicts))
-        + _NUMBER * numbers
+class Structure:
+    """Counts what JSON consists of, outside of its strings."""
+
+    __slots__ = (
+        "_numbers",
+        "_text_bytes",
+        "colons",
+        "commas",
+        "dicts",
+        "empty_dicts",
+        "empty_lists",
+        "lists",
+        "quotes",
     )
+
+    def __init__(self, data: bytes) -> None:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+        self.dicts = self.empty_dicts = self.lists = self.empty_lists = self.commas = self.colons = self.quotes = 0
+        self._numbers = 0
+        outside_bytes = 0
+        for start in range(0, len(data), _SLICE_BYTES):
+            outside_bytes += self._count(data[start : start + _SLICE_BYTES])
+        self._text_bytes = len(data) - outside_bytes
+
+    def _count(self, piece: bytes) -> int:
+        parts = piece.split(b'"')
+        outside = b'"'.join(parts[self.quotes % 2 :: 2])  # a number does not run on behind a string
+        self.quotes += len(parts) - 1
+        self.dicts += outside.count(b"{")
+        self.empty_dicts += outside.count(b"{}")
+        self.lists += outside.count(b"[")
+        self.empty_lists += outside.count(b"[]")
+        self.commas += outside.count(b",")
+        self.colons += outside.count(b":")
+        self._numbers += len(_STORED_NUMBER.findall(outside))
+        return len(outside)
+
+    def values_size(self) -> int:
+        dicts, lists = self.dicts - self.empty_dicts, self.lists - self.empty_lists
+        return (
+            max(0, self._text_bytes - _KEY_BYTES * self.colons)
+            + _DICT * dicts
+            + _EMPTY_DICT * self.empty_dicts
+            + _LIST * lists
+            + _EMPTY_LIST * self.empty_lists
+            + _SLOT * self.commas
+            + _STRING * max(0, self.quotes // 2 - self.colons)
+            + _MORE_KEYS * max(0, self.colons - _KEYS_OF_DICT * dicts)
+            + _NUMBER * self._numbers
+        )
