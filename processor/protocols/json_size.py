@@ -60,15 +60,26 @@ def _values_size(data: bytes) -> int:
     dicts, lists, commas = data.count(b"{"), data.count(b"["), data.count(b",")
     strings = data.count(b'"') // 2
     quick = len(data) + _DICT * dicts + _LIST * lists + (_SLOT + _NUMBER) * commas + _STRING * strings
-    return quick if quick <= (MAX_RATIO - 1) * len(data) else Structure(data).values_size()
+    return quick if quick <= (MAX_RATIO - 1) * len(data) else _closer_size(data)
+
+
+def _closer_size(data: bytes) -> int:
+    """Looks at the numbers, which takes longest, only where they decide."""
+    structure = Structure(data)
+    size, bound = structure.values_size(), (MAX_RATIO - 1) * len(data)
+    most_numbers = structure.commas + structure.lists + structure.colons
+    if size > bound or size + _NUMBER * most_numbers <= bound:
+        return size
+    return Structure(data, with_numbers=True).values_size()
 
 
 class Structure:
-    """Counts what JSON consists of, outside of its strings."""
+    """Counts what JSON consists of, outside of its strings; numbers that are stored only if asked to."""
 
     __slots__ = (
         "_numbers",
         "_text_bytes",
+        "_with_numbers",
         "colons",
         "commas",
         "dicts",
@@ -78,7 +89,8 @@ class Structure:
         "quotes",
     )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, with_numbers: bool = False) -> None:
+        self._with_numbers = with_numbers
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
         self.dicts = self.empty_dicts = self.lists = self.empty_lists = self.commas = self.colons = self.quotes = 0
         self._numbers = 0
@@ -97,7 +109,8 @@ class Structure:
         self.empty_lists += outside.count(b"[]")
         self.commas += outside.count(b",")
         self.colons += outside.count(b":")
-        self._numbers += len(_STORED_NUMBER.findall(outside))
+        if self._with_numbers:
+            self._numbers += len(_STORED_NUMBER.findall(outside))
         return len(outside)
 
     def values_size(self) -> int:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import orjson
 import pytest
@@ -32,6 +33,7 @@ from tests.support.http_exchange import (
     serve,
     text_event,
 )
+from tests.support.reply_shapes import SHAPES
 
 
 def test_streamed_reply_is_assembled_and_its_events_are_reported() -> None:
@@ -264,3 +266,20 @@ def test_request_leaves_no_reference_cycles(
     """Collecting a cycle for each reply took a twentieth of the CPU time."""
     few, many = (count_garbage(partial(exchange, answer, times=times)) for times in (10, 60))
     assert many <= few + 20
+
+
+@pytest.mark.parametrize(
+    ("name", "size_of"),
+    [
+        ("many tool calls in one chunk", lambda choice: len(choice["message"]["tool_calls"])),
+        ("all text in one chunk", lambda choice: len(choice["message"]["content"])),
+        ("whole: log probabilities", lambda choice: len(choice["logprobs"]["content"])),
+    ],
+)
+def test_large_reply_is_read_in_a_thread(name: str, size_of: Callable[[Any], int]) -> None:
+    small, large = (
+        exchange(response(SHAPES[name](size), "200 OK", "text/event-stream")).replies[0] for size in (12_000, 1_200_000)
+    )
+    assert not small.is_large
+    assert large.is_large
+    assert 90 < size_of(large.body["choices"][0]) / size_of(small.body["choices"][0]) < 110

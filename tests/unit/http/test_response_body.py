@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError, ReplyTooLarge, StatusError
 from processor.core.models import JSON
+from processor.http import event_stream
 from processor.http.event_stream import FLUSH_BYTES, SseParser
 from processor.http.response_body import (
     MAX_ERROR_BYTES,
@@ -181,3 +182,37 @@ def test_json_parser_names_what_it_changed() -> None:
     parser.feed(WHOLE.replace(b"Hi", b"Hi \xff"))
     assert parser.result()["choices"][0]["message"]["content"] == "Hi \N{REPLACEMENT CHARACTER}"
     assert parser.altered == {"utf8"}
+
+
+# ---------------------------------------------------------------- work that is left for a thread
+
+
+def test_large_event_is_left_for_a_thread() -> None:
+    parser = sse_parser(max_bytes=1 << 24)
+    event = text_event("x" * 300_000, finish_reason="stop")
+    assert not any(parser.feed(event[start : start + 1000]) and parser.has_backlog for start in range(0, 299_000, 1000))
+    parser.feed(event[299_000:])
+    assert parser.has_backlog
+    assert not parser.accumulator.has_content
+    parser.work_off()
+    assert not parser.has_backlog
+    assert len(parser.result()["choices"][0]["message"]["content"]) == 300_000
+
+
+def test_events_that_take_long_are_left_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "MAX_HOLD_S", 0.0)
+    parser = sse_parser(max_bytes=1 << 24)
+    parser.feed(STREAM)
+    assert parser.has_backlog
+    assert not parser.is_done
+    while parser.has_backlog:
+        parser.work_off()
+    assert parser.is_done
+    assert parser.result()["choices"][0]["message"]["content"].endswith("word 399 ")
+
+
+def test_backlog_counts_when_the_response_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "MAX_HOLD_S", 0.0)
+    parser = sse_parser(max_bytes=1 << 24)
+    parser.feed(STREAM)
+    assert parser.is_complete
