@@ -52,7 +52,8 @@ def url() -> Iterator[str]:
 def read_by_sdk(base_url: str) -> dict[str, Any] | None:
     """Text, finish reason, and the calls that are told apart by their index; None where the SDK raises an error."""
     client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
-    text, reason, calls = "", None, {}
+    text, reason = "", None
+    calls: dict[int, list[str]] = {}
     try:
         messages: Any = [{"role": "user", "content": "hi"}]
         for chunk in client.chat.completions.create(model="m", messages=messages, stream=True):
