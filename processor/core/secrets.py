@@ -24,8 +24,12 @@ PLACEHOLDERS = frozenset(
 )
 """Keys, in small letters, that people give to servers which ask for none."""
 
-_known: dict[str, bytes] = {}
-"""The secrets of this process, in each form in which they may be repeated, as text and as bytes."""
+_RARE_FIRST = "ZQXJKVYWUGOFHBNPDLRMECASTI9876543210zqxjkvbpygfwmucldrhsnioate"
+"""Letters and digits by how rare they are in replies."""
+
+_known: dict[str, tuple[bytes, bytes]] = {}
+"""The secrets of this process, in each form in which they may be repeated: the text as bytes, and its rarest letter.
+To look for one letter takes a fiftieth of the time that a search for the text takes, and most replies lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Secret:
 
     def __post_init__(self) -> None:
         if self.is_masked:
-            _known.update((form, form.encode()) for form in _forms(self.value))
+            _known.update((form, (form.encode(), _rarest_letter(form))) for form in _forms(self.value))
 
     def __str__(self) -> str:
         return MASK
@@ -59,6 +63,10 @@ def _forms(value: str) -> set[str]:
     return {value, json.dumps(value)[1:-1], quote(value), quote(value, safe="")}
 
 
+def _rarest_letter(text: str) -> bytes:
+    return next((letter for letter in _RARE_FIRST if letter in text), text[0]).encode()
+
+
 def mask_text(text: str) -> str:
     """The text with all known secrets masked."""
     for secret in _known:
@@ -69,7 +77,7 @@ def mask_text(text: str) -> str:
 
 def holds_secret(data: bytes) -> bool:
     """Whether serialised JSON may hold a known secret in one of its strings."""
-    return any(secret in data for secret in _known.values())
+    return any(letter in data and secret in data for secret, letter in _known.values())
 
 
 def has_secrets() -> bool:

@@ -220,6 +220,8 @@ class MemoryFile:
     def write_at(self, at: int, data: bytes) -> None:
         fault = self._disk.next_fault("pwrite")
         count = len(data) if fault is None else int(len(data) * fault.part)
+        if at + count - self.size() > self._disk.state.free_bytes():
+            raise os_error(errno.ENOSPC)
         self.inode.data.extend(bytes(max(0, at + count - self.size())))
         self.inode.data[at : at + count] = data[:count]
         if fault:

@@ -47,6 +47,8 @@ def test_full_disk_stops_the_run_and_the_next_run_continues() -> None:
     assert (run.exit_code, run.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
     assert 0 < len(world.rows()) < 60
     assert len(run.left_in_flight) <= 8
+    still_full = world.run(JOBS)
+    assert (still_full.exit_code, still_full.sent) == (2, [])
     world.disk.capacity_bytes = UNLIMITED_BYTES
     assert_next_run_continues(world, run)
 

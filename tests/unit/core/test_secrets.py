@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processor.core.errors import AccessDenied
 from processor.core.models import Reply
-from processor.core.secrets import MASK, Secret, StreamMask, mask_text, mask_values
+from processor.core.secrets import MASK, Secret, StreamMask, holds_secret, mask_text, mask_values
 from processor.core.text import excerpt, one_line
 from processor.scheduler.masking import mask_error, masked_reply
 
@@ -99,3 +99,8 @@ def test_secret_in_a_text_that_comes_in_pieces_is_masked(words: list[str], data:
         at += size
     shown += mask.flush()
     assert shown == mask_text(text)
+
+
+@pytest.mark.parametrize("body", [b"", b"no key", f"the key {KEY} here".encode(), json.dumps(f"a {KEY}").encode()])
+def test_search_in_bytes_finds_what_masking_changes(body: bytes) -> None:
+    assert holds_secret(body) is (mask_text(body.decode()) != body.decode())

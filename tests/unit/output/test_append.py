@@ -213,3 +213,21 @@ def test_error_of_the_run_is_not_hidden_by_an_error_of_close() -> None:
 
     with pytest.raises(KeyError):
         run(main())
+
+
+def test_full_disk_is_found_before_the_first_request_is_recorded() -> None:
+    """The record of a request would still fit, and the row of its reply would not."""
+    disk_state = DiskState(capacity_bytes=500)
+
+    async def main() -> None:
+        journal = open_results(disk_state)
+        with pytest.raises(OutputError, match=r"results.jsonl.state: No space left on device"):
+            journal.record_in_flight("a", 1)
+        with pytest.raises(OutputError):
+            await journal.close()
+        disk_state.capacity_bytes = 20_000
+        again = open_results(disk_state)
+        again.record_in_flight("a", 1)
+        assert len(disk_state.contents(STATE) or b"") < 100
+
+    run(main())
