@@ -20,7 +20,7 @@ Run = Callable[..., ProgramResult]
 NEEDLE = KEY[:12]
 """A part that is left where a text is cut would be found, too."""
 
-MESSAGES = [f"no: {KEY}", f"Bearer {KEY}", "x" * 492 + KEY, f"<b>{KEY}</b>", "y" * 75 + KEY]
+MESSAGES = [f"no: {KEY}", f"Bearer {KEY}", "x" * 484 + KEY + " and more", f"<b>{KEY}</b>", "y" * 65 + KEY + " and more"]
 
 
 class RepeatingServer(ThreadingHTTPServer):
