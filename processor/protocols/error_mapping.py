@@ -47,6 +47,26 @@ _STATUS_OF_CODE = {
     "exceed_context_size_error": 400,
     "invalid_prompt": 400,
     "string_above_max_length": 400,
+    "content_filter": 400,
+    "invalid_request": 400,
+    "unsupported_parameter": 400,
+    "unsupported_value": 400,
+    "unknown_parameter": 400,
+    "INVALID_ARGUMENT": 400,
+    "invalid_api_key": 401,
+    "AuthenticationError": 401,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "PermissionDeniedError": 403,
+    "model_not_found": 404,
+    "NOT_FOUND": 404,
+    "NotFoundError": 404,
+    "UnprocessableEntityError": 422,
+    "RESOURCE_EXHAUSTED": 429,
+    "RateLimitError": 429,
+    "rate_limit": 429,
+    "too_many_requests": 429,
+    "TooManyRequests": 429,
 }
 """For errors inside a stream, which have no HTTP status of their own."""
 _RETRYABLE_STATUSES = frozenset({408, 409, 423, 424, 425, 499})
@@ -109,7 +129,9 @@ def error_from_response(
 def error_from_event(event: JSON) -> StatusError:
     """The error for an error event of a stream: that of the status it names or implies, else that of 500."""
     error = from_json(event)
-    implied = next((_STATUS_OF_CODE[code] for code in error.codes if code in _STATUS_OF_CODE), 500)
+    implied = next((_STATUS_OF_CODE[code] for code in error.codes if code in _STATUS_OF_CODE), None)
+    if implied is None:
+        implied = 422 if isinstance(event.get("detail"), list) else 500  # FastAPI: the fields that are wrong
     status = error.status or implied
     if status >= 500 and _CONTEXT_EXCEEDED.search(error.message):
         status = 400

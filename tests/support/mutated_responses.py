@@ -127,7 +127,7 @@ class ResponseMutator:
     def _odd_value(self, depth: int) -> Any:
         random = self._random
         kind = random.random()
-        if depth == 0 or kind < 0.35:
+        if depth <= 0 or kind < 0.35:
             return random.choice((None, True, False, *NUMBERS, *WORDS))
         if kind < 0.55:
             return [self._odd_value(depth - 1) for _ in range(random.randrange(4))]

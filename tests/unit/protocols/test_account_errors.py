@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from processor.core.errors import AccessDenied, BadRequest, ServerError, StatusError, Throttled
+from processor.core.errors import AccessDenied, BadRequest, ModelNotFound, ServerError, StatusError, Throttled
 from processor.protocols import error_from_response
 from processor.protocols.inband_errors import error_in_value
 
@@ -176,7 +176,14 @@ def test_refusal_that_may_concern_one_job_has_no_scope(status: int, body: Any, c
         ({"error": {"type": "authentication_error", "message": "no"}}, AccessDenied, "endpoint"),
         ({"error": {"message": "x", "code": "insufficient_user_quota"}}, AccessDenied, "endpoint"),
         ({"error": {"code": 403, "message": "flagged"}}, AccessDenied, None),
-        ({"detail": [{"loc": ["body", "n"], "msg": "bad"}]}, ServerError, None),
+        ({"error": {"code": "invalid_api_key", "message": "no"}}, AccessDenied, "endpoint"),
+        ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow"}}, Throttled, None),
+        ({"error": {"code": "rate_limit", "message": "slow"}}, Throttled, None),
+        ({"error": {"code": "model_not_found", "message": "no"}}, ModelNotFound, None),
+        ({"error": {"type": "not_found_error", "message": "model: x"}}, ModelNotFound, None),
+        ({"error": {"code": "unsupported_value", "message": "no"}}, BadRequest, None),
+        ({"detail": [{"loc": ["body", "n"], "msg": "bad"}]}, BadRequest, None),
+        ({"error": {"message": "no words of a known kind"}}, ServerError, None),
     ],
 )
 def test_refusal_inside_a_stream_is_judged_like_its_status(

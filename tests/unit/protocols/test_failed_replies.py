@@ -120,7 +120,7 @@ ERRORS: list[tuple[bytes, type[StatusError], str]] = [
     (b'data: {"status": 400, "message": "bad"}', BadRequest, "bad"),
     (b'data: {"message": "Internal error"}', ServerError, "Internal error"),
     (b'data: {"detail": "no worker is left"}', ServerError, "no worker is left"),
-    (b'data: {"detail": [{"loc": ["body", "n"], "msg": "too large"}]}', ServerError, "body.n: too large"),
+    (b'data: {"detail": [{"loc": ["body", "n"], "msg": "too large"}]}', BadRequest, "body.n: too large"),
     (b'data: {"error_code": 336100, "error_msg": "try later"}', ServerError, "try later"),
     (b'data: {"type": "error", "message": "boom"}', ServerError, "boom"),
     (b'data: {"success": false, "msg": "boom"}', ServerError, "boom"),
