@@ -131,7 +131,7 @@ async def campaign(folder: Path, seconds: float, first_seed: int) -> tuple[Count
                 return
             try:
                 codes[await run_against_mutated_server(folder, seed)] += 1
-            except (Exception, BaseExceptionGroup) as error:
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001
                 failures.append(f"seed {seed}: {error!r}")
             for path in folder.glob(f"{seed}.*"):
                 path.unlink()
