@@ -12,6 +12,7 @@ from processor.app import factory, run_reporter
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
 from processor.app.signals import handle_signals
+from processor.app.unhandled_errors import log_unhandled
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
 from processor.config.environment import environment
 from processor.core import platform
@@ -42,6 +43,7 @@ def run(
     access = _access(plan, environ, transport)
     loop_factory = platform.event_loop_factory()
     with _relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.get_loop().set_exception_handler(log_unhandled)
         return runner.run(_run(plan, access, listeners, transport, stop_on_signals=True))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,6 +209,30 @@ def test_key_in_an_internal_error_of_the_run(
     result = run_inside(*arguments)
     assert result.code == 70
     assert_nowhere(shell.folder, result.out, result.err)
+
+
+def test_key_in_an_error_that_nothing_awaits(
+    shell: Shell,
+    run_inside: Run,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    report_lack = run_reporter.report_lack
+
+    async def fail() -> None:
+        raise RuntimeError(f"headers: {KEY}")
+
+    def abandon(*args: Any, **options: Any) -> None:
+        asyncio.create_task(fail())  # noqa: RUF006 - so that nothing awaits it
+        report_lack(*args, **options)
+
+    monkeypatch.setattr(run_reporter, "report_lack", abandon)
+    result = run_inside(*arguments)
+    gc.collect()
+    assert result.code == 0
+    assert "RuntimeError: headers: •••" in caplog.text
+    assert_nowhere(shell.folder, result.out, result.err, caplog.text)
 
 
 def test_key_in_a_traceback(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from processor.core.secrets import Secret
 from processor.terminal import label_table, startup_banner
 from processor.terminal.startup_banner import Banner
 
@@ -79,3 +80,35 @@ def test_banner_names_jobs_endpoint_limits_and_results() -> None:
 )
 def test_banner_adapts_to_the_run(more: dict[str, Any], expected: str) -> None:
     assert expected in banner(**more)
+
+
+def test_banner_says_that_jobs_are_to_be_typed() -> None:
+    text = banner(source="-", jobs=None, is_awaited=True)
+    assert text.startswith("jobs      stdin: type or paste jobs, one a line, and end with Ctrl-D\n")
+
+
+def test_quiet_banner_has_the_warnings_only() -> None:
+    values = Banner(
+        source="j",
+        jobs=1,
+        results="r.jsonl",
+        endpoint="https://host/v1",
+        key_from=None,
+        concurrency=None,
+        warnings=("no locks",),
+        damage=(damage(1, 7),),
+        possibly_billed=2,
+    )
+    texts = [row.text for row in startup_banner.warning_rows(values)]
+    assert texts == [
+        "no locks",
+        "1 damaged line in r.jsonl (line 7), moved to r.damaged.jsonl; these jobs will be sent again",
+        "2 requests of an earlier run may have been billed without a reply",
+    ]
+
+
+def test_control_characters_and_secrets_in_a_row_are_not_shown() -> None:
+    Secret("not-a-key-of-anyone")
+    text = banner(results="r\x1b[31m\u202e.jsonl", endpoint="https://host/not-a-key-of-anyone")
+    assert "r\ufffd[31m\ufffd.jsonl\n" in text
+    assert "https://host/•••, key" in text
