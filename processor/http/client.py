@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 from aiohttp import ClientSession
 
-from processor.core.errors import ConfigError, ConnectionLost, RequestError, internal_error
+from processor.core.errors import ConfigError, ConnectError, ConnectionLost, RequestError, internal_error
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http import self_check
@@ -23,6 +23,7 @@ from processor.http.fast_connector import create_session
 from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
 from processor.http.settings import TransportSettings
+from processor.http.timeouts import MAX_LATENESS_S
 from processor.http.tls_check import speaks_tls
 
 
@@ -87,12 +88,15 @@ class HttpTransport:
             wall_clock=self._wall_clock,
         )
         self._in_flight += 1
+        began_at = self._batching.loop.time()
         try:
             reply = await request.reply(
                 self._keepalive_session if route.keep_alive.allows() else self._one_shot_session
             )
         except RequestError as error:
             self._raise_failure()
+            if isinstance(error, ConnectError) and self._did_not_run(began_at):
+                return await self(job, target, on_event)  # nothing was sent
             error.request_id = error.request_id or request.request_id
             if isinstance(error, ConnectionLost) and error.reused:
                 route.keep_alive.failure()
@@ -105,6 +109,11 @@ class HttpTransport:
         if request.reused:
             route.keep_alive.success()
         return reply
+
+    def _did_not_run(self, since: float) -> bool:
+        """Whether the process was stopped while it made a connection: the timeout for that came too late."""
+        connect_timeout_s = self._settings.timeouts.connect_timeout_s
+        return self._batching.loop.time() - since > connect_timeout_s + MAX_LATENESS_S
 
     def prepare(self, target: Target, path: str) -> None:
         """Raises ConfigError where nothing could ever be sent to this target: the run then ends before it begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,33 @@ def test_refused_connection_is_a_connect_error_with_its_address() -> None:
     assert type(error) is ConnectError
     assert f"127.0.0.1:{port}" in str(error)
     assert "refused" in str(error).lower()
+
+
+def test_connection_that_timed_out_while_the_process_did_not_run_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name is looked up while the process is stopped for longer than the timeout."""
+    look_up, calls = socket.getaddrinfo, [0]
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 1:
+            time.sleep(0.5)
+        return look_up(*arguments, **options)
+
+    async def run() -> Record:
+        record = Record()
+        async with (
+            serve(always(response(HELLO_WORLD)), record) as port,
+            HttpTransport(transport_settings(connect_timeout_s=0.3)) as transport,
+        ):
+            monkeypatch.setattr(socket, "getaddrinfo", slow)
+            asyncio.get_running_loop().call_later(0.1, time.sleep, 1.6)
+            target = Target(base_url=f"http://localhost:{port}/v1")
+            record.replies.append(await transport(make_job(), target, record.events.append))
+        return record
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)).text == "Hello world"
 
 
 def test_unknown_host_is_a_connect_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
