@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable
 
 import orjson
@@ -24,6 +25,7 @@ from processor.http.response_body import (
 )
 from processor.protocols import protocol_for
 from tests.support.protocol_jobs import CHAT, accumulator_for
+from tests.support.reply_reading import ReplyReader
 
 DONE = b"[DONE]"
 
@@ -216,3 +218,16 @@ def test_backlog_counts_when_the_response_breaks_off(monkeypatch: pytest.MonkeyP
     parser = sse_parser(max_bytes=1 << 24)
     parser.feed(STREAM)
     assert parser.is_complete
+
+
+def test_compressed_body_is_decoded_in_steps() -> None:
+    body = text_event("word ") * 20_000 + text_event("", finish_reason="stop")
+    reader = ReplyReader({"content-encoding": "gzip"})
+    reader.parser.feed(gzip.compress(body))
+    steps = 0
+    while reader.parser.has_backlog:
+        reader.parser.work_off()
+        steps += 1
+    assert steps >= len(body) // (256 * 1024)
+    reader.parser.close()
+    assert reader.parser.result()["choices"][0]["message"]["content"] == "word " * 20_000
