@@ -73,12 +73,16 @@ class ReadBatcher:
 
     def pause_reading(self) -> None:
         """Leave what comes to the kernel, so that it does not pile up here."""
-        if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.pause_reading()
+        if (transport := self._open_transport()) is not None:
+            transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.resume_reading()
+        if (transport := self._open_transport()) is not None:
+            transport.resume_reading()
+
+    def _open_transport(self) -> asyncio.Transport | None:
+        transport = None if self.connection is None else self.connection.transport
+        return None if transport is None or transport.is_closing() else transport
 
     def _socket_fd(self) -> int | None:
         return None if self.connection is None else self.connection.open_socket_fd
@@ -161,8 +165,8 @@ class BodyReader:
 
     async def _work_off(self) -> None:
         """Do the parser's work in a thread, then read on."""
-        self._batcher.pause_reading()
         try:
+            self._batcher.pause_reading()
             while self.parser.has_backlog and not self.parser.is_done:
                 await asyncio.to_thread(self.parser.work_off)
             self._thread = None

@@ -283,3 +283,28 @@ def test_large_reply_is_read_in_a_thread(name: str, size_of: Callable[[Any], int
     assert not small.is_large
     assert large.is_large
     assert 90 < size_of(large.body["choices"][0]) / size_of(small.body["choices"][0]) < 110
+
+
+@pytest.mark.parametrize("name", ["many tool calls in one chunk", "chunks of two kinds in turn", "words, compressed"])
+def test_large_reply_is_read_whole_where_the_server_closes_behind_it(name: str) -> None:
+    headers = [GZIP] if "compressed" in name else []
+
+    async def script(server: ServerConnection) -> None:
+        await server.send(response(SHAPES[name](2_000_000), "200 OK", "text/event-stream", *headers))
+        server.close()
+
+    record = exchange(script)
+    assert record.replies
+    assert record.replies[0].is_large
+
+
+@pytest.mark.parametrize("name", ["many tool calls in one chunk", "words, compressed"])
+def test_large_reply_that_breaks_off_is_not_kept(name: str) -> None:
+    headers = [GZIP] if "compressed" in name else []
+
+    async def script(server: ServerConnection) -> None:
+        whole = response(SHAPES[name](2_000_000), "200 OK", "text/event-stream", *headers)
+        await server.send(whole[:-300])
+        server.reset()
+
+    assert type(exchange(script).error) is StreamTruncated
