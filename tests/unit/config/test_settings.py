@@ -101,6 +101,33 @@ def test_file_named_by_a_flag_is_read_instead_of_config_toml() -> None:
     assert load(Path("other.toml"), {}, {}).model == "m"
 
 
+# ---------------------------------------------------------------- what a found file has chosen
+
+
+def test_settings_that_a_found_file_chose_are_known() -> None:
+    file = 'base_url = "https://of.file/v1"\napi_key_env = "MINE"\nmodel = "m"'
+    assert configured(file).chosen_by == dict.fromkeys(("base_url", "api_key_env", "model"), "config.toml")
+    assert configured(file, base_url="https://of.flag/v1").chosen_by.keys() == {"api_key_env", "model"}
+    of_environment = configured(file, environ={"OPENAI_BASE_URL": "https://of.environment/v1"})
+    assert of_environment.chosen_by.keys() == {"api_key_env", "model"}
+
+
+def test_settings_of_a_file_that_the_user_named_are_the_users_choice() -> None:
+    Path("mine.toml").write_text('base_url = "https://of.file/v1"')
+    assert load(Path("mine.toml"), {}, {}).chosen_by == {}
+
+
+def test_address_in_the_dotenv_file_is_chosen_by_it() -> None:
+    Path(".env").write_text("OPENAI_BASE_URL=https://of.dotenv/v1\n")
+    assert configured("", environ=environment({})).chosen_by == {"base_url": ".env"}
+    own = environment({"OPENAI_BASE_URL": "https://of.environment/v1"})
+    assert load(None, {}, own).chosen_by == {}
+
+
+def test_source_of_a_setting_is_no_setting() -> None:
+    assert config_error('[chosen_by]\nbase_url = "x"').startswith("config.toml: unknown setting chosen_by")
+
+
 # ---------------------------------------------------------------- the shipped config.toml
 
 
