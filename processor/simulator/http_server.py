@@ -15,6 +15,8 @@ from processor.simulator.response_script import ScriptedResponse
 
 MAX_BODY_BYTES = 64 * 2**20
 """Of one request. Together with the bounds on choices and prompts it bounds what one client makes the server hold."""
+MAX_HELD_BYTES = 256 * 2**20
+"""Of all bodies that have not come completely."""
 
 _BACKLOG = 4096
 _SHUTDOWN_S = 0.1
@@ -60,17 +62,14 @@ class _Handler:
         self._provider = provider
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
+        self._held_bytes = 0
+        """Of bodies that have not come completely."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        # request.read() would refuse bodies above 1 MiB.
-        body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise web.HTTPRequestEntityTooLarge(max_size=MAX_BODY_BYTES, actual_size=len(body))
+        body = await self._read_body(request)
         at = self._loop.time() - self._started_at
         headers = {name.lower(): value for name, value in request.headers.items()}
-        script = self._provider.handle(request.method, request.path, headers, bytes(body), at)
+        script = self._provider.handle(request.method, request.path, headers, body, at)
         if script.start_delay_s:
             await asyncio.sleep(script.start_delay_s)
         if script.status is None:
@@ -84,6 +83,19 @@ class _Handler:
         with suppress(ConnectionError):
             await self._stream(request, response, script)
         return response
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
+        """Raises HTTPRequestEntityTooLarge above the bounds. aiohttp's own ``read`` refuses bodies above 1 MiB."""
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                self._held_bytes += len(chunk)
+                if len(body) > MAX_BODY_BYTES or self._held_bytes > MAX_HELD_BYTES:
+                    raise web.HTTPRequestEntityTooLarge(max_size=MAX_BODY_BYTES, actual_size=len(body))
+            return bytes(body)
+        finally:
+            self._held_bytes -= len(body)
 
     async def _stream(self, request: web.BaseRequest, response: web.StreamResponse, script: ScriptedResponse) -> None:
         await response.prepare(request)

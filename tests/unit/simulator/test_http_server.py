@@ -13,6 +13,7 @@ import pytest
 
 from processor.core.models import JSON
 from processor.protocols import SseDecoder
+from processor.simulator import http_server
 from processor.simulator.faults import QUIRKS, Faults
 from processor.simulator.http_server import SimulatorServer, serve
 from processor.simulator.provider import SimulatedProvider
@@ -219,3 +220,17 @@ def test_server_listens_on_ipv6_loopback() -> None:
         await server.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("bound", ["MAX_BODY_BYTES", "MAX_HELD_BYTES"])
+def test_body_above_the_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(http_server, bound, 2000)
+
+    async def use(server: SimulatorServer) -> None:
+        async with aiohttp.ClientSession() as session:
+            for size, status in ((1000, 200), (5000, 413), (1000, 200)):
+                answer = await session.post(f"{server.base_url}/chat/completions", json=body("x" * size))
+                assert answer.status == status
+                answer.close()
+
+    run_with_server(SimulatorSettings(**FAST), use)

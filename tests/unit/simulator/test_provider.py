@@ -304,3 +304,10 @@ def test_faults_do_not_depend_on_the_order_of_requests() -> None:
 def test_settings_out_of_range_raise_value_error(wrong: JSON, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SimulatorSettings(**wrong)
+
+
+def test_number_of_choices_is_bounded() -> None:
+    provider = SimulatedProvider(SimulatorSettings())
+    request = orjson.dumps({"model": "m", "prompt": ["x"] * 100, "n": 100})
+    answer = provider.handle("POST", "/v1/completions", {}, request, 0.0)
+    assert (answer.status, error(answer)["message"]) == (400, "At most 2048 choices can be requested, not 10000.")

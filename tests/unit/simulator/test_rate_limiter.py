@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processor.simulator import rate_limiter
 from processor.simulator.counters import MINUTE_NS, SECOND_NS
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind, ServerRateLimiter
 
@@ -236,3 +237,13 @@ def test_expired_entries_are_removed() -> None:
     assert limiter.headers(2999.9)["x-ratelimit-remaining-requests"] == "5400"
     meter = limiter._enforced_counters["requests"]
     assert len(vars(meter)["_times"]) < 5000
+
+
+def test_log_of_requests_is_bounded_and_counts_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limiter, "MAX_LOGGED", 10)
+    limiter = ServerRateLimiter(None, None)
+    for at in range(100):
+        limiter.admit(float(at))
+    assert limiter.log.admitted == 100
+    assert len(limiter.log.at_ns) <= 10
+    assert limiter.log.last_at == 99.0
