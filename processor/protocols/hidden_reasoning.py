@@ -15,12 +15,10 @@ _NOT_REASONING = ("gpt-5-chat", "gpt-5.1-chat", "gpt-5.2-chat", "gemini-2.5-flas
 def has_hidden_reasoning(reply: JSON, request: JSON, base_model: str) -> bool:
     """Whether tokens of the reply are missing from what was sent of it."""
     hides = base_model.startswith(_HIDING) and not base_model.startswith(_NOT_REASONING)
-    if not hides and _shows_reasoning(reply):
-        return False
     reported = reported_reasoning_tokens(reply)
-    if reported is not None:
-        return reported > 0
-    return hides and not _is_switched_off(request)
+    if not hides:
+        return bool(reported) and not _shows_reasoning(reply)
+    return reported > 0 if reported is not None else not _is_switched_off(request)
 
 
 def _is_switched_off(request: JSON) -> bool:
