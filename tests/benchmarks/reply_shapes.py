@@ -91,23 +91,17 @@ def print_table(sizes: tuple[int, ...]) -> None:
 
 
 async def _serve(name: str, size: int) -> None:
-    """Answer job 0 with the large reply, and each other one with an event every ``_GAP_S``."""
+    """Answer the last job with the large reply, and each other one with an event every ``_GAP_S``."""
     large = SHAPES[name](size) if name else b""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
     small = SHAPES["words"](0)
     event, end = small[: small.index(b"\n\n") + 2], small[small.rindex(b"data: {") :]
-    started = asyncio.Event()
-    count = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
         request = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readexactly(int(request.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-        count += 1
-        if count > _OTHERS // 2:
-            started.set()
         if b"large" in body:
-            await started.wait()
+            await asyncio.sleep(_EVENTS * _GAP_S / 2)
             coding = b"Content-Encoding: gzip\r\n" if large.startswith(b"\x1f\x8b") else b""
             writer.write(head + coding + b"\r\n" + (large or event + end))
         else:
@@ -128,7 +122,9 @@ def longest_reply_s(name: str, size: int) -> tuple[float, str]:
     """The longest of the other replies, and what became of the large one."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = Path(folder, "jobs.jsonl")
-        lines = [{"id": str(number), "prompt": "large" if number == 0 else "small"} for number in range(_OTHERS + 1)]
+        lines = [
+            {"id": str(number), "prompt": "large" if number == _OTHERS else "small"} for number in range(_OTHERS + 1)
+        ]
         jobs.write_text("".join(json.dumps(line | {"model": "gpt-4o"}) + "\n" for line in lines))
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.reply_shapes", "--serve", name, "--largest", str(size)],
@@ -144,7 +140,7 @@ def longest_reply_s(name: str, size: int) -> tuple[float, str]:
             server.wait()
         rows = [json.loads(line) for line in Path(folder, "jobs.results.jsonl").read_text().splitlines()]
     totals = {row["custom_id"]: row["timing"]["total_s"] for row in rows}
-    large = f"{totals.pop('0'):.2f} s" if "0" in totals else "failed row"
+    large = f"{totals.pop(str(_OTHERS)):.2f} s" if str(_OTHERS) in totals else "failed row"
     return max(totals.values()), large
 
 
