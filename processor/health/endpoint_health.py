@@ -72,8 +72,8 @@ class EndpointHealth:
         self.outages = OutageDetector(max_outage_s=max_outage_s)
         self._closed: dict[Cause, str] = {}
         """Why nothing is sent any more to these models, or for these limit groups."""
-        self.has_jobs_to_read_again = False
-        """Jobs that should be parked were left, because too many are."""
+        self.has_too_many_parked = False
+        """Jobs that should be parked were left without a row."""
         self._limiter_bottleneck: Bottleneck | None = None
         self._probe_turn = asyncio.Lock()
         self.has_succeeded = False
@@ -214,7 +214,7 @@ class EndpointHealth:
         if cause in self._closed:
             return LeaveJob()
         if len(self.parked) >= MAX_PARKED_JOBS:
-            self.has_jobs_to_read_again = True
+            self.has_too_many_parked = True
             return LeaveJob()
         at_fault = self._decide(error, attempt, history)
         assert isinstance(at_fault, Retry | FailJob)

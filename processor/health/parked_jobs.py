@@ -22,7 +22,7 @@ from processor.health.causes import Cause, CauseKind
 from processor.retry.policy import FailJob, Retry
 
 MAX_PARKED_JOBS = 256
-"""Jobs that are held at a time. A further one is sent again at the end of the job file."""
+"""Jobs that are held at a time. A further one is left without a row, and sent again by the next run."""
 MAX_PARKED_PER_CAUSE = 20
 """So many different jobs that met the same, without a success in between, show that none of them is at fault."""
 MAX_LONG_WAITS = 2

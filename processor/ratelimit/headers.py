@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from processor.core.durations import duration_s, http_date_s, rfc3339_s
+from processor.ratelimit.token_cost import DEFAULT_OUTPUT_TOKENS
 
 Resource = Literal["requests", "tokens", "project_tokens", "input_tokens", "output_tokens"]
 
@@ -52,6 +53,8 @@ def parse_rate_limit_headers(headers: Mapping[str, str]) -> dict[Resource, Repor
     for resource, limit_name, remaining_name, reset_name in _HEADER_NAMES:
         if remaining_name in headers or limit_name in headers:
             limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
+            if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS:
+                continue  # less than one reply needs: the replies contradict it
             if limit or remaining is not None:
                 reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))
                 reported[resource] = Reported(limit or None, remaining, reset_s)

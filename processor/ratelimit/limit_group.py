@@ -107,6 +107,7 @@ class LimitGroup:
         """By API path and model."""
         self._first_request = FirstRequest()
         self.refusals = RefusalCounter()
+        self._has_responded = False
         self._last_429_unattributed = False
         """The last 429 matches no known limit, so assume a limit on requests that the server does not announce."""
 
@@ -193,6 +194,7 @@ class LimitGroup:
         if status == 429:
             self._attribute_429(reservation, reported, at)
         else:
+            self._has_responded = True
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
             self._first_request.allow_all()
@@ -207,11 +209,13 @@ class LimitGroup:
     def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None:
         """Hold the whole group back."""
         is_new = self.cool_down.was_sent_after_last_429(reservation.sent_at)
-        if self._last_429_unattributed:
+        # A 429 to the very first request says nothing of a rate: it may be meant for that job alone.
+        if self._last_429_unattributed and self._has_responded:
             self._requests.on_unexplained_429(reservation.effective_sent_at, at)
         if retry_after_s:
             for resource, limiter in self.resource_limiters.items():
                 limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])
+        self._has_responded = True
         self.cool_down.throttled(retry_after_s, at, is_new=is_new)
         self.wake_up.fire()
 

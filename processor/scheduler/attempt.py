@@ -50,6 +50,8 @@ class JobState:
     """That of the latest attempt; None before the first one."""
     refusal: Refusal | None = None
     """The latest request that was asked to wait."""
+    is_singled_out: bool = False
+    """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
 
 
 class Attempt:
@@ -61,7 +63,6 @@ class Attempt:
         "_permit",
         "_state",
         "first_token_at",
-        "is_singled_out",
         "sent_at",
         "status",
     )
@@ -70,8 +71,6 @@ class Attempt:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
-        self.is_singled_out = False
-        """The job is asked to wait again, while others of its limit group are answered."""
         self._state = state
         self._permit = permit
         self._forward_to = forward_to
@@ -116,10 +115,10 @@ class Attempt:
         self._state.refusal = self._permit.refusal(at)
 
     def _may_be_singled_out(self) -> bool:
-        earlier = self._state.refusal
-        if earlier is not None and not self.is_singled_out:
-            self.is_singled_out = self._permit.is_singled_out(earlier)
-        return self.is_singled_out
+        state = self._state
+        if state.refusal is not None and not state.is_singled_out:
+            state.is_singled_out = self._permit.is_singled_out(state.refusal)
+        return state.is_singled_out
 
     # ------------------------------------------------------------ events of the run
 

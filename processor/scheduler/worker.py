@@ -230,7 +230,7 @@ class Worker:
             now=now,
             local_time=datetime.fromtimestamp(unix_now_s),
             had_first_token=attempt.first_token_at is not None,
-            is_singled_out=attempt.is_singled_out,
+            is_singled_out=state.is_singled_out,
         )
         verdict = health.on_failure(error, failed, state.history)
         self._deps.emit(attempt.failed_event(error, verdict, now))

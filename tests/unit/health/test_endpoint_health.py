@@ -269,7 +269,7 @@ def test_no_more_than_256_jobs_are_held() -> None:
             parked(world.fail(status_error(ModelNotFound, 404), job=job(line, model=f"model-{line}"), at=line))
             world.succeed(1000, at=line + 0.5)
         assert world.fail(status_error(ModelNotFound, 404), job=job(999, model="last"), at=999.0) == LeaveJob()
-        assert world.health.has_jobs_to_read_again
+        assert world.health.has_too_many_parked
 
     run(main())
 
