@@ -15,6 +15,9 @@ JSON = dict[str, Any]
 ByteRange = tuple[int, int]
 """A part of a file, in bytes: ``start <= position < end``."""
 
+MAX_REQUEST_TOKENS = 10_000_000
+"""More than any model reads or writes in one request."""
+
 UsageSource = Literal["reported", "computed"]
 
 T = TypeVar("T")
@@ -122,6 +125,11 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether one request can have used so many tokens."""
+        return self.prompt_tokens <= MAX_REQUEST_TOKENS and self.completion_tokens <= MAX_REQUEST_TOKENS
 
     def as_json(self) -> JSON:
         return {

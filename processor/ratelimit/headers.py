@@ -53,8 +53,8 @@ def parse_rate_limit_headers(headers: Mapping[str, str]) -> dict[Resource, Repor
     for resource, limit_name, remaining_name, reset_name in _HEADER_NAMES:
         if remaining_name in headers or limit_name in headers:
             limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
-            if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS:
-                continue  # less than one reply needs: the replies contradict it
+            if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS / 4:
+                continue  # less than one request and its reply need: the replies contradict it
             if limit or remaining is not None:
                 reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))
                 reported[resource] = Reported(limit or None, remaining, reset_s)

@@ -203,7 +203,8 @@ class Worker:
             streamed=state.streamed,
             simulated=self._simulated,
         )
-        permit.settled(result.reported or result.usage, now)
+        reported = result.reported
+        permit.settled(reported if reported and reported.is_plausible else result.usage, now)
         await self._write(result, state)
 
     async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:

@@ -111,3 +111,9 @@ def test_arbitrary_header_values_give_finite_numbers_or_none(headers: dict[str, 
         for number in reported:
             assert number is None or (isfinite(number) and number >= 0)
         assert reported.limit != 0
+
+
+@pytest.mark.parametrize("limit", ["1", "10", "63", "NaN", "1e308", "-5", "inf"])
+def test_token_limit_that_the_replies_contradict_is_not_believed(limit: str) -> None:
+    headers = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "0" if limit.isdigit() else limit}
+    assert parse_rate_limit_headers(headers) == {}
