@@ -95,19 +95,19 @@ def test_a_simulator_has_no_address_that_could_change(shell: Shell, run_inside: 
     assert result.row("jobs").endswith("2 already done, nothing to do")
 
 
-def test_a_permanent_failure_does_not_stand_for_another_model(
-    shell: Shell, run_inside: Run, start_server: StartServer
-) -> None:
+def test_a_permanent_failure_does_not_stand_for_another_model(shell: Shell, run_inside: Run, server: Server) -> None:
     shell.write("jobs.jsonl", *unnamed_model("a"), chat_job("b"))
-    start_server(SimulatorSettings(models=("gpt-4o-mini", "model-b")))
     files = ("jobs.jsonl", "--out", "r.jsonl")
-    assert run_inside(*files, "--model", "model-a").code == 1
-    assert (
-        run_inside(*files, "--model", "model-a")
-        .row("jobs")
-        .endswith("1 already done, 1 failed permanently, nothing to do")
-    )
+    assert run_inside(*files, "--model", "model-a").code == 0
+    rows = {row["custom_id"]: row for row in shell.rows("r.jsonl")}
+    shell.write("r.jsonl", rows["b"])
+    rejected = {"response": None, "error": {"code": "rejected", "message": "no"}, "own_fault": True}
+    shell.write("r.errors.jsonl", rows["a"] | rejected)
+    same = run_inside(*files, "--model", "model-a")
+    assert same.row("jobs").endswith("1 already done, 1 failed permanently, nothing to do")
+    assert (same.code, len(server.requests)) == (1, 2)
     assert run_inside(*files, "--model", "model-b").code == 0
+    assert len(server.requests) == 3
 
 
 def test_the_opening_says_what_will_be_sent(shell: Shell, run_inside: Run, server: Server) -> None:
