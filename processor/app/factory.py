@@ -51,8 +51,12 @@ def concurrency(plan: Plan, max_connections: int) -> int:
 
 def open_job_file(plan: Plan, access: EndpointAccess | None) -> JobFile:
     settings = plan.settings
-    base_url = access.target.base_url if access else None
-    defaults = JobDefaults(endpoint=settings.endpoint, model=settings.model, base_url=base_url)
+    defaults = JobDefaults(
+        endpoint=settings.endpoint,
+        model=settings.model,
+        base_url=access.target.base_url if access else None,
+        request_limits=(access.provider if access else GENERIC).request_limits,
+    )
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
 from processor.ratelimit.settings import TokenAccounting
 
 
@@ -21,16 +22,30 @@ class ProviderPreset:
     auth_scheme: str = "Bearer "
     charging: TokenAccounting = "sum"
     """How tokens are counted against the limit, see ``ratelimit.settings.TokenAccounting``."""
+    request_limits: RequestLimits = UNKNOWN_LIMITS
+    """What the provider is known to refuse: such a job becomes a failed row, and is not sent."""
 
+
+_OPENAI_LIMITS = RequestLimits(max_inputs=2048, accepts_empty_text=False)
+"""https://platform.openai.com/docs/api-reference/embeddings/create"""
 
 OPENAI = ProviderPreset(
-    name="openai", base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY", charging="larger"
+    name="openai",
+    base_url="https://api.openai.com/v1",
+    key_variable="OPENAI_API_KEY",
+    charging="larger",
+    request_limits=_OPENAI_LIMITS,
 )
 
 _KNOWN = (
     OPENAI,
     ProviderPreset(
-        name="azure", base_url=None, key_variable="AZURE_OPENAI_API_KEY", auth_header="api-key", auth_scheme=""
+        name="azure",
+        base_url=None,
+        key_variable="AZURE_OPENAI_API_KEY",
+        auth_header="api-key",
+        auth_scheme="",
+        request_limits=_OPENAI_LIMITS,
     ),
     ProviderPreset(name="deepseek", base_url="https://api.deepseek.com/v1", key_variable="DEEPSEEK_API_KEY"),
     ProviderPreset(name="groq", base_url="https://api.groq.com/openai/v1", key_variable="GROQ_API_KEY"),

@@ -147,7 +147,8 @@ class Reply:
     status_code: int
     request_id: str | None
     body: JSON
-    """As the API answers the same request unstreamed. ``usage`` is there only if the server reported it."""
+    """As the API answers the same request unstreamed. From a transport it has ``usage`` only if the server reported it;
+    in a result it has the computed usage where it did not."""
     altered: tuple[str, ...] = ()
     """What was changed of it: ``nan``, ``surrogate``, ``utf8`` to read it, ``key`` where it repeated the key."""
     is_large: bool = False
@@ -217,7 +218,7 @@ class Result:
 
     @property
     def usage_source(self) -> UsageSource | None:
-        """Which of the two is in the reply's body in the row."""
+        """Which of the two is in the reply's body, where replies of its API hold usage."""
         if self.reported is not None:
             return "reported"
         return "computed" if self.usage is not None else None

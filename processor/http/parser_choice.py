@@ -68,7 +68,7 @@ def _parser_for(
     if form == "page":
         return ErrorParser(html_instead_of_reply_error(content_type))
     if form == "json":
-        return JsonParser(protocol.parse_json, max_bytes=settings.max_reply_bytes)
+        return JsonParser(lambda data: protocol.parse_reply(data, job), max_bytes=settings.max_reply_bytes)
     if form == "gzip" and not is_decoded:  # compressed, and not announced
         choose = partial(_parser_for, protocol, job, settings, flush_threshold, content_type, True, on_choice)
         return CompressedParser(ContentDecoder(("gzip",)), SniffingParser(choose, on_choice))

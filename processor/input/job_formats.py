@@ -21,6 +21,7 @@ from processor.input.job_urls import protocol_for_url
 from processor.input.line_json import ENVELOPE_FIELDS, custom_id_of, decode_exactly, decode_line
 from processor.protocols.base import Protocol
 from processor.protocols.registry import DEFAULT_PATH
+from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
 
 NO_MODEL = "names no model: give it one, or set --model"
 
@@ -33,6 +34,8 @@ class JobDefaults:
     model: str | None = None
     base_url: str | None = None
     """Of the run's endpoint: a job's url may be an address below it. None: any address may stand there."""
+    request_limits: RequestLimits = UNKNOWN_LIMITS
+    """What the provider of the run's endpoint is known to refuse."""
 
 
 class ParsedJob(NamedTuple):
@@ -106,6 +109,7 @@ def _parse_entry(
     protocol = _protocol(entry, defaults)
     body = _body(entry, protocol)
     protocol.validate(body)
+    protocol.check_limits(body, defaults.request_limits)
     model = body.get("model", defaults.model)
     if model is None:
         raise InvalidJob(NO_MODEL)

@@ -7,12 +7,10 @@ A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``s
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from processor.core import json_bytes
-from processor.core.models import JSON, Failure, Reply, Result
+from processor.core.models import JSON, Failure, Result
 
 _LINE_ENDS = ((b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"), (b"\xc2\x85", rb"\u0085"))
 """Characters at which some readers end a line, though JSON does not, and their escapes."""
@@ -69,13 +67,7 @@ def _response(result: Result) -> JSON | None:
     reply = result.reply
     if reply is None:
         return None
-    return {"status_code": reply.status_code, "request_id": reply.request_id, "body": _body(result, reply)}
-
-
-def _body(result: Result, reply: Reply) -> Any:
-    if result.failure is None and result.usage_source == "computed" and result.usage:
-        return {**reply.body, "usage": result.usage.as_json()}
-    return reply.body
+    return {"status_code": reply.status_code, "request_id": reply.request_id, "body": reply.body}
 
 
 def _altered(result: Result) -> list[str]:

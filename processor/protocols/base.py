@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import orjson
@@ -19,7 +19,9 @@ from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.core.text import excerpt
 from processor.protocols.json_size import MemoryBound, may_be_dense
 from processor.protocols.lenient_json import loads_lenient
+from processor.protocols.option_refusals import refuses_stream
 from processor.protocols.reported_usage import usage_in
+from processor.protocols.request_limits import RequestLimits
 from processor.tokens.rules import ModelCounter, TokenCount, count_characters, tokens_in
 
 STREAM_FIELDS = ("stream", "stream_options")
@@ -95,6 +97,9 @@ class Protocol(ABC):
     def validate(self, body: JSON) -> None:
         """Raises InvalidJob where the server could only refuse the request."""
 
+    def check_limits(self, body: JSON, limits: RequestLimits) -> None:  # noqa: B027 (most APIs have none)
+        """Raises InvalidJob where a provider with these limits could only refuse the request, which is valid."""
+
     @abstractmethod
     def from_short(self, fields: JSON) -> JSON:
         """The request body for a short job: ``prompt``, perhaps ``system``, and request parameters.
@@ -130,6 +135,8 @@ class Protocol(ABC):
 
         ``options``: those that the request was sent with.
         """
+        if self.is_streamed(job, options) and job.body.get("stream") is not True and refuses_stream(error):
+            return replace(options, stream_refused=True)
         return None
 
     # ------------------------------------------------------------ responses
@@ -142,6 +149,15 @@ class Protocol(ABC):
     def parse_json(self, data: bytes) -> JSON:
         """An unstreamed reply. Raises ProtocolError, or the StatusError of an error that came with a good status."""
 
+    def parse_reply(self, data: bytes, job: Job) -> JSON:
+        """The unstreamed reply to this job. Raises as ``parse_json``, and ProtocolError where a part is missing."""
+        body = self.parse_json(data)
+        self.check_answers_all(body, job.body)
+        return body
+
+    def check_answers_all(self, body: JSON, request: JSON) -> None:  # noqa: B027 (most replies are whole or cut off)
+        """Raises ProtocolError where the body of a reply does not answer all that the request asks for."""
+
     @abstractmethod
     def text(self, body: JSON) -> str:
         """What a person reads of a reply: its text, else a refusal or tool calls; empty where there is none."""
@@ -151,8 +167,8 @@ class Protocol(ABC):
         """Why the reply ended, in the words of the API: each reason once."""
 
     @abstractmethod
-    def is_cut_short(self, body: JSON) -> bool:
-        """Whether the reply, or one choice of it, ended at the limit of output tokens."""
+    def is_cut_short(self, body: JSON, request: JSON) -> bool:
+        """Whether the reply, or one choice of it, ended at the limit of output tokens. Both are bodies."""
 
     def is_unconfirmed(self, body: JSON) -> bool:
         """Whether the reply came to a clean end without a reason that is known to mean success."""
@@ -161,6 +177,10 @@ class Protocol(ABC):
     def reported_usage(self, body: JSON) -> Usage | None:
         """The server's own token count in a reply, under either pair of names; None where it makes no sense."""
         return usage_in(body)
+
+    def usage_json(self, usage: Usage) -> JSON | None:
+        """The computed usage as a reply of this API holds it; None where replies have no usage."""
+        return usage.as_json()
 
     # ------------------------------------------------------------ tokens
 

@@ -16,7 +16,6 @@ from processor.protocols.inband_errors import raise_error_in
 from processor.protocols.option_refusals import (
     OUTPUT_LIMIT_FIELDS,
     other_output_limit_field,
-    refuses_stream,
     refuses_stream_options,
 )
 from processor.protocols.reported_usage import lift_groq_usage
@@ -54,9 +53,7 @@ class ChoicesProtocol(Protocol):
             return replace(options, include_usage=False)
         if options.output_limit_field is None and (field := other_output_limit_field(error, job.body)) is not None:
             return replace(options, output_limit_field=field)
-        if is_streamed and job.body.get("stream") is not True and refuses_stream(error):
-            return replace(options, stream_refused=True)
-        return None
+        return super().adapt(error, job, options)
 
     def parse_json(self, data: bytes) -> JSON:
         value = parse_value(data, "the reply")
@@ -89,7 +86,7 @@ class ChoicesProtocol(Protocol):
                 return True
         return False
 
-    def is_cut_short(self, body: JSON) -> bool:
+    def is_cut_short(self, body: JSON, request: JSON) -> bool:
         for choice in _choices_in(body):  # noqa: SIM110 (a generator costs more, for each reply)
             if choice.get("finish_reason") == "length":
                 return True

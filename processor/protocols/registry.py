@@ -6,12 +6,14 @@ from processor.core.errors import BadRequest
 from processor.protocols.base import Protocol
 from processor.protocols.chat import ChatCompletions
 from processor.protocols.completions import Completions
+from processor.protocols.embeddings import Embeddings
 
 DEFAULT_PATH = ChatCompletions.path
 
 PROTOCOLS: dict[str, Protocol] = {
     ChatCompletions.path: ChatCompletions(),
     Completions.path: Completions(),
+    Embeddings.path: Embeddings(),
 }
 
 
@@ -25,4 +27,5 @@ def protocol_for(path: str) -> Protocol:
 
 def known_paths() -> str:
     """The API paths, as they read in a message."""
-    return " or ".join(PROTOCOLS)
+    *first, last = PROTOCOLS
+    return f"{', '.join(first)} or {last}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.input.job_file import InvalidLine
@@ -23,6 +25,10 @@ def result_of_reply(
     simulated: bool,
 ) -> Result:
     """``endpoint`` is the address that answered."""
+    usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
+    reported = protocol.reported_usage(reply.body)
+    if reported is None and (fields := protocol.usage_json(usage)) is not None:
+        reply = replace(reply, body={**reply.body, "usage": fields})
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
@@ -31,11 +37,11 @@ def result_of_reply(
         endpoint=endpoint,
         asked_model=job.model,
         streamed=streamed,
-        usage=Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens),
-        reported=protocol.reported_usage(reply.body),
+        usage=usage,
+        reported=reported,
         usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
         finish_reasons=tuple(protocol.finish_reasons(reply.body)),
-        is_cut_short=protocol.is_cut_short(reply.body),
+        is_cut_short=protocol.is_cut_short(reply.body, job.body),
         is_unconfirmed=protocol.is_unconfirmed(reply.body),
         attempts=attempts,
         timing=timing,

@@ -18,6 +18,7 @@ from processor.simulator.request_parser import ParsedRequest, api_kind_of, parse
 from processor.simulator.schema_examples import as_object, make_example
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.tool_calls import ToolCall, choose_function_call, choose_tool_calls
+from processor.simulator.ungenerated import UNGENERATED
 
 CountTokens = Callable[[str], int]
 """Returns the number of tokens of a text."""
@@ -64,8 +65,13 @@ def generate_completion(
         return _canned(request, settings)
     rng = Random(b"%d:%b" % (settings.seed, request.identity))
     choices = tuple(_make_choice(index, request, settings, rng) for index in range(request.choices))
-    prompt_tokens = sum(count_tokens(prompt) if count_tokens else -(-len(prompt) // 4) for prompt in request.prompts)
+    prompt_tokens = count_prompt_tokens(request, count_tokens)
     return _assemble(request, settings, request.identity.hex(), choices, prompt_tokens)
+
+
+def count_prompt_tokens(request: ParsedRequest, count_tokens: CountTokens | None) -> int:
+    """Without `count_tokens`, four characters count as one token."""
+    return sum(count_tokens(prompt) if count_tokens else -(-len(prompt) // 4) for prompt in request.prompts)
 
 
 def _canned(request: ParsedRequest, settings: SimulatorSettings) -> Completion:
@@ -109,7 +115,10 @@ def expected_body(
     api_kind = api_kind_of(path)
     if api_kind is None:
         raise ValueError(f"{path} is not served")
-    return non_streamed_body(generate_completion(parse(path, api_kind, orjson.dumps(request)), settings, count_tokens))
+    parsed = parse(path, api_kind, orjson.dumps(request))
+    if (make_body := UNGENERATED.get(api_kind)) is not None:
+        return make_body(parsed, settings, count_prompt_tokens(parsed, count_tokens))
+    return non_streamed_body(generate_completion(parsed, settings, count_tokens))
 
 
 def non_streamed_body(completion: Completion) -> JSON:

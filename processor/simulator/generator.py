@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processor.simulator.completion import CountTokens, generate_completion
+from processor.simulator.completion import CountTokens, count_prompt_tokens, generate_completion
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.request_parser import ParsedRequest
-from processor.simulator.response_script import Ending, ResponseStep, script_reply
+from processor.simulator.response_script import Ending, ResponseStep, script_body, script_reply
 from processor.simulator.settings import SimulatorSettings
+from processor.simulator.ungenerated import UNGENERATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class TextGenerator:
         self._canned: dict[tuple[object, ...], GeneratedReply] = {}
 
     def generate(self, request: ParsedRequest, drawn: DrawnFaults) -> GeneratedReply:
+        if (make_body := UNGENERATED.get(request.api_kind)) is not None:
+            body = make_body(request, self._settings, count_prompt_tokens(request, self._count_tokens))
+            return GeneratedReply(*script_body(body, drawn), billed_tokens=0, generation_s=0.0)
         if not self._settings.canned or drawn is not NO_FAULTS:
             return self._generate(request, drawn)
         # All that a canned reply depends on.

@@ -93,7 +93,7 @@ class MemoryTransport:
         await self._read(script, deadline, reads.append)
         if status != 200:
             raise error_from_response(status, script.headers, b"".join(reads))
-        return protocol_for(job.path).parse_json(b"".join(reads))
+        return protocol_for(job.path).parse_reply(b"".join(reads), job)
 
     async def _streamed(
         self, script: ScriptedResponse, job: Job, deadline: _Deadline, on_event: RequestListener

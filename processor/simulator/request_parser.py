@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
@@ -10,7 +11,14 @@ import orjson
 
 from processor.core.models import JSON
 
-ApiKind = Literal["chat", "completions"]
+ApiKind = Literal["chat", "completions", "embeddings"]
+
+_KIND_BY_END: dict[str, ApiKind] = {
+    "/chat/completions": "chat",
+    "/completions": "completions",
+    "/embeddings": "embeddings",
+}
+"""The longer of two ends comes first."""
 
 _MAX_CHOICES = 128
 _MAX_PROMPTS = 2048
@@ -34,7 +42,7 @@ class ParsedRequest:
     model: str
     body: JSON
     prompts: tuple[str, ...]
-    """The text of each prompt. Chat has one, with the text of all messages."""
+    """The text of each prompt or input. Chat has one, with the text of all messages."""
     choices: int
     """Number of choices in all: `n` for each prompt."""
     max_tokens: int | None
@@ -46,9 +54,7 @@ class ParsedRequest:
 
 def api_kind_of(path: str) -> ApiKind | None:
     """The API that a path belongs to, by its end: prefixes of Azure deployments or proxies do not matter."""
-    if path.endswith("/chat/completions"):
-        return "chat"
-    return "completions" if path.endswith("/completions") else None
+    return next((kind for end, kind in _KIND_BY_END.items() if path.endswith(end)), None)
 
 
 def identity(path: str, body: JSON) -> bytes:
@@ -68,7 +74,7 @@ def parse(path: str, api_kind: ApiKind, data: bytes) -> ParsedRequest:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("you must provide a model parameter", "model")
-    prompts = _chat_text(body) if api_kind == "chat" else _prompts(body)
+    prompts = _READ_PROMPTS[api_kind](body)
     choices = (_positive_int(body, "n", _MAX_CHOICES) or 1) * len(prompts)
     if choices > _MAX_PROMPTS:
         raise InvalidRequest(f"At most {_MAX_PROMPTS} choices can be requested, not {choices}.", "prompt")
@@ -104,20 +110,32 @@ def _content_text(content: Any) -> str:
     return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
-def _prompts(body: JSON) -> tuple[str, ...]:
+def _prompts(body: JSON, name: str = "prompt") -> tuple[str, ...]:
     """The texts of one prompt (a string or token numbers) or of a list of prompts."""
-    prompt = body.get("prompt")
+    prompt = body.get(name)
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        return tuple(_prompt_text(one) for one in prompt)
-    return (_prompt_text(prompt),)
+        return tuple(_prompt_text(one, name) for one in prompt)
+    return (_prompt_text(prompt, name),)
 
 
-def _prompt_text(prompt: Any) -> str:
+def _prompt_text(prompt: Any, name: str) -> str:
     if isinstance(prompt, str) and prompt:
         return prompt
     if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
         return "    " * len(prompt)
-    raise InvalidRequest("Missing required parameter: 'prompt'.", "prompt")
+    raise InvalidRequest(f"Missing required parameter: '{name}'.", name)
+
+
+def _inputs(body: JSON) -> tuple[str, ...]:
+    return _prompts(body, "input")
+
+
+_READ_PROMPTS: dict[ApiKind, Callable[[JSON], tuple[str, ...]]] = {
+    "chat": _chat_text,
+    "completions": _prompts,
+    "embeddings": _inputs,
+}
+"""Each raises InvalidRequest."""
 
 
 def _positive_int(body: JSON, name: str, maximum: int | None = None) -> int | None:

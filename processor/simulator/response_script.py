@@ -18,6 +18,8 @@ from processor.simulator.faults import DrawnFaults
 from processor.simulator.stream_chunks import stream_chunks
 
 Ending = Literal["clean", "reset", "stall"]
+Frame = tuple[float, bytes]
+"""A delay in seconds, and what is written after it."""
 
 _MIN_FRAGMENTS = 8
 _COMMENTS = (b": OPENROUTER PROCESSING\n\n", b": keep-alive\n\n", b"\n\n")
@@ -62,21 +64,27 @@ def script_reply(
     write_batch_s: float,
 ) -> tuple[tuple[ResponseStep, ...], Ending]:
     """The steps of a reply, up to the point where a fault ends it, and how it ends."""
-    if streamed:
-        chunks = stream_chunks(completion, token_s, include_usage=include_usage, quirks=drawn.quirks)
-        events = [(chunk.delay_s, orjson.dumps(chunk.data)) for chunk in chunks]
-        # A failure comes before the last finish reason: after it the reply would be complete.
-        last_finish = len(events) - 1 - (not chunks[-1].data["choices"])
-        frames, ending = _script_stream(events, last_finish, drawn)
-    else:
-        frames, ending = _script_body(non_streamed_body(completion), drawn)
+    if not streamed:
+        return script_body(non_streamed_body(completion), drawn, write_batch_s)
+    chunks = stream_chunks(completion, token_s, include_usage=include_usage, quirks=drawn.quirks)
+    events = [(chunk.delay_s, orjson.dumps(chunk.data)) for chunk in chunks]
+    # A failure comes before the last finish reason: after it the reply would be complete.
+    last_finish = len(events) - 1 - (not chunks[-1].data["choices"])
+    frames, ending = _script_stream(events, last_finish, drawn)
+    return _as_steps(frames, drawn, write_batch_s), ending
+
+
+def script_body(body: JSON, drawn: DrawnFaults, write_batch_s: float = 0.0) -> tuple[tuple[ResponseStep, ...], Ending]:
+    """The steps of a reply that is one whole body, and how it ends."""
+    frames, ending = _script_body(body, drawn)
+    return _as_steps(frames, drawn, write_batch_s), ending
+
+
+def _as_steps(frames: list[Frame], drawn: DrawnFaults, write_batch_s: float) -> tuple[ResponseStep, ...]:
     steps = _batch_writes(frames, write_batch_s)
     if "split_utf8" in drawn.quirks:
         steps = _fragment(steps, drawn.rng)
-    return tuple(steps), ending
-
-
-Frame = tuple[float, bytes]
+    return tuple(steps)
 
 
 def _script_stream(events: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
@@ -108,7 +116,7 @@ def _break_off(frames: list[Frame], at: int, drawn: DrawnFaults) -> tuple[list[F
 
 def _script_body(body: JSON, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
     if "no_usage" in drawn.quirks:
-        del body["usage"]
+        body = {name: value for name, value in body.items() if name != "usage"}
     if drawn.failure == "in_band_error":
         body = drawn.rng.choice(_IN_BAND_ERRORS)
     data = orjson.dumps(body)

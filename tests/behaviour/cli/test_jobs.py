@@ -44,7 +44,7 @@ def test_sample_gets_a_reply_for_every_job(replies: Replies, name: str) -> None:
 
 def test_every_sample_is_tested() -> None:
     tested = {"chat", "few-shot", "conversation", "counting", "mixed", "tools", "choices", "completions", "batch"}
-    assert {path.stem for path in SAMPLES} == tested | {"sample"}
+    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings"}
 
 
 def test_tool_calls_have_complete_json_arguments(replies: Replies) -> None:
@@ -72,3 +72,11 @@ def test_few_shot_samples_name_their_example_messages() -> None:
     for job in jobs_of("few-shot"):
         names = [message.get("name") for message in job["messages"]]
         assert names[1:-1] == ["example_user", "example_assistant"] * 2
+
+
+def test_embeddings_get_a_vector_for_each_input(replies: Replies) -> None:
+    bodies = replies("embeddings")
+    assert [len(body["data"]) for body in bodies] == [1, 3, 1, 2]
+    assert [len(entry["embedding"]) for entry in bodies[1]["data"]] == [8, 8, 8]
+    assert isinstance(bodies[2]["data"][0]["embedding"], str)
+    assert all(body["usage"].keys() == {"prompt_tokens", "total_tokens"} for body in bodies)

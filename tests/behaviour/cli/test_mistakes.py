@@ -42,7 +42,7 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--tpm", "inf"], "--tpm must be a number greater than 0, not inf"),
         (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be a whole number of at least 1, not 0"),
         (["jobs.jsonl", "--grace", "-1"], "--grace must be a number of at least 0, not -1"),
-        (["jobs.jsonl", "--endpoint", "/v1/embeddings"], "the endpoint must be /v1/chat/completions or "),
+        (["jobs.jsonl", "--endpoint", "/v1/haikus"], "the endpoint must be /v1/chat/completions, "),
         (["jobs.jsonl", "--provider", "opneai"], "unknown provider 'opneai'; known are openai, "),
         (["jobs.jsonl", "--base-url", "host"], "the base URL must look like https://host/v1, not 'host'"),
         (["jobs.jsonl", "--config", "no.toml"], "cannot read no.toml: no such file or directory"),

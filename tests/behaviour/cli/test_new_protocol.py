@@ -102,7 +102,7 @@ class Haikus(Protocol):
     def finish_reasons(self, body: JSON) -> list[str]:
         return [body["bye"]]
 
-    def is_cut_short(self, body: JSON) -> bool:
+    def is_cut_short(self, body: JSON, request: JSON) -> bool:
         return bool(body["bye"] == "out of ink")
 
     def max_output_tokens(self, body: JSON) -> int | None:

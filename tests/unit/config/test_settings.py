@@ -12,6 +12,7 @@ import pytest
 from processor.config.environment import environment
 from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
 from processor.core.errors import ConfigError
+from processor.protocols.registry import known_paths
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -202,8 +203,8 @@ def _literal(value: Any) -> str:
         ("[output]\nfsync = true", "config.toml: output.fsync must be one of always, interval, never, not True"),
         ("[waiting]\nbackoff_max_s = 0.5", "waiting.backoff_max_s must not be less than waiting.backoff_min_s"),
         (
-            'endpoint = "/v1/embeddings"',
-            "the endpoint must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",
+            'endpoint = "/v1/haikus"',
+            f"the endpoint must be {known_paths()}, not '/v1/haikus'",
         ),
         ("model = ", "config.toml is not valid TOML: Invalid value (at end of document); " + CORRECT_IT),
     ],
@@ -219,7 +220,7 @@ def test_error_in_the_file_names_file_and_setting(text: str, message: str) -> No
         ({"concurrency": 0}, "--concurrency must be a whole number of at least 1, not 0"),
         ({"max_attempts": -1}, "--max-attempts must be a whole number of at least 1, not -1"),
         ({"grace_s": float("nan")}, "--grace must be a number of at least 0, not nan"),
-        ({"endpoint": "/x"}, "the endpoint must be /v1/chat/completions or /v1/completions, not '/x'"),
+        ({"endpoint": "/x"}, f"the endpoint must be {known_paths()}, not '/x'"),
     ],
 )
 def test_error_in_a_flag_names_the_flag(flags: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from processor.core.errors import InvalidJob
 from processor.core.models import Job
 from processor.input.job_formats import JobDefaults, ParsedJob, job_identity, parse_job
+from processor.protocols.registry import known_paths
 from tests.support.protocol_jobs import CHAT, COMPLETIONS
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -169,9 +170,9 @@ def test_custom_id_and_id_are_one_namespace_and_integers_become_strings() -> Non
         ({"body": {}, "url": "/v2/chat/completions"}, "invalid_job", "url must be "),
         ({"body": {}, "url": 7}, "invalid_job", "url must be "),
         (
-            {"body": {}, "url": "/v1/embeddings"},
+            {"body": {}, "url": "/v1/haikus"},
             "invalid_job",
-            "url must be /v1/chat/completions or /v1/completions, not '/v1/embeddings'",
+            f"url must be {known_paths()}, not '/v1/haikus'",
         ),
         (
             {"prompt": "x", "model": "m", "url": COMPLETIONS, "system": "s"},

@@ -79,7 +79,7 @@ def test_each_finish_reason_of_a_reply_is_named_once_and_length_means_cut_short(
     path: str, body: dict[str, Any], reasons: list[str], is_cut_short: bool
 ) -> None:
     assert protocol_for(path).finish_reasons(body) == reasons
-    assert protocol_for(path).is_cut_short(body) is is_cut_short
+    assert protocol_for(path).is_cut_short(body, {}) is is_cut_short
 
 
 @pytest.mark.parametrize(

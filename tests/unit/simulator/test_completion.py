@@ -160,7 +160,7 @@ def test_canned_replies_are_identical() -> None:
 
 def test_expected_body_of_an_unknown_path_raises_value_error() -> None:
     with pytest.raises(ValueError, match="not served"):
-        expected_body("/v1/embeddings", {}, SETTINGS)
+        expected_body("/v1/haikus", {}, SETTINGS)
 
 
 @pytest.mark.parametrize(
