@@ -7,6 +7,7 @@ from processor.protocols.base import Protocol
 from processor.protocols.chat import ChatCompletions
 from processor.protocols.completions import Completions
 from processor.protocols.embeddings import Embeddings
+from processor.protocols.moderations import Moderations
 
 DEFAULT_PATH = ChatCompletions.path
 
@@ -14,6 +15,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ChatCompletions.path: ChatCompletions(),
     Completions.path: Completions(),
     Embeddings.path: Embeddings(),
+    Moderations.path: Moderations(),
 }
 
 

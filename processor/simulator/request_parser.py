@@ -11,12 +11,13 @@ import orjson
 
 from processor.core.models import JSON
 
-ApiKind = Literal["chat", "completions", "embeddings"]
+ApiKind = Literal["chat", "completions", "embeddings", "moderations"]
 
 _KIND_BY_END: dict[str, ApiKind] = {
     "/chat/completions": "chat",
     "/completions": "completions",
     "/embeddings": "embeddings",
+    "/moderations": "moderations",
 }
 """The longer of two ends comes first."""
 
@@ -130,10 +131,19 @@ def _inputs(body: JSON) -> tuple[str, ...]:
     return _prompts(body, "input")
 
 
+def _moderated_texts(body: JSON) -> tuple[str, ...]:
+    """A list of parts is one input."""
+    inputs = body.get("input")
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        return (_content_text(inputs),)
+    return _inputs(body)
+
+
 _READ_PROMPTS: dict[ApiKind, Callable[[JSON], tuple[str, ...]]] = {
     "chat": _chat_text,
     "completions": _prompts,
     "embeddings": _inputs,
+    "moderations": _moderated_texts,
 }
 """Each raises InvalidRequest."""
 

@@ -1,4 +1,4 @@
-"""Bodies of replies that hold no generated text: embeddings. Pure."""
+"""Bodies of replies that hold no generated text: embeddings and moderations. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ MakeBody = Callable[[ParsedRequest, SimulatorSettings, int], JSON]
 """Makes the body of the reply; the number is that of the prompt's tokens."""
 
 _DIMENSIONS = 16
+_CATEGORIES = ("harassment", "hate", "self-harm", "violence")
 _MAX_DIMENSIONS = 4096
 
 
@@ -34,4 +35,16 @@ def embeddings_body(request: ParsedRequest, settings: SimulatorSettings, prompt_
     return {"object": "list", "data": data, "model": request.model, "usage": usage}
 
 
-UNGENERATED: dict[ApiKind, MakeBody] = {"embeddings": embeddings_body}
+def moderations_body(request: ParsedRequest, settings: SimulatorSettings, prompt_tokens: int) -> JSON:
+    """The same text has the same verdict; about one in ten is flagged. Replies of this API hold no usage."""
+    results = []
+    for text in request.prompts:
+        rng = Random(f"{settings.seed}:{text}")
+        scores = {name: round(rng.random() ** 12, 6) for name in _CATEGORIES}
+        categories = {name: score > 0.7 for name, score in scores.items()}
+        result = {"flagged": any(categories.values()), "categories": categories, "category_scores": scores}
+        results.append({**result, "category_applied_input_types": {name: ["text"] for name in _CATEGORIES}})
+    return {"id": f"modr-{request.identity.hex()[:24]}", "model": request.model, "results": results}
+
+
+UNGENERATED: dict[ApiKind, MakeBody] = {"embeddings": embeddings_body, "moderations": moderations_body}

@@ -44,7 +44,7 @@ def test_sample_gets_a_reply_for_every_job(replies: Replies, name: str) -> None:
 
 def test_every_sample_is_tested() -> None:
     tested = {"chat", "few-shot", "conversation", "counting", "mixed", "tools", "choices", "completions", "batch"}
-    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings"}
+    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings", "moderations"}
 
 
 def test_tool_calls_have_complete_json_arguments(replies: Replies) -> None:
@@ -80,3 +80,9 @@ def test_embeddings_get_a_vector_for_each_input(replies: Replies) -> None:
     assert [len(entry["embedding"]) for entry in bodies[1]["data"]] == [8, 8, 8]
     assert isinstance(bodies[2]["data"][0]["embedding"], str)
     assert all(body["usage"].keys() == {"prompt_tokens", "total_tokens"} for body in bodies)
+
+
+def test_moderations_get_a_verdict_for_each_input_and_no_usage(replies: Replies) -> None:
+    bodies = replies("moderations")
+    assert [len(body["results"]) for body in bodies] == [1, 2, 1]
+    assert all("usage" not in body for body in bodies)
