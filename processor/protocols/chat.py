@@ -12,6 +12,7 @@ from processor.protocols.choices_accumulator import ChoicesAccumulator
 from processor.protocols.choices_protocol import ChoicesProtocol
 from processor.protocols.delta_merge import are_parts, as_parts, join_text_parts
 from processor.protocols.hidden_reasoning import has_hidden_reasoning
+from processor.protocols.json_values import objects_of
 from processor.tokens.audio import SPOKEN_TOKENS_PER_S, count_audio
 from processor.tokens.rules import ModelCounter, count_as_json, count_calls, count_part
 
@@ -186,20 +187,15 @@ class ChatCompletions(ChoicesProtocol):
         if content or message.get("refusal"):
             return str(content or message.get("refusal"))
         calls = message.get("tool_calls")
-        functions = [call.get("function") for call in _objects(calls)]
-        return "\n".join(f"{called.get('name')}({called.get('arguments')})" for called in _objects(functions))
+        functions = [call.get("function") for call in objects_of(calls)]
+        return "\n".join(f"{called.get('name')}({called.get('arguments')})" for called in objects_of(functions))
 
 
 def _without_other_parts(content: Any) -> Any:
     """The joined text of content that is a list of parts."""
     if not isinstance(content, list):
         return content
-    return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") == "text")
-
-
-def _objects(values: Any) -> list[JSON]:
-    """The objects in a list; none where a server sent something else in its place."""
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    return "".join(str(part.get("text") or "") for part in objects_of(content) if part.get("type") == "text")
 
 
 def _count_message(message: Any, counter: ModelCounter, overhead: MessageOverhead, reasons: set[str]) -> int:

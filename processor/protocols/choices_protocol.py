@@ -19,6 +19,7 @@ from processor.protocols.option_refusals import (
     refuses_stream_options,
 )
 from processor.protocols.reported_usage import lift_groq_usage
+from processor.protocols.request_body import unstreamed
 from processor.tokens.rules import ModelCounter
 
 
@@ -34,8 +35,7 @@ class ChoicesProtocol(Protocol):
         if options.output_limit_field is not None:
             body = _with_output_limit_as(options.output_limit_field, body)
         if not self.is_streamed(job, options):
-            as_given = job.body.get("stream") is False and "stream_options" not in job.body
-            return json_bytes.dumps(body if as_given else _unstreamed(body))
+            return json_bytes.dumps(unstreamed(body))
         body = {**body, "stream": True}
         given = body.pop("stream_options", None)
         if options.include_usage:
@@ -146,10 +146,6 @@ def _choices_in(body: JSON) -> list[JSON]:
         if not isinstance(choice, dict):
             return [choice for choice in choices if isinstance(choice, dict)]
     return choices
-
-
-def _unstreamed(body: JSON) -> JSON:
-    return {name: value for name, value in body.items() if name != "stream_options"} | {"stream": False}
 
 
 def _with_output_limit_as(field: str, body: JSON) -> JSON:

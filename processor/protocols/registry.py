@@ -8,6 +8,7 @@ from processor.protocols.chat import ChatCompletions
 from processor.protocols.completions import Completions
 from processor.protocols.embeddings import Embeddings
 from processor.protocols.moderations import Moderations
+from processor.protocols.responses import Responses
 
 DEFAULT_PATH = ChatCompletions.path
 
@@ -16,6 +17,7 @@ PROTOCOLS: dict[str, Protocol] = {
     Completions.path: Completions(),
     Embeddings.path: Embeddings(),
     Moderations.path: Moderations(),
+    Responses.path: Responses(),
 }
 
 

@@ -14,11 +14,10 @@ import orjson
 
 from processor.core.models import JSON
 from processor.simulator import corpus
-from processor.simulator.request_parser import ParsedRequest, api_kind_of, parse
+from processor.simulator.request_parser import ApiKind, ParsedRequest
 from processor.simulator.schema_examples import as_object, make_example
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.tool_calls import ToolCall, choose_function_call, choose_tool_calls
-from processor.simulator.ungenerated import UNGENERATED
 
 CountTokens = Callable[[str], int]
 """Returns the number of tokens of a text."""
@@ -51,7 +50,7 @@ class CompletionChoice:
 class Completion:
     """A complete reply. `top` holds the fields that are the same in every chunk and in the non-streamed body."""
 
-    is_chat: bool
+    api_kind: ApiKind
     top: JSON
     choices: tuple[CompletionChoice, ...]
     usage: JSON
@@ -89,10 +88,9 @@ def _assemble(
     prompt_tokens: int,
 ) -> Completion:
     """`hex_id`: 32 hex digits, from which the reply's id and time are made."""
-    is_chat = request.api_kind == "chat"
     completion_tokens = sum(choice.tokens for choice in choices)
     top = {
-        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{hex_id[:24]}",
+        "id": f"{'cmpl' if request.api_kind == 'completions' else 'chatcmpl'}-{hex_id[:24]}",
         "created": _CREATED_AT + int(hex_id[24:28], 16),
         "model": request.model,
         "system_fingerprint": f"fp_{settings.seed:08x}",
@@ -102,61 +100,11 @@ def _assemble(
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-    return Completion(is_chat=is_chat, top=top, choices=choices, usage=usage)
-
-
-def expected_body(
-    path: str, request: JSON, settings: SimulatorSettings, count_tokens: CountTokens | None = None
-) -> JSON:
-    """The non-streamed body that answers a request body.
-
-    Raises InvalidRequest, and ValueError for a path that is not served.
-    """
-    api_kind = api_kind_of(path)
-    if api_kind is None:
-        raise ValueError(f"{path} is not served")
-    parsed = parse(path, api_kind, orjson.dumps(request))
-    if (make_body := UNGENERATED.get(api_kind)) is not None:
-        return make_body(parsed, settings, count_prompt_tokens(parsed, count_tokens))
-    return non_streamed_body(generate_completion(parsed, settings, count_tokens))
-
-
-def non_streamed_body(completion: Completion) -> JSON:
-    """The body that answers a request with `"stream": false`."""
-    choices = [
-        _chat_choice_json(choice) if completion.is_chat else _text_choice_json(choice) for choice in completion.choices
-    ]
-    kind = "chat.completion" if completion.is_chat else "text_completion"
-    return {**completion.top, "object": kind, "choices": choices, "usage": completion.usage}
-
-
-def _chat_choice_json(choice: CompletionChoice) -> JSON:
-    no_content = choice.refusal or choice.calls or choice.function_call
-    message: JSON = {
-        "role": "assistant",
-        "content": None if no_content else "".join(choice.content),
-        "refusal": "".join(choice.refusal) or None,
-    }
-    if choice.reasoning:
-        message["reasoning_content"] = "".join(choice.reasoning)
-    if choice.calls:
-        message["tool_calls"] = [{"id": c.id, "type": "function", "function": _call_json(c)} for c in choice.calls]
-    if choice.function_call:
-        message["function_call"] = _call_json(choice.function_call)
-    return {"index": choice.index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
-
-
-def _call_json(call: ToolCall) -> JSON:
-    return {"name": call.name, "arguments": "".join(call.arguments)}
-
-
-def _text_choice_json(choice: CompletionChoice) -> JSON:
-    text = "".join(choice.content)
-    return {"index": choice.index, "text": text, "logprobs": None, "finish_reason": choice.finish_reason}
+    return Completion(api_kind=request.api_kind, top=top, choices=choices, usage=usage)
 
 
 def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings, rng: Random) -> CompletionChoice:
-    if request.api_kind == "chat":
+    if request.api_kind != "completions":
         calling = _make_calling_choice(index, request, rng)
         if calling:
             return calling
@@ -164,7 +112,7 @@ def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings
             return CompletionChoice(index=index, finish_reason="stop", refusal=corpus.REFUSAL)
     length = _draw_length(settings, rng)
     reasoning: list[str] = []
-    if request.api_kind == "chat" and "reason" in request.model:
+    if request.api_kind != "completions" and "reason" in request.model:
         reasoning = corpus.make_sentences("Let me think.", length // 2, rng)
     return _make_text_choice(index, _content(request, index, length, rng), request.max_tokens, reasoning)
 

@@ -12,10 +12,11 @@ from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
 from processor.simulator import error_responses
 from processor.simulator.billing_log import BillingLog
-from processor.simulator.completion import CountTokens, expected_body
+from processor.simulator.completion import CountTokens
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.generator import TextGenerator
 from processor.simulator.rate_limiter import ServerRateLimiter
+from processor.simulator.reply_bodies import expected_body
 from processor.simulator.request_parser import ParsedRequest
 from processor.simulator.request_validation import validate
 from processor.simulator.response_script import ScriptedResponse

@@ -11,19 +11,21 @@ import orjson
 
 from processor.core.models import JSON
 
-ApiKind = Literal["chat", "completions", "embeddings", "moderations"]
+ApiKind = Literal["chat", "completions", "embeddings", "moderations", "responses"]
 
 _KIND_BY_END: dict[str, ApiKind] = {
     "/chat/completions": "chat",
     "/completions": "completions",
     "/embeddings": "embeddings",
     "/moderations": "moderations",
+    "/responses": "responses",
 }
 """The longer of two ends comes first."""
 
 _MAX_CHOICES = 128
 _MAX_PROMPTS = 2048
 """As OpenAI's API. With ``n`` each it is the number of choices that is bounded."""
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _STREAM_KEYS = ("stream", "stream_options")
 
 
@@ -86,7 +88,7 @@ def parse(path: str, api_kind: ApiKind, data: bytes) -> ParsedRequest:
         body=body,
         prompts=prompts,
         choices=choices,
-        max_tokens=_positive_int(body, "max_completion_tokens") or _positive_int(body, "max_tokens"),
+        max_tokens=next(filter(None, (_positive_int(body, name) for name in _LIMITS)), None),
         streamed=streamed,
         include_usage=_include_usage(body, streamed),
         identity=identity(path, body),
@@ -139,11 +141,22 @@ def _moderated_texts(body: JSON) -> tuple[str, ...]:
     return _inputs(body)
 
 
+def _response_text(body: JSON) -> tuple[str, ...]:
+    """One prompt, with the instructions and the text of all messages."""
+    given = body.get("input")
+    if not isinstance(given, str | list) or not given:
+        raise InvalidRequest("Missing required parameter: 'input'.", "input")
+    items = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else [{"content": given}]
+    texts = [_content_text(body.get("instructions")), *(_content_text(item.get("content")) for item in items)]
+    return ("\n".join(filter(None, texts)),)
+
+
 _READ_PROMPTS: dict[ApiKind, Callable[[JSON], tuple[str, ...]]] = {
     "chat": _chat_text,
     "completions": _prompts,
     "embeddings": _inputs,
     "moderations": _moderated_texts,
+    "responses": _response_text,
 }
 """Each raises InvalidRequest."""
 

@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 import orjson
 
 from processor.core.models import JSON
-from processor.simulator.completion import Completion, non_streamed_body
+from processor.simulator.completion import Completion
 from processor.simulator.faults import DrawnFaults
-from processor.simulator.stream_chunks import stream_chunks
+from processor.simulator.reply_bodies import non_streamed_body
+from processor.simulator.stream_chunks import stream_chunks, stream_events
 
 Ending = Literal["clean", "reset", "stall"]
 Frame = tuple[float, bytes]
@@ -66,11 +67,18 @@ def script_reply(
     """The steps of a reply, up to the point where a fault ends it, and how it ends."""
     if not streamed:
         return script_body(non_streamed_body(completion), drawn, write_batch_s)
-    chunks = stream_chunks(completion, token_s, include_usage=include_usage, quirks=drawn.quirks)
-    events = [(chunk.delay_s, orjson.dumps(chunk.data)) for chunk in chunks]
+    if completion.api_kind in ("chat", "completions"):
+        chunks = stream_chunks(completion, token_s, include_usage=include_usage, quirks=drawn.quirks)
+        frames = [(chunk.delay_s, b"data: %b\n\n" % orjson.dumps(chunk.data)) for chunk in chunks]
+        last_finish = len(frames) - 1 - (not chunks[-1].data["choices"])
+        if "no_done" not in drawn.quirks:
+            frames.append((0.0, b"data: [DONE]\n\n"))
+    else:
+        chunks = stream_events(completion, token_s, drawn.quirks)
+        frames = [(chunk.delay_s, _named_event(chunk.data)) for chunk in chunks]
+        last_finish = len(frames) - 1 - sum(chunk.data["type"] == "message_stop" for chunk in chunks)
     # A failure comes before the last finish reason: after it the reply would be complete.
-    last_finish = len(events) - 1 - (not chunks[-1].data["choices"])
-    frames, ending = _script_stream(events, last_finish, drawn)
+    frames, ending = _script_stream(frames, last_finish, drawn)
     return _as_steps(frames, drawn, write_batch_s), ending
 
 
@@ -87,10 +95,11 @@ def _as_steps(frames: list[Frame], drawn: DrawnFaults, write_batch_s: float) -> 
     return tuple(steps)
 
 
-def _script_stream(events: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
-    if "no_done" not in drawn.quirks:
-        events.append((0.0, b"[DONE]"))
-    frames = [(delay_s, b"data: %b\n\n" % payload) for delay_s, payload in events]
+def _named_event(data: JSON) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), orjson.dumps(data))
+
+
+def _script_stream(frames: list[Frame], last_finish: int, drawn: DrawnFaults) -> tuple[list[Frame], Ending]:
     ending: Ending = "clean"
     if drawn.failure:
         frames, ending = _break_off(frames, drawn.rng.randint(0, last_finish), drawn)
@@ -105,7 +114,8 @@ def _break_off(frames: list[Frame], at: int, drawn: DrawnFaults) -> tuple[list[F
     """The frames before `at`, and then the fault. Some end inside a frame."""
     before, rest, rng = frames[:at], frames[at:], drawn.rng
     delay_s, data = rest[0]
-    half = data[: len(data) // 2]
+    start = data.index(b"data: ")
+    half = data[: (start + len(data)) // 2]
     if drawn.failure == "in_band_error":
         done = [(0.0, b"data: [DONE]\n\n")] if rng.random() < 0.5 else []
         return [*before, (delay_s, b"data: %b\n\n" % orjson.dumps(rng.choice(_IN_BAND_ERRORS))), *done], "clean"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from processor.core.models import JSON
 from processor.simulator.completion import Completion, CompletionChoice
+from processor.simulator.responses_replies import responses_events
 from processor.simulator.tool_calls import ToolCall
 
 
@@ -23,7 +24,7 @@ def stream_chunks(
     completion: Completion, token_s: float, *, include_usage: bool, quirks: Collection[str]
 ) -> list[Chunk]:
     """The chunks of all choices, interleaved: each choice sends one piece every `token_s`; usage comes last."""
-    head = {**completion.top, "object": "chat.completion.chunk" if completion.is_chat else "text_completion"}
+    head = {**completion.top, "object": "chat.completion.chunk" if completion.api_kind == "chat" else "text_completion"}
     if include_usage and "no_usage" not in quirks:
         # As the API documents it, all chunks but the last carry a null.
         head["usage"] = None
@@ -38,11 +39,22 @@ def stream_chunks(
     return chunks
 
 
+def stream_events(completion: Completion, token_s: float, quirks: Collection[str]) -> list[Chunk]:
+    """The events of an API whose events name their type. The first token is sent with what comes before it."""
+    chunks: list[Chunk] = []
+    has_begun = False
+    for is_token, data in responses_events(completion, quirks):
+        chunks.append(Chunk(token_s if is_token and has_begun else 0.0, data))
+        has_begun = has_begun or is_token
+    return chunks
+
+
 def _interleave(completion: Completion, token_s: float, quirks: Collection[str]) -> Iterator[tuple[float, JSON]]:
-    pieces = [_message_pieces(c, quirks) if completion.is_chat else _text_pieces(c) for c in completion.choices]
+    is_chat = completion.api_kind == "chat"
+    pieces = [_message_pieces(c, quirks) if is_chat else _text_pieces(c) for c in completion.choices]
     for number, simultaneous in enumerate(zip_longest(*pieces)):
         # The first delta of a chat only names the role; it is sent with the first token.
-        delay_s = token_s if number > completion.is_chat else 0.0
+        delay_s = token_s if number > is_chat else 0.0
         for piece in simultaneous:
             if piece is not None:
                 yield delay_s, piece

@@ -28,7 +28,7 @@ class ToolCall:
 
 def choose_tool_calls(body: JSON, rng: Random) -> tuple[ToolCall, ...]:
     """One call, sometimes two, or none."""
-    functions = [as_object(tool.get("function")) for tool in _objects(body.get("tools"))]
+    functions = [_function_of(tool) for tool in _objects(body.get("tools"))]
     offered = _selectable(functions, body.get("tool_choice", "auto"), rng)
     if not offered:
         return ()
@@ -39,6 +39,13 @@ def choose_function_call(body: JSON, rng: Random) -> ToolCall | None:
     """A call in the older API with `functions` and `function_call`, or None."""
     offered = _selectable(_objects(body.get("functions")), body.get("function_call", "auto"), rng)
     return _make_call(offered, None, rng) if offered else None
+
+
+def _function_of(tool: JSON) -> JSON:
+    """The function of a tool: under `function` in chat completions, else the tool itself."""
+    if "function" in tool or "name" not in tool:
+        return as_object(tool.get("function"))
+    return {"name": tool["name"], "parameters": tool.get("parameters") or tool.get("input_schema") or {}}
 
 
 def _objects(value: Any) -> list[JSON]:

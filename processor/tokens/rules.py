@@ -12,6 +12,7 @@ not publish is an estimate, and the reason for each estimate is named in ``Token
 ``echo``        a reply that repeats the prompt in a way that cannot be taken off exactly
 ``best_of``     replies that were generated, charged and not sent
 ``prediction``  predicted tokens that were charged and not used
+``overhead``    messages of an API that does not publish what it adds to them: estimated
 ``other``       an unknown field or part: counted as its JSON
 ``not_loaded``  the encoding is not loaded yet: counted by the characters
 ``unknown_model``   tiktoken does not know the model: counted with the fallback encoding

@@ -11,7 +11,16 @@ PACKAGE = Path(__file__).parents[2] / "processor"
 MAY_NAME_APIS = frozenset({"protocols", "config", "cli", "simulator"})
 """Providers differ in their APIs, the help of the command line names paths, and the simulator speaks the APIs."""
 
-WORDS = ('"choices"', "'choices'", "`choices", "[DONE]", "chat/completions", "stream_options")
+WORDS = (
+    '"choices"',
+    "'choices'",
+    "`choices",
+    "[DONE]",
+    "chat/completions",
+    "stream_options",
+    "output_text",
+    "response.c",
+)
 
 
 def modules() -> list[Path]:

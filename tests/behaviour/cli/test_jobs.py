@@ -44,7 +44,7 @@ def test_sample_gets_a_reply_for_every_job(replies: Replies, name: str) -> None:
 
 def test_every_sample_is_tested() -> None:
     tested = {"chat", "few-shot", "conversation", "counting", "mixed", "tools", "choices", "completions", "batch"}
-    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings", "moderations"}
+    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings", "moderations", "responses"}
 
 
 def test_tool_calls_have_complete_json_arguments(replies: Replies) -> None:
@@ -86,3 +86,14 @@ def test_moderations_get_a_verdict_for_each_input_and_no_usage(replies: Replies)
     bodies = replies("moderations")
     assert [len(body["results"]) for body in bodies] == [1, 2, 1]
     assert all("usage" not in body for body in bodies)
+
+
+def test_responses_get_messages_reasoning_and_calls(replies: Replies) -> None:
+    bodies = replies("responses")
+    assert [body["status"] for body in bodies] == ["completed", "incomplete", "completed", "completed"]
+    assert [sorted({item["type"] for item in body["output"]}) for body in bodies] == [
+        ["message"],
+        ["message"],
+        ["message", "reasoning"],
+        ["function_call"],
+    ]

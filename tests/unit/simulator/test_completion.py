@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from processor.core.models import JSON
-from processor.simulator.completion import expected_body
+from processor.simulator.reply_bodies import expected_body
 from processor.simulator.request_parser import InvalidRequest, identity
 from processor.simulator.schema_examples import make_example
 from processor.simulator.settings import INSTANT, SimulatorSettings
