@@ -16,6 +16,7 @@ from processor.core.urls import endpoint_address
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
 from processor.protocols import RequestOptions
+from processor.protocols.registry import PROTOCOLS
 
 _OPENAI = "api.openai.com"
 
@@ -93,7 +94,7 @@ class Route:
         """For messages."""
         self.tls_unchecked = self.url.scheme == "http" and self.proxy is None
         """No response has come yet to a request without TLS: the server may expect TLS."""
-        self.headers = _headers(target)
+        self.headers = _headers(target, path)
         self.keep_alive = KeepAliveBreaker()
         self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """By model."""
@@ -121,8 +122,9 @@ def request_url(target: Target, path: str) -> str:
     return f"{address}?{query}" if query else address
 
 
-def _headers(target: Target) -> CIMultiDict[str]:
+def _headers(target: Target, path: str) -> CIMultiDict[str]:
     headers = CIMultiDict({"Accept": "text/event-stream, application/json", "User-Agent": _user_agent()})
+    headers.update(PROTOCOLS[path].headers if path in PROTOCOLS else ())
     headers.update(target.headers)
     if target.key is not None:
         headers[target.auth_header] = target.auth_scheme + target.key.value

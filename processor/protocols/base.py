@@ -91,6 +91,9 @@ class Protocol(ABC):
     end_marker: ClassVar[bytes]
     """Bytes that end a stream: data that contains them is parsed at once, other data may wait for more."""
 
+    headers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Sent with every request of this API, unless the endpoint sets them itself."""
+
     # ------------------------------------------------------------ requests
 
     @abstractmethod

@@ -7,6 +7,7 @@ from processor.protocols.base import Protocol
 from processor.protocols.chat import ChatCompletions
 from processor.protocols.completions import Completions
 from processor.protocols.embeddings import Embeddings
+from processor.protocols.messages import Messages
 from processor.protocols.moderations import Moderations
 from processor.protocols.responses import Responses
 
@@ -18,6 +19,7 @@ PROTOCOLS: dict[str, Protocol] = {
     Embeddings.path: Embeddings(),
     Moderations.path: Moderations(),
     Responses.path: Responses(),
+    Messages.path: Messages(),
 }
 
 

@@ -12,6 +12,7 @@ from processor.simulator.completion import (
     count_prompt_tokens,
     generate_completion,
 )
+from processor.simulator.messages_replies import messages_body
 from processor.simulator.request_parser import api_kind_of, parse
 from processor.simulator.responses_replies import responses_body
 from processor.simulator.settings import SimulatorSettings
@@ -39,6 +40,8 @@ def non_streamed_body(completion: Completion) -> JSON:
     """The body that answers a request with `"stream": false`."""
     if completion.api_kind == "responses":
         return responses_body(completion)
+    if completion.api_kind == "messages":
+        return messages_body(completion)
     is_chat = completion.api_kind == "chat"
     choices = [_chat_choice_json(choice) if is_chat else _text_choice_json(choice) for choice in completion.choices]
     kind = "chat.completion" if is_chat else "text_completion"

@@ -11,7 +11,7 @@ import orjson
 
 from processor.core.models import JSON
 
-ApiKind = Literal["chat", "completions", "embeddings", "moderations", "responses"]
+ApiKind = Literal["chat", "completions", "embeddings", "moderations", "responses", "messages"]
 
 _KIND_BY_END: dict[str, ApiKind] = {
     "/chat/completions": "chat",
@@ -19,6 +19,7 @@ _KIND_BY_END: dict[str, ApiKind] = {
     "/embeddings": "embeddings",
     "/moderations": "moderations",
     "/responses": "responses",
+    "/messages": "messages",
 }
 """The longer of two ends comes first."""
 
@@ -105,6 +106,13 @@ def _chat_text(body: JSON) -> tuple[str, ...]:
     return ("\n".join(_content_text(message.get("content")) for message in messages),)
 
 
+def _messages_text(body: JSON) -> tuple[str, ...]:
+    """One prompt, with the system text and that of all messages."""
+    if body.get("max_tokens") is None:
+        raise InvalidRequest("max_tokens: Field required", "max_tokens")
+    return ("\n".join(filter(None, (_content_text(body.get("system")), *_chat_text(body)))),)
+
+
 def _content_text(content: Any) -> str:
     """The text of a message, whose content is a string, null, or a list of parts."""
     if isinstance(content, str):
@@ -157,6 +165,7 @@ _READ_PROMPTS: dict[ApiKind, Callable[[JSON], tuple[str, ...]]] = {
     "embeddings": _inputs,
     "moderations": _moderated_texts,
     "responses": _response_text,
+    "messages": _messages_text,
 }
 """Each raises InvalidRequest."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from processor.core.models import JSON
 from processor.simulator.completion import Completion, CompletionChoice
+from processor.simulator.messages_replies import messages_events
 from processor.simulator.responses_replies import responses_events
 from processor.simulator.tool_calls import ToolCall
 
@@ -43,7 +44,8 @@ def stream_events(completion: Completion, token_s: float, quirks: Collection[str
     """The events of an API whose events name their type. The first token is sent with what comes before it."""
     chunks: list[Chunk] = []
     has_begun = False
-    for is_token, data in responses_events(completion, quirks):
+    events = responses_events if completion.api_kind == "responses" else messages_events
+    for is_token, data in events(completion, quirks):
         chunks.append(Chunk(token_s if is_token and has_begun else 0.0, data))
         has_begun = has_begun or is_token
     return chunks

@@ -12,6 +12,8 @@ from processor.core.models import JSON
 from processor.simulator.corpus import chunk_text
 from processor.simulator.schema_examples import as_object, make_example
 
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+"""Anthropic's choices and the same in OpenAI's words."""
 _CALL_RATE = 0.5
 """Share of the choices that call a tool if the request leaves it open."""
 
@@ -57,6 +59,8 @@ def _selectable(offered: list[JSON], choice: Any, rng: Random) -> list[JSON]:
 
     It names one as `{"name"}` or as `{"type": "function", "function": {"name"}}`.
     """
+    if isinstance(choice, dict) and choice.get("type") in _CHOICES:
+        choice = _CHOICES[choice["type"]]
     if isinstance(choice, dict):
         name = choice.get("name") or as_object(choice.get("function")).get("name")
         return [function for function in offered if function.get("name") == name]

@@ -19,7 +19,8 @@ WORDS = (
     "chat/completions",
     "stream_options",
     "output_text",
-    "response.c",
+    "response.completed",
+    "message_stop",
 )
 
 

@@ -44,7 +44,7 @@ def test_sample_gets_a_reply_for_every_job(replies: Replies, name: str) -> None:
 
 def test_every_sample_is_tested() -> None:
     tested = {"chat", "few-shot", "conversation", "counting", "mixed", "tools", "choices", "completions", "batch"}
-    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings", "moderations", "responses"}
+    assert {path.stem for path in SAMPLES} == tested | {"sample", "embeddings", "moderations", "responses", "messages"}
 
 
 def test_tool_calls_have_complete_json_arguments(replies: Replies) -> None:
@@ -96,4 +96,15 @@ def test_responses_get_messages_reasoning_and_calls(replies: Replies) -> None:
         ["message"],
         ["message", "reasoning"],
         ["function_call"],
+    ]
+
+
+def test_messages_get_text_thinking_and_calls(replies: Replies) -> None:
+    bodies = replies("messages")
+    assert [body["stop_reason"] for body in bodies] == ["end_turn", "max_tokens", "end_turn", "tool_use"]
+    assert [sorted({block["type"] for block in body["content"]}) for body in bodies] == [
+        ["text"],
+        ["text"],
+        ["text", "thinking"],
+        ["tool_use"],
     ]

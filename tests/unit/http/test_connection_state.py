@@ -79,3 +79,11 @@ def test_keep_alive_breaker_resets_its_back_off_after_successes() -> None:
         breaker.success()
     breaker.failure()
     assert [breaker.allows() for _ in range(17)] == [False] * 16 + [True]
+
+
+def test_headers_of_an_api_are_sent_with_its_requests_unless_the_endpoint_sets_them() -> None:
+    target = Target(base_url="https://host/v1")
+    assert "anthropic-version" not in Route(target, CHAT, trust_env=False).headers
+    assert Route(target, "/v1/messages", trust_env=False).headers["anthropic-version"] == "2023-06-01"
+    own = Target(base_url="https://host/v1", headers=(("Anthropic-Version", "2030-01-01"),))
+    assert Route(own, "/v1/messages", trust_env=False).headers.getall("anthropic-version") == ["2030-01-01"]
