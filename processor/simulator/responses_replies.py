@@ -26,7 +26,7 @@ def responses_body(completion: Completion) -> JSON:
         "output": _output(completion.top["id"], choice),
         "usage": {
             "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": usage["completion_tokens"],
             "output_tokens_details": {"reasoning_tokens": len(choice.reasoning)},
             "total_tokens": usage["total_tokens"],
