@@ -46,7 +46,7 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     """The most requests in flight: the plan's number, or as many as there may be connections."""
     if plan.echo:
         return 1
-    return min(plan.settings.concurrency or max_connections, max_connections)
+    return min(plan.settings.fixed_concurrency or max_connections, max_connections)
 
 
 def open_job_file(plan: Plan, access: EndpointAccess | None) -> JobFile:
@@ -159,6 +159,7 @@ def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitS
         per_model=settings.limits.models,
         charging=settings.limits.charging or provider.charging,
         bursts=settings.limits.bursts,
+        concurrency_is_fixed=settings.fixed_concurrency is not None,
     )
 
 

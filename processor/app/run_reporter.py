@@ -90,7 +90,7 @@ def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
 
 def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
     """What to say where the limit on open files keeps requests from being in flight; None where it does not."""
-    wanted = plan.settings.concurrency
+    wanted = plan.settings.fixed_concurrency
     if plan.echo or concurrency >= (wanted or FEW_CONNECTIONS):
         return None
     allowed = f"the limit on open files allows {plural(concurrency, 'connection')} at a time"
@@ -117,7 +117,7 @@ def _banner(
         endpoint=access.target.address if access else "",
         key_from=access.key_from if access else None,
         address_from=access.address_from if access else None,
-        concurrency=1 if plan.echo else plan.settings.concurrency,
+        concurrency=1 if plan.echo else plan.settings.fixed_concurrency,
         rpm=limits.rpm,
         tpm=limits.tpm,
         own_limits=tuple(limits.models),

@@ -22,6 +22,14 @@ def _option(heading: str, *names: str, metavar: str | None = None, text: str, **
     return typer.Option(*names, metavar=metavar, help=text, show_default=False, rich_help_panel=heading, **more)
 
 
+def number_or_word(text: str) -> int | str:
+    """A whole number, or the text itself: ``config.settings`` checks which words it knows."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 # ---------------------------------------------------------------- run
 
 Jobs = Annotated[str, typer.Argument(metavar="JOBS", hidden=True)]
@@ -79,8 +87,14 @@ Tpm = Annotated[
     _option(_LIMITS_AND_RETRIES, "--tpm", metavar="N", text="Max. tokens per minute. [default: the server's limit]"),
 ]
 Concurrency = Annotated[
-    int | None,
-    _option(_LIMITS_AND_RETRIES, "--concurrency", metavar="N", text="Max. requests in flight. [default: auto]"),
+    str | None,
+    _option(
+        _LIMITS_AND_RETRIES,
+        "--concurrency",
+        metavar="N|auto",
+        text="Requests in flight; auto finds the number. [default: auto]",
+        parser=number_or_word,
+    ),
 ]
 MaxAttempts = Annotated[
     int | None,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from processor.config.environment import DOTENV, Environment
 from processor.core.errors import ConfigError, reason
@@ -90,8 +91,8 @@ class Settings:
     endpoint: str = DEFAULT_PATH
     model: str | None = None
     encoding: str | None = None
-    concurrency: int | None = None
-    """None: as many as the limit on open files allows."""
+    concurrency: int | Literal["auto"] = "auto"
+    """The number of requests in flight; ``auto``: found by trying, where the server announces no limit."""
     max_attempts: int = 6
     max_reply_bytes: int = 64 * 2**20
     max_line_bytes: int = 32 * 2**20
@@ -102,6 +103,11 @@ class Settings:
     output: Output = Output()
     chosen_by: Mapping[str, str] = field(default_factory=dict, compare=False)
     """No setting: the settings that a file chose which was found in the working folder, and not named by the user."""
+
+    @property
+    def fixed_concurrency(self) -> int | None:
+        """The number of requests in flight that the user has given; None for ``auto``."""
+        return None if self.concurrency == "auto" else self.concurrency
 
 
 # ---------------------------------------------------------------- sources
@@ -185,20 +191,21 @@ def _unknown(name: str, types: Mapping[str, Any], where: str) -> str:
 
 def _parse_value(kind: Any, value: Any, where: str) -> Any:
     """Checks a value against the type of its field. ``where`` names it in errors."""
-    if type(None) in get_args(kind):
-        kind = next(option for option in get_args(kind) if option is not type(None))
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+    if value in words:
+        return value
+    kind = next((one for one in options if one is not type(None) and get_origin(one) is not Literal), None)
+    if kind is None:
+        raise ConfigError(f"{where} must be one of {', '.join(words)}, not {value!r}")
     if isinstance(kind, type) and is_dataclass(kind):
         return _parse_table(kind, value, where + ".")
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise ConfigError(f"{where} must be one of {', '.join(get_args(kind))}, not {value!r}")
     type_, least, description = _RULES[kind]
     # isinstance(True, int) holds, but true is not a number.
     is_of_type = isinstance(value, (int, float) if type_ is float else type_)
     is_bool = isinstance(value, bool)
     if not is_of_type or is_bool is not (type_ is bool) or (type_ in (int, float) and not least <= value < MAX_NUMBER):
-        raise ConfigError(f"{where} must be {description}, not {value!r}")
+        raise ConfigError(f"{where} must be {' or '.join([description, *words])}, not {value!r}")
     return type_(value)
 
 

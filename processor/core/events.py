@@ -168,6 +168,16 @@ class LimitsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyChanged:
+    """The number of requests that may be in flight changed, where the server announces no limit."""
+
+    at: float
+    limit_group: str
+    limit: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BottleneckChanged:
     """The next request now waits for something else; None: for nothing."""
 
@@ -239,6 +249,7 @@ RunEvent = (
     | AttemptFinished
     | JobFinished
     | LimitsChanged
+    | ConcurrencyChanged
     | BottleneckChanged
     | OutageStarted
     | OutageContinues

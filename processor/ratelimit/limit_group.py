@@ -84,7 +84,7 @@ class LimitGroup:
         name: str,
         limits: RateLimits,
         *,
-        max_concurrency: int,
+        concurrency: ConcurrencyController,
         refunds_unused: bool,
         bursts: bool,
         on_limits_changed: Callable[[LimitGroup, float], None],
@@ -100,7 +100,7 @@ class LimitGroup:
             if limit is not None or resource in ("requests", "tokens"):
                 self._add_limiter(resource, limit)
         self._requests = self.resource_limiters["requests"]
-        self._concurrency = ConcurrencyController(max_concurrency)
+        self._concurrency = concurrency
         self._refunds_unused = refunds_unused
         self._on_limits_changed = on_limits_changed
         self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = {}

@@ -17,13 +17,14 @@ from math import inf
 
 from aiolimiter import AsyncLimiter
 
-from processor.core.events import Bottleneck, BottleneckChanged, LimitsChanged, Listener, Notice
+from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
 from processor.core.models import Job, RequestSize
 from processor.ratelimit.headers import Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
 from processor.ratelimit.permit import Permit
 from processor.ratelimit.settings import LimitSettings, RateLimits, limit_group_key
+from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import request_cost
 
 MAX_STARTS_PER_10_MS = 100
@@ -182,7 +183,7 @@ class RateLimiter:
             group = self._groups[key] = LimitGroup(
                 key,
                 limits,
-                max_concurrency=self._concurrency,
+                concurrency=self._controller(key),
                 refunds_unused=self._settings.charging == "used",
                 bursts=self._settings.bursts,
                 on_limits_changed=self._on_limits_changed,
@@ -191,6 +192,15 @@ class RateLimiter:
                 at = asyncio.get_running_loop().time()
                 self._emit(LimitsChanged(at=at, limit_group=key, rpm=limits.rpm, tpm=limits.tpm, source="configured"))
         return group
+
+    def _controller(self, group: str) -> ConcurrencyController:
+        def on_change(limit: int, reason: str) -> None:
+            at = asyncio.get_running_loop().time()
+            self._emit(ConcurrencyChanged(at=at, limit_group=group, limit=limit, reason=reason))
+
+        return ConcurrencyController(
+            self._concurrency, is_fixed=self._settings.concurrency_is_fixed, on_change=on_change
+        )
 
     # ------------------------------------------------------------ events
 

@@ -39,6 +39,8 @@ class LimitSettings:
     charging: TokenAccounting = "sum"
     bursts: bool = True
     """Whether more may be sent at once than even pacing lets through, where the server allows it."""
+    concurrency_is_fixed: bool = False
+    """Whether the number of requests in flight is given, and not found by trying."""
 
     def of(self, model: str) -> RateLimits:
         return self.per_model.get(model, self.default)

@@ -118,9 +118,10 @@ def admit(jobs: int, checkout: Checkout = THIS) -> Cost:
 
 
 @contextmanager
-def server(chunks: int, over_s: float) -> Iterator[Server]:
-    """The replaying server, on a core of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.replay", str(chunks), str(over_s)]
+def server(chunks: int, over_s: float, capacity: int | None = None) -> Iterator[Server]:
+    """The replaying server, on a core of its own. ``capacity``: see ``replay``."""
+    more = [] if capacity is None else [str(capacity)]
+    command = [sys.executable, "-m", "tests.benchmarks.replay", str(chunks), str(over_s), *more]
     with pinned(SERVER_CORE):
         process = subprocess.Popen(
             command,

@@ -1,8 +1,9 @@
-"""A server that replays one canned stream to whoever asks: ``python replay.py CHUNKS SECONDS``.
+"""A server that replays one canned stream to whoever asks: ``python replay.py CHUNKS SECONDS [CAPACITY]``.
 
 SECONDS 0: the whole reply in one write. Otherwise one write per event, evenly over so many seconds, by absolute
 times, so that a reply takes just as long as it should, however slow its reader is; no two streams in step, even if
-they were asked for at once. Prints its port, then serves until
+they were asked for at once. With CAPACITY it announces no limits and answers so many requests at a time: further ones
+wait. Prints its port, then serves until
 its standard input is closed, and then prints what it cost. It parses nothing but the length of the request.
 """
 
@@ -12,7 +13,8 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import orjson
@@ -32,6 +34,7 @@ x-ratelimit-reset-tokens: 4ms\r
 \r
 """
 """A server that names limits, so high that nothing waits for them: what it grants is not searched for."""
+HEAD_WITHOUT_LIMITS = b"".join(line for line in HEAD.splitlines(keepends=True) if not line.startswith(b"x-ratelimit"))
 END = b"0\r\n\r\n"
 TEXT = "the answer to a question like this one is of course not quite what one would expect at first"
 WORDS = TEXT.split()
@@ -62,19 +65,43 @@ def chunks(words: int) -> Iterator[dict[str, object]]:
     yield {**chunk({}), "choices": [], "usage": usage}
 
 
-def events(words: int) -> list[bytes]:
+def events(words: int, head: bytes = HEAD) -> list[bytes]:
     """Each as the HTTP chunk it is sent in; the first with the head before it, the last with the end after it."""
     lines = [b"data: %b\n\n" % orjson.dumps(data) for data in chunks(words)] + [b"data: [DONE]\n\n"]
     framed = [b"%x\r\n%b\r\n" % (len(line), line) for line in lines]
-    return [HEAD + framed[0], *framed[1:-1], framed[-1] + END]
+    return [head + framed[0], *framed[1:-1], framed[-1] + END]
+
+
+class Slots:
+    """The requests that are answered at a time; the others wait in their order."""
+
+    def __init__(self, capacity: int | None) -> None:
+        self._free = capacity
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def start(self, begin: Callable[[], None]) -> None:
+        if self._free is None:
+            begin()
+        elif self._free:
+            self._free -= 1
+            begin()
+        else:
+            self._waiting.append(begin)
+
+    def end(self) -> None:
+        if self._waiting:
+            self._waiting.popleft()()
+        elif self._free is not None:
+            self._free += 1
 
 
 class Replay(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
-    def __init__(self, pieces: list[bytes], interval_s: float) -> None:
+    def __init__(self, pieces: list[bytes], interval_s: float, slots: Slots) -> None:
         self._pieces = pieces
         self._interval_s = interval_s
+        self._slots = slots
         self._loop = asyncio.get_running_loop()
         self._request = b""
 
@@ -86,24 +113,31 @@ class Replay(asyncio.Protocol):
         head, found, body = self._request.partition(b"\r\n\r\n")
         if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
             self._request = b""
-            self._began = self._loop.time() + next(PHASES) * self._interval_s
-            self._loop.call_at(self._began, self._write, 0)
+            self._slots.start(self._begin)
+
+    def _begin(self) -> None:
+        self._began = self._loop.time() + next(PHASES) * self._interval_s
+        self._loop.call_at(self._began, self._write, 0)
 
     def _write(self, index: int) -> None:
         if self._transport.is_closing():
+            self._slots.end()
             return
         self._transport.write(self._pieces[index])
         index += 1
         if index < len(self._pieces):
             self._loop.call_at(self._began + index * self._interval_s, self._write, index)
+        else:
+            self._slots.end()
 
 
-async def serve(words: int, over_s: float) -> None:
-    pieces = events(words)
+async def serve(words: int, over_s: float, capacity: int | None) -> None:
+    pieces = events(words, HEAD if capacity is None else HEAD_WITHOUT_LIMITS)
+    slots = Slots(capacity)
     pieces = pieces if over_s else [b"".join(pieces)]
     interval_s = over_s / max(len(pieces) - 1, 1)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Replay(pieces, interval_s), "127.0.0.1", 0, backlog=20_000)
+    server = await loop.create_server(lambda: Replay(pieces, interval_s, slots), "127.0.0.1", 0, backlog=20_000)
     print(server.sockets[0].getsockname()[1], flush=True)
     began = time.perf_counter()
     await loop.run_in_executor(None, sys.stdin.read)
@@ -112,4 +146,4 @@ async def serve(words: int, over_s: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))
+    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None))

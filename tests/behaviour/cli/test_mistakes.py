@@ -40,7 +40,7 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--limit", "0"], "--limit must be at least 1, not 0"),
         (["jobs.jsonl", "--rpm", "0"], "--rpm must be a number greater than 0, not 0"),
         (["jobs.jsonl", "--tpm", "inf"], "--tpm must be a number greater than 0, not inf"),
-        (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be a whole number of at least 1, not 0"),
+        (["jobs.jsonl", "--concurrency", "0"], "--concurrency must be a whole number of at least 1 or auto, not 0"),
         (["jobs.jsonl", "--grace", "-1"], "--grace must be a number of at least 0, not -1"),
         (["jobs.jsonl", "--endpoint", "/v1/haikus"], "the endpoint must be /v1/chat/completions, "),
         (["jobs.jsonl", "--provider", "opneai"], "unknown provider 'opneai'; known are openai, "),

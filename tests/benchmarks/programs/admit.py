@@ -63,7 +63,7 @@ async def answer(job: Job, target: Target, on_event: RequestListener) -> Reply:
 async def serve(plan: Plan) -> None:
     stats = RunStats()
     endpoint = factory.endpoint(
-        plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=plan.settings.concurrency or 10_000
+        plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=plan.settings.fixed_concurrency or 10_000
     )
     dependencies = factory.dependencies(
         plan, factory.open_job_file(plan, None), factory.open_sink(plan, ANY_TARGET), answer, endpoint, stats

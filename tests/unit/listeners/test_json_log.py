@@ -13,6 +13,7 @@ import pytest
 from processor.core.errors import ConfigError
 from processor.core.events import (
     BottleneckChanged,
+    ConcurrencyChanged,
     JobFinished,
     JobSkipped,
     LimitsChanged,
@@ -87,6 +88,10 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
     (
         LimitsChanged(at=1.0, limit_group="m", rpm=500.0, tpm=None, source="reported"),
         {"event": "limits_changed", "limit_group": "m", "rpm": 500.0, "tpm": None, "source": "reported"},
+    ),
+    (
+        ConcurrencyChanged(at=1.0, limit_group="m", limit=16, reason="throughput follows"),
+        {"event": "concurrency_changed", "limit_group": "m", "limit": 16, "reason": "throughput follows"},
     ),
     (
         BottleneckChanged(at=1.0, bottleneck="tokens"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from random import Random
 
@@ -80,9 +81,58 @@ def test_limit_rises_when_the_server_has_more_capacity() -> None:
 
 def test_replies_to_requests_of_an_earlier_round_do_not_count() -> None:
     controller = ConcurrencyController(1000)
-    for n in range(100):
-        controller.on_reply(sent_at=0.0, at=1.0 + n / 100, tokens=100, in_flight=8)
+    for n in range(4):
+        controller.on_reply(sent_at=0.0, at=1.0 + n / 100, tokens=100, in_flight=4)
     raised = controller.limit
     for n in range(200):
         controller.on_reply(sent_at=0.5, at=3.0 + n / 100, tokens=100, in_flight=raised)
-    assert controller.limit == raised > 8
+    assert controller.limit == raised == 8
+
+
+@pytest.mark.parametrize("server_slots", [4, 64, 200, 2000])
+def test_limit_doubles_each_reply_time_until_the_server_is_busy(server_slots: int) -> None:
+    controller = ConcurrencyController(10_000)
+    mean_reply_s, longest_reply_s = 225 * 0.02, 400 * 0.02
+    doublings = max(1, math.ceil(math.log2(server_slots / 4)))
+    limits = limits_over_time(
+        controller, doublings * longest_reply_s + mean_reply_s, server_slots=lambda _: server_slots
+    )
+    assert max(limits) >= server_slots
+
+
+@pytest.mark.parametrize("server_slots", [4, 64, 200])
+@pytest.mark.parametrize("seed", range(5))
+def test_limit_is_well_above_the_knee_for_a_few_reply_times_only(server_slots: int, seed: int) -> None:
+    limits = limits_over_time(ConcurrencyController(10_000), 3600, server_slots=lambda _: server_slots, seed=seed)
+    # There is one value for each reply: at the knee, so many come in one reply time.
+    too_many = sum(limit > 1.3 * server_slots for limit in limits)
+    assert too_many < 20 * server_slots
+
+
+def test_given_number_holds_from_the_start() -> None:
+    limits = limits_over_time(ConcurrencyController(300, is_fixed=True), 600, server_slots=lambda _: 20)
+    assert set(limits) == {300}
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_refusal_lowers_the_limit_once_and_three_reply_times_restore_it(is_fixed: bool) -> None:
+    controller = ConcurrencyController(100, is_fixed=is_fixed)
+    limits_over_time(controller, 600, server_slots=lambda _: 10_000)
+    controller.throttled(1000.0)
+    assert controller.limit == 69
+
+    now = 1000.0
+    for _reply_time in range(3):
+        now += 10.0
+        for n in range(controller.limit):
+            controller.on_reply(sent_at=now, at=now + 2.0 + n / 1e6, tokens=100, in_flight=controller.limit)
+    assert controller.limit == 100
+
+
+def test_changes_are_reported_with_their_reasons() -> None:
+    changes: list[tuple[int, str]] = []
+    controller = ConcurrencyController(10_000, on_change=lambda limit, reason: changes.append((limit, reason)))
+    limits_over_time(controller, 3600, server_slots=lambda _: 64)
+    assert changes[:4] == [(limit, "throughput follows") for limit in (8, 16, 32, 64)]
+    assert {"trying more", "throughput did not follow"} <= {reason for _, reason in changes}
+    assert changes[-1][0] == controller.limit
