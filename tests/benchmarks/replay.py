@@ -72,7 +72,7 @@ def events(words: int, head: bytes = HEAD) -> list[bytes]:
     return [head + framed[0], *framed[1:-1], framed[-1] + END]
 
 
-class Slots:
+class ServerSlots:
     """The requests that are answered at a time; the others wait in their order."""
 
     def __init__(self, capacity: int | None) -> None:
@@ -98,7 +98,7 @@ class Slots:
 class Replay(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
-    def __init__(self, pieces: list[bytes], interval_s: float, slots: Slots) -> None:
+    def __init__(self, pieces: list[bytes], interval_s: float, slots: ServerSlots) -> None:
         self._pieces = pieces
         self._interval_s = interval_s
         self._slots = slots
@@ -133,7 +133,7 @@ class Replay(asyncio.Protocol):
 
 async def serve(words: int, over_s: float, capacity: int | None) -> None:
     pieces = events(words, HEAD if capacity is None else HEAD_WITHOUT_LIMITS)
-    slots = Slots(capacity)
+    slots = ServerSlots(capacity)
     pieces = pieces if over_s else [b"".join(pieces)]
     interval_s = over_s / max(len(pieces) - 1, 1)
     loop = asyncio.get_running_loop()

@@ -129,7 +129,8 @@ class ConcurrencyController:
             self._is_doubling = False
             self._hold_rounds_left = HOLD_ROUNDS
             knee = round(throughput * (self._base_latency_s or latency_s))
-            self._change(min(max(knee, trial.limit_before), self.limit), "throughput did not follow")
+            least = round((1 - STEP) * trial.limit_before)
+            self._change(min(max(knee, least, 1), self.limit), "throughput did not follow")
         else:
             # Requests take as long with fewer in flight: the server itself has become slower.
             self._base_latency_s = latency_s

@@ -9,6 +9,7 @@ from typing import Literal
 from processor.core.events import JobFinished, RequestListener, Stopping, Transport
 from processor.core.models import JSON, Job, Reply, Target
 from processor.health.endpoint_health import MAX_REJECTIONS
+from processor.ratelimit.strategies.concurrency_controller import INITIAL_CONCURRENCY
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
@@ -59,7 +60,7 @@ def test_wrong_key_costs_one_request_and_stops_the_run_with_the_providers_messag
 
 def test_canary_without_a_response_holds_other_requests_back_for_two_seconds() -> None:
     world = World(replace(FAST_PROVIDER, first_token_s=30.0, first_token_jitter=0.0))
-    run = world.run(jobs(8))
+    run = world.run(jobs(INITIAL_CONCURRENCY))
     times = [at for at, _, _ in run.sent]
     assert times[0] < 0.1
     assert 2.0 <= min(times[1:]) < 2.2
@@ -68,7 +69,7 @@ def test_canary_without_a_response_holds_other_requests_back_for_two_seconds() -
 
 def test_response_to_the_canary_lets_other_requests_follow() -> None:
     world = World(replace(SLOW, first_token_s=0.5))
-    times = [at for at, _, _ in world.run(jobs(8)).sent]
+    times = [at for at, _, _ in world.run(jobs(INITIAL_CONCURRENCY)).sent]
     assert 0.5 <= min(times[1:]) <= max(times) < 0.7, "its reply takes seconds more"
 
 
