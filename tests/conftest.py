@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no_deadline")
 
-PROCESS_FIXTURES = frozenset({"worker_processes", "model", "sample"})
+PROCESS_FIXTURES = frozenset({"worker_processes", "model", "embedding_model", "sample"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,10 @@ MakeBody = Callable[[ParsedRequest, SimulatorSettings, int], JSON]
 """Makes the body of the reply; the number is that of the prompt's tokens."""
 
 _DIMENSIONS = 16
-_CATEGORIES = ("harassment", "hate", "self-harm", "violence")
+_CATEGORIES = (
+    *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
+    *("self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic"),
+)
 _MAX_DIMENSIONS = 4096
 
 
@@ -40,7 +43,7 @@ def moderations_body(request: ParsedRequest, settings: SimulatorSettings, prompt
     results = []
     for text in request.prompts:
         rng = Random(f"{settings.seed}:{text}")
-        scores = {name: round(rng.random() ** 12, 6) for name in _CATEGORIES}
+        scores = {name: round(rng.random() ** 32, 6) for name in _CATEGORIES}
         categories = {name: score > 0.7 for name, score in scores.items()}
         result = {"flagged": any(categories.values()), "categories": categories, "category_scores": scores}
         results.append({**result, "category_applied_input_types": {name: ["text"] for name in _CATEGORIES}})

@@ -59,7 +59,7 @@ def faults() -> Iterator[Row]:
         f"{shape(world, 2000)}, none assembled wrongly",
     )
     with TemporaryDirectory() as folder:
-        _, provider, replied, failed = test_http.play(Path(folder))
+        _, provider, replied, failed = test_http.play(Path(folder), "/v1/chat/completions", test_http.JOBS)
     assert len(replied) + len(failed) == 300
     yield Row(
         "the same",

@@ -19,12 +19,22 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="session")
 def model() -> Iterator[str]:
     """The server's base URL."""
+    yield from serve()
+
+
+@pytest.fixture(scope="session")
+def embedding_model() -> Iterator[str]:
+    """The base URL of a server of embeddings."""
+    yield from serve("embeddings")
+
+
+def serve(*more: str) -> Iterator[str]:
     try:
         path = weights()
     except WeightsNotFound as error:
         _unavailable(str(error))
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "support" / "model_server.py"), str(path)],
+        [sys.executable, str(ROOT / "tests" / "support" / "model_server.py"), str(path), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

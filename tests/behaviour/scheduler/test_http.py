@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pytest
 
 from processor.core.models import JSON, Target, Timeouts
 from processor.endpoints.pool import Endpoint, EndpointPool
@@ -26,9 +28,23 @@ from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.tokens.counter import TokenCounter
-from tests.support.scheduler_world import short_job, to_jsonl
+from tests.support.scheduler_world import to_jsonl
 
 JOBS = 300
+FEWER_JOBS = 60
+
+
+ASKED: dict[str, Callable[[int], JSON]] = {
+    "/v1/chat/completions": lambda number: {"messages": [{"role": "user", "content": f"Question {number}?"}]},
+    "/v1/responses": lambda number: {"input": f"Question {number}?"},
+    "/v1/messages": lambda number: {
+        "max_tokens": 1000,
+        "messages": [{"role": "user", "content": f"Question {number}?"}],
+    },
+    "/v1/embeddings": lambda number: {"input": [f"Question {number}?", "and another"]},
+    "/v1/moderations": lambda number: {"input": [f"Question {number}?", "and another"]},
+}
+"""By API path: what a job asks."""
 
 
 async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
@@ -61,6 +77,10 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
         await server.close()
 
 
+def _other_names(usage: JSON) -> JSON:
+    return {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]}
+
+
 def read(path: Path) -> dict[str, JSON]:
     rows = [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     found = {row["custom_id"]: row for row in rows}
@@ -68,10 +88,11 @@ def read(path: Path) -> dict[str, JSON]:
     return found
 
 
-def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dict[str, JSON]]:
+def play(folder: Path, path: str, count: int) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dict[str, JSON]]:
     """Return how the run ended, the provider, and the replies and the failed rows by custom_id."""
     jobs, out = folder / "jobs.jsonl", folder / "results.jsonl"
-    jobs.write_bytes(to_jsonl(short_job(number, model="gpt-4o") for number in range(JOBS)))
+    asked = ({"id": f"job-{n}", "url": path, "model": "gpt-4o", **ASKED[path](n)} for n in range(count))
+    jobs.write_bytes(to_jsonl(asked))
     # Each burst of 429s holds all requests back for half a second: with more of them the test would mostly wait.
     provider = SimulatedProvider(
         SimulatorSettings(
@@ -87,17 +108,21 @@ def play(folder: Path) -> tuple[Outcome, SimulatedProvider, dict[str, JSON], dic
     return outcome, provider, read(out), read(folder / "results.errors.jsonl")
 
 
-def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(tmp_path: Path) -> None:
-    outcome, provider, replied, failed = play(tmp_path)
+@pytest.mark.parametrize("path", ASKED)
+def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(path: str, tmp_path: Path) -> None:
+    count = JOBS if path == "/v1/chat/completions" else FEWER_JOBS
+    outcome, provider, replied, failed = play(tmp_path, path, count)
     assert outcome.exit_code == (1 if failed else 0)
-    assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(JOBS)}
+    assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(count)}
     assert not replied.keys() & failed.keys()
     for row in replied.values():
-        request = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"Question {row['line'] - 1}?"}]}
-        expected = provider.expected_body("/v1/chat/completions", request)
-        if row["usage_source"] == "computed":
-            expected["usage"] = row["usage"]
-        assert row["response"]["body"] == expected
+        request = {"model": "gpt-4o", **ASKED[path](row["line"] - 1)}
+        expected = provider.expected_body(path, request)
+        body = row["response"]["body"]
+        if row["usage_source"] == "computed" and "usage" in expected:
+            expected["usage"] = body["usage"]
+            assert body["usage"].items() <= (row["usage"] | _other_names(row["usage"])).items()
+        assert body == expected
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
     assert provider.billing.completed == len(replied)
-    assert len(provider.billing.faults) >= 14, "too few faults to test anything"
+    assert len(provider.billing.faults) >= (14 if count == JOBS else 8), "too few faults to test anything"
