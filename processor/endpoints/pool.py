@@ -157,6 +157,9 @@ class EndpointPool:
             reasons.append(f"more than {MAX_PARKED_JOBS} jobs failed in a way that others must explain")
         return reasons
 
+    def count_parked(self) -> int:
+        return sum(len(endpoint.health.parked) for endpoint in self._endpoints)
+
     def undecided(self) -> list[tuple[Endpoint, Cause, list[ParkedJob]]]:
         """All parked jobs, by endpoint and by what they met."""
         return [

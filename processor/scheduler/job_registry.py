@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from processor.scheduler.attempt import JobState
@@ -44,7 +45,8 @@ class JobRegistry:
         self._parked: dict[Task, JobState] = {}
         """A part of those that wait."""
         self._open_jobs = 0
-        self._slot_freed = asyncio.Event()
+        self._changed = asyncio.Event()
+        """Set when fewer jobs wait to be sent, and when one is parked. Only the task that reads jobs waits for it."""
 
     # ------------------------------------------------------------ how many jobs may be open
 
@@ -54,18 +56,24 @@ class JobRegistry:
         Parked jobs have a bound of their own: they must not keep out the job whose success would release them.
         """
         while self._open_jobs - len(self._in_flight) - len(self._parked) >= look_ahead:
-            self._slot_freed.clear()
-            await self._slot_freed.wait()
+            self._changed.clear()
+            await self._changed.wait()
         self._open_jobs += 1
 
     def release_slot(self) -> None:
         self._open_jobs -= 1
-        self._slot_freed.set()
+        self._changed.set()
 
-    @property
-    def has_only_parked_jobs(self) -> bool:
-        """Whether parked jobs are open, and no others."""
-        return 0 < self._open_jobs == len(self._parked)
+    async def wait_while_others_are_open(self, count_parked: Callable[[], int]) -> None:
+        """Wait while jobs are open that are not parked. Returns at once where none is.
+
+        ``count_parked`` returns how many jobs are held parked. It falls at once when some are released, so that a job
+        counts as parked no longer, although its task has not run since. Only ``release_slot`` and ``parked`` can make
+        the condition true.
+        """
+        while self._open_jobs > count_parked():
+            self._changed.clear()
+            await self._changed.wait()
 
     @property
     def in_flight(self) -> list[JobState]:
@@ -80,12 +88,12 @@ class JobRegistry:
         return PhaseScope(state, self._waiting)
 
     def sending(self, state: JobState) -> PhaseScope:
-        self._slot_freed.set()
+        self._changed.set()
         return PhaseScope(state, self._in_flight)
 
     def parked(self, state: JobState) -> PhaseScope:
         """To be entered inside ``waiting``."""
-        self._slot_freed.set()
+        self._changed.set()
         return PhaseScope(state, self._parked)
 
     # ------------------------------------------------------------ stopping

@@ -22,9 +22,7 @@ from processor.core.events import JobSkipped, Stopping
 from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.core.secrets import mask_text
-from processor.endpoints.pool import Endpoint
-from processor.health.causes import Cause, CauseKind
-from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE, ParkedJob
+from processor.health.parked_jobs import MAX_PARKED_JOBS
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import FoundFields
@@ -36,6 +34,7 @@ from processor.ratelimit.limiter import LimiterSnapshot
 from processor.scheduler.attempt import JobState
 from processor.scheduler.dependencies import Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.parked_decision import decide_parked
 from processor.scheduler.result_builder import result_of_invalid_line
 from processor.scheduler.selection import classify, skip_reason
 from processor.scheduler.worker import Worker
@@ -54,9 +53,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
         self._registry = JobRegistry()
-        self._worker = Worker(
-            deps, self._registry, simulated=options.simulated, on_parked=self._decide_if_only_parked_are_left
-        )
+        self._worker = Worker(deps, self._registry, simulated=options.simulated)
         self._producer: asyncio.Task[None] | None = None
         self._loading_models: set[str] = set()
         """Models whose encodings are loaded, or have been."""
@@ -64,10 +61,8 @@ class Scheduler:
         """Set when the run is stopped before its ordinary end."""
         self._lines_read = self._jobs_read = self._failed_earlier = 0
         self._last_line = 0
-        self._input_exhausted = False
         self._to_send_last: list[Job] = []
         """Jobs that an earlier run left parked: they must not keep the others from being answered."""
-        self._is_deciding = False
 
     async def run(self) -> Outcome:
         """Return how the run ended. Raises nothing but CancelledError."""
@@ -155,40 +150,6 @@ class Scheduler:
             self._worker.has_begun.set()
         if verdict is not None:
             self.stop(verdict.reason, exit_code=exit_codes.STOPPED)
-        self._decide_if_only_parked_are_left()
-
-    def _decide_if_only_parked_are_left(self) -> None:
-        """Once nothing else can be sent, no success can show any more whether the parked jobs are at fault."""
-        if self._input_exhausted and self._registry.has_only_parked_jobs and not self._is_deciding:
-            self._is_deciding = True
-            self._start(self._decide_parked())
-
-    async def _decide_parked(self) -> None:
-        """A few parked jobs are at fault where an earlier run has replies to others like them; else they are left."""
-        undecided = self._deps.endpoints.undecided()
-        for endpoint, cause, parked in undecided:
-            alike = sum(len(jobs) for _, other, jobs in undecided if other.kind is cause.kind)
-            if (
-                cause.kind is not CauseKind.LONG_WAIT
-                and alike < MAX_PARKED_PER_CAUSE
-                and await self._is_known_to_answer(endpoint, cause, parked)
-            ):
-                endpoint.health.parked.release(cause, at_fault=True)
-            else:
-                endpoint.health.leave_parked(cause)
-        self._is_deciding = False
-
-    async def _is_known_to_answer(self, endpoint: Endpoint, cause: Cause, parked: list[ParkedJob]) -> bool:
-        """Whether rows of earlier runs have replies of this endpoint to the path and model of each of these jobs.
-
-        Where the jobs are only sent again, replies of this run are enough: a stream may break off once.
-        """
-        if cause.kind is CauseKind.NOT_UNDERSTOOD and endpoint.health.has_succeeded:
-            return True
-        for path, model in dict.fromkeys((one.job.path, one.job.model) for one in parked):
-            if not await self._deps.sink.has_earlier_reply(endpoint.address_of(path), model):
-                return False
-        return True
 
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:
@@ -211,8 +172,20 @@ class Scheduler:
         for job in self._to_send_last:
             await self._open_job(job)
         self._to_send_last.clear()
-        self._input_exhausted = True
-        self._decide_if_only_parked_are_left()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """Decide for the jobs that wait for others, whenever no other job is left, until no job is open.
+
+        The only place that does it, and one step at a time: what a decision leads to is awaited before the next one.
+        """
+        endpoints = self._deps.endpoints
+        while True:
+            await self._registry.wait_while_others_are_open(endpoints.count_parked)
+            if endpoints.count_parked():
+                await decide_parked(endpoints, self._deps.sink)
+            else:
+                return
 
     async def _read_items(self) -> None:
         async with aclosing(self._deps.source) as source:

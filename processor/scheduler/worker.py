@@ -10,7 +10,6 @@ run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -47,13 +46,10 @@ AttemptResult = Retry | StopRun | ParkedAttempt | LeaveJob | None
 class Worker:
     """Runs any number of jobs at a time, each in a task of its own."""
 
-    def __init__(
-        self, deps: Dependencies, registry: JobRegistry, *, simulated: bool, on_parked: Callable[[], None]
-    ) -> None:
+    def __init__(self, deps: Dependencies, registry: JobRegistry, *, simulated: bool) -> None:
         self._deps = deps
         self._registry = registry
         self._simulated = simulated
-        self._on_parked = on_parked
         self._loop = asyncio.get_running_loop()
         self.failed_jobs = 0
         """Jobs that got a failed row."""
@@ -90,7 +86,6 @@ class Worker:
     async def _after_park(self, state: JobState, parked: ParkedAttempt) -> Retry | LeaveJob | None:
         """Hold the job until it is known whether it is at fault; then write its failed row, or return what follows."""
         with self._registry.waiting(state), self._registry.parked(state):
-            self._on_parked()
             is_at_fault = await parked.park.is_at_fault
         if not is_at_fault:
             return LeaveJob()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -120,12 +120,13 @@ class World:
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
         printer: ReplyPrinter | None = None,
+        run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = inline,
     ) -> RunRecord:
         """Play a whole run and return what it did.
 
         ``fault_plan`` makes steps of the disk fail, or kills the run at one. ``on_start`` may schedule a stop or a
         kill. ``wrap_transport`` may put something between the scheduler and the provider. With ``part_bytes`` the job
-        file is read as a large one is, in parts of this size.
+        file is read as a large one is, in parts of this size. ``run_in_thread`` may make the disk slow.
         """
         options = options or RunOptions()
         run = RunRecord(began_at=self.now_s)
@@ -139,7 +140,7 @@ class World:
 
             async def main() -> None:
                 try:
-                    sink = ResultsFile.open(RESULTS, fsync=fsync, run_in_thread=inline, storage=memory)
+                    sink = ResultsFile.open(RESULTS, fsync=fsync, run_in_thread=run_in_thread, storage=memory)
                 except (OutputError, ConfigError) as error:
                     run.exit_code, run.reason = 2, str(error)
                     return
