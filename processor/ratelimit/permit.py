@@ -75,9 +75,9 @@ class Permit:
         """What is to be remembered of this request, which the server asked to wait."""
         return self._group.refusals.on_refused(at)
 
-    def is_singled_out(self, earlier: Refusal) -> bool:
-        """Whether the job of that earlier refusal holds back only itself: see ``RefusalCounter``."""
-        return self._group.refusals.is_singled_out(earlier)
+    def is_singled_out(self, first: Refusal, own_refusals: int) -> bool:
+        """Whether the job of that first refusal holds back only itself: see ``RefusalCounter``."""
+        return self._group.refusals.is_singled_out(first, own_refusals)
 
     def settled(self, usage: Usage | None, at: float) -> None:
         """The reply is complete. None: its usage is not known, and the reservation stands."""

@@ -31,8 +31,12 @@ class RefusalCounter:
         self._refused += 1
         return Refusal(at, self._answered, self._refused)
 
-    def is_singled_out(self, earlier: Refusal) -> bool:
-        """Whether it is the job of that earlier refusal, and not the limit group, that is refused: others that were
-        sent after it have been answered since, and next to none of them was refused."""
-        answered, refused = self._answered - earlier.answered, self._refused - earlier.refused
-        return self._newest_answered_sent_at > earlier.at and answered >= MIN_ACCEPTED_PER_RANDOM_429 * refused
+    def is_singled_out(self, first: Refusal, own_refusals: int) -> bool:
+        """Whether it is the job of that first refusal, and not the limit group, that is refused: others that were sent
+        after it have been answered since, and next to none of them was refused.
+
+        ``own_refusals``: how often the job itself has been refused since. They say nothing of the others.
+        """
+        answered = self._answered - first.answered
+        refused = self._refused - first.refused - own_refusals
+        return self._newest_answered_sent_at > first.at and answered >= MIN_ACCEPTED_PER_RANDOM_429 * refused

@@ -48,8 +48,10 @@ class JobState:
     """Whether the latest request asked for a stream; None where nothing was sent, or the transport does not say."""
     permit: EndpointPermit | None = None
     """That of the latest attempt; None before the first one."""
-    refusal: Refusal | None = None
-    """The latest request that was asked to wait."""
+    first_refusal: Refusal | None = None
+    """The first request that was asked to wait."""
+    later_refusals: int = 0
+    """Further requests of the job that were."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
 
@@ -112,12 +114,16 @@ class Attempt:
                 self._permit.throttled(error.status, self._headers_of_429, wait_s, at)
             elif wait_s:
                 self._permit.hold_back(wait_s, at)
-        self._state.refusal = self._permit.refusal(at)
+        refusal, state = self._permit.refusal(at), self._state
+        if state.first_refusal is None:
+            state.first_refusal = refusal
+        else:
+            state.later_refusals += 1
 
     def _may_be_singled_out(self) -> bool:
         state = self._state
-        if state.refusal is not None and not state.is_singled_out:
-            state.is_singled_out = self._permit.is_singled_out(state.refusal)
+        if state.first_refusal is not None and not state.is_singled_out:
+            state.is_singled_out = self._permit.is_singled_out(state.first_refusal, state.later_refusals)
         return state.is_singled_out
 
     # ------------------------------------------------------------ events of the run

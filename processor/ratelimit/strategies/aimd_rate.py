@@ -68,6 +68,8 @@ class AimdRate:
         """Requests since the last episode."""
         self._sent_in_window = 0.0
         """What had been sent within a minute when the server began to throttle."""
+        self._recent_accepted = self._recent_throttled = 0.0
+        """Requests of the episodes before the first rate; an episode counts half as much as the next one."""
         self._none_accepted_streak = 0
         """Episodes in a row in which no request was accepted."""
         self._many_throttled_streak = 0
@@ -124,8 +126,10 @@ class AimdRate:
         self._many_throttled_streak = self._many_throttled_streak + 1 if episode.many_throttled else 0
 
     def _set_first_rate(self, episode: ThrottlingEpisode, *, exhausted: bool) -> None:
-        """Set no rate if the 429s are random."""
-        mostly_accepted = episode.accepted >= MIN_ACCEPTED_PER_RANDOM_429 * episode.throttled
+        """Set no rate if the 429s are random: a short episode is judged together with those before it."""
+        self._recent_accepted = self._recent_accepted / 2 + episode.accepted
+        self._recent_throttled = self._recent_throttled / 2 + episode.throttled
+        mostly_accepted = self._recent_accepted >= MIN_ACCEPTED_PER_RANDOM_429 * self._recent_throttled
         if exhausted or not (episode.has_enough_data or mostly_accepted):
             refilled = self._sent_in_window * WINDOW_S / BURST_REFILL_S
             self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, UNLIMITED))

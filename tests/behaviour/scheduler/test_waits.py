@@ -61,7 +61,7 @@ ORDINARY = World().run(jobs(*range(400)))
 
 
 @pytest.mark.parametrize("first", [0, 200])
-@pytest.mark.parametrize("retry_after_s", [None, 1.8e12, nan, 7200.0])
+@pytest.mark.parametrize("retry_after_s", [None, 1.0, 1.8e12, nan, 7200.0])
 @pytest.mark.parametrize("error", [throttled, unavailable])
 def test_job_that_is_always_made_to_wait_delays_the_others_by_less_than_five_seconds(
     error: Callable[[float | None], Callable[[], RequestError]], retry_after_s: float | None, first: int
