@@ -12,7 +12,7 @@ from pathlib import Path
 
 from processor.app.plan import Plan
 from processor.config import GENERIC
-from processor.config.endpoint_resolution import EndpointAccess
+from processor.config.endpoint_resolution import EndpointAccess, default_path
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice, Transport
@@ -52,7 +52,7 @@ def concurrency(plan: Plan, max_connections: int) -> int:
 def open_job_file(plan: Plan, access: EndpointAccess | None) -> JobFile:
     settings = plan.settings
     defaults = JobDefaults(
-        endpoint=settings.endpoint,
+        endpoint=default_path(settings, access),
         model=settings.model,
         base_url=access.target.base_url if access else None,
         request_limits=(access.provider if access else GENERIC).request_limits,
@@ -114,7 +114,7 @@ async def _open_http(
     http = await stack.enter_async_context(
         HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
     )
-    http.prepare(target, plan.settings.endpoint)
+    http.prepare(target, default_path(plan.settings, access))
     return http
 
 

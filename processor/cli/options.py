@@ -62,9 +62,7 @@ ApiKeyEnv = Annotated[
 ]
 Endpoint = Annotated[
     str | None,
-    _option(
-        _ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: /v1/chat/completions]"
-    ),
+    _option(_ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: the provider's]"),
 ]
 ModelName = Annotated[str | None, _option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
 CaFile = Annotated[

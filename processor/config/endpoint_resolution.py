@@ -71,6 +71,12 @@ def resolve_endpoint(settings: Settings, environ: Mapping[str, str], *, needs_ke
     )
 
 
+def default_path(settings: Settings, access: EndpointAccess | None) -> str:
+    """The API path of jobs without a url. Without an access, as for the simulator, the provider may still be named."""
+    provider = access.provider if access else _provider_by_name(settings.provider) or GENERIC
+    return settings.endpoint or provider.endpoint
+
+
 def _key_variable(settings: Settings, provider: ProviderPreset) -> str:
     """The name of the variable that holds the key. A text that cannot be one may be the key itself: it is not shown."""
     variable = settings.api_key_env or provider.key_variable

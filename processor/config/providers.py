@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from processor.protocols.registry import DEFAULT_PATH
 from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
 from processor.ratelimit.settings import TokenAccounting
 
@@ -22,6 +23,8 @@ class ProviderPreset:
     auth_scheme: str = "Bearer "
     charging: TokenAccounting = "sum"
     """How tokens are counted against the limit, see ``ratelimit.settings.TokenAccounting``."""
+    endpoint: str = DEFAULT_PATH
+    """API path of jobs without ``url``."""
     request_limits: RequestLimits = UNKNOWN_LIMITS
     """What the provider is known to refuse: such a job becomes a failed row, and is not sent."""
 
@@ -47,6 +50,15 @@ _KNOWN = (
         auth_scheme="",
         request_limits=_OPENAI_LIMITS,
     ),
+    ProviderPreset(
+        name="anthropic",
+        base_url="https://api.anthropic.com/v1",
+        key_variable="ANTHROPIC_API_KEY",
+        auth_header="x-api-key",
+        auth_scheme="",
+        charging="used",
+        endpoint="/v1/messages",
+    ),
     ProviderPreset(name="deepseek", base_url="https://api.deepseek.com/v1", key_variable="DEEPSEEK_API_KEY"),
     ProviderPreset(name="groq", base_url="https://api.groq.com/openai/v1", key_variable="GROQ_API_KEY"),
     ProviderPreset(name="mistral", base_url="https://api.mistral.ai/v1", key_variable="MISTRAL_API_KEY"),
@@ -57,7 +69,7 @@ _KNOWN = (
 PROVIDERS = {provider.name: provider for provider in _KNOWN}
 
 KEY_VARIABLES = frozenset(provider.key_variable for provider in _KNOWN) | {
-    *("AI21_API_KEY", "ANTHROPIC_API_KEY", "CEREBRAS_API_KEY", "COHERE_API_KEY", "DASHSCOPE_API_KEY"),
+    *("AI21_API_KEY", "CEREBRAS_API_KEY", "COHERE_API_KEY", "DASHSCOPE_API_KEY"),
     *("FIREWORKS_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "HF_TOKEN", "LITELLM_API_KEY", "LLM_API_KEY"),
     *("MOONSHOT_API_KEY", "NVIDIA_API_KEY", "OLLAMA_API_KEY", "PERPLEXITY_API_KEY", "SAMBANOVA_API_KEY"),
     *("VLLM_API_KEY", "XAI_API_KEY", "ZAI_API_KEY"),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from processor.config.environment import DOTENV, Environment
 from processor.core.errors import ConfigError, reason
 from processor.core.models import Timeouts
-from processor.protocols.registry import DEFAULT_PATH, PROTOCOLS, known_paths
+from processor.protocols.registry import PROTOCOLS, known_paths
 from processor.ratelimit.settings import RateLimits, TokenAccounting
 
 T = TypeVar("T")
@@ -88,7 +88,8 @@ class Settings:
     allow_http: bool = False
     stream: bool = True
     """False: ask for every reply as one whole body."""
-    endpoint: str = DEFAULT_PATH
+    endpoint: str | None = None
+    """API path of jobs without ``url``; None: the provider's."""
     model: str | None = None
     encoding: str | None = None
     concurrency: int | Literal["auto"] = "auto"
@@ -213,5 +214,5 @@ def _check(settings: Settings) -> None:
     """Checks what the types of single fields cannot express."""
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("waiting.backoff_max_s must not be less than waiting.backoff_min_s")
-    if settings.endpoint not in PROTOCOLS:
+    if settings.endpoint is not None and settings.endpoint not in PROTOCOLS:
         raise ConfigError(f"the endpoint must be {known_paths()}, not {settings.endpoint!r}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
+from processor.config.endpoint_resolution import EndpointAccess, default_path, resolve_endpoint
 from processor.config.environment import Environment
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
@@ -188,3 +188,26 @@ def test_key_with_invalid_characters_is_refused_without_being_shown(key: str) ->
 def test_repr_of_the_endpoint_does_not_contain_the_key() -> None:
     assert KEY not in repr(resolved())
     assert KEY not in str(resolved().target.key)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        (Settings(), "/v1/chat/completions"),
+        (Settings(provider="anthropic"), "/v1/messages"),
+        (Settings(base_url="https://api.anthropic.com/v1"), "/v1/messages"),
+        (Settings(provider="anthropic", endpoint="/v1/chat/completions"), "/v1/chat/completions"),
+        (Settings(endpoint="/v1/embeddings"), "/v1/embeddings"),
+        (Settings(base_url="http://localhost:8080/v1"), "/v1/chat/completions"),
+    ],
+)
+def test_endpoint_setting_decides_the_default_path_and_else_the_provider(settings: Settings, path: str) -> None:
+    environ = {"OPENAI_API_KEY": "a" * 20, "ANTHROPIC_API_KEY": "b" * 20}
+    assert default_path(settings, resolve_endpoint(settings, environ)) == path
+    if settings.base_url is None:
+        assert default_path(settings, None) == path, "as for the simulator"
+
+
+def test_key_of_anthropic_is_sent_in_a_header_of_its_own() -> None:
+    access = resolve_endpoint(Settings(provider="anthropic"), {"ANTHROPIC_API_KEY": "b" * 20})
+    assert (access.target.auth_header, access.target.auth_scheme) == ("x-api-key", "")
