@@ -158,6 +158,7 @@ def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitS
         default=settings.limits,
         per_model=settings.limits.models,
         charging=settings.limits.charging or provider.charging,
+        dialect=provider.rate_limit_headers,
         bursts=settings.limits.bursts,
         concurrency_is_fixed=settings.fixed_concurrency is not None,
     )

@@ -125,15 +125,18 @@ def _banner(
         is_awaited=plan.jobs == "-" and console.is_typed(),
         damage=_damage(plan, sink),
         possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
-        warnings=(*_key_warning(access), *_warnings(plan, sink, jobs if to_send is None else to_send, expected)),
+        warnings=(*_key_warnings(plan, access), *_warnings(plan, sink, jobs if to_send is None else to_send, expected)),
     )
 
 
-def _key_warning(access: EndpointAccess | None) -> tuple[str, ...]:
-    if access is None or access.unused_key is None:
+def _key_warnings(plan: Plan, access: EndpointAccess | None) -> tuple[str, ...]:
+    if access is None:
         return ()
+    ignored = plan.settings.ignored_commands
+    if access.unused_key is None:
+        return ignored
     address = access.target.address
-    return (f"the key in {access.unused_key} is not sent to {address} unencrypted; --allow-http allows it",)
+    return (*ignored, f"the key in {access.unused_key} is not sent to {address} unencrypted; --allow-http allows it")
 
 
 def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:

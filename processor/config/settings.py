@@ -5,7 +5,6 @@ Every value is checked against the type of its field. A ConfigError names the fl
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
@@ -13,17 +12,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from processor.config.config_files import CONFIG_FILE, OTHER_FILE, ConfigTables, read_tables
 from processor.config.environment import DOTENV, Environment
-from processor.core.errors import ConfigError, reason
+from processor.config.providers import Auth
+from processor.core.errors import ConfigError
 from processor.core.models import Timeouts
 from processor.protocols.registry import PROTOCOLS, known_paths
-from processor.ratelimit.settings import RateLimits, TokenAccounting
+from processor.ratelimit.settings import HeaderDialect, RateLimits, TokenAccounting
 
 T = TypeVar("T")
-
-CONFIG_FILE = "config.toml"
-
-_OTHER_FILE = "name the right one with --config FILE (--config /dev/null for none)"
 
 MAX_NUMBER = 1e15
 """No setting needs a larger number. Infinity is refused: a limit that is not set is the way to have none."""
@@ -77,19 +74,38 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """A section ``[providers.NAME]``: changes a preset, or adds one. None: as in the preset."""
+
+    base_url: str | None = None
+    api_version: str | None = None
+    api_key_env: str | None = None
+    api_key_command: tuple[str, ...] | None = None
+    auth: Auth | None = None
+    headers: Mapping[str, str] | None = None
+    endpoint: str | None = None
+    charging: TokenAccounting | None = None
+    rate_limit_headers: HeaderDialect | None = None
+    refuses: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Every setting of a run. ``config.toml`` describes each field."""
 
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_command: tuple[str, ...] | None = None
+    """A program and its arguments; the last line that it prints is the key."""
+    api_key_ttl_s: float = 1800.0
     api_version: str | None = None
     ca_file: str | None = None
     allow_http: bool = False
     stream: bool = True
     """False: ask for every reply as one whole body."""
     endpoint: str | None = None
-    """API path of jobs without ``url``; None: the provider's."""
+    """The API path of jobs that name none; None: the provider's."""
     model: str | None = None
     encoding: str | None = None
     concurrency: int | Literal["auto"] = "auto"
@@ -102,8 +118,11 @@ class Settings:
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()
+    providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     chosen_by: Mapping[str, str] = field(default_factory=dict, compare=False)
     """No setting: the settings that a file chose which was found in the working folder, and not named by the user."""
+    ignored_commands: tuple[str, ...] = field(default=(), compare=False)
+    """No setting: messages about commands that are not run, because a file in the working folder names them."""
 
     @property
     def fixed_concurrency(self) -> int | None:
@@ -117,25 +136,29 @@ class Settings:
 def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """Loads the settings. Raises ConfigError.
 
-    ``path`` is the settings file, which must exist; None: ``config.toml``, if it exists. Flags that are None are
-    ignored; the flags ``rpm`` and ``tpm`` set the limits of all jobs together.
+    ``path`` is the settings file, which must exist; None: ``config.toml`` in the working folder over the one in the
+    user's configuration folder, where they exist. Flags that are None are ignored; the flags ``rpm`` and ``tpm`` set
+    the limits of all jobs together.
     """
-    table = _read_toml(path or Path(CONFIG_FILE), must_exist=path is not None)
-    settings = _parse_table(Settings, table, f"{path or CONFIG_FILE}: ")
+    tables = read_tables(path, environ)
+    settings = _parse_files(tables)
     types = {**get_type_hints(Settings, include_extras=True), **get_type_hints(RateLimits)}
     given = {
         name: _parse_value(types[name], value, _flag_name(name)) for name, value in flags.items() if value is not None
     }
-    chosen_by = {} if path else {name: CONFIG_FILE for name in table if name not in given}
+    chosen_by = {name: CONFIG_FILE for name in tables.found_names if name not in given}
     if "provider" in given:  # it brings its own address
         settings = replace(settings, base_url=None)
-    elif "base_url" not in given and settings.provider in (None, "openai", "any") and environ.get("OPENAI_BASE_URL"):
+    if "api_key_env" in given:
+        settings = replace(settings, api_key_command=None)
+    uses_openai_variables = given.get("provider", settings.provider) in (None, "openai", "any")
+    if "base_url" not in given and uses_openai_variables and environ.get("OPENAI_BASE_URL"):
         settings = replace(settings, base_url=environ["OPENAI_BASE_URL"])
         chosen_by.pop("base_url", None)
         if isinstance(environ, Environment) and "OPENAI_BASE_URL" in environ.from_dotenv:
             chosen_by["base_url"] = str(DOTENV)
     limits = replace(settings.limits, **{name: given.pop(name) for name in ("rpm", "tpm") if name in given})
-    settings = replace(settings, **given, limits=limits, chosen_by=chosen_by)
+    settings = replace(settings, **given, limits=limits, chosen_by=chosen_by, ignored_commands=tables.ignored)
     _check(settings)
     return settings
 
@@ -144,17 +167,11 @@ def _flag_name(name: str) -> str:
     return "--" + name.removesuffix("_s").replace("_", "-")
 
 
-def _read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if must_exist:
-            raise ConfigError(f"cannot read {path}: {reason(error)}") from None
-        return {}
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {reason(error)}; make it readable, or {_OTHER_FILE}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; correct it, or {_OTHER_FILE}") from None
+def _parse_files(tables: ConfigTables) -> Settings:
+    """Each file is checked before they are merged, so that an error names the right one."""
+    for where, table in tables.by_file:
+        _parse_table(Settings, table, f"{where}: ")
+    return _parse_table(Settings, tables.merged, f"{CONFIG_FILE}: ")
 
 
 # ---------------------------------------------------------------- tables and values
@@ -169,7 +186,8 @@ def _parse_table(cls: type[T], table: object, where: str) -> T:
     if not isinstance(table, dict):
         raise ConfigError(f"{where.rstrip('.: ')} must be a table, not {table!r}")
     types = get_type_hints(cls, include_extras=True)
-    types.pop("chosen_by", None)
+    for name in ("chosen_by", "ignored_commands"):
+        types.pop(name, None)
     holds_models = types.pop("models", None) is not None
     values: dict[str, Any] = {}
     for name, value in table.items():
@@ -186,7 +204,7 @@ def _unknown(name: str, types: Mapping[str, Any], where: str) -> str:
     """``config.toml: limits.`` and ``rpn`` make ``config.toml: unknown setting limits.rpn; did you mean rpm?``."""
     file, _, section = where.rpartition(": ")
     close = get_close_matches(name, types, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"if this file is another program's, {_OTHER_FILE}"
+    remedy = f"did you mean {close[0]}?" if close else f"if this file is another program's, {OTHER_FILE}"
     return f"{file}: unknown setting {section}{name}; {remedy}"
 
 
@@ -201,6 +219,10 @@ def _parse_value(kind: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where} must be one of {', '.join(words)}, not {value!r}")
     if isinstance(kind, type) and is_dataclass(kind):
         return _parse_table(kind, value, where + ".")
+    if get_origin(kind) is tuple:
+        return _parse_words(value, where)
+    if get_origin(kind) is Mapping:
+        return _parse_mapping(get_args(kind)[1], value, where)
     type_, least, description = _RULES[kind]
     # isinstance(True, int) holds, but true is not a number.
     is_of_type = isinstance(value, (int, float) if type_ is float else type_)
@@ -210,9 +232,24 @@ def _parse_value(kind: Any, value: Any, where: str) -> Any:
     return type_(value)
 
 
+def _parse_words(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(word, str) for word in value):
+        raise ConfigError(f'{where} must be a list of texts such as ["a", "b"], not {value!r}')
+    return tuple(value)
+
+
+def _parse_mapping(kind: Any, value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} must be a table, not {value!r}")
+    return {name: _parse_value(kind, item, f"{where}.{name}") for name, item in value.items()}
+
+
 def _check(settings: Settings) -> None:
     """Checks what the types of single fields cannot express."""
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("waiting.backoff_max_s must not be less than waiting.backoff_min_s")
-    if settings.endpoint is not None and settings.endpoint not in PROTOCOLS:
-        raise ConfigError(f"the endpoint must be {known_paths()}, not {settings.endpoint!r}")
+    for endpoint in (settings.endpoint, *(provider.endpoint for provider in settings.providers.values())):
+        if endpoint is not None and endpoint not in PROTOCOLS:
+            raise ConfigError(f"the endpoint must be {known_paths()}, not {endpoint!r}")
+    if settings.api_key_env is not None and settings.api_key_command is not None:
+        raise ConfigError("api_key_env and api_key_command must not both be set: remove one of them")

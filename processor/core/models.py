@@ -57,7 +57,8 @@ class Target:
     """Where a request is sent: what a transport needs to reach one endpoint."""
 
     base_url: str
-    """Ends in ``/v1`` by the OpenAI SDK's convention; a job's ``/v1/...`` path is not doubled."""
+    """Ends in ``/v1`` by the OpenAI SDK's convention; a job's ``/v1/...`` path is not doubled. ``{model}`` stands for
+    the model of each job."""
     key: Secret | None = None
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer "
@@ -65,6 +66,8 @@ class Target:
     """Sent with every request, e.g. ``anthropic-version``."""
     query: tuple[tuple[str, str], ...] = ()
     """Added to every URL, e.g. Azure's ``api-version``."""
+    refuses: frozenset[str] = frozenset()
+    """Fields of a request that this program would add, and that the server is known to refuse."""
 
     @property
     def address(self) -> str:

@@ -67,6 +67,11 @@ def _rarest_letter(text: str) -> bytes:
     return next((letter for letter in _RARE_FIRST if letter in text), text[0]).encode()
 
 
+def is_printable_ascii(text: str) -> bool:
+    """Whether a text can stand in a header."""
+    return text.isascii() and text.isprintable()
+
+
 def mask_text(text: str) -> str:
     """The text with all known secrets masked."""
     for secret in _known:

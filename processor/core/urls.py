@@ -22,11 +22,13 @@ def endpoint_address(base_url: str, path: str) -> str:
     """Return the address (scheme, host and path) that requests for an API path, e.g. ``/v1/embeddings``, are sent to.
 
     A base URL with a path of its own stands for `/v1`, as in OpenAI's SDK: `https://host/api/v1`, or Azure's
-    `https://host/openai/deployments/name`. A bare host gets the whole API path. A base URL that already ends in the API
-    path stays as it is. Raises ValueError where the base URL is none.
+    `https://host/openai/deployments/name`. A bare host gets the whole API path; `https://host/.` is one whose API paths
+    have no `/v1`. A base URL that already ends in the API path stays as it is. Raises ValueError where the base URL is
+    none.
     """
     base = urlsplit(base_url)
     prefix, path = base.path.rstrip("/"), "/" + path.lstrip("/")
     suffix = path.removeprefix("/v1") if prefix else path
+    prefix = "" if prefix == "/." else prefix
     whole = prefix if prefix.endswith(suffix) else prefix + suffix
     return urlunsplit((base.scheme, base.netloc, whole, "", ""))

@@ -16,7 +16,7 @@ from processor.core.errors import ConfigError, ConnectError, ConnectionLost, Req
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http import self_check
-from processor.http.connection_state import Route
+from processor.http.connection_state import Route, target_for
 from processor.http.error_mapping import tls_expected_error
 from processor.http.event_stream import flush_threshold
 from processor.http.fast_connector import create_session
@@ -77,7 +77,7 @@ class HttpTransport:
     async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
         """Raises RequestError; ConfigError where nothing could ever be sent to this target; InternalError."""
         self._raise_failure()
-        route = self._route(target, job.path)
+        route = self._route(target_for(target, job.model), job.path)
         request = HttpRequest(
             job,
             route,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import fields, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -15,10 +16,13 @@ from processor.core.models import Target
 from processor.core.urls import endpoint_address
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
-from processor.protocols import RequestOptions
+from processor.protocols import RequestOptions, options_without
 from processor.protocols.registry import PROTOCOLS
 
 _OPENAI = "api.openai.com"
+
+MODEL = "{model}"
+"""In a base URL: the model of the job."""
 
 _MIN_BACKOFF_REQUESTS = 16
 _MAX_BACKOFF_REQUESTS = 4096
@@ -98,7 +102,8 @@ class Route:
         self.keep_alive = KeepAliveBreaker()
         self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """By model."""
-        defaults = RequestOptions(streamed=stream, disable_obfuscation=host == _OPENAI)
+        asked = RequestOptions(streamed=stream, disable_obfuscation=host == _OPENAI)
+        defaults = options_without(asked, target.refuses)
         self.request_options: dict[str, RequestOptions] = defaultdict(lambda: defaults)
         """By model: the defaults, without what the server has refused."""
 
@@ -113,6 +118,16 @@ class Route:
             if (value := getattr(adapted, field.name)) != getattr(sent, field.name)
         }
         self.request_options[model] = replace(self.request_options[model], **changes)
+
+
+def target_for(target: Target, model: str) -> Target:
+    """The target with the model in its address, where that has a place for it (Azure's deployments)."""
+    return _target_of_model(target, model) if MODEL in target.base_url else target
+
+
+@lru_cache(maxsize=256)
+def _target_of_model(target: Target, model: str) -> Target:
+    return replace(target, base_url=target.base_url.replace(MODEL, quote(model, safe="")))
 
 
 def request_url(target: Target, path: str) -> str:

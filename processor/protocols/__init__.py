@@ -1,6 +1,6 @@
 """Protocols of the APIs, without I/O: jobs to requests, events to replies, error responses to errors."""
 
-from processor.protocols.base import Accumulator, Protocol, RequestOptions
+from processor.protocols.base import Accumulator, Protocol, RequestOptions, options_without
 from processor.protocols.error_body import readable_text
 from processor.protocols.error_mapping import error_from_response, request_id
 from processor.protocols.lenient_json import repaired_json
@@ -13,6 +13,7 @@ __all__ = [
     "RequestOptions",
     "SseDecoder",
     "error_from_response",
+    "options_without",
     "protocol_for",
     "readable_text",
     "repaired_json",

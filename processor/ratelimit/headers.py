@@ -2,6 +2,10 @@
 
     x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}                            OpenAI, Azure, ...
     anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}        Anthropic
+    x-ratelimit-{limit,remaining,reset}-{requests,tokens}-{minute,hour,day}                         Cerebras
+
+Only limits of a minute are returned: one of a day would be read as far more, or less, than the server grants. When it
+is used up, the words of the refusal say so.
 
 A reset is a Go duration (``6m0s``, ``20ms``), bare seconds, or an instant (RFC 3339). An instant is taken relative to
 the response's own ``date``, so that the clock of this machine does not matter.
@@ -9,10 +13,11 @@ the response's own ``date``, so that the clock of this machine does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from processor.core.durations import duration_s, http_date_s, rfc3339_s
+from processor.ratelimit.settings import HeaderDialect
 from processor.ratelimit.token_cost import DEFAULT_OUTPUT_TOKENS
 
 Resource = Literal["requests", "tokens", "project_tokens", "input_tokens", "output_tokens"]
@@ -34,23 +39,36 @@ _ANTHROPIC: tuple[Resource, ...] = ("requests", "tokens", "input_tokens", "outpu
 _PARTS = ("limit", "remaining", "reset")
 
 
-def _header_names() -> Iterator[tuple[Resource, str, str, str]]:
-    for resource in _OPENAI:
-        limit, remaining, reset = (f"x-ratelimit-{part}-{resource.replace('_', '-')}" for part in _PARTS)
+HeaderNames = tuple[tuple[Resource, str, str, str], ...]
+"""For each resource the names of the headers that tell its limit, what remains of it, and the reset."""
+
+
+def _openai_names(resources: Iterable[Resource], period: str = "") -> Iterator[tuple[Resource, str, str, str]]:
+    for resource in resources:
+        limit, remaining, reset = (f"x-ratelimit-{part}-{resource.replace('_', '-')}{period}" for part in _PARTS)
         yield resource, limit, remaining, reset
+
+
+def _anthropic_names() -> Iterator[tuple[Resource, str, str, str]]:
     for resource in _ANTHROPIC:
         limit, remaining, reset = (f"anthropic-ratelimit-{resource.replace('_', '-')}-{part}" for part in _PARTS)
         yield resource, limit, remaining, reset
 
 
-_HEADER_NAMES = tuple(_header_names())
+HEADER_NAMES: Mapping[HeaderDialect, HeaderNames] = {
+    "minute": (*_openai_names(_OPENAI), *_anthropic_names()),
+    "requests-per-day": tuple(_openai_names(("tokens",))),
+    "named-periods": tuple(_openai_names(("requests", "tokens"), "-minute")),
+}
 _MAX_DIGITS = 15
 
 
-def parse_rate_limit_headers(headers: Mapping[str, str]) -> dict[Resource, Reported]:
+def parse_rate_limit_headers(
+    headers: Mapping[str, str], names: HeaderNames = HEADER_NAMES["minute"]
+) -> dict[Resource, Reported]:
     """Header names must be lower case."""
     reported: dict[Resource, Reported] = {}
-    for resource, limit_name, remaining_name, reset_name in _HEADER_NAMES:
+    for resource, limit_name, remaining_name, reset_name in names:
         if remaining_name in headers or limit_name in headers:
             limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
             if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS / 4:

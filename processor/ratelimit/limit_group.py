@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -12,7 +13,7 @@ from processor.core.models import Cost, RequestSize, Usage
 from processor.health.first_request import FirstRequest
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
-from processor.ratelimit.headers import Reported, Resource, parse_rate_limit_headers
+from processor.ratelimit.headers import HeaderNames, Reported, Resource, parse_rate_limit_headers
 from processor.ratelimit.refusals import RefusalCounter
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
@@ -87,6 +88,7 @@ class LimitGroup:
         concurrency: ConcurrencyController,
         refunds_unused: bool,
         bursts: bool,
+        header_names: HeaderNames,
         on_limits_changed: Callable[[LimitGroup, float], None],
     ) -> None:
         self.name = name
@@ -95,6 +97,7 @@ class LimitGroup:
         self.in_flight = 0
         self.cool_down = CoolDown()
         self._bursts = bursts
+        self._header_names = header_names
         self.resource_limiters: dict[Resource, ResourceLimiter] = {}
         for resource, limit in _configured(limits).items():
             if limit is not None or resource in ("requests", "tokens"):
@@ -103,7 +106,7 @@ class LimitGroup:
         self._concurrency = concurrency
         self._refunds_unused = refunds_unused
         self._on_limits_changed = on_limits_changed
-        self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = {}
+        self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = defaultdict(ExpectedOutput)
         """By API path and model."""
         self._first_request = FirstRequest()
         self.refusals = RefusalCounter()
@@ -131,11 +134,7 @@ class LimitGroup:
 
     def expected_output(self, size: RequestSize) -> ExpectedOutput:
         """Of replies to requests of the same API path and model."""
-        target = size.path, size.model
-        expected = self._expected_outputs.get(target)
-        if expected is None:
-            expected = self._expected_outputs[target] = ExpectedOutput()
-        return expected
+        return self._expected_outputs[size.path, size.model]
 
     # ------------------------------------------------------------ when a request may be sent
 
@@ -189,7 +188,7 @@ class LimitGroup:
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
         """Apply the headers. A 429 is attributed to a limit; the cool-down begins with ``throttled``."""
         reservation.responded = True
-        reported = parse_rate_limit_headers(headers)
+        reported = parse_rate_limit_headers(headers, self._header_names)
         changed = self._apply_headers(reservation, reported, at, is_429=status == 429)
         if status == 429:
             self._attribute_429(reservation, reported, at)

@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
 from processor.core.models import Job, RequestSize
-from processor.ratelimit.headers import Resource
+from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
 from processor.ratelimit.permit import Permit
@@ -186,6 +186,7 @@ class RateLimiter:
                 concurrency=self._controller(key),
                 refunds_unused=self._settings.charging == "used",
                 bursts=self._settings.bursts,
+                header_names=HEADER_NAMES[self._settings.dialect],
                 on_limits_changed=self._on_limits_changed,
             )
             if limits.is_set:

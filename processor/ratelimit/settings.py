@@ -16,6 +16,14 @@ TokenAccounting = Literal["sum", "larger", "used"]
 ``used``    as ``sum`` on arrival, corrected to what was used when the reply is complete (Anthropic)
 """
 
+HeaderDialect = Literal["minute", "requests-per-day", "named-periods"]
+"""What a provider's rate-limit headers mean: see ``headers``.
+
+``minute``            limits per minute (OpenAI, Azure, Anthropic; also assumed of unknown providers)
+``requests-per-day``  the limit on requests is one of a day, that on tokens one of a minute (Groq)
+``named-periods``     the name of a header ends in the period of its limit (Cerebras)
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
@@ -37,6 +45,7 @@ class LimitSettings:
     default: RateLimits = RateLimits()
     per_model: Mapping[str, RateLimits] = field(default_factory=dict)
     charging: TokenAccounting = "sum"
+    dialect: HeaderDialect = "minute"
     bursts: bool = True
     """Whether more may be sent at once than even pacing lets through, where the server allows it."""
     concurrency_is_fixed: bool = False

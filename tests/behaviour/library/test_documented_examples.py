@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import processor
-from processor.config.providers import PROVIDERS
+from processor.config import PROVIDERS
 from processor.protocols.base import Protocol
 from processor.protocols.registry import PROTOCOLS
 

@@ -58,7 +58,7 @@ def test_base_url_overrides_the_address_of_a_named_provider() -> None:
 
 
 def test_azure_needs_an_address_and_has_its_own_header_and_api_version() -> None:
-    assert config_error(provider="azure") == "provider azure needs an address: set --base-url"
+    assert config_error(provider="azure") == "provider azure needs an address: set --base-url or AZURE_OPENAI_ENDPOINT"
     found = resolved(
         {"AZURE_OPENAI_API_KEY": KEY},
         base_url="https://x.openai.azure.com/openai/deployments/d",

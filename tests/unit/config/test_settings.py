@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from processor.config.environment import environment
-from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
+from processor.config.settings import Limits, ModelLimits, Output, ProviderSettings, Settings, Waiting, load
 from processor.core.errors import ConfigError
 from processor.protocols.registry import known_paths
 
@@ -145,11 +145,12 @@ def test_shipped_file_sets_the_defaults() -> None:
 
 def test_shipped_file_names_every_setting() -> None:
     table = documented()
-    assert set(table) == {item.name for item in fields(Settings)} - {"chosen_by"}
+    assert set(table) == {item.name for item in fields(Settings)} - {"chosen_by", "ignored_commands"}
     assert set(table["waiting"]) == {item.name for item in fields(Waiting)}
     assert set(table["output"]) == {item.name for item in fields(Output)}
     named = {item.name for item in fields(Limits)} - {"models"}
     assert set(table["limits"]) == named | {"gpt-4o"}
+    assert set(table["providers"]["mine"]) == {item.name for item in fields(ProviderSettings)}
 
 
 def test_every_setting_named_in_the_shipped_file_can_be_set() -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.headers import Reported, parse_count, parse_rate_limit_headers, parse_reset_s
+from processor.ratelimit.headers import HEADER_NAMES, Reported, parse_count, parse_rate_limit_headers, parse_reset_s
 from processor.simulator.rate_limit_headers import go_duration
 
-HEADER_NAMES = [
+ALL_NAMES = [
     *(f"x-ratelimit-{part}-{what}" for part in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
     *(f"x-ratelimit-{part}-project-tokens" for part in ("limit", "remaining", "reset")),
     *(f"anthropic-ratelimit-input-tokens-{part}" for part in ("limit", "remaining", "reset")),
@@ -104,7 +104,7 @@ def test_reset_alone_reports_no_limit() -> None:
     assert parse_rate_limit_headers({"x-ratelimit-reset-tokens": "6s"}) == {}
 
 
-@given(st.dictionaries(st.sampled_from(HEADER_NAMES), values))
+@given(st.dictionaries(st.sampled_from(ALL_NAMES), values))
 def test_arbitrary_header_values_give_finite_numbers_or_none(headers: dict[str, str]) -> None:
     for reported in parse_rate_limit_headers(headers).values():
         assert reported.limit or reported.remaining is not None
@@ -117,3 +117,34 @@ def test_arbitrary_header_values_give_finite_numbers_or_none(headers: dict[str, 
 def test_token_limit_that_the_replies_contradict_is_not_believed(limit: str) -> None:
     headers = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "0" if limit.isdigit() else limit}
     assert parse_rate_limit_headers(headers) == {}
+
+
+def test_limit_on_requests_of_a_day_is_not_read_as_one_of_a_minute() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "14400",
+        "x-ratelimit-remaining-requests": "14370",
+        "x-ratelimit-reset-requests": "2m59.56s",
+        "x-ratelimit-limit-tokens": "18000",
+        "x-ratelimit-remaining-tokens": "17997",
+        "x-ratelimit-reset-tokens": "7.66s",
+    }
+    assert parse_rate_limit_headers(headers).keys() == {"requests", "tokens"}
+    reported = parse_rate_limit_headers(headers, HEADER_NAMES["requests-per-day"])
+    assert reported == {"tokens": Reported(18000, 17997, 7.66)}
+
+
+def test_limits_are_read_by_the_period_that_the_names_of_their_headers_end_in() -> None:
+    headers = {
+        "x-ratelimit-limit-requests-day": "14400",
+        "x-ratelimit-remaining-requests-day": "14370",
+        "x-ratelimit-limit-tokens-minute": "60000",
+        "x-ratelimit-remaining-tokens-minute": "59000",
+        "x-ratelimit-reset-tokens-minute": "11.38",
+        "x-ratelimit-limit-requests-minute": "30",
+        "x-ratelimit-remaining-requests-minute": "29",
+    }
+    assert parse_rate_limit_headers(headers) == {}
+    assert parse_rate_limit_headers(headers, HEADER_NAMES["named-periods"]) == {
+        "requests": Reported(30, 29),
+        "tokens": Reported(60000, 59000, 11.38),
+    }
