@@ -54,7 +54,7 @@ BaseUrl = Annotated[
 ]
 ProviderName = Annotated[
     str | None,
-    _option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, azure, groq, openrouter, ..."),
+    _option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, anthropic, azure, ollama, ..."),
 ]
 ApiKeyEnv = Annotated[
     str | None,

@@ -12,7 +12,6 @@ from processor.config.providers import ProviderPreset
 from processor.protocols.request_limits import RequestLimits
 
 _MESSAGES = "/v1/messages"
-_ANTHROPIC_VERSION = (("anthropic-version", "2023-06-01"),)
 _OPENAI_LIMITS = RequestLimits(max_inputs=2048, accepts_empty_text=False)
 """https://platform.openai.com/docs/api-reference/embeddings/create"""
 
@@ -42,7 +41,6 @@ _HOSTED = (
         base_url="https://api.anthropic.com/v1",
         key_variable="ANTHROPIC_API_KEY",
         auth="x-api-key",
-        headers=_ANTHROPIC_VERSION,
         endpoint=_MESSAGES,
         charging="used",
         quirks="input and output tokens are limited apart",
@@ -66,7 +64,6 @@ _HOSTED = (
         name="bedrock-anthropic",
         base_url="https://bedrock-mantle.{AWS_REGION}.api.aws/anthropic/v1",
         key_variable="AWS_BEARER_TOKEN_BEDROCK",
-        headers=_ANTHROPIC_VERSION,
         endpoint=_MESSAGES,
         hosts=("bedrock-mantle.*.api.aws",),
         charging="used",

@@ -49,7 +49,7 @@ class ProviderPreset:
     """How tokens are counted against the limit, see ``ratelimit.settings.TokenAccounting``."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that this program would add, and that the provider answers with an error: see
-    ``protocols.base.options_without``."""
+    ``protocols.known_refusals``."""
     request_limits: RequestLimits = UNKNOWN_LIMITS
     """What the provider is known to refuse: such a job becomes a failed row, and is not sent."""
     root_path: str = ""

@@ -252,4 +252,4 @@ def _check(settings: Settings) -> None:
         if endpoint is not None and endpoint not in PROTOCOLS:
             raise ConfigError(f"the endpoint must be {known_paths()}, not {endpoint!r}")
     if settings.api_key_env is not None and settings.api_key_command is not None:
-        raise ConfigError("api_key_env and api_key_command must not both be set: remove one of them")
+        raise ConfigError("a settings file must not have both api_key_env and api_key_command: remove one of them")

@@ -1,8 +1,9 @@
 """Protocols of the APIs, without I/O: jobs to requests, events to replies, error responses to errors."""
 
-from processor.protocols.base import Accumulator, Protocol, RequestOptions, options_without
+from processor.protocols.base import Accumulator, Protocol, RequestOptions
 from processor.protocols.error_body import readable_text
 from processor.protocols.error_mapping import error_from_response, request_id
+from processor.protocols.known_refusals import options_without
 from processor.protocols.lenient_json import repaired_json
 from processor.protocols.registry import protocol_for
 from processor.protocols.sse import SseDecoder

@@ -49,22 +49,6 @@ class RequestOptions:
     """The field under which the server accepts the limit of output tokens; None: as the job names it."""
 
 
-def options_without(options: RequestOptions, refused: Set[str]) -> RequestOptions:
-    """The options for a server that is known to refuse these fields: `stream`, `stream_options`,
-    `max_completion_tokens`, `max_tokens`."""
-    return replace(
-        options,
-        stream_refused=options.stream_refused or "stream" in refused,
-        include_usage=options.include_usage and "stream_options" not in refused,
-        output_limit_field=next(
-            (other for field, other in _OTHER_LIMIT_FIELD.items() if field in refused), options.output_limit_field
-        ),
-    )
-
-
-_OTHER_LIMIT_FIELD = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
-
-
 class Accumulator(typing.Protocol):
     """Assembles the events of a stream to the body that the same reply has unstreamed. Gets whole
     events; knows nothing of the network or the clock."""

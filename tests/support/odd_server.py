@@ -48,6 +48,8 @@ class OddServer:
     def __init__(self, answer: Callable[[JSON], Answer]) -> None:
         self.requests: list[JSON] = []
         self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        """By name in small letters."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -57,6 +59,7 @@ class OddServer:
                 request: JSON = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.requests.append(request)
                 server.paths.append(self.path)
+                server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 self._send(answer(request))
 
             def _send(self, response: Answer) -> None:
