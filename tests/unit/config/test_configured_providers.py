@@ -48,8 +48,9 @@ def test_section_adds_a_provider_which_is_found_by_its_name_and_its_address() ->
 
 def test_flag_wins_over_the_section() -> None:
     section = ProviderSettings(endpoint="/v1/completions", api_version="7")
-    found = resolved({"OPENAI_API_KEY": KEY}, providers={"openai": section}, endpoint="/v1/embeddings", api_version="8")
-    assert (found.endpoint, found.target.query) == ("/v1/embeddings", (("api-version", "8"),))
+    found = resolved({"OPENAI_API_KEY": KEY}, providers={"openai": section}, api_version="8")
+    assert found.target.query == (("api-version", "8"),)
+    assert default_path(Settings(endpoint="/v1/embeddings"), found) == "/v1/embeddings"
 
 
 @pytest.mark.parametrize(
