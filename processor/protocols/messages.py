@@ -57,6 +57,8 @@ class Block:
 class MessagesAccumulator(TypedEventAccumulator):
     """`message_start`, then blocks with their deltas, `message_delta` with the reason to stop, and `message_stop`."""
 
+    delta_beginnings = (b'{"type":"content_block_delta"', b'{"type": "content_block_delta"')
+
     def __init__(self) -> None:
         super().__init__()
         self._message: JSON | None = None

@@ -40,6 +40,8 @@ _PRIMING_TOKENS, _MESSAGE_TOKENS = 3, 4
 class ResponsesAccumulator(TypedEventAccumulator):
     """Some servers send no ``output_index``: items without one stay in the order in which they came."""
 
+    delta_beginnings = (b'{"type":"response.output_text.delta"', b'{"type": "response.output_text.delta"')
+
     def __init__(self) -> None:
         super().__init__()
         self._response: JSON | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+import orjson
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
@@ -16,11 +18,16 @@ from processor.protocols.sse import ERROR_MARK
 
 _CHAT_END_MARKER = b"[DONE]"
 """Gateways send it behind the streams of other APIs too. It says nothing there."""
+_MAX_QUICK_BYTES, _MAX_QUICK_CONTAINERS = 4096, 16
+"""Events with more are counted against the bounds on memory and depth."""
 
 
 class TypedEventAccumulator(ABC):
     """An event is an object with a ``type``. Those of unknown type are ignored; an object without one is an error or
     means nothing."""
+
+    delta_beginnings: ClassVar[tuple[bytes, ...]]
+    """How the most frequent events begin. They are read without what rare ones need."""
 
     def __init__(self) -> None:
         self._memory = MemoryBound()
@@ -38,7 +45,8 @@ class TypedEventAccumulator(ABC):
         for event in events:
             if self.saw_end_marker:
                 return
-            self._feed_event(event.strip())
+            if not (event.startswith(self.delta_beginnings) and self._feed_delta(event)):
+                self._feed_event(event.strip())
 
     def pop_text(self) -> str:
         text = "".join(self._text)
@@ -56,6 +64,17 @@ class TypedEventAccumulator(ABC):
     @abstractmethod
     def _assemble(self) -> JSON:
         """The body. Raises what ``Accumulator.result`` raises."""
+
+    def _feed_delta(self, event: bytes) -> bool:
+        """Take an event of the most frequent kind; False where it needs to be looked at more closely."""
+        if len(event) > _MAX_QUICK_BYTES or event.count(b"{") + event.count(b"[") > _MAX_QUICK_CONTAINERS:
+            return False
+        try:
+            value = orjson.loads(event)
+        except orjson.JSONDecodeError:
+            return False
+        self._on_event(value["type"], value)
+        return True
 
     def _feed_event(self, event: bytes) -> None:
         if not event or event == _CHAT_END_MARKER:

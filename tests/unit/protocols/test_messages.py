@@ -267,3 +267,23 @@ def test_tokens_are_counted_and_marked_as_estimated() -> None:
 
 def test_requests_carry_the_version_of_the_api() -> None:
     assert PROTOCOL.headers == (("anthropic-version", "2023-06-01"),)
+
+
+def test_delta_of_many_values_or_bytes_is_read_like_a_small_one() -> None:
+    pages = [[number] for number in range(40)]
+    citation = {"type": "page_location", "cited_text": "x" * 5000, "pages": pages}
+    block = block_stream({"type": "citations_delta", "citation": citation}, start={"type": "text", "text": ""})
+    assert block["citations"] == [citation]
+
+
+def test_delta_that_is_nested_too_deep_is_not_understood() -> None:
+    nested: Any = 1
+    for _ in range(120):
+        nested = [nested]
+    with pytest.raises(ProtocolError, match="nested"):
+        block_stream({"type": "citations_delta", "citation": nested}, start={"type": "text", "text": ""})
+
+
+def test_malformed_delta_is_not_understood() -> None:
+    with pytest.raises(ProtocolError):
+        assembled(MESSAGES, [as_stream(MESSAGE_EVENTS[:3]), b'data: {"type":"content_block_delta","index":0,"del\n\n'])
