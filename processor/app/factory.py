@@ -141,18 +141,16 @@ def endpoint(
     settings, waiting = plan.settings, plan.settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
     policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
+    alone_s = TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S
     health = EndpointHealth(
-        policy,
-        emit,
-        endpoint=target.address,
-        max_outage_s=waiting.max_outage_s,
-        canary_timeout_s=TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S,
+        policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s, canary_timeout_s=alone_s
     )
-    limiter = RateLimiter(_limit_settings(settings, access), emit=health.emit_from_limiter, concurrency=concurrency)
+    limits = _limit_settings(settings, access, first_alone_s=alone_s)
+    limiter = RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency)
     return Endpoint(target, limiter, health)
 
 
-def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitSettings:
+def _limit_settings(settings: Settings, access: EndpointAccess | None, *, first_alone_s: float) -> LimitSettings:
     provider = access.provider if access else GENERIC
     return LimitSettings(
         default=settings.limits,
@@ -160,6 +158,7 @@ def _limit_settings(settings: Settings, access: EndpointAccess | None) -> LimitS
         charging=settings.limits.charging or provider.charging,
         dialect=provider.rate_limit_headers,
         bursts=settings.limits.bursts,
+        first_alone_s=first_alone_s,
         concurrency_is_fixed=settings.fixed_concurrency is not None,
     )
 
@@ -169,6 +168,7 @@ def dependencies(
 ) -> Dependencies:
     return Dependencies(
         source=_unfinished_jobs(plan, job_file, sink),
+        read_again=None if job_file.size is None else partial(aiter, job_file),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
         endpoints=EndpointPool(endpoint),

@@ -14,7 +14,7 @@ from processor.core.models import Job, RequestSize, Target
 from processor.core.urls import endpoint_address
 from processor.health.causes import Cause
 from processor.health.endpoint_health import EndpointHealth
-from processor.health.parked_jobs import MAX_PARKED_JOBS, ParkedJob
+from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
 from processor.ratelimit.permit import Permit
@@ -152,10 +152,7 @@ class EndpointPool:
     @property
     def closed_reasons(self) -> list[str]:
         """Why some jobs were left without a row. For the user."""
-        reasons = [reason for endpoint in self._endpoints for reason in endpoint.health.closed_reasons]
-        if any(endpoint.health.has_too_many_parked for endpoint in self._endpoints):
-            reasons.append(f"more than {MAX_PARKED_JOBS} jobs failed in a way that others must explain")
-        return reasons
+        return [reason for endpoint in self._endpoints for reason in endpoint.health.closed_reasons]
 
     def count_parked(self) -> int:
         return sum(len(endpoint.health.parked) for endpoint in self._endpoints)

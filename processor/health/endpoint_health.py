@@ -28,18 +28,19 @@ from processor.core.errors import (
     StreamTruncated,
 )
 from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
-from processor.core.models import Job
+from processor.core.models import Failure, Job
 from processor.health.canary import TIMEOUT_WITH_KEY_S, Canary
 from processor.health.causes import Cause, CauseKind, cause_of
 from processor.health.descriptions import description, refused
 from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import OutageDetector, indicates_outage
-from processor.health.parked_jobs import MAX_PARKED_JOBS, ParkedJob, ParkedJobs
+from processor.health.parked_jobs import ParkedJob, ParkedJobs
 from processor.retry.policy import (
     AttemptHistory,
     FailJob,
     LeaveJob,
     Park,
+    PassOver,
     Retry,
     RetryPolicy,
     StopRun,
@@ -72,8 +73,6 @@ class EndpointHealth:
         self.outages = OutageDetector(max_outage_s=max_outage_s)
         self._closed: dict[Cause, str] = {}
         """Why nothing is sent any more to these models, or for these limit groups."""
-        self.has_too_many_parked = False
-        """Jobs that should be parked were left without a row."""
         self._limiter_bottleneck: Bottleneck | None = None
         self._probe_turn = asyncio.Lock()
         self.has_succeeded = False
@@ -213,24 +212,23 @@ class EndpointHealth:
     def _park(self, cause: Cause, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
         if cause in self._closed:
             return LeaveJob()
-        if len(self.parked) >= MAX_PARKED_JOBS:
-            self.has_too_many_parked = True
-            return LeaveJob()
         at_fault = self._decide(error, attempt, history)
         assert isinstance(at_fault, Retry | FailJob)
         # Requests that are sent together may be counted in any order: only what is sent after the refusal shows more.
         sent_at = attempt.now if cause.kind is CauseKind.LONG_WAIT else attempt.sent_at
         parked = ParkedJob(job=attempt.job, error=error, sent_at=sent_at, at_fault=at_fault, cause=cause)
-        self.parked.add(parked)
+        is_held = self.parked.add(parked)
         if self.parked.is_decided(cause):
-            reason = description(self.parked.of_cause(cause))
+            reason = description(self.parked.of_cause(cause) or [parked])
             if cause.concerns is None:
-                return StopRun(reason=reason)
+                return StopRun(reason=reason, is_parked=True)
             self._closed[cause] = reason
             self.parked.release(cause, at_fault=False)
             return LeaveJob()
         if self.parked.is_endpoint_affected(cause.kind):
-            return StopRun(reason=description(self.parked.of_kind(cause.kind)))
+            return StopRun(reason=description(self.parked.of_kind(cause.kind) or [parked]), is_parked=True)
+        if not is_held:
+            return PassOver(failure=Failure(code=error.code, message=str(error), permanent=False))
         return Park(at_fault=at_fault, is_at_fault=parked.is_at_fault)
 
     # ------------------------------------------------------------ is the endpoint down?

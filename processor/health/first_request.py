@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from math import inf
 
-ALONE_S = 2.0
-"""How long the other requests wait at most. Some servers send no headers before the reply begins."""
-
 
 class FirstRequest:
     """One request that is sent alone. Times are seconds on the event loop's clock."""
 
-    __slots__ = ("_alone_until",)
+    __slots__ = ("_alone_s", "_alone_until")
 
-    def __init__(self) -> None:
+    def __init__(self, alone_s: float) -> None:
+        """``alone_s``: how long the other requests wait. Some servers send no headers before the reply begins."""
+        self._alone_s = alone_s
         self._alone_until = inf
         """inf before the first request; -inf once the other requests may follow."""
 
     def start(self, now: float) -> None:
         """A request is sent now. Only the first call starts the timeout."""
         if self._alone_until == inf:
-            self._alone_until = now + ALONE_S
+            self._alone_until = now + self._alone_s
 
     def alone_until(self, now: float) -> float | None:
         """Return when the other requests may follow at the latest; None if they may follow now."""

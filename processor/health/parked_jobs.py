@@ -22,7 +22,7 @@ from processor.health.causes import Cause, CauseKind
 from processor.retry.policy import FailJob, Retry
 
 MAX_PARKED_JOBS = 256
-"""Jobs that are held at a time. A further one is left without a row, and sent again by the next run."""
+"""Jobs that are held at a time. A further one is only counted: it is read again at the end of the job file."""
 MAX_PARKED_PER_CAUSE = 20
 """So many different jobs that met the same, without a success in between, show that none of them is at fault."""
 MAX_LONG_WAITS = 2
@@ -56,18 +56,27 @@ class ParkedJobs:
         self._met: dict[CauseKind, dict[int, float]] = {}
         """By kind, for the whole endpoint: the lines that met it, and when they were sent, since the last success."""
         self._count = 0
+        self._only_counted: dict[Cause, set[int]] = {}
+        """Lines of further jobs that met this since the last success, while no more jobs could be held."""
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, parked: ParkedJob) -> None:
-        self._by_cause.setdefault(parked.cause, {})[parked.job.line] = parked
-        self._met.setdefault(parked.cause.kind, {})[parked.job.line] = parked.sent_at
+    def add(self, parked: ParkedJob) -> bool:
+        """Hold the job. False: as many as possible are held, and it is only counted."""
+        cause, line = parked.cause, parked.job.line
+        self._met.setdefault(cause.kind, {})[line] = parked.sent_at
+        if self._count >= MAX_PARKED_JOBS:
+            if cause in self._only_counted or len(self._only_counted) < MAX_PARKED_JOBS:
+                self._only_counted.setdefault(cause, set()).add(line)
+            return False
+        self._by_cause.setdefault(cause, {})[line] = parked
         self._count += 1
+        return True
 
     def on_success(self, job: Job, limit_group: str, sent_at: float) -> None:
         """A job has its reply: release those that were sent before it, and to which the same applies."""
-        if not (self._count or self._met):
+        if not (self._count or self._met or self._only_counted):
             return
         for kind, lines in list(self._met.items()):
             left = {line: at for line, at in lines.items() if at >= sent_at}
@@ -75,14 +84,16 @@ class ParkedJobs:
                 self._met[kind] = left
             else:
                 del self._met[kind]
-        for cause in list(self._by_cause):
+        for cause in [*self._by_cause, *self._only_counted]:
             if cause.concerns in (None, limit_group if cause.kind is CauseKind.LONG_WAIT else job.model):
-                earlier = [parked for parked in self._by_cause[cause].values() if parked.sent_at < sent_at]
+                self._only_counted.pop(cause, None)
+                earlier = [parked for parked in self.of_cause(cause) if parked.sent_at < sent_at]
                 self._remove(parked for parked in earlier if parked.job.line != job.line)
 
     def is_decided(self, cause: Cause) -> bool:
         """Whether so many jobs met this that none of them is at fault."""
-        return len(self._by_cause.get(cause, ())) >= _threshold(cause.kind)
+        met = self._by_cause.get(cause, {}).keys() | self._only_counted.get(cause, set())
+        return len(met) >= _threshold(cause.kind)
 
     def is_endpoint_affected(self, kind: CauseKind) -> bool:
         """Whether so many jobs of any model met this without a success that it must concern all."""
@@ -99,6 +110,7 @@ class ParkedJobs:
 
     def release(self, cause: Cause, *, at_fault: bool) -> None:
         """Release all jobs of a cause."""
+        self._only_counted.pop(cause, None)
         self._remove(self.of_cause(cause), at_fault=at_fault)
 
     def _remove(self, released: Iterator[ParkedJob] | list[ParkedJob], *, at_fault: bool = True) -> None:

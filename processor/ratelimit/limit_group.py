@@ -89,6 +89,7 @@ class LimitGroup:
         refunds_unused: bool,
         bursts: bool,
         header_names: HeaderNames,
+        first_alone_s: float,
         on_limits_changed: Callable[[LimitGroup, float], None],
     ) -> None:
         self.name = name
@@ -108,7 +109,7 @@ class LimitGroup:
         self._on_limits_changed = on_limits_changed
         self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = defaultdict(ExpectedOutput)
         """By API path and model."""
-        self._first_request = FirstRequest()
+        self._first_request = FirstRequest(first_alone_s)
         self.refusals = RefusalCounter()
         self._has_responded = False
         self._last_429_unattributed = False
@@ -117,9 +118,7 @@ class LimitGroup:
     @property
     def limits(self) -> RateLimits:
         """The limits in force."""
-        limit: dict[str, float | None] = {
-            resource: limiter.limit for resource, limiter in self.resource_limiters.items()
-        }
+        limit = {resource: limiter.limit for resource, limiter in self.resource_limiters.items()}
         return RateLimits(
             rpm=limit["requests"],
             tpm=limit["tokens"],

@@ -187,6 +187,7 @@ class RateLimiter:
                 refunds_unused=self._settings.charging == "used",
                 bursts=self._settings.bursts,
                 header_names=HEADER_NAMES[self._settings.dialect],
+                first_alone_s=self._settings.first_alone_s,
                 on_limits_changed=self._on_limits_changed,
             )
             if limits.is_set:

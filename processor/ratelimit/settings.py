@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from processor.core.models import Job, RequestSize
+from processor.health.canary import TIMEOUT_WITH_KEY_S
 
 TokenAccounting = Literal["sum", "larger", "used"]
 """How a provider counts a request's tokens against the limit on input and output together.
@@ -48,6 +49,8 @@ class LimitSettings:
     dialect: HeaderDialect = "minute"
     bursts: bool = True
     """Whether more may be sent at once than even pacing lets through, where the server allows it."""
+    first_alone_s: float = TIMEOUT_WITH_KEY_S
+    """How long the first request of a limit group is sent alone at most, where no limit is known."""
     concurrency_is_fixed: bool = False
     """Whether the number of requests in flight is given, and not found by trying."""
 

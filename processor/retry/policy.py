@@ -56,6 +56,14 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassOver:
+    """As ``Park``, while no more jobs can be held: the job is read again at the end of the job file."""
+
+    failure: Failure
+    """That of the failed row where the jobs can be read only once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveJob:
     """No job like this one is answered at present: it gets no row in this run, and the next run sends it again."""
 
@@ -65,9 +73,11 @@ class StopRun:
     """No request to this endpoint can succeed at present. ``reason`` is shown to the user."""
 
     reason: str
+    is_parked: bool = False
+    """The job may be at fault as well: the next run sends it last."""
 
 
-Verdict = Retry | FailJob | Park | LeaveJob | StopRun
+Verdict = Retry | FailJob | Park | PassOver | LeaveJob | StopRun
 """What follows from a failed attempt."""
 
 

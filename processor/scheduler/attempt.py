@@ -24,7 +24,7 @@ from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.endpoints.pool import EndpointPermit
 from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
-from processor.retry.policy import AttemptHistory, FailJob, LeaveJob, Park, Retry, Verdict
+from processor.retry.policy import AttemptHistory, FailJob, LeaveJob, Park, PassOver, Retry, Verdict
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class JobState:
     enqueued_at: float
     attempts: int
     """Requests sent for the job, in all runs."""
+    earlier_attempts: int
+    """Those of earlier runs."""
     history: AttemptHistory = field(default_factory=AttemptHistory)
     attempt_started_at: float = 0.0
     """When the latest attempt began; 0 before the first one."""
@@ -52,6 +54,8 @@ class JobState:
     """The first request that was asked to wait."""
     later_refusals: int = 0
     """Further requests of the job that were."""
+    is_withdrawn: bool = False
+    """The task was cancelled because nothing like the job is sent any more."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
 
@@ -210,6 +214,6 @@ def _iso_second(unix_s: int) -> str:
 def _outcome(verdict: Verdict) -> AttemptOutcome:
     if isinstance(verdict, Retry):
         return "replace" if verdict.is_replacement else "retry"
-    if isinstance(verdict, Park | LeaveJob):
+    if isinstance(verdict, Park | PassOver | LeaveJob):
         return "park"
     return "fail" if isinstance(verdict, FailJob) else "stop"

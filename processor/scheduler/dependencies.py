@@ -18,6 +18,9 @@ from processor.tokens.counter import TokenCounter
 LOOK_AHEAD = 256
 """Jobs that are read and wait, beside those in flight. With more of them a limit group that is blocked delays the jobs
 of other groups less, at the price of memory."""
+LINES_PER_YIELD = 16
+"""Lines that are handled in one turn of the event loop. A file of a million finished jobs must not delay a Ctrl-C, nor
+may hundreds of connections be opened in one turn."""
 
 
 class ReplyPrinter(Protocol):
@@ -33,6 +36,8 @@ class Dependencies:
     """The objects that a run works with."""
 
     source: AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+    read_again: Callable[[], AsyncGenerator[ParsedJob | InvalidLine, None]] | None
+    """Reads the lines from the beginning once more; None where they can be read only once."""
     source_name: str
     """The job file's name, for messages."""
     sink: Sink

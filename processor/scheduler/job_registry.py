@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from processor.core.models import Job
+from processor.endpoints.pool import EndpointClosed
 from processor.scheduler.attempt import JobState
 
 Task = asyncio.Task[Any]
@@ -30,8 +32,11 @@ class PhaseScope:
     def __enter__(self) -> None:
         self._members[self._state.task] = self._state
 
-    def __exit__(self, *_: object) -> None:
-        del self._members[self._state.task]
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        state = self._state
+        del self._members[state.task]
+        if state.is_withdrawn and kind is asyncio.CancelledError and not state.task.uncancel():
+            raise EndpointClosed
 
 
 class JobRegistry:
@@ -103,6 +108,14 @@ class JobRegistry:
         self._is_stopping = True
         for task in self._waiting:
             task.cancel()
+
+    def withdraw(self, is_closed_for: Callable[[Job], bool]) -> None:
+        """Let the tasks that wait for a permit or in their back-off end with EndpointClosed, where nothing like their
+        job is sent any more. What parked jobs wait for is decided elsewhere."""
+        for task, state in self._waiting.items():
+            if task not in self._parked and not state.is_withdrawn and is_closed_for(state.job):
+                state.is_withdrawn = True
+                task.cancel()
 
     def cancel_in_flight(self) -> None:
         for task in self._in_flight:

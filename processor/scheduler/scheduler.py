@@ -32,16 +32,13 @@ from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.limiter import LimiterSnapshot
 from processor.scheduler.attempt import JobState
-from processor.scheduler.dependencies import Dependencies, Outcome, RunOptions
+from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
+from processor.scheduler.passed_over_jobs import PassedOverJobs
 from processor.scheduler.result_builder import result_of_invalid_line
 from processor.scheduler.selection import classify, skip_reason
 from processor.scheduler.worker import Worker
-
-LINES_PER_YIELD = 16
-"""Lines that are handled in one turn of the event loop. A file of a million finished jobs must not delay a Ctrl-C, nor
-may hundreds of connections be opened in one turn."""
 
 
 class Scheduler:
@@ -142,9 +139,9 @@ class Scheduler:
         """The exit code for a file or a setting that cannot be used."""
         return exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
 
-    async def _run_job(self, job: Job) -> None:
+    async def _run_job(self, job: Job, attempts: int) -> None:
         try:
-            verdict = await self._worker.run_job(job)
+            verdict = await self._worker.run_job(job, attempts)
         finally:
             self._registry.release_slot()
             self._worker.has_begun.set()
@@ -184,8 +181,17 @@ class Scheduler:
             await self._registry.wait_while_others_are_open(endpoints.count_parked)
             if endpoints.count_parked():
                 await decide_parked(endpoints, self._deps.sink)
+            elif self._worker.passed_over:
+                await self._send_passed_over()
             else:
                 return
+
+    async def _send_passed_over(self) -> None:
+        """Send the jobs once more that failed while no more could be parked."""
+        assert self._deps.read_again is not None, "jobs that can be read only once are not passed over"
+        passed_over, self._worker.passed_over = self._worker.passed_over, PassedOverJobs()
+        async for job, attempts in passed_over.read_again(self._deps.read_again()):
+            await self._open_job(job, attempts)
 
     async def _read_items(self) -> None:
         async with aclosing(self._deps.source) as source:
@@ -218,14 +224,14 @@ class Scheduler:
         else:
             await self._open_job(job)
 
-    async def _open_job(self, job: Job) -> None:
-        """Start the job's task, once fewer jobs wait."""
+    async def _open_job(self, job: Job, attempts: int = 0) -> None:
+        """Start the job's task, once fewer jobs wait. ``attempts``: requests sent for it earlier in this run."""
         if self._deps.endpoints.is_closed_for(job):
             self._worker.left_jobs += 1
             return
         await self._registry.acquire_slot(self._options.look_ahead)
         self._preload_encoding(job.model)
-        self._start(self._run_job(job))
+        self._start(self._run_job(job, attempts))
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
 

@@ -4,7 +4,7 @@ run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write 
               ▲               └─► _on_failure ─┬─► _write     a failed row
               └── wait ◄── Retry ──────────────┤
                        ◄── ParkedAttempt ──────┤              what follows depends on the requests of other jobs
-                           LeaveJob, StopRun ◄─┘              no row: the next run sends the job again
+                 PassOver, LeaveJob, StopRun ◄─┘              no row: it is sent again at the end, or by the next run
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from processor.endpoints.pool import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
-from processor.retry.policy import FailJob, LeaveJob, Park, Retry, StopRun
+from processor.retry.policy import FailJob, LeaveJob, Park, PassOver, Retry, StopRun
 from processor.scheduler.attempt import Attempt, JobState
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
+from processor.scheduler.passed_over_jobs import PassedOverJobs
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import NOT_LOADED, TokenCount
 
@@ -39,7 +40,7 @@ class ParkedAttempt:
     """The failed row to write if the job is at fault; None: it is sent again."""
 
 
-AttemptResult = Retry | StopRun | ParkedAttempt | LeaveJob | None
+AttemptResult = Retry | StopRun | ParkedAttempt | PassOver | LeaveJob | None
 """What an attempt leads to. None: the job has its row."""
 
 
@@ -55,33 +56,45 @@ class Worker:
         """Jobs that got a failed row."""
         self.left_jobs = 0
         """Jobs that were left without a row, for the next run."""
+        self.passed_over = PassedOverJobs()
         self.has_sent = False
         """Whether a request was sent."""
         self.has_begun = asyncio.Event()
         """Set once the first job has been sent, or has ended without."""
 
-    async def run_job(self, job: Job) -> StopRun | None:
-        """Return None once the job has its row or is left for the next run, or the verdict that ends the run. Raises
-        OutputError."""
-        state = self._new_state(job)
-        while (result := await self._attempt(state)) is not None:
-            if isinstance(result, ParkedAttempt | LeaveJob):
+    async def run_job(self, job: Job, attempts: int = 0) -> StopRun | None:
+        """Return None once the job has its row or goes without one, or the verdict that ends the run.
+
+        ``attempts``: requests sent for it earlier in this run. Raises OutputError.
+        """
+        state = self._new_state(job, attempts)
+        try:
+            while (result := await self._attempt(state)) is not None:
+                self._record_ended_attempt(state, result)
+                if isinstance(result, ParkedAttempt):
+                    result = await self._after_park(state, result)
+                if result is None or isinstance(result, StopRun):
+                    return result
+                if isinstance(result, PassOver):
+                    self.passed_over.add(job, state.attempts - state.earlier_attempts)
+                    return None
+                if isinstance(result, LeaveJob):
+                    self._registry.withdraw(self._deps.endpoints.is_closed_for)
+                    raise EndpointClosed
+                state.is_retry = True
+                with self._registry.waiting(state):
+                    await asyncio.sleep(result.delay_s)
+        except EndpointClosed:
+            self.left_jobs += 1
+            if state.attempt_started_at:
                 self._deps.sink.record_parked(job.custom_id, state.attempts)
-            else:
-                self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
-            if isinstance(result, StopRun):
-                return result
-            if isinstance(result, ParkedAttempt):
-                result = await self._after_park(state, result)
-            if result is None:
-                return None
-            if isinstance(result, LeaveJob):
-                self.left_jobs += 1
-                return None
-            state.is_retry = True
-            with self._registry.waiting(state):
-                await asyncio.sleep(result.delay_s)
         return None
+
+    def _record_ended_attempt(self, state: JobState, result: AttemptResult) -> None:
+        """Record in the in-flight log that nothing of the job is in flight, and whether the next run sends it last."""
+        is_parked = isinstance(result, ParkedAttempt | LeaveJob) or (isinstance(result, StopRun) and result.is_parked)
+        record = self._deps.sink.record_parked if is_parked else self._deps.sink.clear_in_flight
+        record(state.job.custom_id, state.attempts)
 
     async def _after_park(self, state: JobState, parked: ParkedAttempt) -> Retry | LeaveJob | None:
         """Hold the job until it is known whether it is at fault; then write its failed row, or return what follows."""
@@ -105,8 +118,8 @@ class Worker:
         self.failed_jobs += 1
         await self._write(result, state, print_header=print_header)
 
-    def _new_state(self, job: Job) -> JobState:
-        task = asyncio.current_task()
+    def _new_state(self, job: Job, attempts: int) -> JobState:
+        task, earlier = asyncio.current_task(), self._deps.sink.job_index.attempts(job.custom_id)
         assert task is not None, "every job has a task of its own"
         protocol = protocol_for(job.path)
         return JobState(
@@ -115,7 +128,8 @@ class Worker:
             protocol=protocol,
             size=protocol.request_size(job, self._deps.counter.for_model(job.model)),
             enqueued_at=self._loop.time(),
-            attempts=self._deps.sink.job_index.attempts(job.custom_id),
+            attempts=earlier + attempts,
+            earlier_attempts=earlier,
         )
 
     # ------------------------------------------------------------ before a request is sent
@@ -126,11 +140,6 @@ class Worker:
         try:
             with self._registry.waiting(state):
                 permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry)
-        except EndpointClosed:
-            if not state.attempt_started_at:
-                self.left_jobs += 1
-                return None
-            return LeaveJob()
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
             await self.write_failure(self._failed_result(state, failure, error, timing=None), state)
@@ -229,6 +238,8 @@ class Worker:
             is_singled_out=state.is_singled_out,
         )
         verdict = health.on_failure(error, failed, state.history)
+        if isinstance(verdict, PassOver) and self._deps.read_again is None:
+            verdict = FailJob(failure=verdict.failure)
         self._deps.emit(attempt.failed_event(error, verdict, now))
         decided = verdict.at_fault if isinstance(verdict, Park) else verdict
         result = None

@@ -119,6 +119,7 @@ class World:
         model: str | None = None,
         max_line_bytes: int = 1 << 20,
         part_bytes: int | None = None,
+        read_once: bool = False,
         printer: ReplyPrinter | None = None,
         run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = inline,
     ) -> RunRecord:
@@ -126,7 +127,8 @@ class World:
 
         ``fault_plan`` makes steps of the disk fail, or kills the run at one. ``on_start`` may schedule a stop or a
         kill. ``wrap_transport`` may put something between the scheduler and the provider. With ``part_bytes`` the job
-        file is read as a large one is, in parts of this size. ``run_in_thread`` may make the disk slow.
+        file is read as a large one is, in parts of this size. ``run_in_thread`` may make the disk slow;
+        ``read_once``: the jobs cannot be read again, as those of a pipe.
         """
         options = options or RunOptions()
         run = RunRecord(began_at=self.now_s)
@@ -154,7 +156,10 @@ class World:
                 )
                 limiter = RateLimiter(limits or LimitSettings(), emit=health.emit_from_limiter, concurrency=concurrency)
                 endpoint = Endpoint(target, limiter, health)
-                scheduler = Scheduler(self._dependencies(items, sink, endpoint, observer, run, printer), options)
+                scheduler = Scheduler(
+                    self._dependencies(items, None if read_once else source, sink, endpoint, observer, run, printer),
+                    options,
+                )
                 on_start(scheduler)
                 outcome = await scheduler.run()
                 run.exit_code, run.reason = outcome.exit_code, outcome.reason
@@ -178,6 +183,7 @@ class World:
     def _dependencies(
         self,
         source: Lines,
+        job_file: JobFile | None,
         sink: ResultsFile,
         endpoint: Endpoint,
         transport: Transport,
@@ -187,6 +193,7 @@ class World:
         loop, began_at = asyncio.get_running_loop(), self.now_s
         return Dependencies(
             source=_counted(source, run),
+            read_again=partial(aiter, job_file) if job_file else None,
             source_name=JOBS,
             sink=sink,
             endpoints=EndpointPool(endpoint),

@@ -57,6 +57,7 @@ async def run(jobs: Path, out: Path, provider: SimulatedProvider) -> Outcome:
         ) as transport:
             deps = Dependencies(
                 source=aiter(source),
+                read_again=None,
                 source_name=jobs.name,
                 sink=ResultsFile.open(out),
                 endpoints=EndpointPool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from processor.core.errors import AccessDenied, RequestError, ServerError, StatusError
 from processor.core.events import AttemptFinished, JobFinished, RequestEvent, RequestListener, Transport
 from processor.core.models import JSON, Job, Reply, Result, Target
-from processor.health.parked_jobs import MAX_PARKED_PER_CAUSE
+from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE
+from processor.retry.backoff import Backoff
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions
 from tests.support.answers import (
@@ -366,3 +368,95 @@ def test_stop_while_jobs_are_parked_leaves_them_for_the_next_run() -> None:
     run = world.run(jobs(0, 1, 2), wrap_transport=lambda transport: refused(slow(transport)), on_start=stop)
     assert (run.exit_code, failed_ids(world)) == (130, set())
     assert world.run(jobs(0, 1, 2)).exit_code == 0
+
+
+# ---------------------------------------------------------------- more than can be held
+
+IN_ORDER = RunOptions(look_ahead=1)
+
+
+def many_models(good_every: int, jobs: int) -> list[JSON]:
+    """Every so many jobs one of a model that answers; all others name a model of their own that does not exist."""
+    return [
+        short_job(number, model="m" if number % good_every == 0 else f"gone-{number // 2}") for number in range(jobs)
+    ]
+
+
+def gone(job: Job) -> RequestError | None:
+    return PERHAPS_THE_JOB["model"]() if job.model != "m" else None
+
+
+def test_jobs_beyond_those_that_can_be_held_are_read_again_at_the_end_of_the_file() -> None:
+    world, lines = World(), many_models(4, 1000)
+    run = world.run(lines, concurrency=1, options=IN_ORDER, wrap_transport=answering(gone))
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 250, set())
+    again = world.run(lines)
+    assert (again.exit_code, len(world.rows()), failed_ids(world)) == (0, 1000, set())
+    attempts = [row["attempts"] for row in world.rows() if row["asked_model"] != "m"]
+    assert min(attempts) >= 2, "the requests of the first run are counted"
+
+
+def test_job_that_was_passed_over_is_answered_in_the_same_run_once_it_can_be() -> None:
+    sent: Counter[str] = Counter()
+
+    def answer(job: Job) -> RequestError | None:
+        sent[job.custom_id] += 1
+        is_mended = job.custom_id == "late" and sent[job.custom_id] > 1
+        return None if is_mended else gone(job)
+
+    world = World()
+    late = short_job(0, model="gone-late") | {"id": "late"}
+    run = world.run([*many_models(4, 352), late], concurrency=1, options=IN_ORDER, wrap_transport=answering(answer))
+    assert (run.exit_code, sent["late"]) == (3, 2)
+    (row,) = [row for row in world.rows() if row["custom_id"] == "late"]
+    assert row["attempts"] == 2
+
+
+def test_equal_jobs_without_an_id_that_are_passed_over_keep_their_names() -> None:
+    world = World()
+    twins = [{"model": "gone-twins", "prompt": "Hi"} for _ in range(3)]
+    sent: Counter[str] = Counter()
+
+    def twice(job: Job) -> RequestError | None:
+        sent[job.custom_id] += 1
+        return None if job.model == "gone-twins" and sent[job.custom_id] > 1 else gone(job)
+
+    world.run([*many_models(4, 352), *twins], concurrency=1, options=IN_ORDER, wrap_transport=answering(twice))
+    names = sorted(row["custom_id"] for row in world.rows() if row["asked_model"] == "gone-twins")
+    assert len(names) == 3
+    assert [name[32:] for name in names] == ["", "-2", "-3"]
+
+
+def test_jobs_that_can_be_read_only_once_get_failed_rows_beyond_those_that_can_be_held() -> None:
+    world = World()
+    run = world.run(
+        many_models(4, 1000), concurrency=1, options=IN_ORDER, wrap_transport=answering(gone), read_once=True
+    )
+    assert (run.exit_code, len(world.rows())) == (3, 250)
+    assert len(failed_ids(world)) == 750 - MAX_PARKED_JOBS
+    assert not any("own_fault" in row for row in world.failures())
+    assert world.run(many_models(4, 1000)).exit_code == 0
+
+
+# ---------------------------------------------------------------- a model is closed
+
+
+def test_job_in_its_back_off_does_not_sleep_it_out_when_its_model_is_closed() -> None:
+    def answer(job: Job) -> RequestError | None:
+        if job.custom_id == "job-0":
+            return ServerError("hiccup", status=500)
+        return denied("model")() if job.model == "m" else None
+
+    policy = RetryPolicy(backoff=Backoff(min_s=1000.0, max_s=2000.0))
+    world = World()
+    run = world.run(jobs(0, 1) + jobs(2, model="other"), wrap_transport=answering(answer), policy=policy)
+    assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 1, set())
+    assert run.took_s < 60
+
+
+def test_every_parked_job_of_a_stopped_run_is_sent_last_by_the_next_one() -> None:
+    world = World()
+    refuse = answering(lambda job: PERHAPS_THE_JOB["html"]() if int(job.custom_id[4:]) < 20 else None)
+    assert world.run(jobs(*range(60)), concurrency=1, wrap_transport=refuse).exit_code == 3
+    run = world.run(jobs(*range(60)), concurrency=1)
+    assert (run.exit_code, set(sent_ids(run)[40:])) == (0, {f"job-{number}" for number in range(20)})

@@ -33,6 +33,7 @@ from processor.retry.policy import (
     FailJob,
     LeaveJob,
     Park,
+    PassOver,
     Retry,
     RetryPolicy,
     StopRun,
@@ -268,8 +269,10 @@ def test_no_more_than_256_jobs_are_held() -> None:
         for line in range(MAX_PARKED_JOBS):
             parked(world.fail(status_error(ModelNotFound, 404), job=job(line, model=f"model-{line}"), at=line))
             world.succeed(1000, at=line + 0.5)
-        assert world.fail(status_error(ModelNotFound, 404), job=job(999, model="last"), at=999.0) == LeaveJob()
-        assert world.health.has_too_many_parked
+        verdict = world.fail(status_error(ModelNotFound, 404), job=job(999, model="last"), at=999.0)
+        assert isinstance(verdict, PassOver)
+        assert not verdict.failure.permanent
+        assert len(world.health.parked) == MAX_PARKED_JOBS
 
     run(main())
 

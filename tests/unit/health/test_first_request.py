@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from processor.health.first_request import ALONE_S, FirstRequest
+from processor.health.first_request import FirstRequest
+
+ALONE_S = 2.0
 
 
 def test_other_requests_wait_for_at_most_the_timeout_after_the_first_one() -> None:
-    first = FirstRequest()
+    first = FirstRequest(ALONE_S)
     first.start(10.0)
     first.start(11.0)
     assert first.alone_until(10.5) == 10.0 + ALONE_S
@@ -14,7 +16,7 @@ def test_other_requests_wait_for_at_most_the_timeout_after_the_first_one() -> No
 
 
 def test_response_lets_all_others_follow() -> None:
-    first = FirstRequest()
+    first = FirstRequest(ALONE_S)
     first.start(10.0)
     first.allow_all()
     first.start(11.0)

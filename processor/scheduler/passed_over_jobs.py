@@ -1,0 +1,63 @@
+"""Jobs that failed as parked ones do, while no more could be held: the job file is read again for them at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from bisect import bisect
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from processor.core.errors import InputError
+from processor.core.models import Job
+from processor.input.job_file import InvalidLine
+from processor.input.job_formats import ParsedJob
+from processor.scheduler.dependencies import LINES_PER_YIELD
+
+
+class PassedOverJobs:
+    """Remembers 16 bytes of each job."""
+
+    def __init__(self) -> None:
+        self._lines = array("Q")
+        """In ascending order."""
+        self._copies = array("I")
+        """Of jobs without an id of their own: the number behind the fingerprint, from 2 on."""
+        self._attempts = array("I")
+        """Requests sent for the job in this run."""
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, job: Job, attempts: int) -> None:
+        at = bisect(self._lines, job.line)
+        copy = job.custom_id.removeprefix(f"{job.fingerprint}-")
+        self._lines.insert(at, job.line)
+        self._copies.insert(at, int(copy) if copy != job.custom_id and copy.isdecimal() else 0)
+        self._attempts.insert(at, attempts)
+
+    async def read_again(self, items: AsyncGenerator[ParsedJob | InvalidLine, None]) -> AsyncIterator[tuple[Job, int]]:
+        """Yield each job with its attempts. ``items`` are the lines of the job file, from its beginning.
+
+        Raises InputError if the file has changed.
+        """
+        at = 0
+        async with aclosing(items):
+            async for item in items:
+                if item.line % LINES_PER_YIELD == 0:
+                    await asyncio.sleep(0)
+                if at == len(self._lines) or item.line > self._lines[at]:
+                    break
+                if item.line == self._lines[at]:
+                    if isinstance(item, InvalidLine):
+                        break
+                    yield item.with_id(self._custom_id(item, self._copies[at])), self._attempts[at]
+                    at += 1
+        if at < len(self._lines):
+            raise InputError(f"the job file was changed while it was read: line {self._lines[at]} is another one")
+
+    @staticmethod
+    def _custom_id(parsed: ParsedJob, copy: int) -> str:
+        if parsed.custom_id is not None:
+            return parsed.custom_id
+        return f"{parsed.fingerprint}-{copy}" if copy else parsed.fingerprint
