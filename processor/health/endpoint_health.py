@@ -37,10 +37,10 @@ from processor.health.outage_detector import OutageDetector, indicates_outage
 from processor.health.parked_jobs import ParkedJob, ParkedJobs
 from processor.retry.policy import (
     AttemptHistory,
+    Defer,
     FailJob,
     LeaveJob,
     Park,
-    PassOver,
     Retry,
     RetryPolicy,
     StopRun,
@@ -228,7 +228,7 @@ class EndpointHealth:
         if self.parked.is_endpoint_affected(cause.kind):
             return StopRun(reason=description(self.parked.of_kind(cause.kind) or [parked]), is_parked=True)
         if not is_held:
-            return PassOver(failure=Failure(code=error.code, message=str(error), permanent=False))
+            return Defer(failure=Failure(code=error.code, message=str(error), permanent=False))
         return Park(at_fault=at_fault, is_at_fault=parked.is_at_fault)
 
     # ------------------------------------------------------------ is the endpoint down?

@@ -56,7 +56,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassOver:
+class Defer:
     """As ``Park``, while no more jobs can be held: the job is read again at the end of the job file."""
 
     failure: Failure
@@ -77,7 +77,7 @@ class StopRun:
     """The job may be at fault as well: the next run sends it last."""
 
 
-Verdict = Retry | FailJob | Park | PassOver | LeaveJob | StopRun
+Verdict = Retry | FailJob | Park | Defer | LeaveJob | StopRun
 """What follows from a failed attempt."""
 
 

@@ -24,7 +24,7 @@ from processor.core.models import Job, Reply, RequestSize, Timing
 from processor.endpoints.pool import EndpointPermit
 from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
-from processor.retry.policy import AttemptHistory, FailJob, LeaveJob, Park, PassOver, Retry, Verdict
+from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, Verdict
 
 
 @dataclass(slots=True)
@@ -214,6 +214,6 @@ def _iso_second(unix_s: int) -> str:
 def _outcome(verdict: Verdict) -> AttemptOutcome:
     if isinstance(verdict, Retry):
         return "replace" if verdict.is_replacement else "retry"
-    if isinstance(verdict, Park | PassOver | LeaveJob):
+    if isinstance(verdict, Park | Defer | LeaveJob):
         return "park"
     return "fail" if isinstance(verdict, FailJob) else "stop"

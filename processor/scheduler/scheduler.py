@@ -32,10 +32,10 @@ from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.limiter import LimiterSnapshot
 from processor.scheduler.attempt import JobState
+from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
-from processor.scheduler.passed_over_jobs import PassedOverJobs
 from processor.scheduler.result_builder import result_of_invalid_line
 from processor.scheduler.selection import classify, skip_reason
 from processor.scheduler.worker import Worker
@@ -181,16 +181,16 @@ class Scheduler:
             await self._registry.wait_while_others_are_open(endpoints.count_parked)
             if endpoints.count_parked():
                 await decide_parked(endpoints, self._deps.sink)
-            elif self._worker.passed_over:
-                await self._send_passed_over()
+            elif self._worker.deferred:
+                await self._send_deferred()
             else:
                 return
 
-    async def _send_passed_over(self) -> None:
+    async def _send_deferred(self) -> None:
         """Send the jobs once more that failed while no more could be parked."""
-        assert self._deps.read_again is not None, "jobs that can be read only once are not passed over"
-        passed_over, self._worker.passed_over = self._worker.passed_over, PassedOverJobs()
-        async for job, attempts in passed_over.read_again(self._deps.read_again()):
+        assert self._deps.read_again is not None, "jobs that can be read only once are not deferred"
+        deferred, self._worker.deferred = self._worker.deferred, DeferredJobs()
+        async for job, attempts in deferred.read_again(self._deps.read_again()):
             await self._open_job(job, attempts)
 
     async def _read_items(self) -> None:

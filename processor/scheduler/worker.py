@@ -4,7 +4,7 @@ run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write 
               ▲               └─► _on_failure ─┬─► _write     a failed row
               └── wait ◄── Retry ──────────────┤
                        ◄── ParkedAttempt ──────┤              what follows depends on the requests of other jobs
-                 PassOver, LeaveJob, StopRun ◄─┘              no row: it is sent again at the end, or by the next run
+                    Defer, LeaveJob, StopRun ◄─┘              no row: it is sent again at the end, or by the next run
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from processor.endpoints.pool import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
-from processor.retry.policy import FailJob, LeaveJob, Park, PassOver, Retry, StopRun
+from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
 from processor.scheduler.attempt import Attempt, JobState
+from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
-from processor.scheduler.passed_over_jobs import PassedOverJobs
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import NOT_LOADED, TokenCount
 
@@ -40,7 +40,7 @@ class ParkedAttempt:
     """The failed row to write if the job is at fault; None: it is sent again."""
 
 
-AttemptResult = Retry | StopRun | ParkedAttempt | PassOver | LeaveJob | None
+AttemptResult = Retry | StopRun | ParkedAttempt | Defer | LeaveJob | None
 """What an attempt leads to. None: the job has its row."""
 
 
@@ -56,7 +56,7 @@ class Worker:
         """Jobs that got a failed row."""
         self.left_jobs = 0
         """Jobs that were left without a row, for the next run."""
-        self.passed_over = PassedOverJobs()
+        self.deferred = DeferredJobs()
         self.has_sent = False
         """Whether a request was sent."""
         self.has_begun = asyncio.Event()
@@ -75,8 +75,8 @@ class Worker:
                     result = await self._after_park(state, result)
                 if result is None or isinstance(result, StopRun):
                     return result
-                if isinstance(result, PassOver):
-                    self.passed_over.add(job, state.attempts - state.earlier_attempts)
+                if isinstance(result, Defer):
+                    self.deferred.add(job, state.attempts - state.earlier_attempts)
                     return None
                 if isinstance(result, LeaveJob):
                     self._registry.withdraw(self._deps.endpoints.is_closed_for)
@@ -238,7 +238,7 @@ class Worker:
             is_singled_out=state.is_singled_out,
         )
         verdict = health.on_failure(error, failed, state.history)
-        if isinstance(verdict, PassOver) and self._deps.read_again is None:
+        if isinstance(verdict, Defer) and self._deps.read_again is None:
             verdict = FailJob(failure=verdict.failure)
         self._deps.emit(attempt.failed_event(error, verdict, now))
         decided = verdict.at_fault if isinstance(verdict, Park) else verdict

@@ -396,7 +396,7 @@ def test_jobs_beyond_those_that_can_be_held_are_read_again_at_the_end_of_the_fil
     assert min(attempts) >= 2, "the requests of the first run are counted"
 
 
-def test_job_that_was_passed_over_is_answered_in_the_same_run_once_it_can_be() -> None:
+def test_job_that_was_deferred_is_answered_in_the_same_run_once_it_can_be() -> None:
     sent: Counter[str] = Counter()
 
     def answer(job: Job) -> RequestError | None:
@@ -412,7 +412,7 @@ def test_job_that_was_passed_over_is_answered_in_the_same_run_once_it_can_be() -
     assert row["attempts"] == 2
 
 
-def test_equal_jobs_without_an_id_that_are_passed_over_keep_their_names() -> None:
+def test_equal_jobs_without_an_id_that_are_deferred_keep_their_names() -> None:
     world = World()
     twins = [{"model": "gone-twins", "prompt": "Hi"} for _ in range(3)]
     sent: Counter[str] = Counter()

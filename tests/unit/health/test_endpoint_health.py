@@ -30,10 +30,10 @@ from processor.health.outage_detector import FAILURE_THRESHOLD
 from processor.health.parked_jobs import MAX_PARKED_JOBS, MAX_PARKED_PER_CAUSE
 from processor.retry.policy import (
     AttemptHistory,
+    Defer,
     FailJob,
     LeaveJob,
     Park,
-    PassOver,
     Retry,
     RetryPolicy,
     StopRun,
@@ -270,7 +270,7 @@ def test_no_more_than_256_jobs_are_held() -> None:
             parked(world.fail(status_error(ModelNotFound, 404), job=job(line, model=f"model-{line}"), at=line))
             world.succeed(1000, at=line + 0.5)
         verdict = world.fail(status_error(ModelNotFound, 404), job=job(999, model="last"), at=999.0)
-        assert isinstance(verdict, PassOver)
+        assert isinstance(verdict, Defer)
         assert not verdict.failure.permanent
         assert len(world.health.parked) == MAX_PARKED_JOBS
 

@@ -15,7 +15,7 @@ from processor.input.job_formats import ParsedJob
 from processor.scheduler.dependencies import LINES_PER_YIELD
 
 
-class PassedOverJobs:
+class DeferredJobs:
     """Remembers 16 bytes of each job."""
 
     def __init__(self) -> None:
