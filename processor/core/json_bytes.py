@@ -16,10 +16,14 @@ import orjson
 MAX_DEPTH = 300
 """Arrays and objects inside each other. Deeper values are written as null: no parser may be able to read them."""
 
-_DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "123456789" else byte for byte in range(256))
+_NUMBER_STARTS = bytes(
+    ord("0") if chr(byte) in "123456789" else ord(",") if chr(byte) in "[:- \t\r\n" else byte for byte in range(256)
+)
+"""Digits as zeros, and what may stand before a number as a comma: a search for bytes then finds long integers. On the
+fractions of an embedding a regular expression takes ten times as long."""
 _MANY_DIGITS = b"0" * 19
+_LONG_INTEGER = b"," + _MANY_DIGITS
 """Every integer beyond 64 bits has at least 19 digits."""
-_LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
 _LARGE_FLOAT = re.compile(rb"[0-9]e\+[0-9]")
 
 
@@ -65,8 +69,9 @@ def _readable(value: Any, depth: int) -> Any:
 
 
 def may_have_long_integer(data: bytes) -> bool:
-    """Whether an integer in this JSON could be beyond 64 bits. Also true for such digits in a text."""
-    return _MANY_DIGITS in data.translate(_DIGITS_AS_ZEROS) and _LONG_INTEGER.search(data) is not None
+    """Whether an integer in this JSON could be beyond 64 bits. Also true for some texts with so many digits."""
+    starts = data.translate(_NUMBER_STARTS)
+    return _LONG_INTEGER in starts or starts.startswith(_MANY_DIGITS)
 
 
 def has_large_float(written: bytes) -> bool:

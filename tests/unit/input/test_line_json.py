@@ -373,3 +373,15 @@ def test_large_integer_is_noticed_when_read_and_when_written(value: int, is_nega
     data = json.dumps([text, -value if is_negative else value]).encode()
     assert may_have_long_integer(data)
     assert has_large_float(orjson.dumps(orjson.loads(data)))
+
+
+@pytest.mark.parametrize(
+    "data", [b"[0.1234567890123456789]", b'{"id": "12345678901234567890"}', b"[-1.5e+300]", b"[123]"]
+)
+def test_fractions_and_texts_of_many_digits_are_no_large_integers(data: bytes) -> None:
+    assert not may_have_long_integer(data)
+
+
+@pytest.mark.parametrize("data", [b"%d", b"-%d", b"[%d]", b"[ %d]", b"[1,%d]", b'{"a":%d}', b'{"a":\n-%d}', b"\t%d"])
+def test_large_integer_is_noticed_wherever_a_number_may_stand(data: bytes) -> None:
+    assert may_have_long_integer(data % 12345678901234567890123)
