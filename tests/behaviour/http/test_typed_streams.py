@@ -36,7 +36,7 @@ def test_stream_whose_connection_stays_open_ends_with_its_last_event(
             await server.send(http_chunk(stream[start : start + size]))
         await server.wait_for_close()
 
-    record = exchange(script, job=job, stall_timeout_s=5.0)
+    record = exchange(script, job=job, stall_timeout_s=60.0)
     assert record.replies[0].body == body
     assert record.event_names() == ["Sent", "ResponseStarted", "FirstToken"]
 
