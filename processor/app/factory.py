@@ -6,17 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processor.app.plan import Plan
 from processor.config import GENERIC
+from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
 from processor.config.settings import Settings
-from processor.core.errors import ConfigError, OutputError
+from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
+from processor.core.secrets import Secret
 from processor.core.urls import endpoint_address
 from processor.endpoints.pool import Endpoint, EndpointPool
 from processor.health.canary import TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S
@@ -36,6 +40,10 @@ from processor.retry.policy import RetryPolicy
 from processor.scheduler import LOOK_AHEAD, Dependencies, Forecast, RunOptions, forecast
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
+
+if TYPE_CHECKING:
+    from processor.http.client import HttpTransport
+    from processor.http.key_renewal import KeyRenewal
 
 MAX_FORECAST_BYTES = 16 << 20
 """Larger job files are not compared with the results before the first request: that takes about a second more for each
@@ -89,11 +97,22 @@ async def open_transport(
 ) -> AsyncIterator[tuple[Target, Transport]]:
     """Yields where requests go and what sends them: the given transport, else HTTP.
 
-    Without an access the target is a simulator that this starts on a loopback address.
+    Without an access the target is a simulator that this starts on a loopback address. Raises ConfigError.
     """
     async with AsyncExitStack() as stack:
         target = access.target if access else await _start_simulator(plan, stack)
+        if access and access.key_command and transport is None:
+            target = replace(target, key=await _first_key(access.key_command))
         yield target, transport or await _open_http(plan, access, target, emit, stack)
+
+
+async def _first_key(command: KeyCommand) -> Secret:
+    from processor.config.key_command import run_key_command
+
+    try:
+        return await run_key_command(command.args)
+    except KeyCommandFailed as error:
+        raise ConfigError(f"no key: {error}") from None
 
 
 async def _open_http(
@@ -115,7 +134,17 @@ async def _open_http(
         HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
     )
     http.prepare(target, default_path(plan.settings, access))
-    return http
+    if access is None or access.key_command is None:
+        return http
+    return await stack.enter_async_context(_key_renewal(http, target, access.key_command))
+
+
+def _key_renewal(http: HttpTransport, target: Target, command: KeyCommand) -> KeyRenewal:
+    from processor.config.key_command import run_key_command
+    from processor.http.key_renewal import KeyRenewal
+
+    fetch = partial(run_key_command, command.args)
+    return KeyRenewal(http, target, fetch, ttl_s=command.ttl_s, on_renewed=http.replace_key)
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:

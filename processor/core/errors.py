@@ -18,12 +18,14 @@
           Throttled                   429: wait
           ServerError                 408, 409, 5xx, ...: the server failed
           Redirected                  3xx: the address of the endpoint is wrong
+          KeyRenewed                  the key was refused, and there is a new one by now: send again with that
           OptionRefused               an option that this program added is unknown there: send again without it
           BadRequest                  400, 404, 413, 422, ...: the request is at fault
             NotFound                  this job's mistake, or that of all jobs that name the same
               ModelNotFound           the server has no such model
               UrlNotFound             it has nothing at this address
           AccessDenied                401, 402, 403, quota and spend: the key or its account is at fault
+        KeyCommandFailed              the command that prints the key failed: nothing was sent
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
 
@@ -200,6 +202,15 @@ class OptionRefused(StatusError):
     code = "option_refused"
 
 
+class KeyRenewed(StatusError):
+    """The server refused the key, and a command has printed another one since it was sent.
+
+    It does not count against the job, which is sent again at once under a new permit.
+    """
+
+    code = "key_renewed"
+
+
 class BadRequest(StatusError):
     code = "rejected"
 
@@ -251,6 +262,12 @@ class AccessDenied(StatusError):
             request_id=request_id,
         )
         self.scope: Scope | None = "endpoint" if scope is None and status == 401 else scope
+
+
+class KeyCommandFailed(RequestError):
+    """The command that prints the key has failed: no request to the endpoint can succeed."""
+
+    code = "key_command_failed"
 
 
 class ProtocolError(RequestError):

@@ -277,6 +277,15 @@ def receive_threshold_setter() -> Callable[[int, int], None] | None:
     return set_threshold
 
 
+def kill_group(process_id: int) -> None:
+    """Kills a process that leads a group of its own, and what it has started. On Windows the process alone."""
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process_id, signal.SIGKILL)
+        else:
+            os.kill(process_id, signal.SIGTERM)
+
+
 def has_unread_bytes(socket_fd: int) -> bool:
     """Whether the kernel holds bytes, or the end of the stream, that were not read. False where it cannot be asked."""
     import select

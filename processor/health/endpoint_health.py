@@ -23,6 +23,7 @@ from processor.core.errors import (
     AddressError,
     BadRequest,
     ConnectError,
+    KeyCommandFailed,
     Redirected,
     RequestError,
     StreamTruncated,
@@ -177,11 +178,9 @@ class EndpointHealth:
     def _unusable(self, error: RequestError, attempt: FailedAttempt) -> str | None:
         """Return why this error means that no request to this endpoint can succeed; None if one may."""
         match error:
-            case AccessDenied(scope="endpoint"):
+            case AccessDenied(scope=scope) if scope == "endpoint" or (not scope and error.status not in (402, 403)):
                 return refused(error, attempt)
-            case AccessDenied(scope=None) if error.status not in (402, 403):
-                return refused(error, attempt)
-            case Redirected():
+            case Redirected() | KeyCommandFailed():
                 return str(error)
             case AddressError() if not self.has_succeeded:
                 return str(error)

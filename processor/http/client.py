@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from processor.core.errors import ConfigError, ConnectError, ConnectionLost, Req
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http import self_check
-from processor.http.connection_state import Route, target_for
+from processor.http.connection_state import Route, request_headers, target_for
 from processor.http.error_mapping import tls_expected_error
 from processor.http.event_stream import flush_threshold
 from processor.http.fast_connector import create_session
@@ -118,6 +119,14 @@ class HttpTransport:
     def prepare(self, target: Target, path: str) -> None:
         """Raises ConfigError where nothing could ever be sent to this target: the run then ends before it begins."""
         self._route(target, path)
+
+    def replace_key(self, before: Target, after: Target) -> None:
+        """Later requests are sent with the key of ``after``. What is known of the server is kept."""
+        for target, path in list(self._routes):
+            if replace(target, base_url=before.base_url) == before:  # the model may stand in its address
+                renewed = replace(target, key=after.key)
+                route = self._routes[renewed, path] = self._routes.pop((target, path))
+                route.headers = request_headers(renewed, path)
 
     async def _open_session(self, ssl_context: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
         session = create_session(

@@ -98,7 +98,7 @@ class Route:
         """For messages."""
         self.tls_unchecked = self.url.scheme == "http" and self.proxy is None
         """No response has come yet to a request without TLS: the server may expect TLS."""
-        self.headers = _headers(target, path)
+        self.headers = request_headers(target, path)
         self.keep_alive = KeepAliveBreaker()
         self.reply_timing: dict[str, ReplyTiming] = defaultdict(ReplyTiming)
         """By model."""
@@ -137,7 +137,7 @@ def request_url(target: Target, path: str) -> str:
     return f"{address}?{query}" if query else address
 
 
-def _headers(target: Target, path: str) -> CIMultiDict[str]:
+def request_headers(target: Target, path: str) -> CIMultiDict[str]:
     headers = CIMultiDict({"Accept": "text/event-stream, application/json", "User-Agent": _user_agent()})
     headers.update(PROTOCOLS[path].headers if path in PROTOCOLS else ())
     headers.update(target.headers)

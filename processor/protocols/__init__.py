@@ -2,7 +2,7 @@
 
 from processor.protocols.base import Accumulator, Protocol, RequestOptions
 from processor.protocols.error_body import readable_text
-from processor.protocols.error_mapping import error_from_response, request_id
+from processor.protocols.error_mapping import error_from_response, is_key_refusal, request_id
 from processor.protocols.known_refusals import options_without
 from processor.protocols.lenient_json import repaired_json
 from processor.protocols.registry import protocol_for
@@ -14,6 +14,7 @@ __all__ = [
     "RequestOptions",
     "SseDecoder",
     "error_from_response",
+    "is_key_refusal",
     "options_without",
     "protocol_for",
     "readable_text",

@@ -157,6 +157,13 @@ def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:
     return None
 
 
+def is_key_refusal(error: AccessDenied) -> bool:
+    """Whether the server refuses the key itself, and not what its account may do."""
+    if error.status == 401:
+        return True
+    return isinstance(error.body, dict) and is_wrong_key(error.status, from_json(error.body))
+
+
 def _error(
     status: int,
     error: ErrorBody,

@@ -14,6 +14,7 @@ from processor.core.errors import (
     BadRequest,
     ConnectError,
     ConnectionLost,
+    KeyRenewed,
     OptionRefused,
     ProtocolError,
     Redirected,
@@ -146,7 +147,7 @@ class RetryPolicy:
         if self.asks_for_long_wait(error):
             return FailJob(failure=_long_wait(error, now))
         match error:
-            case OptionRefused():
+            case OptionRefused() | KeyRenewed():
                 return Retry(delay_s=0.0, is_replacement=True)
             case ConnectionLost(reused=True) if not history.last_was_replacement:
                 return Retry(delay_s=0.0, is_replacement=True)
@@ -167,11 +168,14 @@ class RetryPolicy:
         return Retry(delay_s=requested_s or self._schedule.wait_s(failures))
 
 
+_UNCOUNTED = (Throttled, BadRequest, AccessDenied, Redirected, ConnectError, OptionRefused, KeyRenewed)
+
+
 def counts_against_job(error: RequestError) -> bool:
     """Whether ``max_attempts`` counts this failure, unless an outage explains it: 5xx, cut, stalled, timed out, ..."""
     if isinstance(error, ProtocolError):
         return True
-    return not isinstance(error, Throttled | BadRequest | AccessDenied | Redirected | ConnectError | OptionRefused)
+    return not isinstance(error, _UNCOUNTED)
 
 
 def permanent_failure(error: RequestError) -> Failure:

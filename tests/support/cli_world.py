@@ -73,6 +73,7 @@ class Shell:
         foreign = ("OPENAI_", "AZURE_", "GROQ_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environ |= {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", "PYTHONWARNINGS": "error"}
+        self.environ["XDG_CONFIG_HOME"] = str(folder / "own-settings")
 
     def __call__(
         self, *args: str, stdin: bytes = b"", timeout_s: float = 60, max_file_bytes: int | None = None, **environ: str

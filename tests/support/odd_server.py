@@ -43,9 +43,17 @@ def reply_to(request: JSON, text: str = "Hello world") -> Answer:
 
 
 class OddServer:
-    """Answers each request with ``answer(request)``; ``requests`` are the bodies that came, in order."""
+    """Answers each request with ``answer(request)``; ``requests`` are the bodies that came, in order.
 
-    def __init__(self, answer: Callable[[JSON], Answer]) -> None:
+    A request whose headers ``accepts`` does not take is answered with 401.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[JSON], Answer],
+        *,
+        accepts: Callable[[dict[str, str]], bool] = lambda headers: True,
+    ) -> None:
         self.requests: list[JSON] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -59,8 +67,9 @@ class OddServer:
                 request: JSON = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.requests.append(request)
                 server.paths.append(self.path)
-                server.headers.append({name.lower(): value for name, value in self.headers.items()})
-                self._send(answer(request))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                server.headers.append(headers)
+                self._send(answer(request) if accepts(headers) else refusal(401, "the key has expired"))
 
             def _send(self, response: Answer) -> None:
                 data = response.data()

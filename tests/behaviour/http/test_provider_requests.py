@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import processor
 from processor.config import PROVIDERS
 from processor.config.settings import ProviderSettings
+from processor.core.events import LimitsChanged, Listener, RunEvent
 from tests.support.odd_server import OddServer, reply_to
 
 KEY = "not-a-key-of-anyone"
@@ -26,7 +27,13 @@ def server() -> Iterator[OddServer]:
     server.close()
 
 
-def run(folder: Path, environ: dict[str, str], *jobs: dict[str, Any], **settings: Any) -> int:
+def run(
+    folder: Path,
+    environ: dict[str, str],
+    *jobs: dict[str, Any],
+    listeners: Sequence[Listener] = (),
+    **settings: Any,
+) -> int:
     (folder / "jobs.jsonl").write_bytes(b"\n".join(orjson.dumps(job) for job in jobs))
     plan = processor.Plan(
         jobs=str(folder / "jobs.jsonl"),
@@ -34,7 +41,7 @@ def run(folder: Path, environ: dict[str, str], *jobs: dict[str, Any], **settings
         settings=processor.Settings(**settings),
         quiet=True,
     )
-    return processor.run(plan, environ)
+    return processor.run(plan, environ, listeners=listeners)
 
 
 def chat(model: str = "m", **fields: Any) -> dict[str, Any]:
@@ -110,12 +117,22 @@ def test_address_without_v1_and_with_a_query_is_used_as_it_is(server: OddServer,
     assert server.paths == ["/v1beta/openai/chat/completions", "/x/chat/completions?v=1", "/y/chat/completions?v=1"]
 
 
-def test_limit_of_a_day_does_not_slow_down_a_run(server: OddServer, tmp_path: Path) -> None:
-    """Groq's headers tell how many requests are left of the day: with one left, a limit of a minute would stop it."""
-    day = {"x-ratelimit-limit-requests": "1000", "x-ratelimit-remaining-requests": "0", "retry-after": ""}
+def test_limit_of_a_day_is_not_taken_for_one_of_a_minute(tmp_path: Path) -> None:
+    """Groq's headers tell the requests of a day and the tokens of a minute."""
+    told = {
+        "x-ratelimit-limit-requests": "1000",
+        "x-ratelimit-remaining-requests": "990",
+        "x-ratelimit-limit-tokens": "18000",
+        "x-ratelimit-remaining-tokens": "17000",
+    }
+    server = OddServer(lambda request: replace(reply_to(request), headers={**reply_to(request).headers, **told}))
+    limits: set[tuple[float | None, float | None]] = set()
+
+    def keep(event: RunEvent) -> None:
+        if isinstance(event, LimitsChanged):
+            limits.add((event.rpm, event.tpm))
+
+    environ = {"GROQ_API_KEY": KEY}
+    assert run(tmp_path, environ, chat(), listeners=[keep], provider="groq", providers=at(server, "groq")) == 0
+    assert limits == {(None, 18000.0)}
     server.close()
-    told = OddServer(lambda request: replace(reply_to(request), headers={**reply_to(request).headers, **day}))
-    jobs = [chat(seed=seed) for seed in range(3)]
-    assert run(tmp_path, {"GROQ_API_KEY": KEY}, *jobs, provider="groq", providers=at(told, "groq")) == 0
-    assert len(told.requests) == 3
-    told.close()

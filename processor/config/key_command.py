@@ -1,0 +1,75 @@
+"""Runs a command that prints a key. What it prints is kept nowhere but in the key itself."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
+from pathlib import PurePath
+
+from processor.core import platform
+from processor.core.errors import KeyCommandFailed, reason
+from processor.core.secrets import Secret, is_printable_ascii
+
+TIMEOUT_S = 30.0
+MAX_KEY_CHARS = 16_384
+"""Tokens that hold claims are long, and no server takes headers of more than about this size."""
+
+
+async def run_key_command(args: tuple[str, ...], *, timeout_s: float = TIMEOUT_S) -> Secret:
+    """Returns the last line that the command prints to its standard output. Raises KeyCommandFailed.
+
+    It is started without a shell, gets no input, and is killed where it takes longer than ``timeout_s`` or the caller
+    is cancelled. Messages name the program alone: its arguments may hold secrets.
+    """
+    program = PurePath(args[0]).name
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *args, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        )
+    except OSError as error:
+        raise KeyCommandFailed(f"the key command {program} cannot be started: {reason(error)}") from None
+    except ValueError:
+        raise KeyCommandFailed(f"the key command {program} cannot be started: an argument holds a null") from None
+    has_ended = False
+    try:
+        async with asyncio.timeout(timeout_s):
+            tail = await _tail(process)
+            code = await process.wait()
+        has_ended = True
+    except TimeoutError:
+        raise KeyCommandFailed(f"the key command {program} did not end within {timeout_s:g} s") from None
+    finally:
+        if not has_ended:
+            await _kill(process)
+    if code != 0:
+        raise KeyCommandFailed(f"the key command {program} failed with exit code {code}; run it by hand to see why")
+    return _key(tail, program)
+
+
+async def _kill(process: Process) -> None:
+    platform.kill_group(process.pid)
+    with suppress(TimeoutError):  # something that has left the group may hold the output open
+        async with asyncio.timeout(1.0):
+            await process.wait()
+
+
+async def _tail(process: Process) -> bytes:
+    """The end of what the process prints, however much that is."""
+    assert process.stdout is not None
+    tail = b""
+    while piece := await process.stdout.read(65_536):
+        tail = (tail + piece)[-2 * MAX_KEY_CHARS :]
+    return tail
+
+
+def _key(output: bytes, program: str) -> Secret:
+    lines = output.decode("ascii", "replace").rstrip().splitlines()
+    key = lines[-1].strip() if lines else ""
+    if not key:
+        raise KeyCommandFailed(f"the key command {program} printed nothing; run it by hand to see why")
+    if not is_printable_ascii(key) or " " in key or len(key) > MAX_KEY_CHARS:
+        raise KeyCommandFailed(
+            f"the last line that the key command {program} printed is no key: it must be printable ASCII without spaces"
+        )
+    return Secret(key)
