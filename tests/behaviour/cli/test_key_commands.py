@@ -43,7 +43,7 @@ class KeyServer(OddServer):
     def __init__(self) -> None:
         self.accepted = {1}
         self.answer: Callable[[dict[str, object]], Answer] = reply_to
-        super().__init__(lambda request: self.answer(request), accepts=self.accepts)
+        super().__init__(lambda request: self.answer(request), accepts=self.accepts)  # noqa: PLW0108 - it changes
 
     def accepts(self, headers: dict[str, str]) -> bool:
         return headers.get("authorization") in {f"Bearer {number}{SECRET}" for number in self.accepted}
@@ -174,7 +174,6 @@ def test_command_in_a_file_of_the_working_folder_is_ignored_with_one_line(
     text = config(keys.base_url) + f'[providers.groq]\napi_key_command = ["{sys.executable}", "login.py"]\n'
     (folder / "config.toml").write_text(text)
     shell.write("jobs.jsonl", *chat_jobs(1))
-    keys.accepts = lambda headers: True  # type: ignore[method-assign]
     run_inside("jobs.jsonl", "--out", "r.jsonl", "--quiet")
     own = folder / "own-settings" / "processor" / "config.toml"
     said = [line.removeprefix("warning").strip() for line in shell.outputs[-1].splitlines()]
