@@ -63,7 +63,7 @@ def key_source(
             raise ConfigError(_unencrypted(f"the key in {variable}", url))
         return KeySource(unused_variable=variable)
     if address_from and not _is_from_dotenv(variable, environ):
-        _refuse_foreign_variable(variable, settings, provider, address_from)
+        _refuse_foreign_variable(variable, settings, provider, url, address_from)
     return KeySource(key=key, described_as=_description(key, variable, environ, is_address_foreign=bool(address_from)))
 
 
@@ -131,11 +131,16 @@ def _description(key: Secret, variable: str, environ: Mapping[str, str], *, is_a
     return variable
 
 
-def _refuse_foreign_variable(variable: str, settings: Settings, provider: ProviderPreset, file: str) -> None:
+def _refuse_foreign_variable(
+    variable: str, settings: Settings, provider: ProviderPreset, url: BaseUrl, file: str
+) -> None:
     """A file that came with the folder must not send any secret of the environment to an address of its choice."""
     setting = "api_key_env" if settings.api_key_env else f"providers.{provider.name}.api_key_env"
-    if setting in settings.chosen_by and variable not in KEY_VARIABLES:
+    chooser = settings.chosen_by.get(setting)
+    if chooser is None and not settings.api_key_env:  # the provider's variable, at an address that is not its own
+        chooser = url.chosen_by
+    if chooser is not None and variable not in KEY_VARIABLES:
         raise ConfigError(
-            f"{file} chooses the address and {settings.chosen_by[setting]} sends it the variable {variable}, "
+            f"{file} chooses the address and {chooser} sends it the variable {variable}, "
             f"which is not known as the key of an LLM server: if that is right, give --api-key-env {variable}"
         )

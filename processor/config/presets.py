@@ -166,17 +166,19 @@ GENERIC = ProviderPreset(name="any", base_url=None, key_variable="OPENAI_API_KEY
 
 PROVIDERS = {provider.name: provider for provider in (*_HOSTED, *_OWN)}
 
+_KEYS_OF_A_CLOUD = frozenset({"AWS_BEARER_TOKEN_BEDROCK", "VERTEX_ACCESS_TOKEN"})
+
 KEY_VARIABLES = frozenset(
     variable
     for provider in PROVIDERS.values()
     for variable in (provider.key_variable, *provider.other_key_variables)
-    if variable != "AWS_BEARER_TOKEN_BEDROCK"
+    if variable not in _KEYS_OF_A_CLOUD
 ) | {
     *("AI21_API_KEY", "COHERE_API_KEY", "DASHSCOPE_API_KEY", "HF_TOKEN", "LLM_API_KEY", "MOONSHOT_API_KEY"),
     *("NVIDIA_API_KEY", "SAMBANOVA_API_KEY", "ZAI_API_KEY"),
 }
-"""Variables that hold the key of some LLM server. A settings file that was found in the working folder may name these;
-any other variable of the environment must be named by the user."""
+"""Variables that hold the key of some LLM server. To an address that a file in the working folder has chosen only these
+are sent; any other variable of the environment must be named by the user."""
 
 
 def provider_for(base_url: str, providers: Mapping[str, ProviderPreset] = PROVIDERS) -> ProviderPreset:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
+
+MODEL = "{model}"
+"""In a base URL: the model of the job."""
 
 
 def is_loopback(host: str) -> bool:
@@ -32,3 +35,8 @@ def endpoint_address(base_url: str, path: str) -> str:
     prefix = "" if prefix == "/." else prefix
     whole = prefix if prefix.endswith(suffix) else prefix + suffix
     return urlunsplit((base.scheme, base.netloc, whole, "", ""))
+
+
+def with_model(url: str, model: str) -> str:
+    """The URL with the model where it has a place for that (Azure's deployments)."""
+    return url.replace(MODEL, quote(model, safe="")) if MODEL in url else url

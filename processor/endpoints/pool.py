@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Set as AbstractSet
 
 from processor.core.models import Job, RequestSize, Target
-from processor.core.urls import endpoint_address
+from processor.core.urls import endpoint_address, with_model
 from processor.health.causes import Cause
 from processor.health.endpoint_health import EndpointHealth
 from processor.health.parked_jobs import ParkedJob
@@ -37,12 +37,12 @@ class Endpoint:
         health = self.health
         return health.closed_reason(job.model, self.limiter.group_name(job)) if health.has_closed else None
 
-    def address_of(self, path: str) -> str:
-        """Return the address (scheme, host and path) that requests for an API path are sent to."""
+    def address_of(self, path: str, model: str) -> str:
+        """Return the address (scheme, host and path) that requests for an API path and a model are sent to."""
         address = self._addresses.get(path)
         if address is None:
             address = self._addresses[path] = endpoint_address(self.target.base_url, path)
-        return address
+        return with_model(address, model)
 
 
 class EndpointClosed(Exception):

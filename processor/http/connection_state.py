@@ -6,23 +6,20 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from multidict import CIMultiDict
 from yarl import URL
 
 from processor.core.errors import ConfigError
 from processor.core.models import Target
-from processor.core.urls import endpoint_address
+from processor.core.urls import MODEL, endpoint_address, with_model
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
 from processor.protocols import RequestOptions, options_without
 from processor.protocols.registry import PROTOCOLS
 
 _OPENAI = "api.openai.com"
-
-MODEL = "{model}"
-"""In a base URL: the model of the job."""
 
 _MIN_BACKOFF_REQUESTS = 16
 _MAX_BACKOFF_REQUESTS = 4096
@@ -127,7 +124,7 @@ def target_for(target: Target, model: str) -> Target:
 
 @lru_cache(maxsize=256)
 def _target_of_model(target: Target, model: str) -> Target:
-    return replace(target, base_url=target.base_url.replace(MODEL, quote(model, safe="")))
+    return replace(target, base_url=with_model(target.base_url, model))
 
 
 def request_url(target: Target, path: str) -> str:

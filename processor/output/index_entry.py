@@ -12,6 +12,7 @@ import orjson
 
 from processor.core.job_keys import CHECK_BYTES, KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
+from processor.core.urls import with_model
 
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
 """Flags of an entry. PERMANENT comes with FAILED; INVALID_LINE marks the row of a line that is not a job."""
@@ -36,18 +37,23 @@ class RunTarget:
     """Where this run sends its requests, to be compared with what the rows of earlier runs name."""
 
     addresses: frozenset[str] = frozenset()
-    """The address of each endpoint and API path; empty: all count as the same."""
+    """The address of each endpoint and API path; empty: all count as the same. The model may have a place in it."""
     model: str | None = None
     """The model of jobs that name none; None: there are no such jobs."""
 
     def flags(self, endpoint: object, model: object) -> int:
         """Return the flags of a row that names these. What a row does not name counts as unchanged."""
         flags = 0
-        if endpoint is not None and self.addresses and endpoint not in self.addresses:
+        if endpoint is not None and self.addresses and not self._has_address(endpoint, model):
             flags |= OTHER_ENDPOINT
         if model is not None and self.model is not None and model != self.model:
             flags |= OTHER_MODEL
         return flags
+
+    def _has_address(self, endpoint: object, model: object) -> bool:
+        if endpoint in self.addresses:
+            return True
+        return isinstance(model, str) and any(endpoint == with_model(one, model) for one in self.addresses)
 
 
 ANY_TARGET = RunTarget()

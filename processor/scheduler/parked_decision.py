@@ -40,6 +40,6 @@ async def _is_known_to_answer(undecided: Undecided, sink: Sink) -> bool:
     if cause.kind is CauseKind.NOT_UNDERSTOOD and endpoint.health.has_succeeded:
         return True
     for path, model in dict.fromkeys((one.job.path, one.job.model) for one in parked):
-        if not await sink.has_earlier_reply(endpoint.address_of(path), model):
+        if not await sink.has_earlier_reply(endpoint.address_of(path, model), model):
             return False
     return True

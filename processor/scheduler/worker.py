@@ -203,7 +203,7 @@ class Worker:
             completion,
             attempts=state.attempts,
             timing=timing,
-            endpoint=permit.endpoint.address_of(state.job.path),
+            endpoint=permit.endpoint.address_of(state.job.path, state.job.model),
             streamed=state.streamed,
             simulated=self._simulated,
         )
@@ -263,7 +263,7 @@ class Worker:
             error,
             attempts=state.attempts,
             timing=timing,
-            endpoint=state.permit.endpoint.address_of(state.job.path) if state.permit else None,
+            endpoint=state.permit.endpoint.address_of(state.job.path, state.job.model) if state.permit else None,
             streamed=state.streamed,
             simulated=self._simulated,
         )

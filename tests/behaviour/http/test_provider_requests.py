@@ -106,7 +106,7 @@ def test_row_of_a_deployment_is_known_to_the_next_run(server: OddServer, tmp_pat
         assert run(tmp_path, environ, chat("gpt-4o"), **options) == 0
     assert len(server.requests) == 1
     row = orjson.loads((tmp_path / "results.jsonl").read_bytes())
-    assert row["endpoint"] == f"{host}/openai/deployments/{{model}}/chat/completions"
+    assert row["endpoint"] == f"{host}/openai/deployments/gpt-4o/chat/completions"
 
 
 def test_address_without_v1_and_with_a_query_is_used_as_it_is(server: OddServer, tmp_path: Path) -> None:

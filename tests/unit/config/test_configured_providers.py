@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from processor.config.endpoint_resolution import EndpointAccess, default_path, resolve_endpoint
@@ -153,3 +155,27 @@ def test_address_in_a_section_of_a_found_file_is_chosen_by_it_and_may_get_no_oth
     known = ProviderSettings(base_url="https://llm.example.org/v1")
     found = resolved({"GROQ_API_KEY": KEY}, provider="groq", providers={"groq": known}, chosen_by=chosen_by)
     assert (found.address_from, found.key_from) == ("config.toml", "GROQ_API_KEY in the environment")
+
+
+@pytest.mark.parametrize("provider", ["bedrock", "vertex"])
+@pytest.mark.parametrize("setting", ["base_url", "section"])
+def test_key_of_a_cloud_is_not_sent_to_an_address_that_a_found_file_chose(provider: str, setting: str) -> None:
+    url = "https://llm.example.org/v1"
+    environ = {"AWS_BEARER_TOKEN_BEDROCK": KEY, "VERTEX_ACCESS_TOKEN": KEY}
+    settings = Settings(
+        provider=provider,
+        base_url=url if setting == "base_url" else None,
+        providers={} if setting == "base_url" else {provider: ProviderSettings(base_url=url)},
+        chosen_by={setting if setting == "base_url" else f"providers.{provider}.base_url": "config.toml"},
+    )
+    with pytest.raises(ConfigError, match="which is not known as the key of an LLM server"):
+        resolve_endpoint(settings, environ)
+    variable = "AWS_BEARER_TOKEN_BEDROCK" if provider == "bedrock" else "VERTEX_ACCESS_TOKEN"
+    assert resolve_endpoint(replace(settings, api_key_env=variable), environ).key_from
+    assert resolve_endpoint(replace(settings, chosen_by={}), environ).key_from == variable
+
+
+def test_provider_that_a_found_file_chose_gets_its_own_key_at_its_own_address() -> None:
+    environ = {"AWS_BEARER_TOKEN_BEDROCK": KEY, "AWS_REGION": "us-east-1"}
+    found = resolve_endpoint(Settings(provider="bedrock", chosen_by={"provider": "config.toml"}), environ)
+    assert (found.address_from, found.key_from) == ("config.toml", "AWS_BEARER_TOKEN_BEDROCK in the environment")

@@ -57,7 +57,7 @@ def test_addresses_differ() -> None:
 
 def test_key_variables_are_known_to_be_keys_of_llm_servers_except_those_of_a_whole_cloud() -> None:
     variables = {provider.key_variable for provider in PROVIDERS.values()}
-    assert variables - KEY_VARIABLES == {"AWS_BEARER_TOKEN_BEDROCK"}
+    assert variables - KEY_VARIABLES == {"AWS_BEARER_TOKEN_BEDROCK", "VERTEX_ACCESS_TOKEN"}
     assert all(re.fullmatch(r"[A-Z_]+", variable) for variable in variables)
 
 
