@@ -12,6 +12,7 @@ import pytest
 
 from processor.protocols import protocol_for
 from tests.behaviour.local_model.test_replies import LONGEST, TOPICS, Row, is_sensible, run
+from tests.support.fault_proxy import fault_proxy
 from tests.support.model_server import MODEL
 
 pytestmark = pytest.mark.model
@@ -45,13 +46,28 @@ def comparable(value: Any) -> Any:
     return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
+def chat(name: str, ask: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "model": MODEL, "prompt": ask, "max_tokens": LONGEST, **more}
+
+
+def completions(name: str, ask: str, **more: Any) -> dict[str, Any]:
+    return chat(name, f"{ask}\n\nOnce upon a time", url="/v1/completions", **more)
+
+
 @pytest.mark.slow
-@APIS
-def test_fifty_jobs_at_four_in_flight(make: Any, command: list[str], environ: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [chat, completions, responses, messages])
+def test_fifty_jobs_at_four_in_flight_through_a_proxy_that_breaks_connections(
+    make: Any, model: str, environ: dict[str, str], tmp_path: Path
+) -> None:
     jobs = [make(f"{at}", f"Write one sentence about {TOPICS[at % 10]}.", temperature=at / 50) for at in range(50)]
-    found = run(command, environ, tmp_path, jobs)
+    with fault_proxy(model, seed=7) as (base_url, proxy):
+        command = [sys.executable, "-m", "processor", "--base-url", base_url, "--max-attempts", "12"]
+        found = run(command, environ, tmp_path, jobs)
+    assert proxy.broken > 0
     assert all(row["usage_source"] == "reported" and row["streamed"] for row in found.values())
-    assert sum(is_sensible(text_of(row["response"]["body"])) for row in found.values()) >= 40
+    bodies = [(make("", ""), row["response"]["body"]) for row in found.values()]
+    texts = [protocol_for(job.get("url", "/v1/chat/completions")).text(body) for job, body in bodies]
+    assert sum(map(is_sensible, texts)) >= 40
 
 
 @APIS
