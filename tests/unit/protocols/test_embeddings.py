@@ -33,16 +33,12 @@ def parsed(data: bytes, inputs: Any) -> dict[str, Any]:
     return PROTOCOL.parse_reply(data, job_for(EMBEDDINGS, input=inputs))
 
 
-@pytest.mark.parametrize("inputs", ["hi", "", ["hi"], ["a", ""], [1, 2], [[1, 2], [3]], [{"image": "x"}]])
+@pytest.mark.parametrize("inputs", ["hi", ["hi"], ["a", ""], [1, 2], [[1, 2], [3]], [{"image": "x"}]])
 def test_texts_token_ids_and_parts_are_valid_inputs(inputs: Any) -> None:
-    if inputs == "":
-        with pytest.raises(InvalidJob, match="empty input"):
-            PROTOCOL.validate({"input": inputs})
-    else:
-        PROTOCOL.validate({"input": inputs})
+    PROTOCOL.validate({"input": inputs})
 
 
-@pytest.mark.parametrize("inputs", [None, 7, {}, [], [None], [1.5], [True], ["a", 1], [[1], "a"], [[]], [["a"]]])
+@pytest.mark.parametrize("inputs", ["", None, 7, {}, [], [None], [1.5], [True], ["a", 1], [[1], "a"], [[]], [["a"]]])
 def test_other_inputs_are_refused_before_they_are_sent(inputs: Any) -> None:
     with pytest.raises(InvalidJob):
         PROTOCOL.validate({"input": inputs})
