@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from math import inf, nan
+from random import Random
 from typing import Any
 
 import pytest
 
 from processor.core.errors import RequestError, ServerError, StatusError, Throttled
-from processor.core.events import JobFinished
-from processor.core.models import JSON
+from processor.core.events import AttemptFinished, JobFinished
+from processor.core.models import JSON, Job
+from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
+from processor.ratelimit.settings import LimitSettings
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import Scheduler
 from tests.support.answers import answering, for_model, only
@@ -157,3 +160,24 @@ def test_limit_that_refuses_many_is_not_taken_for_the_fault_of_each_job() -> Non
     world = World()
     run = world.run(jobs(*range(100)), wrap_transport=answering(answer), policy=RetryPolicy(max_wait_s=3600.0))
     assert (run.exit_code, len(world.rows())) == (0, 100)
+
+
+@pytest.mark.parametrize("concurrency", [8, 64])
+@pytest.mark.parametrize(("share", "of_ten_seconds"), [(0.02, 10), (0.3, 1)])
+def test_server_that_refuses_a_few_costs_one_pause_each_and_is_asked_no_slower(
+    share: float, of_ten_seconds: int, concurrency: int
+) -> None:
+    random = Random(5)
+
+    def answer(job: Job) -> RequestError | None:
+        is_refusing = asyncio.get_running_loop().time() % 10 >= 10 - of_ten_seconds
+        return throttled()() if is_refusing and random.random() < share else None
+
+    limits = LimitSettings(concurrency_is_fixed=True)
+    ordinary = World().run(jobs(*range(400)), concurrency=concurrency, limits=limits)
+    world = World()
+    run = world.run(jobs(*range(400)), concurrency=concurrency, limits=limits, wrap_transport=answering(answer))
+    assert (run.exit_code, len(world.rows())) == (0, 400)
+    refusals = sum(event.status == 429 for event in run.events_of(AttemptFinished))
+    allowed_s = 1.1 * last_finished(ordinary, without="") + 1.2 * FIRST_COOL_DOWN_S * refusals
+    assert last_finished(run, without="") <= allowed_s

@@ -71,6 +71,18 @@ def test_few_429s_among_many_accepted_requests_count_as_random() -> None:
     assert rate.per_minute is None
 
 
+def test_short_episode_is_judged_together_with_those_before_it() -> None:
+    """One job is refused again and again, each time beside seven others that are accepted."""
+    rate = AimdRate()
+    at = send_accepted(rate, 0.0, 100)
+    for _ in range(2):
+        rate.on_throttled(at, at + 0.05, 100.0)
+        at += 1.2
+        for _ in range(8):
+            send(rate, at)
+    assert rate.per_minute is None
+
+
 def test_several_episodes_without_an_accepted_request_mean_that_a_window_is_full() -> None:
     assert after_full_window(100).per_minute == 100
 
