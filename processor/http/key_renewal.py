@@ -104,6 +104,7 @@ class KeyRenewal:
         return self._target is not refused
 
     async def _renew(self) -> None:
+        self._raise_failure()
         if self._renewal is None:
             self._renewal = asyncio.create_task(self._fetch_key())
         await asyncio.shield(self._renewal)

@@ -182,6 +182,7 @@ def test_command_that_fails_later_fails_every_further_request(is_refused: bool) 
                 error = await outcome(keys)
                 assert isinstance(error, KeyCommandFailed)
                 assert str(error) == "the key command login failed"
+            await asyncio.sleep(2 * TTL_S)
 
     run(main())
     assert (provider.commands, len(provider.sent)) == (1, 1)
