@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-from processor.core import exit_codes, platform
+from processor.core import child_processes, exit_codes, platform
 
 
 def install_early_handlers() -> None:
@@ -25,6 +25,7 @@ def install_early_handlers() -> None:
 
 
 def _exit_now(number: int, frame: FrameType | None) -> None:
+    child_processes.kill_all()
     with suppress(OSError):
         os.write(2, b"interrupted: run the same command again to resume\n")
     os._exit(exit_codes.INTERRUPTED)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import PurePath
 
 from processor.core import platform
+from processor.core.child_processes import not_outliving
 from processor.core.errors import KeyCommandFailed, reason
 from processor.core.secrets import Secret, is_printable_ascii
 
@@ -33,9 +34,10 @@ async def run_key_command(args: tuple[str, ...], *, timeout_s: float = TIMEOUT_S
         raise KeyCommandFailed(f"the key command {program} cannot be started: an argument holds a null") from None
     has_ended = False
     try:
-        async with asyncio.timeout(timeout_s):
-            tail = await _tail(process)
-            code = await process.wait()
+        with not_outliving(process.pid):
+            async with asyncio.timeout(timeout_s):
+                tail = await _tail(process)
+                code = await process.wait()
         has_ended = True
     except TimeoutError:
         raise KeyCommandFailed(f"the key command {program} did not end within {timeout_s:g} s") from None

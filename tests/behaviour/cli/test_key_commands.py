@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,6 +165,33 @@ def test_key_is_renewed_when_it_is_old(shell: Shell, run_inside: Run, keys: KeyS
     result = run_with(shell, run_inside, config(keys.base_url, ttl_s=0.3), "--rpm", "60", jobs=3)
     assert result.code == 0  # the last run of the command may have been killed at the end: its file is not read
     assert len(set(keys.keys())) > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_command_too(shell: Shell, keys: KeyServer, folder: Path, number: signal.Signals) -> None:
+    (folder / "login.py").write_text(
+        "import os, time\nopen('pid.new', 'w').write(str(os.getpid()))\nos.rename('pid.new', 'pid')\ntime.sleep(25)\n"
+    )
+    (folder / "mine.toml").write_text(config(keys.base_url))
+    shell.write("jobs.jsonl", *chat_jobs(1))
+    process = shell.start("jobs.jsonl", "--config", "mine.toml")
+    _wait_until((folder / "pid").exists)
+    process.send_signal(number)
+    assert shell.end(process).code == 130
+    _wait_until(lambda: not _is_alive(int((folder / "pid").read_text())))
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def _is_alive(process_id: int) -> bool:
+    """Whether it runs: a process whose end nobody has asked for still has its number."""
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], check=False, capture_output=True, text=True)
+    return status.stdout.strip()[:1] not in ("", "Z")
 
 
 # ---------------------------------------------------------------- who may name a command
