@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli_world import ROOT, Shell, chat_jobs
+from tests.support.slow_cases import slow_except
 
 PREPARATION = """
 import asyncio, multiprocessing.connection, os, shutil, signal, socket, sys, tempfile
@@ -65,7 +66,7 @@ def run_until_killed(shell: Shell, environ: dict[str, Any], number: signal.Signa
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("lack", LACKS)
+@pytest.mark.parametrize("lack", slow_except(LACKS, "all"))
 def test_killed_run_is_resumed_without_what_some_systems_lack(shell: Shell, tmp_path: Path, lack: str) -> None:
     environ = lacking(tmp_path / "lacking", lack)
     code, _ = run_until_killed(shell, environ, signal.SIGKILL)
@@ -80,7 +81,7 @@ def test_killed_run_is_resumed_without_what_some_systems_lack(shell: Shell, tmp_
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("lack", ["add_signal_handler", "all"])
+@pytest.mark.parametrize("lack", slow_except(["add_signal_handler", "all"], "all"))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_a_run_in_order_on_a_loop_without_signal_handlers(
     shell: Shell, tmp_path: Path, lack: str, number: signal.Signals

@@ -46,7 +46,7 @@ CALLBACKS = [
     (Connection, "feed_data"),
     (Connection, "_close_on_surplus"),
     (HttpRequest, "on_headers"),
-    (HttpRequest, "_choose_parser"),
+    (HttpRequest, "_set_parser"),
     (HttpRequest, "_on_sent"),
     (BodyReader, "_read"),
     (BodyReader, "on_data"),

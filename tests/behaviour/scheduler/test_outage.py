@@ -15,6 +15,7 @@ from processor.simulator.faults import Faults
 from processor.simulator.settings import Outage, OutageKind
 from tests.support.scheduler_network import network_down_during
 from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, RunRecord, World, short_job
+from tests.support.slow_cases import slow_except
 
 OUTAGE_KINDS: tuple[OutageKind, ...] = ("refuse", "500", "503", "429")
 DOWN_S, UP_S = 60.0, 3660.0
@@ -34,7 +35,7 @@ def run_with_outage(how: OutageKind) -> tuple[World, RunRecord]:
     return world, world.run(JOBS)
 
 
-@pytest.mark.parametrize("how", OUTAGE_KINDS)
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "refuse", "503"))
 def test_outage_of_an_hour_fails_no_job(how: OutageKind) -> None:
     world, run = run_with_outage(how)
     assert (run.exit_code, run.reason) == (0, None)

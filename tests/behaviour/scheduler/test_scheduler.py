@@ -18,6 +18,7 @@ from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT
 from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, RESULTS, World, kill_at, short_job, to_jsonl
+from tests.support.slow_cases import slow_except
 
 KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 
@@ -326,7 +327,7 @@ def test_throttled_model_delays_other_models_by_at_most_the_look_ahead() -> None
     assert max(sent_at.values()) >= 19 * 10 * 0.9, "the slow ones keep to their limit"
 
 
-@pytest.mark.parametrize("faults", ["", "all=0.05", "error_500=0.3", "burst_429=0.2"])
+@pytest.mark.parametrize("faults", slow_except(["", "all=0.05", "error_500=0.3", "burst_429=0.2"], "", "all=0.05"))
 def test_finished_job_leaves_no_reference_cycles(
     faults: str, count_garbage: Callable[[Callable[[], object]], int]
 ) -> None:
