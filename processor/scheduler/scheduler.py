@@ -11,7 +11,7 @@ an unreadable job file or an internal error (``_supervise``), the user's Ctrl-C 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -64,7 +64,7 @@ class Scheduler:
     async def run(self) -> Outcome:
         """Return how the run ended. Raises nothing but CancelledError."""
         async with self._tasks:
-            self._producer = self._start(self._produce())
+            self._producer = self._start(self._produce)
         rows_without_job = 0
         if self._last_line == END_OF_FILE:
             rows_without_job = self._deps.sink.job_index.count_rows_without_job()
@@ -118,13 +118,14 @@ class Scheduler:
 
     # ------------------------------------------------------------ tasks
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._tasks.create_task(self._supervise(work))
+    def _start(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> asyncio.Task[None]:
+        """Start a task that calls ``work``: only there, since a task may be cancelled before it begins."""
+        return self._tasks.create_task(self._supervise(work, args))
 
-    async def _supervise(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await a task's work and turn every error into an orderly stop. The only broad ``except``."""
+    async def _supervise(self, work: Callable[..., Coroutine[Any, Any, None]], args: tuple[object, ...]) -> None:
+        """Do a task's work and turn every error into an orderly stop. The only broad ``except``."""
         try:
-            await work
+            await work(*args)
         except OutputError as error:
             self.stop(str(error), exit_code=self._code_of_error, grace_s=0)
         except (InputError, ConfigError) as error:
@@ -231,7 +232,7 @@ class Scheduler:
             return
         await self._registry.acquire_slot(self._options.look_ahead)
         self._preload_encoding(job.model)
-        self._start(self._run_job(job, attempts))
+        self._start(self._run_job, job, attempts)
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
 
@@ -260,7 +261,7 @@ class Scheduler:
         """Load the model's encoding while the first requests are sent."""
         if model not in self._loading_models:
             self._loading_models.add(model)
-            self._start(self._deps.counter.load(model))
+            self._start(self._deps.counter.load, model)
 
     async def _fail_line(self, line: InvalidLine) -> None:
         result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
