@@ -48,7 +48,7 @@ def failed_ids(world: World) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("concurrency", [1, 8, 100])
+@pytest.mark.parametrize("concurrency", slow_except([1, 8, 100], 8))
 def test_one_refused_job_fails_and_all_others_are_answered(kind: str, concurrency: int) -> None:
     world = World()
     wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
@@ -126,7 +126,7 @@ def test_success_of_another_model_shows_that_the_server_can_be_understood() -> N
 
 
 @pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
-@pytest.mark.parametrize("concurrency", [1, 30, 1000])
+@pytest.mark.parametrize("concurrency", slow_except([1, 30, 1000], 30))
 def test_server_that_answers_all_like_this_gets_twenty_requests_one_at_a_time(kind: str, concurrency: int) -> None:
     world = World()
     wrap = answering(lambda job: PERHAPS_THE_JOB[kind]())
