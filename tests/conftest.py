@@ -8,6 +8,7 @@ here; all others state it themselves. A test without it fails when it starts a p
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Hypothesis sets no deadlines: they would measure how busy the machine is.
-settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# In CI every run tries the same examples, so that a failure belongs to the change and can be repeated; elsewhere each
+# run tries new ones.
+settings.register_profile(
+    "no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.load_profile("no_deadline")
 
 PROCESS_FIXTURES = frozenset({"worker_processes", "model", "embedding_model", "sample"})
