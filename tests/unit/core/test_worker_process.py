@@ -49,7 +49,7 @@ def test_results_equal_those_of_map(tasks: int) -> None:
 
 @pytest.mark.process
 def test_both_processes_compute_results(workers: list[WorkerProcess[int, int]]) -> None:
-    pids = set(map_with_worker(_pid_after_a_moment, range(100)))
+    pids = set(map_with_worker(_pid_after_a_moment, range(600)))
     assert pids == {os.getpid(), workers[0]._process.pid}
 
 
