@@ -105,7 +105,7 @@ def test_limit_is_used_fully_by_few_or_large_jobs(kind: LimiterKind, mode: Mode,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S + [pytest.param(15.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("latency_s", LATENCIES_S)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_limit_is_used_fully_at_3000_requests_a_minute(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
