@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from processor.protocols.registry import PROTOCOLS
 from processor.simulator.request_parser import identity
 from tests.support.nights_jobs import JSON, UNKNOWN_MODEL, JobFile, JobLine
 from tests.support.scheduler_world import EPOCH_S, ERRORS, RESULTS, STATE, RunRecord, World, whole_rows
@@ -185,14 +186,36 @@ class Audit:
         check(code != 2 or not run.sent, "exit 2, but something was sent", run.reason)
         early = conditions.stopped or conditions.disk_fails
         hopeless = code == 3 and self._only_unknown_models_left(file, conditions)
-        check(early or hopeless or code not in (3, 130), "stopped early for no reason", run.reason)
+        not_understood = code == 3 and self._nothing_was_understood(run, file, conditions)
+        check(early or hopeless or not_understood or code not in (3, 130), "stopped early for no reason", run.reason)
 
     def _only_unknown_models_left(self, file: JobFile, conditions: RunConditions) -> bool:
-        """All jobs without a row name a model that is not known: no reply can show that they are wrong."""
-        rows = _names(whole_rows(self.world.disk.contents(ERRORS) or b"")) | self.world.replied()
-        jobs = [job for job in lines_within_limit(file, conditions.limit) if job.body is not None]
-        left = [job for job in jobs if (job.custom_id, job.fingerprint) not in rows]
-        return bool(left) and all(job.body and job.body["model"] == UNKNOWN_MODEL for job in left)
+        """All jobs without a row name a model that is not known: no reply can show that they are wrong.
+
+        A failed row of an earlier run may stand for such a job.
+        """
+        jobs = [job.body for job in lines_within_limit(file, conditions.limit) if job.body is not None]
+        left = [job.body for job in self._left(file, conditions) if job.body is not None]
+        return any(body["model"] == UNKNOWN_MODEL for body in jobs) and all(
+            body["model"] == UNKNOWN_MODEL for body in left
+        )
+
+    def _nothing_was_understood(self, run: RunRecord, file: JobFile, conditions: RunConditions) -> bool:
+        """The replies to jobs broke off, and no reply to their path and model shows that it was the jobs."""
+        rows = [row for row in whole_rows(self.world.disk.contents(RESULTS) or b"") if "asked_model" in row]
+        answered = {(row["asked_model"], path) for row in rows for path in PROTOCOLS if row["endpoint"].endswith(path)}
+        replied = {row["custom_id"] for row in rows}
+        jobs = [job for job in lines_within_limit(file, conditions.limit) if job.body and job.custom_id not in replied]
+        without_reply = {(job.body["model"], job.path) for job in jobs if job.body}
+        is_reason = (run.reason or "").startswith("the server cannot be understood")
+        return is_reason and not without_reply <= answered
+
+    def _left(self, file: JobFile, conditions: RunConditions) -> list[JobLine]:
+        """The jobs without a row. A job that was edited may have that of its earlier version."""
+        rows = [row for path in (RESULTS, ERRORS) for row in whole_rows(self.world.disk.contents(path) or b"")]
+        ids = {row["custom_id"] for row in rows}
+        jobs = lines_within_limit(file, conditions.limit)
+        return [job for job in jobs if job.body is not None and job.custom_id not in ids]
 
     def _check_no_leftovers(self) -> None:
         for path in (RESULTS, ERRORS):
