@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 _UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -62,6 +61,8 @@ def http_date_s(text: str | None) -> float | None:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
     """
+    from email.utils import parsedate_to_datetime  # here: it loads 25 modules, which the help does not need
+
     try:
         return _unix_s(parsedate_to_datetime(text or ""))
     except (ValueError, OverflowError, IndexError, TypeError):

@@ -82,7 +82,7 @@ def test_killed_run_is_resumed_without_what_some_systems_lack(shell: Shell, tmp_
 
 @pytest.mark.process
 @pytest.mark.parametrize("lack", slow_except(["add_signal_handler", "all"], "all"))
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_except([signal.SIGINT, signal.SIGTERM], signal.SIGTERM))
 def test_signal_stops_a_run_in_order_on_a_loop_without_signal_handlers(
     shell: Shell, tmp_path: Path, lack: str, number: signal.Signals
 ) -> None:
@@ -93,6 +93,7 @@ def test_signal_stops_a_run_in_order_on_a_loop_without_signal_handlers(
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_large_job_file_is_skipped_and_superseded_rows_are_dropped_without_positioned_reads(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -285,6 +285,7 @@ def test_equal_jobs_without_id_get_two_rows(shell: Shell, run_inside: Run, serve
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_simulated_and_real_replies_are_never_mixed(shell: Shell, server: Server) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
     remedy = "give another --out, or move it away"
@@ -371,6 +372,7 @@ def test_job_may_ask_for_an_unstreamed_reply(shell: Shell, run_inside: Run, serv
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_second_run_on_the_same_output_is_refused_while_the_first_is_working(
     shell: Shell, start_server: StartServer
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from processor.app import run_reporter
 from processor.tokens.counter import TokenCounter
 from tests.support.cli_world import KEY, ProgramResult, Shell, chat_jobs
+from tests.support.slow_cases import slow_except
 
 Run = Callable[..., ProgramResult]
 
@@ -118,7 +119,9 @@ def assert_nowhere(folder: Path, *texts: str) -> None:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize("more", [[], ["--echo"], ["--no-progress"], ["--quiet"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more", slow_except([[], ["--echo"], ["--no-progress"], ["--quiet"]], ["--echo"]), ids=" ".join
+)
 def test_key_in_replies_of_a_complete_run(
     shell: Shell, run_inside: Run, repeating: RepeatingServer, arguments: list[str], streams: bool, more: list[str]
 ) -> None:
@@ -141,7 +144,7 @@ def test_key_in_replies_on_stdout(
     assert_nowhere(shell.folder, result.out, result.err)
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 500])
+@pytest.mark.parametrize("status", slow_except([400, 404, 413, 500], 400))
 def test_key_in_refusals_of_jobs(
     shell: Shell, run_inside: Run, repeating: RepeatingServer, arguments: list[str], status: int
 ) -> None:
@@ -152,7 +155,7 @@ def test_key_in_refusals_of_jobs(
     assert_nowhere(shell.folder, result.out, result.err)
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 429, 302])
+@pytest.mark.parametrize("status", slow_except([401, 402, 403, 429, 302], 401))
 def test_key_in_the_refusal_that_ends_a_run(
     shell: Shell, run_inside: Run, repeating: RepeatingServer, arguments: list[str], status: int
 ) -> None:

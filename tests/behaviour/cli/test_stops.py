@@ -20,6 +20,7 @@ from processor.input.job_file import JobFile
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, free_port
+from tests.support.slow_cases import slow_except
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -154,6 +155,7 @@ def test_unreadable_job_file_stops_the_run_in_order(
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_full_disk_stops_the_run_in_order_and_the_next_run_resumes(shell: Shell, start_server: StartServer) -> None:
     """The system does not let the file grow beyond the size of some rows."""
     start_server(INSTANT)
@@ -238,7 +240,9 @@ def test_sigusr1_before_the_run_starts_is_ignored(shell: Shell, starting: Starti
     assert len(shell.rows("r.jsonl")) == 1
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "name"), slow_except([(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")], (signal.SIGINT, "Ctrl-C"))
+)
 @pytest.mark.process
 def test_first_signal_lets_requests_in_flight_finish(shell: Shell, running: Running, number: int, name: str) -> None:
     process = running()
@@ -298,6 +302,7 @@ def test_sigusr1_prints_a_status_report(shell: Shell, running: Running) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_killed_run_keeps_every_written_row(shell: Shell, running: Running, start_server: StartServer) -> None:
     process = running()
     wait_until(lambda: (shell.folder / "r.jsonl").read_bytes().count(b"\n") >= 2)

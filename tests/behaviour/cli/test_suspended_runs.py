@@ -34,6 +34,7 @@ def wait_for_rows(shell: Shell, number: int) -> None:
     raise AssertionError(f"there were no {number} rows within a minute")
 
 
+@pytest.mark.slow
 def test_closed_terminal_stops_the_run_in_order(shell: Shell, start_server: StartServer) -> None:
     """The shell and the system both send SIGHUP: the second one does not abort the requests."""
     start_server(STEADY)
@@ -67,6 +68,7 @@ def test_run_that_ignores_sighup_goes_on(shell: Shell, start_server: StartServer
 
 
 @pytest.mark.parametrize("is_uvloop", [True, False])
+@pytest.mark.slow
 def test_replies_that_came_while_the_process_was_stopped_are_read(
     shell: Shell, start_server: StartServer, is_uvloop: bool
 ) -> None:

@@ -29,6 +29,7 @@ from tests.support.http_exchange import (
     response,
     text_event,
 )
+from tests.support.slow_cases import slow_except
 
 JOBS = ["one", "two", "three"]
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
@@ -165,7 +166,7 @@ def send_before_each_look(server: StrayServer, socket_fd: int) -> bool:
 
 @pytest.mark.usefixtures("slow_to_send")
 @pytest.mark.parametrize("stray", STRAY)
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", slow_except(POINTS, *POINTS[1:]))
 def test_no_job_gets_bytes_that_belong_to_no_request(
     point: str, stray: str, is_fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from tests.behaviour.local_model.test_replies import LONGEST, TOPICS, Row, is_se
 from tests.support.fault_proxy import fault_proxy
 from tests.support.model_server import MODEL
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 DIFFERS = frozenset({"id", "created_at", "completed_at", "timings"})
 """What two answers to one request need not have in common."""

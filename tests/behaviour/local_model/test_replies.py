@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.model_server import IN_FLIGHT, MODEL
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 Row = dict[str, Any]
 

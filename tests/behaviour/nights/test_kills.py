@@ -131,6 +131,7 @@ async def play(one: Campaign, kills: int) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_process_killed_eight_times_sends_no_written_job_again(tmp_path: Path) -> None:
     asyncio.run(campaign(tmp_path, jobs=400, kills=8))
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.nights_night import Night
 
-EVERYDAY = range(60)
+EVERYDAY = range(20)
 ALL = range(60, 2200)
 NIGHTS_PER_TEST = 20
 

@@ -117,9 +117,9 @@ FAULTS = {
 
 
 EVERY_STEP = pytest.mark.parametrize(
-    "stride", [pytest.param(4, id="every_fourth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
+    "stride", [pytest.param(12, id="every_twelfth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
 )
-"""A run has about 50 steps. Tests that are not slow fail every fourth of them."""
+"""A run has about 50 steps. Tests that are not slow fail every twelfth of them."""
 
 
 @EVERY_STEP

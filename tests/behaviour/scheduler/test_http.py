@@ -29,6 +29,7 @@ from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.tokens.counter import TokenCounter
 from tests.support.scheduler_world import to_jsonl
+from tests.support.slow_cases import slow_except
 
 JOBS = 300
 FEWER_JOBS = 60
@@ -109,7 +110,7 @@ def play(folder: Path, path: str, count: int) -> tuple[Outcome, SimulatedProvide
     return outcome, provider, read(out), read(folder / "results.errors.jsonl")
 
 
-@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("path", slow_except(ASKED, "/v1/chat/completions"))
 def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(path: str, tmp_path: Path) -> None:
     count = JOBS if path == "/v1/chat/completions" else FEWER_JOBS
     outcome, provider, replied, failed = play(tmp_path, path, count)

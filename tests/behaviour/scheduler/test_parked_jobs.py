@@ -260,7 +260,7 @@ def denied(scope: Any, status: int = 429, **more: Any) -> Callable[[], RequestEr
     return lambda: AccessDenied("you exceeded your current quota", status=status, scope=scope, **more)
 
 
-@pytest.mark.parametrize("status", [402, 403, 429])
+@pytest.mark.parametrize("status", slow_except([402, 403, 429], 402))
 def test_exhausted_account_stops_the_run_at_once_also_after_successes(status: int) -> None:
     world = World()
     wrap = answering(lambda job: denied("endpoint", status)() if int(job.custom_id[4:]) >= 100 else None)
@@ -387,6 +387,7 @@ def gone(job: Job) -> RequestError | None:
     return PERHAPS_THE_JOB["model"]() if job.model != "m" else None
 
 
+@pytest.mark.slow
 def test_jobs_beyond_those_that_can_be_held_are_read_again_at_the_end_of_the_file() -> None:
     world, lines = World(), many_models(4, 1000)
     run = world.run(lines, concurrency=1, options=IN_ORDER, wrap_transport=answering(gone))
@@ -428,6 +429,7 @@ def test_equal_jobs_without_an_id_that_are_deferred_keep_their_names() -> None:
     assert [name[32:] for name in names] == ["", "-2", "-3"]
 
 
+@pytest.mark.slow
 def test_jobs_that_can_be_read_only_once_get_failed_rows_beyond_those_that_can_be_held() -> None:
     world = World()
     run = world.run(

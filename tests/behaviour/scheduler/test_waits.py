@@ -20,6 +20,7 @@ from processor.retry.policy import RetryPolicy
 from processor.scheduler import Scheduler
 from tests.support.answers import answering, for_model, only
 from tests.support.scheduler_world import ERRORS, OnStart, RunRecord, World, short_job
+from tests.support.slow_cases import slow_except
 
 NOT_A_WAIT = (
     1_800_000_000.0,
@@ -63,7 +64,7 @@ def last_finished(run: RunRecord, *, without: str) -> float:
 ORDINARY = World().run(jobs(*range(400)))
 
 
-@pytest.mark.parametrize("first", [0, 200])
+@pytest.mark.parametrize("first", slow_except([0, 200], 0))
 @pytest.mark.parametrize("retry_after_s", [None, 1.0, 1.8e12, nan, 7200.0])
 @pytest.mark.parametrize("error", [throttled, unavailable])
 def test_job_that_is_always_made_to_wait_delays_the_others_by_less_than_five_seconds(
