@@ -20,7 +20,6 @@ from processor.input.job_file import JobFile
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, free_port
-from tests.support.slow_cases import slow_except
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -241,7 +240,8 @@ def test_sigusr1_before_the_run_starts_is_ignored(shell: Shell, starting: Starti
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), slow_except([(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")], (signal.SIGINT, "Ctrl-C"))
+    ("number", "name"),
+    [(signal.SIGINT, "Ctrl-C"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow)],
 )
 @pytest.mark.process
 def test_first_signal_lets_requests_in_flight_finish(shell: Shell, running: Running, number: int, name: str) -> None:
