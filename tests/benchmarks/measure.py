@@ -152,15 +152,15 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, CORES)
 
 
-def write_jobs(path: Path, count: int) -> Path:
-    """Write jobs of about 200 tokens, no two alike."""
+def write_jobs(path: Path, count: int, *, streamed: bool = True) -> Path:
+    """Write jobs of about 200 tokens, no two alike. ``streamed``: False for jobs that ask for one JSON body."""
     with path.open("wb") as file:
         for n in range(count):
             messages = [
                 {"role": "system", "content": "You answer letters from customers, kindly and in one paragraph."},
                 {"role": "user", "content": PROMPT.format(n=n)},
             ]
-            body = {"model": "gpt-4o-mini", "messages": messages}
+            body = {"model": "gpt-4o-mini", "messages": messages} | ({} if streamed else {"stream": False})
             job = {"custom_id": f"job-{n}", "method": "POST", "url": "/v1/chat/completions", "body": body}
             file.write(orjson.dumps(job) + b"\n")
     return path

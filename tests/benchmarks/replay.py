@@ -1,5 +1,6 @@
-"""A server that replays one canned stream to whoever asks: ``python replay.py CHUNKS SECONDS [CAPACITY]``.
+"""A server that replays one canned reply to whoever asks: ``python replay.py CHUNKS SECONDS [CAPACITY]``.
 
+CHUNKS 0: one JSON body of 100 words instead of a stream.
 SECONDS 0: the whole reply in one write. Otherwise one write per event, evenly over so many seconds, by absolute
 times, so that a reply takes just as long as it should, however slow its reader is; no two streams in step, even if
 they were asked for at once. With CAPACITY it announces no limits and answers so many requests at a time: further ones
@@ -72,6 +73,24 @@ def events(words: int, head: bytes = HEAD) -> list[bytes]:
     return [head + framed[0], *framed[1:-1], framed[-1] + END]
 
 
+def whole_body(words: int, head: bytes = HEAD) -> bytes:
+    """The reply as one JSON body, head and all."""
+    message = {
+        "role": "assistant",
+        "content": "".join(f" {WORDS[n % len(WORDS)]}" for n in range(words)),
+        "refusal": None,
+    }
+    body = {
+        **chunk({}),
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 200, "completion_tokens": words, "total_tokens": 200 + words},
+    }
+    data = orjson.dumps(body)
+    head = head.replace(b"text/event-stream; charset=utf-8", b"application/json")
+    return head.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(data)) + data
+
+
 class ServerSlots:
     """The requests that are answered at a time; the others wait in their order."""
 
@@ -132,7 +151,8 @@ class Replay(asyncio.Protocol):
 
 
 async def serve(words: int, over_s: float, capacity: int | None) -> None:
-    pieces = events(words, HEAD if capacity is None else HEAD_WITHOUT_LIMITS)
+    head = HEAD if capacity is None else HEAD_WITHOUT_LIMITS
+    pieces = events(words, head) if words else [whole_body(100, head)]
     slots = ServerSlots(capacity)
     pieces = pieces if over_s else [b"".join(pieces)]
     interval_s = over_s / max(len(pieces) - 1, 1)

@@ -17,6 +17,8 @@ import orjson
 
 
 async def text_of(response: aiohttp.ClientResponse) -> str:
+    if response.content_type == "application/json":
+        return str(orjson.loads(await response.read())["choices"][0]["message"]["content"])
     texts = []
     rest = b""
     async for data in response.content.iter_any():
@@ -30,7 +32,7 @@ async def text_of(response: aiohttp.ClientResponse) -> str:
 async def work(session: aiohttp.ClientSession, base_url: str, jobs: Iterator[bytes], out: BinaryIO) -> None:
     for line in jobs:
         job = orjson.loads(line)
-        body = orjson.dumps({**job["body"], "stream": True})
+        body = orjson.dumps({"stream": True, **job["body"]})
         began = time.perf_counter()
         async with session.post(f"{base_url}/chat/completions", data=body) as response:
             text = await text_of(response)
