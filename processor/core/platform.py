@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -288,10 +289,8 @@ def kill_group(process_id: int) -> None:
 
 def has_unread_bytes(socket_fd: int) -> bool:
     """Whether the kernel holds bytes, or the end of the stream, that were not read. False where it cannot be asked."""
-    import select
-
-    if not hasattr(select, "poll"):
+    if (make_poll := getattr(select, "poll", None)) is None:
         return False
-    poll = select.poll()
+    poll = make_poll()
     poll.register(socket_fd, select.POLLIN)
     return bool(poll.poll(0))

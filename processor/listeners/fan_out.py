@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from processor.core.events import Listener, Notice, RunEvent
 
@@ -17,14 +17,21 @@ class FanOut:
     A listener must return quickly, because it is called from the event loop. An exception in a listener of the program
     is a bug and ends the run as an internal error. A listener from outside that raises an exception is not called
     again, and the run goes on: the other listeners get a Notice, and the traceback goes to the logger ``processor``.
+
+    A listener of the program that names its event types in an attribute ``event_types`` gets no others. Three events of
+    each job go to every listener that names none.
     """
 
     def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
         self._listeners = tuple(listeners)
+        self._by_type: dict[type[RunEvent], tuple[Listener, ...]] = {}
         self._external = tuple(external)
 
     def __call__(self, event: RunEvent) -> None:
-        for listener in self._listeners:
+        kind = type(event)
+        if (listeners := self._by_type.get(kind)) is None:
+            listeners = self._by_type[kind] = tuple(each for each in self._listeners if _takes(each, kind))
+        for listener in listeners:
             listener(event)
         for listener in self._external:
             try:
@@ -38,3 +45,8 @@ class FanOut:
         text = f"listener {name} raised {type(error).__name__}: {error}; it is not called again"
         logger.error(text, exc_info=error)
         self(Notice(at=asyncio.get_running_loop().time(), text=text))
+
+
+def _takes(listener: Listener, kind: type[RunEvent]) -> bool:
+    event_types: Collection[type[RunEvent]] | None = getattr(listener, "event_types", None)
+    return event_types is None or kind in event_types

@@ -13,6 +13,8 @@ PERIOD_S = 60.0
 class OutageReminder:
     """A listener that emits OutageContinues while an endpoint is down. Close it at the end of the run."""
 
+    event_types = (OutageStarted, OutageEnded)
+
     def __init__(self, emit: Listener) -> None:
         self._emit = emit
         self._timers: dict[str, asyncio.TimerHandle] = {}

@@ -41,7 +41,7 @@ _KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "
 
 def raise_error_in(value: object, *, is_altered: bool = False) -> None:
     """Raise the StatusError that a value tells, if it tells one. ``is_altered``: its text may hold surrogate halves."""
-    if isinstance(value, dict) and value.keys() <= _ORDINARY_FIELDS and value.get("object") != "error":
+    if isinstance(value, dict) and _ORDINARY_FIELDS.issuperset(value) and value.get("object") != "error":
         return
     error = error_in_value(value)
     if error is None:

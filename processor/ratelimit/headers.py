@@ -83,6 +83,8 @@ def parse_count(value: str | None) -> float | None:
     """A whole number of zero or more. Some servers write it with ``.0``."""
     if value is None:
         return None
+    if value.isdigit() and value.isascii() and len(value) <= _MAX_DIGITS:  # as nearly all are
+        return float(value)
     digits = value.strip().removesuffix(".0")
     return float(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else None
 

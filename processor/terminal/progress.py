@@ -60,6 +60,8 @@ class Progress:
     A listener, and a context manager inside a running event loop: it is drawn by the loop's timers.
     """
 
+    event_types = (Notice, OutageStarted, OutageContinues, OutageEnded, Stopping)
+
     def __init__(self, stats: RunStats, mode: Mode, stream: TextIO | None = None) -> None:
         stream = console.stderr(stream)
         self._stats = stats

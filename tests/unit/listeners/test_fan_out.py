@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from processor.core.events import Notice, RunEvent
+from processor.core.events import Notice, RunEvent, Stopping
 from processor.listeners.fan_out import FanOut
 
 EVENT = Notice(at=1.0, text="an event")
@@ -57,3 +57,21 @@ def test_external_listener_that_raises_is_dropped_and_the_others_are_told(caplog
     assert texts == ["an event", "listener BrokenListener raised ValueError: bug; it is not called again", "an event"]
     assert external.count(EVENT) == 2
     assert len(caplog.records) == 1
+
+
+class NoticeListener:
+    event_types = (Notice,)
+
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+
+    def __call__(self, event: RunEvent) -> None:
+        self.events.append(event)
+
+
+def test_listener_that_names_event_types_gets_no_others() -> None:
+    named, other = NoticeListener(), list[RunEvent]()
+    stopping = Stopping(at=2.0, reason="a test")
+    emitted(FanOut([named, other.append]), EVENT, stopping, EVENT)
+    assert named.events == [EVENT, EVENT]
+    assert other == [EVENT, stopping, EVENT]
