@@ -75,6 +75,59 @@ def test_pieces_cut_between_words_have_as_many_tokens_as_the_text(encoding: str,
         assert sum(len(encode(piece)) for piece in cut) == len(encode(text))
 
 
+TEXT_PARTS = [
+    *PROSE,
+    *"\n\t\r\u00a0\u2003\x1c",
+    "’",
+    "é",
+    "漢",
+    "😀",
+    " ",
+    "  ",
+    " the",
+    " x",
+    "'s",
+    "1 ",
+    "! ",
+    "\n ",
+    "foo\n",
+    " \n",
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODING_FILES)
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(TEXT_PARTS) | st.text(max_size=3), max_size=40).map("".join), max_size=6)
+)
+def test_words_that_have_come_before_are_counted_exactly(encoding: str, texts: list[str]) -> None:
+    encode = load(encoding).encode_ordinary
+    count = TextCounter(encode)
+    for text in [*texts, *reversed(texts), " ".join(texts)]:
+        twice = f"{text} {text}"  # not in the cache of whole texts
+        assert count(twice) == len(encode(twice))
+
+
+def test_words_are_encoded_once() -> None:
+    encoded: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        encoded.append(text)
+        return [0]
+
+    count = TextCounter(encode)
+    assert count("one two three") == 3
+    assert count("one three two two") == 4
+    assert encoded == ["one", " two", " three", "one"]
+
+
+def test_texts_whose_words_do_not_repeat_are_encoded_whole() -> None:
+    count, encoded = recording_counter()
+    texts = [" ".join(f"{text}-{word}" for word in range(1000)) for text in range(60)]
+    assert [count(text) for text in texts] == [len(text) for text in texts]
+    assert encoded[-10:] == texts[-10:]
+
+
 @pytest.mark.parametrize("encoding", slow_except(["o200k_base", "cl100k_base", "r50k_base"], "o200k_base"))
 @pytest.mark.parametrize(
     "make",
