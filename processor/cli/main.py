@@ -1,18 +1,23 @@
-"""The commands. Only typer is imported at the start: each command imports what it needs, so that help is fast."""
+"""The program and its commands, one file each.
+
+Only typer is imported at the start: a command imports what it needs when it is called, so that help is fast.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from processor.cli import options
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
-from processor.cli.usage import check_job_file, usage_message
+from processor.cli.run import EXIT_CODES, run
+from processor.cli.simulate import simulate
+from processor.cli.usage import usage_message
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
 from processor.core.secrets import mask_text
@@ -60,148 +65,23 @@ def process(
     """
 
 
-_EXIT_CODES = """
-Exit codes:
-  0    every job has its reply
-  1    some jobs have none: see the errors file
-  2    nothing was sent: wrong usage or settings, no key, no input, no output
-  3    stopped early (key, quota, outage, disk): run again to resume
-  70   internal error
-  130  interrupted: run again to resume
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of the program: its function, whose name it has, and its line on the help page."""
+
+    function: Callable[..., int]
+    summary: str
+    epilog: str | None = None
 
 
-@app.command(cls=CommandHelp, epilog=_EXIT_CODES, short_help="Send every job of a file and write the replies.")
-def run(
-    ctx: typer.Context,
-    jobs: options.Jobs,
-    out: options.Out = None,
-    config: options.Config = None,
-    log_file: options.LogFile = None,
-    summary_json: options.SummaryJson = None,
-    base_url: options.BaseUrl = None,
-    provider: options.ProviderName = None,
-    api_key_env: options.ApiKeyEnv = None,
-    endpoint: options.Endpoint = None,
-    model: options.ModelName = None,
-    ca_file: options.CaFile = None,
-    allow_http: options.AllowHttp = None,
-    stream: options.Stream = None,
-    rpm: options.Rpm = None,
-    tpm: options.Tpm = None,
-    concurrency: options.Concurrency = None,
-    max_attempts: options.MaxAttempts = None,
-    grace_s: options.Grace = None,
-    limit: options.Limit = None,
-    retry_failed: options.RetryFailed = False,
-    changed: options.Changed = None,
-    simulate: options.Simulate = False,
-    echo: options.Echo = False,
-    progress: options.Progress = True,
-    quiet: options.Quiet = False,
-) -> int:
-    """Sends every job of JOBS and writes its reply to RESULTS. The word "run" may
-    be omitted. After a stop, run the same command again to resume.
+COMMANDS = (
+    Command(function=run, summary="Send every job of a file and write the replies.", epilog=EXIT_CODES),
+    Command(function=simulate, summary="Run a fake LLM server."),
+)
+"""In the order of the help page. Each has a file of its own."""
 
-    JOBS has one JSON object per line, in any of three formats; - is stdin:
-
-      {"prompt": "Hi", "model": "gpt-4o-mini"}
-      {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
-      {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
-
-    RESULTS gets one line per reply, as soon as it is complete; - is stdout.
-    Failures go to <RESULTS stem>.errors.jsonl in the same folder.
-
-      process jobs.jsonl --out results.jsonl
-      process jobs.jsonl --simulate                      no key, no cost
-      process jobs.jsonl --echo --limit 3                try a prompt
-      process jobs.jsonl --rpm 500 --tpm 200000          set limits
-      process jobs.jsonl --base-url https://host/v1      use another server
-      generate | process - --out - --quiet | consume     use in a pipe
-    """
-    from processor.app.plan import Plan, default_out
-    from processor.app.run import run as run_plan
-    from processor.config.environment import environment
-    from processor.config.settings import load
-
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit must be at least 1, not {limit}")
-    check_job_file(jobs, [str(command.callback.__name__) for command in app.registered_commands if command.callback])
-    if out is not None and not out:
-        raise ConfigError("--out is empty: give a file, or leave it out for the default name")
-    environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
-    plan = Plan(
-        jobs=jobs,
-        out=default_out(jobs, simulate=simulate) if out is None else out,
-        settings=load(config, _settings(ctx.params), environ),
-        limit=limit,
-        retry_failed=retry_failed,
-        simulate=simulate,
-        echo=echo,
-        progress=progress,
-        quiet=quiet,
-        log_file=log_file,
-        summary_json=summary_json,
-        command=("process", *sys.argv[1:]),
-    )
-    return run_plan(plan, environ)
-
-
-def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that override a setting of the same name."""
-    from dataclasses import fields
-
-    from processor.config.settings import Settings
-
-    names = {"rpm", "tpm", *(setting.name for setting in fields(Settings))}
-    return {name: value for name, value in params.items() if name in names}
-
-
-@app.command(cls=CommandHelp, short_help="Run a fake LLM server.")
-def simulate(
-    port: options.Port = 8000,
-    host: options.Host = "127.0.0.1",
-    rpm: options.ServerRpm = None,
-    tpm: options.ServerTpm = None,
-    kind: options.Kind = "sliding",
-    dialect: options.Dialect = "openai",
-    auth: options.ServerAuth = "open",
-    models: options.KnownModels = None,
-    speed: options.Speed = 80.0,
-    first_token: options.FirstTokenDelay = 0.3,
-    seed: options.Seed = 0,
-    faults: options.FaultRates = "",
-) -> int:
-    """Runs a fake LLM server with OpenAI's API until Ctrl-C. It generates random
-    replies, enforces rate limits, and can inject faults.
-
-      process simulate --rpm 60 --tpm 20000
-      process simulate --faults "all=0.05"
-      process simulate --faults "cut=0.1,error_500=0.02" --seed 7
-
-    Then, in another terminal:
-
-      process jobs.jsonl --base-url http://127.0.0.1:8000/v1 --out demo.jsonl
-    """
-    from processor.simulator import cli_server
-
-    return cli_server.run(
-        cli_server.parse_settings(
-            rpm=rpm,
-            tpm=tpm,
-            kind=kind,
-            dialect=dialect,
-            auth=auth,
-            models=models,
-            speed_tps=speed,
-            first_token_s=first_token,
-            seed=seed,
-            faults=faults,
-        ),
-        host,
-        port,
-        print_line=typer.echo,
-    )
+for command in COMMANDS:
+    app.command(cls=CommandHelp, epilog=command.epilog, short_help=command.summary)(command.function)
 
 
 def main() -> NoReturn:

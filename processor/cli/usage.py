@@ -1,10 +1,11 @@
-"""Mistakes on the command line, as one line that says what to do."""
+"""What the commands share: settings from flags, and mistakes as one line that says what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -41,3 +42,19 @@ def check_job_file(jobs: str, commands: Collection[str]) -> None:
         raise ConfigError(f"cannot read {jobs}: it is a link to a file that does not exist")
     if close := get_close_matches(jobs, commands, n=1):
         raise ConfigError(f"cannot read {jobs}: no such file, and no such command; did you mean process {close[0]}?")
+
+
+def command_names(context: typer.Context) -> list[str]:
+    """The names of all commands of the program."""
+    commands = getattr(context.find_root().command, "commands", {})
+    return list(commands)
+
+
+def setting_flags(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that override a setting of the same name."""
+    from dataclasses import fields
+
+    from processor.config.settings import Settings
+
+    names = {"rpm", "tpm", *(setting.name for setting in fields(Settings))}
+    return {name: value for name, value in params.items() if name in names}

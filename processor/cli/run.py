@@ -1,0 +1,97 @@
+"""``process run``: sends every job of a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from processor.cli import options
+from processor.cli.usage import check_job_file, command_names, setting_flags
+from processor.core.errors import ConfigError
+
+EXIT_CODES = """
+Exit codes:
+  0    every job has its reply
+  1    some jobs have none: see the errors file
+  2    nothing was sent: wrong usage or settings, no key, no input, no output
+  3    stopped early (key, quota, outage, disk): run again to resume
+  70   internal error
+  130  interrupted: run again to resume
+"""
+
+
+def run(
+    ctx: typer.Context,
+    jobs: options.Jobs,
+    out: options.Out = None,
+    config: options.Config = None,
+    log_file: options.LogFile = None,
+    summary_json: options.SummaryJson = None,
+    base_url: options.BaseUrl = None,
+    provider: options.ProviderName = None,
+    api_key_env: options.ApiKeyEnv = None,
+    endpoint: options.Endpoint = None,
+    model: options.ModelName = None,
+    ca_file: options.CaFile = None,
+    allow_http: options.AllowHttp = None,
+    stream: options.Stream = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    concurrency: options.Concurrency = None,
+    max_attempts: options.MaxAttempts = None,
+    grace_s: options.Grace = None,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    changed: options.Changed = None,
+    simulate: options.Simulate = False,
+    echo: options.Echo = False,
+    progress: options.Progress = True,
+    quiet: options.Quiet = False,
+) -> int:
+    """Sends every job of JOBS and writes its reply to RESULTS. The word "run" may
+    be omitted. After a stop, run the same command again to resume.
+
+    JOBS has one JSON object per line, in any of three formats; - is stdin:
+
+      {"prompt": "Hi", "model": "gpt-4o-mini"}
+      {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
+      {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
+
+    RESULTS gets one line per reply, as soon as it is complete; - is stdout.
+    Failures go to <RESULTS stem>.errors.jsonl in the same folder.
+
+      process jobs.jsonl --out results.jsonl
+      process jobs.jsonl --simulate                      no key, no cost
+      process jobs.jsonl --echo --limit 3                try a prompt
+      process jobs.jsonl --rpm 500 --tpm 200000          set limits
+      process jobs.jsonl --base-url https://host/v1      use another server
+      generate | process - --out - --quiet | consume     use in a pipe
+    """
+    from processor.app.plan import Plan, default_out
+    from processor.app.run import run as run_plan
+    from processor.config.environment import environment
+    from processor.config.settings import load
+
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
+    check_job_file(jobs, command_names(ctx))
+    if out is not None and not out:
+        raise ConfigError("--out is empty: give a file, or leave it out for the default name")
+    environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
+    plan = Plan(
+        jobs=jobs,
+        out=default_out(jobs, simulate=simulate) if out is None else out,
+        settings=load(config, setting_flags(ctx.params), environ),
+        limit=limit,
+        retry_failed=retry_failed,
+        simulate=simulate,
+        echo=echo,
+        progress=progress,
+        quiet=quiet,
+        log_file=log_file,
+        summary_json=summary_json,
+        command=("process", *sys.argv[1:]),
+    )
+    return run_plan(plan, environ)
