@@ -61,8 +61,18 @@ class WordTokens(dict[str, int]):
             self[word] = tokens
         return tokens
 
+    def _of_unfinished(self, words: list[str]) -> int:
+        """As ``of_all``, for a text that ends with white space."""
+        last = len(words) - 1
+        while last and (not words[last - 1] or words[last - 1][-1].isspace()):
+            last -= 1
+        tokens = self.add(" ".join(words[last:]))
+        return tokens + self.of_all(words[:last]) if last else tokens
+
     def of_all(self, words: list[str]) -> int:
         """The tokens of words of which each has a space before it."""
+        if not words[-1] or words[-1][-1].isspace():
+            return self._of_unfinished(words)
         tokens = sum(map(self.__getitem__, words))
         if tokens < _NOT_SEPARATE:
             return tokens
