@@ -15,7 +15,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
+from processor.cli.report import report
 from processor.cli.run import EXIT_CODES, run
+from processor.cli.show import show
 from processor.cli.simulate import simulate
 from processor.cli.usage import usage_message
 from processor.core import exit_codes
@@ -76,6 +78,8 @@ class Command:
 
 COMMANDS = (
     Command(function=run, summary="Send every job of a file and write the replies.", epilog=EXIT_CODES),
+    Command(function=show, summary="Print one job with its reply."),
+    Command(function=report, summary="Write a page about a results file."),
     Command(function=simulate, summary="Run a fake LLM server."),
 )
 """In the order of the help page. Each has a file of its own."""

@@ -18,7 +18,7 @@ _REPLIES = "Replies"
 _ADDRESS = "Address and key"
 
 
-def _option(heading: str, *names: str, metavar: str | None = None, text: str, **more: Any) -> Any:
+def option(heading: str, *names: str, metavar: str | None = None, text: str, **more: Any) -> Any:
     return typer.Option(*names, metavar=metavar, help=text, show_default=False, rich_help_panel=heading, **more)
 
 
@@ -35,58 +35,58 @@ def number_or_word(text: str) -> int | str:
 Jobs = Annotated[str, typer.Argument(metavar="JOBS", hidden=True)]
 Out = Annotated[
     str | None,
-    _option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),
+    option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),
 ]
 Config = Annotated[
     Path | None,
-    _option(_FILES, "--config", metavar="FILE", text="Settings file. [default: config.toml, if it exists]"),
+    option(_FILES, "--config", metavar="FILE", text="Settings file. [default: config.toml, if it exists]"),
 ]
 LogFile = Annotated[
-    Path | None, _option(_FILES, "--log-file", metavar="FILE", text="Append each event as a JSON line.")
+    Path | None, option(_FILES, "--log-file", metavar="FILE", text="Append each event as a JSON line.")
 ]
 SummaryJson = Annotated[
-    Path | None, _option(_FILES, "--summary-json", metavar="FILE", text="Also write the summary as JSON.")
+    Path | None, option(_FILES, "--summary-json", metavar="FILE", text="Also write the summary as JSON.")
 ]
 
 BaseUrl = Annotated[
     str | None,
-    _option(_ENDPOINT, "--base-url", metavar="URL", text="Base URL, ends in /v1. [default: OPENAI_BASE_URL or OpenAI]"),
+    option(_ENDPOINT, "--base-url", metavar="URL", text="Base URL, ends in /v1. [default: OPENAI_BASE_URL or OpenAI]"),
 ]
 ProviderName = Annotated[
     str | None,
-    _option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, anthropic, azure, ollama, ..."),
+    option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, anthropic, azure, ollama, ..."),
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    _option(_ENDPOINT, "--api-key-env", metavar="NAME", text="Variable with the API key. [default: OPENAI_API_KEY]"),
+    option(_ENDPOINT, "--api-key-env", metavar="NAME", text="Variable with the API key. [default: OPENAI_API_KEY]"),
 ]
 Endpoint = Annotated[
     str | None,
-    _option(_ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: the provider's]"),
+    option(_ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: the provider's]"),
 ]
-ModelName = Annotated[str | None, _option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
+ModelName = Annotated[str | None, option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
 CaFile = Annotated[
-    str | None, _option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to trust beside the system's.")
+    str | None, option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to trust beside the system's.")
 ]
 AllowHttp = Annotated[
-    bool | None, _option(_ENDPOINT, "--allow-http", text="Allow sending a key over http to another machine.")
+    bool | None, option(_ENDPOINT, "--allow-http", text="Allow sending a key over http to another machine.")
 ]
 Stream = Annotated[
     bool | None,
-    _option(_ENDPOINT, "--stream/--no-stream", text="Ask for streams, or for whole replies. [default: stream]"),
+    option(_ENDPOINT, "--stream/--no-stream", text="Ask for streams, or for whole replies. [default: stream]"),
 ]
 
 Rpm = Annotated[
     float | None,
-    _option(_LIMITS_AND_RETRIES, "--rpm", metavar="N", text="Max. requests per minute. [default: the server's limit]"),
+    option(_LIMITS_AND_RETRIES, "--rpm", metavar="N", text="Max. requests per minute. [default: the server's limit]"),
 ]
 Tpm = Annotated[
     float | None,
-    _option(_LIMITS_AND_RETRIES, "--tpm", metavar="N", text="Max. tokens per minute. [default: the server's limit]"),
+    option(_LIMITS_AND_RETRIES, "--tpm", metavar="N", text="Max. tokens per minute. [default: the server's limit]"),
 ]
 Concurrency = Annotated[
     str | None,
-    _option(
+    option(
         _LIMITS_AND_RETRIES,
         "--concurrency",
         metavar="N|auto",
@@ -96,7 +96,7 @@ Concurrency = Annotated[
 ]
 MaxAttempts = Annotated[
     int | None,
-    _option(
+    option(
         _LIMITS_AND_RETRIES,
         "--max-attempts",
         metavar="N",
@@ -105,18 +105,18 @@ MaxAttempts = Annotated[
 ]
 Grace = Annotated[
     float | None,
-    _option(
+    option(
         _LIMITS_AND_RETRIES, "--grace", metavar="SECONDS", text="Time to finish requests after Ctrl-C. [default: 30]"
     ),
 ]
 
 Limit = Annotated[
-    int | None, _option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")
+    int | None, option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")
 ]
-RetryFailed = Annotated[bool, _option(_SELECTION, "--retry-failed", text="Also retry permanent failures.")]
+RetryFailed = Annotated[bool, option(_SELECTION, "--retry-failed", text="Also retry permanent failures.")]
 Changed = Annotated[
     Literal["keep", "resend"] | None,
-    _option(
+    option(
         _SELECTION,
         "--changed",
         metavar="keep|resend",
@@ -124,26 +124,26 @@ Changed = Annotated[
     ),
 ]
 
-Simulate = Annotated[bool, _option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]
-Echo = Annotated[bool, _option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
+Simulate = Annotated[bool, option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]
+Echo = Annotated[bool, option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
 
-Progress = Annotated[bool, _option(_DISPLAY, "--progress/--no-progress", text="Show progress.")]
-Quiet = Annotated[bool, _option(_DISPLAY, "--quiet", "-q", text="Print errors and warnings only.")]
+Progress = Annotated[bool, option(_DISPLAY, "--progress/--no-progress", text="Show progress.")]
+Quiet = Annotated[bool, option(_DISPLAY, "--quiet", "-q", text="Print errors and warnings only.")]
 
 # ---------------------------------------------------------------- simulate
 
 Port = Annotated[
     int,
-    _option(_ADDRESS, "--port", metavar="N", text="Port to listen on; 0: any free port. [default: 8000]"),
+    option(_ADDRESS, "--port", metavar="N", text="Port to listen on; 0: any free port. [default: 8000]"),
 ]
 Host = Annotated[
-    str, _option(_ADDRESS, "--host", metavar="ADDRESS", text="Loopback address to listen on. [default: 127.0.0.1]")
+    str, option(_ADDRESS, "--host", metavar="ADDRESS", text="Loopback address to listen on. [default: 127.0.0.1]")
 ]
-ServerRpm = Annotated[int | None, _option(_LIMITS, "--rpm", metavar="N", text="Requests per minute. [default: none]")]
-ServerTpm = Annotated[int | None, _option(_LIMITS, "--tpm", metavar="N", text="Tokens per minute. [default: none]")]
+ServerRpm = Annotated[int | None, option(_LIMITS, "--rpm", metavar="N", text="Requests per minute. [default: none]")]
+ServerTpm = Annotated[int | None, option(_LIMITS, "--tpm", metavar="N", text="Tokens per minute. [default: none]")]
 Kind = Annotated[
     Literal["sliding", "minute", "second", "quantised", "silent"],
-    _option(
+    option(
         _LIMITS,
         "--kind",
         metavar="KIND",
@@ -152,7 +152,7 @@ Kind = Annotated[
 ]
 Dialect = Annotated[
     Literal["openai", "azure", "anthropic", "none"],
-    _option(
+    option(
         _LIMITS,
         "--dialect",
         metavar="NAME",
@@ -161,7 +161,7 @@ Dialect = Annotated[
 ]
 ServerAuth = Annotated[
     Literal["open", "required", "refused"],
-    _option(
+    option(
         _ADDRESS,
         "--auth",
         metavar="KIND",
@@ -170,16 +170,16 @@ ServerAuth = Annotated[
 ]
 KnownModels = Annotated[
     str | None,
-    _option(_REPLIES, "--models", metavar="NAMES", text='Models that exist, e.g. "gpt-5,gpt-4o". [default: all]'),
+    option(_REPLIES, "--models", metavar="NAMES", text='Models that exist, e.g. "gpt-5,gpt-4o". [default: all]'),
 ]
 Speed = Annotated[
-    float, _option(_REPLIES, "--speed", metavar="N", text="Tokens per second of each reply. [default: 80]")
+    float, option(_REPLIES, "--speed", metavar="N", text="Tokens per second of each reply. [default: 80]")
 ]
 FirstTokenDelay = Annotated[
-    float, _option(_REPLIES, "--first-token", metavar="SECONDS", text="Time to first token. [default: 0.3]")
+    float, option(_REPLIES, "--first-token", metavar="SECONDS", text="Time to first token. [default: 0.3]")
 ]
-Seed = Annotated[int, _option(_REPLIES, "--seed", metavar="N", text="Seed of replies and faults. [default: 0]")]
+Seed = Annotated[int, option(_REPLIES, "--seed", metavar="N", text="Seed of replies and faults. [default: 0]")]
 FaultRates = Annotated[
     str,
-    _option(_REPLIES, "--faults", metavar="RATES", text='Fault rates, e.g. "all=0.05" or "cut=0.1,crlf=1".'),
+    option(_REPLIES, "--faults", metavar="RATES", text='Fault rates, e.g. "all=0.05" or "cut=0.1,crlf=1".'),
 ]

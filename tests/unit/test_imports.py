@@ -23,12 +23,13 @@ ALL = "all"
 """Every folder below."""
 
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
-    "cli": frozenset({"app", "config", "simulator", "terminal"}),
+    "cli": frozenset({"app", "config", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
     "scheduler": frozenset({"endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
     "endpoints": frozenset({"ratelimit", "health"}),
     "http": frozenset({"protocols"}),
     "simulator": frozenset({"output", "protocols"}),
+    "report": frozenset({"output", "protocols", "stats", "terminal"}),
     "terminal": frozenset({"protocols", "stats"}),
     "listeners": frozenset(),
     "config": frozenset({"protocols", "ratelimit"}),
@@ -56,6 +57,7 @@ THIRD_PARTY = {
     "rich": {"terminal"},
     "dotenv": {"config"},
     "uvloop": {"core"},
+    "vl_convert": {"report"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 

@@ -1,0 +1,52 @@
+"""``process report``: the page about one output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from processor.cli.options import option
+from processor.core import exit_codes
+from processor.core.errors import ConfigError, OutputError
+
+Results = Annotated[Path, typer.Argument(metavar="RESULTS", hidden=True)]
+
+
+def report(
+    results: Results,
+    out: Annotated[
+        Path | None, option("Files", "--out", "-o", metavar="FILE", text="The page. [default: <RESULTS stem>.report.html]")
+    ] = None,
+    with_text: Annotated[
+        bool, option("Contents", "--with-text", text="Also show the beginnings of the replies that are listed.")
+    ] = False,
+    with_input: Annotated[
+        Path | None,
+        option("Contents", "--with-input", metavar="JOBS", text="Also show the jobs that are listed, from this file."),
+    ] = None,
+    no_messages: Annotated[
+        bool, option("Contents", "--no-messages", text="Leave out error messages, which may quote a prompt.")
+    ] = False,
+) -> int:
+    """Writes a page about RESULTS: speed, latency, tokens, cost, failed jobs. It is
+    one HTML file that loads nothing and shows no prompt or reply by default.
+
+      process report results.jsonl
+      process report results.jsonl --out night.html --with-text
+
+    Charts need two more packages: pip install 'processor[report]'
+    """
+    from processor.report.make_report import ReportOptions, default_report_path, make_report
+
+    if with_input is not None and not with_input.is_file():
+        raise ConfigError(f"cannot read {with_input}: give the job file of these results")
+    options = ReportOptions(with_text=with_text, input_path=with_input, with_messages=not no_messages)
+    path = out or default_report_path(results)
+    try:
+        data = make_report(results, path, options)
+    except OutputError as error:
+        raise ConfigError(str(error)) from None
+    typer.echo(f"{path}: {data.rows.replies:,} replies, {data.rows.failed:,} failed")
+    return exit_codes.COMPLETE

@@ -1,0 +1,54 @@
+"""Finds the row of one job in the files of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from processor.core.models import JSON
+from processor.output.backward_reader import lines_backward
+from processor.output.paths import OutputPaths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRow:
+    """The row of a job, and the file in which it stands."""
+
+    row: JSON
+    path: Path
+
+
+def find_row(paths: OutputPaths, *, custom_id: str | None = None, line: int | None = None) -> FoundRow | None:
+    """Return the row that counts of the job with this id, or of this line. Raises OSError.
+
+    A reply counts before a failure, and the last row of a file before others.
+    """
+    name, value = ("custom_id", custom_id) if custom_id is not None else ("line", line)
+    may_match = _contains(custom_id)
+    for path in (paths.replies, paths.failures):
+        if not path.exists():
+            continue
+        for raw in lines_backward(path):
+            if may_match(raw) and (row := _parse(raw)) is not None and row.get(name) == value and "error" in row:
+                return FoundRow(row=row, path=path)
+    return None
+
+
+def _contains(custom_id: str | None) -> Callable[[bytes], bool]:
+    """A quick test that all rows with this id pass: most lines need not be parsed."""
+    if custom_id is None or not custom_id.isascii() or not custom_id.isprintable() or set(custom_id) & set('"\\/'):
+        return lambda raw: True
+    part = custom_id.encode()
+    return lambda raw: part in raw
+
+
+def _parse(raw: bytes) -> JSON | None:
+    try:
+        row: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,115 @@
+"""What a report reads of one row. Rows may be of any version of the program, or damaged: nothing here raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from processor.core.fast_constructor import fast_constructor
+from processor.core.models import Usage
+from processor.protocols.reported_usage import usage_in
+
+
+@fast_constructor
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFacts:
+    """The numbers and names of one row."""
+
+    fingerprint: str
+    custom_id: str | None
+    line: int
+    model: str
+    endpoint: str
+    attempts: int
+    started_at: float | None
+    """Unix time of the last attempt."""
+    queued_s: float | None
+    first_token_s: float | None
+    total_s: float | None
+    used: Usage | None
+    """As the server reported it, else as computed."""
+    computed: Usage | None
+    is_reported: bool
+    cost_usd: float | None
+    unconfirmed_cost_usd: float | None
+    is_simulated: bool
+    code: str | None
+    """None for a reply."""
+    message: str
+    is_permanent: bool
+
+    @property
+    def ended_at(self) -> float | None:
+        return None if self.started_at is None else self.started_at + (self.total_s or 0.0)
+
+    @property
+    def key(self) -> str:
+        """What two rows of one job have in common: the custom id, else the line itself."""
+        return self.custom_id if self.custom_id is not None else f"{self.fingerprint} {self.line}"
+
+
+def facts_of(row: Any) -> RowFacts | None:
+    """Return what is known of a row; None for JSON that is no row."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or "error" not in row:
+        return None
+    error, response = row["error"], row.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
+    body = body if isinstance(body, dict) else {}
+    timing = row.get("timing")
+    timing = timing if isinstance(timing, dict) else {}
+    computed = _usage(row.get("usage"))
+    is_reported = row.get("usage_source") == "reported"
+    return RowFacts(
+        fingerprint=row["id"],
+        custom_id=_name(row.get("custom_id")),
+        line=line if type(line := row.get("line")) is int else 0,
+        model=_name(row.get("asked_model")) or _name(body.get("model")) or "",
+        endpoint=_name(row.get("endpoint")) or "",
+        attempts=attempts if type(attempts := row.get("attempts")) is int else 0,
+        started_at=_unix_time(timing.get("started_at")),
+        queued_s=_number(timing.get("queued_s")),
+        first_token_s=_number(timing.get("first_token_s")),
+        total_s=_number(timing.get("total_s")),
+        used=(usage_in(body) if is_reported else None) or computed,
+        computed=computed,
+        is_reported=is_reported,
+        cost_usd=_number(row.get("cost_usd")),
+        unconfirmed_cost_usd=_number(row.get("unconfirmed_cost_usd")),
+        is_simulated=row.get("simulated") is True,
+        code=None if error is None else str(error.get("code")) if isinstance(error, dict) else "unknown",
+        message=str(error.get("message") or "") if isinstance(error, dict) else "",
+        is_permanent=row.get("own_fault") is True,
+    )
+
+
+def _usage(value: Any) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if type(prompt) is not int or type(completion) is not int:
+        return None
+    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _number(value: Any) -> float | None:
+    if value is None or type(value) not in (int, float):
+        return None
+    return value if 0 <= value < 1e15 else None
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _unix_time(value: Any) -> float | None:
+    return _parse_time(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=256)  # rows beside each other started in the same second
+def _parse_time(value: str) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None

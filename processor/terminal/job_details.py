@@ -1,0 +1,75 @@
+"""What a person reads of the row of one job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processor.core.models import JSON
+from processor.core.text import one_line
+from processor.protocols.reply_text import text_of_reply
+from processor.terminal.formatting import duration, plural
+from processor.terminal.label_table import LabelRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetails:
+    """Rows with labels, and the text of the reply."""
+
+    rows: tuple[LabelRow, ...]
+    text: str
+
+
+def job_details(row: JSON, path: Path) -> JobDetails:
+    """Return what the row of a results or errors file says. It may be of any version of the program."""
+    entries = [
+        ("job", f"{row.get('custom_id') or 'without an id'}, line {row.get('line')}"),
+        ("row", f"{path}{' (simulated)' if row.get('simulated') else ''}"),
+        ("error", _error(row.get("error"))),
+        ("model", _model(row)),
+        ("attempts", plural(row["attempts"], "request") if isinstance(row.get("attempts"), int) else None),
+        ("timing", _timing(_table(row.get("timing")))),
+        ("tokens", _tokens(_table(row.get("usage")), row.get("usage_source"))),
+        ("cost", "unknown" if row.get("cost_usd") is None else f"{row['cost_usd']} USD"),
+        ("metadata", one_line(str(row["metadata"])) if "metadata" in row else None),
+    ]
+    response = _table(row.get("response"))
+    return JobDetails(
+        rows=tuple(LabelRow(label, text) for label, text in entries if text),
+        text=text_of_reply(response.get("body")),
+    )
+
+
+def _table(value: Any) -> JSON:
+    return value if isinstance(value, dict) else {}
+
+
+def _error(error: Any) -> str | None:
+    return one_line(f"{error.get('code')}: {error.get('message')}") if isinstance(error, dict) else None
+
+
+def _model(row: JSON) -> str | None:
+    model, endpoint = row.get("asked_model"), row.get("endpoint")
+    return f"{model} at {endpoint}" if model and endpoint else model or _table(_body(row)).get("model")
+
+
+def _body(row: JSON) -> Any:
+    return _table(row.get("response")).get("body")
+
+
+def _timing(timing: JSON) -> str | None:
+    if not timing:
+        return None
+    parts = [f"started {timing.get('started_at')}"]
+    for name, label in (("queued_s", "queued"), ("first_token_s", "first token after"), ("total_s", "whole reply after")):
+        if isinstance(timing.get(name), int | float):
+            parts.append(f"{label} {duration(timing[name])}")
+    return ", ".join(parts)
+
+
+def _tokens(usage: JSON, source: Any) -> str | None:
+    if not usage:
+        return None
+    counted = f"{usage.get('prompt_tokens')} prompt, {usage.get('completion_tokens')} reply, as computed"
+    return counted + ("; the reply holds what the server reported" if source == "reported" else "")
