@@ -41,9 +41,7 @@ Config = Annotated[
     Path | None,
     option(_FILES, "--config", metavar="FILE", text="Settings file. [default: config.toml, if it exists]"),
 ]
-LogFile = Annotated[
-    Path | None, option(_FILES, "--log-file", metavar="FILE", text="Append each event as a JSON line.")
-]
+LogFile = Annotated[Path | None, option(_FILES, "--log-file", metavar="FILE", text="Append each event as a JSON line.")]
 SummaryJson = Annotated[
     Path | None, option(_FILES, "--summary-json", metavar="FILE", text="Also write the summary as JSON.")
 ]

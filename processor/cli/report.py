@@ -17,7 +17,8 @@ Results = Annotated[Path, typer.Argument(metavar="RESULTS", hidden=True)]
 def report(
     results: Results,
     out: Annotated[
-        Path | None, option("Files", "--out", "-o", metavar="FILE", text="The page. [default: <RESULTS stem>.report.html]")
+        Path | None,
+        option("Files", "--out", "-o", metavar="FILE", text="[default: <RESULTS stem>.report.html]"),
     ] = None,
     with_text: Annotated[
         bool, option("Contents", "--with-text", text="Also show the beginnings of the replies that are listed.")
@@ -38,7 +39,9 @@ def report(
 
     Charts need two more packages: pip install 'processor[report]'
     """
-    from processor.report.make_report import ReportOptions, default_report_path, make_report
+    from processor.report.data import ReportOptions
+    from processor.report.make_report import default_report_path, make_report
+    from processor.terminal.formatting import plural
 
     if with_input is not None and not with_input.is_file():
         raise ConfigError(f"cannot read {with_input}: give the job file of these results")
@@ -48,5 +51,5 @@ def report(
         data = make_report(results, path, options)
     except OutputError as error:
         raise ConfigError(str(error)) from None
-    typer.echo(f"{path}: {data.rows.replies:,} replies, {data.rows.failed:,} failed")
+    typer.echo(f"{path}: {plural(data.rows.replies, 'reply', 'replies')}, {data.rows.failed:,} failed")
     return exit_codes.COMPLETE

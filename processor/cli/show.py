@@ -43,8 +43,9 @@ def show(
         from processor.terminal.console import print_error
 
         what = f"line {number}" if job.startswith(_LINE) else job
-        print_error(f"no row of {what} in {paths.replies} or {paths.failures.name}: it is not done yet, or no job of it")
-        return exit_codes.SOME_FAILED
+        files = f"{paths.replies} or {paths.failures.name}"
+        print_error(f"no row of {what} in {files}: the job is not done yet, or belongs to another file")
+        return exit_codes.INCOMPLETE
     _print(found.row, found.path, as_json=as_json)
     return exit_codes.COMPLETE
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -59,17 +61,10 @@ def _collect(paths: OutputPaths, options: ReportOptions, command: str | None) ->
         command=command,
     )
     wanted = {row.key: row for row in data.listed_rows()}
-    texts = _texts(paths.replies, wanted) if options.with_text else {}
-    prompts = _prompts(options.input_path, wanted) if options.input_path else {}
-    return ReportData(
-        paths=paths,
-        rows=data.rows,
-        options=options,
-        created_at=data.created_at,
-        version=data.version,
-        command=command,
-        texts=texts,
-        prompts=prompts,
+    return replace(
+        data,
+        texts=_texts(paths.replies, wanted) if options.with_text else {},
+        prompts=_prompts(options.input_path, wanted) if options.input_path else {},
     )
 
 
@@ -99,7 +94,7 @@ def _prompts(jobs: Path, wanted: Mapping[str, RowFacts]) -> dict[str, str]:
     return prompts
 
 
-def _parse(line: bytes) -> object:
+def _parse(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -58,11 +58,14 @@ def _body(row: JSON) -> Any:
     return _table(row.get("response")).get("body")
 
 
+_PHASES = (("queued_s", "queued"), ("first_token_s", "first token after"), ("total_s", "whole reply after"))
+
+
 def _timing(timing: JSON) -> str | None:
     if not timing:
         return None
     parts = [f"started {timing.get('started_at')}"]
-    for name, label in (("queued_s", "queued"), ("first_token_s", "first token after"), ("total_s", "whole reply after")):
+    for name, label in _PHASES:
         if isinstance(timing.get(name), int | float):
             parts.append(f"{label} {duration(timing[name])}")
     return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from processor.report.chart import (
@@ -37,11 +38,10 @@ def latency_section(data: ReportData) -> Section | None:
         return None
     first = _over_models(data.rows, lambda counts: counts.first_token)
     speed = _over_models(data.rows, lambda counts: counts.tokens_per_s)
-    charts: list[Html | Chart] = [
-        histogram_chart("whole-reply", "Seconds to the whole reply", total, duration, axis_format="~g")
-    ]
+    seconds = partial(histogram_chart, shown=duration, axis_format="~g")
+    charts: list[Html | Chart] = [seconds("whole-reply", "Seconds to the whole reply", total)]
     if first.count:
-        charts.append(histogram_chart("first-token", "Seconds to the first token", first, duration, axis_format="~g"))
+        charts.append(seconds("first-token", "Seconds to the first token", first))
     if speed.count:
         charts.append(histogram_chart("token-speed", "Tokens a second, after the first token", speed, _per_second))
     points = points_of(data.rows.time)
@@ -97,7 +97,7 @@ def _over_time(points: Sequence[TimePoint]) -> Chart:
     encoding = {
         "x": time_axis(points[0].begin, points[-1].end),
         "y": amount_axis("s", scale={"type": "linear"}),
-        "color": colour("share", [name for name, _ in _DRAWN]),
+        "color": colour("share", {"p99": RED, "p95": ORANGE, "median": BLUE}),
         "strokeDash": {
             "field": "share",
             "type": "nominal",
@@ -105,7 +105,6 @@ def _over_time(points: Sequence[TimePoint]) -> Chart:
         },
         "tooltip": tooltip(("t", "from", "time"), ("share", "percentile", ""), ("s", "seconds", ",.3~f")),
     }
-    encoding["color"]["scale"]["range"] = [RED, ORANGE, BLUE]
     spec = base(title, message, values, mark={"type": "line", "strokeWidth": 1.8, "tooltip": True}, encoding=encoding)
     rows = (
         (clock(point.begin), point.total.total(), *(_shown(percentile(point.total, share)) for _, share in SHARES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from processor.core.text import one_line
 from processor.report.chart import GREEN, SKY, Chart, amount_axis, base, colour, tooltip
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element
@@ -72,24 +73,23 @@ def _chart(rows: RowCounts) -> Chart:
     title = "Tokens by model"
     sums: dict[str, list[int]] = {}
     for (model, _), counts in rows.by_model.items():
-        pair = sums.setdefault(model or "unknown", [0, 0])
+        pair = sums.setdefault(one_line(model, MAX_LABEL_CHARS) or "unknown", [0, 0])
         pair[0] += counts.prompt_tokens
         pair[1] += counts.completion_tokens
     names = sorted(sums, key=lambda name: -sum(sums[name]))
     total = sum(map(sum, sums.values()))
-    message = f"{names[0][:MAX_LABEL_CHARS]} took {sum(sums[names[0]]) / total:.0%} of the {total:,} tokens."
+    message = f"{names[0]} took {sum(sums[names[0]]) / total:.0%} of the {total:,} tokens."
     values = [
-        {"model": name[:MAX_LABEL_CHARS], "n": amount, "what": what}
+        {"model": name, "n": amount, "what": what}
         for name in names
         for what, amount in zip(("prompt", "reply"), sums[name], strict=True)
     ]
     encoding = {
         "y": {"field": "model", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 160}},
         "x": {**amount_axis("n", stack=True), "axis": {"format": "~s", "title": None, "tickCount": 5}},
-        "color": colour("what", ["prompt", "reply"]),
+        "color": colour("what", {"prompt": GREEN, "reply": SKY}),
         "tooltip": tooltip(("model", "model", ""), ("what", "tokens of", ""), ("n", "tokens", ",d")),
     }
-    encoding["color"]["scale"]["range"] = [GREEN, SKY]
     spec = base(
         title, message, values, mark={"type": "bar", "tooltip": True}, encoding=encoding, height=28 * len(names) + 10
     )

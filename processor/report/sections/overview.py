@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element, join
 from processor.report.row_counts import PICO
@@ -85,4 +87,5 @@ def _cost(data: ReportData) -> tuple[str, str | None]:
 
 def dollars(amount: float) -> str:
     """``6.05 USD``; small amounts with two digits that are not 0."""
-    return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.2g} USD"
+    digits = 2 if amount >= 0.1 or amount == 0 else 1 - floor(log10(amount))
+    return f"{amount:,.{digits}f} USD"

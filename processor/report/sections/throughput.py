@@ -77,7 +77,7 @@ def _replies(points: Sequence[TimePoint]) -> Chart:
         name="replies-a-minute",
         title=title,
         message=message,
-        spec=_area(title, message, values, points, list(series), [BLUE, RED]),
+        spec=_area(title, message, values, points, {"replies": BLUE, "failed": RED}),
         table=_table(title, points, ("replies", "failed")),
     )
 
@@ -93,7 +93,7 @@ def _tokens(points: Sequence[TimePoint]) -> Chart:
         name="tokens-a-minute",
         title=title,
         message=message,
-        spec=_area(title, message, values, points, list(series), [GREEN, SKY]),
+        spec=_area(title, message, values, points, {"prompt": GREEN, "reply": SKY}),
         table=_table(title, points, ("prompt_tokens", "completion_tokens")),
     )
 
@@ -107,7 +107,7 @@ def _in_flight(points: Sequence[TimePoint]) -> Chart:
         name="in-flight",
         title=title,
         message=message,
-        spec=_area(title, message, values, points, ["in flight"], [BLUE], height=110),
+        spec=_area(title, message, values, points, {"in flight": BLUE}, height=110),
         table=_table(title, points, ("in_flight",)),
     )
 
@@ -117,17 +117,15 @@ def _area(
     message: str,
     values: list[dict[str, Any]],
     points: Sequence[TimePoint],
-    names: list[str],
-    colours: list[str],
+    colours: Mapping[str, str],
     **more: Any,
 ) -> Spec:
     encoding = {
         "x": _axis(points),
         "y": amount_axis("n", stack=True),
-        "color": colour("what", names, legend=None if len(names) == 1 else {}),
+        "color": colour("what", colours, legend=None if len(colours) == 1 else {}),
         "tooltip": tooltip(("t", "from", "time"), ("what", "what", ""), ("n", "number", ",.1f")),
     }
-    encoding["color"]["scale"]["range"] = colours
     mark = {"type": "area", "interpolate": "step-after", "opacity": 0.85, "tooltip": True}
     if len(points) < 3:  # an area of one point has no width
         mark = {"type": "bar", "width": 24, "tooltip": True}

@@ -1,0 +1,147 @@
+"""``process report``: a page with all numbers, which shows no more of people's texts than was asked for."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from processor.report.data import ReportOptions
+from processor.report.make_report import make_report
+from tests.support.cli_world import Shell
+from tests.support.report_rows import failed_row, reply_row, write_rows
+
+HOSTILE = '<img src=x onerror="alert(1)">\u202e</script><script>alert(2)</script>'
+
+
+class Elements(HTMLParser):
+    """The elements of a page, and the text in it that a reader sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self._inside[-1:]):
+            self.text += data + " "
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "r.errors.jsonl", [failed_row(number, message="secret prompt") for number in range(201, 211)])
+    return write_rows(tmp_path / "r.jsonl", [reply_row(number) for number in range(1, 201)])
+
+
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
+
+
+def report(results: Path, options: ReportOptions = ReportOptions()) -> str:
+    out = results.with_name("page.html")
+    make_report(results, out, options)
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_page_without_the_extra_has_all_numbers_and_says_how_to_get_charts(results: Path) -> None:
+    page = report(results)
+    text = " ".join(Elements(page).text.split())
+    for part in ("200", "95% of 210 rows", "10 rejected", "20,100", "0.20 USD", "pip install 'processor[report]'"):
+        assert part in text
+    assert "<svg" not in page
+    assert "script-src 'none'" in unescape(page)
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_texts_of_people_stand_in_the_page_only_on_request(results: Path, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text("".join(f'{{"prompt": "prompt {number}"}}\n' for number in range(1, 211)))
+    page = report(results)
+    assert "secret prompt" in page
+    assert "reply 200" not in page
+    assert "prompt 200" not in page
+    assert "secret prompt" not in report(results, ReportOptions(with_messages=False))
+    page = report(results, ReportOptions(with_text=True, input_path=jobs))
+    assert "reply 200" in page
+    assert "prompt 200" in page
+    assert "prompt 205" in page
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_messages_are_cut_to_120_characters(tmp_path: Path) -> None:
+    results = write_rows(tmp_path / "r.jsonl", [reply_row(1)])
+    write_rows(tmp_path / "r.errors.jsonl", [failed_row(2, message="x" * 500)])
+    assert max(map(len, re.findall("x+…?", report(results)))) == 120
+
+
+@pytest.mark.parametrize("has_charts", [False, True])
+def test_texts_of_strangers_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_charts: bool) -> None:
+    if has_charts:
+        pytest.importorskip("vl_convert")
+        pytest.importorskip("itables")
+    else:
+        monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
+    plain = write_rows(tmp_path / "plain.jsonl", [reply_row(number) for number in range(1, 4)])
+    write_rows(tmp_path / "plain.errors.jsonl", [failed_row(5)])
+    names = {"custom_id": HOSTILE, "asked_model": HOSTILE, "endpoint": HOSTILE}
+    hostile = write_rows(tmp_path / "hostile.jsonl", [reply_row(1), reply_row(2), reply_row(3, **names)])
+    write_rows(tmp_path / "hostile.errors.jsonl", [failed_row(5, HOSTILE, HOSTILE, **names)])
+    page = report(hostile)
+    tags = [tag for tag, _ in Elements(page).found]
+    assert "img" not in tags
+    assert tags.count("script") == [tag for tag, _ in Elements(report(plain)).found].count("script")
+    assert not [name for _, attributes in Elements(page).found for name in attributes if name.startswith("on")]
+    assert "\u202e" not in page
+    assert "\\u202e" not in page
+
+
+def test_page_with_charts_loads_nothing_and_stays_small(results: Path) -> None:
+    pytest.importorskip("vl_convert")
+    pytest.importorskip("itables")
+    page = report(results)
+    elements = Elements(page)
+    assert len(page.encode()) < 3_000_000
+    assert not [tag for tag, attributes in elements.found if "src" in attributes]
+    links = [attributes["href"] or "" for _, attributes in elements.found if "href" in attributes]
+    assert all(link.startswith(("#", "data:,")) for link in links)
+    assert page.count("<svg") >= 8
+    assert "Redistribution and use" in elements.text
+
+
+@pytest.mark.usefixtures("without_charts")
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_page_of_few_rows_is_written(tmp_path: Path, rows: int) -> None:
+    page = report(write_rows(tmp_path / "r.jsonl", [reply_row(number) for number in range(rows)]))
+    assert "<h1>Report on r.jsonl</h1>" in page
+
+
+@pytest.mark.process
+def test_command_writes_the_page_beside_the_results(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    write_rows(tmp_path / "r.jsonl", [reply_row(1)])
+    result = shell("report", "r.jsonl")
+    assert (result.code, result.out, result.err) == (0, "r.report.html: 1 reply, 0 failed\n", "")
+    assert (tmp_path / "r.report.html").stat().st_size > 3000
+    for args, error in (
+        (("report", "missing.jsonl"), "there is no results file missing.jsonl"),
+        (("report", "r.jsonl", "--out", "none/page.html"), "cannot write the report none/page.html"),
+        (("report", "r.jsonl", "--with-input", "none.jsonl"), "cannot read none.jsonl"),
+        (("report", "r.report.html"), "r.report.html is not a results file"),
+    ):
+        result = shell(*args)
+        assert result.code == 2
+        assert error in result.error
