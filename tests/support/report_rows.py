@@ -10,10 +10,13 @@ from typing import Any
 def reply_row(number: int, **changed: Any) -> dict[str, Any]:
     """The row of a reply: 10 prompt tokens, and as many reply tokens as its number says."""
     usage = {"prompt_tokens": 10, "completion_tokens": number, "total_tokens": 10 + number}
+    message = {"role": "assistant", "content": f"reply {number}"}
     body = {
         "object": "chat.completion",
         "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": f"reply {number}"}, "finish_reason": "stop"}],
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": f"reply {number}"}, "finish_reason": "stop"}
+        ],
         "usage": usage,
     }
     return {

@@ -50,9 +50,9 @@ def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
 
 
-def report(results: Path, options: ReportOptions = ReportOptions()) -> str:
+def report(results: Path, options: ReportOptions | None = None) -> str:
     out = results.with_name("page.html")
-    make_report(results, out, options)
+    make_report(results, out, options or ReportOptions())
     return out.read_text(encoding="utf-8")
 
 

@@ -51,9 +51,7 @@ def test_failed_lines_without_an_id_are_told_apart_by_their_lines(tmp_path: Path
 
 
 @pytest.mark.parametrize("block_bytes", [64, 700, 5000])
-def test_counts_do_not_depend_on_the_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
+def test_counts_do_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
     rows = [reply_row(number % 150) for number in range(200)]
     path = write_rows(tmp_path / "r.jsonl", rows, end=b"x" * 1500 + b"\n")
     whole = count_rows([path])
