@@ -14,9 +14,7 @@ def reply_row(number: int, **changed: Any) -> dict[str, Any]:
     body = {
         "object": "chat.completion",
         "model": "m",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": f"reply {number}"}, "finish_reason": "stop"}
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": usage,
     }
     return {
