@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import ClientError, StreamReader
 
 from processor.core.errors import RequestError
+from processor.core.gc_pause import in_thread_without_gc
 from processor.http.fast_connector import Connection
 from processor.http.read_batching import ReadBatching, ReplyTiming
 from processor.http.response_body import ResponseParser
@@ -168,7 +169,7 @@ class BodyReader:
         try:
             self._batcher.pause_reading()
             while self.parser.has_backlog and not self.parser.is_done:
-                await asyncio.to_thread(self.parser.work_off)
+                await in_thread_without_gc(self.parser.work_off)
             self._thread = None
             self._after_parsing(is_at_end=False)
         except Exception as error:  # noqa: BLE001

@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientSession, ServerDisconnectedError, StreamR
 
 from processor.core.errors import OptionRefused, RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
+from processor.core.gc_pause import in_thread_without_gc
 from processor.core.models import Job, Reply
 from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.compressed_body import CompressedParser
@@ -254,7 +255,7 @@ class HttpRequest:
         if failure is not None and (parser is None or not parser.is_complete):
             raise failure
         assert parser is not None
-        body = await asyncio.to_thread(parser.result) if parser.is_large else parser.result()
+        body = await in_thread_without_gc(parser.result) if parser.is_large else parser.result()
         altered = tuple(sorted(parser.altered))
         return Reply(
             status_code=self._status,

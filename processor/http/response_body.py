@@ -117,7 +117,8 @@ class JsonParser:
     def __init__(self, parse: Callable[[bytes], JSON], *, max_bytes: int) -> None:
         self._parse = parse
         self._max_bytes = self._bytes_left = max_bytes
-        self._pieces: list[bytes] = []
+        self._data = bytearray()
+        """Many pieces would leave gaps in the memory once they are joined."""
         self.altered: set[str] = set()
         self.is_complete = False
 
@@ -129,7 +130,7 @@ class JsonParser:
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise too_large(self._max_bytes)
-        self._pieces.append(data)
+        self._data += data
         return False
 
     def work_off(self) -> None:
@@ -139,10 +140,10 @@ class JsonParser:
         self.is_complete = True
 
     def result(self) -> JSON:
-        if not self._pieces:
+        if not self._data:
             raise ProtocolError("the reply is empty")
-        data = b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
-        self._pieces.clear()
+        data = bytes(self._data).removeprefix(_BYTE_ORDER_MARK)
+        self._data.clear()
         try:
             return self._parse(data)
         except ReplyTooLarge:

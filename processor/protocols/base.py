@@ -9,16 +9,10 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import orjson
-
-from processor.core.errors import ProtocolError, StatusError
-from processor.core.json_bytes import loads_exactly, may_have_long_integer
+from processor.core.errors import StatusError
 from processor.core.models import JSON, Job, RequestSize, Usage
-from processor.core.text import excerpt
-from processor.protocols.json_size import MemoryBound, may_be_dense
-from processor.protocols.lenient_json import loads_lenient
 from processor.protocols.option_refusals import refuses_stream
 from processor.protocols.reported_usage import usage_in
 from processor.protocols.request_limits import RequestLimits
@@ -26,11 +20,6 @@ from processor.tokens.rules import ModelCounter, TokenCount, count_characters, t
 
 STREAM_FIELDS = ("stream", "stream_options")
 """Parameters of a request that change how the reply is sent, and not what it says."""
-_MAX_DEPTH = 100
-"""Far below the depth at which Python's recursion or orjson's serializer fails."""
-_MAX_CONTAINERS = 16
-_MAX_UNCOUNTED_BYTES = 4096
-"""Values with more objects and lists, or more bytes, are counted against the bound on a reply's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,58 +230,3 @@ class Protocol(ABC):
 
     def _prompt_chars(self, body: JSON) -> int:
         return count_characters([body[field] for field in self.prompt_fields if field in body])
-
-
-def parse_object(data: bytes, subject: str = "an event") -> JSON:
-    """Parse a JSON object. Raises ProtocolError, with ``subject`` in its message."""
-    return as_object(parse_value(data, subject), data, subject)
-
-
-def as_object(value: Any, data: bytes, subject: str = "an event") -> JSON:
-    """The parsed value of ``data``, which must be an object. Raises ProtocolError."""
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{subject} is not a JSON object: {excerpt(data)}")
-    return value
-
-
-def parse_value(
-    data: bytes, subject: str = "an event", altered: set[str] | None = None, memory: MemoryBound | None = None
-) -> Any:
-    """Parse any JSON. Raises ProtocolError, with ``subject`` in its message; ReplyTooLarge before it is decoded.
-
-    With ``altered``, JSON that is nearly right is read as well: see ``lenient_json``. ``memory`` counts what a reply of
-    several values takes.
-    """
-    # Counting brackets is cheap, and nearly always shows that the value need not be looked at more closely.
-    containers = data.count(b"{") + data.count(b"[")
-    if containers > _MAX_CONTAINERS or len(data) > _MAX_UNCOUNTED_BYTES:
-        if memory is not None:
-            memory.add(data)
-        elif may_be_dense(data):
-            MemoryBound().add(data)
-    try:
-        value: Any = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        try:
-            if altered is None:
-                raise
-            value = loads_lenient(data, altered)
-        except ValueError:
-            raise ProtocolError(f"{subject} is not JSON ({error}): {excerpt(data)}") from None
-    if containers > _MAX_DEPTH and not _is_shallow(value):
-        raise ProtocolError(f"{subject} is nested more than {_MAX_DEPTH} deep: {excerpt(data)}")
-    return loads_exactly(data) if not altered and may_have_long_integer(data) else value
-
-
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        level = [
-            item
-            for node in level
-            for item in (node.values() if type(node) is dict else node)
-            if type(item) is dict or type(item) is list
-        ]
-        if not level:
-            return True
-    return False

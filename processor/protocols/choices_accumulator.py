@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from processor.core.errors import ProtocolError, ReplyTooLarge, StreamTruncated
 from processor.core.models import JSON
-from processor.protocols.base import as_object, parse_value
 from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, merge, read_index
 from processor.protocols.error_mapping import error_from_event
@@ -20,6 +19,7 @@ from processor.protocols.finish_reasons import failed_reply, given_reason, is_fa
 from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
+from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.sse import ERROR_MARK
 

@@ -8,7 +8,7 @@ from typing import Any
 from processor.core import json_bytes
 from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job
-from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
+from processor.protocols.base import Protocol, RequestOptions
 from processor.protocols.choices_accumulator import END_MARKER
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
@@ -18,6 +18,7 @@ from processor.protocols.option_refusals import (
     other_output_limit_field,
     refuses_stream_options,
 )
+from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.request_body import unstreamed
 from processor.tokens.rules import ModelCounter

@@ -166,7 +166,7 @@ def _finalize(value: Any) -> Any:
     if isinstance(value, TextChunks):
         return "".join(value)
     if isinstance(value, ToolCalls):
-        return [finalize(call) for call in value.in_order()]
+        return [finalize(call) for call in value.pop_in_order()]
     if isinstance(value, ContentParts):
         return [_finalize(part) for part in value]
     return finalize(value) if isinstance(value, dict) else value

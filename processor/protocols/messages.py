@@ -8,11 +8,12 @@ from processor.core import json_bytes
 from processor.core.errors import InvalidJob, ProtocolError, StreamTruncated
 from processor.core.models import JSON, Job, Usage
 from processor.core.text import json_type
-from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
+from processor.protocols.base import Protocol, RequestOptions
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
 from processor.protocols.inband_errors import raise_error_in
 from processor.protocols.json_values import objects_of
 from processor.protocols.lenient_json import joined_text
+from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.reported_usage import usage_in
 from processor.protocols.request_body import unstreamed
 from processor.protocols.typed_events import TypedEventAccumulator, object_in

@@ -14,12 +14,13 @@ from processor.core import json_bytes
 from processor.core.errors import InvalidJob, ProtocolError, StatusError, StreamTruncated
 from processor.core.models import JSON, Job, Usage
 from processor.core.text import json_type
-from processor.protocols.base import Protocol, RequestOptions, as_object, parse_value
+from processor.protocols.base import Protocol, RequestOptions
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, is_failure
 from processor.protocols.hidden_reasoning import has_hidden_reasoning
 from processor.protocols.inband_errors import raise_error_in
 from processor.protocols.json_values import objects_of
+from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.request_body import unstreamed
 from processor.protocols.typed_events import TypedEventAccumulator, object_in
 from processor.tokens.rules import ModelCounter, count_as_json, count_calls, count_part

@@ -29,7 +29,7 @@ class SseDecoder:
     )
 
     def __init__(self) -> None:
-        self._partial_line: list[bytes] = []
+        self._partial_line: list[bytes | bytearray] = []
         """Reads since the last line end."""
         self.unfinished_bytes = 0
         """The size of the event that is not complete yet, about."""
@@ -47,7 +47,7 @@ class SseDecoder:
         if self._after_cr or b"\r" in data:
             data = self._normalize_line_ends(data)
         if b"\n" not in data:
-            self._partial_line.append(data)
+            self._keep_piece(data)
             self.unfinished_bytes += len(data)
             return []
         text = self._with_partial_line(data) if self._partial_line or self._at_start else data
@@ -100,6 +100,13 @@ class SseDecoder:
             self._take_lines(lines)
         if partial_line:
             self._partial_line.append(partial_line)
+
+    def _keep_piece(self, data: bytes) -> None:
+        """Keep a piece from within a line. Many pieces would leave gaps in the memory once they are joined."""
+        if self._partial_line and isinstance(last := self._partial_line[-1], bytearray):
+            last += data
+        else:
+            self._partial_line.append(bytearray(data))
 
     def _take_lines(self, lines: bytes) -> None:
         for line in lines.split(b"\n"):

@@ -7,7 +7,7 @@ servers make an id for every piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -23,13 +23,18 @@ _MAX_NAME_PIECES = 64
 
 
 class Call:
-    """One unfinished call. ``index`` orders the calls; calls with the same one stay in the order they began in."""
+    """One unfinished call. ``index`` orders the calls; calls with the same one stay in the order they began in.
 
-    __slots__ = ("fields", "index")
+    ``fields``: its merged pieces. While there is only one it stays as it came: many calls come whole, and take twice
+    the memory once they are open for more.
+    """
 
-    def __init__(self, index: int) -> None:
+    __slots__ = ("fields", "index", "is_open")
+
+    def __init__(self, index: int, piece: JSON) -> None:
         self.index = index
-        self.fields: JSON = {}
+        self.fields = piece
+        self.is_open = False
 
     @property
     def function(self) -> JSON:
@@ -59,27 +64,44 @@ class ToolCalls:
         if call_id is not None:
             self._by_id.setdefault((index, call_id), call)
         piece.pop("index", None)
+        if call.fields is piece:
+            return
+        self._open(call)
         self._drop_repeated_name(call, piece)
         self._merge(call.fields, piece)
 
-    def in_order(self) -> list[JSON]:
-        return [call.fields for call in sorted(self.calls, key=lambda call: call.index)]
+    def pop_in_order(self) -> Iterator[JSON]:
+        """The merged fields of each call. They are given up one by one, so that what is made of them can take their
+        place."""
+        self._by_id.clear()
+        self._last_by_index.clear()
+        self.calls.sort(key=lambda call: call.index)
+        self.calls.reverse()
+        while self.calls:
+            call = self.calls.pop()
+            self._open(call)
+            yield call.fields
+
+    def _open(self, call: Call) -> None:
+        if not call.is_open:
+            piece, call.fields, call.is_open = call.fields, {}, True
+            self._merge(call.fields, piece)
 
     def _call_of(self, piece: JSON, index: int | None, call_id: str | None) -> Call:
         call = self._last if index is None else self._last_by_index.get(index)
         if call_id is not None and (known := self._by_id.get((index, call_id))) is not None:
             call = known
         elif call is None or self._begins_call(piece, call_id, call):
-            call = self._begin(index)
+            call = self._begin(index, piece)
         self._last = call
         if index is not None:
             self._last_by_index[index] = call
         return call
 
-    def _begin(self, index: int | None) -> Call:
+    def _begin(self, index: int | None, piece: JSON) -> Call:
         if len(self.calls) >= MAX_CALLS:
             raise ProtocolError(f"the reply has more than {MAX_CALLS:,} tool calls")
-        call = Call(self._next_index if index is None else index)
+        call = Call(self._next_index if index is None else index, piece)
         self._next_index = max(self._next_index, call.index + 1)
         self.calls.append(call)
         return call
@@ -92,17 +114,15 @@ class ToolCalls:
             return bool(name) or not arguments or self._has_complete_arguments(call)
         if not name or not call.function.get("arguments"):
             return False
-        known = call.function.get("name")
-        known_name = _text(known) if isinstance(known, list) and len(known) <= _MAX_NAME_PIECES else ""
+        known_name = _known_name(call)
         return self._has_complete_arguments(call) or (bool(known_name) and name != known_name and _has_text(call))
 
     def _has_complete_arguments(self, call: Call) -> bool:
         arguments = call.function.get("arguments")
         if isinstance(arguments, dict):
             return True
-        if not isinstance(arguments, list) or not arguments or self._checked_bytes > _MAX_CHECKED_BYTES:
+        if not arguments or self._checked_bytes > _MAX_CHECKED_BYTES or (text := _text(arguments)) is None:
             return False
-        text = _text(arguments)
         self._checked_bytes += len(text) + len(arguments)
         try:
             return isinstance(orjson.loads(text), dict)
@@ -114,8 +134,7 @@ class ToolCalls:
         function = piece.get("function")
         if not isinstance(function, dict) or not function.get("name"):
             return
-        known = call.function.get("name")
-        if isinstance(known, list) and len(known) <= _MAX_NAME_PIECES and function["name"] == _text(known):
+        if function["name"] == _known_name(call):
             del function["name"]
 
 
@@ -124,10 +143,19 @@ def _field(piece: JSON, name: str) -> Any:
     return function.get(name) if isinstance(function, dict) else None
 
 
-def _text(chunks: object) -> str:
-    return "".join(chunks) if isinstance(chunks, list) else ""
+def _text(pieces: Any) -> str | None:
+    """A text that came whole or in pieces; None for anything else."""
+    if isinstance(pieces, list) and all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces)
+    return pieces if isinstance(pieces, str) else None
+
+
+def _known_name(call: Call) -> str:
+    """Empty where it has too many pieces."""
+    name = call.function.get("name")
+    return "" if isinstance(name, list) and len(name) > _MAX_NAME_PIECES else _text(name) or ""
 
 
 def _has_text(call: Call) -> bool:
     arguments = call.function.get("arguments")
-    return isinstance(arguments, list) and any(arguments)
+    return isinstance(arguments, str | list) and any(arguments)

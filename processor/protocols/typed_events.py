@@ -10,10 +10,10 @@ import orjson
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
-from processor.protocols.base import as_object, parse_value
 from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
+from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.sse import ERROR_MARK
 
 _CHAT_END_MARKER = b"[DONE]"

@@ -8,8 +8,9 @@ from processor.core import json_bytes
 from processor.core.errors import InvalidJob, ProtocolError
 from processor.core.models import JSON, Job
 from processor.core.text import json_type
-from processor.protocols.base import STREAM_FIELDS, Protocol, RequestOptions, as_object, parse_value
+from processor.protocols.base import STREAM_FIELDS, Protocol, RequestOptions
 from processor.protocols.inband_errors import raise_error_in
+from processor.protocols.reply_json import as_object, parse_value
 from processor.tokens.rules import ModelCounter
 
 

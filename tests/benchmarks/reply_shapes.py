@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+from processor.core.gc_pause import gc_paused
 from processor.core.models import Job
 from processor.http.parser_choice import reply_parser
 from processor.http.response_body import ResponseParser
@@ -45,12 +47,14 @@ def read(body: bytes, headers: dict[str, str]) -> None:
     for start in range(0, len(body), _READ_BYTES):
         current[0].feed(body[start : start + _READ_BYTES])
         while current[0].has_backlog and not current[0].is_done:
-            current[0].work_off()
+            with gc_paused():
+                current[0].work_off()
         if current[0].is_done:
             break
     else:
         current[0].close()
-    current[0].result()
+    with gc_paused() if current[0].is_large else nullcontext():
+        current[0].result()
 
 
 def measure(name: str, size: int) -> tuple[float, float]:

@@ -18,8 +18,9 @@ import pytest
 
 from processor.core.errors import BadRequest, InvalidJob, ProtocolError, StatusError, StreamTruncated
 from processor.core.models import JSON, Job
-from processor.protocols.base import Protocol, RequestOptions, parse_object
+from processor.protocols.base import Protocol, RequestOptions
 from processor.protocols.registry import PROTOCOLS
+from processor.protocols.reply_json import parse_object
 from processor.tokens.rules import ModelCounter
 from tests.support.cli_world import KEY, ProgramResult, Shell
 

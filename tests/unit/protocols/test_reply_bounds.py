@@ -12,6 +12,7 @@ import pytest
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.protocols import json_size, protocol_for, tool_calls
 from processor.protocols.json_size import FREE_BYTES, MAX_RATIO, Structure
+from tests.benchmarks.reply_shapes import read
 from tests.support.protocol_jobs import CHAT, accumulator_for
 from tests.support.reply_shapes import SHAPES
 
@@ -137,3 +138,13 @@ def test_work_is_linear_in_the_pieces(events: Callable[[int], list[bytes]]) -> N
 
     took_s(1000)
     assert took_s(16_000) < 60 * max(took_s(1000), 0.002), "quadratic work would take 256 times as long"
+
+
+@pytest.mark.parametrize("name", ["whole: log probabilities", "many tool calls in one chunk", "log probabilities"])
+def test_dense_reply_takes_at_most_eight_times_its_memory(name: str) -> None:
+    data = SHAPES[name](700_000)
+    tracemalloc.start()
+    read(data, {"content-type": "text/event-stream"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MAX_RATIO * len(data)

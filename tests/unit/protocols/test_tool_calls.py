@@ -150,3 +150,19 @@ def test_message_beside_deltas_never_replaces_them(message: Any) -> None:
 
 def test_message_in_the_place_of_deltas_is_the_reply() -> None:
     assert content({"message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}) == "Hi"
+
+
+@pytest.mark.parametrize("name", ["f", ["g"], [1], 3, {}, None])
+@pytest.mark.parametrize("arguments", [[1, 2], [None], ["x"], {"a": 1}, 5, "", None])
+def test_fields_of_odd_types_are_kept(name: Any, arguments: Any) -> None:
+    first, second, third = ({"id": call_id, "function": {"name": name, "arguments": arguments}} for call_id in "abc")
+    del third["id"]
+    assert calls([first], [second], [third])[0][0] == "a"
+    assert calls([{**first, "index": 0}], [{**second, "index": 0}, {**third, "index": 0}])[0][0] == "a"
+
+
+@given(st.permutations(range(6)))
+def test_calls_are_listed_by_their_index_and_otherwise_as_they_came(order: list[int]) -> None:
+    pieces = [piece(str(number), "f", "{}", index=number // 2) for number in order]
+    expected = sorted(order, key=lambda number: number // 2)
+    assert [call_id for call_id, _, _ in calls(pieces)] == [str(number) for number in expected]
