@@ -87,6 +87,7 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
         yield paths.replies, "the results file"
         yield paths.failures, "the errors file"
         yield paths.damaged, "the file for damaged lines"
+        yield paths.history, "the history"
         yield paths.state, "the state file"
     if plan.log_file:
         yield plan.log_file, "the log"

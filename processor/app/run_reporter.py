@@ -8,11 +8,13 @@ import shlex
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from processor.app import factory
 from processor.app.fd_limit import RESERVED_FILES
 from processor.app.plan import Plan
+from processor.app.run_description import describe_run
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
 from processor.core.errors import OutputError, reason
@@ -26,6 +28,7 @@ from processor.listeners.outage_reminder import OutageReminder
 from processor.output.paths import OutputPaths
 from processor.output.sink import Sink
 from processor.scheduler import Forecast, Outcome
+from processor.stats.history_file import HistoryFile
 from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, progress, startup_banner, summary
@@ -43,16 +46,20 @@ def progress_mode(plan: Plan) -> progress.Mode:
 
 
 def open_listeners(
-    plan: Plan, own: Iterable[Listener], external: Iterable[Listener], stack: AsyncExitStack
+    plan: Plan, stats: RunStats, progress: Listener, external: Iterable[Listener], stack: AsyncExitStack
 ) -> Listener:
     """One listener for all: those given and those that the plan asks for. ``stack`` closes the latter."""
-    own = list(own)
+    own: list[Listener] = [stats, progress]
     if plan.log_file:
         from processor.listeners.json_log import JsonLog
 
         log = JsonLog(plan.log_file, time.time)
         stack.callback(log.close)
         own.append(log)
+    if plan.out != "-":
+        history = HistoryFile(OutputPaths.of(Path(plan.out)).history, stats, partial(describe_run, plan), time.time)
+        stack.callback(history.close)
+        own.append(history)
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
     emit = FanOut([*own, reminder], external=external)

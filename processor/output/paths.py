@@ -29,6 +29,8 @@ class OutputPaths:
     """The errors file."""
     damaged: Path
     """The lines of these two that are not rows. Created only where there are any."""
+    history: Path
+    """What the limits were, what was used and what bound each run, a line a minute."""
     state: Path
     """The lock and the in-flight log."""
 
@@ -45,6 +47,7 @@ class OutputPaths:
             replies=results,
             failures=results.with_name(f"{stem}.errors.jsonl"),
             damaged=results.with_name(f"{stem}.damaged.jsonl"),
+            history=results.with_name(f"{stem}.history.jsonl"),
             state=results.with_name(results.name + STATE_SUFFIX),
         )
 
@@ -55,7 +58,7 @@ class OutputPaths:
         """
         if given.is_symlink() and not given.exists():
             raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
-        for path in (self.failures, self.damaged, self.state):
+        for path in (self.failures, self.damaged, self.history, self.state):
             self._refuse_links(path)
         for path in (self.replies, self.failures):
             self._refuse_links(temp_path(path))

@@ -46,6 +46,16 @@ class Histogram:
         for bucket in sorted(self._counts):
             yield exp(bucket * _LOG_GROWTH), exp((bucket + 1) * _LOG_GROWTH), self._counts[bucket]
 
+    def counts_by_upper_bound(self, growth: float) -> dict[float, int]:
+        """The counts in coarser buckets, each ``growth`` times as wide as the one before, by their upper bounds."""
+        log_growth = log(growth)
+        coarse: dict[float, int] = {}
+        for lower_s, upper_s, count in self.buckets():
+            middle = log(lower_s * upper_s) / 2
+            bound_s = round(exp((floor(middle / log_growth) + 1) * log_growth), 4)
+            coarse[bound_s] = coarse.get(bound_s, 0) + count
+        return coarse
+
     def quantile(self, share: float) -> float | None:
         """The smallest duration that ``share`` of all do not exceed, e.g. 0.5 for the median. None if empty."""
         left = share * self.count

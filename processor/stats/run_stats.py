@@ -55,9 +55,13 @@ class RunStats:
         self.skipped_examples: dict[SkipReason, list[str]] = {}
         """By reason: the first of the jobs that have a reply to what this run would not ask."""
         self.attempts = 0
+        self.reserved_tokens = 0
+        """Tokens reserved from the token limits for all requests."""
         self.in_flight = 0
         self.retried: Counter[str] = Counter()
         """Attempts that failed and were followed by another, by error code."""
+        self.refused: Counter[str] = Counter()
+        """Responses that were no reply, by status code."""
         self.possibly_billed = 0
         """Attempts that ended without a reply after they were sent, and were not refused."""
         self.stop_reason: str | None = None
@@ -133,6 +137,7 @@ class RunStats:
         self.last_event_at = event.at
         self.attempts += 1
         self.in_flight += 1
+        self.reserved_tokens += event.tokens
         self.throughput.record_sent(event.at, event.tokens)
 
     def _on_attempt_finished(self, event: AttemptFinished) -> None:
@@ -143,7 +148,9 @@ class RunStats:
         if event.outcome in ("retry", "replace"):
             self.retried[bounded_label(event.code, self.retried)] += 1
         refused = event.status is not None and event.status >= 300
-        if not refused and event.code != "connect_failed":
+        if refused:
+            self.refused[bounded_label(str(event.status), self.refused)] += 1
+        elif event.code != "connect_failed":
             self.possibly_billed += 1
 
     def _on_job_finished(self, event: JobFinished) -> None:

@@ -80,6 +80,10 @@ class Throughput:
         by_share = sorted(spent_s.items(), key=lambda item: item[1], reverse=True)
         return [(bottleneck, seconds / total_s) for bottleneck, seconds in by_share if seconds > 0]
 
+    def bottleneck_s(self, now: float) -> dict[Bottleneck | None, float]:
+        """Seconds spent on each bottleneck up to now. None stands for waiting for nothing."""
+        return self._bottleneck_s_until(now)
+
     def _bottleneck_s_until(self, now: float) -> dict[Bottleneck | None, float]:
         if self._bottleneck_since is None:
             return {}

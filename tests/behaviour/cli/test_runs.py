@@ -395,3 +395,17 @@ def wait_for(path: Path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"{path} did not appear")
+
+
+# ---------------------------------------------------------------- the history
+
+
+def test_history_says_what_the_rows_say(run_inside: Run, shell: Shell, server: Server) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3), {"not": "a job"})
+    assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--rpm", "600", "--quiet").code == 1
+    first, *minutes = shell.rows("r.history.jsonl")
+    assert first["command"] == "process jobs.jsonl --out r.jsonl --rpm 600 --quiet"
+    assert first["limits"]["rpm"] == 600
+    assert [(line["done"], line["failed"], line["requests"]) for line in minutes] == [(3, 1, 3)]
+    usages = [row["response"]["body"]["usage"] for row in shell.rows("r.jsonl")]
+    assert minutes[0]["tokens"]["completion"] == sum(usage["completion_tokens"] for usage in usages)

@@ -1,0 +1,51 @@
+"""Describes a run for the first line of its history. What is not listed here stays out of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from datetime import UTC, datetime
+
+from processor.app.plan import Plan
+from processor.core.models import JSON
+from processor.core.secrets import mask_text
+from processor.ratelimit.settings import RateLimits
+from processor.stats.history import RunDescription
+
+_PLAN_FIELDS = ("jobs", "limit", "retry_failed", "simulate", "echo")
+_SETTINGS = ("provider", "endpoint", "model", "concurrency", "max_attempts", "stream", "changed", "grace_s")
+_WAITING = ("backoff_min_s", "backoff_max_s", "max_wait_s", "max_outage_s")
+_LIMITS = ("rpm", "tpm", "input_tpm", "output_tpm")
+
+
+def describe_run(plan: Plan) -> RunDescription:
+    settings = plan.settings
+    return RunDescription(
+        run=os.urandom(8).hex(),
+        version=_version(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=mask_text(shlex.join(plan.command)),
+        settings={
+            **{name: getattr(plan, name) for name in _PLAN_FIELDS},
+            **{name: getattr(settings, name) for name in _SETTINGS},
+            "base_url": settings.base_url and settings.base_url.partition("?")[0],
+            **{name: getattr(settings.waiting, name) for name in _WAITING},
+        },
+        limits={
+            **_limits(settings.limits),
+            "models": {model: _limits(limits) for model, limits in settings.limits.models.items()},
+        },
+    )
+
+
+def _limits(limits: RateLimits) -> JSON:
+    return {name: getattr(limits, name) for name in _LIMITS}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("processor")
+    except PackageNotFoundError:
+        return "unknown"
