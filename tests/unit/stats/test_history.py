@@ -7,6 +7,7 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ from processor.stats.history import RunDescription
 from processor.stats.history_file import HistoryFile, read_history
 from processor.stats.run_stats import RunStats
 
-REQUEST = {"custom_id": "a", "line": 1, "model": "m", "endpoint": "http://h/v1", "limit_group": "*", "attempt": 1}
+REQUEST: Any = {"custom_id": "a", "line": 1, "model": "m", "endpoint": "http://h/v1", "limit_group": "*", "attempt": 1}
 DESCRIPTION = RunDescription(
     run="0" * 16, version="1", started_at="2026-01-01T00:00:00+00:00", command="process a", settings={}, limits={}
 )
@@ -55,7 +56,7 @@ class History:
 
     def end(self, *, status: int | None = 200, code: str | None = None) -> None:
         outcome = "success" if code is None else "retry"
-        more = {"message": code, "outcome": outcome, "retry_delay_s": None, "request_id": None}
+        more: Any = {"message": code, "outcome": outcome, "retry_delay_s": None, "request_id": None}
         self.emit(AttemptFinished(at=now(), status=status, code=code, **more, **REQUEST))
 
     def reply(self, total_s: float) -> None:
