@@ -56,6 +56,7 @@ class Scheduler:
         """Models whose encodings are loaded, or have been."""
         self._outcome: Outcome | None = None
         """Set when the run is stopped before its ordinary end."""
+        self._abort_timer: asyncio.TimerHandle | None = None
         self._lines_read = self._jobs_read = self._failed_earlier = 0
         self._last_line = 0
         self._to_send_last: list[Job] = []
@@ -63,6 +64,13 @@ class Scheduler:
 
     async def run(self) -> Outcome:
         """Return how the run ended. Raises nothing but CancelledError."""
+        try:
+            return await self._run()
+        finally:
+            if self._abort_timer is not None:  # it would keep all of the run until the grace period is over
+                self._abort_timer.cancel()
+
+    async def _run(self) -> Outcome:
         async with self._tasks:
             self._producer = self._start(self._produce)
         rows_without_job = 0
@@ -92,7 +100,7 @@ class Scheduler:
         if self._producer:
             # It may be cancelled wherever it waits: a row that it is writing is completed by the sink.
             self._producer.cancel()
-        self._loop.call_later(grace_s, self.abort)
+        self._abort_timer = self._loop.call_later(grace_s, self.abort)
 
     def abort(self) -> None:
         """Cancel the requests in flight. Rows that are being written are completed."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 
 import processor
-from processor.core.events import RunEvent, RunFinished
+from processor.core.errors import AccessDenied
+from processor.core.events import RequestListener, RunEvent, RunFinished
+from processor.core.models import Job, Reply, Target
 
 JOBS = "".join(f'{{"id": "{name}", "model": "gpt-4o", "prompt": "hello"}}\n' for name in "abc")
 
@@ -187,3 +190,26 @@ def test_reading_properties_changes_nothing(tmp_path: Path) -> None:
         for name in names:
             getattr(owner, name)
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_run_that_has_ended_is_not_kept(tmp_path: Path, refused: bool) -> None:
+    """Not even until the grace period of a run that was stopped is over."""
+
+    async def refuse(job: Job, target: Target, on_event: RequestListener) -> Reply:
+        raise AccessDenied("invalid key", status=401)
+
+    class Listener:
+        def __call__(self, event: RunEvent) -> None: ...
+
+    async def scenario() -> tuple[int, bool]:
+        listener = Listener()
+        kept = weakref.ref(listener)
+        transport = {"transport": refuse} if refused else {}
+        code = await processor.run_async(plan(tmp_path, simulate=not refused), {}, listeners=[listener], **transport)
+        del listener
+        await asyncio.sleep(0)
+        gc.collect()
+        return code, kept() is not None
+
+    assert asyncio.run(scenario()) == (3 if refused else 0, False)
