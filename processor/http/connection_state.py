@@ -14,6 +14,7 @@ from yarl import URL
 from processor.core.errors import ConfigError
 from processor.core.models import Target
 from processor.core.urls import MODEL, endpoint_address, with_model
+from processor.http.content_coding import accepted_codings
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
 from processor.protocols import RequestOptions, options_without
@@ -135,7 +136,13 @@ def request_url(target: Target, path: str) -> str:
 
 
 def request_headers(target: Target, path: str) -> CIMultiDict[str]:
-    headers = CIMultiDict({"Accept": "text/event-stream, application/json", "User-Agent": _user_agent()})
+    headers = CIMultiDict(
+        {
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": accepted_codings(),
+            "User-Agent": _user_agent(),
+        }
+    )
     headers.update(PROTOCOLS[path].headers if path in PROTOCOLS else ())
     headers.update(target.headers)
     if target.key is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Protocol
 
 from processor.core.errors import ProtocolError, StreamTruncated
@@ -124,6 +125,20 @@ def codings_in(header: str) -> tuple[str, ...]:
     return tuple(_ALIASES.get(name, name) for name in names if name not in ("", "identity"))
 
 
+@cache
+def accepted_codings() -> str:
+    """The `Accept-Encoding` of requests: only what can be decoded."""
+    return ", ".join(("gzip", "deflate", *filter(_can_be_decoded, ("br", "zstd"))))
+
+
+def _can_be_decoded(coding: str) -> bool:
+    try:
+        _decompressor_maker(coding)
+    except ProtocolError:
+        return False
+    return True
+
+
 class ContentDecoder:
     """Undoes the codings of a `Content-Encoding`. Raises ProtocolError where no decoder is installed for one."""
 
@@ -210,7 +225,7 @@ def _decompressor_maker(coding: str) -> Callable[[bytes], Decompressor]:
     if coding in ("gzip", "deflate"):
         return _make_zlib
     if coding == "br":
-        module = _installed("brotlicffi", "brotli", coding=coding, package="Brotli")
+        module = _installed("brotlicffi", "brotli", coding=coding, package="'Brotli>=1.2'")
         return lambda head: _Brotli(module)
     if coding == "zstd":
         standard = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
@@ -232,10 +247,21 @@ def _installed(*names: str, coding: str, package: str) -> Any:
 
     for name in names:
         try:
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
         except ImportError:
             continue
+        if coding != "br" or _bounds_its_output(module):
+            return module
     raise ProtocolError(
         f"the reply is compressed with {coding}, which was not asked for and for which no decoder is installed "
         f"(pip install {package})"
     )
+
+
+def _bounds_its_output(brotli: Any) -> bool:
+    """Older versions decode all they get in one step, whatever that takes."""
+    try:
+        brotli.Decompressor().process(b"", output_buffer_limit=PIECE_BYTES)
+    except TypeError:
+        return False
+    return True

@@ -12,7 +12,7 @@ import pytest
 
 from processor.core.errors import ProtocolError, RequestError, StreamTruncated
 from processor.http import content_coding
-from processor.http.content_coding import PIECE_BYTES, ContentDecoder, codings_in
+from processor.http.content_coding import PIECE_BYTES, ContentDecoder, accepted_codings, codings_in
 
 TEXT = b"".join(b'data: {"choices": [{"delta": {"content": "%d"}}]}\n\n' % number for number in range(5000))
 
@@ -78,6 +78,34 @@ def test_missing_decoder_is_named_with_the_remedy(coding: str, monkeypatch: pyte
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ProtocolError, match=f"compressed with {coding}.* no decoder is installed .pip install"):
+        ContentDecoder((coding,))
+
+
+class OldBrotli:
+    """The interface of its versions before 1.2."""
+
+    error = ValueError
+
+    class Decompressor:
+        def process(self, data: bytes) -> bytes:
+            return data
+
+
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_only_codings_that_can_be_decoded_are_asked_for(is_installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> Any:
+        if is_installed and name == "brotli":
+            return OldBrotli
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", find)
+    assert accepted_codings.__wrapped__() == "gzip, deflate"
+    with pytest.raises(ProtocolError, match=r"no decoder is installed .pip install 'Brotli>=1.2'"):
+        ContentDecoder(("br",))
+
+
+def test_codings_that_are_asked_for_can_be_decoded() -> None:
+    for coding in accepted_codings().split(", "):
         ContentDecoder((coding,))
 
 
