@@ -31,6 +31,9 @@ class Plan:
     quiet: bool = False
     log_file: Path | None = None
     summary_json: Path | None = None
+    metrics_file: Path | None = None
+    report: Path | None = None
+    """The page about the output, written at the end."""
     command: Sequence[str] = ()
     """The words of the command line, shown in the summary as the command that continues the run."""
 
@@ -61,6 +64,8 @@ def check_files(plan: Plan) -> None:
     """
     if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
         raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
+    if plan.report and plan.out == "-":
+        raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
     purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
         if purpose != JOB_FILE:
@@ -91,7 +96,12 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
         yield paths.state, "the state file"
     if plan.log_file:
         yield plan.log_file, "the log"
-    if plan.summary_json:
-        yield plan.summary_json, "the summary"
+    for path, purpose in (
+        (plan.summary_json, "the summary"),
+        (plan.metrics_file, "the metrics"),
+        (plan.report, "the report"),
+    ):
+        if path:
+            yield path, purpose
     if plan.jobs != "-" and Path(plan.jobs).exists():
         yield Path(plan.jobs), JOB_FILE

@@ -94,7 +94,7 @@ async def _run(
         stack.callback(job_file.close)
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))
-        emit = run_reporter.open_listeners(plan, stats, progress, listeners, stack)
+        emit = run_reporter.open_listeners(plan, access, stats, progress, listeners, stack)
         target, send = await stack.enter_async_context(factory.open_transport(plan, access, transport, emit))
         # Nothing is written where the transport finds that nothing can be sent.
         sink = factory.open_sink(plan, factory.run_target(plan, access))

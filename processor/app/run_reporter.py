@@ -14,10 +14,11 @@ from pathlib import Path
 from processor.app import factory
 from processor.app.fd_limit import RESERVED_FILES
 from processor.app.plan import Plan
+from processor.app.requested_listeners import open_hook, open_metrics
 from processor.app.run_description import describe_run
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
-from processor.core.errors import OutputError, reason
+from processor.core.errors import ConfigError, OutputError, reason
 from processor.core.events import Listener, Notice, RunStarted
 from processor.core.models import JSON
 from processor.core.private_files import pipe_opener
@@ -46,7 +47,12 @@ def progress_mode(plan: Plan) -> progress.Mode:
 
 
 def open_listeners(
-    plan: Plan, stats: RunStats, progress: Listener, external: Iterable[Listener], stack: AsyncExitStack
+    plan: Plan,
+    access: EndpointAccess | None,
+    stats: RunStats,
+    progress: Listener,
+    external: Iterable[Listener],
+    stack: AsyncExitStack,
 ) -> Listener:
     """One listener for all: those given and those that the plan asks for. ``stack`` closes the latter."""
     own: list[Listener] = [stats, progress]
@@ -60,6 +66,10 @@ def open_listeners(
         history = HistoryFile(OutputPaths.of(Path(plan.out)).history, stats, partial(describe_run, plan), time.time)
         stack.callback(history.close)
         own.append(history)
+    if plan.metrics_file:
+        own.append(open_metrics(plan.metrics_file, access, stats, stack))
+    if plan.settings.hooks.notice:
+        own.append(open_hook(plan, plan.settings.hooks.notice, stats, lambda event: emit(event), stack))  # noqa: PLW0108
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
     emit = FanOut([*own, reminder], external=external)
@@ -137,9 +147,9 @@ def _banner(
 
 
 def _key_warnings(plan: Plan, access: EndpointAccess | None) -> tuple[str, ...]:
-    if access is None:
-        return ()
     ignored = plan.settings.ignored_commands
+    if access is None:  # the simulator needs no key
+        return tuple(text for text in ignored if text.startswith("hooks."))
     if access.unused_key is None:
         return ignored
     address = access.target.address
@@ -206,6 +216,8 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
     if not plan.quiet:
         rows = summary.summary_rows(stats, context)
         label_table.print_rows(rows[1:] if is_below_banner and rows[0] == label_table.BLANK else rows)
+    if plan.report:
+        _write_report(plan, plan.report, context.command)
     is_in_summary = stats.stop_reason is not None and not plan.quiet
     if outcome.reason and outcome.exit_code == exit_codes.COMPLETE:
         label_table.print_rows([label_table.LabelRow("note", outcome.reason)])
@@ -219,6 +231,16 @@ def _write_json(path: Path, stats: RunStats, context: SummaryContext) -> None:
             file.write(_summary_line(summary_json(stats, context)))
     except OSError as error:
         console.print_error(f"cannot write the summary {path}: {reason(error)}")
+
+
+def _write_report(plan: Plan, path: Path, command: str | None) -> None:
+    from processor.report.data import ReportOptions
+    from processor.report.make_report import make_report
+
+    try:
+        make_report(Path(plan.out), path, ReportOptions(), command=command)
+    except (ConfigError, OutputError) as error:
+        console.print_error(str(error))
 
 
 def _summary_line(values: JSON) -> bytes:

@@ -45,6 +45,13 @@ LogFile = Annotated[Path | None, option(_FILES, "--log-file", metavar="FILE", te
 SummaryJson = Annotated[
     Path | None, option(_FILES, "--summary-json", metavar="FILE", text="Also write the summary as JSON.")
 ]
+MetricsFile = Annotated[
+    Path | None,
+    option(_FILES, "--metrics-file", metavar="FILE", text="Write the run's numbers for Prometheus every 15 s."),
+]
+Report = Annotated[
+    Path | None, option(_FILES, "--report", metavar="FILE", text="Write a page about RESULTS at the end (HTML).")
+]
 
 BaseUrl = Annotated[
     str | None,

@@ -29,6 +29,8 @@ def run(
     config: options.Config = None,
     log_file: options.LogFile = None,
     summary_json: options.SummaryJson = None,
+    metrics_file: options.MetricsFile = None,
+    report: options.Report = None,
     base_url: options.BaseUrl = None,
     provider: options.ProviderName = None,
     api_key_env: options.ApiKeyEnv = None,
@@ -92,6 +94,8 @@ def run(
         quiet=quiet,
         log_file=log_file,
         summary_json=summary_json,
+        metrics_file=metrics_file,
+        report=report,
         command=("process", *sys.argv[1:]),
     )
     return run_plan(plan, environ)

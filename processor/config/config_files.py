@@ -112,8 +112,11 @@ def _providers(table: Table) -> Iterator[tuple[str, Table]]:
 
 def _remove_commands(table: Table) -> list[str]:
     """Removes the commands of a table, and returns their names."""
-    places = [("", table), *((f"providers.{name}.", section) for name, section in _providers(table))]
-    return [prefix + COMMAND for prefix, place in places if place.pop(COMMAND, None) is not None]
+    places = [("", table, COMMAND)]
+    places += [(f"providers.{name}.", section, COMMAND) for name, section in _providers(table)]
+    if isinstance(hooks := table.get("hooks"), dict):
+        places += [("hooks.", hooks, name) for name in tuple(hooks)]
+    return [prefix + name for prefix, place, name in places if place.pop(name, None) is not None]
 
 
 def _names(table: Table) -> Iterator[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
 from pathlib import PurePath
 
-from processor.core import platform
 from processor.core.child_processes import not_outliving
 from processor.core.errors import KeyCommandFailed, reason
+from processor.core.process_groups import kill_group_of
 from processor.core.secrets import Secret, is_printable_ascii
 
 TIMEOUT_S = 30.0
@@ -43,17 +42,10 @@ async def run_key_command(args: tuple[str, ...], *, timeout_s: float = TIMEOUT_S
         raise KeyCommandFailed(f"the key command {program} did not end within {timeout_s:g} s") from None
     finally:
         if not has_ended:
-            await _kill(process)
+            await kill_group_of(process)
     if code != 0:
         raise KeyCommandFailed(f"the key command {program} failed with exit code {code}; run it by hand to see why")
     return _key(tail, program)
-
-
-async def _kill(process: Process) -> None:
-    platform.kill_group(process.pid)
-    with suppress(TimeoutError):  # something that has left the group may hold the output open
-        async with asyncio.timeout(1.0):
-            await process.wait()
 
 
 async def _tail(process: Process) -> bytes:

@@ -74,6 +74,14 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """The section ``[hooks]``: commands, each a program and its arguments."""
+
+    notice: tuple[str, ...] | None = None
+    """Started for what a person should know while the run works, with the event as JSON on its standard input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
     """A section ``[providers.NAME]``: changes a preset, or adds one. None: as in the preset."""
 
@@ -118,6 +126,7 @@ class Settings:
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()
+    hooks: Hooks = Hooks()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     chosen_by: Mapping[str, str] = field(default_factory=dict, compare=False)
     """No setting: the settings that a file chose which was found in the working folder, and not named by the user."""

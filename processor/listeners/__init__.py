@@ -1,1 +1,1 @@
-"""Listeners: callables that get every event of a run. They import ``core`` only."""
+"""Listeners: callables that get every event of a run. They import ``core`` and ``stats`` only."""

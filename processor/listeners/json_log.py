@@ -92,7 +92,7 @@ class JsonLog:
 
     def __call__(self, event: RunEvent) -> None:
         time = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
-        entry = {"time": time, **_entry(event)}
+        entry = {"time": time, **event_fields(event)}
         line = _dumps(entry)
         if holds_secret(line):
             mask_values(entry)
@@ -113,7 +113,8 @@ def _dumps(entry: dict[str, Any]) -> bytes:
         return json.dumps(entry, default=str).encode()
 
 
-def _entry(event: RunEvent) -> dict[str, Any]:
+def event_fields(event: RunEvent) -> dict[str, Any]:
+    """Return the name and the logged fields of an event."""
     if isinstance(event, JobFinished):
         return _finished_job(event)
     name = _NAMES[type(event)]

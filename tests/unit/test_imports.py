@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "simulator": frozenset({"output", "protocols"}),
     "report": frozenset({"output", "protocols", "stats", "terminal"}),
     "terminal": frozenset({"protocols", "stats"}),
-    "listeners": frozenset(),
+    "listeners": frozenset({"stats"}),
     "config": frozenset({"protocols", "ratelimit"}),
     "input": frozenset({"protocols"}),
     "output": frozenset(),
