@@ -125,13 +125,19 @@ def codings_in(header: str) -> tuple[str, ...]:
     return tuple(_ALIASES.get(name, name) for name in names if name not in ("", "identity"))
 
 
+def is_plain(data: bytes) -> bool:
+    """Whether this is text, which no coding begins with."""
+    return _TEXT_BYTES.issuperset(data[:_SNIFFED_BYTES])
+
+
 @cache
 def accepted_codings() -> str:
     """The `Accept-Encoding` of requests: only what can be decoded."""
-    return ", ".join(("gzip", "deflate", *filter(_can_be_decoded, ("br", "zstd"))))
+    return ", ".join(filter(can_be_decoded, ("gzip", "deflate", "br", "zstd")))
 
 
-def _can_be_decoded(coding: str) -> bool:
+def can_be_decoded(coding: str) -> bool:
+    """Whether a decoder is installed."""
     try:
         _decompressor_maker(coding)
     except ProtocolError:
@@ -140,9 +146,10 @@ def _can_be_decoded(coding: str) -> bool:
 
 
 class ContentDecoder:
-    """Undoes the codings of a `Content-Encoding`. Raises ProtocolError where no decoder is installed for one."""
+    """Undoes the codings of a `Content-Encoding`."""
 
     def __init__(self, codings: tuple[str, ...]) -> None:
+        """Raises ProtocolError where there are too many."""
         if len(codings) > _MAX_CODINGS:
             raise ProtocolError(f"the reply is compressed {len(codings)} times over")
         self._stages = [_Stage(coding) for coding in reversed(codings)]
@@ -154,7 +161,8 @@ class ContentDecoder:
         self._input = slices[::-1] + self._input
 
     def next_piece(self) -> bytes:
-        """The next decoded bytes; empty where more are needed. Raises ProtocolError."""
+        """The next decoded bytes; empty where more are needed. Raises ProtocolError, also where no decoder is installed
+        for what has come."""
         while not (piece := self._from_stage(len(self._stages) - 1)) and self._input:
             self._stages[0].put(self._input.pop())
         return piece
@@ -180,7 +188,6 @@ class _Stage:
 
     def __init__(self, coding: str) -> None:
         self.coding = coding
-        self._make = _decompressor_maker(coding)
         self._head = b""
         self._plain: list[bytes] | None = None
         self._decompressor: Decompressor | None = None
@@ -203,10 +210,10 @@ class _Stage:
         """Decide by the bytes that have come, where that has not been done yet."""
         if self._head:
             head, self._head = self._head, b""
-            if _TEXT_BYTES.issuperset(head[:_SNIFFED_BYTES]):
+            if is_plain(head):
                 self._plain = [head]
             else:
-                self._decompressor = self._make(head)
+                self._decompressor = _decompressor_maker(self.coding)(head)
                 self._decompressor.put(head)
 
     def next_piece(self) -> bytes:

@@ -8,7 +8,7 @@ from functools import partial
 from processor.core.errors import ProtocolError
 from processor.core.models import Job
 from processor.http.compressed_body import CompressedParser
-from processor.http.content_coding import ContentDecoder, codings_in
+from processor.http.content_coding import ContentDecoder, can_be_decoded, codings_in, is_plain
 from processor.http.event_stream import SseParser
 from processor.http.response_body import (
     BodyForm,
@@ -32,7 +32,7 @@ def reply_parser(
 ) -> ResponseParser:
     """The parser of a reply that has not begun. ``on_choice`` is called with the one that takes its place.
 
-    Raises ProtocolError where the reply is compressed in a way that cannot be read.
+    Raises ProtocolError where the reply is compressed too many times over.
     """
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_decoded = "content-encoding" in headers
@@ -43,10 +43,13 @@ def reply_parser(
 
 def error_parser(headers: Mapping[str, str], make_error: Callable[[bytes], Exception]) -> ResponseParser:
     """The parser of a response that is no reply."""
-    try:
-        return _with_decoder(ErrorParser(make_error), headers)
-    except ProtocolError:  # the status says enough
-        return ErrorParser(lambda _: make_error(b""))
+    codings = codings_in(headers.get("content-encoding", ""))
+    if all(map(can_be_decoded, codings)):
+        try:
+            return _with_decoder(ErrorParser(make_error), headers)
+        except ProtocolError:
+            pass
+    return ErrorParser(lambda data: make_error(data if is_plain(data) else b""))  # the status says enough
 
 
 def _with_decoder(parser: ResponseParser, headers: Mapping[str, str]) -> ResponseParser:

@@ -61,7 +61,8 @@ class ChatAccumulator(ChoicesAccumulator):
     def _delta_of(self, choice: JSON) -> JSON:
         delta = choice.get("delta")
         if delta is None:
-            return {}
+            text = choice.get("text")  # of a server that sends the chunks of completions
+            return {"content": text} if isinstance(text, str) and text else {}
         if not isinstance(delta, dict):
             raise ProtocolError("a delta is not an object")
         content = delta.get("content")

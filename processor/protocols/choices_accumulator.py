@@ -221,7 +221,7 @@ class ChoicesAccumulator(ABC):
             known = self._top_level.get(name)
             if value is None and name != "usage":
                 self._top_level.setdefault(name, None)
-            elif value is not None and not (known and name in _KEEP_FIRST):
+            elif value is not None and not (known and (name in _KEEP_FIRST or not value)):
                 self._top_level[name] = value
 
 

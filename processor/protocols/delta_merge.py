@@ -83,9 +83,18 @@ def read_index(piece: JSON, default: int) -> int:
     index = piece.get("index")
     if index is None:
         return default
-    if type(index) is not int or not 0 <= index <= MAX_INDEX:
-        raise ProtocolError(f"the index of a choice or tool call is {index!r:.40}")
+    if type(index) is not int:
+        index = _as_integer(index)
+    if index is None or not 0 <= index <= MAX_INDEX:
+        raise ProtocolError(f"the index of a choice or tool call is {piece['index']!r:.40}")
     return index
+
+
+def _as_integer(index: Any) -> int | None:
+    """The index where it is sent as `"0"` or `0.0`."""
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) <= len(str(MAX_INDEX)):
+        return int(index)
+    return int(index) if isinstance(index, float) and index.is_integer() else None
 
 
 def are_parts(value: Any) -> bool:
@@ -146,6 +155,8 @@ def _merge_tool_calls(calls: ToolCalls, pieces: Any) -> ToolCalls:
     if not isinstance(pieces, list):
         raise ProtocolError("tool_calls is not a list")
     for piece in pieces:
+        if piece is None:
+            continue
         if not isinstance(piece, dict):
             raise ProtocolError("a piece of a tool call is not an object")
         calls.add(piece, None if piece.get("index") is None else read_index(piece, 0))
