@@ -16,20 +16,13 @@ def usage_in(body: JSON) -> Usage | None:
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
-    prompt = _integer(usage.get("prompt_tokens", usage.get("input_tokens")))
-    completion = _integer(usage.get("completion_tokens", usage.get("output_tokens", 0)))
-    if prompt is None or completion is None:
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
+    if type(prompt) is not int or type(completion) is not int:
         return None
     if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and prompt + completion > 0):
         return None  # no request has no tokens at all
     return Usage(prompt_tokens=prompt, completion_tokens=completion)
-
-
-def _integer(value: Any) -> int | None:
-    """The number, which some servers send as `3.0`."""
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
 
 
 def reported_reasoning_tokens(body: JSON) -> int | None:

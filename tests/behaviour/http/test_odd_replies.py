@@ -155,7 +155,6 @@ def test_other_reply_is_not_kept(name: str) -> None:
         ([USAGE, {}], USAGE),
         ([USAGE, None], USAGE),
         ([{**USAGE, "completion_tokens": 1}, USAGE], USAGE),
-        ([{"prompt_tokens": 3.0, "completion_tokens": 2.0}], {"prompt_tokens": 3.0, "completion_tokens": 2.0}),
     ],
 )
 def test_last_usage_that_says_something_counts(usages: list[Any], kept: Any) -> None:

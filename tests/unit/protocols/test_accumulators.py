@@ -400,7 +400,7 @@ BAD = [
     b'{"choices": {"0": 1}}',
     b'{"choices": [1]}',
     b'{"choices": [{"index": -1, "delta": {}}]}',
-    b'{"choices": [{"index": "0", "delta": {}}]}',
+    b'{"choices": [{"index": "first", "delta": {}}]}',
     b'{"choices": [{"index": true, "delta": {}}]}',
     b'{"choices": [{"index": 1000000, "delta": {}}]}',
     b'{"choices": [{"index": 0, "delta": []}]}',
