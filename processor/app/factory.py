@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processor.app.plan import Plan
-from processor.config import GENERIC
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
-from processor.config.settings import Settings
+from processor.config.endpoint_settings import answered_models
 from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
-from processor.core.secrets import Secret
 from processor.core.urls import endpoint_address
-from processor.endpoints.pool import Endpoint, EndpointPool
-from processor.health.canary import TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S
-from processor.health.endpoint_health import EndpointHealth
+from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
@@ -33,10 +29,7 @@ from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
 from processor.protocols.registry import PROTOCOLS
-from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.settings import LimitSettings
-from processor.retry.backoff import Backoff
-from processor.retry.policy import RetryPolicy
+from processor.protocols.request_limits import UNKNOWN_LIMITS
 from processor.scheduler import LOOK_AHEAD, Dependencies, Forecast, RunOptions, forecast
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
@@ -57,21 +50,27 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     return min(plan.settings.fixed_concurrency or max_connections, max_connections)
 
 
-def open_job_file(plan: Plan, access: EndpointAccess | None) -> JobFile:
+def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
     settings = plan.settings
+    request_limits = {access.provider.request_limits for access in accesses}
     defaults = JobDefaults(
-        endpoint=default_path(settings, access),
+        endpoint=default_path(settings, accesses),
         model=settings.model,
-        base_url=access.target.base_url if access else None,
-        request_limits=(access.provider if access else GENERIC).request_limits,
+        base_urls=tuple(access.target.base_url for access in accesses),
+        # A job that one provider is known to refuse may be one for another.
+        request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
+        answered_models=answered_models(settings.endpoints),
     )
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def run_target(plan: Plan, access: EndpointAccess | None) -> RunTarget:
+def run_target(plan: Plan, accesses: Sequence[EndpointAccess]) -> RunTarget:
     """What the rows of earlier runs are compared with. The address of a simulator is of no interest."""
-    addresses = (endpoint_address(access.target.base_url, path) for path in PROTOCOLS) if access else ()
-    return RunTarget(addresses=frozenset(addresses), model=plan.settings.model)
+    addresses = (endpoint_address(access.target.base_url, path) for access in accesses for path in PROTOCOLS)
+    model = plan.settings.model
+    sent = (access.settings.model_sent(model) for access in accesses if access.settings and model is not None)
+    models = frozenset(name for name in (model, *sent) if name is not None)
+    return RunTarget(addresses=frozenset(addresses), models=models)
 
 
 def open_sink(plan: Plan, target: RunTarget) -> Sink:
@@ -93,30 +92,37 @@ def open_sink(plan: Plan, target: RunTarget) -> Sink:
 
 @asynccontextmanager
 async def open_transport(
-    plan: Plan, access: EndpointAccess | None, transport: Transport | None, emit: Listener
-) -> AsyncIterator[tuple[Target, Transport]]:
+    plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None, emit: Listener
+) -> AsyncIterator[tuple[Sequence[Target], Transport]]:
     """Yields where requests go and what sends them: the given transport, else HTTP.
 
     Without an access the target is a simulator that this starts on a loopback address. Raises ConfigError.
     """
     async with AsyncExitStack() as stack:
-        target = access.target if access else await _start_simulator(plan, stack)
-        if access and access.key_command and transport is None:
-            target = replace(target, key=await _first_key(access.key_command))
-        yield target, transport or await _open_http(plan, access, target, emit, stack)
+        if accesses:
+            targets = [access.target if transport else await _with_first_key(access) for access in accesses]
+        else:
+            targets = [await _start_simulator(plan, stack)]
+        yield targets, transport or await _open_http(plan, accesses, targets, emit, stack)
 
 
-async def _first_key(command: KeyCommand) -> Secret:
+async def _with_first_key(access: EndpointAccess) -> Target:
+    if access.key_command is None:
+        return access.target
     from processor.config.key_command import run_key_command
 
     try:
-        return await run_key_command(command.args)
+        return replace(access.target, key=await run_key_command(access.key_command.args))
     except KeyCommandFailed as error:
         raise ConfigError(f"no key: {error}") from None
 
 
 async def _open_http(
-    plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, stack: AsyncExitStack
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    targets: Sequence[Target],
+    emit: Listener,
+    stack: AsyncExitStack,
 ) -> Transport:
     from processor.http.client import HttpTransport
     from processor.http.settings import TransportSettings
@@ -125,7 +131,7 @@ async def _open_http(
         timeouts=plan.settings.waiting,
         max_reply_bytes=plan.settings.max_reply_bytes,
         ca_file=plan.settings.ca_file,
-        trust_env=access is not None,
+        trust_env=bool(accesses),
         stream=plan.settings.stream,
         echo=plan.echo,
     )
@@ -133,18 +139,22 @@ async def _open_http(
     http = await stack.enter_async_context(
         HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
     )
-    http.prepare(target, default_path(plan.settings, access))
-    if access is None or access.key_command is None:
-        return http
-    return await stack.enter_async_context(_key_renewal(http, target, access.key_command))
+    for target in targets:
+        http.prepare(target, default_path(plan.settings, accesses))
+    send: Transport = http
+    for access, target in zip(accesses, targets, strict=bool(accesses)):
+        if access.key_command is not None:
+            send = await stack.enter_async_context(_key_renewal(http, send, target, access.key_command))
+    return send
 
 
-def _key_renewal(http: HttpTransport, target: Target, command: KeyCommand) -> KeyRenewal:
+def _key_renewal(http: HttpTransport, send: Transport, target: Target, command: KeyCommand) -> KeyRenewal:
+    """``send``: what is sent through, ``http`` or the renewal of another endpoint's key around it."""
     from processor.config.key_command import run_key_command
     from processor.http.key_renewal import KeyRenewal
 
     fetch = partial(run_key_command, command.args)
-    return KeyRenewal(http, target, fetch, ttl_s=command.ttl_s, on_renewed=http.replace_key)
+    return KeyRenewal(send, target, fetch, ttl_s=command.ttl_s, on_renewed=http.replace_key)
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
@@ -164,43 +174,15 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
     return Target(base_url=server.base_url)
 
 
-def endpoint(
-    plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
-) -> Endpoint:
-    settings, waiting = plan.settings, plan.settings.waiting
-    backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
-    policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
-    alone_s = TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S
-    health = EndpointHealth(
-        policy, emit, endpoint=target.address, max_outage_s=waiting.max_outage_s, canary_timeout_s=alone_s
-    )
-    limits = _limit_settings(settings, access, first_alone_s=alone_s)
-    limiter = RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency)
-    return Endpoint(target, limiter, health)
-
-
-def _limit_settings(settings: Settings, access: EndpointAccess | None, *, first_alone_s: float) -> LimitSettings:
-    provider = access.provider if access else GENERIC
-    return LimitSettings(
-        default=settings.limits,
-        per_model=settings.limits.models,
-        charging=settings.limits.charging or provider.charging,
-        dialect=provider.rate_limit_headers,
-        bursts=settings.limits.bursts,
-        first_alone_s=first_alone_s,
-        concurrency_is_fixed=settings.fixed_concurrency is not None,
-    )
-
-
 def dependencies(
-    plan: Plan, job_file: JobFile, sink: Sink, transport: Transport, endpoint: Endpoint, emit: Listener
+    plan: Plan, job_file: JobFile, sink: Sink, transport: Transport, endpoints: EndpointPool, emit: Listener
 ) -> Dependencies:
     return Dependencies(
         source=_unfinished_jobs(plan, job_file, sink),
         read_again=None if job_file.size is None else partial(aiter, job_file),
         source_name="stdin" if plan.jobs == "-" else plan.jobs,
         sink=sink,
-        endpoints=EndpointPool(endpoint),
+        endpoints=endpoints,
         transport=transport,
         counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
         emit=emit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,21 @@ from processor.core.models import JSON
 from processor.stats.run_stats import RunStats
 
 
-def open_metrics(path: Path, access: EndpointAccess | None, stats: RunStats, stack: AsyncExitStack) -> Listener:
+def open_metrics(path: Path, accesses: Sequence[EndpointAccess], stats: RunStats, stack: AsyncExitStack) -> Listener:
     """The metrics file, which ``stack`` closes. Raises ConfigError where it cannot be written."""
     from processor.config.telemetry_names import telemetry_labels
     from processor.listeners.metrics_file import MetricsFile
     from processor.stats.request_histograms import RequestHistograms
 
     histograms = RequestHistograms()
-    labels = partial(telemetry_labels, access.provider.name if access else "simulator")
+    labels = partial(telemetry_labels, _provider_name(accesses))
     stack.callback(MetricsFile(path, stats, histograms, labels, time.time).close)
     return histograms
+
+
+def _provider_name(accesses: Sequence[EndpointAccess]) -> str:
+    """The names of the run's providers, each once."""
+    return ",".join(dict.fromkeys(access.provider.name for access in accesses)) or "simulator"
 
 
 def open_hook(plan: Plan, args: tuple[str, ...], stats: RunStats, emit: Listener, stack: AsyncExitStack) -> Listener:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from processor.app import factory, run_reporter
+from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
-from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoint
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.environment import environment
 from processor.core import platform
 from processor.core.errors import ConfigError
@@ -40,11 +41,11 @@ def run(
     every event of the run; one that raises an exception is not called again, and the run goes on. ``transport`` sends
     the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
-    access = _access(plan, environ, transport)
+    accesses = _accesses(plan, environ, transport)
     loop_factory = platform.event_loop_factory()
     with _relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.get_loop().set_exception_handler(log_unhandled)
-        return runner.run(_run(plan, access, listeners, transport, stop_on_signals=True))
+        return runner.run(_run(plan, accesses, listeners, transport, stop_on_signals=True))
 
 
 async def run_async(
@@ -55,7 +56,7 @@ async def run_async(
     transport: Transport | None = None,
 ) -> int:
     """Does the same as ``run`` inside a running loop, but handles no signals. If cancelled, aborts all requests."""
-    return await _run(plan, _access(plan, environ, transport), listeners, transport, stop_on_signals=False)
+    return await _run(plan, _accesses(plan, environ, transport), listeners, transport, stop_on_signals=False)
 
 
 @contextmanager
@@ -68,19 +69,19 @@ def _relaxed_gc() -> Iterator[None]:
         gc.set_threshold(*previous)
 
 
-def _access(plan: Plan, environ: Mapping[str, str] | None, transport: Transport | None) -> EndpointAccess | None:
-    """Address and key of the endpoint; None for the simulator."""
+def _accesses(plan: Plan, environ: Mapping[str, str] | None, transport: Transport | None) -> Sequence[EndpointAccess]:
+    """Address and key of each endpoint; none for the simulator."""
     if plan.simulate:
         if transport is not None:
             raise ConfigError("a run has one transport: the simulator or the given one")
-        return None
+        return ()
     environ = environment(os.environ) if environ is None else environ
-    return resolve_endpoint(plan.settings, environ, needs_key=transport is None)
+    return resolve_endpoints(plan.settings, environ, needs_key=transport is None)
 
 
 async def _run(
     plan: Plan,
-    access: EndpointAccess | None,
+    accesses: Sequence[EndpointAccess],
     listeners: Sequence[Listener],
     transport: Transport | None,
     *,
@@ -90,18 +91,18 @@ async def _run(
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
         concurrency = factory.concurrency(plan, max_connections)
-        job_file = factory.open_job_file(plan, access)
+        job_file = factory.open_job_file(plan, accesses)
         stack.callback(job_file.close)
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))
-        emit = run_reporter.open_listeners(plan, access, stats, progress, listeners, stack)
-        target, send = await stack.enter_async_context(factory.open_transport(plan, access, transport, emit))
+        emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
+        targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
         # Nothing is written where the transport finds that nothing can be sent.
-        sink = factory.open_sink(plan, factory.run_target(plan, access))
+        sink = factory.open_sink(plan, factory.run_target(plan, accesses))
         stack.push_async_exit(sink)
-        endpoint = factory.endpoint(plan, access, target, emit, concurrency=concurrency)
-        dependencies = factory.dependencies(plan, job_file, sink, send, endpoint, emit)
-        run_reporter.report_start(plan, access, job_file, sink, emit)
+        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
+        dependencies = factory.dependencies(plan, job_file, sink, send, endpoints, emit)
+        run_reporter.report_start(plan, accesses, job_file, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         stats.next_start_at = scheduler.next_start_at

@@ -29,6 +29,7 @@ def describe_run(plan: Plan) -> RunDescription:
             **{name: getattr(plan, name) for name in _PLAN_FIELDS},
             **{name: getattr(settings, name) for name in _SETTINGS},
             "base_url": settings.base_url and settings.base_url.partition("?")[0],
+            "endpoints": [endpoint.name for endpoint in settings.endpoints],
             **{name: getattr(settings.waiting, name) for name in _WAITING},
         },
         limits={

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ def progress_mode(plan: Plan) -> progress.Mode:
 
 def open_listeners(
     plan: Plan,
-    access: EndpointAccess | None,
+    accesses: Sequence[EndpointAccess],
     stats: RunStats,
     progress: Listener,
     external: Iterable[Listener],
@@ -67,7 +67,7 @@ def open_listeners(
         stack.callback(history.close)
         own.append(history)
     if plan.metrics_file:
-        own.append(open_metrics(plan.metrics_file, access, stats, stack))
+        own.append(open_metrics(plan.metrics_file, accesses, stats, stack))
     if plan.settings.hooks.notice:
         own.append(open_hook(plan, plan.settings.hooks.notice, stats, lambda event: emit(event), stack))  # noqa: PLW0108
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
@@ -76,13 +76,13 @@ def open_listeners(
     return emit
 
 
-def report_start(plan: Plan, access: EndpointAccess | None, job_file: JobFile, sink: Sink, emit: Listener) -> None:
+def report_start(plan: Plan, accesses: Sequence[EndpointAccess], job_file: JobFile, sink: Sink, emit: Listener) -> None:
     """Prints the banner and emits RunStarted."""
     jobs = job_file.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
     expected = factory.forecast_of(plan, job_file, sink)
-    banner = _banner(plan, access, sink, jobs, expected)
+    banner = _banner(plan, accesses, sink, jobs, expected)
     label_table.print_rows(startup_banner.warning_rows(banner) if plan.quiet else startup_banner.banner_rows(banner))
     done = expected.done if expected else _estimated_done(plan, sink, jobs)
     emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
@@ -118,7 +118,7 @@ def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
 
 
 def _banner(
-    plan: Plan, access: EndpointAccess | None, sink: Sink, jobs: int | None, expected: Forecast | None
+    plan: Plan, accesses: Sequence[EndpointAccess], sink: Sink, jobs: int | None, expected: Forecast | None
 ) -> startup_banner.Banner:
     limits = plan.settings.limits
     to_send = expected.to_send if expected else None
@@ -131,9 +131,15 @@ def _banner(
         to_send=to_send,
         earlier_replies=sink.recovered.replied,
         results=plan.out,
-        endpoint=access.target.address if access else "",
-        key_from=access.key_from if access else None,
-        address_from=access.address_from if access else None,
+        endpoints=tuple(
+            startup_banner.EndpointShown(
+                name=access.settings.name if access.settings else None,
+                address=access.target.address,
+                key_from=access.key_from,
+                address_from=access.address_from,
+            )
+            for access in accesses
+        ),
         concurrency=1 if plan.echo else plan.settings.fixed_concurrency,
         rpm=limits.rpm,
         tpm=limits.tpm,
@@ -142,18 +148,23 @@ def _banner(
         is_awaited=plan.jobs == "-" and console.is_typed(),
         damage=_damage(plan, sink),
         possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
-        warnings=(*_key_warnings(plan, access), *_warnings(plan, sink, jobs if to_send is None else to_send, expected)),
+        warnings=(
+            *_key_warnings(plan, accesses),
+            *_warnings(plan, sink, jobs if to_send is None else to_send, expected),
+        ),
     )
 
 
-def _key_warnings(plan: Plan, access: EndpointAccess | None) -> tuple[str, ...]:
+def _key_warnings(plan: Plan, accesses: Sequence[EndpointAccess]) -> tuple[str, ...]:
     ignored = plan.settings.ignored_commands
-    if access is None:  # the simulator needs no key
+    if not accesses:  # the simulator needs no key
         return tuple(text for text in ignored if text.startswith("hooks."))
-    if access.unused_key is None:
-        return ignored
-    address = access.target.address
-    return (*ignored, f"the key in {access.unused_key} is not sent to {address} unencrypted; --allow-http allows it")
+    unused = (
+        f"the key in {access.unused_key} is not sent to {access.target.address} unencrypted; --allow-http allows it"
+        for access in accesses
+        if access.unused_key is not None
+    )
+    return (*ignored, *unused)
 
 
 def _damage(plan: Plan, sink: Sink) -> tuple[startup_banner.Damage, ...]:

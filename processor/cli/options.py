@@ -70,6 +70,10 @@ Endpoint = Annotated[
     option(_ENDPOINT, "--endpoint", metavar="PATH", text="API path of jobs without url. [default: the provider's]"),
 ]
 ModelName = Annotated[str | None, option(_ENDPOINT, "--model", metavar="NAME", text="Model of jobs that name none.")]
+Fallback = Annotated[
+    bool | None,
+    option(_ENDPOINT, "--fallback", text="Prefer [[endpoints]] in their order; use the next where one has no room."),
+]
 CaFile = Annotated[
     str | None, option(_ENDPOINT, "--ca-file", metavar="FILE", text="CA certificates to trust beside the system's.")
 ]

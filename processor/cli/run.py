@@ -36,6 +36,7 @@ def run(
     api_key_env: options.ApiKeyEnv = None,
     endpoint: options.Endpoint = None,
     model: options.ModelName = None,
+    fallback: options.Fallback = None,
     ca_file: options.CaFile = None,
     allow_http: options.AllowHttp = None,
     stream: options.Stream = None,

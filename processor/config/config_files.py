@@ -24,6 +24,9 @@ OTHER_FILE = "name the right one with --config FILE (--config /dev/null for none
 
 Table = dict[str, Any]
 
+_ONE_ENDPOINT = frozenset({"base_url", "provider", "api_key_env", COMMAND, "api_version"})
+"""Settings of a run with one endpoint."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigTables:
@@ -42,6 +45,10 @@ class ConfigTables:
         for _, table in self.by_file:
             if "api_key_env" in table or COMMAND in table:  # one source of the key overrides the other
                 merged = {name: value for name, value in merged.items() if name not in ("api_key_env", COMMAND)}
+            if "endpoints" in table:  # several endpoints override one, and the other way round
+                merged = {name: value for name, value in merged.items() if name not in _ONE_ENDPOINT}
+            elif not _ONE_ENDPOINT.isdisjoint(table):
+                merged.pop("endpoints", None)
             merged = _merge(merged, table)
         return merged
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from processor.config.api_keys import KeyCommand, key_source
 from processor.config.base_urls import base_url, with_root_path
+from processor.config.config_files import CONFIG_FILE
+from processor.config.endpoint_settings import EndpointSettings
 from processor.config.presets import GENERIC, PROVIDERS, provider_for
 from processor.config.providers import AUTH_HEADERS, ProviderPreset
 from processor.config.settings import ProviderSettings, Settings
@@ -19,6 +21,8 @@ from processor.core.secrets import Secret, is_printable_ascii
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointAccess:
+    """How one endpoint of a run is reached."""
+
     target: Target
     provider: ProviderPreset
     key_from: str | None
@@ -29,6 +33,38 @@ class EndpointAccess:
     """The file of the working folder that chose the address; None where the user or the program did."""
     unused_key: str | None = None
     """The variable whose key is not sent, because the address is an http address."""
+    settings: EndpointSettings | None = None
+    """The table of the endpoint; None where the run has only one."""
+
+    @property
+    def name(self) -> str:
+        """Names the endpoint for a person: its address, where the run has only one."""
+        return self.settings.name if self.settings else self.target.address
+
+
+def resolve_endpoints(
+    settings: Settings, environ: Mapping[str, str], *, needs_key: bool = True
+) -> tuple[EndpointAccess, ...]:
+    """Finds all endpoints of a run: those of ``[[endpoints]]``, else the one. Raises ConfigError."""
+    if not settings.endpoints:
+        return (resolve_endpoint(settings, environ, needs_key=needs_key),)
+    return tuple(_resolve_table(settings, table, environ, needs_key=needs_key) for table in settings.endpoints)
+
+
+def _resolve_table(
+    settings: Settings, table: EndpointSettings, environ: Mapping[str, str], *, needs_key: bool
+) -> EndpointAccess:
+    own = ("base_url", "provider", "api_key_env", "api_version")
+    chosen = {name: value for name in own if (value := getattr(table, name)) is not None}
+    chosen_by = dict(settings.chosen_by)
+    if "endpoints" in chosen_by:
+        chosen_by |= dict.fromkeys(chosen, CONFIG_FILE)
+    alone = replace(settings, endpoints=(), **{**dict.fromkeys(own), **chosen}, chosen_by=chosen_by)
+    try:
+        access = resolve_endpoint(alone, environ, needs_key=needs_key)
+    except ConfigError as error:
+        raise ConfigError(f"the endpoint {table.name!r}: {error}") from None
+    return replace(access, settings=table)
 
 
 def resolve_endpoint(settings: Settings, environ: Mapping[str, str], *, needs_key: bool = True) -> EndpointAccess:
@@ -63,12 +99,22 @@ def resolve_endpoint(settings: Settings, environ: Mapping[str, str], *, needs_ke
     )
 
 
-def default_path(settings: Settings, access: EndpointAccess | None) -> str:
-    """The API path of jobs without a url. Without an access, as for the simulator, the provider may still be named."""
+def default_path(settings: Settings, accesses: Sequence[EndpointAccess]) -> str:
+    """The API path of jobs without a url. Without an access, as for the simulator, the provider may still be named.
+
+    Raises ConfigError where several endpoints have different ones.
+    """
     if settings.endpoint is not None:
         return settings.endpoint
-    named = access.provider if access else _provider_by_name(settings.provider, configured_providers(settings))
-    return (named or GENERIC).endpoint
+    if not accesses:
+        return (_provider_by_name(settings.provider, configured_providers(settings)) or GENERIC).endpoint
+    paths = {access.provider.endpoint: access.name for access in accesses}
+    if len(paths) > 1:
+        (path, name), (other_path, other_name) = list(paths.items())[:2]
+        raise ConfigError(
+            f"jobs without a url go to {path} at {name} and to {other_path} at {other_name}: choose one with --endpoint"
+        )
+    return next(iter(paths))
 
 
 # ---------------------------------------------------------------- presets and [providers.NAME]

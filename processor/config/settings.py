@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from processor.config.config_files import CONFIG_FILE, OTHER_FILE, ConfigTables, read_tables
+from processor.config.endpoint_settings import EndpointSettings, RetryElsewhere, check_endpoints
 from processor.config.environment import DOTENV, Environment
 from processor.config.providers import Auth
 from processor.core.errors import ConfigError
@@ -128,6 +129,12 @@ class Settings:
     output: Output = Output()
     hooks: Hooks = Hooks()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    endpoints: tuple[EndpointSettings, ...] = ()
+    """Several endpoints in place of ``base_url``, ``provider`` and ``api_key_env``."""
+    fallback: bool = False
+    """Prefer the endpoints in their order, and use the next one only where those before it have no room."""
+    retry_elsewhere: tuple[RetryElsewhere, ...] = ()
+    """For which refusals of a job another endpoint is tried."""
     chosen_by: Mapping[str, str] = field(default_factory=dict, compare=False)
     """No setting: the settings that a file chose which was found in the working folder, and not named by the user."""
     ignored_commands: tuple[str, ...] = field(default=(), compare=False)
@@ -160,7 +167,9 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
         settings = replace(settings, base_url=None)
     if "api_key_env" in given:
         settings = replace(settings, api_key_command=None)
-    uses_openai_variables = given.get("provider", settings.provider) in (None, "openai", "any")
+    uses_openai_variables = not settings.endpoints and (
+        given.get("provider", settings.provider) in (None, "openai", "any")
+    )
     if "base_url" not in given and uses_openai_variables and environ.get("OPENAI_BASE_URL"):
         settings = replace(settings, base_url=environ["OPENAI_BASE_URL"])
         chosen_by.pop("base_url", None)
@@ -197,7 +206,7 @@ def _parse_table(cls: type[T], table: object, where: str) -> T:
     types = get_type_hints(cls, include_extras=True)
     for name in ("chosen_by", "ignored_commands"):
         types.pop(name, None)
-    holds_models = types.pop("models", None) is not None
+    holds_models = cls is Limits and types.pop("models") is not None
     values: dict[str, Any] = {}
     for name, value in table.items():
         if holds_models and isinstance(value, dict):
@@ -229,7 +238,7 @@ def _parse_value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         return _parse_table(kind, value, where + ".")
     if get_origin(kind) is tuple:
-        return _parse_words(value, where)
+        return _parse_list(get_args(kind)[0], value, where)
     if get_origin(kind) is Mapping:
         return _parse_mapping(get_args(kind)[1], value, where)
     type_, least, description = _RULES[kind]
@@ -241,10 +250,14 @@ def _parse_value(kind: Any, value: Any, where: str) -> Any:
     return type_(value)
 
 
-def _parse_words(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(word, str) for word in value):
+def _parse_list(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    is_list = isinstance(value, list | tuple) and len(value) > 0
+    if kind is str and not (is_list and all(isinstance(word, str) for word in value)):
         raise ConfigError(f'{where} must be a list of texts such as ["a", "b"], not {value!r}')
-    return tuple(value)
+    if not is_list:
+        expected = f"tables, each under [[{where.rpartition(' ')[2]}]]" if is_dataclass(kind) else "a list"
+        raise ConfigError(f"{where} must be {expected}, not {value!r}")
+    return tuple(_parse_value(kind, item, f"{where}[{at}]") for at, item in enumerate(value, start=1))
 
 
 def _parse_mapping(kind: Any, value: Any, where: str) -> Mapping[str, Any]:
@@ -262,3 +275,15 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"the endpoint must be {known_paths()}, not {endpoint!r}")
     if settings.api_key_env is not None and settings.api_key_command is not None:
         raise ConfigError("a settings file must not have both api_key_env and api_key_command: remove one of them")
+    if not settings.endpoints:
+        if settings.fallback or settings.retry_elsewhere:
+            what = "--fallback" if settings.fallback else "retry_elsewhere"
+            raise ConfigError(f"{what} needs several endpoints: add tables [[endpoints]] to the settings file")
+        return
+    for name in ("base_url", "provider", "api_key_env", "api_key_command", "api_version"):
+        if getattr(settings, name) is not None:
+            raise ConfigError(
+                f"{_flag_name(name)} or {name} cannot stand beside [[endpoints]]: move it into the table of an "
+                "endpoint, or leave the tables out with another --config FILE"
+            )
+    check_endpoints(settings.endpoints)

@@ -1,8 +1,9 @@
-"""Endpoints, and the pool that picks one for each attempt.
+"""The endpoints of a run, from which one is picked for each attempt.
 
 The scheduler asks the pool for a permit and learns from ``permit.endpoint`` where the request goes. All that is known
-of an endpoint belongs to it: its address and key, its rate limiter, its health. A pool holds one endpoint at present;
-what several of them need is decided here (``_pick``, ``is_closed_for``, ``undecided``), and nowhere in the scheduler.
+of an endpoint belongs to it: its address and key, its rate limiter, its health. The jobs of a run with one endpoint
+wait at its rate limiter; those of a run with several wait in the queues of the ``Dispatcher``, and ``Failover`` decides
+what follows where one of them fails a job.
 """
 
 from __future__ import annotations
@@ -10,70 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Set as AbstractSet
 
-from processor.core.models import Job, RequestSize, Target
-from processor.core.urls import endpoint_address, with_model
+from processor.core.errors import RequestError
+from processor.core.models import Job, RequestSize
+from processor.endpoints.dispatcher import Dispatcher
+from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.failover import Failover
 from processor.health.causes import Cause
-from processor.health.endpoint_health import EndpointHealth
 from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import LimiterSnapshot, RateLimiter
-from processor.ratelimit.permit import Permit
-
-
-class Endpoint:
-    """An address with its key, its limits and its health."""
-
-    __slots__ = ("_addresses", "health", "limiter", "name", "target")
-
-    def __init__(self, target: Target, limiter: RateLimiter, health: EndpointHealth) -> None:
-        self.target = target
-        self.limiter = limiter
-        self.health = health
-        self.name = target.address
-        self._addresses: dict[str, str] = {}
-
-    def closed_reason(self, job: Job) -> str | None:
-        """Return why nothing like this job is sent any more in this run; None if it is."""
-        health = self.health
-        return health.closed_reason(job.model, self.limiter.group_name(job)) if health.has_closed else None
-
-    def address_of(self, path: str, model: str) -> str:
-        """Return the address (scheme, host and path) that requests for an API path and a model are sent to."""
-        address = self._addresses.get(path)
-        if address is None:
-            address = self._addresses[path] = endpoint_address(self.target.base_url, path)
-        return with_model(address, model)
-
-
-class EndpointClosed(Exception):
-    """Nothing more is sent in this run to the model, or for the limit group, of this job."""
-
-
-class EndpointPermit(Permit):
-    """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""
-
-    __slots__ = ("_has_canary_turn", "_is_probe", "endpoint")
-
-    def __init__(self, endpoint: Endpoint, permit: Permit, *, is_probe: bool, has_canary_turn: bool = False) -> None:
-        super().__init__(permit._group, permit._size, permit._reservation, permit._on_release)
-        self.endpoint = endpoint
-        self._is_probe = is_probe
-        self._has_canary_turn = has_canary_turn
-
-    def release(self) -> None:
-        """Give the in-flight slot back, and the turn to probe or to be the canary. To be called once, at the end."""
-        super().release()
-        if self._is_probe:
-            self.endpoint.health.end_probe()
-        if self._has_canary_turn:
-            self.endpoint.health.canary.release()
+from processor.ratelimit.limiter import LimiterSnapshot
+from processor.retry.policy import LeaveJob, Retry, Verdict
 
 
 class EndpointPool:
-    """The endpoints of a run."""
+    """The endpoints of a run. With several of them a dispatcher hands out the jobs."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoints = (endpoint,)
+    def __init__(
+        self, *endpoints: Endpoint, dispatcher: Dispatcher | None = None, failover: Failover | None = None
+    ) -> None:
+        self._endpoints = endpoints
+        self._dispatcher = dispatcher
+        self._failover = failover
 
     # ------------------------------------------------------------ where and when a request may be sent
 
@@ -87,17 +45,19 @@ class EndpointPool:
         minute's limit, and EndpointClosed if no job like this one is sent any more. If cancelled, nothing has been
         taken.
         """
+        if self._dispatcher is not None:
+            return await self._dispatcher.acquire(job, size, is_retry=is_retry, exclude=exclude)
         endpoint = self._pick(job, exclude)
         health = endpoint.health
         while True:
             self._raise_if_closed(endpoint, job)
-            if health.is_down and await health.wait_to_probe():
+            if health.is_down and await health.probe_turn.wait():
                 return await self._acquire_probe(endpoint, job, size, is_retry=is_retry)
             if not health.canary.is_cleared:
                 permit = await self._acquire_in_turn(endpoint, job, size, is_retry=is_retry)
             else:
                 inner = await endpoint.limiter.acquire(size, is_retry=is_retry)
-                permit = EndpointPermit(endpoint, inner, is_probe=False)
+                permit = EndpointPermit(endpoint, inner, job, is_probe=False)
             if not health.is_down and endpoint.closed_reason(job) is None:
                 return permit
             permit.release()
@@ -120,7 +80,7 @@ class EndpointPool:
         except BaseException:
             canary.release()
             raise
-        return EndpointPermit(endpoint, permit, is_probe=False, has_canary_turn=True)
+        return EndpointPermit(endpoint, permit, job, is_probe=False, has_canary_turn=True)
 
     async def _acquire_probe(
         self, endpoint: Endpoint, job: Job, size: RequestSize, *, is_retry: bool
@@ -129,9 +89,9 @@ class EndpointPool:
             self._raise_if_closed(endpoint, job)
             permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
         except (TooLarge, EndpointClosed, asyncio.CancelledError):
-            endpoint.health.end_probe()
+            endpoint.health.probe_turn.end()
             raise
-        return EndpointPermit(endpoint, permit, is_probe=True)
+        return EndpointPermit(endpoint, permit, job, is_probe=True)
 
     def _pick(self, job: Job, exclude: AbstractSet[Endpoint]) -> Endpoint:
         for endpoint in self._endpoints:
@@ -143,10 +103,26 @@ class EndpointPool:
         if (reason := endpoint.closed_reason(job)) is not None:
             raise EndpointClosed(reason)
 
+    # ------------------------------------------------------------ what follows from a failure
+
+    def verdict(
+        self, endpoint: Endpoint, job: Job, verdict: Verdict, error: RequestError, excluded: set[Endpoint]
+    ) -> Verdict:
+        """Return what follows for a job from the verdict at one endpoint. ``excluded``: those that have given it up."""
+        if self._failover is None:
+            return verdict
+        return self._failover.verdict(endpoint, job, verdict, error, excluded)
+
+    def leave(self, endpoint: Endpoint, job: Job, excluded: set[Endpoint]) -> Retry | LeaveJob:
+        """An endpoint does not answer the job in this run: return whether another one is asked."""
+        return LeaveJob() if self._failover is None else self._failover.leave(endpoint, job, excluded)
+
     # ------------------------------------------------------------ may any job still succeed?
 
-    def is_closed_for(self, job: Job) -> bool:
-        """Whether no endpoint takes this job any more in this run."""
+    def is_closed_for(self, job: Job, excluded: AbstractSet[Endpoint] = frozenset()) -> bool:
+        """Whether no endpoint takes this job any more in this run, beside those that have given it up."""
+        if self._failover is not None:
+            return not self._failover.is_open(job, excluded)
         return all(endpoint.closed_reason(job) is not None for endpoint in self._endpoints)
 
     @property
@@ -167,6 +143,8 @@ class EndpointPool:
 
     def next_start_at(self) -> float | None:
         """When the next request may start, or the next probe of an endpoint that is down; None where that is open."""
+        if self._dispatcher is not None:
+            return self._dispatcher.next_start_at()
         times = (
             endpoint.health.outages.next_probe_at if endpoint.health.is_down else endpoint.limiter.next_start_at()
             for endpoint in self._endpoints

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 TIMEOUT_WITH_KEY_S = 2.0
 """How long the other requests wait at most, where none is refused: a server that checks keys takes its time."""
@@ -20,6 +21,8 @@ class Canary:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self.on_available: Callable[[], None] = lambda: None
+        """Called when a turn is free that was not."""
         self.is_cleared = False
         """A response has been understood: any number of requests may be sent."""
         self._is_open = False
@@ -30,7 +33,7 @@ class Canary:
 
     async def acquire(self) -> None:
         """Wait for the turn to send a request, first come, first served. If cancelled, no turn has been taken."""
-        if self._may_send:
+        if self.has_free_turn:
             self._active += 1
             return
         waiter = asyncio.get_running_loop().create_future()
@@ -66,8 +69,17 @@ class Canary:
             self._stop_timer()
             self._wake()
 
+    def take(self) -> None:
+        """Take a turn, which must be free."""
+        self._active += 1
+
     @property
-    def _may_send(self) -> bool:
+    def is_undecided(self) -> bool:
+        """Whether a first request is out, and nothing has been refused yet."""
+        return not (self.is_cleared or self._is_open or self._has_refusal) and self._active > 0
+
+    @property
+    def has_free_turn(self) -> bool:
         return self.is_cleared or self._is_open or not (self._active or self._waiters)
 
     def _open(self) -> None:
@@ -80,6 +92,7 @@ class Canary:
 
     def _wake(self) -> None:
         """Give turns to those that wait: to all, or to the first."""
+        self.on_available()
         while self._waiters and (self.is_cleared or self._is_open or not self._active):
             waiter = self._waiters.popleft()
             if not waiter.done():

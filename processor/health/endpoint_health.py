@@ -14,7 +14,7 @@ The state is kept for one endpoint; what concerns a model or a limit group, for 
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -36,6 +36,7 @@ from processor.health.descriptions import description, refused
 from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import OutageDetector, indicates_outage
 from processor.health.parked_jobs import ParkedJob, ParkedJobs
+from processor.health.probe_turn import ProbeTurn
 from processor.retry.policy import (
     AttemptHistory,
     Defer,
@@ -64,19 +65,26 @@ class EndpointHealth:
         endpoint: str,
         max_outage_s: float,
         canary_timeout_s: float = TIMEOUT_WITH_KEY_S,
+        is_only: bool = True,
     ) -> None:
-        """``endpoint``: the address, for events."""
+        """``endpoint``: its name, for events. ``is_only``: the run has no other endpoint, so that a wrong address ends
+        the run at once."""
         self._policy = policy
         self._emit = emit
         self._endpoint = endpoint
+        self._is_only = is_only
         self.canary = Canary(canary_timeout_s)
+        self._on_available: Callable[[], None] = lambda: None
+        self.stopped_reason: str | None = None
+        """Why nothing is sent to this endpoint any more in this run."""
         self.parked = ParkedJobs()
         self.outages = OutageDetector(max_outage_s=max_outage_s)
         self._closed: dict[Cause, str] = {}
         """Why nothing is sent any more to these models, or for these limit groups."""
         self._limiter_bottleneck: Bottleneck | None = None
-        self._probe_turn = asyncio.Lock()
+        self.probe_turn = ProbeTurn(self.outages)
         self.has_succeeded = False
+        self._has_failed = False
         self._has_responded = False  # with something other than a failed connection
         self._rejections: dict[str, int] = {}
         """How many requests were rejected, by kind."""
@@ -85,7 +93,16 @@ class EndpointHealth:
 
     @property
     def is_down(self) -> bool:
-        return self.outages.down_since is not None
+        return self.outages.is_down
+
+    def call_when_available(self, callback: Callable[[], None]) -> None:
+        """Call back whenever more may be sent than before: after the canary, and when an outage is over."""
+        self._on_available = self.canary.on_available = callback
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether requests were sent, and no connection has been made yet."""
+        return self._has_failed and not (self._has_responded or self.has_succeeded)
 
     # ------------------------------------------------------------ what happens to requests
 
@@ -113,11 +130,12 @@ class EndpointHealth:
 
     def on_failure(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
         """Return what follows from a failed request for its job or for the run, and add it to the job's history."""
+        self._has_failed = True
         self._has_responded |= not isinstance(error, ConnectError)
         self._unresolved_since.pop(attempt.job.line, None)
         self._watch_for_outage(error, attempt)
         verdict = self._verdict(error, attempt, history)
-        history.record(verdict, error, attempt.now)
+        history.record(verdict, error, attempt.now, self.outages.explains_failure_at)
         if not (isinstance(verdict, Retry) and verdict.is_replacement):
             self.canary.on_refused()
         return verdict
@@ -126,6 +144,8 @@ class EndpointHealth:
 
     def closed_reason(self, model: str, limit_group: str) -> str | None:
         """Return why nothing more is sent to this model, or for this limit group, in this run; None if it is."""
+        if self.stopped_reason is not None:
+            return self.stopped_reason
         for cause, reason in self._closed.items():
             if cause.concerns == (limit_group if cause.kind is CauseKind.LONG_WAIT else model):
                 return reason
@@ -134,11 +154,18 @@ class EndpointHealth:
     @property
     def has_closed(self) -> bool:
         """Whether there is such a model or limit group."""
-        return bool(self._closed)
+        return bool(self._closed) or self.stopped_reason is not None
 
     @property
     def closed_reasons(self) -> list[str]:
-        return list(self._closed.values())
+        stopped = () if self.stopped_reason is None else (self.stopped_reason,)
+        return [*stopped, *self._closed.values()]
+
+    def stop(self, reason: str) -> None:
+        """Send nothing more to this endpoint in this run. Its parked jobs are released: another endpoint may answer."""
+        self.stopped_reason = self.stopped_reason or reason
+        for cause, _ in self.parked.undecided():
+            self.parked.release(cause, at_fault=False)
 
     def asks_for_long_wait(self, error: RequestError) -> bool:
         """Whether the error asks to wait for longer than a run does."""
@@ -184,7 +211,7 @@ class EndpointHealth:
                 return str(error)
             case AddressError() if not self.has_succeeded:
                 return str(error)
-            case ConnectError() if not self.has_succeeded and not self._has_responded:
+            case ConnectError() if self._is_only and self.is_unreachable:
                 return f"{error}; is --base-url right, and the server up?"
             case BadRequest() if not self.has_succeeded and cause_of(error, attempt.job) is None:
                 return self._too_many_rejections(error)
@@ -241,35 +268,10 @@ class EndpointHealth:
                 return
         self._emit(event)
 
-    async def wait_to_probe(self) -> bool:
-        """Wait for this job's turn to send the one request that tests whether the endpoint is up again.
-
-        False if it came up meanwhile: the request is then an ordinary one. After True, ``end_probe`` must follow.
-        """
-        while self.is_down:
-            await self._probe_turn.acquire()
-            if self.is_down:
-                await self._wait_until_probe()
-                return True
-            self._probe_turn.release()
-        return False
-
-    def end_probe(self) -> None:
-        self._probe_turn.release()
-
-    async def _wait_until_probe(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await asyncio.sleep(max(0.0, self.outages.next_probe_at - loop.time()))
-        except asyncio.CancelledError:
-            self._probe_turn.release()
-            raise
-        self.outages.on_probe(loop.time())
-
     def _counted_failures(self, error: RequestError, history: AttemptHistory, now: float) -> int:
         """How many failures count against the job, this one included: those that no outage explains."""
-        failed_at = [*history.failed_at, now] if counts_against_job(error) else history.failed_at
-        return sum(not self.outages.explains_failure_at(at) for at in failed_at)
+        earlier = sum(not explains_failure_at(at) for at, explains_failure_at in history.failures)
+        return earlier + (counts_against_job(error) and not self.outages.explains_failure_at(now))
 
     def _watch_for_outage(self, error: RequestError, attempt: FailedAttempt) -> None:
         if not self._indicates_outage(error):
@@ -293,5 +295,6 @@ class EndpointHealth:
 
     def _emit_recovery(self, is_recovered: bool, now: float) -> None:
         if is_recovered:
+            self._on_available()
             self._emit(OutageEnded(at=now, endpoint=self._endpoint))
             self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))

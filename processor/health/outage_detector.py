@@ -68,12 +68,16 @@ class OutageDetector:
         self._detected_at = 0.0
         self._past: list[OutageInterval] = []
 
+    @property
+    def is_down(self) -> bool:
+        return self.down_since is not None
+
     def on_answer(self, sent_at: float) -> bool:
         """A request sent at ``sent_at`` was answered, with a reply or a refusal. True if this ends an outage.
 
         A request that was sent before the outage was detected, and is still being answered, does not end it.
         """
-        was_down = self.down_since is not None
+        was_down = self.is_down
         if was_down and sent_at < self._detected_at:
             return False
         if was_down:

@@ -32,10 +32,12 @@ class JobDefaults:
 
     endpoint: str = DEFAULT_PATH
     model: str | None = None
-    base_url: str | None = None
-    """Of the run's endpoint: a job's url may be an address below it. None: any address may stand there."""
+    base_urls: tuple[str, ...] = ()
+    """Of the run's endpoints: a job's url may be an address below one of them. Empty: any address may stand there."""
     request_limits: RequestLimits = UNKNOWN_LIMITS
     """What the provider of the run's endpoint is known to refuse."""
+    answered_models: frozenset[str] | None = None
+    """The models that the run's endpoints answer; None: all."""
 
 
 class ParsedJob(NamedTuple):
@@ -115,6 +117,8 @@ def _parse_entry(
         raise InvalidJob(NO_MODEL)
     if not isinstance(model, str) or not model:
         raise InvalidJob(f"model must be a non-empty string, not {json_type(model)}")
+    if defaults.answered_models is not None and model not in defaults.answered_models:
+        raise InvalidJob(f"no endpoint answers the model {model[:100]!r}: add it to the models of one")
     metadata = entry.get("metadata")
     if metadata is not None and custom_id is not None and not is_exact:
         _check_metadata(metadata)
@@ -152,7 +156,7 @@ def _protocol(entry: JSON, defaults: JobDefaults) -> Protocol:
     method = entry.get("method")
     if method not in (None, "POST") and not (isinstance(method, str) and method.upper() == "POST"):
         raise InvalidJob(f"method must be POST, not {_quoted(method)}")
-    return protocol_for_url(entry.get("url"), defaults.endpoint, defaults.base_url)
+    return protocol_for_url(entry.get("url"), defaults.endpoint, defaults.base_urls)
 
 
 def _body(entry: JSON, protocol: Protocol) -> JSON:

@@ -14,24 +14,24 @@ from processor.protocols.registry import PROTOCOLS, known_paths
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def protocol_for_url(url: object, default_path: str, base_url: str | None) -> Protocol:
+def protocol_for_url(url: object, default_path: str, base_urls: tuple[str, ...]) -> Protocol:
     """Return the protocol of a job's url; None stands for ``default_path``. Raises InvalidJob.
 
     A url may lack ``/v1`` (Azure's files) or the first slash, or have a last one. It may also be the path, or the whole
-    address, to which a run with this base URL sends its requests. ``base_url`` is None where nothing is sent anywhere:
-    the address may then be any.
+    address, to which a run with one of these base URLs sends its requests. They are empty where nothing is sent
+    anywhere: the address may then be any.
     """
     if url is None:
         url = default_path
     if not isinstance(url, str):
         raise InvalidJob(f"url must be {known_paths()}, not {json_type(url)}")
-    return PROTOCOLS.get(url) or PROTOCOLS[_path_of(url.strip(), base_url)]
+    return PROTOCOLS.get(url) or PROTOCOLS[_path_of(url.strip(), base_urls)]
 
 
 @lru_cache(maxsize=64)
-def _path_of(url: str, base_url: str | None) -> str:
+def _path_of(url: str, base_urls: tuple[str, ...]) -> str:
     if not url.lower().startswith(("http://", "https://")):
-        return _known_path(url) or _own_path(f"/{url.strip('/')}", base_url) or _refuse(url)
+        return _known_path(url) or _own_path(f"/{url.strip('/')}", base_urls) or _refuse(url)
     try:
         parts = urlsplit(url)
         origin = _origin(parts)
@@ -39,11 +39,12 @@ def _path_of(url: str, base_url: str | None) -> str:
         return _refuse(url)
     if parts.query or parts.fragment:
         raise InvalidJob(f"url must have no query, not {url[:100]!r}: api_version is a setting")
-    if base_url is None:
+    if not base_urls:
         return _path_by_end(parts.path) or _refuse(url)
-    path = _own_path(parts.path, base_url) if origin == _origin(urlsplit(base_url)) else None
+    path = _own_path(parts.path, tuple(one for one in base_urls if origin == _origin(urlsplit(one))))
     if path is None:
-        raise InvalidJob(f"url {url[:100]!r} is no address of this run, which sends to {base_url}: set --base-url")
+        own = " and ".join(base_urls)
+        raise InvalidJob(f"url {url[:100]!r} is no address of this run, which sends to {own}: set --base-url")
     return path
 
 
@@ -53,11 +54,9 @@ def _known_path(url: str) -> str | None:
     return path if path in PROTOCOLS else None
 
 
-def _own_path(path: str, base_url: str | None) -> str | None:
-    """Return the API path whose requests go to this path of the endpoint."""
-    if base_url is None:
-        return None
-    own = {urlsplit(endpoint_address(base_url, known)).path: known for known in PROTOCOLS}
+def _own_path(path: str, base_urls: tuple[str, ...]) -> str | None:
+    """Return the API path whose requests go to this path of one of the endpoints."""
+    own = {urlsplit(endpoint_address(one, known)).path: known for one in base_urls for known in PROTOCOLS}
     return own.get(path.rstrip("/"))
 
 

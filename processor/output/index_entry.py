@@ -38,15 +38,15 @@ class RunTarget:
 
     addresses: frozenset[str] = frozenset()
     """The address of each endpoint and API path; empty: all count as the same. The model may have a place in it."""
-    model: str | None = None
-    """The model of jobs that name none; None: there are no such jobs."""
+    models: frozenset[str] = frozenset()
+    """The model of jobs that name none, under each name that it has at an endpoint; empty: there are no such jobs."""
 
     def flags(self, endpoint: object, model: object) -> int:
         """Return the flags of a row that names these. What a row does not name counts as unchanged."""
         flags = 0
         if endpoint is not None and self.addresses and not self._has_address(endpoint, model):
             flags |= OTHER_ENDPOINT
-        if model is not None and self.model is not None and model != self.model:
+        if model is not None and self.models and model not in self.models:
             flags |= OTHER_MODEL
         return flags
 

@@ -18,7 +18,7 @@ from math import inf
 from aiolimiter import AsyncLimiter
 
 from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
-from processor.core.models import Job, RequestSize
+from processor.core.models import Cost, Job, RequestSize
 from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
@@ -47,11 +47,21 @@ class LimiterSnapshot:
     limit_groups: tuple[LimitGroupSnapshot, ...]
 
 
-class RateLimiter:
-    """Grants permits. ``concurrency`` is the most requests in flight, over all limit groups."""
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What a request waits for, and when to ask again at the latest; inf: after the next change."""
 
-    def __init__(self, settings: LimitSettings, *, emit: Listener, concurrency: int) -> None:
+    bottleneck: Bottleneck
+    until: float
+
+
+class RateLimiter:
+    """Grants permits. ``concurrency`` is the most requests in flight, over all limit groups. ``name`` stands before the
+    names of its limit groups, where a run has several rate limiters."""
+
+    def __init__(self, settings: LimitSettings, *, emit: Listener, concurrency: int, name: str = "") -> None:
         self._settings = settings
+        self._prefix = f"{name} " if name else ""
         self._emit = emit
         self._concurrency = concurrency
         self._start_limiter = AsyncLimiter(MAX_STARTS_PER_10_MS, 0.01)
@@ -88,13 +98,51 @@ class RateLimiter:
             group.wake_up.fire()
             raise
 
+    async def throttle_start(self) -> None:
+        """Wait until another request may start, whatever the limits: see ``MAX_STARTS_PER_10_MS``."""
+        await self._start_limiter.acquire()
+
+    def blocked(self, size: RequestSize) -> Blocked | None:
+        """Return what a request of this size waits for; None if it may be sent now. Raises TooLarge."""
+        checked = self._check(size)
+        return checked if isinstance(checked, Blocked) else None
+
+    def try_acquire(self, size: RequestSize) -> Permit | Blocked:
+        """Return a permit if a request of this size may be sent now. Raises TooLarge.
+
+        For a caller that has a queue of its own; ``acquire`` must not be used beside it.
+        """
+        checked = self._check(size)
+        if isinstance(checked, Blocked):
+            return checked
+        group, cost, by_resource, now = checked
+        self._slots.acquire()
+        return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
+
+    def _check(self, size: RequestSize) -> Blocked | tuple[LimitGroup, Cost, CostByResource, float]:
+        group = self._group(size)
+        cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
+        by_resource = cost_by_resource(cost)
+        group.raise_if_too_large(by_resource)
+        now = asyncio.get_running_loop().time()
+        blocked = self._group_blocked_by(group, by_resource, now)
+        if blocked is not None:
+            return Blocked(*blocked)
+        if not self._slots.available_to(group.wake_up):
+            return Blocked("in_flight", inf)
+        return group, cost, by_resource, now
+
+    @property
+    def in_flight(self) -> int:
+        return self._slots.in_flight
+
     def next_start_at(self) -> float | None:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
         return min((at for group in self._groups.values() if (at := group.wake_up.due_at) is not None), default=None)
 
     def group_name(self, job: Job) -> str:
         """The name of the job's limit group."""
-        return limit_group_key(self._settings, job)
+        return self._prefix + limit_group_key(self._settings, job)
 
     def cool_down_s(self, job: Job) -> float:
         """How long the job's limit group is held back from now; 0 where it is not."""
@@ -176,7 +224,7 @@ class RateLimiter:
         return group
 
     def _open_group(self, size: RequestSize) -> LimitGroup:
-        key = limit_group_key(self._settings, size)
+        key = self._prefix + limit_group_key(self._settings, size)
         group = self._groups.get(key)
         if group is None:
             limits = self._settings.of(size.model)

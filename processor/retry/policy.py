@@ -6,6 +6,7 @@ Whether an error means that the whole run is misconfigured is decided before, in
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -84,13 +85,17 @@ Verdict = Retry | FailJob | Park | Defer | LeaveJob | StopRun
 
 # ---------------------------------------------------------------- the policy
 
+ExplainsFailure = Callable[[float], bool]
+"""Whether an outage explains a failure at this time."""
+
 
 @dataclass(slots=True)
 class AttemptHistory:
     """The failed attempts of one job in this run."""
 
-    failed_at: list[float] = field(default_factory=list)
-    """When the attempts failed for which ``counts_against_job`` holds, on the event loop's clock."""
+    failures: list[tuple[float, ExplainsFailure]] = field(default_factory=list)
+    """When the attempts failed for which ``counts_against_job`` holds, on the event loop's clock; and what knows
+    whether an outage of the endpoint explains it."""
     uncounted_failures: int = 0
     """Attempts that were throttled, or failed because no connection could be made."""
     first_throttled_at: float | None = None
@@ -100,7 +105,9 @@ class AttemptHistory:
     last_was_replacement: bool = False
     """Whether the latest attempt replaced one: it is not replaced in its turn."""
 
-    def record(self, verdict: Verdict, error: RequestError, at: float) -> None:
+    def record(
+        self, verdict: Verdict, error: RequestError, at: float, explains_failure_at: ExplainsFailure = lambda at: False
+    ) -> None:
         """Add the attempt that failed at this time with this verdict."""
         self.last_was_replacement = isinstance(verdict, Retry) and verdict.is_replacement
         if self.last_was_replacement:
@@ -108,7 +115,7 @@ class AttemptHistory:
         if isinstance(error, Throttled) and self.first_throttled_at is None:
             self.first_throttled_at = at
         if counts_against_job(error):
-            self.failed_at.append(at)
+            self.failures.append((at, explains_failure_at))
         else:
             self.uncounted_failures += 1
 

@@ -20,11 +20,11 @@ from processor.core.events import (
     ResponseStarted,
     Sent,
 )
-from processor.core.models import Job, Reply, RequestSize, Timing
-from processor.endpoints.pool import EndpointPermit
+from processor.core.models import Job, Reply, RequestSize, Result, Timing
+from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
-from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, Verdict
+from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
 
 
 @dataclass(slots=True)
@@ -54,10 +54,25 @@ class JobState:
     """The first request that was asked to wait."""
     later_refusals: int = 0
     """Further requests of the job that were."""
+    excluded: set[Endpoint] = field(default_factory=set)
+    """Endpoints that have given the job up, where there are several."""
     is_withdrawn: bool = False
     """The task was cancelled because nothing like the job is sent any more."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedAttempt:
+    """The attempt failed in a way that may concern all jobs: the requests of others show what follows."""
+
+    park: Park
+    result: Result | None
+    """The failed row to write if the job is at fault; None: it is sent again."""
+
+
+AttemptResult = Retry | StopRun | ParkedAttempt | Defer | LeaveJob | None
+"""What an attempt leads to. None: the job has its row."""
 
 
 class Attempt:

@@ -13,8 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from processor.core.models import Job
-from processor.endpoints.pool import EndpointClosed
+from processor.endpoints.endpoint import EndpointClosed
 from processor.scheduler.attempt import JobState
 
 Task = asyncio.Task[Any]
@@ -109,11 +108,11 @@ class JobRegistry:
         for task in self._waiting:
             task.cancel()
 
-    def withdraw(self, is_closed_for: Callable[[Job], bool]) -> None:
+    def withdraw(self, is_closed_for: Callable[[JobState], bool]) -> None:
         """Let the tasks that wait for a permit or in their back-off end with EndpointClosed, where nothing like their
         job is sent any more. What parked jobs wait for is decided elsewhere."""
         for task, state in self._waiting.items():
-            if task not in self._parked and not state.is_withdrawn and is_closed_for(state.job):
+            if task not in self._parked and not state.is_withdrawn and is_closed_for(state):
                 state.is_withdrawn = True
                 task.cancel()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.endpoints.endpoint import Endpoint
+from processor.endpoints.pool import EndpointPool
 from processor.health.causes import Cause, CauseKind
 from processor.health.parked_jobs import MAX_PARKED_PER_CAUSE, ParkedJob
 from processor.output.sink import Sink

@@ -10,38 +10,24 @@ run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from processor.core.errors import RequestError, ServerError, Throttled
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing
-from processor.endpoints.pool import EndpointClosed, EndpointPermit
+from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
-from processor.scheduler.attempt import Attempt, JobState
+from processor.scheduler.attempt import Attempt, AttemptResult, JobState, ParkedAttempt
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import NOT_LOADED, TokenCount
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedAttempt:
-    """The attempt failed in a way that may concern all jobs: the requests of others show what follows."""
-
-    park: Park
-    result: Result | None
-    """The failed row to write if the job is at fault; None: it is sent again."""
-
-
-AttemptResult = Retry | StopRun | ParkedAttempt | Defer | LeaveJob | None
-"""What an attempt leads to. None: the job has its row."""
 
 
 class Worker:
@@ -79,7 +65,7 @@ class Worker:
                     self.deferred.add(job, state.attempts - state.earlier_attempts)
                     return None
                 if isinstance(result, LeaveJob):
-                    self._registry.withdraw(self._deps.endpoints.is_closed_for)
+                    self._withdraw()
                     raise EndpointClosed
                 state.is_retry = True
                 with self._registry.waiting(state):
@@ -101,7 +87,9 @@ class Worker:
         with self._registry.waiting(state), self._registry.parked(state):
             is_at_fault = await parked.park.is_at_fault
         if not is_at_fault:
-            return LeaveJob()
+            assert state.permit is not None, "only an attempt is parked"
+            self._withdraw()
+            return self._deps.endpoints.leave(state.permit.endpoint, state.job, state.excluded)
         if parked.result is not None:
             await self.write_failure(parked.result, state, print_header=True)
             return None
@@ -109,6 +97,10 @@ class Worker:
         state.history.is_at_fault = True
         assert isinstance(parked.park.at_fault, Retry)
         return parked.park.at_fault
+
+    def _withdraw(self) -> None:
+        """Something is closed: end the tasks of jobs that no endpoint takes any more."""
+        self._registry.withdraw(lambda state: self._deps.endpoints.is_closed_for(state.job, state.excluded))
 
     async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
         """Write a failed row. ``state`` is None for an invalid line.
@@ -139,7 +131,7 @@ class Worker:
         endpoints, job = self._deps.endpoints, state.job
         try:
             with self._registry.waiting(state):
-                permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry)
+                permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
             await self.write_failure(self._failed_result(state, failure, error, timing=None), state)
@@ -153,7 +145,7 @@ class Worker:
 
     async def _send(self, state: JobState, permit: EndpointPermit) -> AttemptResult:
         """Send the request and handle its outcome: a reply, an error, or a cancellation because the run is stopped."""
-        deps, job = self._deps, state.job
+        deps, job = self._deps, permit.job
         attempt = self._start_attempt(state, permit)
         try:
             with self._registry.sending(state):
@@ -196,14 +188,14 @@ class Worker:
         self._deps.emit(attempt.replied_event(reply, now))
         prompt, completion = await self._count_tokens(state, reply)
         result = result_of_reply(
-            state.job,
+            permit.job,
             state.protocol,
             reply,
             prompt,
             completion,
             attempts=state.attempts,
             timing=timing,
-            endpoint=permit.endpoint.address_of(state.job.path, state.job.model),
+            endpoint=permit.endpoint.address_of(permit.job.path, permit.job.model),
             streamed=state.streamed,
             simulated=self._simulated,
         )
@@ -229,7 +221,7 @@ class Worker:
         if isinstance(error, Throttled) or (isinstance(error, ServerError) and error.retry_after_s):
             attempt.on_wait_requested(error, now, is_too_long=health.asks_for_long_wait(error))
         failed = FailedAttempt(
-            job=state.job,
+            job=permit.job,
             limit_group=permit.limit_group,
             sent_at=state.attempt_started_at,
             now=now,
@@ -237,7 +229,10 @@ class Worker:
             had_first_token=attempt.first_token_at is not None,
             is_singled_out=state.is_singled_out,
         )
-        verdict = health.on_failure(error, failed, state.history)
+        own_verdict = health.on_failure(error, failed, state.history)
+        verdict = self._deps.endpoints.verdict(permit.endpoint, state.job, own_verdict, error, state.excluded)
+        if verdict is not own_verdict and isinstance(own_verdict, StopRun | LeaveJob):
+            self._withdraw()
         if isinstance(verdict, Defer) and self._deps.read_again is None:
             verdict = FailJob(failure=verdict.failure)
         self._deps.emit(attempt.failed_event(error, verdict, now))
@@ -257,13 +252,15 @@ class Worker:
     # ------------------------------------------------------------ the row
 
     def _failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
+        permit = state.permit
+        job = permit.job if permit else state.job
         return result_of_failure(
-            state.job,
+            job,
             failure,
             error,
             attempts=state.attempts,
             timing=timing,
-            endpoint=state.permit.endpoint.address_of(state.job.path, state.job.model) if state.permit else None,
+            endpoint=permit.endpoint.address_of(job.path, job.model) if permit else None,
             streamed=state.streamed,
             simulated=self._simulated,
         )

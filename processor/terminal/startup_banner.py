@@ -23,6 +23,19 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointShown:
+    """Where requests go."""
+
+    name: str | None = None
+    """None where the run has only one endpoint."""
+    address: str
+    key_from: str | None
+    """The environment variable that holds the key, with what is to be known of it."""
+    address_from: str | None = None
+    """The file of the working folder that chose the address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Banner:
     """What the banner says. ``rpm``, ``tpm``, ``concurrency``: as configured, None where they are not."""
 
@@ -42,11 +55,7 @@ class Banner:
     """Replies in the results file."""
     results: str
     """Path of the results file; ``-`` is stdout."""
-    endpoint: str
-    key_from: str | None
-    """The environment variable that holds the key, with what is to be known of it."""
-    address_from: str | None = None
-    """The file of the working folder that chose the address."""
+    endpoints: tuple[EndpointShown, ...]
     concurrency: int | None
     rpm: float | None = None
     tpm: float | None = None
@@ -69,7 +78,7 @@ def warning_rows(banner: Banner) -> list[LabelRow]:
 def banner_rows(banner: Banner) -> list[LabelRow]:
     return [
         LabelRow("jobs", _jobs(banner)),
-        LabelRow("endpoint", _endpoint(banner)),
+        *_endpoints(banner),
         LabelRow("limits", _limits(banner)),
         _results(banner),
         *warning_rows(banner),
@@ -99,12 +108,21 @@ def _earlier_replies(banner: Banner) -> str:
     return f"{replies} of earlier runs; to do: not known yet"
 
 
-def _endpoint(banner: Banner) -> str:
+def _endpoints(banner: Banner) -> list[LabelRow]:
     if banner.simulated:
-        return "built-in simulator: no data leaves this machine, nothing is billed"
-    key = f"key from {banner.key_from}" if banner.key_from else "no key"
-    chosen_by = f" (chosen by {banner.address_from})" if banner.address_from else ""
-    return f"{banner.endpoint}{chosen_by}, {key}"
+        return [LabelRow("endpoint", "built-in simulator: no data leaves this machine, nothing is billed")]
+    several = len(banner.endpoints) > 1
+    return [
+        LabelRow(("endpoints" if several else "endpoint") if at == 0 else "", _endpoint(endpoint))
+        for at, endpoint in enumerate(banner.endpoints)
+    ]
+
+
+def _endpoint(endpoint: EndpointShown) -> str:
+    name = f"{endpoint.name}: " if endpoint.name else ""
+    key = f"key from {endpoint.key_from}" if endpoint.key_from else "no key"
+    chosen_by = f" (chosen by {endpoint.address_from})" if endpoint.address_from else ""
+    return f"{name}{endpoint.address}{chosen_by}, {key}"
 
 
 def _limits(banner: Banner) -> str:

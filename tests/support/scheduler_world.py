@@ -25,7 +25,8 @@ from processor.core.errors import ConfigError, OutputError, RequestError
 from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
 from processor.core.secrets import Secret
-from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.endpoints.endpoint import Endpoint
+from processor.endpoints.pool import EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
@@ -150,14 +151,9 @@ class World:
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
                 skips_done = part_bytes and sink.recovered.replied
                 items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
-                target = Target(base_url="http://127.0.0.1/v1", key=Secret(KEY))
-                health = EndpointHealth(
-                    policy or RetryPolicy(), run.events.append, endpoint=target.address, max_outage_s=max_outage_s
-                )
-                limiter = RateLimiter(limits or LimitSettings(), emit=health.emit_from_limiter, concurrency=concurrency)
-                endpoint = Endpoint(target, limiter, health)
+                pool = self._pool(run, policy or RetryPolicy(), limits or LimitSettings(), max_outage_s, concurrency)
                 scheduler = Scheduler(
-                    self._dependencies(items, None if read_once else source, sink, endpoint, observer, run, printer),
+                    self._dependencies(items, None if read_once else source, sink, pool, observer, run, printer),
                     options,
                 )
                 on_start(scheduler)
@@ -173,6 +169,14 @@ class World:
         run.ended_at = self.now_s
         return run
 
+    def _pool(
+        self, run: RunRecord, policy: RetryPolicy, limits: LimitSettings, max_outage_s: float, concurrency: int
+    ) -> EndpointPool:
+        target = Target(base_url="http://127.0.0.1/v1", key=Secret(KEY))
+        health = EndpointHealth(policy, run.events.append, endpoint=target.address, max_outage_s=max_outage_s)
+        limiter = RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency)
+        return EndpointPool(Endpoint(target, limiter, health))
+
     def transport(self, settings: SimulatorSettings) -> Transport:
         """The transport to another provider, which does not outlive the run."""
         return MemoryTransport(SimulatedProvider(settings))
@@ -185,7 +189,7 @@ class World:
         source: Lines,
         job_file: JobFile | None,
         sink: ResultsFile,
-        endpoint: Endpoint,
+        endpoints: EndpointPool,
         transport: Transport,
         run: RunRecord,
         printer: ReplyPrinter | None,
@@ -196,7 +200,7 @@ class World:
             read_again=partial(aiter, job_file) if job_file else None,
             source_name=JOBS,
             sink=sink,
-            endpoints=EndpointPool(endpoint),
+            endpoints=endpoints,
             transport=transport,
             counter=TokenCounter("p50k_base", inline),
             emit=run.events.append,

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset({"app", "config", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
     "scheduler": frozenset({"endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
-    "endpoints": frozenset({"ratelimit", "health"}),
+    "endpoints": frozenset({"ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
     "simulator": frozenset({"output", "protocols"}),
     "report": frozenset({"output", "protocols", "stats", "terminal"}),

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from processor.core.models import JSON, Target, Timeouts
-from processor.endpoints.pool import Endpoint, EndpointPool
+from processor.endpoints.endpoint import Endpoint
+from processor.endpoints.pool import EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.http.client import HttpTransport
 from processor.http.settings import TransportSettings

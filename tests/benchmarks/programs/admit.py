@@ -1,4 +1,6 @@
-"""A run without HTTP: ``python admit.py COUNT FOLDER``. Prints jobs a second, and microseconds of CPU a job.
+"""A run without HTTP: ``python admit.py COUNT FOLDER [ENDPOINTS]``.
+
+Prints jobs a second, and microseconds of CPU a job.
 
 Everything is wired as by the command line, but the transport answers at once, in memory. The limits are too high to
 wait for, but everything is counted.
@@ -15,7 +17,10 @@ import orjson
 import uvloop
 
 from processor.app import factory
+from processor.app.endpoint_factory import endpoint_pool
 from processor.app.plan import Plan
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
+from processor.config.endpoint_settings import EndpointSettings
 from processor.config.settings import Limits, Settings
 from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target
@@ -60,13 +65,20 @@ async def answer(job: Job, target: Target, on_event: RequestListener) -> Reply:
     return Reply(status_code=200, request_id="req-1", body=body())
 
 
+def _endpoints(plan: Plan) -> tuple[list[EndpointAccess], list[Target]]:
+    """How the endpoints are reached, and their targets: one simulated, or those of the plan."""
+    tables = plan.settings.endpoints
+    if not tables:
+        return [], [Target(base_url="http://127.0.0.1/v1")]
+    accesses = list(resolve_endpoints(plan.settings, {}))
+    return accesses, [access.target for access in accesses]
+
+
 async def serve(plan: Plan) -> None:
     stats = RunStats()
-    endpoint = factory.endpoint(
-        plan, None, Target(base_url="http://127.0.0.1/v1"), stats, concurrency=plan.settings.fixed_concurrency or 10_000
-    )
+    endpoints = endpoint_pool(plan, *_endpoints(plan), stats, concurrency=plan.settings.fixed_concurrency or 10_000)
     dependencies = factory.dependencies(
-        plan, factory.open_job_file(plan, None), factory.open_sink(plan, ANY_TARGET), answer, endpoint, stats
+        plan, factory.open_job_file(plan, ()), factory.open_sink(plan, ANY_TARGET), answer, endpoints, stats
     )
     await dependencies.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()
@@ -79,4 +91,7 @@ async def serve(plan: Plan) -> None:
 if __name__ == "__main__":
     jobs = Path(sys.argv[2]) / "jobs.jsonl"
     write_jobs(jobs, int(sys.argv[1]))
-    uvloop.run(serve(Plan(jobs=str(jobs), out=str(jobs.with_name("out.jsonl")), settings=Settings(limits=LIMITS))))
+    several = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    tables = [EndpointSettings(name=f"e{at}", base_url=f"http://127.0.0.1:{at}/v1") for at in range(1, several + 1)]
+    settings = Settings(limits=LIMITS, endpoints=tuple(tables) if several > 1 else ())
+    uvloop.run(serve(Plan(jobs=str(jobs), out=str(jobs.with_name("out.jsonl")), settings=settings)))

@@ -41,7 +41,7 @@ def test_section_adds_a_provider_which_is_found_by_its_name_and_its_address() ->
     for chosen in ({"provider": "mine"}, {"base_url": "https://llm.example.org/v1"}):
         found = resolved({"MINE": KEY}, providers={"mine": section}, **chosen)
         assert (found.provider.name, found.key_from) == ("mine", "MINE")
-        assert default_path(Settings(), found) == "/v1/completions"
+        assert default_path(Settings(), [found]) == "/v1/completions"
         assert (found.target.auth_header, found.target.auth_scheme) == ("x-api-key", "")
         assert found.target.headers == (("x-team", "blue"),)
         assert found.target.query == (("api-version", "7"),)
@@ -52,7 +52,7 @@ def test_flag_wins_over_the_section() -> None:
     section = ProviderSettings(endpoint="/v1/completions", api_version="7")
     found = resolved({"OPENAI_API_KEY": KEY}, providers={"openai": section}, api_version="8")
     assert found.target.query == (("api-version", "8"),)
-    assert default_path(Settings(endpoint="/v1/embeddings"), found) == "/v1/embeddings"
+    assert default_path(Settings(endpoint="/v1/embeddings"), [found]) == "/v1/embeddings"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_second_variable_of_a_provider_is_read_where_the_first_is_not_set() -> N
 
 def test_section_decides_the_api_of_jobs_that_name_none_for_the_simulator_too() -> None:
     section = ProviderSettings(base_url="https://llm.example.org/v1", endpoint="/v1/embeddings")
-    assert default_path(Settings(provider="mine", providers={"mine": section}), None) == "/v1/embeddings"
+    assert default_path(Settings(provider="mine", providers={"mine": section}), ()) == "/v1/embeddings"
 
 
 # ---------------------------------------------------------------- addresses with variables

@@ -203,9 +203,9 @@ def test_repr_of_the_endpoint_does_not_contain_the_key() -> None:
 )
 def test_endpoint_setting_decides_the_default_path_and_else_the_provider(settings: Settings, path: str) -> None:
     environ = {"OPENAI_API_KEY": "a" * 20, "ANTHROPIC_API_KEY": "b" * 20}
-    assert default_path(settings, resolve_endpoint(settings, environ)) == path
+    assert default_path(settings, [resolve_endpoint(settings, environ)]) == path
     if settings.base_url is None:
-        assert default_path(settings, None) == path, "as for the simulator"
+        assert default_path(settings, ()) == path, "as for the simulator"
 
 
 def test_key_of_anthropic_is_sent_in_a_header_of_its_own() -> None:

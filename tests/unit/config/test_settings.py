@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from processor.config.endpoint_settings import EndpointSettings
 from processor.config.environment import environment
 from processor.config.settings import Limits, ModelLimits, Output, ProviderSettings, Settings, Waiting, load
 from processor.core.errors import ConfigError
@@ -150,11 +151,18 @@ def test_shipped_file_names_every_setting() -> None:
     assert set(table["output"]) == {item.name for item in fields(Output)}
     named = {item.name for item in fields(Limits)} - {"models"}
     assert set(table["limits"]) == named | {"gpt-4o"}
+    assert set(table["endpoints"][0]) == {item.name for item in fields(EndpointSettings)}
     assert set(table["providers"]["mine"]) == {item.name for item in fields(ProviderSettings)}
 
 
 def test_every_setting_named_in_the_shipped_file_can_be_set() -> None:
-    assert asdict(configured("\n".join(_toml(documented())))) is not None
+    one, several = documented(), documented()
+    for name in ("endpoints", "fallback", "retry_elsewhere"):
+        del one[name]
+    for name in ("base_url", "provider", "api_key_env", "api_key_command", "api_version"):
+        del several[name]
+    assert asdict(configured("\n".join(_toml(one)))) is not None
+    assert configured("\n".join(_toml(several))).endpoints[0].name == "east"
 
 
 def _toml(table: dict[str, Any], name: str = "") -> list[str]:
@@ -166,6 +174,10 @@ def _toml(table: dict[str, Any], name: str = "") -> list[str]:
 
 
 def _literal(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{name}" = {_literal(one)}' for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from processor.core.errors import AccessDenied, ServerError
 from processor.core.models import Job, RequestSize, Target
-from processor.endpoints.pool import Endpoint, EndpointClosed, EndpointPermit, EndpointPool
+from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.pool import EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import FAILURE_THRESHOLD, FIRST_PROBE_INTERVAL_S

@@ -13,7 +13,7 @@ AZURE = "https://name.openai.azure.com/openai/deployments/d"
 
 
 def path_of(url: object, base_url: str | None = OPENAI, default: str = CHAT) -> str:
-    return protocol_for_url(url, default, base_url).path
+    return protocol_for_url(url, default, () if base_url is None else (base_url,)).path
 
 
 @pytest.mark.parametrize(

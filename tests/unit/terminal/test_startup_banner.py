@@ -8,11 +8,14 @@ import pytest
 
 from processor.core.secrets import Secret
 from processor.terminal import label_table, startup_banner
-from processor.terminal.startup_banner import Banner
+from processor.terminal.startup_banner import Banner, EndpointShown
 
 
 def damage(count: int, *numbers: int) -> startup_banner.Damage:
     return startup_banner.Damage(file="r.jsonl", count=count, line_numbers=numbers, kept_in="r.damaged.jsonl")
+
+
+KEYLESS = EndpointShown(address="https://api.openai.com/v1", key_from=None)
 
 
 def banner(**more: Any) -> str:
@@ -20,8 +23,7 @@ def banner(**more: Any) -> str:
         "source": "jobs.jsonl",
         "jobs": 2000,
         "results": "results.jsonl",
-        "endpoint": "https://api.openai.com/v1",
-        "key_from": "OPENAI_API_KEY",
+        "endpoints": (EndpointShown(address="https://api.openai.com/v1", key_from="OPENAI_API_KEY"),),
         "concurrency": 64,
     }
     return label_table.plain_text(startup_banner.banner_rows(Banner(**usual | more)))
@@ -58,7 +60,10 @@ def test_banner_names_jobs_endpoint_limits_and_results() -> None:
             {"source": "-", "jobs": None, "earlier_replies": 1},
             "jobs      stdin, 1 reply of earlier runs; to do: not known yet\n",
         ),
-        ({"key_from": None}, "endpoint  https://api.openai.com/v1, no key\n"),
+        (
+            {"endpoints": (EndpointShown(address="https://api.openai.com/v1", key_from=None),)},
+            "endpoint  https://api.openai.com/v1, no key\n",
+        ),
         ({"simulated": True}, "endpoint  built-in simulator: no data leaves this machine, nothing is billed\n"),
         (
             {"tpm": 9000, "own_limits": ("gpt-4o",)},
@@ -87,13 +92,20 @@ def test_banner_says_that_jobs_are_to_be_typed() -> None:
     assert text.startswith("jobs      stdin: type or paste jobs, one a line, and end with Ctrl-D\n")
 
 
+def test_banner_names_each_of_several_endpoints() -> None:
+    east = EndpointShown(name="east", address="https://east/v1", key_from="EAST_KEY")
+    west = EndpointShown(name="west", address="http://localhost:8000/v1", key_from=None)
+    assert (
+        "endpoints  east: https://east/v1, key from EAST_KEY\n           west: http://localhost:8000/v1, no key\n"
+    ) in banner(endpoints=(east, west))
+
+
 def test_quiet_banner_has_the_warnings_only() -> None:
     values = Banner(
         source="j",
         jobs=1,
         results="r.jsonl",
-        endpoint="https://host/v1",
-        key_from=None,
+        endpoints=(EndpointShown(address="https://host/v1", key_from=None),),
         concurrency=None,
         warnings=("no locks",),
         damage=(damage(1, 7),),
@@ -109,6 +121,10 @@ def test_quiet_banner_has_the_warnings_only() -> None:
 
 def test_control_characters_and_secrets_in_a_row_are_not_shown() -> None:
     Secret("not-a-key-of-anyone")
-    text = banner(results="r\x1b[31m\u202e.jsonl", endpoint="https://host/not-a-key-of-anyone")
+    endpoint = EndpointShown(address="https://host/not-a-key-of-anyone", key_from="KEY")
+    text = banner(
+        results="r\x1b[31m\u202e.jsonl",
+        endpoints=(endpoint,),
+    )
     assert "r\ufffd[31m\ufffd.jsonl\n" in text
     assert "https://host/•••, key" in text

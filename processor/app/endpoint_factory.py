@@ -1,0 +1,134 @@
+"""Makes the endpoints of a run from its settings: address, key, limits and health of each, and the pool of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from processor.app.plan import Plan
+from processor.config import GENERIC
+from processor.config.endpoint_resolution import EndpointAccess
+from processor.config.endpoint_settings import EndpointSettings
+from processor.config.settings import Settings
+from processor.core.events import BottleneckChanged, Listener, RunEvent
+from processor.core.models import Target
+from processor.endpoints.dispatcher import Dispatcher
+from processor.endpoints.endpoint import Endpoint
+from processor.endpoints.failover import Failover
+from processor.endpoints.pool import EndpointPool
+from processor.health.canary import TIMEOUT_WITH_KEY_S, TIMEOUT_WITHOUT_KEY_S
+from processor.health.endpoint_health import EndpointHealth
+from processor.protocols.refusal_reasons import refusal_reason
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.retry.backoff import Backoff
+from processor.retry.policy import RetryPolicy
+
+
+def endpoint_pool(
+    plan: Plan, accesses: Sequence[EndpointAccess], targets: Sequence[Target], emit: Listener, *, concurrency: int
+) -> EndpointPool:
+    """``targets``: of each access, with its key; without an access that of a simulator. ``concurrency``: the most
+    requests in flight."""
+    if not accesses or accesses[0].settings is None:
+        access = accesses[0] if accesses else None
+        return EndpointPool(_only_endpoint(plan, access, targets[0], emit, concurrency=concurrency))
+    limiters: dict[str, RateLimiter] = {}
+    endpoints = [
+        _one_of_several(plan, access, access.settings, target, emit, limiters, concurrency=concurrency)
+        for access, target in zip(accesses, targets, strict=True)
+        if access.settings is not None
+    ]
+    settings = plan.settings
+    # The limits of the run hold for all endpoints together; what a server announces concerns its endpoint alone.
+    of_run = replace(_limit_settings(settings, None, first_alone_s=0.0), concurrency_is_fixed=True)
+    return EndpointPool(
+        *endpoints,
+        dispatcher=Dispatcher(
+            endpoints,
+            RateLimiter(of_run, emit=emit, concurrency=concurrency),
+            in_order=settings.fallback,
+            emit=emit,
+        ),
+        failover=Failover(
+            endpoints, retry_elsewhere=frozenset(settings.retry_elsewhere), refusal_reason=refusal_reason
+        ),
+    )
+
+
+def _only_endpoint(
+    plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
+) -> Endpoint:
+    alone_s = _alone_s(target)
+    health = _health(plan.settings, target.address, emit, alone_s=alone_s)
+    limits = _limit_settings(plan.settings, access, first_alone_s=alone_s)
+    return Endpoint(target, RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency), health)
+
+
+def _one_of_several(
+    plan: Plan,
+    access: EndpointAccess,
+    table: EndpointSettings,
+    target: Target,
+    emit: Listener,
+    limiters: dict[str, RateLimiter],
+    *,
+    concurrency: int,
+) -> Endpoint:
+    """``limiters``: those made so far, by limit group; the function adds to it."""
+
+    def emit_own(event: RunEvent) -> None:
+        if not isinstance(event, BottleneckChanged):  # what the run waits for is known by the dispatcher alone
+            emit(event)
+
+    alone_s = _alone_s(target)
+    health = _health(plan.settings, table.name, emit_own, alone_s=alone_s, is_only=False)
+    group = table.name if table.limit_group is None else table.limit_group
+    # A limit group and an endpoint may have the same name.
+    key = f"{'endpoint' if table.limit_group is None else 'group'} {group}"
+    limiter = limiters.get(key)
+    if limiter is None:
+        own = replace(
+            _limit_settings(plan.settings, access, first_alone_s=alone_s),
+            default=RateLimits(rpm=table.rpm, tpm=table.tpm),
+            per_model={},
+            concurrency_is_fixed=(table.concurrency or plan.settings.fixed_concurrency) is not None,
+        )
+        limiter = limiters[key] = RateLimiter(
+            own,
+            emit=health.emit_from_limiter,
+            concurrency=min(table.concurrency or concurrency, concurrency),
+            name=group,
+        )
+    return Endpoint(target, limiter, health, name=table.name, weight=table.weight, model_sent=table.model_sent)
+
+
+def _alone_s(target: Target) -> float:
+    return TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S
+
+
+def _health(settings: Settings, name: str, emit: Listener, *, alone_s: float, is_only: bool = True) -> EndpointHealth:
+    waiting = settings.waiting
+    backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
+    policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)
+    return EndpointHealth(
+        policy,
+        emit,
+        endpoint=name,
+        max_outage_s=waiting.max_outage_s,
+        canary_timeout_s=alone_s,
+        is_only=is_only,
+    )
+
+
+def _limit_settings(settings: Settings, access: EndpointAccess | None, *, first_alone_s: float) -> LimitSettings:
+    provider = access.provider if access else GENERIC
+    return LimitSettings(
+        default=settings.limits,
+        per_model=settings.limits.models,
+        charging=settings.limits.charging or provider.charging,
+        dialect=provider.rate_limit_headers,
+        bursts=settings.limits.bursts,
+        first_alone_s=first_alone_s,
+        concurrency_is_fixed=settings.fixed_concurrency is not None,
+    )

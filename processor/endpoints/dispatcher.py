@@ -1,0 +1,244 @@
+"""Hands the jobs that wait to those of several endpoints that have room: admission where there is more than one.
+
+    acquire ─► queue (one for all jobs that share limits everywhere) ─► the run's limits ─► an endpoint with room
+                          ▲                                                                     │
+                          └── any change at an endpoint: sent, responded, settled, release, ...─┘
+
+The queue is here and not at the endpoints, so that a job belongs to none while it waits: the first endpoint that has
+room takes it. An endpoint that changes is asked alone, and only while jobs wait: the cost of a job does not grow with
+the number of endpoints that are at their limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from math import inf
+
+from processor.core.events import Bottleneck, BottleneckChanged, Listener
+from processor.core.models import Job, RequestSize
+from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.shared_permit import SharedPermit
+from processor.ratelimit.fair_queue import FairQueue, WakeUp
+from processor.ratelimit.limit_group import TooLarge
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.permit import Permit
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class WaitingRequest:
+    """A request that waits for an endpoint with room."""
+
+    job: Job
+    size: RequestSize
+    number: int
+    """In the order of arrival."""
+    permit: asyncio.Future[EndpointPermit]
+    too_large_for: set[Endpoint] = field(default_factory=set)
+
+    @property
+    def is_done(self) -> bool:
+        return self.permit.done()
+
+
+class JobQueue(FairQueue[WaitingRequest]):
+    """The requests that wait for the same limit groups of the same endpoints."""
+
+    def __init__(self, groups: dict[Endpoint, str]) -> None:
+        super().__init__()
+        self.groups = groups
+        """The endpoints that answer them, in their order, and the name of the limit group at each."""
+
+
+class Dispatcher:
+    """Admission to several endpoints. ``run_limiter`` holds the limits of the whole run.
+
+    ``in_order``: an endpoint is used only while those before it have no room; else the one that is used least, by its
+    weight.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], run_limiter: RateLimiter, *, in_order: bool, emit: Listener
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._run_limiter = run_limiter
+        self._in_order = in_order
+        self._emit = emit
+        self._numbers = count()
+        self._queue_of: dict[tuple[str, str, AbstractSet[Endpoint]], JobQueue] = {}
+        """By API path, model and excluded endpoints."""
+        self._queues: dict[tuple[tuple[str, str], ...], JobQueue] = {}
+        self._waiting: dict[JobQueue, None] = {}
+        """The queues that are not empty."""
+        self._run_wake_up = WakeUp()
+        self._wake_ups = {endpoint.limiter: WakeUp() for endpoint in self._endpoints}
+        self._sharing: dict[RateLimiter, list[Endpoint]] = {}
+        """The endpoints of each rate limiter."""
+        for endpoint in self._endpoints:
+            self._sharing.setdefault(endpoint.limiter, []).append(endpoint)
+            endpoint.health.call_when_available(self._wake_ups[endpoint.limiter].fire)
+        self._blocked_by: Bottleneck = "input"
+        self._last_bottleneck: Bottleneck | None = None
+
+    async def acquire(
+        self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint]
+    ) -> EndpointPermit:
+        """Wait until a request of this size may be sent to an endpoint outside ``exclude``. See ``EndpointPool``."""
+        excluded = frozenset(exclude)
+        while True:
+            self._raise_if_closed(job, excluded)
+            await self._run_limiter.throttle_start()
+            permit = await self._wait(self._queue(job, excluded), job, size, is_retry=is_retry)
+            endpoint = permit.endpoint
+            if endpoint.closed_reason(job) is None and (permit.is_probe or not endpoint.health.is_down):
+                return permit
+            permit.release()
+            is_retry = True
+
+    def next_start_at(self) -> float | None:
+        """When the next request may start; None where none waits, or for something without a time."""
+        if not self._waiting:
+            return None
+        times = (wake_up.due_at for wake_up in (self._run_wake_up, *self._wake_ups.values()))
+        return min((at for at in times if at is not None), default=None)
+
+    def _raise_if_closed(self, job: Job, excluded: AbstractSet[Endpoint]) -> None:
+        reason = f"no endpoint answers the model {job.model}"
+        for endpoint in self._endpoints:
+            if endpoint not in excluded and endpoint.answers(job.model):
+                if (closed := endpoint.closed_reason(job)) is None:
+                    return
+                reason = closed
+        raise EndpointClosed(reason)
+
+    # ------------------------------------------------------------ the queues
+
+    def _queue(self, job: Job, excluded: frozenset[Endpoint]) -> JobQueue:
+        key = job.path, job.model, excluded
+        queue = self._queue_of.get(key)
+        if queue is None:
+            groups = {
+                endpoint: endpoint.limiter.group_name(endpoint.job_as_sent(job))
+                for endpoint in self._endpoints
+                if endpoint not in excluded and endpoint.answers(job.model)
+            }
+            shared = tuple((endpoint.name, group) for endpoint, group in groups.items())
+            queue = self._queue_of[key] = self._queues.setdefault(shared, JobQueue(groups))
+        return queue
+
+    async def _wait(self, queue: JobQueue, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
+        request = WaitingRequest(
+            job=job, size=size, number=next(self._numbers), permit=asyncio.get_running_loop().create_future()
+        )
+        queue.put(request, is_retry=is_retry)
+        if queue not in self._waiting:
+            self._waiting[queue] = None
+            self._drain(self._endpoints)
+        try:
+            return await request.permit
+        except asyncio.CancelledError:
+            if not request.permit.cancelled() and request.permit.exception() is None:
+                request.permit.result().release()
+            for wake_up in (self._run_wake_up, *self._wake_ups.values()):
+                wake_up.fire()
+            raise
+
+    def _drain(self, endpoints: Sequence[Endpoint]) -> None:
+        """Send what these endpoints have room for, the oldest first; and arrange to be called when they have more."""
+        now = asyncio.get_running_loop().time()
+        blocked: set[str] = set()
+        """Limit groups that an older request waits for: a younger one must not overtake it there."""
+        for queue in self._by_age():
+            while (request := queue.head()) is not None:
+                if not self._settle(request, queue, endpoints, blocked, now):
+                    break
+            else:
+                self._waiting.pop(queue, None)
+        if not self._waiting:
+            self._blocked_by = "input"
+        if self._blocked_by != self._last_bottleneck:
+            self._last_bottleneck = self._blocked_by
+            self._emit(BottleneckChanged(at=now, bottleneck=self._blocked_by))
+
+    def _by_age(self) -> list[JobQueue]:
+        queues = list(self._waiting)
+        if len(queues) > 1:
+            queues.sort(key=lambda queue: head.number if (head := queue.head()) else 0)
+        return queues
+
+    def _settle(
+        self, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint], blocked: set[str], now: float
+    ) -> bool:
+        """Grant the request at one of these endpoints, or fail it where it is too large. False: it goes on waiting."""
+        try:
+            of_run = self._run_limiter.blocked(request.size)
+        except TooLarge as error:
+            request.permit.set_exception(error)
+            return True
+        if of_run is not None:
+            self._blocked_by = of_run.bottleneck
+            self._run_wake_up.schedule(partial(self._drain, self._endpoints), of_run.until)
+            return False
+        permit = self._permit(request, queue, endpoints, blocked, now)
+        if permit is None:
+            return request.is_done
+        run_permit = self._run_limiter.try_acquire(request.size)
+        assert isinstance(run_permit, Permit), "the run's limits have room: nothing has happened since"
+        wake_up = self._wake_ups[permit.endpoint.limiter]
+        request.permit.set_result(SharedPermit(permit, run_permit, (wake_up, self._run_wake_up)))
+        return True
+
+    def _permit(
+        self, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint], blocked: set[str], now: float
+    ) -> EndpointPermit | None:
+        soonest = inf
+        for endpoint in self._preferred(endpoints):
+            group = queue.groups.get(endpoint)
+            if group is None or group in blocked or endpoint.closed_reason(request.job) is not None:
+                continue
+            try:
+                permit = endpoint.try_acquire(request.job, request.size, now)
+            except TooLarge as error:
+                self._on_too_large(request, queue, endpoint, error)
+                continue
+            if isinstance(permit, EndpointPermit):
+                return permit
+            blocked.add(group)
+            if permit.until <= soonest:
+                soonest, self._blocked_by = permit.until, permit.bottleneck
+            if self._in_order and endpoint.health.canary.is_undecided:
+                # It is not known yet whether this endpoint has room: the next one is not tried before.
+                self._arm(endpoint.limiter, permit.until, self._endpoints)
+                break
+            self._arm(endpoint.limiter, permit.until, self._sharing[endpoint.limiter])
+        return None
+
+    def _preferred(self, endpoints: Sequence[Endpoint]) -> Iterator[Endpoint]:
+        if self._in_order or len(endpoints) == 1:
+            yield from endpoints
+            return
+        first = min(endpoints, key=_use)
+        yield first
+        yield from (endpoint for endpoint in sorted(endpoints, key=_use) if endpoint is not first)
+
+    def _on_too_large(self, request: WaitingRequest, queue: JobQueue, endpoint: Endpoint, error: TooLarge) -> None:
+        request.too_large_for.add(endpoint)
+        left = (one for one in queue.groups if one.closed_reason(request.job) is None)
+        if request.too_large_for.issuperset(left) and not request.is_done:
+            request.permit.set_exception(error)
+
+    def _arm(self, limiter: RateLimiter, until: float, endpoints: Sequence[Endpoint]) -> None:
+        """Drain the queues for these endpoints when something changes at a rate limiter, at ``until`` at the latest."""
+        wake_up = self._wake_ups[limiter]
+        due_at = inf if wake_up.due_at is None else wake_up.due_at
+        if not wake_up.is_armed or until < due_at or endpoints is self._endpoints:
+            wake_up.schedule(partial(self._drain, endpoints), min(until, due_at))
+
+
+def _use(endpoint: Endpoint) -> tuple[float, float]:
+    """How much an endpoint is used, by its weight."""
+    return (endpoint.in_flight + 1) / endpoint.weight, endpoint.granted / endpoint.weight

@@ -1,0 +1,119 @@
+"""One endpoint: its address and key, its limits and its health; and the permit to send a request to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+
+from processor.core.models import Job, RequestSize, Target
+from processor.core.urls import endpoint_address, with_model
+from processor.health.endpoint_health import EndpointHealth
+from processor.ratelimit.limiter import Blocked, RateLimiter
+from processor.ratelimit.permit import Permit
+
+ModelNames = Callable[[str], str | None]
+"""Returns the name under which a job's model is sent to an endpoint; None where the endpoint does not answer it."""
+
+
+class Endpoint:
+    """An address with its key, its limits and its health."""
+
+    __slots__ = ("_addresses", "_model_sent", "granted", "health", "in_flight", "limiter", "name", "target", "weight")
+
+    def __init__(
+        self,
+        target: Target,
+        limiter: RateLimiter,
+        health: EndpointHealth,
+        *,
+        name: str | None = None,
+        weight: float = 1.0,
+        model_sent: ModelNames | None = None,
+    ) -> None:
+        """``name``: None stands for the address. ``model_sent``: None sends all models under their own names."""
+        self.target = target
+        self.limiter = limiter
+        self.health = health
+        self.name = target.address if name is None else name
+        self.weight = weight
+        self.in_flight = self.granted = 0
+        """Requests, at present and in the whole run; counted where there are several endpoints."""
+        self._model_sent = model_sent
+        self._addresses: dict[str, str] = {}
+
+    def answers(self, model: str) -> bool:
+        """Whether jobs of this model are sent here at all."""
+        return self._model_sent is None or self._model_sent(model) is not None
+
+    def job_as_sent(self, job: Job) -> Job:
+        """The job with the model's name at this endpoint."""
+        model = job.model if self._model_sent is None else self._model_sent(job.model)
+        if model is None or model == job.model:
+            return job
+        return replace(job, model=model, body={**job.body, "model": model})
+
+    def size_as_sent(self, size: RequestSize) -> RequestSize:
+        model = size.model if self._model_sent is None else self._model_sent(size.model)
+        return size if model is None or model == size.model else replace(size, model=model)
+
+    def closed_reason(self, job: Job) -> str | None:
+        """Return why nothing like this job is sent any more in this run; None if it is."""
+        health = self.health
+        if not health.has_closed:
+            return None
+        job = self.job_as_sent(job)
+        return health.closed_reason(job.model, self.limiter.group_name(job))
+
+    def address_of(self, path: str, model: str) -> str:
+        """Return the address (scheme, host and path) that requests for an API path and a model are sent to."""
+        address = self._addresses.get(path)
+        if address is None:
+            address = self._addresses[path] = endpoint_address(self.target.base_url, path)
+        return with_model(address, model)
+
+    def try_acquire(self, job: Job, size: RequestSize, now: float) -> EndpointPermit | Blocked:
+        """Return a permit if the job may be sent now, perhaps as a probe or as the canary. Raises TooLarge."""
+        health, canary = self.health, self.health.canary
+        is_probe = health.is_down
+        has_canary_turn = not (is_probe or canary.is_cleared)
+        if is_probe and (free_at := health.probe_turn.free_at()) > now:
+            return Blocked("outage", free_at)
+        if has_canary_turn and not canary.has_free_turn:
+            return Blocked("in_flight", inf)
+        permit = self.limiter.try_acquire(self.size_as_sent(size))
+        if isinstance(permit, Blocked):
+            return permit
+        if is_probe:
+            health.probe_turn.take(now)
+        if has_canary_turn:
+            canary.take()
+        return EndpointPermit(self, permit, self.job_as_sent(job), is_probe=is_probe, has_canary_turn=has_canary_turn)
+
+
+class EndpointPermit(Permit):
+    """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""
+
+    __slots__ = ("_has_canary_turn", "endpoint", "is_probe", "job")
+
+    def __init__(
+        self, endpoint: Endpoint, permit: Permit, job: Job, *, is_probe: bool, has_canary_turn: bool = False
+    ) -> None:
+        super().__init__(permit._group, permit._size, permit._reservation, permit._on_release)
+        self.endpoint = endpoint
+        self.job = job
+        """The job as it is sent to this endpoint."""
+        self.is_probe = is_probe
+        self._has_canary_turn = has_canary_turn
+
+    def release(self) -> None:
+        """Give the in-flight slot back, and the turn to probe or to be the canary. To be called once, at the end."""
+        super().release()
+        if self.is_probe:
+            self.endpoint.health.probe_turn.end()
+        if self._has_canary_turn:
+            self.endpoint.health.canary.release()
+
+
+class EndpointClosed(Exception):
+    """Nothing more is sent in this run to the model, or for the limit group, of this job."""

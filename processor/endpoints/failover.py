@@ -1,0 +1,90 @@
+"""What follows for a job, and for an endpoint, where one of several endpoints fails it.
+
+| the verdict at one endpoint      | with several                                                             |
+|----------------------------------|--------------------------------------------------------------------------|
+| ``StopRun``                      | the endpoint is stopped; its jobs go elsewhere                            |
+| ``LeaveJob``                     | the job goes elsewhere                                                    |
+| ``Retry`` after a 429            | at once, since another endpoint may have room                             |
+| ``FailJob``, not the job's fault | the job goes elsewhere                                                    |
+| ``FailJob``                      | the row is written, unless ``retry_elsewhere`` names the reason           |
+| ``Park``                         | as with one endpoint; if the job is at fault, as ``FailJob``              |
+
+Elsewhere is an endpoint that has not given the job up. Where none is left, the job goes without a row, and where none
+is left for any job, the run is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from processor.core.errors import ConnectError, RequestError, Throttled
+from processor.core.models import Job
+from processor.endpoints.endpoint import Endpoint
+from processor.retry.policy import FailJob, LeaveJob, Park, Retry, StopRun, Verdict
+
+RefusalReason = Callable[[RequestError], str | None]
+"""Returns why a server refused a job, in the words of ``retry_elsewhere``; None for all other errors."""
+
+_AT_ONCE = Retry(delay_s=0.0)
+
+
+class Failover:
+    """Of the endpoints of one run. ``retry_elsewhere``: for which reasons a refused job goes to another endpoint."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        retry_elsewhere: AbstractSet[str] = frozenset(),
+        refusal_reason: RefusalReason = lambda error: None,
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._retry_elsewhere = retry_elsewhere
+        self._refusal_reason = refusal_reason
+
+    def verdict(
+        self, endpoint: Endpoint, job: Job, verdict: Verdict, error: RequestError, excluded: set[Endpoint]
+    ) -> Verdict:
+        """Return what follows from a failure at one endpoint. ``excluded``: those that have given the job up; this adds
+        to it."""
+        if isinstance(error, ConnectError) and all(one.health.is_unreachable for one in self._endpoints):
+            return StopRun(reason=f"{error}; no endpoint can be reached: are the addresses right, and the servers up?")
+        if isinstance(verdict, StopRun):
+            return self._stop(endpoint, job, verdict, excluded)
+        if isinstance(verdict, LeaveJob):
+            return self.leave(endpoint, job, excluded)
+        if isinstance(verdict, Retry) and isinstance(error, Throttled) and self.is_open(job, {*excluded, endpoint}):
+            return replace(verdict, delay_s=0.0)
+        failed = verdict.at_fault if isinstance(verdict, Park) else verdict
+        if isinstance(failed, FailJob) and self._may_go_elsewhere(failed, error):
+            excluded.add(endpoint)
+            if self.is_open(job, excluded):
+                return replace(verdict, at_fault=_AT_ONCE) if isinstance(verdict, Park) else _AT_ONCE
+        return verdict
+
+    def leave(self, endpoint: Endpoint, job: Job, excluded: set[Endpoint]) -> Retry | LeaveJob:
+        """The job is not answered at this endpoint in this run: return whether it goes elsewhere."""
+        excluded.add(endpoint)
+        return _AT_ONCE if self.is_open(job, excluded) else LeaveJob()
+
+    def is_open(self, job: Job, excluded: AbstractSet[Endpoint]) -> bool:
+        """Whether an endpoint takes this job that has not given it up."""
+        return any(
+            endpoint not in excluded and endpoint.answers(job.model) and endpoint.closed_reason(job) is None
+            for endpoint in self._endpoints
+        )
+
+    def _stop(self, endpoint: Endpoint, job: Job, verdict: StopRun, excluded: set[Endpoint]) -> Verdict:
+        endpoint.health.stop(f"{endpoint.name}: {verdict.reason}")
+        reasons = [one.health.stopped_reason for one in self._endpoints]
+        if None in reasons:
+            return self.leave(endpoint, job, excluded)
+        return replace(verdict, reason="; ".join(reason for reason in reasons if reason))
+
+    def _may_go_elsewhere(self, failed: FailJob, error: RequestError) -> bool:
+        """Whether another endpoint may answer the job although this one does not."""
+        if isinstance(error, Throttled):
+            return True
+        return bool(self._retry_elsewhere) and self._refusal_reason(error) in self._retry_elsewhere

@@ -1,0 +1,68 @@
+"""The permit of a request where there are several endpoints: it counts at one of them, and in the limits of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from processor.core.models import Usage
+from processor.endpoints.endpoint import EndpointPermit
+from processor.ratelimit.fair_queue import WakeUp
+from processor.ratelimit.permit import Permit
+
+
+class SharedPermit(EndpointPermit):
+    """Takes the place of both permits. What may give room to others fires ``wake_ups``."""
+
+    __slots__ = ("_run_permit", "_wake_ups")
+
+    def __init__(self, permit: EndpointPermit, run_permit: Permit, wake_ups: tuple[WakeUp, ...]) -> None:
+        super().__init__(
+            permit.endpoint, permit, permit.job, is_probe=permit.is_probe, has_canary_turn=permit._has_canary_turn
+        )
+        self._run_permit = run_permit
+        self._wake_ups = wake_ups
+        permit.endpoint.in_flight += 1
+        permit.endpoint.granted += 1
+
+    def sent(self, at: float) -> None:
+        super().sent(at)
+        self._run_permit.sent(at)
+        self._wake()
+
+    def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
+        """The headers are those of one endpoint: the limits of the run learn nothing from them."""
+        super().responded(status, headers, at)
+        if status == 429:
+            self._run_permit.refused_alone()
+        else:
+            self._run_permit.responded(status, {}, at)
+        self._wake()
+
+    def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
+        super().throttled(status, headers, retry_after_s, at)
+        self._run_permit.refused_alone()
+        self._wake()
+
+    def refused_alone(self) -> None:
+        super().refused_alone()
+        self._run_permit.refused_alone()
+
+    def hold_back(self, wait_s: float, at: float) -> None:
+        super().hold_back(wait_s, at)
+        self._wake()
+
+    def settled(self, usage: Usage | None, at: float) -> None:
+        super().settled(usage, at)
+        self._run_permit.settled(usage, at)
+        self._wake()
+
+    def release(self) -> None:
+        if not self._released:
+            self.endpoint.in_flight -= 1
+        super().release()
+        self._run_permit.release()
+        self._wake()
+
+    def _wake(self) -> None:
+        for wake_up in self._wake_ups:
+            wake_up.fire()
