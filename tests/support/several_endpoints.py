@@ -32,7 +32,7 @@ class SeveralWorld(World):
     """What outlives a run with several endpoints: the disk, a provider for each endpoint, and the time."""
 
     def __init__(self, providers: Mapping[str, SimulatorSettings], **settings: Any) -> None:
-        """``providers``: by the name of the endpoint. ``settings``: of the run; its ``endpoints``: else one for each."""
+        """``providers``: by the name of the endpoint. ``settings``: of the run; ``endpoints``: else one each."""
         super().__init__(FAST_PROVIDER)
         settings.setdefault("endpoints", tuple(table(name) for name in providers))
         self.settings = Settings(**settings)
