@@ -57,6 +57,8 @@ class RunStats:
         self.attempts = 0
         self.reserved_tokens = 0
         """Tokens reserved from the token limits for all requests."""
+        self.attempts_by_endpoint: Counter[str] = Counter()
+        self.replies_by_endpoint: Counter[str] = Counter()
         self.in_flight = 0
         self.retried: Counter[str] = Counter()
         """Attempts that failed and were followed by another, by error code."""
@@ -136,6 +138,7 @@ class RunStats:
     def _on_attempt_started(self, event: AttemptStarted) -> None:
         self.last_event_at = event.at
         self.attempts += 1
+        self.attempts_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
         self.in_flight += 1
         self.reserved_tokens += event.tokens
         self.throughput.record_sent(event.at, event.tokens)
@@ -158,6 +161,8 @@ class RunStats:
         self.throughput.record_finished(event.at)
         if event.result.failure is None:
             self.replies.add(event.result)
+            if event.endpoint is not None:
+                self.replies_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
         else:
             self._add_failure(event.result, event.result.failure)
 

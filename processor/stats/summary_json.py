@@ -54,6 +54,10 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
         "stopped": stats.stop_reason,
         "elapsed_s": stats.elapsed_s(stats.last_event_at),
         "attempts": stats.attempts,
+        "endpoints": {
+            name: {"attempts": attempts, "replies": stats.replies_by_endpoint[name]}
+            for name, attempts in stats.attempts_by_endpoint.items()
+        },
         "retried": dict(stats.retried),
         "maybe_billed": stats.possibly_billed,
         "tokens": {

@@ -109,6 +109,13 @@ def _attempts(stats: RunStats) -> Iterator[LabelRow]:
         if stats.retried:
             retried = f", {stats.retried.total():,} failed and retried: {_by_count(stats.retried)}"
         yield LabelRow("attempts", f"{stats.attempts:,}{retried}")
+    if len(stats.attempts_by_endpoint) > 1:
+        shares = (
+            f"{one_line(name, 40)} {plural(stats.replies_by_endpoint[name], 'reply', 'replies')}"
+            f" of {plural(attempts, 'attempt')}"
+            for name, attempts in stats.attempts_by_endpoint.items()
+        )
+        yield LabelRow("endpoints", ", ".join(shares))
     if stats.possibly_billed and not stats.simulated:
         text = f"{plural(stats.possibly_billed, 'attempt')} sent, but ended without a reply"
         yield LabelRow("possibly billed", text, "warning")
