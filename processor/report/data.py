@@ -11,6 +11,7 @@ from processor.report.chart import Chart
 from processor.report.html import Html
 from processor.report.row_counts import RowCounts
 from processor.report.row_facts import RowFacts
+from processor.report.run_history import RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ReportData:
     created_at: float
     """Unix time."""
     version: str
+    runs: tuple[RunRecord, ...] = ()
+    """The history, as far as there is one."""
     command: str | None = None
     """The command that continues the work; None where it is not known."""
     texts: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from processor.report.data import ReportData, ReportOptions
 from processor.report.page import page
 from processor.report.row_counter import count_rows
 from processor.report.row_facts import RowFacts, facts_of
+from processor.report.run_history import read_runs
 
 MAX_TEXT_CHARS = 400
 
@@ -52,13 +53,15 @@ def make_report(results: Path, out: Path, options: ReportOptions, *, command: st
 
 
 def _collect(paths: OutputPaths, options: ReportOptions, command: str | None) -> ReportData:
+    runs = tuple(read_runs(paths.history))
     data = ReportData(
         paths=paths,
         rows=count_rows((paths.replies, paths.failures)),
         options=options,
         created_at=time.time(),
         version=metadata.version("processor"),
-        command=command,
+        runs=runs,
+        command=command or (runs[-1].command or None if runs else None),
     )
     wanted = {row.key: row for row in data.listed_rows()}
     return replace(

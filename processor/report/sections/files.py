@@ -20,6 +20,9 @@ def files_section(data: ReportData) -> Section:
     if rows.damaged:
         entries.append(("damaged", f"{plural(rows.damaged, 'line')} not counted: they are no rows"))
     entries.append(("made", f"{clock(data.created_at)} ({zone_name(data.created_at)}) by process {data.version}"))
+    if not data.runs:
+        missing = "limits, refusals, notices and settings"
+        entries.append(("history", f"there is no {paths.history.name}: the page has no {missing}"))
     texts = []
     if not data.options.with_messages:
         texts.append("without the messages of errors")

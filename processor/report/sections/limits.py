@@ -1,0 +1,146 @@
+"""What was sent each minute, with the limit drawn in; requests in flight; where the time went. From the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from processor.report.chart import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    RED,
+    Chart,
+    Spec,
+    amount_axis,
+    base,
+    clock,
+    colour,
+    time_axis,
+    tooltip,
+    wall_clock_ms,
+)
+from processor.report.data import ReportData, Section
+from processor.report.html import Html
+from processor.report.run_history import Period, periods_of, summed
+from processor.report.table import Number, number, table, text
+from processor.terminal.formatting import abbreviated, duration, percent
+
+MAX_TABLE_ROWS = 120
+
+BOUND_BY = {
+    "requests": "request limit",
+    "tokens": "token limit",
+    "in_flight": "requests in flight",
+    "cool_down": "cool-down",
+    "outage": "outage",
+    "input": "reading jobs",
+    "nothing": "nothing",
+}
+
+
+def limits_section(data: ReportData) -> Section | None:
+    periods = periods_of(data.runs)
+    if not any(period.requests for period in periods):
+        return None
+    content: list[Html | Chart] = [
+        _use("requests-and-limit", "Requests sent a minute", "request", periods, BLUE),
+        _use("tokens-and-limit", "Tokens reserved a minute", "token", periods, GREEN),
+        _where_time_went(periods),
+    ]
+    return Section(name="limits", title="Limits and where the time went", content=tuple(content))
+
+
+def _use(name: str, title: str, what: str, periods: Sequence[Period], fill: str) -> Chart:
+    rates = [(period.requests if what == "request" else period.tokens) / period.seconds * 60 for period in periods]
+    limits = [period.rpm if what == "request" else period.tpm for period in periods]
+    lines = [
+        {"t": wall_clock_ms(moment), "n": limit}
+        for period, limit in zip(periods, limits, strict=True)
+        if limit
+        for moment in (period.begin, period.end)
+    ]
+    message = _use_message(what, periods, rates, limits)
+    x = time_axis(periods[0].begin, periods[-1].end)
+    tips = tooltip(("t", "from", "time"), ("n", f"{what}s a minute", ",.0f"))
+    area: Spec = {
+        "mark": {"type": "bar", "color": fill, "opacity": 0.85, "tooltip": True},
+        "data": {
+            "values": [
+                {"t": wall_clock_ms(period.begin), "u": wall_clock_ms(period.end), "n": round(rate, 1)}
+                for period, rate in zip(periods, rates, strict=True)
+            ]
+        },
+        "encoding": {"x": x, "x2": {"field": "u"}, "y": amount_axis("n"), "tooltip": tips},
+    }
+    rule: Spec = {
+        "data": {"values": lines},
+        "mark": {"type": "line", "color": RED, "strokeWidth": 2, "strokeDash": [6, 3], "tooltip": True},
+        "encoding": {"x": x, "y": amount_axis("n"), "tooltip": tooltip(("n", "limit", ",.0f"))},
+    }
+    spec = {**base(title, message, []), "layer": [area, rule] if lines else [area]}
+    del spec["data"]
+    rows = zip(periods, rates, limits, strict=True)
+    step = -(-len(periods) // MAX_TABLE_ROWS)
+    cells = [
+        (clock(period.begin), Number(shown=f"{rate:,.0f}", value=rate), "none" if limit is None else f"{limit:,.0f}")
+        for period, rate, limit in list(rows)[::step]
+    ]
+    caption = title if step == 1 else f"{title}: one of every {step} periods"
+    columns = (text("from"), number(f"{what}s a minute"), number("limit"))
+    return Chart(name=name, title=title, message=message, spec=spec, table=table(caption, columns, cells))
+
+
+def _use_message(what: str, periods: Sequence[Period], rates: Sequence[float], limits: Sequence[float | None]) -> str:
+    allowed = sum(limit * period.seconds for limit, period in zip(limits, periods, strict=True) if limit)
+    used = sum(rate * period.seconds for rate, limit, period in zip(rates, limits, periods, strict=True) if limit)
+    most = f"At most {abbreviated(max(rates))} {what}s a minute"
+    if not allowed:
+        return f"{most}; no {what} limit was known."
+    return f"{most}. The {what} limit (dashed) was used to {percent(used / allowed)}."
+
+
+def _where_time_went(periods: Sequence[Period]) -> Chart:
+    title = "What the next request waited for"
+    spent_s = summed(period.bound_by_s for period in periods)
+    total_s = sum(spent_s.values()) or 1.0
+    names = sorted(spent_s, key=lambda name: -spent_s[name])
+    shares = ", ".join(f"{_label(name)} {percent(spent_s[name] / total_s)}" for name in names[:4])
+    message = f"Of the whole time: {shares}." if shares else "Nothing is known of it."
+    colours = {_label(name): COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
+    values = [
+        {
+            "t": wall_clock_ms(period.begin),
+            "u": wall_clock_ms(period.end),
+            "n": round(period.bound_by_s[name] / (sum(period.bound_by_s.values()) or 1.0), 4),
+            "what": _label(name),
+        }
+        for period in periods
+        for name in names
+        if name in period.bound_by_s
+    ]
+    encoding = {
+        "x": time_axis(periods[0].begin, periods[-1].end),
+        "x2": {"field": "u"},
+        "y": {
+            **amount_axis("n", stack=True),
+            "axis": {"format": ".0%", "title": None, "minExtent": 52, "maxExtent": 52},
+        },
+        "color": colour("what", colours),
+        "tooltip": tooltip(("t", "from", "time"), ("what", "waited for", ""), ("n", "share", ".0%")),
+    }
+    columns = (text("waited for"), number("time"), number("share"))
+    rows = [
+        (_label(name), Number(shown=duration(spent_s[name]), value=spent_s[name]), percent(spent_s[name] / total_s))
+        for name in names
+    ]
+    return Chart(
+        name="bottlenecks",
+        title=title,
+        message=message,
+        spec=base(title, message, values, mark={"type": "bar", "tooltip": True}, encoding=encoding, height=130),
+        table=table(f"{title}, in all", columns, rows),
+    )
+
+
+def _label(name: str) -> str:
+    return BOUND_BY.get(name, "other")

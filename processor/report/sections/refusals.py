@@ -1,0 +1,62 @@
+"""Refused and repeated requests by kind: how many, and when. From the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from processor.core.text import one_line
+from processor.report.chart import COLOURS, Chart, amount_axis, base, colour, time_axis, tooltip, wall_clock_ms
+from processor.report.data import ReportData, Section
+from processor.report.html import Html
+from processor.report.run_history import Period, periods_of, summed
+from processor.report.table import number, table, text
+
+MAX_KINDS = len(COLOURS)
+MAX_KIND_CHARS = 40
+
+
+def refusals_section(data: ReportData) -> Section | None:
+    periods = periods_of(data.runs)
+    refused = summed(period.refused for period in periods)
+    retried = summed(period.retried for period in periods)
+    if not refused and not retried:
+        return None
+    kinds = sorted({*refused, *retried}, key=lambda kind: (-refused.get(kind, 0) - retried.get(kind, 0), kind))
+    columns = (text("kind"), number("refused"), number("sent again"))
+    rows = [(one_line(kind, MAX_KIND_CHARS), int(refused.get(kind, 0)), int(retried.get(kind, 0))) for kind in kinds]
+    content: list[Html | Chart] = [table("Requests that the server refused, and requests sent again", columns, rows)]
+    if retried and len(periods) > 1:
+        content.append(_over_time(periods, retried, lambda period: period.retried))
+    return Section(name="refusals", title="Refusals and retries", content=tuple(content))
+
+
+def _over_time(
+    periods: Sequence[Period], sums: Mapping[str, float], choose: Callable[[Period], Mapping[str, int]]
+) -> Chart:
+    title = "Requests sent again, by the reason"
+    kinds = sorted(sums, key=lambda kind: -sums[kind])[:MAX_KINDS]
+    total = int(sum(sums.values()))
+    message = f"{total:,} in all, most of them {one_line(kinds[0], MAX_KIND_CHARS)} ({int(sums[kinds[0]]):,})."
+    colours = {one_line(kind, MAX_KIND_CHARS): COLOURS[at] for at, kind in enumerate(kinds)}
+    values = [
+        {
+            "t": wall_clock_ms(period.begin),
+            "u": wall_clock_ms(period.end),
+            "n": count,
+            "what": one_line(kind, MAX_KIND_CHARS),
+        }
+        for period in periods
+        for kind in kinds
+        if (count := choose(period).get(kind))
+    ]
+    encoding = {
+        "x": time_axis(periods[0].begin, periods[-1].end),
+        "x2": {"field": "u"},
+        "y": amount_axis("n", stack=True),
+        "color": colour("what", colours),
+        "tooltip": tooltip(("t", "from", "time"), ("what", "reason", ""), ("n", "requests", ",d")),
+    }
+    spec = base(title, message, values, mark={"type": "bar", "tooltip": True}, encoding=encoding, height=120)
+    rows = [(one_line(kind, MAX_KIND_CHARS), int(sums[kind])) for kind in kinds]
+    columns = (text("reason"), number("requests"))
+    return Chart(name="retries", title=title, message=message, spec=spec, table=table(title, columns, rows))
