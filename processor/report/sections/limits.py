@@ -14,11 +14,10 @@ from processor.report.chart import (
     amount_axis,
     base,
     clock,
-    colour,
-    time_axis,
     tooltip,
     wall_clock_ms,
 )
+from processor.report.columns_chart import columns_layer
 from processor.report.data import ReportData, Section
 from processor.report.html import Html
 from processor.report.run_history import Period, periods_of, summed
@@ -60,24 +59,17 @@ def _use(name: str, title: str, what: str, periods: Sequence[Period], fill: str)
         for moment in (period.begin, period.end)
     ]
     message = _use_message(what, periods, rates, limits)
-    x = time_axis(periods[0].begin, periods[-1].end)
-    tips = tooltip(("t", "from", "time"), ("n", f"{what}s a minute", ",.0f"))
-    area: Spec = {
-        "mark": {"type": "bar", "color": fill, "opacity": 0.85, "tooltip": True},
-        "data": {
-            "values": [
-                {"t": wall_clock_ms(period.begin), "u": wall_clock_ms(period.end), "n": round(rate, 1)}
-                for period, rate in zip(periods, rates, strict=True)
-            ]
-        },
-        "encoding": {"x": x, "x2": {"field": "u"}, "y": amount_axis("n"), "tooltip": tips},
-    }
+    kind = f"{what}s"
+    columns = columns_layer(
+        periods, [{kind: rate} for rate in rates], {kind: fill}, what=f"{kind} a minute", number_format=",.0f"
+    )
+    x = columns["encoding"]["x"]
     rule: Spec = {
         "data": {"values": lines},
         "mark": {"type": "line", "color": RED, "strokeWidth": 2, "strokeDash": [6, 3], "tooltip": True},
         "encoding": {"x": x, "y": amount_axis("n"), "tooltip": tooltip(("n", "limit", ",.0f"))},
     }
-    spec = {**base(title, message, []), "layer": [area, rule] if lines else [area]}
+    spec = {**base(title, message, []), "layer": [columns, rule] if lines else [columns]}
     del spec["data"]
     rows = zip(periods, rates, limits, strict=True)
     step = -(-len(periods) // MAX_TABLE_ROWS)
@@ -86,8 +78,8 @@ def _use(name: str, title: str, what: str, periods: Sequence[Period], fill: str)
         for period, rate, limit in list(rows)[::step]
     ]
     caption = title if step == 1 else f"{title}: one of every {step} periods"
-    columns = (text("from"), number(f"{what}s a minute"), number("limit"))
-    return Chart(name=name, title=title, message=message, spec=spec, table=table(caption, columns, cells))
+    headings = (text("from"), number(f"{what}s a minute"), number("limit"))
+    return Chart(name=name, title=title, message=message, spec=spec, table=table(caption, headings, cells))
 
 
 def _use_message(what: str, periods: Sequence[Period], rates: Sequence[float], limits: Sequence[float | None]) -> str:
@@ -107,27 +99,13 @@ def _where_time_went(periods: Sequence[Period]) -> Chart:
     shares = ", ".join(f"{_label(name)} {percent(spent_s[name] / total_s)}" for name in names[:4])
     message = f"Of the whole time: {shares}." if shares else "Nothing is known of it."
     colours = {_label(name): COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
-    values = [
-        {
-            "t": wall_clock_ms(period.begin),
-            "u": wall_clock_ms(period.end),
-            "n": round(period.bound_by_s[name] / (sum(period.bound_by_s.values()) or 1.0), 4),
-            "what": _label(name),
-        }
+    shares_of = [
+        {_label(name): value / sum(period.bound_by_s.values()) for name, value in period.bound_by_s.items()}
         for period in periods
-        for name in names
-        if name in period.bound_by_s
     ]
-    encoding = {
-        "x": time_axis(periods[0].begin, periods[-1].end),
-        "x2": {"field": "u"},
-        "y": {
-            **amount_axis("n", stack=True),
-            "axis": {"format": ".0%", "title": None, "minExtent": 52, "maxExtent": 52},
-        },
-        "color": colour("what", colours),
-        "tooltip": tooltip(("t", "from", "time"), ("what", "waited for", ""), ("n", "share", ".0%")),
-    }
+    layer = columns_layer(periods, shares_of, colours, what="share of the time", number_format=".0%")
+    axis = layer["encoding"]["y"]
+    layer["encoding"]["y"] = {**axis, "scale": {"domain": [0, 1]}, "axis": {**axis["axis"], "format": ".0%"}}
     columns = (text("waited for"), number("time"), number("share"))
     rows = [
         (_label(name), Number(shown=duration(spent_s[name]), value=spent_s[name]), percent(spent_s[name] / total_s))
@@ -137,7 +115,7 @@ def _where_time_went(periods: Sequence[Period]) -> Chart:
         name="bottlenecks",
         title=title,
         message=message,
-        spec=base(title, message, values, mark={"type": "bar", "tooltip": True}, encoding=encoding, height=130),
+        spec={**base(title, message, [], height=130), **layer},
         table=table(f"{title}, in all", columns, rows),
     )
 

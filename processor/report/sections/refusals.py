@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from processor.core.text import one_line
-from processor.report.chart import COLOURS, Chart, amount_axis, base, colour, time_axis, tooltip, wall_clock_ms
+from processor.report.chart import COLOURS, Chart, base
+from processor.report.columns_chart import columns_layer
 from processor.report.data import ReportData, Section
 from processor.report.html import Html
 from processor.report.run_history import Period, periods_of, summed
@@ -38,25 +39,11 @@ def _over_time(
     total = int(sum(sums.values()))
     message = f"{total:,} in all, most of them {one_line(kinds[0], MAX_KIND_CHARS)} ({int(sums[kinds[0]]):,})."
     colours = {one_line(kind, MAX_KIND_CHARS): COLOURS[at] for at, kind in enumerate(kinds)}
-    values = [
-        {
-            "t": wall_clock_ms(period.begin),
-            "u": wall_clock_ms(period.end),
-            "n": count,
-            "what": one_line(kind, MAX_KIND_CHARS),
-        }
-        for period in periods
-        for kind in kinds
-        if (count := choose(period).get(kind))
+    amounts = [
+        {one_line(kind, MAX_KIND_CHARS): float(count) for kind, count in choose(period).items()} for period in periods
     ]
-    encoding = {
-        "x": time_axis(periods[0].begin, periods[-1].end),
-        "x2": {"field": "u"},
-        "y": amount_axis("n", stack=True),
-        "color": colour("what", colours),
-        "tooltip": tooltip(("t", "from", "time"), ("what", "reason", ""), ("n", "requests", ",d")),
-    }
-    spec = base(title, message, values, mark={"type": "bar", "tooltip": True}, encoding=encoding, height=120)
+    layer = columns_layer(periods, amounts, colours, what="requests", number_format=",d")
+    spec = {**base(title, message, [], height=120), **layer}
     rows = [(one_line(kind, MAX_KIND_CHARS), int(sums[kind])) for kind in kinds]
     columns = (text("reason"), number("requests"))
     return Chart(name="retries", title=title, message=message, spec=spec, table=table(title, columns, rows))
