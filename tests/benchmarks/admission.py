@@ -1,9 +1,11 @@
-"""The cost of a job without HTTP: ``python -m tests.benchmarks.admission [--full] [--beside FOLDER]``.
+"""The cost of a job without HTTP: ``python -m tests.benchmarks.admission [--full] [--endpoints] [--beside FOLDER]``.
 
 This covers reading, admission and output; see `programs/admit.py`. Each size runs in its own process; the cost of a
 job must not depend on the number of jobs. --full goes on to 1,000,000. Beside it, in turns, runs the floor of
 `throughput.py`: the target of 5,000 jobs a second was set on a machine where a request of the floor takes 0.42 ms, so
 that 0.2 ms are 0.48 of it.
+
+--endpoints measures runs of 10,000 jobs with 1, 10 and 100 endpoints instead.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from tests.benchmarks.throughput import MODES, floor_program, sample
 
 SIZES = (1_000, 10_000, 50_000)
 FULL_SIZES = (1_000, 10_000, 100_000, 1_000_000)
+ENDPOINTS = (1, 10, 100)
+JOBS_FOR_ENDPOINTS = 10_000
 TARGET = 0.48
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--endpoints", action="store_true")
     parser.add_argument("--repeat", type=int, default=3)
     add_beside(parser)
     arguments = parser.parse_args()
+    if arguments.endpoints:
+        compare_endpoints(arguments.repeat)
+        return
     chosen = checkouts(arguments)
     sizes = FULL_SIZES if arguments.full else SIZES
     samples: dict[tuple[int, str], list[tuple[float, float]]] = {}
@@ -49,6 +57,19 @@ def main() -> None:
         ["jobs", "", "jobs a second", "CPU a job", "to the floor", "target"],
         rows,
     )
+
+
+def compare_endpoints(repeat: int) -> None:
+    """What a job costs with several endpoints, against one. In turns, so that other work on the machine meets all."""
+    costs: dict[int, list[float]] = {number: [] for number in ENDPOINTS}
+    for _ in range(repeat):
+        for number, taken in costs.items():
+            taken.append(float(admit(JOBS_FOR_ENDPOINTS, endpoints=number).output.split()[1]))
+    of_one = median(costs[1])
+    rows = [
+        [f"{number}", f"{median(taken):.0f} us", f"{median(taken) / of_one:.2f} x"] for number, taken in costs.items()
+    ]
+    show(f"Without HTTP, {JOBS_FOR_ENDPOINTS:,} jobs", ["endpoints", "CPU a job", "to one endpoint"], rows)
 
 
 if __name__ == "__main__":

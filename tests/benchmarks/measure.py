@@ -111,10 +111,11 @@ def run(command: Sequence[str], *, checkout: Checkout = THIS, core: int = CLIENT
     )
 
 
-def admit(jobs: int, checkout: Checkout = THIS) -> Cost:
-    """A run of this many jobs without HTTP; see `programs/admit.py`."""
+def admit(jobs: int, checkout: Checkout = THIS, *, endpoints: int = 1) -> Cost:
+    """A run of this many jobs without HTTP; see `programs/admit.py`. Other checkouts may know one endpoint only."""
+    several = [str(endpoints)] if endpoints > 1 else []
     with tempfile.TemporaryDirectory() as folder:
-        return run(checkout.benchmark_program("admit", str(jobs), folder), checkout=checkout)
+        return run(checkout.benchmark_program("admit", str(jobs), folder, *several), checkout=checkout)
 
 
 @contextmanager
