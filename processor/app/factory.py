@@ -59,7 +59,7 @@ def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
         base_urls=tuple(access.target.base_url for access in accesses),
         # A job that one provider is known to refuse may be one for another.
         request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
-        answered_models=answered_models(settings.endpoints),
+        answered_models=answered_models(settings.endpoints) if accesses else None,
     )
     return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
 

@@ -25,8 +25,7 @@ from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermi
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.permit import Permit
+from processor.ratelimit.limiter import Blocked, RateLimiter
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -175,20 +174,19 @@ class Dispatcher:
     ) -> bool:
         """Grant the request at one of these endpoints, or fail it where it is too large. False: it goes on waiting."""
         try:
-            of_run = self._run_limiter.blocked(request.size)
+            of_run = self._run_limiter.check(request.size)
         except TooLarge as error:
             request.permit.set_exception(error)
             return True
-        if of_run is not None:
+        if isinstance(of_run, Blocked):
             self._blocked_by = of_run.bottleneck
             self._run_wake_up.schedule(partial(self._drain, self._endpoints), of_run.until)
             return False
         permit = self._permit(request, queue, endpoints, blocked, now)
         if permit is None:
             return request.is_done
-        run_permit = self._run_limiter.try_acquire(request.size)
-        assert isinstance(run_permit, Permit), "the run's limits have room: nothing has happened since"
         wake_up = self._wake_ups[permit.endpoint.limiter]
+        run_permit = self._run_limiter.grant(of_run)
         request.permit.set_result(SharedPermit(permit, run_permit, (wake_up, self._run_wake_up)))
         return True
 

@@ -4,7 +4,7 @@
 |----------------------------------|--------------------------------------------------------------------------|
 | ``StopRun``                      | the endpoint is stopped; its jobs go elsewhere                            |
 | ``LeaveJob``                     | the job goes elsewhere                                                    |
-| ``Retry`` after a 429            | at once, since another endpoint may have room                             |
+| ``Retry`` after a wait           | at once, since another endpoint may have room                             |
 | ``FailJob``, not the job's fault | the job goes elsewhere                                                    |
 | ``FailJob``                      | the row is written, unless ``retry_elsewhere`` names the reason           |
 | ``Park``                         | as with one endpoint; if the job is at fault, as ``FailJob``              |
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from processor.core.errors import ConnectError, RequestError, Throttled
+from processor.core.errors import ConnectError, RequestError, ServerError, Throttled
 from processor.core.models import Job
 from processor.endpoints.endpoint import Endpoint
 from processor.retry.policy import FailJob, LeaveJob, Park, Retry, StopRun, Verdict
@@ -45,17 +45,26 @@ class Failover:
         self._refusal_reason = refusal_reason
 
     def verdict(
-        self, endpoint: Endpoint, job: Job, verdict: Verdict, error: RequestError, excluded: set[Endpoint]
+        self,
+        endpoint: Endpoint,
+        job: Job,
+        verdict: Verdict,
+        error: RequestError,
+        excluded: set[Endpoint],
+        *,
+        is_singled_out: bool,
     ) -> Verdict:
         """Return what follows from a failure at one endpoint. ``excluded``: those that have given the job up; this adds
-        to it."""
+        to it. ``is_singled_out``: the endpoint asks this job to wait, and answers others."""
         if isinstance(error, ConnectError) and all(one.health.is_unreachable for one in self._endpoints):
             return StopRun(reason=f"{error}; no endpoint can be reached: are the addresses right, and the servers up?")
         if isinstance(verdict, StopRun):
             return self._stop(endpoint, job, verdict, excluded)
         if isinstance(verdict, LeaveJob):
             return self.leave(endpoint, job, excluded)
-        if isinstance(verdict, Retry) and isinstance(error, Throttled) and self.is_open(job, {*excluded, endpoint}):
+        if isinstance(verdict, Retry) and _asks_to_wait(error) and self.is_open(job, {*excluded, endpoint}):
+            if is_singled_out:  # nothing else holds it back from being sent there again
+                excluded.add(endpoint)
             return replace(verdict, delay_s=0.0)
         failed = verdict.at_fault if isinstance(verdict, Park) else verdict
         if isinstance(failed, FailJob) and self._may_go_elsewhere(failed, error):
@@ -88,3 +97,8 @@ class Failover:
         if isinstance(error, Throttled):
             return True
         return bool(self._retry_elsewhere) and self._refusal_reason(error) in self._retry_elsewhere
+
+
+def _asks_to_wait(error: RequestError) -> bool:
+    """Whether the limit group of the request is held back."""
+    return isinstance(error, Throttled) or (isinstance(error, ServerError) and bool(error.retry_after_s))

@@ -106,12 +106,19 @@ class EndpointPool:
     # ------------------------------------------------------------ what follows from a failure
 
     def verdict(
-        self, endpoint: Endpoint, job: Job, verdict: Verdict, error: RequestError, excluded: set[Endpoint]
+        self,
+        endpoint: Endpoint,
+        job: Job,
+        verdict: Verdict,
+        error: RequestError,
+        excluded: set[Endpoint],
+        *,
+        is_singled_out: bool,
     ) -> Verdict:
         """Return what follows for a job from the verdict at one endpoint. ``excluded``: those that have given it up."""
         if self._failover is None:
             return verdict
-        return self._failover.verdict(endpoint, job, verdict, error, excluded)
+        return self._failover.verdict(endpoint, job, verdict, error, excluded, is_singled_out=is_singled_out)
 
     def leave(self, endpoint: Endpoint, job: Job, excluded: set[Endpoint]) -> Retry | LeaveJob:
         """An endpoint does not answer the job in this run: return whether another one is asked."""

@@ -14,6 +14,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
@@ -53,6 +54,16 @@ class Blocked:
 
     bottleneck: Bottleneck
     until: float
+
+
+class Grantable(NamedTuple):
+    """A request that may be sent now."""
+
+    group: LimitGroup
+    size: RequestSize
+    cost: Cost
+    by_resource: CostByResource
+    now: float
 
 
 class RateLimiter:
@@ -102,24 +113,16 @@ class RateLimiter:
         """Wait until another request may start, whatever the limits: see ``MAX_STARTS_PER_10_MS``."""
         await self._start_limiter.acquire()
 
-    def blocked(self, size: RequestSize) -> Blocked | None:
-        """Return what a request of this size waits for; None if it may be sent now. Raises TooLarge."""
-        checked = self._check(size)
-        return checked if isinstance(checked, Blocked) else None
-
     def try_acquire(self, size: RequestSize) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.
 
         For a caller that has a queue of its own; ``acquire`` must not be used beside it.
         """
-        checked = self._check(size)
-        if isinstance(checked, Blocked):
-            return checked
-        group, cost, by_resource, now = checked
-        self._slots.acquire()
-        return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
+        checked = self.check(size)
+        return checked if isinstance(checked, Blocked) else self.grant(checked)
 
-    def _check(self, size: RequestSize) -> Blocked | tuple[LimitGroup, Cost, CostByResource, float]:
+    def check(self, size: RequestSize) -> Blocked | Grantable:
+        """Return what ``grant`` takes if a request of this size may be sent now. Raises TooLarge."""
         group = self._group(size)
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
         by_resource = cost_by_resource(cost)
@@ -130,7 +133,13 @@ class RateLimiter:
             return Blocked(*blocked)
         if not self._slots.available_to(group.wake_up):
             return Blocked("in_flight", inf)
-        return group, cost, by_resource, now
+        return Grantable(group, size, cost, by_resource, now)
+
+    def grant(self, checked: Grantable) -> Permit:
+        """Return the permit for what ``check`` has just found room for."""
+        group, size, cost, by_resource, now = checked
+        self._slots.acquire()
+        return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
 
     @property
     def in_flight(self) -> int:

@@ -50,6 +50,8 @@ class JobState:
     """Whether the latest request asked for a stream; None where nothing was sent, or the transport does not say."""
     permit: EndpointPermit | None = None
     """That of the latest attempt; None before the first one."""
+    refused_by: str | None = None
+    """The limit group that asked to wait last. What follows is about that one."""
     first_refusal: Refusal | None = None
     """The first request that was asked to wait."""
     later_refusals: int = 0
@@ -141,6 +143,9 @@ class Attempt:
 
     def _may_be_singled_out(self) -> bool:
         state = self._state
+        if state.refused_by != self._permit.limit_group:  # another endpoint: its other jobs are not compared with
+            state.refused_by, state.first_refusal = self._permit.limit_group, None
+            state.later_refusals, state.is_singled_out = 0, False
         if state.first_refusal is not None and not state.is_singled_out:
             state.is_singled_out = self._permit.is_singled_out(state.first_refusal, state.later_refusals)
         return state.is_singled_out

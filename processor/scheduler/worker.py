@@ -230,7 +230,9 @@ class Worker:
             is_singled_out=state.is_singled_out,
         )
         own_verdict = health.on_failure(error, failed, state.history)
-        verdict = self._deps.endpoints.verdict(permit.endpoint, state.job, own_verdict, error, state.excluded)
+        verdict = self._deps.endpoints.verdict(
+            permit.endpoint, state.job, own_verdict, error, state.excluded, is_singled_out=state.is_singled_out
+        )
         if verdict is not own_verdict and isinstance(own_verdict, StopRun | LeaveJob):
             self._withdraw()
         if isinstance(verdict, Defer) and self._deps.read_again is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from math import inf
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from processor.config.settings import Limits
-from processor.core.errors import BadRequest
-from processor.core.events import AttemptFinished, RequestListener, Transport
+from processor.core.errors import BadRequest, Throttled
+from processor.core.events import AttemptFinished, RequestListener, ResponseStarted, Sent, Transport
 from processor.core.models import Job, Reply, Target
 from processor.simulator.rate_limiter import LimiterKind
 from processor.simulator.settings import Outage, SimulatorSettings
@@ -184,6 +185,28 @@ def test_slow_endpoint_does_not_hold_back_the_other() -> None:
     run = world.run(jobs(500), concurrency=20)
     check_all_answered(world, run, 500)
     assert world.answered("east") < 100
+
+
+def test_job_that_one_endpoint_alone_throttles_goes_to_the_other() -> None:
+    asked: Counter[str] = Counter()
+
+    def wrap(send: Transport) -> Transport:
+        async def wrapped(job: Job, target: Target, on_event: RequestListener) -> Reply:
+            if job.custom_id == "job-3" and "east" in target.base_url:
+                asked["east"] += 1
+                loop = asyncio.get_running_loop()
+                on_event(Sent(loop.time()))
+                await asyncio.sleep(0.1)
+                on_event(ResponseStarted(429, {}, loop.time()))
+                raise Throttled("wait", status=429, retry_after_s=5.0)
+            return await send(job, target, on_event)
+
+        return wrapped
+
+    world = SeveralWorld({"east": SERVER, "west": replace(SERVER, rpm=10)})
+    run = world.run(jobs(200), wrap_transport=wrap)
+    check_all_answered(world, run, 200)
+    assert asked["east"] < 10, "it is not sent there again and again"
 
 
 def refusing(name: str, code: str) -> Any:
