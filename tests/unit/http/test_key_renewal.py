@@ -211,3 +211,22 @@ def test_other_targets_keep_their_key() -> None:
 
     run(main())
     assert provider.sent == ["other"]
+
+
+def test_keys_of_several_targets_are_renewed_apart() -> None:
+    async def main() -> None:
+        other_target = Target(base_url="https://other.example.org/v1", key=Secret("other-0"))
+        provider, other = Provider({"key-1"}, ["key-1"]), Provider(set(), ["other-1"])
+        provider.accepted.add("other-1")
+        async with (
+            KeyRenewal(provider.send, TARGET, provider.fetch, ttl_s=TTL_S) as inner,
+            KeyRenewal(inner, other_target, other.fetch, ttl_s=TTL_S) as keys,
+        ):
+            for target in (TARGET, other_target):
+                with pytest.raises(KeyRenewed):
+                    await keys(job(1), target, lambda event: None)
+                await keys(job(1), target, lambda event: None)
+        assert provider.sent == ["key-0", "key-1", "other-0", "other-1"]
+        assert (provider.commands, other.commands) == (1, 1)
+
+    run(main())
