@@ -52,6 +52,16 @@ def test_streamed_reply_is_assembled_and_its_events_are_reported() -> None:
     assert started.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
+def test_headers_that_come_twice_are_read(status: str) -> None:
+    headers = ("Set-Cookie: a=1", "set-cookie: b=2", "Via: c")
+    record = exchange(response(HELLO_WORLD, status, "text/event-stream", *headers))
+    started = record.events[1]
+    assert isinstance(started, ResponseStarted)
+    assert started.headers["set-cookie"] == "b=2"
+    assert started.headers["via"] == "c"
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/html", "application/octet-stream"])
 def test_event_stream_is_read_under_any_content_type(content_type: str) -> None:
     assert exchange(response(HELLO_WORLD, "200 OK", content_type)).text == "Hello world"
