@@ -16,7 +16,7 @@ from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
 from processor.config.endpoint_settings import answered_models
-from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
+from processor.core.errors import ConfigError, KeyCommandFailed, LocalModelFailed, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
 from processor.core.urls import endpoint_address
@@ -37,6 +37,10 @@ from processor.tokens.counter import TokenCounter
 if TYPE_CHECKING:
     from processor.http.client import HttpTransport
     from processor.http.key_renewal import KeyRenewal
+    from processor.local_model.transport import LocalModel
+
+LOCAL_CONCURRENCY = 4
+"""Requests that a local model answers at a time, where the user does not say."""
 
 MAX_FORECAST_BYTES = 16 << 20
 """Larger job files are not compared with the results before the first request: that takes about a second more for each
@@ -47,6 +51,8 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     """The most requests in flight: the plan's number, or as many as there may be connections."""
     if plan.echo:
         return 1
+    if plan.settings.local is not None:
+        return min(plan.settings.fixed_concurrency or LOCAL_CONCURRENCY, max_connections)
     return min(plan.settings.fixed_concurrency or max_connections, max_connections)
 
 
@@ -55,7 +61,7 @@ def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
     request_limits = {access.provider.request_limits for access in accesses}
     defaults = JobDefaults(
         endpoint=default_path(settings, accesses),
-        model=settings.model,
+        model=settings.model or (None if settings.local is None else Path(settings.local).stem),
         base_urls=tuple(access.target.base_url for access in accesses),
         # A job that one provider is known to refuse may be one for another.
         request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
@@ -65,7 +71,9 @@ def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
 
 
 def run_target(plan: Plan, accesses: Sequence[EndpointAccess]) -> RunTarget:
-    """What the rows of earlier runs are compared with. The address of a simulator is of no interest."""
+    """What the rows of earlier runs are compared with: not the address of a server that the run starts."""
+    if plan.settings.local is not None:
+        return RunTarget()
     addresses = (endpoint_address(access.target.base_url, path) for access in accesses for path in PROTOCOLS)
     model = plan.settings.model
     sent = (access.settings.model_sent(model) for access in accesses if access.settings and model is not None)
@@ -99,11 +107,34 @@ async def open_transport(
     Without an access the target is a simulator that this starts on a loopback address. Raises ConfigError.
     """
     async with AsyncExitStack() as stack:
+        if accesses and accesses[0].local_model and transport is None:
+            local = await _start_local_model(plan, accesses[0].local_model, emit, stack)
+            targets = [local.target]
+            yield targets, local.transport(await _open_http(plan, accesses, targets, emit, stack))
+            return
         if accesses:
             targets = [access.target if transport else await _with_first_key(access) for access in accesses]
         else:
             targets = [await _start_simulator(plan, stack)]
         yield targets, transport or await _open_http(plan, accesses, targets, emit, stack)
+
+
+async def _start_local_model(plan: Plan, path: Path, emit: Listener, stack: AsyncExitStack) -> LocalModel:
+    from processor.local_model.child import LocalModelSettings
+    from processor.local_model.transport import LocalModel
+
+    settings = LocalModelSettings(
+        path=path,
+        parallel=1 if plan.echo else plan.settings.fixed_concurrency or LOCAL_CONCURRENCY,
+        context_tokens=plan.settings.local_context_tokens,
+    )
+    now = asyncio.get_running_loop().time
+    try:
+        return await stack.enter_async_context(
+            LocalModel(settings, on_notice=lambda text: emit(Notice(at=now(), text=text, is_warning=True)))
+        )
+    except LocalModelFailed as error:
+        raise ConfigError(str(error)) from None
 
 
 async def _with_first_key(access: EndpointAccess) -> Target:

@@ -108,7 +108,7 @@ def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
 def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
     """What to say where the limit on open files keeps requests from being in flight; None where it does not."""
     wanted = plan.settings.fixed_concurrency
-    if plan.echo or concurrency >= (wanted or FEW_CONNECTIONS):
+    if plan.echo or plan.settings.local or concurrency >= (wanted or FEW_CONNECTIONS):
         return None
     allowed = f"the limit on open files allows {plural(concurrency, 'connection')} at a time"
     which = f", not the {wanted} of --concurrency" if wanted else ", which limits this run"
@@ -133,6 +133,7 @@ def _banner(
         results=plan.out,
         endpoints=tuple(
             startup_banner.EndpointShown(
+                local_model=str(access.local_model) if access.local_model else None,
                 name=access.settings.name if access.settings else None,
                 address=access.target.address,
                 key_from=access.key_from,

@@ -61,6 +61,10 @@ ProviderName = Annotated[
     str | None,
     option(_ENDPOINT, "--provider", metavar="NAME", text="Preset: openai, anthropic, azure, ollama, ..."),
 ]
+Local = Annotated[
+    str | None,
+    option(_ENDPOINT, "--local", metavar="FILE", text="Serve this model (GGUF) here: no account, no cost."),
+]
 ApiKeyEnv = Annotated[
     str | None,
     option(_ENDPOINT, "--api-key-env", metavar="NAME", text="Variable with the API key. [default: OPENAI_API_KEY]"),

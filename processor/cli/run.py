@@ -33,6 +33,7 @@ def run(
     report: options.Report = None,
     base_url: options.BaseUrl = None,
     provider: options.ProviderName = None,
+    local: options.Local = None,
     api_key_env: options.ApiKeyEnv = None,
     endpoint: options.Endpoint = None,
     model: options.ModelName = None,
@@ -67,6 +68,7 @@ def run(
 
       process jobs.jsonl --out results.jsonl
       process jobs.jsonl --simulate                      no key, no cost
+      process jobs.jsonl --local model.gguf              a model on this machine
       process jobs.jsonl --echo --limit 3                try a prompt
       process jobs.jsonl --rpm 500 --tpm 200000          set limits
       process jobs.jsonl --base-url https://host/v1      use another server

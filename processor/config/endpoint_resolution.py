@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from processor.config.api_keys import KeyCommand, key_source
 from processor.config.base_urls import base_url, with_root_path
 from processor.config.config_files import CONFIG_FILE
 from processor.config.endpoint_settings import EndpointSettings
+from processor.config.local_models import checked_local_model
 from processor.config.presets import GENERIC, PROVIDERS, provider_for
 from processor.config.providers import AUTH_HEADERS, ProviderPreset
 from processor.config.settings import ProviderSettings, Settings
 from processor.core.errors import ConfigError
 from processor.core.models import Target
 from processor.core.secrets import Secret, is_printable_ascii
+
+LOCAL_URL = "http://127.0.0.1/v1"
+"""In place of the address of a local model, until that is loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class EndpointAccess:
     """The file of the working folder that chose the address; None where the user or the program did."""
     unused_key: str | None = None
     """The variable whose key is not sent, because the address is an http address."""
+    local_model: Path | None = None
+    """The weights of a model that the run serves itself, at an address that is known once it is loaded."""
     settings: EndpointSettings | None = None
     """The table of the endpoint; None where the run has only one."""
 
@@ -46,6 +53,9 @@ def resolve_endpoints(
     settings: Settings, environ: Mapping[str, str], *, needs_key: bool = True
 ) -> tuple[EndpointAccess, ...]:
     """Finds all endpoints of a run: those of ``[[endpoints]]``, else the one. Raises ConfigError."""
+    if settings.local is not None:
+        path = checked_local_model(settings, settings.local)
+        return (EndpointAccess(target=Target(base_url=LOCAL_URL), provider=GENERIC, key_from=None, local_model=path),)
     if not settings.endpoints:
         return (resolve_endpoint(settings, environ, needs_key=needs_key),)
     return tuple(_resolve_table(settings, table, environ, needs_key=needs_key) for table in settings.endpoints)

@@ -104,6 +104,10 @@ class Settings:
 
     provider: str | None = None
     base_url: str | None = None
+    local: str | None = None
+    """The weights of a model that is served in a process of this run: a GGUF file."""
+    local_context_tokens: int = 4096
+    """The most tokens of a prompt and its reply together, for a local model."""
     api_key_env: str | None = None
     api_key_command: tuple[str, ...] | None = None
     """A program and its arguments; the last line that it prints is the key."""

@@ -25,7 +25,10 @@
               ModelNotFound           the server has no such model
               UrlNotFound             it has nothing at this address
           AccessDenied                401, 402, 403, quota and spend: the key or its account is at fault
-        KeyCommandFailed              the command that prints the key failed: nothing was sent
+        EndpointUnusable              no request to the endpoint can succeed any more
+          KeyCommandFailed            the command that prints the key failed: nothing was sent
+          LocalModelFailed            the process of the local model does not run, and is not started again
+        LocalModelRestarted           it died, and runs again: send again
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
 
@@ -264,10 +267,24 @@ class AccessDenied(StatusError):
         self.scope: Scope | None = "endpoint" if scope is None and status == 401 else scope
 
 
-class KeyCommandFailed(RequestError):
-    """The command that prints the key has failed: no request to the endpoint can succeed."""
+class EndpointUnusable(RequestError):
+    """No request to the endpoint can succeed any more."""
+
+
+class KeyCommandFailed(EndpointUnusable):
+    """The command that prints the key has failed."""
 
     code = "key_command_failed"
+
+
+class LocalModelRestarted(RequestError):
+    """It does not count against the job, which is sent again at once under a new permit."""
+
+    code = "local_model_restarted"
+
+
+class LocalModelFailed(EndpointUnusable):
+    code = "local_model_failed"
 
 
 class ProtocolError(RequestError):

@@ -23,7 +23,7 @@ from processor.core.errors import (
     AddressError,
     BadRequest,
     ConnectError,
-    KeyCommandFailed,
+    EndpointUnusable,
     Redirected,
     RequestError,
     StreamTruncated,
@@ -207,7 +207,7 @@ class EndpointHealth:
         match error:
             case AccessDenied(scope=scope) if scope == "endpoint" or (not scope and error.status not in (402, 403)):
                 return refused(error, attempt)
-            case Redirected() | KeyCommandFailed():
+            case Redirected() | EndpointUnusable():
                 return str(error)
             case AddressError() if not self.has_succeeded:
                 return str(error)

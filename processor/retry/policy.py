@@ -16,6 +16,7 @@ from processor.core.errors import (
     ConnectError,
     ConnectionLost,
     KeyRenewed,
+    LocalModelRestarted,
     OptionRefused,
     ProtocolError,
     Redirected,
@@ -154,7 +155,7 @@ class RetryPolicy:
         if self.asks_for_long_wait(error):
             return FailJob(failure=_long_wait(error, now))
         match error:
-            case OptionRefused() | KeyRenewed():
+            case OptionRefused() | KeyRenewed() | LocalModelRestarted():
                 return Retry(delay_s=0.0, is_replacement=True)
             case ConnectionLost(reused=True) if not history.last_was_replacement:
                 return Retry(delay_s=0.0, is_replacement=True)
@@ -175,7 +176,10 @@ class RetryPolicy:
         return Retry(delay_s=requested_s or self._schedule.wait_s(failures))
 
 
-_UNCOUNTED = (Throttled, BadRequest, AccessDenied, Redirected, ConnectError, OptionRefused, KeyRenewed)
+_UNCOUNTED = (
+    *(Throttled, BadRequest, AccessDenied, Redirected, ConnectError),
+    *(OptionRefused, KeyRenewed, LocalModelRestarted),
+)
 
 
 def counts_against_job(error: RequestError) -> bool:

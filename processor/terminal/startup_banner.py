@@ -33,6 +33,8 @@ class EndpointShown:
     """The environment variable that holds the key, with what is to be known of it."""
     address_from: str | None = None
     """The file of the working folder that chose the address."""
+    local_model: str | None = None
+    """The file of a model that the run serves itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,8 @@ def _endpoints(banner: Banner) -> list[LabelRow]:
 
 
 def _endpoint(endpoint: EndpointShown) -> str:
+    if endpoint.local_model:
+        return f"{endpoint.local_model} on this machine, nothing is billed; the model names of the jobs are ignored"
     name = f"{endpoint.name}: " if endpoint.name else ""
     key = f"key from {endpoint.key_from}" if endpoint.key_from else "no key"
     chosen_by = f" (chosen by {endpoint.address_from})" if endpoint.address_from else ""

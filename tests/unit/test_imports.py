@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "scheduler": frozenset({"endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
     "endpoints": frozenset({"ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
+    "local_model": frozenset(),
     "simulator": frozenset({"output", "protocols"}),
     "report": frozenset({"output", "protocols", "stats", "terminal"}),
     "terminal": frozenset({"protocols", "stats"}),

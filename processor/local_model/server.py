@@ -1,0 +1,43 @@
+"""The child process: serves a model over HTTP on the loopback interface until its standard input is closed.
+
+Reads one line of JSON, ``{"path", "key", "port", "parallel", "context_tokens"}``, and answers with one line:
+``{"url": ...}`` once requests can be sent, or ``{"error": ...}``. The key is not on the command line, which other users
+of the machine can read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+
+def main() -> NoReturn:
+    request = json.loads(sys.stdin.readline())
+    try:
+        answer = {"url": _serve(**request)}
+    except ImportError:
+        answer = {"error": "the extra `local` is not installed: pip install 'processor[local]'"}
+    except Exception as error:  # noqa: BLE001 - native code raises what it likes
+        answer = {"error": str(error) or type(error).__name__}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()  # ends with the process that holds the other end, also where that is killed
+    # Not by returning: nobody waits for requests that are still being answered.
+    os._exit(0)
+
+
+def _serve(*, path: str, key: str, port: int, parallel: int, context_tokens: int) -> str:
+    """Loads the model, starts the server, and returns its address."""
+    import xllamacpp
+
+    params: Any = xllamacpp.CommonParams()
+    params.model.path = path
+    params.hostnames = ["127.0.0.1"]
+    params.port = port
+    params.api_keys = [key]
+    params.n_parallel = parallel
+    params.n_ctx = parallel * context_tokens
+    _serve.server = xllamacpp.Server(params)  # type: ignore[attr-defined] # it stops when it is freed
+    return str(_serve.server.listening_address)  # type: ignore[attr-defined]

@@ -1,0 +1,127 @@
+"""``--local``: the run serves a model itself. Its process ends with the run, and is started once more if it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli_world import Shell
+from tests.support.model_weights import WeightsNotFound, weights
+
+LOADED = [pytest.mark.model, pytest.mark.slow, pytest.mark.process]
+JOB = {"prompt": "Say hello.", "max_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Path:
+    pytest.importorskip("xllamacpp")
+    try:
+        return weights()
+    except WeightsNotFound as error:
+        pytest.skip(str(error))
+
+
+def jobs(number: int, **more: object) -> list[dict[str, object]]:
+    return [{**JOB, "id": f"j{n}", "model": "any-name", **more} for n in range(number)]
+
+
+def model_processes(run: subprocess.Popen[bytes]) -> list[int]:
+    """The processes of local models that a run has started."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(run.pid), "-f", "local_model.server"], check=False, capture_output=True, text=True
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+def wait_for(condition: object, *, within_s: float = 120.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--local", "missing.gguf"], "--local: cannot read missing.gguf: No such file or directory"),
+        (["--local", "."], "--local: cannot read .: Is a directory"),
+        (["--local", "jobs.jsonl"], "--local: jobs.jsonl is no GGUF file"),
+        (["--local", "a.gguf", "--base-url", "http://127.0.0.1:1/v1"], "base_url names another endpoint: remove one"),
+        (["--local", "a.gguf", "--provider", "ollama"], "provider names another endpoint: remove one"),
+        (["--local", "a.gguf"], "a.gguf cannot be served: "),
+    ],
+    ids=["missing", "folder", "no GGUF", "base url", "provider", "broken"],
+)
+def test_wrong_use_sends_nothing(shell: Shell, arguments: list[str], message: str) -> None:
+    if message.startswith("a.gguf"):
+        pytest.importorskip("xllamacpp")
+    shell.write("jobs.jsonl", *jobs(1))
+    (shell.folder / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    result = shell("jobs.jsonl", "--out", "r.jsonl", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert not (shell.folder / "r.jsonl").exists()
+
+
+class TestWithModel:
+    pytestmark = LOADED
+
+    def test_jobs_get_replies_without_a_key_or_an_account(self, shell: Shell, gguf: Path) -> None:
+        shell.write("jobs.jsonl", *jobs(6), {**JOB, "id": "no model"})
+        result = shell("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf), timeout_s=300)
+        assert result.code == 0
+        assert "the model names of the jobs are ignored" in result.row("endpoint")
+        assert len(shell.rows("r.jsonl")) == 7
+        assert shell("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf)).code == 0
+        assert len(shell.rows("r.jsonl")) == 7
+
+    def test_process_that_dies_is_started_once_more(self, shell: Shell, gguf: Path) -> None:
+        shell.write("jobs.jsonl", *jobs(8, max_tokens=20))
+        run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
+        wait_for(lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes())
+        os.kill(model_processes(run)[0], signal.SIGKILL)
+        result = shell.end(run, timeout_s=300)
+        assert result.code == 0
+        assert "the process of the local model died (killed by signal 9" in result.err
+        assert sorted(row["custom_id"] for row in shell.rows("r.jsonl")) == [f"j{n}" for n in range(8)]
+
+    def test_process_that_dies_twice_ends_the_run(self, shell: Shell, gguf: Path) -> None:
+        shell.write("jobs.jsonl", *jobs(200, max_tokens=20))
+        run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
+        wait_for(lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes())
+        (first,) = model_processes(run)
+        rows = len(shell.rows("r.jsonl"))
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(shell.rows("r.jsonl")) > rows + 4, within_s=300)
+        os.kill(model_processes(run)[0], signal.SIGKILL)
+        result = shell.end(run, timeout_s=300)
+        assert result.code == 3
+        assert "the process of the local model died twice" in result.row("stopped")
+        assert not (shell.folder / "r.errors.jsonl").exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+    def test_process_ends_with_the_run(self, shell: Shell, gguf: Path, number: int) -> None:
+        shell.write("jobs.jsonl", *jobs(40, max_tokens=60))
+        run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf), "--grace", "0.1")
+        wait_for(lambda: model_processes(run))
+        (child,) = model_processes(run)
+        wait_for((shell.folder / "r.jsonl").exists)
+        run.send_signal(number)
+        run.communicate(timeout=60)
+        assert run.returncode == (-number if number == signal.SIGKILL else 130)
+        wait_for(lambda: not is_alive(child), within_s=20)
