@@ -13,8 +13,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "processor"
 
-LEFT_OUT = ("simulator",)
-"""It answers as a provider does, in the providers' words."""
+LEFT_OUT = ("simulator", "report")
+"""The simulator answers as a provider does, in the providers' words; the report is a page of sentences."""
 
 ERRORS = frozenset(
     {
