@@ -46,7 +46,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "r.jsonl", [*(reply_row(number) for number in range(1, 300)), reply_row(300, **names)]
     )
     failures = [failed_row(number, f"code{number % 3}", f"message {number}") for number in range(400, 450)]
-    write_rows(folder / "r.errors.jsonl", [*failures, failed_row(500, ATTACK, ATTACK, **names)])
+    write_rows(
+        folder / "r.errors.jsonl",
+        [*failures, failed_row(500, ATTACK, ATTACK, **{**names, "custom_id": f"failed {ATTACK}"})],
+    )
     make_report(results, folder / "page.html", ReportOptions())
     return folder / "page.html"
 
@@ -131,6 +134,6 @@ def test_print_shows_folded_tables_and_no_controls(browser: Any, page_file: Path
     page = Tab(browser, page_file).page
     page.wait_for_function(DRAWN)
     page.emulate_media(media="print")
-    assert not page.locator("nav").is_visible()
+    assert not page.get_by_label("Sections", exact=True).is_visible()
     assert not page.locator("#failed .dt-search").is_visible()
     assert len(page.pdf()) > 10_000
