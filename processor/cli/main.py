@@ -19,6 +19,7 @@ from processor.cli.report import report
 from processor.cli.run import EXIT_CODES, run
 from processor.cli.show import show
 from processor.cli.simulate import simulate
+from processor.cli.status import status
 from processor.cli.usage import usage_message
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
@@ -78,6 +79,7 @@ class Command:
 
 COMMANDS = (
     Command(function=run, summary="Send every job of a file and write the replies.", epilog=EXIT_CODES),
+    Command(function=status, summary="Print how a run stands, from another terminal."),
     Command(function=show, summary="Print one job with its reply."),
     Command(function=report, summary="Write a page about a results file."),
     Command(function=simulate, summary="Run a fake LLM server."),

@@ -35,4 +35,6 @@ def columns_layer(
         "color": colour("what", colours, legend={} if len(colours) > 1 else None),
         "tooltip": tooltip(("t", "from", "time"), ("what", "what", ""), ("n", what, number_format)),
     }
-    return {"data": {"values": values}, "mark": {"type": "rect", "tooltip": True}, "encoding": encoding}
+    # Screen readers get the description: a label for each column would be read one after the other.
+    mark = {"type": "rect", "aria": False, "tooltip": True}
+    return {"data": {"values": values}, "mark": mark, "encoding": encoding}

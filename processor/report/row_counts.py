@@ -14,7 +14,7 @@ from processor.stats.reply_stats import MAX_LABELS, bounded_label
 
 MAX_LISTED_FAILURES = 2000
 MAX_LARGEST = 50
-SAMPLE_SIZE = 700
+SAMPLE_SIZE = 500
 PICO = 10**12
 """Costs are summed as whole units of 1e-12 USD: a sum of a million floats is not exact."""
 

@@ -12,8 +12,8 @@ from typing import Any
 from processor.core.models import JSON
 from processor.stats.history_file import read_history
 
-MAX_PERIODS = 720
-"""More are merged: a chart has no room for them."""
+MAX_PERIODS = 180
+"""More are merged: each is a column in four charts, and the page must stay small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

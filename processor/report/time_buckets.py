@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MAX_BUCKETS = 720
-"""Twelve hours by the minute."""
+MAX_BUCKETS = 360
+"""Six hours by the minute, twelve by two minutes: more would make the page too large."""
 
-WIDTHS_S = (1, 10, 60, 300, 900, 3600, 21_600, 86_400, 864_000, 8_640_000, 86_400_000, 864_000_000)
+WIDTHS_S = (1, 10, 60, 120, 600, 3600, 21_600, 86_400, 864_000, 8_640_000, 86_400_000, 864_000_000)
 """Each is a multiple of the one before, so that buckets can be merged. The last takes all times that a row can have."""
 
 

@@ -12,7 +12,7 @@ from processor.terminal.formatting import plural
 
 MAX_MESSAGE_CHARS = 120
 MAX_ID_CHARS = 120
-MAX_CHARS = 330_000
+MAX_CHARS = 270_000
 """Of the list: the page has at most 3 MB, of which the libraries take more than half."""
 CELL_OVERHEAD_CHARS = 14
 

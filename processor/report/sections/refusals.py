@@ -22,10 +22,15 @@ def refusals_section(data: ReportData) -> Section | None:
     retried = summed(period.retried for period in periods)
     if not refused and not retried:
         return None
-    kinds = sorted({*refused, *retried}, key=lambda kind: (-refused.get(kind, 0) - retried.get(kind, 0), kind))
-    columns = (text("kind"), number("refused"), number("sent again"))
-    rows = [(one_line(kind, MAX_KIND_CHARS), int(refused.get(kind, 0)), int(retried.get(kind, 0))) for kind in kinds]
-    content: list[Html | Chart] = [table("Requests that the server refused, and requests sent again", columns, rows)]
+    content: list[Html | Chart] = []
+    for caption, heading, sums in (
+        ("Responses that were no reply, by status code", "status", refused),
+        ("Requests sent again, by the error before", "error", retried),
+    ):
+        if sums:
+            kinds = sorted(sums, key=lambda kind: (-sums[kind], kind))
+            rows = [(one_line(kind, MAX_KIND_CHARS), int(sums[kind])) for kind in kinds]
+            content.append(table(caption, (text(heading), number("requests")), rows))
     if retried and len(periods) > 1:
         content.append(_over_time(periods, retried, lambda period: period.retried))
     return Section(name="refusals", title="Refusals and retries", content=tuple(content))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -120,6 +122,37 @@ def test_page_with_charts_loads_nothing_and_stays_small(results: Path) -> None:
     assert all(link.startswith(("#", "data:,")) for link in links)
     assert page.count("<svg") >= 8
     assert "Redistribution and use" in elements.text
+
+
+def test_page_of_a_long_night_stays_small(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    pytest.importorskip("itables")
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = []
+    for number in range(6000):
+        started_at = (begin + timedelta(seconds=6 * number)).isoformat()
+        timing = {"started_at": started_at, "queued_s": 0.1, "first_token_s": 0.2, "total_s": 1 + number % 97 / 7}
+        rows.append(reply_row(1 + number, custom_id=f"{'long-id-' * 6}{number}", timing=timing))
+    results = write_rows(tmp_path / "r.jsonl", rows)
+    failures = [failed_row(number, f"code_{number % 9}", "long message " * 20) for number in range(6000, 9000)]
+    write_rows(tmp_path / "r.errors.jsonl", failures)
+    lines: list[dict[str, object]] = [{"run": "a", "started_at": begin.isoformat(), "command": "process jobs.jsonl"}]
+    for number in range(1, 601):
+        bound_by = {name: float(5 + number % 7) for name in ("tokens", "requests", "in_flight", "cool_down", "nothing")}
+        lines.append(
+            {
+                "run": "a",
+                "time": (begin + timedelta(minutes=number)).isoformat(),
+                "seconds": 60.0,
+                "requests": 400 + number % 31,
+                "tokens": {"reserved": 9000 + number},
+                "limits": {"g": {"rpm": 500, "tpm": 10_000}},
+                "bound_by_s": bound_by,
+                "retried": dict.fromkeys(("rate_limited", "server_error", "stream_truncated"), 1 + number % 5),
+            }
+        )
+    (tmp_path / "r.history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(report(results).encode()) < 3_000_000
 
 
 @pytest.mark.usefixtures("without_charts")

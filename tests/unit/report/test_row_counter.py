@@ -92,5 +92,5 @@ def test_time_of_years_stays_in_bounded_memory(tmp_path: Path) -> None:
         reply_row(year, timing={"started_at": f"{year}-06-01T00:00:00Z", "total_s": 1.0}) for year in range(1971, 2971)
     ]
     counts = count_rows([write_rows(tmp_path / "r.jsonl", rows)])
-    assert len(counts.time) <= 721
+    assert len(counts.time) <= 360
     assert sum(bucket.replies for _, bucket in counts.time.all()) == 1000
