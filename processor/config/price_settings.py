@@ -38,6 +38,10 @@ def check_prices(prices: Mapping[str, ModelPrices]) -> None:
     for model, price in prices.items():
         if price.input is None or price.output is None:
             lacks = "input" if price.input is None else "output"
-            raise ConfigError(f'[prices."{model}"] needs {lacks}: the price of a million tokens in US dollars (it may be 0)')
+            raise ConfigError(
+                f'[prices."{model}"] needs {lacks}: the price of a million tokens in US dollars (it may be 0)'
+            )
         if price.above is not None and price.above.tokens is None:
-            raise ConfigError(f'[prices."{model}"] above needs tokens: the size of the prompt above which its prices hold')
+            raise ConfigError(
+                f'[prices."{model}"] above needs tokens: the size of the prompt above which its prices hold'
+            )

@@ -21,7 +21,8 @@ LookUp = Callable[[Sequence[Asked]], Awaitable[Sequence[Tariff | None]]]
 
 LOOK_UP_TIMEOUT_S = 20.0
 """Rows wait for their price no longer."""
-COMMAND = (sys.executable, "-m", "processor.cost.published_prices")
+COMMAND = (sys.executable, "-P", "-m", "processor.cost.published_prices")
+"""With ``-P`` nothing is imported from the working folder."""
 
 
 async def look_up_published(asked: Sequence[Asked]) -> Sequence[Tariff | None]:
@@ -47,8 +48,11 @@ async def look_up_published(asked: Sequence[Asked]) -> Sequence[Tariff | None]:
                 process.kill()
                 await process.wait()
     if process.returncode != 0:
+        return unknown  # such as without the price library
+    try:
+        return [None if found is None else tariff_from_json(found) for found in json.loads(output)]
+    except ValueError:
         return unknown
-    return [None if found is None else tariff_from_json(found) for found in json.loads(output)]
 
 
 class PriceList:
@@ -111,7 +115,6 @@ class PriceList:
     def _report_unknown(self, asked: Asked) -> None:
         base_url, model = asked
         if self._emit is not None:
-            text = (
-                f'no price is known for {model!r} at {base_url}, so its cost_usd is null: set one under [prices."{model}"]'
-            )
+            remedy = f'set one under [prices."{model}"] in the settings file'
+            text = f"no price is known for {model!r} at {base_url}, so cost_usd is null in its rows: {remedy}"
             self._emit(Notice(at=asyncio.get_running_loop().time(), text=text))

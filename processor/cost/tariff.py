@@ -1,7 +1,7 @@
-"""The tariff of one model at one address, and the cost of one request. Exact: in ``Decimal``, never on sums of requests.
+"""The tariff of one model at one address, and the cost of one request: exact, and never computed from sums of requests.
 
-A rate may depend on the size of the prompt: beyond a threshold the higher rate holds for the whole request. A tariff may
-depend on the date and on the time of day (UTC): the last period that holds when the request is sent applies.
+A rate may depend on the size of the prompt: beyond a threshold the higher rate holds for the whole request. A tariff
+may depend on the date and on the time of day (UTC): the last period that holds when the request is sent applies.
 """
 
 from __future__ import annotations

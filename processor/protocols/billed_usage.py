@@ -36,7 +36,9 @@ def billed_usage(body: JSON, usage: Usage) -> BilledUsage:
 def reported_cost_usd(body: JSON) -> float | None:
     """Return the cost that the server reports for the reply, in US dollars; None where it reports none."""
     cost = _table(body.get("usage")).get("cost")
-    return float(cost) if type(cost) in (int, float) and 0 <= cost <= MAX_COST_USD else None
+    if not isinstance(cost, int | float) or isinstance(cost, bool):
+        return None
+    return float(cost) if 0 <= cost <= MAX_COST_USD else None
 
 
 def _has_other_charges(body: JSON, reported: JSON, details: JSON) -> bool:

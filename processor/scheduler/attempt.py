@@ -92,7 +92,9 @@ class Attempt:
         "status",
     )
 
-    def __init__(self, state: JobState, permit: EndpointPermit, prices: PriceList, forward_to: RequestListener | None) -> None:
+    def __init__(
+        self, state: JobState, permit: EndpointPermit, prices: PriceList, forward_to: RequestListener | None
+    ) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None

@@ -25,7 +25,9 @@ ALL = "all"
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset({"app", "config", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
-    "scheduler": frozenset({"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
+    "scheduler": frozenset(
+        {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}
+    ),
     "endpoints": frozenset({"ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
     "simulator": frozenset({"output", "protocols"}),
