@@ -12,7 +12,7 @@ from processor.config.price_settings import ModelPrices
 from processor.core.events import Listener
 from processor.core.urls import is_loopback
 from processor.cost.price_list import PriceList, look_up_published
-from processor.cost.tariff import Period, Rate, Rates, Tariff
+from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
 
 
 def price_list(plan: Plan, accesses: Sequence[EndpointAccess], emit: Listener, *, own_transport: bool) -> PriceList:
@@ -39,7 +39,7 @@ def own_tariff(prices: ModelPrices) -> Tariff:
     assert input_rate is not None and output_rate is not None, "the settings have been checked"
     return Tariff(
         periods=(
-            Period(
+            TariffPeriod(
                 rates=Rates(
                     input=input_rate,
                     output=output_rate,

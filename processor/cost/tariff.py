@@ -72,7 +72,7 @@ def _highest(rate: Rate, prompt_tokens: int) -> Decimal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Period:
+class TariffPeriod:
     """When rates hold: from a moment on, and in a part of each day (UTC). The part may pass midnight."""
 
     rates: Rates
@@ -93,7 +93,7 @@ class Period:
 class Tariff:
     """What one model costs at one address. At least one period."""
 
-    periods: tuple[Period, ...]
+    periods: tuple[TariffPeriod, ...]
 
     def cost_usd(self, usage: BilledUsage, sent_at_unix_s: float) -> Decimal | None:
         """Return the cost of one request; None where it used what the tariff has no rate for."""
@@ -114,9 +114,9 @@ def tariff_from_json(data: Mapping[str, Any]) -> Tariff:
     return Tariff(periods=tuple(_period_from_json(period) for period in data["periods"]))
 
 
-def _period_from_json(data: Mapping[str, Any]) -> Period:
+def _period_from_json(data: Mapping[str, Any]) -> TariffPeriod:
     daily = data.get("daily_s")
-    return Period(
+    return TariffPeriod(
         rates=_rates_from_json(data["rates"]),
         from_unix_s=data.get("from_unix_s"),
         daily_s=(daily[0], daily[1]) if daily else None,

@@ -12,14 +12,14 @@ import pytest
 from processor.core.events import Notice, RunEvent
 from processor.cost import price_list
 from processor.cost.price_list import Asked, PriceList, look_up_published
-from processor.cost.tariff import Period, Rate, Rates, Tariff
+from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
 
 URL = "https://llm.example.org/v1"
 
 
 def tariff(usd: int) -> Tariff:
     rate = Rate(usd=Decimal(usd))
-    return Tariff(periods=(Period(rates=Rates(input=rate, output=rate)),))
+    return Tariff(periods=(TariffPeriod(rates=Rates(input=rate, output=rate)),))
 
 
 class LookUp:

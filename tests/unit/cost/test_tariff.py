@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.models import BilledUsage
-from processor.cost.tariff import Period, Rate, Rates, Tariff, tariff_from_json
+from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod, tariff_from_json
 
 
 def rate(usd: str, *above: tuple[int, str]) -> Rate:
@@ -63,9 +63,9 @@ def at(hour: int, minute: int = 0, *, day: int = 10) -> float:
 DAY, NIGHT, NEXT = (Rates(input=rate(usd), output=rate("0")) for usd in ("4", "1", "9"))
 CHANGING = Tariff(
     periods=(
-        Period(rates=DAY),
-        Period(rates=NIGHT, daily_s=(23 * 3600, 5 * 3600)),
-        Period(rates=NEXT, from_unix_s=int(at(0, day=20))),
+        TariffPeriod(rates=DAY),
+        TariffPeriod(rates=NIGHT, daily_s=(23 * 3600, 5 * 3600)),
+        TariffPeriod(rates=NEXT, from_unix_s=int(at(0, day=20))),
     )
 )
 
@@ -99,7 +99,7 @@ _TARIFFS = st.builds(
     Tariff,
     periods=st.lists(
         st.builds(
-            Period,
+            TariffPeriod,
             rates=st.builds(
                 Rates, **dict.fromkeys(("input", "output", "cached_input", "cache_write", "cache_write_1h"), _RATES)
             ),
@@ -132,4 +132,4 @@ def test_tariff_is_read_from_the_json_of_the_other_process() -> None:
     expected = Rates(
         input=rate("0.1", (200, "0.2")), output=rate("0.1", (200, "0.2")), usd_per_request=Decimal("0.005")
     )
-    assert tariff == Tariff(periods=(Period(rates=expected, daily_s=(1, 2)),))
+    assert tariff == Tariff(periods=(TariffPeriod(rates=expected, daily_s=(1, 2)),))
