@@ -20,6 +20,7 @@ from processor.core.errors import ConfigError, KeyCommandFailed, LocalModelFaile
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
 from processor.core.urls import endpoint_address
+from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
@@ -206,7 +207,13 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
 
 
 def dependencies(
-    plan: Plan, job_file: JobFile, sink: Sink, transport: Transport, endpoints: EndpointPool, emit: Listener
+    plan: Plan,
+    job_file: JobFile,
+    sink: Sink,
+    transport: Transport,
+    endpoints: EndpointPool,
+    emit: Listener,
+    prices: PriceList,
 ) -> Dependencies:
     return Dependencies(
         source=_unfinished_jobs(plan, job_file, sink),
@@ -219,6 +226,7 @@ def dependencies(
         emit=emit,
         wall_clock=time.time,
         printer=Echo() if plan.echo else None,
+        prices=prices,
     )
 
 

@@ -12,6 +12,7 @@ from processor.app import factory, run_reporter
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
+from processor.app.prices import price_list
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
@@ -101,7 +102,9 @@ async def _run(
         sink = factory.open_sink(plan, factory.run_target(plan, accesses))
         stack.push_async_exit(sink)
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
-        dependencies = factory.dependencies(plan, job_file, sink, send, endpoints, emit)
+        prices = price_list(plan, accesses, emit, own_transport=transport is not None)
+        stack.push_async_callback(prices.close)
+        dependencies = factory.dependencies(plan, job_file, sink, send, endpoints, emit, prices)
         run_reporter.report_start(plan, accesses, job_file, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))

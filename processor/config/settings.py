@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from processor.config.config_files import CONFIG_FILE, OTHER_FILE, ConfigTables, read_tables
 from processor.config.endpoint_settings import EndpointSettings, RetryElsewhere, check_endpoints
 from processor.config.environment import DOTENV, Environment
+from processor.config.price_settings import ModelPrices, check_prices
 from processor.config.providers import Auth
 from processor.core.errors import ConfigError
 from processor.core.models import Timeouts
@@ -133,6 +134,7 @@ class Settings:
     output: Output = Output()
     hooks: Hooks = Hooks()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    prices: Mapping[str, ModelPrices] = field(default_factory=dict)
     endpoints: tuple[EndpointSettings, ...] = ()
     """Several endpoints in place of ``base_url``, ``provider`` and ``api_key_env``."""
     fallback: bool = False
@@ -272,6 +274,7 @@ def _parse_mapping(kind: Any, value: Any, where: str) -> Mapping[str, Any]:
 
 def _check(settings: Settings) -> None:
     """Checks what the types of single fields cannot express."""
+    check_prices(settings.prices)
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("waiting.backoff_max_s must not be less than waiting.backoff_min_s")
     for endpoint in (settings.endpoint, *(provider.endpoint for provider in settings.providers.values())):

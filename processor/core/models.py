@@ -144,6 +144,24 @@ class Usage:
 
 @fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BilledUsage:
+    """The tokens of one request by the rate that applies to them."""
+
+    prompt_tokens: int
+    """All of them, those of the cache too."""
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt, read from the provider's cache."""
+    cache_write_tokens: int = 0
+    """Of the prompt, written to the provider's cache."""
+    cache_write_1h_tokens: int = 0
+    """Of those written, kept for an hour."""
+    has_other_charges: bool = False
+    """Something else is charged, such as audio, a search, or another service tier."""
+
+
+@fast_constructor
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The response to a request, successful or not."""
 

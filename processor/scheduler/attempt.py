@@ -21,6 +21,7 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.models import Job, Reply, RequestSize, Result, Timing
+from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
@@ -84,18 +85,22 @@ class Attempt:
         "_forward_to",
         "_headers_of_429",
         "_permit",
+        "_prices",
         "_state",
         "first_token_at",
         "sent_at",
         "status",
     )
 
-    def __init__(self, state: JobState, permit: EndpointPermit, forward_to: RequestListener | None) -> None:
+    def __init__(
+        self, state: JobState, permit: EndpointPermit, prices: PriceList, forward_to: RequestListener | None
+    ) -> None:
         self.sent_at: float | None = None
         self.first_token_at: float | None = None
         self.status: int | None = None
         self._state = state
         self._permit = permit
+        self._prices = prices
         self._forward_to = forward_to
         self._headers_of_429: Mapping[str, str] = {}
 
@@ -104,6 +109,7 @@ class Attempt:
             self.sent_at = event.at
             self._state.streamed = event.streamed
             self._permit.sent(event.at)
+            self._prices.ask(self._permit.endpoint.target.base_url, self._permit.job.model)
         elif isinstance(event, ResponseStarted):
             self.status = event.status
             if event.status == 429:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from processor.core.events import Listener, RequestEvent, Transport
 from processor.core.models import Job, Result
+from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
@@ -48,6 +49,7 @@ class Dependencies:
     wall_clock: Callable[[], float]
     """Returns Unix seconds."""
     printer: ReplyPrinter | None = None
+    prices: PriceList = field(default_factory=PriceList)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

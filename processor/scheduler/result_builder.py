@@ -23,6 +23,7 @@ def result_of_reply(
     endpoint: str,
     streamed: bool | None,
     simulated: bool,
+    cost_usd: float | None = None,
 ) -> Result:
     """``endpoint`` is the address that answered."""
     usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
@@ -45,6 +46,7 @@ def result_of_reply(
         is_unconfirmed=protocol.is_unconfirmed(reply.body),
         attempts=attempts,
         timing=timing,
+        cost_usd=cost_usd,
         simulated=simulated,
         altered=job.altered,
         metadata=job.metadata,

@@ -26,6 +26,7 @@ from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
+from processor.scheduler.reply_cost import cost_of_reply
 from processor.scheduler.result_builder import result_of_failure, result_of_reply
 from processor.tokens.rules import NOT_LOADED, TokenCount
 
@@ -170,7 +171,7 @@ class Worker:
         if printer and not state.attempt_started_at:
             printer.begin(job)
         deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
-        attempt = Attempt(state, permit, printer.on_event if printer else None)
+        attempt = Attempt(state, permit, deps.prices, printer.on_event if printer else None)
         if not self.has_sent:
             self.has_sent = True
             self.has_begun.set()
@@ -187,6 +188,8 @@ class Worker:
         permit.endpoint.health.on_success(state.job.line, state.attempt_started_at, now)
         self._deps.emit(attempt.replied_event(reply, now))
         prompt, completion = await self._count_tokens(state, reply)
+        sent_at_unix_s = self._deps.wall_clock() - (now - state.attempt_started_at)
+        cost_usd = await cost_of_reply(self._deps.prices, permit, reply, (prompt, completion), sent_at_unix_s)
         result = result_of_reply(
             permit.job,
             state.protocol,
@@ -198,6 +201,7 @@ class Worker:
             endpoint=permit.endpoint.address_of(permit.job.path, permit.job.model),
             streamed=state.streamed,
             simulated=self._simulated,
+            cost_usd=cost_usd,
         )
         reported = result.reported
         permit.settled(reported if reported and reported.is_plausible else result.usage, now)

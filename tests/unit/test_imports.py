@@ -25,7 +25,9 @@ ALL = "all"
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset({"app", "config", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
-    "scheduler": frozenset({"endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}),
+    "scheduler": frozenset(
+        {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}
+    ),
     "endpoints": frozenset({"ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
     "local_model": frozenset(),
@@ -42,6 +44,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "ratelimit": frozenset({"health"}),
     "health": frozenset({"retry"}),
     "retry": frozenset(),
+    "cost": frozenset(),
     "core": frozenset(),
 }
 """The folders of the package from top to bottom, and which others each may import. Every folder may import ``core``.
@@ -59,10 +62,11 @@ THIRD_PARTY = {
     "dotenv": {"config"},
     "uvloop": {"core"},
     "vl_convert": {"report"},
+    "genai_prices": {"cost"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 
-SLOW_TO_IMPORT = ("aiohttp", "tiktoken", "tenacity", "aiolimiter", "rich", "uvloop", "orjson")
+SLOW_TO_IMPORT = ("aiohttp", "tiktoken", "tenacity", "aiolimiter", "rich", "uvloop", "orjson", "genai_prices")
 
 FOLDERS = list(MAY_IMPORT)
 

@@ -24,6 +24,7 @@ from processor.config.endpoint_settings import EndpointSettings
 from processor.config.settings import Limits, Settings
 from processor.core.events import FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.models import JSON, Job, Reply, Target
+from processor.cost.price_list import PriceList
 from processor.output.index_entry import ANY_TARGET
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
@@ -78,7 +79,13 @@ async def serve(plan: Plan) -> None:
     stats = RunStats()
     endpoints = endpoint_pool(plan, *_endpoints(plan), stats, concurrency=plan.settings.fixed_concurrency or 10_000)
     dependencies = factory.dependencies(
-        plan, factory.open_job_file(plan, ()), factory.open_sink(plan, ANY_TARGET), answer, endpoints, stats
+        plan,
+        factory.open_job_file(plan, ()),
+        factory.open_sink(plan, ANY_TARGET),
+        answer,
+        endpoints,
+        stats,
+        PriceList(),
     )
     await dependencies.counter.load(MODEL)
     began, cpu_began = time.perf_counter(), time.process_time()

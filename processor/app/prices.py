@@ -1,0 +1,56 @@
+"""Makes the price list of a run from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from processor.app.plan import Plan
+from processor.config.endpoint_resolution import EndpointAccess
+from processor.config.price_settings import ModelPrices
+from processor.core.events import Listener
+from processor.core.urls import is_loopback
+from processor.cost.price_list import PriceList, look_up_published
+from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
+
+
+def price_list(plan: Plan, accesses: Sequence[EndpointAccess], emit: Listener, *, own_transport: bool) -> PriceList:
+    """Published prices are looked up where requests go to another machine, by the program's own transport."""
+    own = {model: own_tariff(prices) for model, prices in plan.settings.prices.items()}
+    is_remote = any(not is_loopback(urlsplit(access.target.base_url).hostname or "") for access in accesses)
+    return PriceList(own, look_up_published if is_remote and not own_transport else None, emit)
+
+
+def own_tariff(prices: ModelPrices) -> Tariff:
+    """Return the tariff that the user has set."""
+    above = prices.above
+
+    def rate(name: str) -> Rate | None:
+        usd = getattr(prices, name)
+        if usd is None:
+            return None
+        higher = None if above is None else getattr(above, name)
+        if above is None or above.tokens is None or higher is None:
+            return Rate(usd=_decimal(usd))
+        return Rate(usd=_decimal(usd), above=((above.tokens, _decimal(higher)),))
+
+    input_rate, output_rate = rate("input"), rate("output")
+    assert input_rate is not None and output_rate is not None, "the settings have been checked"
+    return Tariff(
+        periods=(
+            TariffPeriod(
+                rates=Rates(
+                    input=input_rate,
+                    output=output_rate,
+                    cached_input=rate("cached_input"),
+                    cache_write=rate("cache_write"),
+                )
+            ),
+        )
+    )
+
+
+def _decimal(usd: float) -> Decimal:
+    """As it was written: 0.2 is two tenths."""
+    return Decimal(repr(usd))
