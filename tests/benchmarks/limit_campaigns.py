@@ -48,12 +48,12 @@ def silent(kind: LimiterKind, rate: int, *, given: int | None, seed: int = 1) ->
 
 
 def unlimited(
-    share: Callable[[float], float], jobs: int, *, given: int | None, latency_s: float, seed: int = 1
+    share: float | Callable[[float], float], jobs: int, *, given: int | None, latency_s: float, seed: int = 1
 ) -> tuple[Simulation, float]:
     """A run at a server without limits, which refuses this share at a time of the run, and the bound of its time:
     1.1 times the time of the same run without refusals, and one pause for each refusal."""
 
-    def simulation(refused: Callable[[float], float]) -> Simulation:
+    def simulation(refused: float | Callable[[float], float]) -> Simulation:
         return Simulation(
             rpm=None,
             tpm=None,
@@ -65,7 +65,7 @@ def unlimited(
             seed=seed,
         ).run([1] * jobs)
 
-    run, best = simulation(share), simulation(lambda _: 0.0)
+    run, best = simulation(share), simulation(0.0)
     return run, 1.1 * best.last_s + FIRST_COOL_DOWN_S * run.random_429s
 
 
@@ -93,7 +93,7 @@ def _silent() -> Iterator[Row]:
 def _random() -> Iterator[Row]:
     for given, share, latency_s in product((None, 64), RANDOM_SHARES, (0.3, 2.0)):
         for seed in range(3):
-            run, bound_s = unlimited(lambda _, share=share: share, 1_500, given=given, latency_s=latency_s, seed=seed)
+            run, bound_s = unlimited(share, 1_500, given=given, latency_s=latency_s, seed=seed)
             name = f"{100 * share:.0f} %, replies of {latency_s} s, {f'{given} in flight' if given else 'auto'}, {seed}"
             yield _row(name, run, bound_s, run.attempts)
 
