@@ -84,8 +84,8 @@ class Simulation:
     server_clock: Callable[[float], float] = lambda at: at
     """The server's time at a time of the loop, whose clock may stand still while the machine sleeps."""
     rewrite_headers: HeaderRewrite = lambda at, headers: headers
-    random_429_share: float = 0.0
-    """The share of requests that get a 429 at random, without rate-limit headers."""
+    random_429_share: float | Callable[[float], float] = 0.0
+    """The share of requests that get a 429 at random, without rate-limit headers; or its course in time."""
     network_delay_s: Callable[[Random], float] = lambda rng: rng.uniform(0, JITTER_S)
     """How long a request takes to the server."""
     rewrite_retry_after: Callable[[float | None], float | None] = lambda retry_after_s: retry_after_s
@@ -157,7 +157,8 @@ class Simulation:
 
     def _arrive(self, permit: Permit, tokens: int) -> None:
         now = self.server_clock(self._loop.time())
-        if self._rng.random() < self.random_429_share:
+        share = self.random_429_share
+        if self._rng.random() < (share if isinstance(share, float) else share(now)):
             self.random_429s += 1
             self._loop.call_later(THROTTLED_LATENCY_S, self._respond, permit, tokens, False, None, {})
             return

@@ -100,6 +100,12 @@ class ServerModel:
         return newest_sent_at - self._external_at <= WINDOW_S and now - newest_sent_at > FORECAST_S
 
     @property
+    def may_be_in_debt(self) -> bool:
+        """Whether the newest header shows nothing left and the counter may be a bucket: a request that costs more than
+        the bucket holds leaves it below zero, which no header shows."""
+        return self._last_header is not None and self._last_header[2] <= 0 and self.counter_type != "window"
+
+    @property
     def server_units_differ(self) -> bool:
         """Whether the server's unit may differ from ours, so that the ratio of the two must be learned."""
         return self._ratio is not None

@@ -73,8 +73,9 @@ class HeaderGuided(Strategy):
         self._fast_path_cost = 0.0
 
     def _must_pace(self, now: float) -> bool:
-        """Whether bursts are not wanted, gain nothing, or may meet room that others have used by now."""
-        return not self._bursts or self._model.is_small_bucket or self._model.is_stale(now)
+        """Whether bursts are not wanted, gain nothing, or may meet room that others or a debt have used."""
+        model = self._model
+        return not self._bursts or model.is_small_bucket or model.may_be_in_debt or model.is_stale(now)
 
     def _burst_at(self, cost: float, now: float) -> float:
         """At once, as far as the breaker allows a burst, else evenly."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isnan
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from processor.ratelimit.headers import Reported
@@ -40,6 +40,14 @@ def test_server_that_counts_requests_refuses_none(kind: LimiterKind, drawn: list
 @pytest.mark.parametrize("kind", HONEST)
 @settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.integers(1, 400) | st.integers(1, 6000)))
+@example(
+    # The second request costs more than a bucket of one second holds: the debt that it leaves stands in no header.
+    drawn=[
+        PlannedRequest(5970, 0.3, 0.08, 0.05),
+        PlannedRequest(511, 0.0, 0.05, 0.05),
+        PlannedRequest(1, 0.0, 0.1, 0.05),
+    ]
+)
 def test_server_that_counts_tokens_refuses_no_request(kind: LimiterKind, drawn: list[PlannedRequest]) -> None:
     assert ResourceSimulation(kind, 6000, by_requests=False).run(drawn).throttled == 0
 
