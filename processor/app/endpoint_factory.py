@@ -41,7 +41,7 @@ def endpoint_pool(
     ]
     settings = plan.settings
     # The limits of the run hold for all endpoints together; what a server announces concerns its endpoint alone.
-    of_run = replace(_limit_settings(settings, None, first_alone_s=0.0), concurrency_is_fixed=True)
+    of_run = replace(limit_settings(settings, None, first_alone_s=0.0), concurrency_is_fixed=True)
     return EndpointPool(
         *endpoints,
         dispatcher=Dispatcher(
@@ -61,7 +61,7 @@ def _only_endpoint(
 ) -> Endpoint:
     alone_s = _alone_s(target)
     health = _health(plan.settings, target.address, emit, alone_s=alone_s)
-    limits = _limit_settings(plan.settings, access, first_alone_s=alone_s)
+    limits = limit_settings(plan.settings, access, first_alone_s=alone_s)
     return Endpoint(target, RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency), health)
 
 
@@ -89,7 +89,7 @@ def _one_of_several(
     limiter = limiters.get(key)
     if limiter is None:
         own = replace(
-            _limit_settings(plan.settings, access, first_alone_s=alone_s),
+            limit_settings(plan.settings, access, first_alone_s=alone_s),
             default=RateLimits(rpm=table.rpm, tpm=table.tpm),
             per_model={},
             concurrency_is_fixed=(table.concurrency or plan.settings.fixed_concurrency) is not None,
@@ -121,7 +121,7 @@ def _health(settings: Settings, name: str, emit: Listener, *, alone_s: float, is
     )
 
 
-def _limit_settings(settings: Settings, access: EndpointAccess | None, *, first_alone_s: float) -> LimitSettings:
+def limit_settings(settings: Settings, access: EndpointAccess | None, *, first_alone_s: float) -> LimitSettings:
     provider = access.provider if access else GENERIC
     return LimitSettings(
         default=settings.limits,

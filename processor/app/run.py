@@ -44,7 +44,7 @@ def run(
     """
     accesses = _accesses(plan, environ, transport)
     loop_factory = platform.event_loop_factory()
-    with _relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.get_loop().set_exception_handler(log_unhandled)
         return runner.run(_run(plan, accesses, listeners, transport, stop_on_signals=True))
 
@@ -61,7 +61,8 @@ async def run_async(
 
 
 @contextmanager
-def _relaxed_gc() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
+    """Collect garbage less often: see GC_THRESHOLD."""
     previous = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD, *previous[1:])
     try:

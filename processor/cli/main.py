@@ -14,7 +14,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from processor.cli.estimate import EXIT_CODES as ESTIMATE_EXIT_CODES
+from processor.cli.estimate import estimate
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
+from processor.cli.rehearse import rehearse
 from processor.cli.report import report
 from processor.cli.run import EXIT_CODES, run
 from processor.cli.show import show
@@ -80,6 +83,8 @@ class Command:
 COMMANDS = (
     Command(function=run, summary="Send every job of a file and write the replies.", epilog=EXIT_CODES),
     Command(function=status, summary="Print how a run stands, from another terminal."),
+    Command(function=estimate, summary="Check a job file and say what it takes.", epilog=ESTIMATE_EXIT_CODES),
+    Command(function=rehearse, summary="Play a run on a virtual clock and say how it went."),
     Command(function=show, summary="Print one job with its reply."),
     Command(function=report, summary="Write a page about a results file."),
     Command(function=simulate, summary="Run a fake LLM server."),

@@ -165,6 +165,9 @@ class LimitsChanged:
     rpm: float | None
     tpm: float | None
     source: Literal["configured", "reported"]
+    server_rpm: float | None = None
+    """As the server reports it, which may be more than the limit in force; None: not known."""
+    server_tpm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

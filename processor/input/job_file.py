@@ -131,26 +131,15 @@ class JobFile:
                 yield found
 
     def _parse(self, line: Line) -> ParsedJob | InvalidLine:
-        if line.data is None:
-            size, limit = line.size / 2**20, self._max_line_bytes / 2**20
-            message = f"{size:.0f} MiB, over the {limit:.0f} MiB that a line may have"
-            return InvalidLine(
-                line=line.number,
-                fingerprint=line.digest,
-                code="line_too_long",
-                message=message,
-                found=found_fields(line.head),
-            )
-        try:
-            return parse_job(line.data, line.number, self._defaults)
-        except InvalidJob as error:
-            return InvalidLine(
-                line=line.number,
-                fingerprint=raw_fingerprint(line.data),
-                code=error.code,
-                message=str(error),
-                found=found_fields(line.data),
-            )
+        return parse_line(line, self._defaults, self._max_line_bytes)
+
+    @property
+    def defaults(self) -> JobDefaults:
+        return self._defaults
+
+    @property
+    def file_descriptor(self) -> int:
+        return self._file.fileno()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
@@ -188,6 +177,30 @@ class JobFile:
             yield
         except OSError as error:
             raise InputError(_unreadable(self.path, error)) from None
+
+
+def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> ParsedJob | InvalidLine:
+    """Return the job of a line, or why it is none."""
+    if line.data is None:
+        size, limit = line.size / 2**20, max_line_bytes / 2**20
+        message = f"{size:.0f} MiB, over the {limit:.0f} MiB that a line may have"
+        return InvalidLine(
+            line=line.number,
+            fingerprint=line.digest,
+            code="line_too_long",
+            message=message,
+            found=found_fields(line.head),
+        )
+    try:
+        return parse_job(line.data, line.number, defaults)
+    except InvalidJob as error:
+        return InvalidLine(
+            line=line.number,
+            fingerprint=raw_fingerprint(line.data),
+            code=error.code,
+            message=str(error),
+            found=found_fields(line.data),
+        )
 
 
 def _open(path: str) -> BinaryIO:

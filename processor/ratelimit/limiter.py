@@ -265,7 +265,18 @@ class RateLimiter:
 
     def _on_limits_changed(self, group: LimitGroup, at: float) -> None:
         limits = group.limits
-        self._emit(LimitsChanged(at=at, limit_group=group.name, rpm=limits.rpm, tpm=limits.tpm, source="reported"))
+        server = {resource: limiter.reported for resource, limiter in group.resource_limiters.items()}
+        self._emit(
+            LimitsChanged(
+                at=at,
+                limit_group=group.name,
+                rpm=limits.rpm,
+                tpm=limits.tpm,
+                source="reported",
+                server_rpm=server.get("requests"),
+                server_tpm=server.get("tokens"),
+            )
+        )
         for resource, limiter in group.resource_limiters.items():
             if limiter.is_overruled and (group, resource) not in self._announced_as_lower:
                 self._announced_as_lower.add((group, resource))

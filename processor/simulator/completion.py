@@ -114,7 +114,10 @@ def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings
     reasoning: list[str] = []
     if request.api_kind != "completions" and "reason" in request.model:
         reasoning = corpus.make_sentences("Let me think.", length // 2, rng)
-    return _make_text_choice(index, _content(request, index, length, rng), request.max_tokens, reasoning)
+    content = _content(request, index, length, rng)
+    if settings.reply_lengths:  # these are exact
+        reasoning, content = [], content[:length]
+    return _make_text_choice(index, content, request.max_tokens, reasoning)
 
 
 def _make_text_choice(
@@ -133,6 +136,8 @@ def _make_text_choice(
 
 def _draw_length(settings: SimulatorSettings, rng: Random) -> int:
     """Tokens of a reply: log-normal above the shortest, so that many are short and some are long."""
+    if settings.reply_lengths:
+        return rng.choice(settings.reply_lengths)
     shortest, longest = settings.reply_tokens
     typical = max(1.0, (longest - shortest) / 6)
     return min(longest, shortest + round(rng.lognormvariate(log(typical), 0.8)))

@@ -28,7 +28,7 @@ class MemoryTransport:
 
     `latency_s`: bounds of the one-way latency between client and server, drawn by `seed`. `clock_offset_s`: the
     provider's time when the loop's time is 0, for a provider that is used on several loops. `emit_deltas`: also emits
-    Delta events.
+    Delta events. `options`: how requests are made; by default as streams.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class MemoryTransport:
         timeouts: Timeouts | None = None,
         clock_offset_s: float = 0.0,
         emit_deltas: bool = False,
+        options: RequestOptions | None = None,
     ) -> None:
         self._provider = provider
         self._latency_s = latency_s
@@ -47,6 +48,7 @@ class MemoryTransport:
         self._timeouts = timeouts or Timeouts()
         self._clock_offset_s = clock_offset_s
         self._emit_deltas = emit_deltas
+        self._options = options or RequestOptions()
         self._idle_connections = 0
         """Connections in the keep-alive pool."""
 
@@ -54,10 +56,10 @@ class MemoryTransport:
         loop = asyncio.get_running_loop()
         reused = await self._connect(loop)
         deadline = _Deadline(loop, self._timeouts)
-        on_event(Sent(loop.time(), streamed=protocol_for(job.path).is_streamed(job, RequestOptions())))
+        on_event(Sent(loop.time(), streamed=protocol_for(job.path).is_streamed(job, self._options)))
         await deadline.wait(self._latency(), inf, Timeout)
         at = loop.time() + self._clock_offset_s
-        request = protocol_for(job.path).encode(job, RequestOptions())
+        request = protocol_for(job.path).encode(job, self._options)
         script = self._provider.handle("POST", job.path, _headers(target), request, at)
         await deadline.wait(script.start_delay_s + self._latency(), self._timeouts.first_byte_timeout_s, Timeout)
         if script.status is None:

@@ -58,6 +58,8 @@ class SimulatorSettings:
     """Chunks due within this time are sent in one write, with the last of them; this saves wake-ups."""
     reply_tokens: tuple[int, int] = (20, 400)
     """The shortest and the longest reply; most are close to the shortest."""
+    reply_lengths: tuple[int, ...] = ()
+    """Lengths of replies to draw from; empty: between those of `reply_tokens`."""
     canned: bool = False
     """Every reply is the same short text with the same id and usage, so that generating it costs almost nothing."""
 

@@ -37,6 +37,12 @@ class TokenCounter:
                 await self.run_in_thread(partial(self._load, model))
                 self._cached.cache_clear()
 
+    def load_now(self, model: str) -> None:
+        """Load the model's encoding in this thread. Takes up to a second."""
+        if not self.is_loaded(model):
+            self._load(model)
+            self._cached.cache_clear()
+
     def is_loaded(self, model: str) -> bool:
         return self._cached(model).is_loaded
 

@@ -23,8 +23,11 @@ ALL = "all"
 """Every folder below."""
 
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
-    "cli": frozenset({"app", "config", "output", "protocols", "report", "simulator", "terminal"}),
+    "cli": frozenset({"app", "config", "estimate", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
+    "estimate": frozenset(
+        {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit"}
+    ),
     "scheduler": frozenset(
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}
     ),

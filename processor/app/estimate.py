@@ -1,0 +1,134 @@
+"""``process estimate``: reads the job file and the rows of earlier runs, and sends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from processor.app import factory
+from processor.app.endpoint_factory import limit_settings
+from processor.app.plan import Plan
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
+from processor.core.errors import ConfigError, reason
+from processor.estimate.duration import ServerLimits, duration_of
+from processor.estimate.estimate import Estimate
+from processor.estimate.job_counts import JobCounter
+from processor.estimate.job_sizes import ScanOptions, read_parts
+from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
+from processor.health.canary import TIMEOUT_WITH_KEY_S
+from processor.input.line_splitter import raise_if_cut
+from processor.output.job_index import JobIndex
+from processor.output.paths import OutputPaths
+from processor.output.scanner import scan_file
+from processor.output.storage import LocalStorage
+from processor.stats.history_file import read_history
+
+OnRead = Callable[[int, int], None]
+"""Called with the bytes and lines read so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateOptions:
+    like: Path | None = None
+    """Results whose replies show how long those to come will be; None: those of the output itself."""
+    until: float | None = None
+    """Unix time at which the run should be over."""
+
+
+def estimate(
+    plan: Plan, environ: Mapping[str, str], options: EstimateOptions, on_read: OnRead = lambda end, lines: None
+) -> Estimate:
+    """Raises ConfigError where a file cannot be read."""
+    if plan.jobs == "-":
+        raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
+    accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
+    limits = limit_settings(plan.settings, accesses[0], first_alone_s=TIMEOUT_WITH_KEY_S)
+    replies = known_replies(plan, options.like)
+    paths = OutputPaths.of(Path(plan.out))
+    counter = JobCounter(load_index(plan, accesses, paths), factory.run_options(plan), limits, replies, plan.limit)
+    size = _read_jobs(plan, accesses, counter, on_read)
+    return Estimate(
+        jobs=plan.jobs,
+        size=size,
+        results=plan.out,
+        command=plan.command,
+        counts=counter.counts,
+        replies=replies,
+        duration=duration_of(
+            counter.counts.groups,
+            limits,
+            server_limits(plan, options.like),
+            reply_s=None if replies.all is None else replies.all.mean_s,
+            concurrency=plan.settings.fixed_concurrency,
+        ),
+        now=time.time(),
+        until=options.until,
+    )
+
+
+def known_replies(plan: Plan, like: Path | None) -> KnownReplies:
+    """The replies of ``like``, which must be enough, or those in the output, if there are enough."""
+    try:
+        known = KnownReplies.of_file(like or Path(plan.out))
+    except OSError as error:
+        if like is None:
+            return KnownReplies.none()
+        raise ConfigError(f"cannot read {like}: {reason(error)}") from None
+    if like is not None and known.all is None:
+        raise ConfigError(f"{like} has {known.count} replies: give results with at least {MIN_REPLIES}")
+    return known
+
+
+def load_index(plan: Plan, accesses: Sequence[EndpointAccess], paths: OutputPaths) -> JobIndex:
+    index, storage, target = JobIndex(), LocalStorage(), factory.run_target(plan, accesses)
+    try:
+        for path, replies in ((paths.replies, True), (paths.failures, False)):
+            scan_file(storage, path, index, replies=replies, simulated=plan.simulate, target=target)
+    except OSError as error:
+        raise ConfigError(f"cannot read {error.filename or plan.out}: {reason(error)}") from None
+    return index
+
+
+def _read_jobs(plan: Plan, accesses: Sequence[EndpointAccess], counter: JobCounter, on_read: OnRead) -> int:
+    """Count all jobs. Returns the size of the file."""
+    with closing(factory.open_job_file(plan, accesses)) as file:
+        size = file.size
+        if size is None:
+            raise ConfigError(f"{plan.jobs} is no regular file, and the jobs are read in parts: save them to a file")
+        options = ScanOptions(
+            defaults=file.defaults, max_line_bytes=plan.settings.max_line_bytes, encoding=plan.settings.encoding
+        )
+        end = 0
+        try:
+            with closing(read_parts(file.file_descriptor, options)) as parts:
+                for part in parts:
+                    counter.add(part)
+                    end = part.end
+                    on_read(end, counter.counts.lines)
+                    if counter.is_full:
+                        return size
+            raise_if_cut(end, size)
+        except OSError as error:
+            raise ConfigError(f"cannot read {plan.jobs}: {reason(error)}") from None
+    return size
+
+
+def server_limits(plan: Plan, like: Path | None) -> Mapping[str, ServerLimits]:
+    """The limits that the server last announced in an earlier run, by limit group: in that of the output, else in the
+    one that wrote ``like``."""
+    found = _announced_limits(Path(plan.out))
+    return found or (_announced_limits(like) if like else {})
+
+
+def _announced_limits(results: Path) -> Mapping[str, ServerLimits]:
+    found: dict[str, ServerLimits] = {}
+    with suppress(OSError):
+        for line in read_history(OutputPaths.of(results).history):
+            limits = line.get("limits")
+            for group, values in limits.items() if isinstance(limits, dict) and "time" in line else ():
+                if values.get("source") == "reported":
+                    found[group] = ServerLimits(rpm=values.get("server_rpm"), tpm=values.get("server_tpm"))
+    return found

@@ -1,0 +1,159 @@
+"""``process rehearse``: a whole run on a virtual clock, against the simulated provider in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from processor.app import factory
+from processor.app.endpoint_factory import endpoint_pool
+from processor.app.estimate import known_replies, load_index, server_limits
+from processor.app.plan import Plan
+from processor.app.run import relaxed_gc
+from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
+from processor.core.errors import ConfigError
+from processor.core.events import RunFinished, RunStarted
+from processor.estimate.known_replies import KnownReplies, ReplySample
+from processor.listeners.fan_out import FanOut
+from processor.output.counting_sink import CountingSink
+from processor.output.paths import OutputPaths
+from processor.protocols import RequestOptions
+from processor.scheduler import Outcome, Scheduler
+from processor.simulator import virtual_clock
+from processor.simulator.faults import Faults
+from processor.simulator.memory_transport import MemoryTransport
+from processor.simulator.provider import SimulatedProvider
+from processor.simulator.settings import Outage, SimulatorSettings
+from processor.stats.run_stats import RunStats
+from processor.tokens.counter import TokenCounter
+
+MAX_CONNECTIONS = 1000
+ROUGH_NIGHT = "rough-night"
+_ROUGH_NIGHT_FAULTS = (
+    "error_500=0.01,burst_429=0.005,reset_before=0.005,reset_mid=0.005,cut=0.005,in_band_error=0.002,stall_mid=0.001"
+)
+_ROUGH_NIGHT_OUTAGES = (Outage(from_s=3600, to_s=4200, kind="503"), Outage(from_s=10800, to_s=10920, kind="refuse"))
+SAMPLED_LENGTHS = 1000
+"""Reply lengths that the simulated provider draws from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalOptions:
+    like: Path | None = None
+    """Results whose replies show how long those to come will be; None: those of the output itself."""
+    faults: str = ""
+    """Rates of faults as of ``process simulate``, or ``rough-night``."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """How the run went."""
+
+    stats: RunStats
+    outcome: Outcome
+    seconds: float
+    """On the virtual clock."""
+    took_s: float
+    replies: KnownReplies
+    generated_tokens: int
+    """Of all replies that the provider has generated, also of those that broke off."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all jobs with a reply, as counted here: the simulated provider only estimates them."""
+        return self.stats.replies.computed.prompt
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.stats.replies.used.completion
+
+
+def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) -> Rehearsal:
+    """Raises ConfigError. Sends nothing and writes nothing."""
+    if plan.jobs == "-":
+        raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
+    accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
+    replies = known_replies(plan, options.like)
+    settings = provider_settings(plan, accesses[0], replies, options)
+    began = time.monotonic()
+    with relaxed_gc():
+        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings))
+    return Rehearsal(
+        stats=stats,
+        outcome=outcome,
+        seconds=seconds,
+        took_s=time.monotonic() - began,
+        replies=replies,
+        generated_tokens=billed,
+    )
+
+
+def provider_settings(
+    plan: Plan, access: EndpointAccess, replies: KnownReplies, options: RehearsalOptions
+) -> SimulatorSettings:
+    """A provider with the limits that the server last announced, else with those configured."""
+    limits, seen = plan.settings.limits, server_limits(plan, options.like)
+    server = next(iter(seen.values()), None)
+    rpm = (server and server.rpm) or limits.rpm
+    tpm = (server and server.tpm) or limits.tpm
+    is_rough = options.faults == ROUGH_NIGHT
+    try:
+        settings = SimulatorSettings(
+            seed=options.seed,
+            rpm=max(1, round(rpm)) if rpm else None,
+            tpm=max(1, round(tpm)) if tpm else None,
+            charging="larger" if (limits.charging or access.provider.charging) == "larger" else "sum",
+            faults=Faults.parse(_ROUGH_NIGHT_FAULTS if is_rough else options.faults),
+            outages=_ROUGH_NIGHT_OUTAGES if is_rough else (),
+        )
+    except ValueError as error:
+        raise ConfigError(f"--faults: {error}") from None
+    return settings if replies.all is None else _with_replies(settings, replies.all)
+
+
+def _with_replies(settings: SimulatorSettings, sample: ReplySample) -> SimulatorSettings:
+    count = len(sample.tokens)
+    picked = tuple(max(1, sample.tokens[at * count // SAMPLED_LENGTHS]) for at in range(SAMPLED_LENGTHS))
+    first_token_s = sum(sample.first_token_s) / len(sample.first_token_s) if sample.first_token_s else 0.0
+    generated_s = max((sample.mean_s or 0.0) - first_token_s, 1e-3)
+    return replace(
+        settings,
+        reply_lengths=picked,
+        first_token_s=first_token_s,
+        speed_tps=max(sample.mean_tokens(None) / generated_s, 1e-3),
+    )
+
+
+async def _run(
+    plan: Plan, accesses: Sequence[EndpointAccess], settings: SimulatorSettings
+) -> tuple[RunStats, Outcome, float, int]:
+    loop = asyncio.get_running_loop()
+    provider = SimulatedProvider(settings)
+    sink = CountingSink(load_index(plan, accesses, OutputPaths.of(Path(plan.out))))
+    stats = RunStats()
+    emit = FanOut([stats])
+    with closing(factory.open_job_file(plan, accesses)) as job_file:
+        concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
+        targets = [access.target for access in accesses]
+        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
+        # Unstreamed replies take as long and cost a fraction of the time to simulate.
+        send = MemoryTransport(
+            provider,
+            latency_s=(0.0, 0.0),  # it is part of the times of replies
+            seed=settings.seed,
+            timeouts=plan.settings.waiting,
+            options=RequestOptions(streamed=False),
+        )
+        dependencies = replace(
+            factory.dependencies(plan, job_file, sink, send, endpoints, emit),
+            counter=TokenCounter(plan.settings.encoding, virtual_clock.inline),
+        )
+        emit(RunStarted(at=loop.time(), jobs=job_file.count_lines(), done=0, simulated=True))
+        outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
+        emit(RunFinished(at=loop.time(), exit_code=outcome.exit_code, reason=outcome.reason))
+    return stats, outcome, stats.elapsed_s(stats.last_event_at), provider.billing.completion_tokens

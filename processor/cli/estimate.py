@@ -1,0 +1,101 @@
+"""``process estimate``: what a run will send, use and take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from processor.cli import options
+from processor.cli.options import option
+from processor.cli.usage import setting_flags
+from processor.core import exit_codes
+
+if TYPE_CHECKING:
+    from processor.estimate.estimate import Estimate
+
+EXIT_CODES = """
+Exit codes:
+  0    all lines are valid
+  1    some lines are not
+  2    nothing could be read
+"""
+
+Like = Annotated[
+    Path | None,
+    option("Files", "--like", metavar="RESULTS", text="Learn the replies from these. [default: those of --out]"),
+]
+
+
+def estimate(
+    ctx: typer.Context,
+    jobs: options.Jobs,
+    out: options.Out = None,
+    config: options.Config = None,
+    like: Like = None,
+    base_url: options.BaseUrl = None,
+    provider: options.ProviderName = None,
+    endpoint: options.Endpoint = None,
+    model: options.ModelName = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    concurrency: options.Concurrency = None,
+    until: Annotated[
+        str | None,
+        option("Limits and retries", "--until", metavar="HH:MM", text="Also say how many jobs are done by then."),
+    ] = None,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    changed: options.Changed = None,
+    as_json: Annotated[bool, option("Output", "--json", text="Print all of it as JSON.")] = False,
+) -> int:
+    """Checks every line of JOBS and says what a run with the same flags would send
+    and skip, how many tokens that is, how long it takes and what binds. Sends
+    nothing, and needs no key.
+
+      process estimate jobs.jsonl --rpm 500 --tpm 200000
+      process estimate jobs.jsonl --like june.results.jsonl
+      process estimate jobs.jsonl --until 07:30 --json
+    """
+    from processor.app.estimate import EstimateOptions
+    from processor.app.estimate import estimate as make_estimate
+    from processor.app.plan import Plan, default_out
+    from processor.config.clock_times import next_occurrence
+    from processor.config.environment import environment
+    from processor.config.settings import load
+    from processor.estimate.estimate import estimate_json
+    from processor.terminal.scan_progress import scan_progress
+
+    environ = environment(os.environ)
+    plan = Plan(
+        jobs=jobs,
+        out=default_out(jobs, simulate=False) if out is None else out,
+        settings=load(config, setting_flags(ctx.params), environ),
+        limit=limit,
+        retry_failed=retry_failed,
+        command=("process", *sys.argv[1:]),
+    )
+    wanted = EstimateOptions(like=like, until=None if until is None else next_occurrence(until))
+    with scan_progress(Path(jobs)) as on_read:
+        found = make_estimate(plan, environ, wanted, on_read)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(estimate_json(found)))
+    else:
+        _print(found)
+    return exit_codes.INCOMPLETE if found.counts.invalid else exit_codes.COMPLETE
+
+
+def _print(found: Estimate) -> None:
+    from processor.estimate.text import detail_rows, estimate_rows, model_table, start_command
+    from processor.terminal.label_table import print_rows
+
+    print_rows(estimate_rows(found), sys.stdout)
+    if found.counts.models:
+        typer.echo(f"\n{model_table(found)}\n")
+        print_rows(list(detail_rows(found)), sys.stdout)
+    typer.echo(f"\nNothing was sent. To start:\n{start_command(found)}")

@@ -1,0 +1,132 @@
+"""``process rehearse``: a whole run on a virtual clock, in seconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from processor.cli import options
+from processor.cli.estimate import Like
+from processor.cli.options import option
+from processor.cli.usage import setting_flags
+from processor.core import exit_codes
+
+if TYPE_CHECKING:
+    from processor.app.rehearse import Rehearsal
+    from processor.core.models import JSON
+    from processor.terminal.label_table import LabelRow
+
+
+def rehearse(
+    ctx: typer.Context,
+    jobs: options.Jobs,
+    out: options.Out = None,
+    config: options.Config = None,
+    like: Like = None,
+    base_url: options.BaseUrl = None,
+    provider: options.ProviderName = None,
+    endpoint: options.Endpoint = None,
+    model: options.ModelName = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    concurrency: options.Concurrency = None,
+    max_attempts: options.MaxAttempts = None,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    changed: options.Changed = None,
+    faults: Annotated[
+        str,
+        option("Replies", "--faults", metavar="RATES", text='rough-night, or rates, e.g. "cut=0.1,error_500=0.02".'),
+    ] = "",
+    seed: options.Seed = 0,
+    as_json: Annotated[bool, option("Output", "--json", text="Print the result as JSON.")] = False,
+) -> int:
+    """Plays the run that the same flags would start, with the real scheduler,
+    limits and retries, against a simulated provider on a virtual clock: when it
+    ends, what binds it, what is refused. Sends nothing, writes nothing.
+
+    The provider has the limits given, or those that the server last announced,
+    and replies of the lengths and times in --like, or in RESULTS.
+
+      process rehearse jobs.jsonl --rpm 500 --tpm 200000
+      process rehearse jobs.jsonl --like june.results.jsonl --faults rough-night
+    """
+    from processor.app.plan import Plan, default_out
+    from processor.app.rehearse import RehearsalOptions
+    from processor.app.rehearse import rehearse as play
+    from processor.config.environment import environment
+    from processor.config.settings import load
+    from processor.terminal.label_table import print_rows
+
+    environ = environment(os.environ)
+    plan = Plan(
+        jobs=jobs,
+        out=default_out(jobs, simulate=False) if out is None else out,
+        settings=load(config, setting_flags(ctx.params), environ),
+        limit=limit,
+        retry_failed=retry_failed,
+    )
+    found = play(plan, environ, RehearsalOptions(like=like, faults=faults, seed=seed))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(_json(found)))
+    else:
+        print_rows(_rows(found), sys.stdout)
+    return exit_codes.COMPLETE if found.outcome.exit_code == exit_codes.COMPLETE else exit_codes.INCOMPLETE
+
+
+def _rows(found: Rehearsal) -> list[LabelRow]:
+    from datetime import datetime, timedelta
+
+    from processor.terminal.formatting import abbreviated, duration, percent, plural
+    from processor.terminal.label_table import BLANK, LabelRow
+
+    stats = found.stats
+    end = datetime.now() + timedelta(seconds=found.seconds)
+    refused = ", ".join(f"{count:,} with {status}" for status, count in stats.refused.most_common()) or "none"
+    shares = stats.throughput.bottleneck_shares(stats.last_event_at)
+    bounds = (f"{name or 'nothing'} {percent(share)}".replace("_", " ") for name, share in shares)
+    replies = f"as in {found.replies.source}" if found.replies.source else "of assumed lengths: give --like RESULTS"
+    prompt, completion = found.prompt_tokens, found.completion_tokens
+    rows = [
+        LabelRow("time", f"{duration(found.seconds)}; if started now, it ends {end:%a %d %b %H:%M}"),
+        LabelRow("bound by", ", ".join(bounds)),
+        LabelRow("done", f"{plural(stats.done, 'job')}, {stats.failed:,} failed"),
+        LabelRow("requests", f"{stats.attempts:,}; refused: {refused}"),
+        LabelRow("tokens", f"{abbreviated(prompt)} prompt + {abbreviated(completion)} completion"),
+        LabelRow("replies", replies),
+        LabelRow("took", duration(found.took_s)),
+        BLANK,
+        LabelRow("", "Nothing was sent."),
+    ]
+    if found.outcome.reason:
+        rows.insert(3, LabelRow("stopped", found.outcome.reason, "bad"))
+    return rows
+
+
+def _json(found: Rehearsal) -> JSON:
+    stats = found.stats
+    return {
+        "seconds": found.seconds,
+        "exit_code": found.outcome.exit_code,
+        "reason": found.outcome.reason,
+        "bound_by": {
+            name or "nothing": share for name, share in stats.throughput.bottleneck_shares(stats.last_event_at)
+        },
+        "done": stats.done,
+        "failed": stats.failed,
+        "requests": stats.attempts,
+        "refused": dict(stats.refused),
+        "retried": dict(stats.retried),
+        "tokens": {
+            "prompt": found.prompt_tokens,
+            "completion": found.completion_tokens,
+            "generated": found.generated_tokens,
+        },
+        "cost_usd": None,
+        "replies_from": found.replies.source,
+    }

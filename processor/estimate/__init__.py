@@ -1,0 +1,1 @@
+"""What a run will send, use and take, before anything is sent."""

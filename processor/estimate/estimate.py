@@ -1,0 +1,96 @@
+"""The result of an estimate, as values and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from processor.core.models import JSON
+from processor.estimate.duration import Bound, Duration
+from processor.estimate.job_counts import JobCounts, TokenTotals
+from processor.estimate.known_replies import KnownReplies
+from processor.stats.summary_json import SKIPPED_KEYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run with the same flags will send, and how long it will take."""
+
+    jobs: str
+    size: int
+    """Of the job file, in bytes."""
+    results: str
+    command: Sequence[str]
+    counts: JobCounts
+    replies: KnownReplies
+    duration: Duration
+    now: float
+    """Unix time of the estimate."""
+    until: float | None = None
+    """Unix time at which the run should be over."""
+
+    @property
+    def fit(self) -> int | None:
+        """About how many jobs are done by ``until``; None without it, or where no time is known."""
+        seconds = self.duration.seconds
+        if self.until is None or seconds is None:
+            return None
+        jobs = self.counts.all.jobs
+        allowed_s = max(self.until - self.now - self.duration.reply_s, 0.0)
+        return min(jobs, int(jobs * allowed_s / max(seconds - self.duration.reply_s, 1e-9)))
+
+
+def estimate_json(estimate: Estimate) -> JSON:
+    counts, totals = estimate.counts, estimate.counts.all
+    return {
+        "jobs": {
+            "lines": counts.lines,
+            "bytes": estimate.size,
+            "to_send": totals.jobs,
+            "skipped": {SKIPPED_KEYS[reason]: count for reason, count in counts.skipped.items()},
+            "invalid": {
+                code: {"count": found.count, "lines": found.lines, "message": found.message}
+                for code, found in counts.mistakes.items()
+            },
+        },
+        "models": [
+            {"model": model, "endpoint": path, **_totals_json(found)} for (model, path), found in counts.models.items()
+        ],
+        "all": _totals_json(totals),
+        "prompt_tokens": {
+            "median": counts.prompt.quantile(0.5),
+            "p95": counts.prompt.quantile(0.95),
+            "largest": counts.largest[0],
+            "largest_line": -counts.largest[1] or None,
+            "estimated_jobs": counts.estimated,
+        },
+        "replies_known": estimate.replies.count if estimate.replies.source else 0,
+        "replies_from": estimate.replies.source,
+        "cost_usd": {"expected": None, "at_most": None},
+        "time": {
+            "seconds": estimate.duration.seconds,
+            "bounds": [_bound_json(bound) for bound in estimate.duration.bounds],
+        },
+        "fit_until": estimate.fit,
+    }
+
+
+def _totals_json(totals: TokenTotals) -> JSON:
+    return {
+        "jobs": totals.jobs,
+        "prompt_tokens": totals.prompt,
+        "reply_tokens_expected": round(totals.expected) if totals.is_expected_known else None,
+        "reply_tokens_at_most": None if totals.unbounded else totals.at_most,
+        "jobs_without_limit": totals.unbounded,
+    }
+
+
+def _bound_json(bound: Bound) -> JSON:
+    return {
+        "resource": bound.resource,
+        "limit_group": bound.limit_group,
+        "seconds": bound.seconds,
+        "amount": bound.amount,
+        "limit": bound.limit,
+        "from_history": bound.is_from_history,
+    }

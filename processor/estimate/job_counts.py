@@ -1,0 +1,170 @@
+"""Counts jobs, tokens and what is wrong, line by line, in memory that does not depend on the lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from processor.core.events import SkipReason
+from processor.core.models import Cost, RequestSize
+from processor.estimate.job_sizes import SizedJob, SizedPart
+from processor.estimate.known_replies import KnownReplies
+from processor.input.job_file import InvalidLine
+from processor.output.job_index import JobIndex, JobStatus
+from processor.ratelimit.settings import LimitSettings, limit_group_key
+from processor.ratelimit.token_cost import DEFAULT_OUTPUT_TOKENS, request_cost
+from processor.scheduler import RunOptions
+from processor.scheduler.selection import classify, skip_reason
+from processor.stats.histogram import Histogram
+
+MAX_LISTED_LINES = 1000
+"""Line numbers that are kept of each kind of mistake."""
+
+
+@dataclass(slots=True)
+class Mistakes:
+    """Lines that are no job, of one kind."""
+
+    count: int
+    lines: list[int]
+    message: str
+    """Of the first."""
+
+
+@dataclass(slots=True)
+class TokenTotals:
+    """What the jobs of one model and API path, or of all, have and may have."""
+
+    jobs: int = 0
+    prompt: int = 0
+    expected: float = 0.0
+    """Tokens of replies, where ``is_expected_known``."""
+    at_most: int = 0
+    """Tokens of the replies that a limit bounds."""
+    unbounded: int = 0
+    """Jobs that set no limit."""
+    is_expected_known: bool = True
+
+    def add(self, other: TokenTotals) -> None:
+        self.jobs += other.jobs
+        self.prompt += other.prompt
+        self.expected += other.expected
+        self.at_most += other.at_most
+        self.unbounded += other.unbounded
+        self.is_expected_known &= other.is_expected_known
+
+
+@dataclass(slots=True)
+class GroupTotals:
+    """What a limit group is charged."""
+
+    model: str
+    requests: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, cost: Cost) -> None:
+        self.requests += 1
+        self.tokens += cost.tokens
+        self.input_tokens += cost.input_tokens
+        self.output_tokens += cost.output_tokens
+
+
+@dataclass(slots=True, kw_only=True)
+class JobCounts:
+    lines: int = 0
+    """Lines that are not blank."""
+    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    mistakes: dict[str, Mistakes] = field(default_factory=dict)
+    models: dict[tuple[str, str], TokenTotals] = field(default_factory=dict)
+    """By model and API path."""
+    groups: dict[str, GroupTotals] = field(default_factory=dict)
+    """By limit group."""
+    prompt: Histogram = field(default_factory=Histogram)
+    largest: tuple[int, int] = (0, 0)
+    """Prompt tokens and line of the job with the longest prompt."""
+    estimated: int = 0
+    """Jobs whose prompt tokens are an estimate."""
+
+    @property
+    def all(self) -> TokenTotals:
+        totals = TokenTotals()
+        for model in self.models.values():
+            totals.add(model)
+        return totals
+
+    @property
+    def invalid(self) -> int:
+        return sum(mistakes.count for mistakes in self.mistakes.values())
+
+
+class JobCounter:
+    """Counts part after part of a job file."""
+
+    def __init__(
+        self, index: JobIndex, options: RunOptions, limits: LimitSettings, replies: KnownReplies, limit: int | None
+    ) -> None:
+        self.counts = JobCounts()
+        self._index = index
+        self._options = options
+        self._limits = limits
+        self._replies = replies
+        self._limit = limit
+        self._lines_before = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether ``--limit`` leaves out what follows."""
+        return self.counts.lines == self._limit
+
+    def add(self, part: SizedPart) -> None:
+        for item in part.items:
+            if self.is_full:
+                return
+            self.counts.lines += 1
+            if isinstance(item, InvalidLine):
+                self._add_mistake(item.code, self._lines_before + item.line, item.message)
+            else:
+                self._add_job(item)
+        self._lines_before += part.lines
+
+    def _add_job(self, item: SizedJob) -> None:
+        line = self._lines_before + item.job.line
+        custom_id, status = classify(item.job, self._index, self._options)
+        if status is JobStatus.DUPLICATE:
+            self._add_mistake("duplicate_custom_id", line, f"custom_id {custom_id!r} is taken by an earlier line")
+        elif reason := skip_reason(status, self._options):
+            self.counts.skipped[reason] += 1
+        else:
+            self._add_size(item.size, line)
+
+    def _add_mistake(self, code: str, line: int, message: str) -> None:
+        mistakes = self.counts.mistakes.setdefault(code, Mistakes(0, [], message))
+        mistakes.count += 1
+        if len(mistakes.lines) < MAX_LISTED_LINES:
+            mistakes.lines.append(line)
+
+    def _add_size(self, size: RequestSize, line: int) -> None:
+        counts = self.counts
+        counts.prompt.add(size.prompt_tokens)
+        counts.largest = max(counts.largest, (size.prompt_tokens, -line))
+        counts.estimated += bool(size.prompt_estimated)
+        at_most = None if size.max_tokens is None else size.max_tokens * size.choices
+        expected = self._replies.mean_tokens(size.model, at_most)
+        if at_most == 0:
+            expected = 0.0
+        totals = counts.models.setdefault((size.model, size.path), TokenTotals())
+        totals.jobs += 1
+        totals.prompt += size.prompt_tokens
+        totals.expected += expected or 0.0
+        totals.is_expected_known &= expected is not None
+        totals.at_most += at_most or 0
+        totals.unbounded += at_most is None
+        group = counts.groups.setdefault(limit_group_key(self._limits, size), GroupTotals(size.model))
+        output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
+        accounting = self._limits.charging
+        if accounting == "used" and expected is not None:
+            group.add(Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens))
+        else:
+            group.add(request_cost(size, accounting, output))

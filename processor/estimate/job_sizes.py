@@ -1,0 +1,93 @@
+"""Reads the jobs of a part of a file with their sizes. Any process can read any part."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from processor.core import platform
+from processor.core.models import ByteRange, RequestSize
+from processor.input.job_file import InvalidLine, parse_line
+from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.input.line_splitter import Line, LineSplitter
+from processor.input.prescan import split_file
+from processor.protocols import protocol_for
+from processor.tokens.counter import TokenCounter
+
+MIN_WORKER_BYTES = 8 << 20
+"""Smaller files are read in one process: starting a second one takes longer."""
+_STUB_FIELDS = ("model", "stream")
+"""The fields of a body by which it is decided whether a job is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOptions:
+    defaults: JobDefaults
+    max_line_bytes: int
+    encoding: str | None
+    """For models that tiktoken does not know."""
+
+
+class SizedJob(NamedTuple):
+    job: ParsedJob
+    """Without the contents of its body."""
+    size: RequestSize
+
+
+class SizedPart(NamedTuple):
+    end: int
+    """Bytes of the file up to the end of this part."""
+    lines: int
+    items: list[SizedJob | InvalidLine]
+    """Their lines count from the beginning of the part."""
+
+
+def read_parts(file_descriptor: int, options: ScanOptions) -> Generator[SizedPart, None, None]:
+    """Yield the parts of an open file in order; two processes read those of a large one. Raises OSError."""
+    work = partial(size_part, file_descriptor, options)
+    parts = split_file(file_descriptor)
+    if os.fstat(file_descriptor).st_size < MIN_WORKER_BYTES:
+        yield from map(work, parts)
+        return
+    from processor.core.worker_process import map_with_worker
+
+    yield from map_with_worker(work, parts, file_descriptors=[file_descriptor])
+
+
+def size_part(file_descriptor: int, options: ScanOptions, part: ByteRange) -> SizedPart:
+    start, end = part
+    data = b""
+    while len(data) < end - start and (read := platform.read_at(file_descriptor, end - start - len(data), start)):
+        data += read
+        start += len(read)
+    splitter = LineSplitter(options.max_line_bytes)
+    before = 0
+    if part[0] > 0:  # only the first line of a file may begin with a byte order mark
+        before = 1
+        splitter.skip(before)
+    lines = splitter.feed(data)
+    if last := splitter.finish():
+        lines.append(last)
+    found = [_sized(line._replace(number=line.number - before), options) for line in lines]
+    return SizedPart(end, splitter.number - before, found)
+
+
+def _sized(line: Line, options: ScanOptions) -> SizedJob | InvalidLine:
+    parsed = parse_line(line, options.defaults, options.max_line_bytes)
+    if isinstance(parsed, InvalidLine):
+        return parsed
+    counter = _counter(options.encoding)
+    counter.load_now(parsed.model)
+    job = parsed.with_id("")
+    size = protocol_for(job.path).request_size(job, counter.for_model(job.model))
+    body = {name: parsed.body[name] for name in _STUB_FIELDS if name in parsed.body}
+    return SizedJob(parsed._replace(body=body, metadata=None, raw=b""), size)
+
+
+@lru_cache(maxsize=1)
+def _counter(encoding: str | None) -> TokenCounter:
+    return TokenCounter(encoding, asyncio.to_thread)

@@ -1,0 +1,215 @@
+"""``process estimate`` and ``process rehearse``: what they say before a run is what the run then does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processor.simulator.settings import INSTANT, SimulatorSettings
+from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs
+
+Run = Callable[..., ProgramResult]
+StartServer = Callable[[SimulatorSettings], Server]
+
+LOCAL = ("--base-url", "http://127.0.0.1:9/v1")
+"""An address at which nothing listens: neither command sends anything."""
+
+
+def estimate(run_inside: Run, *args: str, code: int = 0) -> dict[str, Any]:
+    result = run_inside("estimate", *args, "--json")
+    assert (result.code, result.err) == (code, "")
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def rehearse(run_inside: Run, *args: str, code: int = 0) -> dict[str, Any]:
+    result = run_inside("rehearse", *args, "--json")
+    assert (result.code, result.err) == (code, "")
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+# ---------------------------------------------------------------- estimate
+
+
+def test_estimate_names_what_is_wrong_by_kind_with_line_numbers(run_inside: Run, shell: Shell) -> None:
+    path = shell.folder / "jobs.jsonl"
+    shell.write("jobs.jsonl", *chat_jobs(3), {"no": "job"}, chat_job("job-1"))
+    path.write_bytes(path.read_bytes() + b"\nbroken\n")
+    found = estimate(run_inside, "jobs.jsonl", *LOCAL, code=1)["jobs"]
+    assert (found["lines"], found["to_send"]) == (6, 3)
+    lines = {code: kind["lines"] for code, kind in found["invalid"].items()}
+    assert lines == {"invalid_job": [4], "duplicate_custom_id": [5], "invalid_json": [7]}
+
+
+def test_estimate_reads_a_file_in_parts_as_it_reads_it_whole(
+    run_inside: Run, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(40), "no object", *chat_jobs(2))
+    whole = estimate(run_inside, "jobs.jsonl", *LOCAL, code=1)
+    monkeypatch.setattr("processor.input.prescan.PART_BYTES", 300)
+    assert estimate(run_inside, "jobs.jsonl", *LOCAL, code=1) == whole
+    assert whole["jobs"]["invalid"]["duplicate_custom_id"]["lines"] == [42, 43]
+
+
+def test_estimate_says_what_the_run_then_sends_and_skips(run_inside: Run, shell: Shell, server: Server) -> None:
+    jobs = [chat_job(f"a{at}", prompt="Name a sight. " * at, model="gpt-4o" if at % 3 else "m") for at in range(1, 40)]
+    shell.write("jobs.jsonl", *jobs)
+    before = estimate(run_inside, "jobs.jsonl", "--out", "r.jsonl")
+    assert not server.requests
+    assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--quiet").code == 0
+    rows = shell.rows("r.jsonl")
+    assert before["all"]["prompt_tokens"] == sum(row["usage"]["prompt_tokens"] for row in rows)
+    assert before["all"]["reply_tokens_at_most"] >= sum(row["usage"]["completion_tokens"] for row in rows)
+    assert {model["model"]: model["jobs"] for model in before["models"]} == {"m": 13, "gpt-4o": 26}
+    after = estimate(run_inside, "jobs.jsonl", "--out", "r.jsonl")
+    assert (after["jobs"]["to_send"], after["jobs"]["skipped"]) == (0, {"done": 39})
+    assert after["replies_known"] == 39
+
+
+def test_estimate_needs_no_key_and_changes_no_file(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3))
+    files = shell.files()
+    assert run_inside("estimate", "jobs.jsonl").code == 0
+    assert run_inside("rehearse", "jobs.jsonl").code == 0
+    assert shell.files() == files
+
+
+def test_estimate_shows_the_command_that_starts_the_run(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3))
+    page = run_inside("estimate", "jobs.jsonl", "--rpm", "60", "--until", "07:30", *LOCAL).out
+    assert page.endswith(f"process jobs.jsonl --rpm 60 {' '.join(LOCAL)}\n")
+    assert "bound by requests" in page
+    assert max(len(line) for line in page.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["estimate", "absent.jsonl"], "cannot read absent.jsonl"),
+        (["estimate", "-", "--out", "r.jsonl"], "save stdin"),
+        (["rehearse", "-", "--out", "r.jsonl"], "save stdin"),
+        (["estimate", "jobs.jsonl", "--like", "few.jsonl"], "few.jsonl has 0 replies: give results with at least 30"),
+        (["estimate", "jobs.jsonl", "--until", "25:00"], "a time is written HH:MM"),
+        (["rehearse", "jobs.jsonl", "--faults", "none=1"], "unknown fault"),
+    ],
+)
+def test_what_cannot_be_estimated_is_one_line(run_inside: Run, shell: Shell, args: list[str], message: str) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3))
+    shell.write("few.jsonl")
+    result = run_inside(*args)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+
+
+# ---------------------------------------------------------------- against a run on the virtual clock
+
+SETTINGS = [
+    ("--rpm", "20"),
+    ("--rpm", "40"),
+    ("--rpm", "20", "--tpm", "100000"),
+    ("--tpm", "1000"),
+    ("--tpm", "2000"),
+    ("--rpm", "25", "--concurrency", "10"),
+    ("--concurrency", "1"),
+    ("--concurrency", "2"),
+    ("--concurrency", "5"),
+    ("--rpm", "30", "--concurrency", "1"),
+]
+
+
+@pytest.fixture
+def sample(run_inside: Run, shell: Shell, start_server: StartServer) -> str:
+    """Results that show how long replies are, and how long they take."""
+    start_server(replace(INSTANT, first_token_s=0.2, speed_tps=100.0, canned=False, reply_tokens=(5, 60)))
+    shell.write("sample.jsonl", *(chat_job(f"s{at}", max_tokens=200) for at in range(60)))
+    assert run_inside("sample.jsonl", "--out", "like.jsonl", "--concurrency", "30", "--quiet").code == 0
+    return "like.jsonl"
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[:2], pytest.param(SETTINGS[2:], marks=pytest.mark.slow)])
+def test_estimated_time_is_that_of_the_run(
+    run_inside: Run, shell: Shell, sample: str, settings: Sequence[tuple[str, ...]]
+) -> None:
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(400)))
+    for flags in settings:
+        args = ("jobs.jsonl", "--like", sample, *flags)
+        expected, run = estimate(run_inside, *args), rehearse(run_inside, *args)
+        assert run["done"] == 400
+        assert expected["time"]["seconds"] == pytest.approx(run["seconds"], rel=0.1), flags
+        assert expected["all"]["prompt_tokens"] == pytest.approx(run["tokens"]["prompt"], rel=0.01)
+        assert expected["all"]["reply_tokens_expected"] == pytest.approx(run["tokens"]["completion"], rel=0.1)
+
+
+def test_rehearsal_of_a_rough_night_shows_refusals_and_ends(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(300))
+    night = rehearse(run_inside, "jobs.jsonl", "--rpm", "3", "--faults", "rough-night", *LOCAL)
+    assert (night["done"], night["failed"]) == (300, 0)
+    assert night["bound_by"]["outage"] > 0
+    assert sum(night["refused"].values()) > 0
+    assert night["requests"] > 300
+    assert night == rehearse(run_inside, "jobs.jsonl", "--rpm", "3", "--faults", "rough-night", *LOCAL)
+
+
+# ---------------------------------------------------------------- against runs over HTTP
+
+REAL = [
+    (("--concurrency", "1"), {}, 30),
+    (("--concurrency", "2"), {}, 60),
+    (("--concurrency", "4"), {}, 100),
+    (("--concurrency", "8"), {}, 200),
+    (("--rpm", "600"), {"rpm": 6000, "tpm": 10**7}, 80),
+    (("--rpm", "300"), {"rpm": 6000, "tpm": 10**7}, 40),
+    (("--rpm", "1200"), {"rpm": 6000, "tpm": 10**7}, 150),
+    (("--tpm", "60000"), {"rpm": 6000, "tpm": 10**7}, 50),
+    (("--concurrency", "4"), {"faults": "error_500=0.05"}, 100),
+    (("--rpm", "600", "--concurrency", "8"), {"rpm": 6000, "tpm": 10**7}, 80),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "server", "jobs"), REAL)
+def test_rehearsal_goes_as_the_run_over_http(
+    run_inside: Run, shell: Shell, start_server: StartServer, flags: tuple[str, ...], server: dict[str, Any], jobs: int
+) -> None:
+    from processor.simulator.faults import Faults
+
+    rates = server.get("faults", "")
+    settings = SimulatorSettings(
+        first_token_s=0.1,
+        first_token_jitter=0.0,
+        speed_tps=100.0,
+        reply_tokens=(10, 40),
+        rpm=server.get("rpm"),
+        tpm=server.get("tpm"),
+        faults=Faults.parse(rates),
+    )
+    start_server(settings)
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=100) for at in range(jobs)))
+    run = run_inside("jobs.jsonl", "--out", "r.jsonl", "--quiet", "--summary-json", "s.json", *flags)
+    assert run.code == 0
+    real = json.loads((shell.folder / "s.json").read_text())
+    seeds = [("--seed", str(seed)) for seed in range(5)]
+    args = ("jobs.jsonl", "--like", "r.jsonl", *flags, *(("--faults", rates) if rates else ()))
+    plays = [rehearse(run_inside, *args, *seed) for seed in seeds]
+
+    def mean(name: str) -> float:
+        return float(sum(play[name] for play in plays) / len(plays))
+
+    assert mean("seconds") == pytest.approx(real["elapsed_s"], rel=0.05)
+    assert mean("requests") == pytest.approx(real["attempts"], rel=0.05, abs=3)
+    used = real["tokens"]["used"]
+    completion = sum(play["tokens"]["completion"] for play in plays) / len(plays)
+    assert completion == pytest.approx(used["completion"], rel=0.05)
+
+
+def test_estimate_and_rehearsal_stay_within_their_folder(run_inside: Run, shell: Shell) -> None:
+    """The plan of a rehearsal names results that it never writes."""
+    shell.write("jobs.jsonl", *chat_jobs(2))
+    rehearse(run_inside, "jobs.jsonl", "--out", "new.jsonl", *LOCAL)
+    assert not Path(shell.folder / "new.jsonl").exists()
