@@ -17,6 +17,7 @@ from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
 from processor.core.events import RunFinished, RunStarted
+from processor.cost.price_list import PriceList
 from processor.estimate.known_replies import KnownReplies, ReplySample
 from processor.listeners.fan_out import FanOut
 from processor.output.counting_sink import CountingSink
@@ -150,7 +151,7 @@ async def _run(
             options=RequestOptions(streamed=False),
         )
         dependencies = replace(
-            factory.dependencies(plan, job_file, sink, send, endpoints, emit),
+            factory.dependencies(plan, job_file, sink, send, endpoints, emit, PriceList()),
             counter=TokenCounter(plan.settings.encoding, virtual_clock.inline),
         )
         emit(RunStarted(at=loop.time(), jobs=job_file.count_lines(), done=0, simulated=True))

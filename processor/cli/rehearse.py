@@ -101,7 +101,7 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
         LabelRow("replies", replies),
         LabelRow("took", duration(found.took_s)),
         BLANK,
-        LabelRow("", "Nothing was sent."),
+        LabelRow("sent", "nothing"),
     ]
     if found.outcome.reason:
         rows.insert(3, LabelRow("stopped", found.outcome.reason, "bad"))

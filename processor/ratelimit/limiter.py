@@ -264,8 +264,7 @@ class RateLimiter:
     # ------------------------------------------------------------ events
 
     def _on_limits_changed(self, group: LimitGroup, at: float) -> None:
-        limits = group.limits
-        server = {resource: limiter.reported for resource, limiter in group.resource_limiters.items()}
+        limits, limiters = group.limits, group.resource_limiters
         self._emit(
             LimitsChanged(
                 at=at,
@@ -273,8 +272,8 @@ class RateLimiter:
                 rpm=limits.rpm,
                 tpm=limits.tpm,
                 source="reported",
-                server_rpm=server.get("requests"),
-                server_tpm=server.get("tokens"),
+                server_rpm=limiters["requests"].reported,
+                server_tpm=limiters["tokens"].reported,
             )
         )
         for resource, limiter in group.resource_limiters.items():

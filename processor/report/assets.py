@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from processor.report.chart import Spec
 
@@ -41,7 +42,8 @@ def chart_library() -> Library | None:
         return None
     import vl_convert
 
-    script = vl_convert.javascript_bundle()
+    make_bundle: Any = vl_convert.javascript_bundle  # its type stub demands an argument that is optional
+    script = make_bundle()
     return Library(name="Vega, Vega-Lite, Vega-Embed", script=script, style="", licence=_licence("vl-convert-python"))
 
 
