@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,62 +153,3 @@ def test_rehearsal_of_a_rough_night_shows_refusals_and_ends(run_inside: Run, she
     assert sum(night["refused"].values()) > 0
     assert night["requests"] > 300
     assert night == rehearse(run_inside, "jobs.jsonl", "--rpm", "3", "--faults", "rough-night", *LOCAL)
-
-
-# ---------------------------------------------------------------- against runs over HTTP
-
-REAL = [
-    (("--concurrency", "1"), {}, 30),
-    (("--concurrency", "2"), {}, 60),
-    (("--concurrency", "4"), {}, 100),
-    (("--concurrency", "8"), {}, 200),
-    (("--rpm", "600"), {"rpm": 6000, "tpm": 10**7}, 80),
-    (("--rpm", "300"), {"rpm": 6000, "tpm": 10**7}, 40),
-    (("--rpm", "1200"), {"rpm": 6000, "tpm": 10**7}, 150),
-    (("--tpm", "60000"), {"rpm": 6000, "tpm": 10**7}, 50),
-    (("--concurrency", "4"), {"faults": "error_500=0.05"}, 100),
-    (("--rpm", "600", "--concurrency", "8"), {"rpm": 6000, "tpm": 10**7}, 80),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("flags", "server", "jobs"), REAL)
-def test_rehearsal_goes_as_the_run_over_http(
-    run_inside: Run, shell: Shell, start_server: StartServer, flags: tuple[str, ...], server: dict[str, Any], jobs: int
-) -> None:
-    from processor.simulator.faults import Faults
-
-    rates = server.get("faults", "")
-    settings = SimulatorSettings(
-        first_token_s=0.1,
-        first_token_jitter=0.0,
-        speed_tps=100.0,
-        reply_tokens=(10, 40),
-        rpm=server.get("rpm"),
-        tpm=server.get("tpm"),
-        faults=Faults.parse(rates),
-    )
-    start_server(settings)
-    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=100) for at in range(jobs)))
-    run = run_inside("jobs.jsonl", "--out", "r.jsonl", "--quiet", "--summary-json", "s.json", *flags)
-    assert run.code == 0
-    real = json.loads((shell.folder / "s.json").read_text())
-    seeds = [("--seed", str(seed)) for seed in range(5)]
-    args = ("jobs.jsonl", "--like", "r.jsonl", *flags, *(("--faults", rates) if rates else ()))
-    plays = [rehearse(run_inside, *args, *seed) for seed in seeds]
-
-    def mean(name: str) -> float:
-        return float(sum(play[name] for play in plays) / len(plays))
-
-    assert mean("seconds") == pytest.approx(real["elapsed_s"], rel=0.05)
-    assert mean("requests") == pytest.approx(real["attempts"], rel=0.05, abs=3)
-    used = real["tokens"]["used"]
-    completion = sum(play["tokens"]["completion"] for play in plays) / len(plays)
-    assert completion == pytest.approx(used["completion"], rel=0.05)
-
-
-def test_estimate_and_rehearsal_stay_within_their_folder(run_inside: Run, shell: Shell) -> None:
-    """The plan of a rehearsal names results that it never writes."""
-    shell.write("jobs.jsonl", *chat_jobs(2))
-    rehearse(run_inside, "jobs.jsonl", "--out", "new.jsonl", *LOCAL)
-    assert not Path(shell.folder / "new.jsonl").exists()
