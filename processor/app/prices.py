@@ -14,10 +14,16 @@ from processor.core.urls import is_loopback
 from processor.cost.price_list import PriceList, look_up_published
 from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
 
+_NOTHING = Rate(usd=Decimal(0))
+FREE = Tariff(periods=(TariffPeriod(rates=Rates(input=_NOTHING, output=_NOTHING)),))
+
 
 def price_list(plan: Plan, accesses: Sequence[EndpointAccess], emit: Listener, *, own_transport: bool) -> PriceList:
-    """Published prices are looked up where requests go to another machine, by the program's own transport."""
+    """Published prices are looked up where requests go to another machine, by the program's own transport. A model that
+    the run serves itself costs nothing."""
     own = {model: own_tariff(prices) for model, prices in plan.settings.prices.items()}
+    if plan.settings.local is not None:
+        return PriceList(own, default=FREE)
     is_remote = any(not is_loopback(urlsplit(access.target.base_url).hostname or "") for access in accesses)
     return PriceList(own, look_up_published if is_remote and not own_transport else None, emit)
 

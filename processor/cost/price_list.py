@@ -59,14 +59,21 @@ class PriceList:
     """Knows what each model costs at each address."""
 
     def __init__(
-        self, own: Mapping[str, Tariff] | None = None, look_up: LookUp | None = None, emit: Listener | None = None
+        self,
+        own: Mapping[str, Tariff] | None = None,
+        look_up: LookUp | None = None,
+        emit: Listener | None = None,
+        *,
+        default: Tariff | None = None,
     ) -> None:
-        """``own``: the tariffs that the user has set, by model. ``look_up``: None looks up nothing.
+        """``own``: the tariffs that the user has set, by model. ``look_up``: None looks up nothing. ``default``: the
+        tariff of models whose price is neither set nor looked up.
 
         ``emit`` gets a notice for each model whose price was looked up and is not known.
         """
         self._own = {} if own is None else own
         self._look_up = look_up
+        self._default = default
         self._emit = emit
         self._found: dict[Asked, Tariff | None] = {}
         self._waiting: list[Asked] = []
@@ -84,8 +91,10 @@ class PriceList:
     async def tariff(self, base_url: str, model: str) -> Tariff | None:
         """Return the tariff, once it has been looked up; None where no price is known."""
         own = self._own.get(model)
-        if own is not None or self._look_up is None:
+        if own is not None:
             return own
+        if self._look_up is None:
+            return self._default
         asked = (base_url, model)
         if asked not in self._found:
             self.ask(base_url, model)

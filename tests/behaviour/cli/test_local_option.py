@@ -87,6 +87,7 @@ class TestWithModel:
         assert result.code == 0
         assert "the model names of the jobs are ignored" in result.row("endpoint")
         assert len(shell.rows("r.jsonl")) == 7
+        assert {row["cost_usd"] for row in shell.rows("r.jsonl")} == {0}
         assert shell("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf)).code == 0
         assert len(shell.rows("r.jsonl")) == 7
 
