@@ -8,8 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
-import orjson
-
+from processor.core.json_reading import parsed
 from processor.report.row_facts import RowFacts, facts_of
 
 MIN_REPLIES = 30
@@ -93,9 +92,5 @@ def _read(path: Path) -> Iterator[RowFacts]:
         for number, line in enumerate(file):
             if number == MAX_REPLIES:
                 return
-            try:
-                facts = facts_of(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                continue
-            if facts is not None:
+            if (facts := facts_of(parsed(line))) is not None:
                 yield facts

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
-
+from processor.core.json_reading import fields_of, parsed
 from processor.core.models import JSON
 from processor.output.backward_reader import lines_backward
 from processor.output.paths import OutputPaths
@@ -33,7 +31,7 @@ def find_row(paths: OutputPaths, *, custom_id: str | None = None, line: int | No
         if not path.exists():
             continue
         for raw in lines_backward(path):
-            if may_match(raw) and (row := _parse(raw)) is not None and row.get(name) == value and "error" in row:
+            if may_match(raw) and (row := fields_of(parsed(raw))).get(name) == value and "error" in row:
                 return FoundRow(row=row, path=path)
     return None
 
@@ -44,11 +42,3 @@ def _contains(custom_id: str | None) -> Callable[[bytes], bool]:
         return lambda raw: True
     part = custom_id.encode()
     return lambda raw: part in raw
-
-
-def _parse(raw: bytes) -> JSON | None:
-    try:
-        row: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) else None

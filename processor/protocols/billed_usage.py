@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON, BilledUsage, Usage
 
 OTHER_TIERS = frozenset({"flex", "priority", "fast", "scale", "batch"})
@@ -14,13 +13,13 @@ MAX_COST_USD = 1e6
 
 def billed_usage(body: JSON, usage: Usage) -> BilledUsage:
     """Return what ``usage``, the tokens of the reply, consists of by the server's word."""
-    reported = _table(body.get("usage"))
-    details = _table(reported.get("prompt_tokens_details")) or _table(reported.get("input_tokens_details"))
+    reported = fields_of(body.get("usage"))
+    details = fields_of(reported.get("prompt_tokens_details")) or fields_of(reported.get("input_tokens_details"))
     cached = _first_count(
         (details, "cached_tokens"), (reported, "cache_read_input_tokens"), (reported, "prompt_cache_hit_tokens")
     )
     written = _first_count((details, "cache_write_tokens"), (reported, "cache_creation_input_tokens"))
-    written_1h = _first_count((_table(reported.get("cache_creation")), "ephemeral_1h_input_tokens"))
+    written_1h = _first_count((fields_of(reported.get("cache_creation")), "ephemeral_1h_input_tokens"))
     cached = min(cached, usage.prompt_tokens)
     written = min(written, usage.prompt_tokens - cached)
     return BilledUsage(
@@ -35,7 +34,7 @@ def billed_usage(body: JSON, usage: Usage) -> BilledUsage:
 
 def reported_cost_usd(body: JSON) -> float | None:
     """Return the cost that the server reports for the reply, in US dollars; None where it reports none."""
-    cost = _table(body.get("usage")).get("cost")
+    cost = fields_of(body.get("usage")).get("cost")
     if not isinstance(cost, int | float) or isinstance(cost, bool):
         return None
     return float(cost) if 0 <= cost <= MAX_COST_USD else None
@@ -44,8 +43,8 @@ def reported_cost_usd(body: JSON) -> float | None:
 def _has_other_charges(body: JSON, reported: JSON, details: JSON) -> bool:
     """Whether something is charged that is no text token at the standard rate: audio, searches, another tier."""
     tier = body.get("service_tier") or reported.get("service_tier")
-    output = _table(reported.get("completion_tokens_details")) or _table(reported.get("output_tokens_details"))
-    tools = _table(reported.get("server_tool_use"))
+    output = fields_of(reported.get("completion_tokens_details")) or fields_of(reported.get("output_tokens_details"))
+    tools = fields_of(reported.get("server_tool_use"))
     return (
         (isinstance(tier, str) and tier in OTHER_TIERS)
         or _first_count((details, "audio_tokens")) > 0
@@ -60,7 +59,3 @@ def _first_count(*places: tuple[JSON, str]) -> int:
         if type(value) is int and value > 0:
             return value
     return 0
-
-
-def _table(value: Any) -> JSON:
-    return value if isinstance(value, dict) else {}

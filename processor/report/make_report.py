@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from processor.core.errors import ConfigError, OutputError, reason
+from processor.core.json_reading import parsed
 from processor.core.text import one_line
 from processor.output.backward_reader import lines_backward
 from processor.output.paths import OutputPaths
@@ -77,7 +75,7 @@ def _texts(replies: Path, wanted: Mapping[str, RowFacts]) -> dict[str, str]:
     if not replies.exists():
         return texts
     for line in lines_backward(replies):
-        row = _parse(line)
+        row = parsed(line)
         facts = facts_of(row)
         if facts is not None and facts.key in wanted and facts.key not in texts:
             texts[facts.key] = one_line(text_of_reply(row["response"]["body"]), MAX_TEXT_CHARS)
@@ -95,10 +93,3 @@ def _prompts(jobs: Path, wanted: Mapping[str, RowFacts]) -> dict[str, str]:
             for key in by_line.get(number, ()):
                 prompts[key] = one_line(line[: 8 * MAX_TEXT_CHARS].decode("utf-8", "replace"), MAX_TEXT_CHARS)
     return prompts
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import orjson
-
 from processor.core.job_keys import CHECK_BYTES, job_key
+from processor.core.json_reading import parsed
 from processor.core.models import ByteRange
 from processor.output.compact_hash_table import FIELDS, CompactHashTable
 from processor.report.row_counts import SAMPLE_SIZE, RowCounts
-from processor.report.row_facts import RowFacts, facts_of
+from processor.report.row_facts import facts_of
 
 BLOCK_BYTES = 8 << 20
 MIN_WORKER_BYTES = 32 << 20
@@ -75,7 +74,7 @@ def count_block(
     counts = RowCounts(sample_size)
     keys: dict[bytes, None] = {}
     for line in reversed(_lines(path, byte_range)):
-        row = _parse(line)
+        row = facts_of(parsed(line))
         if row is None:
             counts.damaged += 1
             continue
@@ -103,13 +102,6 @@ def _lines(path: Path, byte_range: ByteRange) -> list[bytes]:
             data += file.readline()
     complete, line_feed, torn = data.rpartition(b"\n")
     lines = complete.split(b"\n") if line_feed else []
-    if _parse(torn) is not None:
+    if facts_of(parsed(torn)) is not None:
         lines.append(torn)  # whole, but for its line feed
     return [line for line in lines if line.strip()]
-
-
-def _parse(line: bytes) -> RowFacts | None:
-    try:
-        return facts_of(orjson.loads(line))
-    except orjson.JSONDecodeError:
-        return None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from processor.core.fast_constructor import fast_constructor
+from processor.core.json_reading import fields_of, number_of, unix_time_of
 from processor.core.models import Usage
 from processor.protocols.reported_usage import usage_in
 
@@ -54,11 +53,8 @@ def facts_of(row: Any) -> RowFacts | None:
     """Return what is known of a row; None for JSON that is no row."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or "error" not in row:
         return None
-    error, response = row["error"], row.get("response")
-    body = response.get("body") if isinstance(response, dict) else None
-    body = body if isinstance(body, dict) else {}
-    timing = row.get("timing")
-    timing = timing if isinstance(timing, dict) else {}
+    error = row["error"]
+    body, timing = fields_of(fields_of(row.get("response")).get("body")), fields_of(row.get("timing"))
     computed = _usage(row.get("usage"))
     is_reported = row.get("usage_source") == "reported"
     return RowFacts(
@@ -68,15 +64,15 @@ def facts_of(row: Any) -> RowFacts | None:
         model=_name(row.get("asked_model")) or _name(body.get("model")) or "",
         endpoint=_name(row.get("endpoint")) or "",
         attempts=attempts if type(attempts := row.get("attempts")) is int else 0,
-        started_at=_unix_time(timing.get("started_at")),
-        queued_s=_number(timing.get("queued_s")),
-        first_token_s=_number(timing.get("first_token_s")),
-        total_s=_number(timing.get("total_s")),
+        started_at=unix_time_of(timing.get("started_at")),
+        queued_s=number_of(timing.get("queued_s")),
+        first_token_s=number_of(timing.get("first_token_s")),
+        total_s=number_of(timing.get("total_s")),
         used=(usage_in(body) if is_reported else None) or computed,
         computed=computed,
         is_reported=is_reported,
-        cost_usd=_number(row.get("cost_usd")),
-        unconfirmed_cost_usd=_number(row.get("unconfirmed_cost_usd")),
+        cost_usd=number_of(row.get("cost_usd")),
+        unconfirmed_cost_usd=number_of(row.get("unconfirmed_cost_usd")),
         is_simulated=row.get("simulated") is True,
         code=None if error is None else str(error.get("code")) if isinstance(error, dict) else "unknown",
         message=str(error.get("message") or "") if isinstance(error, dict) else "",
@@ -93,23 +89,5 @@ def _usage(value: Any) -> Usage | None:
     return Usage(prompt_tokens=prompt, completion_tokens=completion)
 
 
-def _number(value: Any) -> float | None:
-    if value is None or type(value) not in (int, float):
-        return None
-    return value if 0 <= value < 1e15 else None
-
-
 def _name(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _unix_time(value: Any) -> float | None:
-    return _parse_time(value) if isinstance(value, str) else None
-
-
-@lru_cache(maxsize=256)  # rows beside each other started in the same second
-def _parse_time(value: str) -> float | None:
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from processor.core.json_reading import fields_of, number_of, unix_time_of
 from processor.core.models import JSON
 from processor.stats.history_file import read_history
 
@@ -118,19 +118,19 @@ def summed(mappings: Iterator[Mapping[str, float]]) -> dict[str, float]:
 
 def _run(line: JSON) -> RunRecord:
     return RunRecord(
-        started_at=_unix_time(line.get("started_at")) or 0.0,
+        started_at=unix_time_of(line.get("started_at")) or 0.0,
         command=str(line.get("command") or ""),
         version=str(line.get("version") or ""),
-        settings=_table(line.get("settings")),
-        limits=_table(line.get("limits")),
+        settings=fields_of(line.get("settings")),
+        limits=fields_of(line.get("limits")),
     )
 
 
 def _period(line: JSON) -> Period | None:
-    end = _unix_time(line.get("time"))
+    end = unix_time_of(line.get("time"))
     if end is None:
         return None
-    limits = [_table(limit) for limit in _table(line.get("limits")).values()]
+    limits = [fields_of(limit) for limit in fields_of(line.get("limits")).values()]
     return Period(
         end=end,
         seconds=max(_number(line.get("seconds")), 0.001),
@@ -138,14 +138,14 @@ def _period(line: JSON) -> Period | None:
         failed=int(_number(line.get("failed"))),
         in_flight=int(_number(line.get("in_flight"))),
         requests=int(_number(line.get("requests"))),
-        tokens=int(_number(_table(line.get("tokens")).get("reserved"))),
+        tokens=int(_number(fields_of(line.get("tokens")).get("reserved"))),
         rpm=_limit(limits, "rpm"),
         tpm=_limit(limits, "tpm"),
         bound_by_s=_numbers(line.get("bound_by_s")),
         refused={name: int(count) for name, count in _numbers(line.get("refused")).items()},
         retried={name: int(count) for name, count in _numbers(line.get("retried")).items()},
         cost_usd=None if line.get("cost_usd") is None else _number(line.get("cost_usd")),
-        outages={name: str(text) for name, text in _table(line.get("outages")).items()},
+        outages={name: str(text) for name, text in fields_of(line.get("outages")).items()},
         notices=tuple(str(notice) for notice in notices) if isinstance(notices := line.get("notices"), list) else (),
     )
 
@@ -155,20 +155,9 @@ def _limit(limits: Sequence[JSON], name: str) -> float | None:
     return sum(values) if values and all(values) else None
 
 
-def _table(value: Any) -> JSON:
-    return value if isinstance(value, dict) else {}
-
-
 def _number(value: Any) -> float:
-    return value if type(value) in (int, float) and 0 <= value < 1e15 else 0.0
+    return number_of(value) or 0.0
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    return {name: _number(number) for name, number in _table(value).items() if _number(number)}
-
-
-def _unix_time(value: Any) -> float | None:
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
+    return {name: _number(number) for name, number in fields_of(value).items() if _number(number)}

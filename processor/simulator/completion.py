@@ -12,10 +12,11 @@ from random import Random
 
 import orjson
 
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 from processor.simulator import corpus
 from processor.simulator.request_parser import ApiKind, ParsedRequest
-from processor.simulator.schema_examples import as_object, make_example
+from processor.simulator.schema_examples import make_example
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.tool_calls import ToolCall, choose_function_call, choose_tool_calls
 
@@ -145,9 +146,9 @@ def _draw_length(settings: SimulatorSettings, rng: Random) -> int:
 
 def _content(request: ParsedRequest, index: int, length: int, rng: Random) -> list[str]:
     """Pieces of JSON if the request asks for JSON; else of sentences that begin by quoting the question."""
-    response_format = as_object(request.body.get("response_format"))
+    response_format = fields_of(request.body.get("response_format"))
     if response_format.get("type") in ("json_object", "json_schema"):
-        schema = as_object(response_format.get("json_schema")).get("schema", _DEFAULT_SCHEMA)
+        schema = fields_of(response_format.get("json_schema")).get("schema", _DEFAULT_SCHEMA)
         return corpus.chunk_text(orjson.dumps(make_example(schema, rng)).decode(), rng)
     prompt = request.prompts[index * len(request.prompts) // request.choices]
     topic = " ".join(prompt[-2000:].strip().rsplit("\n", 1)[-1].split()[:6])[:60]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 
 _WORDS = ("Oslo", "tomorrow", "blue", "naïve", 'three "quoted" words', "line\nbreak", "寿司", "🙂", "")
@@ -26,11 +27,6 @@ def make_example(schema: Any, rng: Random, depth: int = 0) -> Any:
     if isinstance(kind, list) and kind:
         kind = rng.choice(kind)
     return _MAKERS.get(str(kind), _text)(schema, rng, depth)
-
-
-def as_object(value: Any) -> JSON:
-    """The value, or an empty object if it is not an object."""
-    return value if isinstance(value, dict) else {}
 
 
 def _text(schema: JSON, rng: Random, depth: int) -> str:
@@ -54,7 +50,7 @@ def _array(schema: JSON, rng: Random, depth: int) -> list[Any]:
 
 def _object(schema: JSON, rng: Random, depth: int) -> JSON:
     """All required properties, and each other one with a chance of one half."""
-    properties, required = as_object(schema.get("properties")), schema.get("required")
+    properties, required = fields_of(schema.get("properties")), schema.get("required")
     required = required if isinstance(required, list) else []
     names = [name for name in properties if name in required or (depth < _MAX_DEPTH and rng.random() < 0.5)]
     return {name: make_example(properties[name], rng, depth + 1) for name in names}

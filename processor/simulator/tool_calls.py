@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 from processor.simulator.corpus import chunk_text
-from processor.simulator.schema_examples import as_object, make_example
+from processor.simulator.schema_examples import make_example
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 """Anthropic's choices and the same in OpenAI's words."""
@@ -46,7 +47,7 @@ def choose_function_call(body: JSON, rng: Random) -> ToolCall | None:
 def _function_of(tool: JSON) -> JSON:
     """The function of a tool: under `function` in chat completions, else the tool itself."""
     if "function" in tool or "name" not in tool:
-        return as_object(tool.get("function"))
+        return fields_of(tool.get("function"))
     return {"name": tool["name"], "parameters": tool.get("parameters") or tool.get("input_schema") or {}}
 
 
@@ -62,7 +63,7 @@ def _selectable(offered: list[JSON], choice: Any, rng: Random) -> list[JSON]:
     if isinstance(choice, dict) and choice.get("type") in _CHOICES:
         choice = _CHOICES[choice["type"]]
     if isinstance(choice, dict):
-        name = choice.get("name") or as_object(choice.get("function")).get("name")
+        name = choice.get("name") or fields_of(choice.get("function")).get("name")
         return [function for function in offered if function.get("name") == name]
     if not offered or choice == "none" or (choice == "auto" and rng.random() >= _CALL_RATE):
         return []

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import orjson
+from typing import BinaryIO
 
 from processor.core import exit_codes
 from processor.core.events import RunEvent, RunFinished, RunStarted
+from processor.core.json_reading import fields_of, parsed
 from processor.core.models import JSON
 from processor.core.private_files import private_opener
 from processor.core.secrets import mask_values
@@ -137,8 +136,6 @@ def read_history(path: Path) -> Iterator[JSON]:
     """
     with open(path, "rb") as file:
         for raw in file:
-            line: Any = None
-            with suppress(orjson.JSONDecodeError):
-                line = orjson.loads(raw)
-            if isinstance(line, dict) and isinstance(line.get("run"), str):
+            line = fields_of(parsed(raw))
+            if isinstance(line.get("run"), str):
                 yield line

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 from processor.core.text import one_line
 from processor.protocols.reply_text import text_of_reply
@@ -29,20 +30,16 @@ def job_details(row: JSON, path: Path) -> JobDetails:
         ("error", _error(row.get("error"))),
         ("model", _model(row)),
         ("attempts", plural(row["attempts"], "request") if isinstance(row.get("attempts"), int) else None),
-        ("timing", _timing(_table(row.get("timing")))),
-        ("tokens", _tokens(_table(row.get("usage")), row.get("usage_source"))),
+        ("timing", _timing(fields_of(row.get("timing")))),
+        ("tokens", _tokens(fields_of(row.get("usage")), row.get("usage_source"))),
         ("cost", "unknown" if row.get("cost_usd") is None else f"{row['cost_usd']} USD"),
         ("metadata", one_line(str(row["metadata"])) if "metadata" in row else None),
     ]
-    response = _table(row.get("response"))
+    response = fields_of(row.get("response"))
     return JobDetails(
         rows=tuple(LabelRow(label, text) for label, text in entries if text),
         text=text_of_reply(response.get("body")),
     )
-
-
-def _table(value: Any) -> JSON:
-    return value if isinstance(value, dict) else {}
 
 
 def _error(error: Any) -> str | None:
@@ -51,11 +48,11 @@ def _error(error: Any) -> str | None:
 
 def _model(row: JSON) -> str | None:
     model, endpoint = row.get("asked_model"), row.get("endpoint")
-    return f"{model} at {endpoint}" if model and endpoint else model or _table(_body(row)).get("model")
+    return f"{model} at {endpoint}" if model and endpoint else model or fields_of(_body(row)).get("model")
 
 
 def _body(row: JSON) -> Any:
-    return _table(row.get("response")).get("body")
+    return fields_of(row.get("response")).get("body")
 
 
 _PHASES = (("queued_s", "queued"), ("first_token_s", "first token after"), ("total_s", "whole reply after"))
