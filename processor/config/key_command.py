@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from pathlib import PurePath
 
-from processor.core.child_processes import not_outliving
 from processor.core.errors import KeyCommandFailed, reason
-from processor.core.process_groups import kill_group_of
+from processor.core.process_groups import child_process
 from processor.core.secrets import Secret, is_printable_ascii
 
 TIMEOUT_S = 30.0
@@ -24,25 +22,15 @@ async def run_key_command(args: tuple[str, ...], *, timeout_s: float = TIMEOUT_S
     """
     program = PurePath(args[0]).name
     try:
-        process = await asyncio.create_subprocess_exec(
-            *args, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-        )
+        async with child_process(args, timeout_s=timeout_s, stdout=PIPE) as process:
+            tail = await _tail(process)
+            code = await process.wait()
+    except TimeoutError:  # an OSError, too
+        raise KeyCommandFailed(f"the key command {program} did not end within {timeout_s:g} s") from None
     except OSError as error:
         raise KeyCommandFailed(f"the key command {program} cannot be started: {reason(error)}") from None
     except ValueError:
         raise KeyCommandFailed(f"the key command {program} cannot be started: an argument holds a null") from None
-    has_ended = False
-    try:
-        with not_outliving(process.pid):
-            async with asyncio.timeout(timeout_s):
-                tail = await _tail(process)
-                code = await process.wait()
-        has_ended = True
-    except TimeoutError:
-        raise KeyCommandFailed(f"the key command {program} did not end within {timeout_s:g} s") from None
-    finally:
-        if not has_ended:
-            await kill_group_of(process)
     if code != 0:
         raise KeyCommandFailed(f"the key command {program} failed with exit code {code}; run it by hand to see why")
     return _key(tail, program)

@@ -6,7 +6,6 @@ The second process is optional: where it cannot be started, or dies, its items a
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Generic, TypeVar
 
 from processor.core import platform
-from processor.core.import_path import import_path
+from processor.core.import_path import module_command
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -23,9 +22,6 @@ MAX_PENDING = 8
 """Items that are submitted to the worker and have no result yet."""
 MAX_BUFFERED = 32
 """Results that may wait here for an earlier one, while the worker starts or gets no CPU time."""
-
-# multiprocessing's own processes would import the user's main module a second time.
-_CODE = "import sys; sys.path[:] = sys.argv[2:]; from processor.core.worker_process import main; main(int(sys.argv[1]))"
 
 
 def map_with_worker(
@@ -90,8 +86,8 @@ class WorkerProcess(Generic[ItemT, ResultT]):
         self._connection, remote = Pipe()
         with remote:
             self._process = subprocess.Popen(  # noqa: S603
-                # -P: the working folder is not put in front of the path.
-                [sys.executable, "-P", "-c", _CODE, str(remote.fileno()), *import_path()],
+                # multiprocessing's own processes would import the user's main module a second time.
+                module_command(__name__, str(remote.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -137,9 +133,9 @@ class WorkerProcess(Generic[ItemT, ResultT]):
             self._connection.send(message)
 
 
-def main(file_descriptor: int) -> None:
+def main(file_descriptor: str) -> None:
     """Run the second process. It talks to the first one through ``file_descriptor``."""
-    serve(Connection(file_descriptor))
+    serve(Connection(int(file_descriptor)))
 
 
 def serve(connection: Connection) -> None:

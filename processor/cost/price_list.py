@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from processor.core.child_processes import not_outliving
 from processor.core.events import Listener, Notice
+from processor.core.import_path import module_command
+from processor.core.process_groups import child_process
 from processor.cost.tariff import Tariff, tariff_from_json
 
 Asked = tuple[str, str]
@@ -21,37 +22,19 @@ LookUp = Callable[[Sequence[Asked]], Awaitable[Sequence[Tariff | None]]]
 
 LOOK_UP_TIMEOUT_S = 20.0
 """Rows wait for their price no longer."""
-COMMAND = (sys.executable, "-P", "-m", "processor.cost.published_prices")
-"""With ``-P`` nothing is imported from the working folder."""
 
 
 async def look_up_published(asked: Sequence[Asked]) -> Sequence[Tariff | None]:
     """Ask a child process. Where it fails, no price is known."""
     unknown = [None] * len(asked)
+    command = module_command("processor.cost.published_prices")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return unknown
-    with not_outliving(process.pid):
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(json.dumps(asked).encode()), LOOK_UP_TIMEOUT_S)
-        except TimeoutError:
-            return unknown
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode != 0:
-        return unknown  # such as without the price library
-    try:
+        async with child_process(command, timeout_s=LOOK_UP_TIMEOUT_S, stdin=PIPE, stdout=PIPE) as process:
+            output, _ = await process.communicate(json.dumps(asked).encode())
+        if process.returncode != 0:
+            return unknown  # such as without the price library
         return [None if found is None else tariff_from_json(found) for found in json.loads(output)]
-    except ValueError:
+    except (OSError, ValueError):  # TimeoutError is an OSError
         return unknown
 
 

@@ -1,4 +1,4 @@
-"""The program of the child process that reads published prices: ``python -m processor.cost.published_prices``.
+"""The program of the child process that reads published prices.
 
 Reads ``[[address, model], ...]`` from standard input and writes a list with the tariff of each, or null, to standard
 output. The price library takes 95 MB and most of a second to load: the process of the run never imports it.
@@ -77,7 +77,3 @@ def _rate(value: Any) -> dict[str, Any]:
 def main() -> None:
     asked = json.load(sys.stdin)
     json.dump([published_tariff(address, model) for address, model in asked], sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import PIPE
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from processor.core.child_processes import not_outliving
 from processor.core.errors import reason
 from processor.core.events import Listener, Notice, OutageEnded, OutageStarted, RunEvent, RunFinished, Stopping
-from processor.core.process_groups import kill_group_of
+from processor.core.process_groups import child_process
 from processor.core.secrets import mask_values
 from processor.listeners.json_log import event_fields
 
@@ -105,25 +104,15 @@ class NoticeHook:
 
     async def _run(self, entry: Entry) -> None:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._args, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
-            )
+            async with child_process(self._args, timeout_s=self._timeout_s, stdin=PIPE) as process:
+                await process.communicate(json.dumps(entry).encode() + b"\n")
+        except TimeoutError:  # an OSError, too
+            self._fail(f"did not end within {self._timeout_s:g} s")
         except (OSError, ValueError) as error:
             self._fail(f"cannot be started: {reason(error) if isinstance(error, OSError) else error}")
-            return
-        has_ended = False
-        try:
-            with not_outliving(process.pid):
-                async with asyncio.timeout(self._timeout_s):
-                    await process.communicate(json.dumps(entry).encode() + b"\n")
-            has_ended = True
-        except TimeoutError:
-            self._fail(f"did not end within {self._timeout_s:g} s")
-        finally:
-            if not has_ended:
-                await kill_group_of(process)
-        if has_ended and process.returncode:
-            self._fail(f"failed with exit code {process.returncode}")
+        else:
+            if process.returncode:
+                self._fail(f"failed with exit code {process.returncode}")
 
     def _failure(self) -> str:
         # The program alone: its arguments may hold secrets.

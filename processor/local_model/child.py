@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 from processor.core import platform
 from processor.core.child_processes import not_outliving
 from processor.core.errors import LocalModelFailed
-from processor.core.import_path import import_path
+from processor.core.import_path import module_command
 from processor.core.models import Target
 from processor.core.secrets import Secret
 from processor.core.text import one_line
@@ -23,7 +22,6 @@ from processor.core.text import one_line
 END_WITHIN_S = 2.0
 """Time in which the process must end once its input is closed; then it is killed."""
 MAX_LOG_BYTES = 8192
-_CODE = "import sys; sys.path[:] = sys.argv[1:]; from processor.local_model.server import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ class LocalModelProcess:
         settings = self._settings
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _CODE, *import_path()),
+                *module_command("processor.local_model.server"),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,

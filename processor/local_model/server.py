@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 
 def main() -> NoReturn:
     request = json.loads(sys.stdin.readline())
+    server: Any = None  # it stops when it is freed
     try:
-        answer = {"url": _serve(**request)}
+        server = _start(**request)
+        answer = {"url": str(server.listening_address)}
     except ImportError:
         answer = {"error": "the extra `local` is not installed: pip install 'processor[local]'"}
     except Exception as error:  # noqa: BLE001 - native code raises what it likes
@@ -24,12 +26,11 @@ def main() -> NoReturn:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     sys.stdin.read()  # ends with the process that holds the other end, also where that is killed
-    # Not by returning: nobody waits for requests that are still being answered.
-    os._exit(0)
+    os._exit(0)  # at once: to return would wait for requests that are still being answered
 
 
-def _serve(*, path: str, key: str, port: int, parallel: int, context_tokens: int) -> str:
-    """Loads the model, starts the server, and returns its address."""
+def _start(*, path: str, key: str, port: int, parallel: int, context_tokens: int) -> Any:
+    """Loads the model and starts the server."""
     import xllamacpp
 
     params: Any = xllamacpp.CommonParams()
@@ -39,5 +40,4 @@ def _serve(*, path: str, key: str, port: int, parallel: int, context_tokens: int
     params.api_keys = [key]
     params.n_parallel = parallel
     params.n_ctx = parallel * context_tokens
-    _serve.server = xllamacpp.Server(params)  # type: ignore[attr-defined] # it stops when it is freed
-    return str(_serve.server.listening_address)  # type: ignore[attr-defined]
+    return xllamacpp.Server(params)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from processor.core.errors import LocalModelFailed, LocalModelRestarted, StatusError, TransportError
+from processor.core.errors import LocalModelFailed, LocalModelRestarted, TransportError
 from processor.core.events import RequestListener, Transport
 from processor.core.models import Job, Reply, Target
 from processor.local_model.child import LocalModelProcess, LocalModelSettings
@@ -56,8 +56,8 @@ class LocalModel:
             process = self._process
             try:
                 return await http(job, target, on_event)
-            except TransportError as error:
-                if isinstance(error, StatusError) or not await process.has_ended(within_s=NOTICED_WITHIN_S):
+            except TransportError:
+                if not await process.has_ended(within_s=NOTICED_WITHIN_S):
                     raise
             await self._restart(process)
             raise LocalModelRestarted("the process of the local model died, and was started again")

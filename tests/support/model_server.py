@@ -32,8 +32,7 @@ def main(weights: str, kind: str = "text") -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
-    # Not by returning: whoever closed the pipe does not wait for requests still being answered.
-    os._exit(0)
+    os._exit(0)  # at once: to return would wait for requests that are still being answered
 
 
 if __name__ == "__main__":

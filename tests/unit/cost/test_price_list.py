@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -96,6 +97,6 @@ def test_no_price_is_known_where_the_child_process_fails(
 ) -> None:
     path = tmp_path / "child.py"
     path.write_text(program)
-    monkeypatch.setattr(price_list, "COMMAND", (price_list.COMMAND[0], str(path)))
+    monkeypatch.setattr(price_list, "module_command", lambda module: [sys.executable, str(path)])
     monkeypatch.setattr(price_list, "LOOK_UP_TIMEOUT_S", 0.5)
     assert list(asyncio.run(look_up_published([(URL, "m"), (URL, "n")]))) == [None, None]
