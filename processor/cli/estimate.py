@@ -11,7 +11,7 @@ import typer
 
 from processor.cli import options
 from processor.cli.options import option
-from processor.cli.usage import setting_flags
+from processor.cli.usage import plan_of
 from processor.core import exit_codes
 
 if TYPE_CHECKING:
@@ -62,25 +62,15 @@ def estimate(
     """
     from processor.app.estimate import EstimateOptions
     from processor.app.estimate import estimate as make_estimate
-    from processor.app.plan import Plan, default_out
     from processor.config.clock_times import next_occurrence
     from processor.config.environment import environment
-    from processor.config.settings import load
     from processor.estimate.estimate import estimate_json
     from processor.terminal.scan_progress import scan_progress
 
     environ = environment(os.environ)
-    plan = Plan(
-        jobs=jobs,
-        out=default_out(jobs, simulate=False) if out is None else out,
-        settings=load(config, setting_flags(ctx.params), environ),
-        limit=limit,
-        retry_failed=retry_failed,
-        command=("process", *sys.argv[1:]),
-    )
     wanted = EstimateOptions(like=like, until=None if until is None else next_occurrence(until))
     with scan_progress(Path(jobs)) as on_read:
-        found = make_estimate(plan, environ, wanted, on_read)
+        found = make_estimate(plan_of(ctx, environ), environ, wanted, on_read)
     if as_json:
         import json
 

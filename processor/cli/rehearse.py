@@ -11,7 +11,7 @@ import typer
 from processor.cli import options
 from processor.cli.estimate import Like
 from processor.cli.options import option
-from processor.cli.usage import setting_flags
+from processor.cli.usage import plan_of
 from processor.core import exit_codes
 
 if TYPE_CHECKING:
@@ -54,22 +54,13 @@ def rehearse(
       process rehearse jobs.jsonl --rpm 500 --tpm 200000
       process rehearse jobs.jsonl --like june.results.jsonl --faults rough-night
     """
-    from processor.app.plan import Plan, default_out
     from processor.app.rehearse import RehearsalOptions
     from processor.app.rehearse import rehearse as play
     from processor.config.environment import environment
-    from processor.config.settings import load
     from processor.terminal.label_table import print_rows
 
     environ = environment(os.environ)
-    plan = Plan(
-        jobs=jobs,
-        out=default_out(jobs, simulate=False) if out is None else out,
-        settings=load(config, setting_flags(ctx.params), environ),
-        limit=limit,
-        retry_failed=retry_failed,
-    )
-    found = play(plan, environ, RehearsalOptions(like=like, faults=faults, seed=seed))
+    found = play(plan_of(ctx, environ), environ, RehearsalOptions(like=like, faults=faults, seed=seed))
     if as_json:
         import json
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import typer
 
 from processor.cli import options
-from processor.cli.usage import check_job_file, command_names, setting_flags
-from processor.core.errors import ConfigError
+from processor.cli.usage import plan_of
 
 EXIT_CODES = """
 Exit codes:
@@ -74,31 +72,8 @@ def run(
       process jobs.jsonl --base-url https://host/v1      use another server
       generate | process - --out - --quiet | consume     use in a pipe
     """
-    from processor.app.plan import Plan, default_out
     from processor.app.run import run as run_plan
     from processor.config.environment import environment
-    from processor.config.settings import load
 
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit must be at least 1, not {limit}")
-    check_job_file(jobs, command_names(ctx))
-    if out is not None and not out:
-        raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
-    plan = Plan(
-        jobs=jobs,
-        out=default_out(jobs, simulate=simulate) if out is None else out,
-        settings=load(config, setting_flags(ctx.params), environ),
-        limit=limit,
-        retry_failed=retry_failed,
-        simulate=simulate,
-        echo=echo,
-        progress=progress,
-        quiet=quiet,
-        log_file=log_file,
-        summary_json=summary_json,
-        metrics_file=metrics_file,
-        report=report,
-        command=("process", *sys.argv[1:]),
-    )
-    return run_plan(plan, environ)
+    return run_plan(plan_of(ctx, environ), environ)

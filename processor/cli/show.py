@@ -29,9 +29,7 @@ def show(
     from processor.output.paths import OutputPaths
     from processor.output.row_lookup import find_row
 
-    paths = OutputPaths.of(results)
-    if not paths.replies.is_file() and not paths.failures.is_file():
-        raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
+    paths = OutputPaths.of_existing(results)
     number = job.removeprefix(_LINE)
     try:
         found = find_row(paths, custom_id=job)

@@ -28,9 +28,7 @@ def status(
     from processor.report.run_state import state_of
     from processor.report.status_text import status_json, status_rows
 
-    paths = OutputPaths.of(results)
-    if not any(path.is_file() for path in (paths.replies, paths.failures, paths.history)):
-        raise ConfigError(f"there is no results file {results}: give the one that a run writes with --out")
+    paths = OutputPaths.of_existing(results, history_suffices=True)
     try:
         state = state_of(paths, time.time())
     except OSError as error:

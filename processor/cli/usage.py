@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from processor.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from processor.app.plan import Plan
 
 _EXTRA_ARGUMENTS = "Got unexpected extra argument"
 
@@ -44,13 +48,33 @@ def check_job_file(jobs: str, commands: Collection[str]) -> None:
         raise ConfigError(f"cannot read {jobs}: no such file, and no such command; did you mean process {close[0]}?")
 
 
-def command_names(context: typer.Context) -> list[str]:
+def plan_of(context: typer.Context, environ: Mapping[str, str]) -> Plan:
+    """Return the plan that the flags of a command describe, beside the settings. Raises ConfigError."""
+    from dataclasses import fields
+
+    from processor.app.plan import Plan, default_out
+    from processor.config.settings import load
+
+    flags = context.params
+    jobs, out, limit = flags["jobs"], flags["out"], flags["limit"]
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
+    check_job_file(jobs, _command_names(context))
+    if out is not None and not out:
+        raise ConfigError("--out is empty: give a file, or leave it out for the default name")
+    given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags}
+    given["out"] = default_out(jobs, simulate=flags.get("simulate", False)) if out is None else out
+    settings = load(flags["config"], _setting_flags(flags), environ)
+    return Plan(**given, settings=settings, command=("process", *sys.argv[1:]))
+
+
+def _command_names(context: typer.Context) -> list[str]:
     """The names of all commands of the program."""
     commands = getattr(context.find_root().command, "commands", {})
     return list(commands)
 
 
-def setting_flags(params: Mapping[str, Any]) -> dict[str, Any]:
+def _setting_flags(params: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that override a setting of the same name."""
     from dataclasses import fields
 

@@ -51,8 +51,7 @@ class LocalModel:
         with it, and LocalModelFailed for all once it has died for the second time."""
 
         async def send(job: Job, target: Target, on_event: RequestListener) -> Reply:
-            if self._failure is not None:
-                raise self._failure
+            self._raise_failure()
             process = self._process
             try:
                 return await http(job, target, on_event)
@@ -63,6 +62,10 @@ class LocalModel:
             raise LocalModelRestarted("the process of the local model died, and was started again")
 
         return send
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise LocalModelFailed(str(self._failure))
 
     async def _restart(self, ended: LocalModelProcess) -> None:
         """Replace the process that has ended. Raises LocalModelFailed."""
@@ -76,8 +79,7 @@ class LocalModel:
                     self._has_restarted = True
                     self._on_notice(f"the process of the local model died ({how}); it is started once more")
                     await self._start_again()
-            if self._failure is not None:
-                raise self._failure
+            self._raise_failure()
 
     async def _start_again(self) -> None:
         process = LocalModelProcess(self._settings)

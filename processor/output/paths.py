@@ -51,6 +51,15 @@ class OutputPaths:
             state=results.with_name(results.name + STATE_SUFFIX),
         )
 
+    @classmethod
+    def of_existing(cls, results: Path, *, history_suffices: bool = False) -> OutputPaths:
+        """Do the same for an output that is read. Raises ConfigError where there is none."""
+        paths = cls.of(results)
+        expected = (paths.replies, paths.failures, *((paths.history,) if history_suffices else ()))
+        if not any(path.is_file() for path in expected):
+            raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
+        return paths
+
     def refuse_foreign(self, given: Path) -> None:
         """Raise ConfigError where a name leads to a file that this program would not have put there.
 

@@ -108,3 +108,39 @@ class Sink(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class UnrecordedSink:
+    """The part of a ``Sink`` that keeps no record of requests, for outputs that no later run reads."""
+
+    def __init__(self, job_index: JobIndex | None = None) -> None:
+        self.job_index = JobIndex() if job_index is None else job_index
+        self.recovered = RecoveredState()
+
+    def record_in_flight(self, custom_id: str, attempts: int) -> None:
+        """Do nothing."""
+
+    def clear_in_flight(self, custom_id: str, attempts: int) -> None:
+        """Do nothing."""
+
+    def record_parked(self, custom_id: str, attempts: int) -> None:
+        """Do nothing."""
+
+    async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
+        """Return False: nothing is known of earlier runs."""
+        return False
+
+    def free_bytes(self) -> None:
+        """Return None: nothing is written to a disk."""
+        return
+
+    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
+        """Do nothing."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 from processor.core.errors import OutputError
 from processor.core.models import Result, RunInThread
-from processor.output.job_index import JobIndex
 from processor.output.row_json import encode_row
-from processor.output.sink import RecoveredState
+from processor.output.sink import UnrecordedSink
 from processor.output.storage import write_all
 
 
-class StdoutSink:
+class StdoutSink(UnrecordedSink):
     """A ``Sink``. Writes run in a thread, one at a time: a slow reader keeps the pipe full, and a write then blocks."""
 
     def __init__(
@@ -26,8 +23,7 @@ class StdoutSink:
         stdout_fd: int = 1,
         stderr_fd: int = 2,
     ) -> None:
-        self.job_index = JobIndex()
-        self.recovered = RecoveredState()
+        super().__init__()
         self._run_in_thread = run_in_thread
         self._stdout_fd = stdout_fd
         self._stderr_fd = stderr_fd
@@ -56,29 +52,7 @@ class StdoutSink:
         """Raise OutputError if a write has failed; nothing is recorded."""
         self._raise_if_failed()
 
-    def clear_in_flight(self, custom_id: str, attempts: int) -> None:
-        """Do nothing."""
-
-    def record_parked(self, custom_id: str, attempts: int) -> None:
-        """Do nothing."""
-
-    async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
-        """Return False: nothing is known of earlier runs."""
-        return False
-
-    def free_bytes(self) -> None:
-        """Return None: a pipe has no size."""
-        return
-
     async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
         """Return when the write in progress has ended."""
         async with self._write_lock:
             pass
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

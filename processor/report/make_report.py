@@ -33,9 +33,7 @@ def make_report(results: Path, out: Path, options: ReportOptions, *, command: st
 
     Raises ConfigError where there is nothing to read, OutputError where the page cannot be written.
     """
-    paths = OutputPaths.of(results)
-    if not paths.replies.is_file() and not paths.failures.is_file():
-        raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
+    paths = OutputPaths.of_existing(results)
     try:
         data = _collect(paths, options, command)
     except OSError as error:
