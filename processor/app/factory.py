@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,9 +53,8 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     """The most requests in flight: the plan's number, or as many as there may be connections."""
     if plan.echo:
         return 1
-    if plan.settings.local is not None:
-        return min(plan.settings.fixed_concurrency or LOCAL_CONCURRENCY, max_connections)
-    return min(plan.settings.fixed_concurrency or max_connections, max_connections)
+    default = max_connections if plan.settings.local is None else LOCAL_CONCURRENCY
+    return min(plan.settings.fixed_concurrency or default, max_connections)
 
 
 def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
@@ -108,16 +108,19 @@ async def open_transport(
     Without an access the target is a simulator that this starts on a loopback address. Raises ConfigError.
     """
     async with AsyncExitStack() as stack:
-        if accesses and accesses[0].local_model and transport is None:
-            local = await _start_local_model(plan, accesses[0].local_model, emit, stack)
-            targets = [local.target]
-            yield targets, local.transport(await _open_http(plan, accesses, targets, emit, stack))
-            return
-        if accesses:
-            targets = [access.target if transport else await _with_first_key(access) for access in accesses]
-        else:
+        local: LocalModel | None = None
+        if not accesses:
             targets = [await _start_simulator(plan, stack)]
-        yield targets, transport or await _open_http(plan, accesses, targets, emit, stack)
+        elif transport is not None:
+            targets = [access.target for access in accesses]
+        elif (path := accesses[0].local_model) is not None:
+            local = await _start_local_model(plan, path, emit, stack)
+            targets = [local.target]
+        else:
+            targets = [await _with_first_key(access) for access in accesses]
+        if transport is None:
+            transport = await _open_http(plan, accesses, targets, emit, stack)
+        yield targets, transport if local is None else local.transport(transport)
 
 
 async def _start_local_model(plan: Plan, path: Path, emit: Listener, stack: AsyncExitStack) -> LocalModel:
@@ -126,14 +129,11 @@ async def _start_local_model(plan: Plan, path: Path, emit: Listener, stack: Asyn
 
     settings = LocalModelSettings(
         path=path,
-        parallel=1 if plan.echo else plan.settings.fixed_concurrency or LOCAL_CONCURRENCY,
+        parallel=concurrency(plan, sys.maxsize),
         context_tokens=plan.settings.local_context_tokens,
     )
-    now = asyncio.get_running_loop().time
     try:
-        return await stack.enter_async_context(
-            LocalModel(settings, on_notice=lambda text: emit(Notice(at=now(), text=text, is_warning=True)))
-        )
+        return await stack.enter_async_context(LocalModel(settings, _emit_text(emit, is_warning=True)))
     except LocalModelFailed as error:
         raise ConfigError(str(error)) from None
 
@@ -167,10 +167,7 @@ async def _open_http(
         stream=plan.settings.stream,
         echo=plan.echo,
     )
-    now = asyncio.get_running_loop().time
-    http = await stack.enter_async_context(
-        HttpTransport(settings, on_notice=lambda text: emit(Notice(at=now(), text=text)))
-    )
+    http = await stack.enter_async_context(HttpTransport(settings, on_notice=_emit_text(emit)))
     for target in targets:
         http.prepare(target, default_path(plan.settings, accesses))
     send: Transport = http
@@ -178,6 +175,12 @@ async def _open_http(
         if access.key_command is not None:
             send = await stack.enter_async_context(_key_renewal(http, send, target, access.key_command))
     return send
+
+
+def _emit_text(emit: Listener, *, is_warning: bool = False) -> Callable[[str], None]:
+    """Return a function that emits a text as a notice."""
+    now = asyncio.get_running_loop().time
+    return lambda text: emit(Notice(at=now(), text=text, is_warning=is_warning))
 
 
 def _key_renewal(http: HttpTransport, send: Transport, target: Target, command: KeyCommand) -> KeyRenewal:

@@ -76,4 +76,5 @@ def run(
     from processor.config.environment import environment
 
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
-    return run_plan(plan_of(ctx, environ), environ)
+    files = {"log_file": log_file, "summary_json": summary_json, "metrics_file": metrics_file, "report": report}
+    return run_plan(plan_of(ctx, environ, **files), environ)

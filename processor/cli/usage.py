@@ -48,23 +48,26 @@ def check_job_file(jobs: str, commands: Collection[str]) -> None:
         raise ConfigError(f"cannot read {jobs}: no such file, and no such command; did you mean process {close[0]}?")
 
 
-def plan_of(context: typer.Context, environ: Mapping[str, str]) -> Plan:
-    """Return the plan that the flags of a command describe, beside the settings. Raises ConfigError."""
+def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | None) -> Plan:
+    """Return the plan that the flags of a command describe. Raises ConfigError.
+
+    ``files``: the flags that are paths; the context has them as they were written.
+    """
     from dataclasses import fields
 
     from processor.app.plan import Plan, default_out
     from processor.config.settings import load
 
     flags = context.params
-    jobs, out, limit = flags["jobs"], flags["out"], flags["limit"]
+    jobs, out, limit, config = (flags[name] for name in ("jobs", "out", "limit", "config"))
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
     check_job_file(jobs, _command_names(context))
     if out is not None and not out:
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
-    given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags}
+    given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags} | files
     given["out"] = default_out(jobs, simulate=flags.get("simulate", False)) if out is None else out
-    settings = load(flags["config"], _setting_flags(flags), environ)
+    settings = load(None if config is None else Path(config), _setting_flags(flags), environ)
     return Plan(**given, settings=settings, command=("process", *sys.argv[1:]))
 
 

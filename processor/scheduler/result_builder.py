@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.input.job_file import InvalidLine
 from processor.protocols import Protocol
-from processor.tokens.rules import TokenCount
 
 
 def result_of_reply(
     job: Job,
     protocol: Protocol,
     reply: Reply,
-    prompt: TokenCount,
-    completion: TokenCount,
+    usage: Usage,
+    reported: Usage | None,
     *,
+    usage_estimated: Sequence[str],
     attempts: int,
     timing: Timing | None,
     endpoint: str,
@@ -25,9 +26,8 @@ def result_of_reply(
     simulated: bool,
     cost_usd: float | None = None,
 ) -> Result:
-    """``endpoint`` is the address that answered."""
-    usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
-    reported = protocol.reported_usage(reply.body)
+    """``usage`` is computed; ``usage_estimated`` holds why it is not exact. ``reported`` is the server's own count.
+    ``endpoint`` is the address that answered."""
     if reported is None and (fields := protocol.usage_json(usage)) is not None:
         reply = replace(reply, body={**reply.body, "usage": fields})
     return Result(
@@ -40,7 +40,7 @@ def result_of_reply(
         streamed=streamed,
         usage=usage,
         reported=reported,
-        usage_estimated=tuple(dict.fromkeys((*prompt.estimate_reasons, *completion.estimate_reasons))),
+        usage_estimated=tuple(dict.fromkeys(usage_estimated)),
         finish_reasons=tuple(protocol.finish_reasons(reply.body)),
         is_cut_short=protocol.is_cut_short(reply.body, job.body),
         is_unconfirmed=protocol.is_unconfirmed(reply.body),

@@ -15,7 +15,7 @@ from functools import partial
 
 from processor.core.errors import RequestError, ServerError, Throttled
 from processor.core.events import JobFinished
-from processor.core.models import Failure, Job, Reply, Result, Timing
+from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
@@ -183,19 +183,24 @@ class Worker:
 
     async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> None:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
-        now = self._loop.time()
-        timing = attempt.timing(now, self._deps.wall_clock())
+        now, unix_now_s = self._loop.time(), self._deps.wall_clock()
+        timing = attempt.timing(now, unix_now_s)
         permit.endpoint.health.on_success(state.job.line, state.attempt_started_at, now)
         self._deps.emit(attempt.replied_event(reply, now))
         prompt, completion = await self._count_tokens(state, reply)
-        sent_at_unix_s = self._deps.wall_clock() - (now - state.attempt_started_at)
-        cost_usd = await cost_of_reply(self._deps.prices, permit, reply, (prompt, completion), sent_at_unix_s)
+        usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
+        reported = state.protocol.reported_usage(reply.body)
+        billed = reported if reported and reported.is_plausible else usage
+        permit.settled(billed, now)  # before the cost, which may have to be looked up
+        sent_at_unix_s = unix_now_s - (now - state.attempt_started_at)
+        cost_usd = await cost_of_reply(self._deps.prices, permit, reply, billed, sent_at_unix_s)
         result = result_of_reply(
             permit.job,
             state.protocol,
             reply,
-            prompt,
-            completion,
+            usage,
+            reported,
+            usage_estimated=(*prompt.estimate_reasons, *completion.estimate_reasons),
             attempts=state.attempts,
             timing=timing,
             endpoint=permit.endpoint.address_of(permit.job.path, permit.job.model),
@@ -203,8 +208,6 @@ class Worker:
             simulated=self._simulated,
             cost_usd=cost_usd,
         )
-        reported = result.reported
-        permit.settled(reported if reported and reported.is_plausible else result.usage, now)
         await self._write(result, state)
 
     async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:

@@ -1,4 +1,4 @@
-"""A server that replays one canned reply to whoever asks: ``python replay.py CHUNKS SECONDS [CAPACITY]``.
+"""Serves one canned reply to every request: ``python replay.py CHUNKS SECONDS [CAPACITY]``.
 
 CHUNKS 0: one JSON body of 100 words instead of a stream.
 SECONDS 0: the whole reply in one write. Otherwise one write per event, evenly over so many seconds, by absolute

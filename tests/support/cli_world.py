@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,14 @@ class Server:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> None:
+    """Raises AssertionError where the condition does not hold in time."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, f"the condition did not hold within {within_s:g} s"
+        time.sleep(0.02)
 
 
 def chat_job(name: str, **more: Any) -> dict[str, Any]:

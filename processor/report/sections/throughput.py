@@ -64,51 +64,60 @@ def _axis(points: Sequence[TimePoint]) -> Spec:
 
 
 def _replies(points: Sequence[TimePoint]) -> Chart:
-    title = "Replies and failed jobs a minute"
     replies, failed = _per_minute(points, "replies"), _per_minute(points, "failed")
     busiest = max(range(len(points)), key=lambda at: replies[at])
     message = (
         f"At most {replies[busiest]:,.1f} replies a minute, at {clock(points[busiest].begin)}; "
         f"{plural(sum(point.failed for point in points), 'job')} failed."
     )
-    series = {"replies": replies, "failed": failed}
-    values = _values(points, series)
-    return Chart(
-        name="replies-a-minute",
-        title=title,
-        message=message,
-        spec=_area(title, message, values, points, {"replies": BLUE, "failed": RED}),
-        table=_table(title, points, ("replies", "failed")),
+    return _chart(
+        "replies-a-minute",
+        "Replies and failed jobs a minute",
+        message,
+        points,
+        (("replies", "replies", replies, BLUE), ("failed", "failed", failed, RED)),
     )
 
 
 def _tokens(points: Sequence[TimePoint]) -> Chart:
-    title = "Tokens a minute"
     prompt, completion = _per_minute(points, "prompt_tokens"), _per_minute(points, "completion_tokens")
     most = max(map(sum, zip(prompt, completion, strict=True)))
-    message = f"At most {abbreviated(most)} tokens a minute, of prompts and replies together."
-    series = {"prompt": prompt, "reply": completion}
-    values = _values(points, series)
-    return Chart(
-        name="tokens-a-minute",
-        title=title,
-        message=message,
-        spec=_area(title, message, values, points, {"prompt": GREEN, "reply": SKY}),
-        table=_table(title, points, ("prompt_tokens", "completion_tokens")),
+    return _chart(
+        "tokens-a-minute",
+        "Tokens a minute",
+        f"At most {abbreviated(most)} tokens a minute, of prompts and replies together.",
+        points,
+        (("prompt_tokens", "prompt", prompt, GREEN), ("completion_tokens", "reply", completion, SKY)),
     )
 
 
 def _in_flight(points: Sequence[TimePoint]) -> Chart:
-    title = "Requests in flight"
     most = max(points, key=lambda point: point.in_flight)
-    message = f"At most {most.in_flight:,} at the end of one of the times drawn, at {clock(most.end)}."
-    values = _values(points, {"in flight": [float(point.in_flight) for point in points]})
+    return _chart(
+        "in-flight",
+        "Requests in flight",
+        f"At most {most.in_flight:,} at the end of one of the times drawn, at {clock(most.end)}.",
+        points,
+        (("in_flight", "in flight", [float(point.in_flight) for point in points], BLUE),),
+        height=110,
+    )
+
+
+Series = tuple[str, str, Sequence[float], str]
+"""The field of a point, its name in the chart, the amounts and their colour."""
+
+
+def _chart(
+    name: str, title: str, message: str, points: Sequence[TimePoint], series: Sequence[Series], **more: Any
+) -> Chart:
+    values = _values(points, {label: amounts for _, label, amounts, _ in series})
+    colours = {label: shade for _, label, _, shade in series}
     return Chart(
-        name="in-flight",
+        name=name,
         title=title,
         message=message,
-        spec=_area(title, message, values, points, {"in flight": BLUE}, height=110),
-        table=_table(title, points, ("in_flight",)),
+        spec=_area(title, message, values, points, colours, **more),
+        table=_table(title, points, tuple(field for field, *_ in series)),
     )
 
 

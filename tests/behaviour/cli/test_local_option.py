@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli_world import Shell
+from tests.support.cli_world import Shell, wait_until
 from tests.support.model_weights import WeightsNotFound, weights
 
 LOADED = [pytest.mark.model, pytest.mark.slow, pytest.mark.process]
@@ -38,12 +37,9 @@ def model_processes(run: subprocess.Popen[bytes]) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def wait_for(condition: object, *, within_s: float = 120.0) -> None:
-    assert callable(condition)
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
+def has_row(shell: Shell) -> bool:
+    path = shell.folder / "r.jsonl"
+    return path.exists() and path.stat().st_size > 0
 
 
 def is_alive(process_id: int) -> bool:
@@ -94,7 +90,9 @@ class TestWithModel:
     def test_process_that_dies_is_started_once_more(self, shell: Shell, gguf: Path) -> None:
         shell.write("jobs.jsonl", *jobs(8, max_tokens=20))
         run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
-        wait_for(lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes())
+        wait_until(
+            lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes(), within_s=120
+        )
         os.kill(model_processes(run)[0], signal.SIGKILL)
         result = shell.end(run, timeout_s=300)
         assert result.code == 0
@@ -104,11 +102,13 @@ class TestWithModel:
     def test_process_that_dies_twice_ends_the_run(self, shell: Shell, gguf: Path) -> None:
         shell.write("jobs.jsonl", *jobs(200, max_tokens=20))
         run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
-        wait_for(lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes())
+        wait_until(
+            lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes(), within_s=120
+        )
         (first,) = model_processes(run)
         rows = len(shell.rows("r.jsonl"))
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: len(shell.rows("r.jsonl")) > rows + 4, within_s=300)
+        wait_until(lambda: len(shell.rows("r.jsonl")) > rows + 4, within_s=300)
         os.kill(model_processes(run)[0], signal.SIGKILL)
         result = shell.end(run, timeout_s=300)
         assert result.code == 3
@@ -119,10 +119,10 @@ class TestWithModel:
     def test_process_ends_with_the_run(self, shell: Shell, gguf: Path, number: int) -> None:
         shell.write("jobs.jsonl", *jobs(40, max_tokens=60))
         run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf), "--grace", "0.1")
-        wait_for(lambda: model_processes(run))
+        wait_until(lambda: model_processes(run), within_s=120)
         (child,) = model_processes(run)
-        wait_for((shell.folder / "r.jsonl").exists)
+        wait_until((shell.folder / "r.jsonl").exists, within_s=120)
         run.send_signal(number)
         run.communicate(timeout=60)
         assert run.returncode == (-number if number == signal.SIGKILL else 130)
-        wait_for(lambda: not is_alive(child), within_s=20)
+        wait_until(lambda: not is_alive(child), within_s=20)

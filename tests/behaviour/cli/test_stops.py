@@ -19,7 +19,7 @@ import pytest
 from processor.input.job_file import JobFile
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
-from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, free_port
+from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, free_port, wait_until
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -34,14 +34,6 @@ ENDLESS = replace(STEADY, speed_tps=1.0)
 
 SOON_S = 10.0
 """Longer than an abort takes on a busy machine, shorter than a reply."""
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("the condition did not hold within a minute")
 
 
 # ---------------------------------------------------------------- errors
