@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from processor.app.plan import Plan
     from processor.app.run import run, run_async
-    from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting, load
+    from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting
+    from processor.config.settings_loading import load
     from processor.core.errors import ConfigError, ProcessorError
 
 _MODULES = {
@@ -33,7 +34,7 @@ _MODULES = {
     "ProcessorError": "processor.core.errors",
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",
-    "load": "processor.config.settings",
+    "load": "processor.config.settings_loading",
     "run": "processor.app.run",
     "run_async": "processor.app.run",
 }

@@ -23,7 +23,7 @@ def option(heading: str, *names: str, metavar: str | None = None, text: str, **m
 
 
 def number_or_word(text: str) -> int | str:
-    """A whole number, or the text itself: ``config.settings`` checks which words it knows."""
+    """A whole number, or the text itself: ``config.setting_values`` checks which words it knows."""
     try:
         return int(text)
     except ValueError:

@@ -56,7 +56,7 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     from dataclasses import fields
 
     from processor.app.plan import Plan, default_out
-    from processor.config.settings import load
+    from processor.config.settings_loading import load
 
     flags = context.params
     jobs, out, limit, config = (flags[name] for name in ("jobs", "out", "limit", "config"))

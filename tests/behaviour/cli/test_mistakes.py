@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from processor.config import settings
+from processor.config import settings_loading
 from tests.support.cli_world import KEY, ProgramResult, Shell
 from tests.support.slow_cases import slow_except
 
@@ -209,7 +209,7 @@ def test_internal_error_prints_a_traceback_and_exits_with_70(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(settings, "load", broken)
+    monkeypatch.setattr(settings_loading, "load", broken)
     result = run_inside(jobs, "--simulate")
     shell.outputs.clear()  # the shell's check refuses tracebacks; this one is expected and has no key (see below)
     assert result.code == 70
@@ -224,7 +224,7 @@ def test_keyboard_interrupt_before_the_run_exits_with_130(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(settings, "load", interrupted)
+    monkeypatch.setattr(settings_loading, "load", interrupted)
     assert run_inside(jobs, "--simulate") == ProgramResult(130, "", "")
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from processor.config.endpoint_resolution import resolve_endpoints
 from processor.config.endpoint_settings import EndpointSettings
-from processor.config.settings import Settings, load
+from processor.config.settings import Settings
+from processor.config.settings_loading import load
 from processor.core.errors import ConfigError
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import KEY, ProgramResult, Server, Shell, chat_jobs

@@ -11,7 +11,8 @@ import pytest
 
 from processor.config.endpoint_settings import EndpointSettings
 from processor.config.environment import environment
-from processor.config.settings import Limits, ModelLimits, Output, ProviderSettings, Settings, Waiting, load
+from processor.config.settings import Limits, ModelLimits, Output, ProviderSettings, Settings, Waiting
+from processor.config.settings_loading import load
 from processor.core.errors import ConfigError
 from processor.protocols.registry import known_paths
 
