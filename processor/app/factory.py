@@ -146,7 +146,8 @@ async def _with_first_key(access: EndpointAccess) -> Target:
     try:
         return replace(access.target, key=await run_key_command(access.key_command.args))
     except KeyCommandFailed as error:
-        raise ConfigError(f"no key: {error}") from None
+        where = "" if access.settings is None else f"the endpoint {access.settings.name!r}: "
+        raise ConfigError(f"{where}no key: {error}") from None
 
 
 async def _open_http(

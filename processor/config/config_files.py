@@ -121,6 +121,10 @@ def _remove_commands(table: Table) -> list[str]:
     """Removes the commands of a table, and returns their names."""
     places = [("", table, COMMAND)]
     places += [(f"providers.{name}.", section, COMMAND) for name, section in _providers(table)]
+    endpoints = table.get("endpoints")
+    for at, endpoint in enumerate(endpoints if isinstance(endpoints, list) else (), start=1):
+        if isinstance(endpoint, dict):
+            places.append((f"endpoints[{at}].", endpoint, COMMAND))
     if isinstance(hooks := table.get("hooks"), dict):
         places += [("hooks.", hooks, name) for name in tuple(hooks)]
     return [prefix + name for prefix, place, name in places if place.pop(name, None) is not None]

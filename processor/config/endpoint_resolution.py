@@ -64,12 +64,15 @@ def resolve_endpoints(
 def _resolve_table(
     settings: Settings, table: EndpointSettings, environ: Mapping[str, str], *, needs_key: bool
 ) -> EndpointAccess:
-    own = ("base_url", "provider", "api_key_env", "api_version")
+    own = ("base_url", "provider", "api_key_env", "api_key_command", "api_version")
     chosen = {name: value for name in own if (value := getattr(table, name)) is not None}
     chosen_by = dict(settings.chosen_by)
     if "endpoints" in chosen_by:
         chosen_by |= dict.fromkeys(chosen, CONFIG_FILE)
-    alone = replace(settings, endpoints=(), **{**dict.fromkeys(own), **chosen}, chosen_by=chosen_by)
+    ttl_s = table.api_key_ttl_s or settings.api_key_ttl_s
+    alone = replace(
+        settings, endpoints=(), **{**dict.fromkeys(own), **chosen}, api_key_ttl_s=ttl_s, chosen_by=chosen_by
+    )
     try:
         access = resolve_endpoint(alone, environ, needs_key=needs_key)
     except ConfigError as error:

@@ -24,6 +24,8 @@ class EndpointSettings:
     base_url: str | None = None
     provider: str | None = None
     api_key_env: str | None = None
+    api_key_command: tuple[str, ...] | None = None
+    api_key_ttl_s: float | None = None
     api_version: str | None = None
     models: Mapping[str, str] = field(default_factory=dict)
     """The models that it answers, and the name under which each is sent there; empty: all, under their own names."""
@@ -62,6 +64,10 @@ def check_endpoints(endpoints: Sequence[EndpointSettings]) -> None:
         names.add(endpoint.name)
         if endpoint.base_url is None and endpoint.provider is None:
             raise ConfigError(f"the endpoint {endpoint.name!r} must have a base_url or a provider")
+        if endpoint.api_key_env is not None and endpoint.api_key_command is not None:
+            raise ConfigError(
+                f"the endpoint {endpoint.name!r} must not have both api_key_env and api_key_command: remove one of them"
+            )
         if endpoint.limit_group is not None:
             limits = (endpoint.rpm, endpoint.tpm, endpoint.concurrency)
             if limits_of_group.setdefault(endpoint.limit_group, limits) != limits:
