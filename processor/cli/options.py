@@ -196,3 +196,6 @@ FaultRates = Annotated[
     str,
     option(_REPLIES, "--faults", metavar="RATES", text='Fault rates, e.g. "all=0.05" or "cut=0.1,crlf=1".'),
 ]
+BatchSeconds = Annotated[
+    float, option(_REPLIES, "--batch-seconds", metavar="SECONDS", text="Time that a batch takes. [default: 20]")
+]

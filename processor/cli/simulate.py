@@ -20,6 +20,7 @@ def simulate(
     first_token: options.FirstTokenDelay = 0.3,
     seed: options.Seed = 0,
     faults: options.FaultRates = "",
+    batch_s: options.BatchSeconds = 20.0,
 ) -> int:
     """Runs a fake LLM server with OpenAI's API until Ctrl-C. It generates random
     replies, enforces rate limits, and can inject faults.
@@ -46,6 +47,7 @@ def simulate(
             first_token_s=first_token,
             seed=seed,
             faults=faults,
+            batch_s=batch_s,
         ),
         host,
         port,

@@ -10,20 +10,22 @@ from typing import Any
 
 from processor.core import platform
 from processor.core.errors import ConfigError, reason
+from processor.simulator.batch_settings import BatchSettings, split_faults
 from processor.simulator.faults import Faults
 from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 
 
-def parse_settings(*, faults: str, models: str | None, **options: Any) -> SimulatorSettings:
+def parse_settings(*, faults: str, models: str | None, batch_s: float = 20.0, **options: Any) -> SimulatorSettings:
     """Build the settings from flags: `faults` in the syntax of `Faults.parse`, `models` separated by commas.
 
     Raises ConfigError.
     """
     names = None if models is None else tuple(name.strip() for name in models.split(","))
     try:
-        return SimulatorSettings(faults=Faults.parse(faults), models=names, **options)
+        faults, batches = split_faults(faults, BatchSettings(duration_s=batch_s))
+        return SimulatorSettings(faults=Faults.parse(faults), models=names, batches=batches, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -30,6 +30,10 @@ def unknown_path(method: str, path: str) -> ScriptedResponse:
     return _error(404, f"Invalid URL ({method} {path})", "invalid_request_error")
 
 
+def not_found(message: str) -> ScriptedResponse:
+    return _error(404, message, "invalid_request_error")
+
+
 def wrong_method(method: str, path: str) -> ScriptedResponse:
     return _error(405, f"Not allowed to {method} on {path}", "invalid_request_error", code="method_not_supported")
 

@@ -13,9 +13,9 @@ from aiohttp import web
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.response_script import ScriptedResponse
 
-MAX_BODY_BYTES = 64 * 2**20
+MAX_BODY_BYTES = 256 * 2**20
 """Of one request. Together with the bounds on choices and prompts it bounds what one client makes the server hold."""
-MAX_HELD_BYTES = 256 * 2**20
+MAX_HELD_BYTES = 512 * 2**20
 """Of all bodies that have not come completely."""
 
 _BACKLOG = 4096
@@ -69,13 +69,13 @@ class _Handler:
         body = await self._read_body(request)
         at = self._loop.time() - self._started_at
         headers = {name.lower(): value for name, value in request.headers.items()}
-        script = self._provider.handle(request.method, request.path, headers, body, at)
+        script = self._provider.handle(request.method, request.path, headers, body, at, query=request.query_string)
         if script.start_delay_s:
             await asyncio.sleep(script.start_delay_s)
         if script.status is None:
             _reset(request)
             return web.StreamResponse()
-        if len(script.steps) == 1 and script.ending == "clean" and "json" in script.headers["content-type"]:
+        if len(script.steps) == 1 and script.ending == "clean" and _is_whole(script.headers["content-type"]):
             self._provider.record_delivered(script)
             return web.Response(status=script.status, headers=script.headers, body=script.steps[0].data)
         response = web.StreamResponse(status=script.status, headers=script.headers)
@@ -115,6 +115,10 @@ class _Handler:
         else:
             await response.write_eof()
             self._provider.record_delivered(script)
+
+
+def _is_whole(content_type: str) -> bool:
+    return "json" in content_type or "octet-stream" in content_type
 
 
 def _reset(request: web.BaseRequest) -> None:

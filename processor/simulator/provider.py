@@ -11,6 +11,8 @@ from typing import Any
 from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
 from processor.simulator import error_responses
+from processor.simulator.batch_api import BatchApi
+from processor.simulator.batch_lines import BatchLine
 from processor.simulator.billing_log import BillingLog
 from processor.simulator.completion import CountTokens
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
@@ -18,7 +20,7 @@ from processor.simulator.generator import TextGenerator
 from processor.simulator.rate_limiter import ServerRateLimiter
 from processor.simulator.reply_bodies import expected_body
 from processor.simulator.request_parser import ParsedRequest
-from processor.simulator.request_validation import validate
+from processor.simulator.request_validation import check_key, validate
 from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import Outage, SimulatorSettings
 
@@ -60,10 +62,22 @@ class SimulatedProvider:
         """Attempts for which faults were drawn, by identity. Throttled requests do not count, so that draws replay."""
         self._burst_until = 0.0
         self._admitted = 0
+        self.batch_api = BatchApi(
+            self.settings.batches,
+            seed=self.settings.seed,
+            epoch_s=self.settings.epoch_s,
+            answer=self.expected_body,
+            on_answered=self._record_batch_line,
+        )
 
-    def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> ScriptedResponse:
+    def handle(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float, *, query: str = ""
+    ) -> ScriptedResponse:
         """Respond to a request that arrives at `at`. Header names are lower case; `path` has no query."""
-        response, request = self._respond(method, path, headers, body, at)
+        if self.batch_api.serves(path):
+            response, request = self._respond_to_batch_call(method, path, query, headers, body, at), None
+        else:
+            response, request = self._respond(method, path, headers, body, at)
         self._record(response, request, method, path, at)
         return response
 
@@ -92,6 +106,19 @@ class SimulatedProvider:
             return validated, None
         self.billing.record(validated.identity)
         return self._throttle(validated, at) or self._generate(validated, at), validated
+
+    def _respond_to_batch_call(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, at: float
+    ) -> ScriptedResponse:
+        outage = self._outage(at)
+        if outage:
+            return error_responses.outage(outage.kind)
+        refusal = check_key(self.settings, headers)
+        return refusal or self.batch_api.handle(method, path, query, headers, body, at)
+
+    def _record_batch_line(self, line: BatchLine) -> None:
+        self.billing.record(line.identity)
+        self.billing.bill(line.identity, 0)
 
     def _outage(self, at: float) -> Outage | None:
         return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)

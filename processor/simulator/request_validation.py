@@ -19,7 +19,7 @@ def validate(
     settings: SimulatorSettings, method: str, path: str, headers: Mapping[str, str], body: bytes
 ) -> ParsedRequest | ScriptedResponse:
     """The parsed request, or the response if there is nothing to generate: an error, or the list of models."""
-    error_response = _check_key(settings, headers)
+    error_response = check_key(settings, headers)
     if error_response:
         return error_response
     api_kind = api_kind_of(path)
@@ -36,7 +36,8 @@ def validate(
     return _check_request(settings, request) or request
 
 
-def _check_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> ScriptedResponse | None:
+def check_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> ScriptedResponse | None:
+    """The refusal of a request without a key that is accepted; None where it has one."""
     if settings.auth == "open":
         return None
     if not any(headers.get(name) for name in _KEY_HEADERS):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from processor.simulator.batch_settings import BatchSettings
 from processor.simulator.faults import Faults
 from processor.simulator.rate_limit_headers import Dialect
 from processor.simulator.rate_limiter import LimiterKind
@@ -73,6 +74,8 @@ class SimulatorSettings:
     """Names of the known models; None: every name is known."""
     supports_stream_options: bool = True
     """If false, a request with `stream_options` gets a 400, as from some older servers."""
+
+    batches: BatchSettings = field(default_factory=BatchSettings)
 
     track_identities: bool = False
     """Count requests by identity (about 150 bytes each), so that tests see what was sent or billed twice."""
