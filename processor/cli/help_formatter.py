@@ -38,6 +38,10 @@ class CommandHelp(TyperCommand):
 class ProgramHelp(TyperGroup):
     """The help page of the whole program."""
 
+    def command_summaries(self) -> list[tuple[str, str]]:
+        """The name of each command and its line on the page."""
+        raise NotImplementedError
+
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         formatter.write_usage(ctx.command_path, "JOBS [OPTIONS]")
         formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]", prefix="       ")
@@ -46,7 +50,8 @@ class ProgramHelp(TyperGroup):
         _write(formatter, self.help)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        self.format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(self.command_summaries())
         with formatter.section("Options"):
             records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
             formatter.write_dl([record for record in records if record])

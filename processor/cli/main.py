@@ -1,43 +1,78 @@
 """The program and its commands, one file each.
 
-Only typer is imported at the start: a command imports what it needs when it is called, so that help is fast.
+Only typer is imported at the start. The file of a command is imported when the command is called or its help is
+asked for, and imports what the command needs when it runs, so that help is fast.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from processor.cli.estimate import EXIT_CODES as ESTIMATE_EXIT_CODES
-from processor.cli.estimate import estimate
 from processor.cli.help_formatter import CommandHelp, ProgramHelp
-from processor.cli.rehearse import rehearse
-from processor.cli.report import report
-from processor.cli.run import EXIT_CODES, run
-from processor.cli.show import show
-from processor.cli.simulate import simulate
-from processor.cli.status import status
-from processor.cli.usage import usage_message
 from processor.core import exit_codes
-from processor.core.errors import ConfigError
-from processor.core.secrets import mask_text
-
-app = typer.Typer(name="process", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class RunByDefault(ProgramHelp):
-    """``process jobs.jsonl`` means ``process run jobs.jsonl``: a first argument that is not a command is a job file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of the program. The function of its name in the file of its name runs it and returns the exit code;
+    what ``EXIT_CODES`` says there ends its help page."""
+
+    name: str
+    summary: str
+    """Its line on the help page of the program."""
+
+    def load(self) -> Any:
+        module = import_module(f"processor.cli.{self.name}")
+        command_app = new_app()
+        epilog = getattr(module, "EXIT_CODES", None)
+        command_app.command(self.name, cls=CommandHelp, epilog=epilog)(getattr(module, self.name))
+        return typer.main.get_command(command_app)
+
+
+COMMANDS = (
+    Command(name="run", summary="Send every job of a file and write the replies."),
+    Command(name="status", summary="Print how a run stands, from another terminal."),
+    Command(name="estimate", summary="Check a job file and say what it takes."),
+    Command(name="rehearse", summary="Play a run on a virtual clock and say how it went."),
+    Command(name="show", summary="Print one job with its reply."),
+    Command(name="report", summary="Write a page about a results file."),
+    Command(name="simulate", summary="Run a fake LLM server."),
+)
+"""In the order of the help page."""
+
+
+def new_app() -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Program(ProgramHelp):
+    """The program: its commands are loaded when they are used.
+
+    ``process jobs.jsonl`` means ``process run jobs.jsonl``: a first argument that is not a command is a job file.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [command.name for command in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return next((command.load() for command in COMMANDS if command.name == cmd_name), None)
+
+    def command_summaries(self) -> list[tuple[str, str]]:
+        return [(command.name, command.summary) for command in COMMANDS]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+        if args and args[0] not in (*self.list_commands(ctx), "--help", "--version"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+
+app = new_app()
 
 
 def _version(requested: bool) -> None:
@@ -48,7 +83,7 @@ def _version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(cls=RunByDefault)
+@app.callback(cls=Program)
 def process(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -71,51 +106,19 @@ def process(
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A command of the program: its function, whose name it has, and its line on the help page."""
-
-    function: Callable[..., int]
-    summary: str
-    epilog: str | None = None
-
-
-COMMANDS = (
-    Command(function=run, summary="Send every job of a file and write the replies.", epilog=EXIT_CODES),
-    Command(function=status, summary="Print how a run stands, from another terminal."),
-    Command(function=estimate, summary="Check a job file and say what it takes.", epilog=ESTIMATE_EXIT_CODES),
-    Command(function=rehearse, summary="Play a run on a virtual clock and say how it went."),
-    Command(function=show, summary="Print one job with its reply."),
-    Command(function=report, summary="Write a page about a results file."),
-    Command(function=simulate, summary="Run a fake LLM server."),
-)
-"""In the order of the help page. Each has a file of its own."""
-
-for command in COMMANDS:
-    app.command(cls=CommandHelp, epilog=command.epilog, short_help=command.summary)(command.function)
-
-
 def main() -> NoReturn:
     """Runs the command line and exits. An error that the user can correct is printed as one line."""
-    from processor.terminal.console import print_error
-
     _open_standard_streams()
     args = sys.argv[1:]
     try:
         # With standalone_mode off, typer returns what the command returns: the exit code.
         code = app(args or ["--help"], prog_name="process", standalone_mode=False) or 0
-    except typer.TyperException as error:
-        print_error(usage_message(error))
-        code = exit_codes.NOTHING_SENT
-    except ConfigError as error:
-        print_error(str(error))
-        code = exit_codes.NOTHING_SENT
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
-    except Exception:  # noqa: BLE001
-        sys.stderr.write(mask_text(traceback.format_exc()))
-        print_error("internal error; please report the traceback above")
-        code = exit_codes.INTERNAL_ERROR
+    except Exception as error:  # noqa: BLE001
+        from processor.cli.failures import print_failure
+
+        code = print_failure(error)
     _flush_standard_streams()
     sys.exit(code if args else exit_codes.NOTHING_SENT)
 

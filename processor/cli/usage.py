@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from processor.core.errors import ConfigError
 
@@ -73,8 +74,8 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
 
 def _command_names(context: typer.Context) -> list[str]:
     """The names of all commands of the program."""
-    commands = getattr(context.find_root().command, "commands", {})
-    return list(commands)
+    root = context.find_root()
+    return root.command.list_commands(root) if isinstance(root.command, TyperGroup) else []
 
 
 def _setting_flags(params: Mapping[str, Any]) -> dict[str, Any]:

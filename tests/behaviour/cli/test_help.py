@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from typer.main import get_command
 
-from processor.cli.main import COMMANDS, app
+from processor.cli.main import COMMANDS
 from tests.support.cli_world import ROOT, ProgramResult, Shell, without_coverage
 
 Run = Callable[..., ProgramResult]
 
-NAMES = [command.function.__name__ for command in COMMANDS]
+COMMAND_BY_NAME = {command.name: command for command in COMMANDS}
+NAMES = list(COMMAND_BY_NAME)
 PAGES = [["--help"], *([name, "--help"] for name in NAMES)]
 
 
@@ -34,7 +34,7 @@ def test_help_page_fits_eighty_columns(run_inside: Run, args: list[str]) -> None
 @pytest.mark.parametrize("command", NAMES)
 def test_help_page_explains_every_option(run_inside: Run, command: str) -> None:
     page = run_inside(command, "--help").out
-    parameters = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    parameters = COMMAND_BY_NAME[command].load().params
     options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
     assert options
     for option in options:
