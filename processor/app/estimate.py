@@ -19,6 +19,7 @@ from processor.estimate.job_counts import JobCounter
 from processor.estimate.job_sizes import ScanOptions, read_parts
 from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
 from processor.health.canary import TIMEOUT_WITH_KEY_S
+from processor.input.job_file import JobFile
 from processor.input.line_splitter import raise_if_cut
 from processor.output.job_index import JobIndex
 from processor.output.paths import OutputPaths
@@ -42,7 +43,7 @@ def estimate(
     plan: Plan, environ: Mapping[str, str], options: EstimateOptions, on_read: OnRead = lambda end, lines: None
 ) -> Estimate:
     """Raises ConfigError where a file cannot be read."""
-    if plan.jobs == "-":
+    if plan.reads_stdin:
         raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     limits = limit_settings(plan.settings, accesses[0], first_alone_s=TIMEOUT_WITH_KEY_S)
@@ -51,7 +52,8 @@ def estimate(
     counter = JobCounter(load_index(plan, accesses, paths), factory.run_options(plan), limits, replies, plan.limit)
     size = _read_jobs(plan, accesses, counter, on_read)
     return Estimate(
-        jobs=plan.jobs,
+        jobs=plan.jobs_name,
+        files=tuple(plan.job_files),
         size=size,
         results=plan.out,
         command=plan.command,
@@ -93,27 +95,42 @@ def load_index(plan: Plan, accesses: Sequence[EndpointAccess], paths: OutputPath
 
 
 def _read_jobs(plan: Plan, accesses: Sequence[EndpointAccess], counter: JobCounter, on_read: OnRead) -> int:
-    """Count all jobs. Returns the size of the file."""
-    with closing(factory.open_job_file(plan, accesses)) as file:
-        size = file.size
-        if size is None:
-            raise ConfigError(f"{plan.jobs} is no regular file, and the jobs are read in parts: save them to a file")
-        options = ScanOptions(
-            defaults=file.defaults, max_line_bytes=plan.settings.max_line_bytes, encoding=plan.settings.encoding
-        )
-        end = 0
-        try:
-            with closing(read_parts(file.file_descriptor, options)) as parts:
-                for part in parts:
-                    counter.add(part)
-                    end = part.end
-                    on_read(end, counter.counts.lines)
-                    if counter.is_full:
-                        return size
-            raise_if_cut(end, size)
-        except OSError as error:
-            raise ConfigError(f"cannot read {plan.jobs}: {reason(error)}") from None
-    return size
+    """Count all jobs. Returns the size of the files."""
+    with closing(factory.open_job_files(plan, accesses)) as job_files:
+        total = 0
+        for file in job_files.files:
+            total += _size_of(file)
+        before = 0
+        for file in job_files.files:
+            counter.begin_file(file.defaults.source)
+            _read_file(plan, file, counter, lambda end, before=before: on_read(before + end, counter.counts.lines))  # type: ignore[misc]
+            before += _size_of(file)
+    return total
+
+
+def _size_of(file: JobFile) -> int:
+    if file.size is None:
+        raise ConfigError(f"{file.path} is no regular file, and the jobs are read in parts: save them to a file")
+    return file.size
+
+
+def _read_file(plan: Plan, file: JobFile, counter: JobCounter, on_read: Callable[[int], None]) -> None:
+    """Count the jobs of one file, within ``--limit``."""
+    options = ScanOptions(
+        defaults=file.defaults, max_line_bytes=plan.settings.max_line_bytes, encoding=plan.settings.encoding
+    )
+    size, end = _size_of(file), 0
+    try:
+        with closing(read_parts(file, options)) as parts:
+            for part in parts:
+                counter.add(part)
+                end = part.end
+                on_read(end)
+                if counter.is_full:
+                    return
+        raise_if_cut(end, size)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file.path}: {reason(error)}") from None
 
 
 def server_limits(plan: Plan, like: Path | None) -> Mapping[str, ServerLimits]:

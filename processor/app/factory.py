@@ -24,7 +24,8 @@ from processor.core.urls import endpoint_address
 from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
-from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_file import InvalidLine
+from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.index_entry import RunTarget
 from processor.output.results_file import ResultsFile
@@ -57,7 +58,7 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     return min(plan.settings.fixed_concurrency or default, max_connections)
 
 
-def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
+def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
     settings = plan.settings
     request_limits = {access.provider.request_limits for access in accesses}
     defaults = JobDefaults(
@@ -68,7 +69,7 @@ def open_job_file(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFile:
         request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
         answered_models=answered_models(settings.endpoints) if accesses else None,
     )
-    return JobFile(plan.jobs, defaults, max_line_bytes=settings.max_line_bytes)
+    return JobFiles(plan.job_files, defaults, max_line_bytes=settings.max_line_bytes)
 
 
 def run_target(plan: Plan, accesses: Sequence[EndpointAccess]) -> RunTarget:
@@ -212,7 +213,7 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
 
 def dependencies(
     plan: Plan,
-    job_file: JobFile,
+    job_files: JobFiles,
     sink: Sink,
     transport: Transport,
     endpoints: EndpointPool,
@@ -220,9 +221,9 @@ def dependencies(
     prices: PriceList,
 ) -> Dependencies:
     return Dependencies(
-        source=_unfinished_jobs(plan, job_file, sink),
-        read_again=None if job_file.size is None else partial(aiter, job_file),
-        source_name="stdin" if plan.jobs == "-" else plan.jobs,
+        source=_unfinished_jobs(plan, job_files, sink),
+        read_again=partial(aiter, job_files) if job_files.can_be_read_again else None,
+        source_name=plan.jobs_name,
         sink=sink,
         endpoints=endpoints,
         transport=transport,
@@ -235,22 +236,22 @@ def dependencies(
 
 
 def _unfinished_jobs(
-    plan: Plan, job_file: JobFile, sink: Sink
+    plan: Plan, job_files: JobFiles, sink: Sink
 ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
     if sink.recovered.replied:
-        return job_file.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
-    return aiter(job_file)
+        return job_files.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
+    return aiter(job_files)
 
 
-def forecast_of(plan: Plan, job_file: JobFile, sink: Sink) -> Forecast | None:
+def forecast_of(plan: Plan, job_files: JobFiles, sink: Sink) -> Forecast | None:
     """What the run will send; None where that is not known: for a pipe, a large file, or without earlier rows.
 
     Reads the job file. Raises ConfigError.
     """
-    size = job_file.size
+    size = job_files.size
     if size is None or size > MAX_FORECAST_BYTES or not (sink.recovered.replied or sink.recovered.failed):
         return None
-    return forecast(islice(job_file.parse_lines(), plan.limit), sink.job_index, run_options(plan))
+    return forecast(islice(job_files.parse_lines(), plan.limit), sink.job_index, run_options(plan))
 
 
 def run_options(plan: Plan) -> RunOptions:

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processor.config.settings import Settings
+from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.output.paths import OutputPaths
 
 JOB_FILE = "the job file"
+STDIN = "-"
+MAX_FILES_NAMED = 3
+"""More job files are named by the first of them and their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one run is to do. See ``process run --help`` for the flags that its fields stand for."""
 
-    jobs: str
-    """Path of the job file; ``-`` is stdin."""
+    jobs: str | Sequence[str]
+    """Path of the job file, or those of several, in their order; ``-`` is stdin."""
     out: str
     """Path of the results file; ``-`` is stdout."""
     settings: Settings
@@ -37,23 +41,43 @@ class Plan:
     command: Sequence[str] = ()
     """The words of the command line, shown in the summary as the command that continues the run."""
 
+    @property
+    def job_files(self) -> Sequence[str]:
+        return [self.jobs] if isinstance(self.jobs, str) else self.jobs
 
-def default_out(jobs: str, *, simulate: bool) -> str:
-    """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name.
+    @property
+    def jobs_name(self) -> str:
+        """What the job files are called in messages."""
+        names = ["stdin" if path == STDIN else path for path in self.job_files]
+        shown = names if len(names) <= MAX_FILES_NAMED else [*names[:1], f"{len(names) - 1} more files"]
+        return ", ".join(shown)
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether a job file is stdin, which can be read only once."""
+        return STDIN in self.job_files
+
+
+def default_out(jobs: Sequence[str], *, simulate: bool) -> str:
+    """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name,
+    and for several files, of which none is to be preferred.
 
     Only a final ``.jsonl`` is no part of the stem, so that ``jobs.txt`` and ``jobs.jsonl`` have results of their own.
     Up to 0.2.0 they shared one file: it is used where no other job file can have it, and else the user must decide.
     """
-    if jobs == "-":
+    if len(jobs) > 1:
+        raise ConfigError("several job files need --out RESULTS: one file for all of their results")
+    path = jobs[0]
+    if path == STDIN:
         raise ConfigError("jobs from stdin need --out FILE, or --out - for stdout")
-    name, kind = Path(jobs).name, "simulated" if simulate else "results"
+    name, kind = Path(path).name, "simulated" if simulate else "results"
     out = f"{name.removesuffix('.jsonl') or name}.{kind}.jsonl"
-    shared = f"{Path(jobs).stem}.{kind}.jsonl"
+    shared = f"{Path(path).stem}.{kind}.jsonl"
     if shared == out or Path(out).exists() or not Path(shared).exists():
         return out
-    owner = Path(jobs).with_name(f"{Path(jobs).stem}.jsonl")
+    owner = Path(path).with_name(f"{Path(path).stem}.jsonl")
     if owner.exists():
-        raise ConfigError(f"{shared} may hold the results of {jobs} or of {owner}: give --out {out}, or --out {shared}")
+        raise ConfigError(f"{shared} may hold the results of {path} or of {owner}: give --out {out}, or --out {shared}")
     return shared
 
 
@@ -62,10 +86,7 @@ def check_files(plan: Plan) -> None:
 
     A run that appended results to its own job file would never end.
     """
-    if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
-        raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
-    if plan.report and plan.out == "-":
-        raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
+    _check_names(plan)
     purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
         if purpose != JOB_FILE:
@@ -73,11 +94,28 @@ def check_files(plan: Plan) -> None:
         if path.exists() and not path.is_file():
             continue  # a device: it may serve several purposes, and opening it reports what is wrong with it
         file = path.resolve()
+        if purpose == JOB_FILE == purposes.get(file):
+            raise ConfigError(f"{path} is given twice: name each job file once")
         if file in purposes:
             raise ConfigError(f"{path} cannot be both {purposes[file]} and {purpose}: give one of them another name")
         if not file.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} for {purpose} does not exist: create it, or name another one")
         purposes[file] = purpose
+
+
+def _check_names(plan: Plan) -> None:
+    """Raises ConfigError for names that no run can use."""
+    if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
+        raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
+    if plan.out != "-" and (plain := without_suffix(plan.out)) != plan.out:
+        raise ConfigError(
+            f"{plan.out}: results are not compressed, as runs append to them: give --out {plain}, and then "
+            f"process export {plain} --out {plan.out}"
+        )
+    if list(plan.job_files).count(STDIN) > 1:
+        raise ConfigError("stdin is given twice: it can be read once")
+    if plan.report and plan.out == "-":
+        raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
 
 
 def _check_is_no_folder(path: Path) -> None:
@@ -103,5 +141,4 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     ):
         if path:
             yield path, purpose
-    if plan.jobs != "-" and Path(plan.jobs).exists():
-        yield Path(plan.jobs), JOB_FILE
+    yield from ((Path(path), JOB_FILE) for path in plan.job_files if path != STDIN and Path(path).exists())

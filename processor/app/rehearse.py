@@ -76,7 +76,7 @@ class Rehearsal:
 
 def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) -> Rehearsal:
     """Raises ConfigError. Sends nothing and writes nothing."""
-    if plan.jobs == "-":
+    if plan.reads_stdin:
         raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, options.like)
@@ -138,7 +138,7 @@ async def _run(
     sink = CountingSink(load_index(plan, accesses, OutputPaths.of(Path(plan.out))))
     stats = RunStats()
     emit = FanOut([stats])
-    with closing(factory.open_job_file(plan, accesses)) as job_file:
+    with closing(factory.open_job_files(plan, accesses)) as job_files:
         concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
         targets = [access.target for access in accesses]
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
@@ -151,10 +151,10 @@ async def _run(
             options=RequestOptions(streamed=False),
         )
         dependencies = replace(
-            factory.dependencies(plan, job_file, sink, send, endpoints, emit, PriceList()),
+            factory.dependencies(plan, job_files, sink, send, endpoints, emit, PriceList()),
             counter=TokenCounter(plan.settings.encoding, virtual_clock.inline),
         )
-        emit(RunStarted(at=loop.time(), jobs=job_file.count_lines(), done=0, simulated=True))
+        emit(RunStarted(at=loop.time(), jobs=job_files.count_lines(), done=0, simulated=True))
         outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
         emit(RunFinished(at=loop.time(), exit_code=outcome.exit_code, reason=outcome.reason))
     return stats, outcome, stats.elapsed_s(stats.last_event_at), provider.billing.completion_tokens

@@ -44,7 +44,7 @@ def open_hook(plan: Plan, args: tuple[str, ...], stats: RunStats, emit: Listener
 def _hook_context(plan: Plan, stats: RunStats) -> JSON:
     """What every event for the hook carries, beside its own fields."""
     return {
-        "jobs_file": plan.jobs,
+        "jobs_file": " ".join(plan.job_files),
         "results": plan.out,
         "jobs": stats.jobs,
         "replies": stats.done + stats.done_earlier,

@@ -93,8 +93,8 @@ async def _run(
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
         concurrency = factory.concurrency(plan, max_connections)
-        job_file = factory.open_job_file(plan, accesses)
-        stack.callback(job_file.close)
+        job_files = factory.open_job_files(plan, accesses)
+        stack.callback(job_files.close)
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
@@ -105,8 +105,8 @@ async def _run(
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
         prices = price_list(plan, accesses, emit, own_transport=transport is not None)
         stack.push_async_callback(prices.close)
-        dependencies = factory.dependencies(plan, job_file, sink, send, endpoints, emit, prices)
-        run_reporter.report_start(plan, accesses, job_file, sink, emit)
+        dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices)
+        run_reporter.report_start(plan, accesses, job_files, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         stats.next_start_at = scheduler.next_start_at

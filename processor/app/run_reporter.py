@@ -23,7 +23,7 @@ from processor.core.events import Listener, Notice, RunStarted
 from processor.core.models import JSON
 from processor.core.private_files import pipe_opener
 from processor.core.secrets import mask_values
-from processor.input.job_file import JobFile
+from processor.input.job_files import JobFiles
 from processor.listeners.fan_out import FanOut
 from processor.listeners.outage_reminder import OutageReminder
 from processor.output.paths import OutputPaths
@@ -76,12 +76,14 @@ def open_listeners(
     return emit
 
 
-def report_start(plan: Plan, accesses: Sequence[EndpointAccess], job_file: JobFile, sink: Sink, emit: Listener) -> None:
+def report_start(
+    plan: Plan, accesses: Sequence[EndpointAccess], job_files: JobFiles, sink: Sink, emit: Listener
+) -> None:
     """Prints the banner and emits RunStarted."""
-    jobs = job_file.count_lines()
+    jobs = job_files.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
-    expected = factory.forecast_of(plan, job_file, sink)
+    expected = factory.forecast_of(plan, job_files, sink)
     banner = _banner(plan, accesses, sink, jobs, expected)
     label_table.print_rows(startup_banner.warning_rows(banner) if plan.quiet else startup_banner.banner_rows(banner))
     done = expected.done if expected else _estimated_done(plan, sink, jobs)
@@ -123,7 +125,7 @@ def _banner(
     limits = plan.settings.limits
     to_send = expected.to_send if expected else None
     return startup_banner.Banner(
-        source=plan.jobs,
+        source=plan.jobs_name,
         jobs=jobs,
         done=expected.done if expected else None,
         failed_permanently=expected.failed_permanently if expected else 0,
@@ -146,7 +148,7 @@ def _banner(
         tpm=limits.tpm,
         own_limits=tuple(limits.models),
         simulated=plan.simulate,
-        is_awaited=plan.jobs == "-" and console.is_typed(),
+        is_awaited=plan.reads_stdin and console.is_typed(),
         damage=_damage(plan, sink),
         possibly_billed=0 if plan.simulate else sink.recovered.possibly_billed,
         warnings=(
@@ -197,7 +199,7 @@ def _foreign_rows_warning(plan: Plan, expected: Forecast) -> tuple[str, ...]:
     if expected.has_known_jobs or not expected.to_send or plan.limit is not None:
         return ()
     rows = plural(expected.rows_without_job, "row")
-    return (f"none of the {rows} in {plan.out} is of a job in {plan.jobs}: is it the output of another job file?",)
+    return (f"none of the {rows} in {plan.out} is of a job in {plan.jobs_name}: is it the output of another job file?",)
 
 
 def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
@@ -216,7 +218,7 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
     ``is_below_banner``: nothing was printed since the banner, which ends in a blank line.
     """
     errors = OutputPaths.of(Path(plan.out)).failures
-    can_continue = plan.command and plan.jobs != "-" and plan.out != "-"
+    can_continue = plan.command and not plan.reads_stdin and plan.out != "-"
     context = SummaryContext(
         results=plan.out,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from processor.core import exit_codes, platform
+from processor.core.models import place_of
 from processor.core.text import one_line
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
@@ -60,7 +61,8 @@ def _print_status(scheduler: Scheduler, stats: RunStats, progress: Progress) -> 
         lines.append(f"  limit group {_shown(group.name)}: {group.waiting} waiting{cool_down}")
     oldest_first = sorted(scheduler.in_flight, key=lambda state: state.attempt_started_at)
     lines += [
-        f"  in flight for {now - state.attempt_started_at:.1f} s: {_shown(state.job.custom_id)} (line {state.job.line})"
+        f"  in flight for {now - state.attempt_started_at:.1f} s: {_shown(state.job.custom_id)} "
+        f"({_shown(place_of(state.job.line, state.job.source))})"
         for state in oldest_first[:MAX_REQUESTS_SHOWN]
     ]
     if len(oldest_first) > MAX_REQUESTS_SHOWN:

@@ -69,7 +69,7 @@ def estimate(
 
     environ = environment(os.environ)
     wanted = EstimateOptions(like=like, until=None if until is None else next_occurrence(until))
-    with scan_progress(Path(jobs)) as on_read:
+    with scan_progress([Path(path) for path in jobs]) as on_read:
         found = make_estimate(plan_of(ctx, environ), environ, wanted, on_read)
     if as_json:
         import json

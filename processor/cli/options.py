@@ -32,7 +32,7 @@ def number_or_word(text: str) -> int | str:
 
 # ---------------------------------------------------------------- run
 
-Jobs = Annotated[str, typer.Argument(metavar="JOBS", hidden=True)]
+Jobs = Annotated[list[str], typer.Argument(metavar="JOBS", hidden=True)]
 Out = Annotated[
     str | None,
     option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),

@@ -26,13 +26,11 @@ def usage_message(error: typer.TyperException) -> str:
     command = getattr(context, "command_path", "process")
     if message.startswith(_EXTRA_ARGUMENTS):
         extra = message.partition("(")[2].rpartition("(")[2].rstrip(")")
-        message = f"{command} does not take {extra}: {_one_file(getattr(context, 'info_name', ''), extra)}"
+        message = f"{command} does not take {extra}: {_other_file(getattr(context, 'info_name', ''), extra)}"
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
-def _one_file(command: str, extra: str) -> str:
-    if command == "run":
-        return "a run has one job file; for several, `cat FILES | process - --out RESULTS`"
+def _other_file(command: str, extra: str) -> str:
     return f"to send a job file named {command}, write ./{command}; to send {extra}, `process {extra}`"
 
 
@@ -63,10 +61,12 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     jobs, out, limit, config = (flags[name] for name in ("jobs", "out", "limit", "config"))
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
-    check_job_file(jobs, _command_names(context))
+    for path in jobs:
+        check_job_file(path, _command_names(context))
     if out is not None and not out:
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags} | files
+    given["jobs"] = jobs[0] if len(jobs) == 1 else tuple(jobs)
     given["out"] = default_out(jobs, simulate=flags.get("simulate", False)) if out is None else out
     settings = load(None if config is None else Path(config), _setting_flags(flags), environ)
     return Plan(**given, settings=settings, command=("process", *sys.argv[1:]))

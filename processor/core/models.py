@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from processor.core.fast_constructor import fast_constructor
 from processor.core.secrets import Secret
@@ -20,6 +20,9 @@ MAX_REQUEST_TOKENS = 10_000_000
 
 UsageSource = Literal["reported", "computed"]
 
+LINE_BITS = 44
+"""So many bits of a position are the line, those above it the number of the file."""
+
 T = TypeVar("T")
 
 
@@ -27,6 +30,24 @@ class RunInThread(Protocol):
     """Runs blocking work off the event loop: ``asyncio.to_thread``, or inline on a virtual clock."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class SourceFile(NamedTuple):
+    """One of several job files of a run."""
+
+    number: int
+    """From 1, in the order in which they are read."""
+    name: str
+
+
+def position_of(line: int, source: SourceFile | None) -> int:
+    """Return a number that no other line of the run has, and that grows in the order in which lines are read."""
+    return line if source is None else source.number << LINE_BITS | line
+
+
+def place_of(line: int, source: SourceFile | None) -> str:
+    """Return where a line is, for a person."""
+    return f"line {line}" if source is None else f"{source.name}, line {line}"
 
 
 @fast_constructor
@@ -50,6 +71,13 @@ class Job:
     has_metadata: bool = False
     altered: tuple[str, ...] = ()
     """What had to be changed of the line to be read: ``nan``, ``surrogate``."""
+    source: SourceFile | None = None
+    """Its job file; None where the run has only one."""
+
+    @property
+    def position(self) -> int:
+        """The job in this run: see ``position_of``."""
+        return position_of(self.line, self.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +264,8 @@ class Result:
     """What had to be changed of the job's line; the reply has its own."""
     metadata: Any = None
     has_metadata: bool = False
+    source: SourceFile | None = None
+    """The job file of the line; None where the run has only one."""
 
     @property
     def usage_source(self) -> UsageSource | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from processor.core.models import JSON
+from processor.core.models import JSON, LINE_BITS
 from processor.estimate.duration import Bound, Duration
 from processor.estimate.job_counts import JobCounts, TokenTotals
 from processor.estimate.known_replies import KnownReplies
@@ -17,8 +17,11 @@ class Estimate:
     """What a run with the same flags will send, and how long it will take."""
 
     jobs: str
+    """The name of the job file, or of several."""
+    files: tuple[str, ...] = ()
+    """Their names one by one."""
     size: int
-    """Of the job file, in bytes."""
+    """Of the job files, in bytes, as they stand on disk."""
     results: str
     command: Sequence[str]
     counts: JobCounts
@@ -28,6 +31,16 @@ class Estimate:
     """Unix time of the estimate."""
     until: float | None = None
     """Unix time at which the run should be over."""
+
+    def line_and_file(self, position: int) -> tuple[int, str | None]:
+        """Return the line at a position, and its file where there are several."""
+        number, line = divmod(position, 1 << LINE_BITS)
+        return line, self.files[number - 1] if number else None
+
+    def place(self, position: int) -> str:
+        """Return ``12``, or ``more.jsonl:12`` where there are several files."""
+        line, file = self.line_and_file(position)
+        return f"{line}" if file is None else f"{file}:{line}"
 
     @property
     def fit(self) -> int | None:
@@ -49,7 +62,7 @@ def estimate_json(estimate: Estimate) -> JSON:
             "to_send": totals.jobs,
             "skipped": {SKIPPED_KEYS[reason]: count for reason, count in counts.skipped.items()},
             "invalid": {
-                code: {"count": found.count, "lines": found.lines, "message": found.message}
+                code: {"count": found.count, **_lines_json(estimate, found.positions), "message": found.message}
                 for code, found in counts.mistakes.items()
             },
         },
@@ -61,7 +74,7 @@ def estimate_json(estimate: Estimate) -> JSON:
             "median": counts.prompt.quantile(0.5),
             "p95": counts.prompt.quantile(0.95),
             "largest": counts.largest[0],
-            "largest_line": -counts.largest[1] or None,
+            **_largest_json(estimate),
             "estimated_jobs": counts.estimated,
         },
         "replies_known": estimate.replies.count if estimate.replies.source else 0,
@@ -73,6 +86,17 @@ def estimate_json(estimate: Estimate) -> JSON:
         },
         "fit_until": estimate.fit,
     }
+
+
+def _lines_json(estimate: Estimate, positions: list[int]) -> JSON:
+    places = [estimate.line_and_file(position) for position in positions]
+    several = {"files": [file for _, file in places]} if len(estimate.files) > 1 else {}
+    return {"lines": [line for line, _ in places], **several}
+
+
+def _largest_json(estimate: Estimate) -> JSON:
+    line, file = estimate.line_and_file(-estimate.counts.largest[1])
+    return {"largest_line": line or None, **({} if file is None else {"largest_file": file})}
 
 
 def _totals_json(totals: TokenTotals) -> JSON:

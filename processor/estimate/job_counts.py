@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from processor.core.events import SkipReason
-from processor.core.models import Cost, RequestSize
+from processor.core.models import Cost, RequestSize, SourceFile, position_of
 from processor.estimate.job_sizes import SizedJob, SizedPart
 from processor.estimate.known_replies import KnownReplies
 from processor.input.job_file import InvalidLine
@@ -26,7 +26,8 @@ class Mistakes:
     """Lines that are no job, of one kind."""
 
     count: int
-    lines: list[int]
+    positions: list[int]
+    """Of the first MAX_LISTED_LINES of them."""
     message: str
     """Of the first."""
 
@@ -83,7 +84,7 @@ class JobCounts:
     """By limit group."""
     prompt: Histogram = field(default_factory=Histogram)
     largest: tuple[int, int] = (0, 0)
-    """Prompt tokens and line of the job with the longest prompt."""
+    """Prompt tokens of the job with the longest prompt, and its position with a minus sign."""
     estimated: int = 0
     """Jobs whose prompt tokens are an estimate."""
 
@@ -112,6 +113,11 @@ class JobCounter:
         self._replies = replies
         self._limit = limit
         self._lines_before = 0
+        self._source: SourceFile | None = None
+
+    def begin_file(self, source: SourceFile | None) -> None:
+        """Count the lines from 1 again. ``source`` is the file that the next parts are of, where there are several."""
+        self._lines_before, self._source = 0, source
 
     @property
     def is_full(self) -> bool:
@@ -124,31 +130,34 @@ class JobCounter:
                 return
             self.counts.lines += 1
             if isinstance(item, InvalidLine):
-                self._add_mistake(item.code, self._lines_before + item.line, item.message)
+                self._add_mistake(item.code, self._position(item.line), item.message)
             else:
                 self._add_job(item)
         self._lines_before += part.lines
 
     def _add_job(self, item: SizedJob) -> None:
-        line = self._lines_before + item.job.line
+        position = self._position(item.job.line)
         custom_id, status = classify(item.job, self._index, self._options)
         if status is JobStatus.DUPLICATE:
-            self._add_mistake("duplicate_custom_id", line, f"custom_id {custom_id!r} is taken by an earlier line")
+            self._add_mistake("duplicate_custom_id", position, f"custom_id {custom_id!r} is taken by an earlier line")
         elif reason := skip_reason(status, self._options):
             self.counts.skipped[reason] += 1
         else:
-            self._add_size(item.size, line)
+            self._add_size(item.size, position)
 
-    def _add_mistake(self, code: str, line: int, message: str) -> None:
+    def _position(self, line_of_part: int) -> int:
+        return position_of(self._lines_before + line_of_part, self._source)
+
+    def _add_mistake(self, code: str, position: int, message: str) -> None:
         mistakes = self.counts.mistakes.setdefault(code, Mistakes(0, [], message))
         mistakes.count += 1
-        if len(mistakes.lines) < MAX_LISTED_LINES:
-            mistakes.lines.append(line)
+        if len(mistakes.positions) < MAX_LISTED_LINES:
+            mistakes.positions.append(position)
 
-    def _add_size(self, size: RequestSize, line: int) -> None:
+    def _add_size(self, size: RequestSize, position: int) -> None:
         counts = self.counts
         counts.prompt.add(size.prompt_tokens)
-        counts.largest = max(counts.largest, (size.prompt_tokens, -line))
+        counts.largest = max(counts.largest, (size.prompt_tokens, -position))
         counts.estimated += bool(size.prompt_estimated)
         at_most = None if size.max_tokens is None else size.max_tokens * size.choices
         expected = self._replies.mean_tokens(size.model, at_most)

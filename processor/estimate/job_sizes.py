@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from processor.core import platform
 from processor.core.models import ByteRange, RequestSize
-from processor.input.job_file import InvalidLine, parse_line
+from processor.input.job_file import InvalidLine, JobFile, parse_line
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.line_splitter import Line, LineSplitter
 from processor.input.prescan import split_file
@@ -40,14 +40,18 @@ class SizedJob(NamedTuple):
 
 class SizedPart(NamedTuple):
     end: int
-    """Bytes of the file up to the end of this part."""
+    """Bytes of the file, as it stands on disk, up to the end of this part."""
     lines: int
     items: list[SizedJob | InvalidLine]
     """Their lines count from the beginning of the part."""
 
 
-def read_parts(file_descriptor: int, options: ScanOptions) -> Generator[SizedPart, None, None]:
+def read_parts(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None, None]:
     """Yield the parts of an open file in order; two processes read those of a large one. Raises OSError."""
+    if file.is_compressed:
+        yield from _read_compressed(file, options)
+        return
+    file_descriptor = file.file_descriptor
     work = partial(size_part, file_descriptor, options)
     parts = split_file(file_descriptor)
     if os.fstat(file_descriptor).st_size < MIN_WORKER_BYTES:
@@ -56,6 +60,19 @@ def read_parts(file_descriptor: int, options: ScanOptions) -> Generator[SizedPar
     from processor.core.worker_process import map_with_worker
 
     yield from map_with_worker(work, parts, file_descriptors=[file_descriptor])
+
+
+def _read_compressed(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None, None]:
+    """Yield the parts of a compressed file, which can only be read in its order."""
+    splitter = LineSplitter(options.max_line_bytes)
+    before = 0
+    for chunk in file.chunks():
+        lines = splitter.feed(chunk)
+        found = [_sized(line._replace(number=line.number - before), options) for line in lines]
+        yield SizedPart(file.position, splitter.number - before, found)
+        before = splitter.number
+    if last := splitter.finish():
+        yield SizedPart(file.position, 1, [_sized(last._replace(number=last.number - before), options)])
 
 
 def size_part(file_descriptor: int, options: ScanOptions, part: ByteRange) -> SizedPart:

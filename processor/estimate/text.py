@@ -40,7 +40,7 @@ def estimate_rows(estimate: Estimate) -> list[LabelRow]:
     label = "not valid"
     for code, found in counts.mistakes.items():
         more = ", ..." if found.count > MAX_SHOWN_LINES else ""
-        lines = ", ".join(f"{line}" for line in found.lines[:MAX_SHOWN_LINES])
+        lines = ", ".join(estimate.place(position) for position in found.positions[:MAX_SHOWN_LINES])
         word = "line" if found.count == 1 else "lines"
         rows.append(LabelRow(label, f"{found.count:,} {code} ({word} {lines}{more}): {found.message}", "warning"))
         label = ""
@@ -69,11 +69,11 @@ def _model_line(name: str, totals: TokenTotals) -> str:
 def detail_rows(estimate: Estimate) -> Iterator[LabelRow]:
     """The text below the table of models."""
     counts = estimate.counts
-    tokens, line = counts.largest
+    tokens, position = counts.largest
     yield LabelRow(
         "prompt",
         f"{_tokens(counts.prompt.quantile(0.5))} tokens median, {_tokens(counts.prompt.quantile(0.95))} p95, "
-        f"{tokens:,} the largest (line {-line})",
+        f"{tokens:,} the largest (line {estimate.place(-position)})",
     )
     if counts.estimated:
         yield LabelRow("", f"{plural(counts.estimated, 'job')} estimated: see usage_estimated in the documentation")

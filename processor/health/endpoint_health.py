@@ -89,7 +89,7 @@ class EndpointHealth:
         self._rejections: dict[str, int] = {}
         """How many requests were rejected, by kind."""
         self._unresolved_since: dict[int, float] = {}
-        """By line, oldest first: when those requests were sent that have neither failed nor begun to be answered."""
+        """By position, oldest first: when those requests were sent that have not failed or begun to be answered."""
 
     @property
     def is_down(self) -> bool:
@@ -106,22 +106,22 @@ class EndpointHealth:
 
     # ------------------------------------------------------------ what happens to requests
 
-    def on_sent(self, line: int, at: float) -> None:
-        """A request for the job on this line is being sent."""
-        self._unresolved_since[line] = at
+    def on_sent(self, position: int, at: float) -> None:
+        """A request for the job at this position is being sent."""
+        self._unresolved_since[position] = at
         if not self.canary.is_cleared:
             self.canary.on_sent()
 
-    def on_first_token(self, line: int, sent_at: float, now: float) -> None:
+    def on_first_token(self, position: int, sent_at: float, now: float) -> None:
         self.canary.on_understood()
-        self._unresolved_since.pop(line, None)
+        self._unresolved_since.pop(position, None)
         self._emit_recovery(self.outages.on_first_token(sent_at), now)
 
-    def on_success(self, line: int, sent_at: float, now: float) -> None:
+    def on_success(self, position: int, sent_at: float, now: float) -> None:
         """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
         self.canary.on_understood()
         self.has_succeeded = True
-        self._unresolved_since.pop(line, None)
+        self._unresolved_since.pop(position, None)
         self._emit_recovery(self.outages.on_answer(sent_at), now)
 
     def on_reply_written(self, job: Job, limit_group: str, sent_at: float) -> None:
@@ -132,7 +132,7 @@ class EndpointHealth:
         """Return what follows from a failed request for its job or for the run, and add it to the job's history."""
         self._has_failed = True
         self._has_responded |= not isinstance(error, ConnectError)
-        self._unresolved_since.pop(attempt.job.line, None)
+        self._unresolved_since.pop(attempt.job.position, None)
         self._watch_for_outage(error, attempt)
         verdict = self._verdict(error, attempt, history)
         history.record(verdict, error, attempt.now, self.outages.explains_failure_at)
@@ -280,7 +280,7 @@ class EndpointHealth:
         unresolved_since = next(iter(self._unresolved_since.values()), inf)
         if self.outages.on_failure(
             error,
-            attempt.job.line,
+            attempt.job.position,
             attempt.now,
             had_first_token=attempt.had_first_token,
             unresolved_since=unresolved_since,

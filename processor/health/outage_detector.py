@@ -63,8 +63,8 @@ class OutageDetector:
         self._connect_failures = 0
         self._streak_began_at = 0.0
         self._last_failure_at = 0.0
-        self._failed_lines: set[int] = set()
-        """The jobs of the streak, by line; two are enough."""
+        self._failed_positions: set[int] = set()
+        """The jobs of the streak, by position; two are enough."""
         self._detected_at = 0.0
         self._past: list[OutageInterval] = []
 
@@ -84,7 +84,7 @@ class OutageDetector:
             self._past.append(OutageInterval(self._streak_began_at, self._last_failure_at))
         self.down_since = None
         self._streak = self._failed_after_first_token = self._connect_failures = 0
-        self._failed_lines.clear()
+        self._failed_positions.clear()
         self._probe_interval_s = FIRST_PROBE_INTERVAL_S
         return was_down
 
@@ -103,19 +103,19 @@ class OutageDetector:
     def on_failure(
         self,
         error: RequestError,
-        line: int,
+        position: int,
         at: float,
         *,
         had_first_token: bool = False,
         unresolved_since: float = inf,
     ) -> bool:
-        """A request of the job on this line failed. True if this begins an outage.
+        """A request of the job at this position failed. True if this begins an outage.
 
         ``unresolved_since``: when the oldest request was sent that has neither failed nor begun to be answered.
         """
         if not indicates_outage(error):
             return False
-        self._extend_streak(error, line, at, had_first_token=had_first_token)
+        self._extend_streak(error, position, at, had_first_token=had_first_token)
         if self.down_since is not None or not self._is_outage(at, unresolved_since):
             return False
         self.down_since = self._streak_began_at
@@ -138,19 +138,19 @@ class OutageDetector:
         """Whether the present outage has lasted for ``max_outage_s``."""
         return self.down_since is not None and now - self.down_since >= self.max_outage_s
 
-    def _extend_streak(self, error: RequestError, line: int, at: float, *, had_first_token: bool) -> None:
+    def _extend_streak(self, error: RequestError, position: int, at: float, *, had_first_token: bool) -> None:
         if self._streak == 0:
             self._streak_began_at = at
         self._last_failure_at = at
         self._streak += 1
         self._failed_after_first_token += had_first_token
         self._connect_failures += isinstance(error, ConnectError)
-        if len(self._failed_lines) < 2:
-            self._failed_lines.add(line)
+        if len(self._failed_positions) < 2:
+            self._failed_positions.add(position)
 
     def _is_outage(self, at: float, unresolved_since: float) -> bool:
         if self._connect_failures >= CONNECT_FAILURE_THRESHOLD:
             return True
-        if self._streak < FAILURE_THRESHOLD or len(self._failed_lines) < 2:
+        if self._streak < FAILURE_THRESHOLD or len(self._failed_positions) < 2:
             return False
         return unresolved_since > self._streak_began_at or at - self._streak_began_at >= MIN_STREAK_S

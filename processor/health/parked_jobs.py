@@ -52,25 +52,25 @@ class ParkedJobs:
 
     def __init__(self) -> None:
         self._by_cause: dict[Cause, dict[int, ParkedJob]] = {}
-        """By line."""
+        """By position."""
         self._met: dict[CauseKind, dict[int, float]] = {}
-        """By kind, for the whole endpoint: the lines that met it, and when they were sent, since the last success."""
+        """By kind, for the whole endpoint: which positions met it, when they were sent, since the last success."""
         self._count = 0
         self._only_counted: dict[Cause, set[int]] = {}
-        """Lines of further jobs that met this since the last success, while no more jobs could be held."""
+        """Positions of further jobs that met this since the last success, while no more jobs could be held."""
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, parked: ParkedJob) -> bool:
         """Hold the job. False: as many as possible are held, and it is only counted."""
-        cause, line = parked.cause, parked.job.line
-        self._met.setdefault(cause.kind, {})[line] = parked.sent_at
+        cause, position = parked.cause, parked.job.position
+        self._met.setdefault(cause.kind, {})[position] = parked.sent_at
         if self._count >= MAX_PARKED_JOBS:
             if cause in self._only_counted or len(self._only_counted) < MAX_PARKED_JOBS:
-                self._only_counted.setdefault(cause, set()).add(line)
+                self._only_counted.setdefault(cause, set()).add(position)
             return False
-        self._by_cause.setdefault(cause, {})[line] = parked
+        self._by_cause.setdefault(cause, {})[position] = parked
         self._count += 1
         return True
 
@@ -78,8 +78,8 @@ class ParkedJobs:
         """A job has its reply: release those that were sent before it, and to which the same applies."""
         if not (self._count or self._met or self._only_counted):
             return
-        for kind, lines in list(self._met.items()):
-            left = {line: at for line, at in lines.items() if at >= sent_at}
+        for kind, positions in list(self._met.items()):
+            left = {position: at for position, at in positions.items() if at >= sent_at}
             if left:
                 self._met[kind] = left
             else:
@@ -88,7 +88,7 @@ class ParkedJobs:
             if cause.concerns in (None, limit_group if cause.kind is CauseKind.LONG_WAIT else job.model):
                 self._only_counted.pop(cause, None)
                 earlier = [parked for parked in self.of_cause(cause) if parked.sent_at < sent_at]
-                self._remove(parked for parked in earlier if parked.job.line != job.line)
+                self._remove(parked for parked in earlier if parked.job.position != job.position)
 
     def is_decided(self, cause: Cause) -> bool:
         """Whether so many jobs met this that none of them is at fault."""
@@ -116,7 +116,7 @@ class ParkedJobs:
     def _remove(self, released: Iterator[ParkedJob] | list[ParkedJob], *, at_fault: bool = True) -> None:
         for parked in list(released):
             held = self._by_cause[parked.cause]
-            del held[parked.job.line]
+            del held[parked.job.position]
             self._count -= 1
             if not held:
                 del self._by_cause[parked.cause]

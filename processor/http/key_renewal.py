@@ -51,7 +51,7 @@ class KeyRenewal:
         """All that wait for a new key wait for the same run of the command."""
         self._timer: asyncio.Task[None] | None = None
         self._renewed_for: set[int] = set()
-        """The lines of jobs whose last attempt ended in KeyRenewed."""
+        """The positions of jobs whose last attempt ended in KeyRenewed."""
 
     async def __aenter__(self) -> Self:
         self._timer = asyncio.create_task(self._renew_when_old())
@@ -72,8 +72,8 @@ class KeyRenewal:
             return await self._transport(job, target, on_event)
         self._raise_failure()
         sent = self._target
-        was_renewed_for = job.line in self._renewed_for
-        self._renewed_for.discard(job.line)
+        was_renewed_for = job.position in self._renewed_for
+        self._renewed_for.discard(job.position)
         try:
             reply = await self._transport(job, sent, on_event)
         except AccessDenied as error:
@@ -84,7 +84,7 @@ class KeyRenewal:
             if self._unproven is sent:
                 self._unproven = None
             return reply
-        self._renewed_for.add(job.line)
+        self._renewed_for.add(job.position)
         raise KeyRenewed(
             f"{refusal}; the key command has printed another key",
             status=refusal.status,

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from processor.core import platform
 from processor.core.job_keys import PACKED_IDENTITY
-from processor.core.models import ByteRange
+from processor.core.models import ByteRange, SourceFile
 from processor.input.job_formats import JobDefaults
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, raise_if_cut
 from processor.input.prescan import ScannedPart, scan_part, split_file
@@ -38,6 +38,8 @@ class SkippedJobs:
     """How many of them have no reply, but a permanent failure."""
     last_line: int
     """The number of the line of the last of them, or of a blank line behind it."""
+    source: SourceFile | None = None
+    """Their file; None where the run has only one."""
 
 
 class DoneJobSkipper(Generic[InputItem]):
@@ -58,6 +60,7 @@ class DoneJobSkipper(Generic[InputItem]):
         self._scan_part = partial(scan_part, file_descriptor, defaults, max_line_bytes)
         self._splitter = LineSplitter(max_line_bytes)
         self._parse_line = parse_line
+        self._source = defaults.source
         self._skip_done = skip_done
         self._lines_left = sys.maxsize if limit is None else limit
 
@@ -80,7 +83,7 @@ class DoneJobSkipper(Generic[InputItem]):
             return
         self._splitter.skip(scanned.lines)
         if skipped:
-            yield SkippedJobs(count=skipped, permanent_failures=permanent_failures, last_line=self._splitter.number)
+            yield self._skipped(skipped, permanent_failures, self._splitter.number)
 
     def _read_part(
         self, part: ByteRange, identities: bytes, skipped: int, permanent_failures: int
@@ -89,12 +92,15 @@ class DoneJobSkipper(Generic[InputItem]):
         parsed = 0
         for number, line in enumerate(self._lines(part), 1):
             if number == skipped:
-                yield SkippedJobs(count=skipped - parsed, permanent_failures=permanent_failures, last_line=line.number)
+                yield self._skipped(skipped - parsed, permanent_failures, line.number)
             elif number > skipped:
                 self._lines_left -= 1
                 yield self._parse_line(line)
                 parsed = number
                 skipped, permanent_failures = self._skip_from(identities, number)
+
+    def _skipped(self, count: int, permanent_failures: int, last_line: int) -> SkippedJobs:
+        return SkippedJobs(count=count, permanent_failures=permanent_failures, last_line=last_line, source=self._source)
 
     def _skip_from(self, identities: bytes, begin: int) -> tuple[int, int]:
         """Skip jobs from number ``begin`` on. Return the number of the first that is not skipped, and how many of the

@@ -1,4 +1,7 @@
-"""Reads jobs from a file or a pipe, in chunks. Waiting for a pipe does not block the event loop."""
+"""Reads jobs from a file, which may be compressed, or from a pipe, in chunks.
+
+Waiting for a pipe does not block the event loop.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import BinaryIO
 
 from processor.core import platform
+from processor.core.compression import MAGIC_BYTES, DecompressingReader, NotInstalled, coding_of
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
+from processor.core.models import SourceFile, position_of
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import NOTHING_FOUND, FoundFields, found_fields
@@ -23,6 +28,9 @@ from processor.input.other_formats import HEAD_BYTES, is_enough, other_format
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
 """Done jobs are skipped without parsing only in files from this size on."""
+MAX_COUNTED_BYTES = 1 << 30
+"""The lines of a compressed file are counted before the first request only where they are not more than this."""
+MAX_COUNTED_COMPRESSED_BYTES = 128 << 20
 STDIN = 0
 
 
@@ -36,6 +44,12 @@ class InvalidLine:
     message: str
     found: FoundFields = NOTHING_FOUND
     """What else of the line goes into its failed row."""
+    source: SourceFile | None = None
+    """Its file; None where the run has only one."""
+
+    @property
+    def position(self) -> int:
+        return position_of(self.line, self.source)
 
 
 class JobFile:
@@ -52,43 +66,72 @@ class JobFile:
         self._max_line_bytes = max_line_bytes
         self._file = _open(path)
         self._file_mode = os.fstat(self._file.fileno()).st_mode
+        self._reader: DecompressingReader | None = None
+        """What decompresses the file; None where it is not compressed."""
         if stat.S_ISREG(self._file_mode):
-            self._refuse_other_format()
+            try:
+                self._look_at_beginning()
+            except ConfigError:
+                self._file.close()
+                raise
 
-    def _refuse_other_format(self) -> None:
+    def _look_at_beginning(self) -> None:
         try:
             head = platform.read_at(self._file.fileno(), HEAD_BYTES, 0)
         except OSError:
             return  # reading the lines reports it
+        if coding := coding_of(head[:MAGIC_BYTES]):
+            try:
+                self._file.seek(0)
+                self._reader = DecompressingReader(self._file, coding)
+                head = self._reader.read(HEAD_BYTES)
+            except OSError as error:
+                raise ConfigError(_unreadable(self.path, error)) from None
+            except NotInstalled as error:
+                raise ConfigError(f"cannot read {self._name}: {error}") from None
         if message := other_format(head, self._name):
-            self._file.close()
             raise ConfigError(message)
+
+    def _rewind(self) -> None:
+        if self._reader is None:
+            self._file.seek(0)
+        else:
+            self._reader.rewind()
+
+    def _read(self) -> bytes:
+        return (self._reader or self._file).read(CHUNK_BYTES)
 
     @property
     def _name(self) -> str:
         return "stdin" if self.path == "-" else self.path
 
     def count_lines(self) -> int | None:
-        """Return how many lines are not blank; None for a pipe, which can be read only once. Raises ConfigError."""
-        if not stat.S_ISREG(self._file_mode):
+        """Return how many lines are not blank; None for a pipe, which can be read only once, and for a compressed file
+        of which that would take long. Raises ConfigError."""
+        size = self.size
+        if size is None or (self.is_compressed and size > MAX_COUNTED_COMPRESSED_BYTES):
             return None
+        chunks: Iterator[bytes] = iter(self._read, b"")
+        if self.is_compressed:
+            chunks = islice(chunks, MAX_COUNTED_BYTES // CHUNK_BYTES)
         try:
-            self._file.seek(0)
-            return count_nonblank_lines(iter(partial(self._file.read, CHUNK_BYTES), b""))
+            self._rewind()
+            lines = count_nonblank_lines(chunks)
+            return None if self.is_compressed and self._read() else lines
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
 
     @property
     def size(self) -> int | None:
-        """Its size in bytes; None for a pipe."""
+        """Its size in bytes, as it stands on disk; None for a pipe."""
         return os.fstat(self._file.fileno()).st_size if stat.S_ISREG(self._file_mode) else None
 
     def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:
         """Yield each line of a regular file that is not blank. Blocks while it reads. Raises ConfigError."""
         splitter = LineSplitter(self._max_line_bytes)
         try:
-            self._file.seek(0)
-            while chunk := self._file.read(CHUNK_BYTES):
+            self._rewind()
+            while chunk := self._read():
                 yield from map(self._parse, splitter.feed(chunk))
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
@@ -113,7 +156,7 @@ class JobFile:
 
         Handle each item before you ask for the next. ``skip_done`` is usually ``JobIndex.skip_done``.
         """
-        if not stat.S_ISREG(self._file_mode) or os.fstat(self._file.fileno()).st_size < MIN_SKIP_BYTES:
+        if self.is_compressed or self.size is None or self.size < MIN_SKIP_BYTES:
             async with aclosing(aiter(self)) as items:
                 async for item in items:
                     yield item
@@ -138,8 +181,22 @@ class JobFile:
         return self._defaults
 
     @property
+    def is_compressed(self) -> bool:
+        return self._reader is not None
+
+    @property
     def file_descriptor(self) -> int:
         return self._file.fileno()
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the file have been read."""
+        return self._file.tell()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the decompressed contents of a compressed file. Raises OSError."""
+        self._rewind()
+        yield from iter(self._read, b"")
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
@@ -160,10 +217,10 @@ class JobFile:
         with self._as_input_error():
             size = self.size
             if size is not None:
-                self._file.seek(0)
-            while chunk := self._file.read(CHUNK_BYTES):
+                self._rewind()
+            while chunk := self._read():
                 yield chunk
-            if size is not None:
+            if size is not None and not self.is_compressed:
                 raise_if_cut(self._file.tell(), size)
 
     def _raise_if_other_format(self, head: bytes) -> None:
@@ -190,6 +247,7 @@ def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> Parsed
             code="line_too_long",
             message=message,
             found=found_fields(line.head),
+            source=defaults.source,
         )
     try:
         return parse_job(line.data, line.number, defaults)
@@ -200,6 +258,7 @@ def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> Parsed
             code=error.code,
             message=str(error),
             found=found_fields(line.data),
+            source=defaults.source,
         )
 
 

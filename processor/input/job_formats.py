@@ -14,7 +14,7 @@ import orjson
 
 from processor.core.errors import InvalidJob
 from processor.core.json_bytes import NotExact, has_large_float
-from processor.core.models import JSON, Job
+from processor.core.models import JSON, Job, SourceFile, position_of
 from processor.core.text import json_type
 from processor.input.fingerprints import exact_fingerprint, fast_fingerprint
 from processor.input.job_urls import protocol_for_url
@@ -38,6 +38,8 @@ class JobDefaults:
     """What the provider of the run's endpoint is known to refuse."""
     answered_models: frozenset[str] | None = None
     """The models that the run's endpoints answer; None: all."""
+    source: SourceFile | None = None
+    """The file that the jobs are read from; None where the run has only one."""
 
 
 class ParsedJob(NamedTuple):
@@ -54,6 +56,12 @@ class ParsedJob(NamedTuple):
     altered: tuple[str, ...]
     """What had to be changed of the line: see ``line_json``."""
     raw: bytes
+    source: SourceFile | None = None
+    """Its file; None where the run has only one."""
+
+    @property
+    def position(self) -> int:
+        return position_of(self.line, self.source)
 
     @property
     def names_model(self) -> bool:
@@ -72,6 +80,7 @@ class ParsedJob(NamedTuple):
             metadata=self.metadata,
             has_metadata=self.has_metadata,
             altered=self.altered,
+            source=self.source,
         )
 
 
@@ -133,6 +142,7 @@ def _parse_entry(
         has_metadata="metadata" in entry,
         altered=altered,
         raw=raw,
+        source=defaults.source,
     )
 
 

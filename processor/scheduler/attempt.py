@@ -119,7 +119,7 @@ class Attempt:
         elif isinstance(event, FirstToken):
             self.first_token_at = event.at
             state = self._state
-            self._permit.endpoint.health.on_first_token(state.job.line, state.attempt_started_at, event.at)
+            self._permit.endpoint.health.on_first_token(state.job.position, state.attempt_started_at, event.at)
         if self._forward_to is not None:
             self._forward_to(event)
 

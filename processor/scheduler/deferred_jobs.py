@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from processor.core.errors import InputError
-from processor.core.models import Job
+from processor.core.models import LINE_BITS, Job
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.scheduler.dependencies import LINES_PER_YIELD
@@ -19,7 +19,7 @@ class DeferredJobs:
     """Remembers 16 bytes of each job."""
 
     def __init__(self) -> None:
-        self._lines = array("Q")
+        self._positions = array("Q")
         """In ascending order."""
         self._copies = array("I")
         """Of jobs without an id of their own: the number behind the fingerprint, from 2 on."""
@@ -27,12 +27,12 @@ class DeferredJobs:
         """Requests sent for the job in this run."""
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._positions)
 
     def add(self, job: Job, attempts: int) -> None:
-        at = bisect(self._lines, job.line)
+        at = bisect(self._positions, job.position)
         copy = job.custom_id.removeprefix(f"{job.fingerprint}-")
-        self._lines.insert(at, job.line)
+        self._positions.insert(at, job.position)
         self._copies.insert(at, int(copy) if copy != job.custom_id and copy.isdecimal() else 0)
         self._attempts.insert(at, attempts)
 
@@ -46,15 +46,16 @@ class DeferredJobs:
             async for item in items:
                 if item.line % LINES_PER_YIELD == 0:
                     await asyncio.sleep(0)
-                if at == len(self._lines) or item.line > self._lines[at]:
+                if at == len(self._positions) or item.position > self._positions[at]:
                     break
-                if item.line == self._lines[at]:
+                if item.position == self._positions[at]:
                     if isinstance(item, InvalidLine):
                         break
                     yield item.with_id(self._custom_id(item, self._copies[at])), self._attempts[at]
                     at += 1
-        if at < len(self._lines):
-            raise InputError(f"the job file was changed while it was read: line {self._lines[at]} is another one")
+        if at < len(self._positions):
+            line = self._positions[at] % (1 << LINE_BITS)
+            raise InputError(f"the job file was changed while it was read: line {line} is another one")
 
     @staticmethod
     def _custom_id(parsed: ParsedJob, copy: int) -> str:

@@ -51,6 +51,7 @@ def result_of_reply(
         altered=job.altered,
         metadata=job.metadata,
         has_metadata=job.has_metadata,
+        source=job.source,
     )
 
 
@@ -81,19 +82,22 @@ def result_of_failure(
         altered=job.altered,
         metadata=job.metadata,
         has_metadata=job.has_metadata,
+        source=job.source,
     )
 
 
 def result_of_invalid_line(line: InvalidLine, source_name: str, *, simulated: bool) -> Result:
+    name = source_name if line.source is None else line.source.name
     return Result(
         fingerprint=line.fingerprint,
         custom_id=line.found.custom_id,
         line=line.line,
-        failure=Failure(code=line.code, message=f"{source_name}, line {line.line}: {line.message}", permanent=True),
+        failure=Failure(code=line.code, message=f"{name}, line {line.line}: {line.message}", permanent=True),
         simulated=simulated,
         altered=line.found.altered,
         metadata=line.found.metadata,
         has_metadata=line.found.has_metadata,
+        source=line.source,
     )
 
 

@@ -213,7 +213,9 @@ class Scheduler:
     async def _handle_item(self, item: ParsedJob | InvalidLine | SkippedJobs) -> None:
         lines = item.count if isinstance(item, SkippedJobs) else 1
         self._lines_read += lines
-        self._last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
+        # Lines of several files have no order that rows could be compared with, before all of them are read.
+        if item.source is None:
+            self._last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
         if self._lines_read % LINES_PER_YIELD < lines:
             await asyncio.sleep(0)
         if isinstance(item, SkippedJobs):
@@ -285,4 +287,5 @@ def _duplicate(parsed: ParsedJob, custom_id: str) -> InvalidLine:
         found=FoundFields(
             custom_id=custom_id, metadata=parsed.metadata, has_metadata=parsed.has_metadata, altered=parsed.altered
         ),
+        source=parsed.source,
     )

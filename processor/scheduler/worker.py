@@ -177,7 +177,7 @@ class Worker:
             self.has_begun.set()
         state.permit = permit
         state.attempt_started_at = self._loop.time()
-        permit.endpoint.health.on_sent(job.line, state.attempt_started_at)
+        permit.endpoint.health.on_sent(job.position, state.attempt_started_at)
         deps.emit(attempt.started_event())
         return attempt
 
@@ -185,7 +185,7 @@ class Worker:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         timing = attempt.timing(now, unix_now_s)
-        permit.endpoint.health.on_success(state.job.line, state.attempt_started_at, now)
+        permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
         self._deps.emit(attempt.replied_event(reply, now))
         prompt, completion = await self._count_tokens(state, reply)
         usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)

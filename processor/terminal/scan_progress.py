@@ -1,8 +1,8 @@
-"""A bar on the terminal while a large file is read."""
+"""A bar on the terminal while large files are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +13,10 @@ MIN_BYTES = 8 << 20
 
 
 @contextmanager
-def scan_progress(path: Path) -> Iterator[Callable[[int, int], None]]:
+def scan_progress(paths: Sequence[Path]) -> Iterator[Callable[[int, int], None]]:
     """Yield what is to be called with the bytes and lines read so far. Off a terminal it does nothing."""
     stream = console.stderr(None)
-    size = path.stat().st_size if path.is_file() else 0
+    size = sum(path.stat().st_size for path in paths if path.is_file())
     if size < MIN_BYTES or not console.is_terminal(stream):
         yield lambda end, lines: None
         return

@@ -80,7 +80,7 @@ async def serve(plan: Plan) -> None:
     endpoints = endpoint_pool(plan, *_endpoints(plan), stats, concurrency=plan.settings.fixed_concurrency or 10_000)
     dependencies = factory.dependencies(
         plan,
-        factory.open_job_file(plan, ()),
+        factory.open_job_files(plan, ()),
         factory.open_sink(plan, ANY_TARGET),
         answer,
         endpoints,

@@ -1,0 +1,106 @@
+"""The job files of a run, read one after the other as if they were one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from processor.core.models import SourceFile
+from processor.input.done_job_skipper import SkipDone, SkippedJobs
+from processor.input.job_file import MAX_LINE_BYTES, InvalidLine, JobFile
+from processor.input.job_formats import JobDefaults, ParsedJob
+
+ASSUMED_RATIO = 16
+"""Bytes of jobs in each byte of a compressed file."""
+
+JobItems = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+
+
+class JobFiles:
+    """Open job files, in their order; ``-`` is standard input. Close them after use.
+
+    Where there are several, each job names its own (``ParsedJob.source``), and lines are counted in each file anew.
+    """
+
+    def __init__(self, paths: Sequence[str], defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        """Open them all. Raises ConfigError where one cannot be read, or is a file of another format."""
+        self._files: list[JobFile] = []
+        try:
+            for number, path in enumerate(paths, 1):
+                source = SourceFile(number, _encodable(path)) if len(paths) > 1 else None
+                self._files.append(
+                    JobFile(path, replace(defaults, source=source), max_line_bytes=max_line_bytes),
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def files(self) -> Sequence[JobFile]:
+        return self._files
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def count_lines(self) -> int | None:
+        """Return how many lines are not blank; None where that is not known of a file. Raises ConfigError."""
+        total = 0
+        for file in self._files:
+            if (lines := file.count_lines()) is None:
+                return None
+            total += lines
+        return total
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether all are regular files."""
+        return all(file.size is not None for file in self._files)
+
+    @property
+    def size(self) -> int | None:
+        """About how many bytes they have when they are not compressed; None where one of them is a pipe."""
+        total = 0
+        for file in self._files:
+            if (size := file.size) is None:
+                return None
+            total += size * ASSUMED_RATIO if file.is_compressed else size
+        return total
+
+    def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:
+        """Yield each line of regular files that is not blank. Blocks while it reads. Raises ConfigError."""
+        for file in self._files:
+            yield from file.parse_lines()
+
+    def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+        """Yield each line that is not blank. Raises InputError where a file cannot be read further."""
+        return aiter(self._files[0]) if len(self._files) == 1 else self._all_lines()
+
+    def unfinished(self, skip_done: SkipDone, limit: int | None = None) -> JobItems:
+        """Iterate as ``aiter(self)``, but skip done jobs in large files: see ``JobFile.unfinished``."""
+        return (
+            self._files[0].unfinished(skip_done, limit)
+            if len(self._files) == 1
+            else self._all_unfinished(skip_done, limit)
+        )
+
+    async def _all_lines(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+        for file in self._files:
+            async with aclosing(aiter(file)) as items:
+                async for item in items:
+                    yield item
+
+    async def _all_unfinished(self, skip_done: SkipDone, limit: int | None) -> JobItems:
+        read = 0
+        for file in self._files:
+            left = None if limit is None else limit - read
+            async with aclosing(file.unfinished(skip_done, left)) as items:
+                async for item in items:
+                    read += item.count if isinstance(item, SkippedJobs) else 1
+                    yield item
+
+
+def _encodable(path: str) -> str:
+    """Return the name of a file as it can stand in a row: names need not be UTF-8."""
+    return path.encode("utf-8", "replace").decode("utf-8")
