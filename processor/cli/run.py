@@ -55,7 +55,8 @@ def run(
     """Sends every job of JOBS and writes its reply to RESULTS. The word "run" may
     be omitted. After a stop, run the same command again to resume.
 
-    JOBS has one JSON object per line, in any of three formats; - is stdin:
+    JOBS has one JSON object per line, in any of three formats; - is stdin. There
+    may be several files, and compressed ones (gzip, zstd):
 
       {"prompt": "Hi", "model": "gpt-4o-mini"}
       {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
@@ -65,6 +66,7 @@ def run(
     Failures go to <RESULTS stem>.errors.jsonl in the same folder.
 
       process jobs.jsonl --out results.jsonl
+      process may.jsonl june.jsonl.gz --out results.jsonl
       process jobs.jsonl --simulate                      no key, no cost
       process jobs.jsonl --local model.gguf              a model on this machine
       process jobs.jsonl --echo --limit 3                try a prompt

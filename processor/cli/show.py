@@ -17,7 +17,7 @@ _LINE = "line:"
 
 def show(
     results: Results,
-    job: Annotated[str, typer.Argument(metavar="ID|line:N", hidden=True)],
+    job: Annotated[str, typer.Argument(metavar="ID|line:N|line:FILE:N", hidden=True)],
     as_json: Annotated[bool, option("Output", "--json", text="Print the row as it stands in the file.")] = False,
 ) -> int:
     """Prints the job with this id, or of this line of the job file: its reply or
@@ -25,22 +25,25 @@ def show(
 
       process show results.jsonl invoice-17
       process show results.jsonl line:60112
+      process show results.jsonl line:more.jsonl:3      of several job files
     """
     from processor.output.paths import OutputPaths
     from processor.output.row_lookup import find_row
 
     paths = OutputPaths.of_existing(results)
-    number = job.removeprefix(_LINE)
+    file, _, number = job.removeprefix(_LINE).rpartition(":")
     try:
         found = find_row(paths, custom_id=job)
         if found is None and job.startswith(_LINE) and number.isdecimal():
-            found = find_row(paths, line=int(number))
+            found = find_row(paths, line=int(number), file=file or None)
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename or results}: {reason(error)}") from None
+    if found is not None and found.row.get("custom_id") != job and not file and found.row.get("file"):
+        raise ConfigError(f"line {number} of which job file? Write for example {_LINE}{found.row['file']}:{number}")
     if found is None:
         from processor.terminal.console import print_error
 
-        what = f"line {number}" if job.startswith(_LINE) else job
+        what = f"line {number}{file and f' of {file}'}" if job.startswith(_LINE) else job
         files = f"{paths.replies} or {paths.failures.name}"
         print_error(f"no row of {what} in {files}: the job is not done yet, or belongs to another file")
         return exit_codes.INCOMPLETE

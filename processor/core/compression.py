@@ -85,7 +85,8 @@ def open_compressed(file: BinaryIO, coding: Coding) -> BinaryIO:
         # Without a time and a name in it, equal rows make equal files.
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6)  # type: ignore[return-value]
     module = _zstd_module()
-    return module.ZstdFile(file, "wb")  # type: ignore[no-any-return]
+    options = {module.CompressionParameter.checksum_flag: 1}
+    return module.ZstdFile(file, "wb", options=options)  # type: ignore[no-any-return]
 
 
 @cache

@@ -36,7 +36,8 @@ def other_format(head: bytes, name: str) -> str | None:
     """
     for mark, kind, unpack in _COMPRESSED:
         if head.startswith(mark):
-            return f"{name} is compressed ({kind}): unpack it, for example with {unpack} {name} | process - --out FILE"
+            named = "give the name of the file, or unpack it" if kind in ("gzip", "zstd") else "unpack it"
+            return f"{name} is compressed ({kind}): {named}, for example with {unpack} FILE | process - --out RESULTS"
     if head.startswith(_UTF32_MARKS):
         return f"{name} is UTF-32: convert it, for example with iconv -f UTF-32 -t UTF-8 {name} >jobs.jsonl"
     if head.startswith(_UTF16_MARKS) or _is_utf16(head):

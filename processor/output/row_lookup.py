@@ -20,10 +20,13 @@ class FoundRow:
     path: Path
 
 
-def find_row(paths: OutputPaths, *, custom_id: str | None = None, line: int | None = None) -> FoundRow | None:
+def find_row(
+    paths: OutputPaths, *, custom_id: str | None = None, line: int | None = None, file: str | None = None
+) -> FoundRow | None:
     """Return the row that counts of the job with this id, or of this line. Raises OSError.
 
-    A reply counts before a failure, and the last row of a file before others.
+    ``file``: the job file of the line; None: any. A reply counts before a failure, and the last row of
+    a file before others.
     """
     name, value = ("custom_id", custom_id) if custom_id is not None else ("line", line)
     may_match = _contains(custom_id)
@@ -31,7 +34,9 @@ def find_row(paths: OutputPaths, *, custom_id: str | None = None, line: int | No
         if not path.exists():
             continue
         for raw in lines_backward(path):
-            if may_match(raw) and (row := fields_of(parsed(raw))).get(name) == value and "error" in row:
+            if not may_match(raw) or (row := fields_of(parsed(raw))).get(name) != value or "error" not in row:
+                continue
+            if file is None or row.get("file") == file:
                 return FoundRow(row=row, path=path)
     return None
 

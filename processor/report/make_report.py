@@ -84,6 +84,8 @@ def _prompts(jobs: Path, wanted: Mapping[str, RowFacts]) -> dict[str, str]:
     """The beginnings of the wanted jobs, as their lines stand in the file."""
     by_line: dict[int, list[str]] = {}
     for key, facts in wanted.items():
+        if facts.file is not None and Path(facts.file).name != jobs.name:
+            continue
         by_line.setdefault(facts.line, []).append(key)
     prompts: dict[str, str] = {}
     with open(jobs, "rb") as file:

@@ -19,6 +19,8 @@ class RowFacts:
     fingerprint: str
     custom_id: str | None
     line: int
+    file: str | None
+    """The job file of the line; None where the run had only one."""
     model: str
     endpoint: str
     attempts: int
@@ -46,7 +48,7 @@ class RowFacts:
     @property
     def key(self) -> str:
         """What two rows of one job have in common: the custom id, else the line itself."""
-        return self.custom_id if self.custom_id is not None else f"{self.fingerprint} {self.line}"
+        return self.custom_id if self.custom_id is not None else f"{self.fingerprint} {self.file or ''} {self.line}"
 
 
 def facts_of(row: Any) -> RowFacts | None:
@@ -61,6 +63,7 @@ def facts_of(row: Any) -> RowFacts | None:
         fingerprint=row["id"],
         custom_id=_name(row.get("custom_id")),
         line=line if type(line := row.get("line")) is int else 0,
+        file=_name(row.get("file")),
         model=_name(row.get("asked_model")) or _name(body.get("model")) or "",
         endpoint=_name(row.get("endpoint")) or "",
         attempts=attempts if type(attempts := row.get("attempts")) is int else 0,

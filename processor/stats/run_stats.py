@@ -19,7 +19,7 @@ from processor.core.events import (
     SkipReason,
     Stopping,
 )
-from processor.core.models import Failure, Result, place_of
+from processor.core.models import Failure, Result
 from processor.stats.reply_stats import ReplyStats, bounded_label
 from processor.stats.throughput import Throughput
 
@@ -172,7 +172,7 @@ class RunStats:
         if code in self.failures_by_code:
             self.failures_by_code[code].count += 1
             return
-        example = result.custom_id if result.custom_id is not None else place_of(result.line, result.source)
+        example = result.custom_id if result.custom_id is not None else f"line {result.line}"
         self.failures_by_code[code] = FailureCount(1, example[:MAX_EXAMPLE_CHARS], failure.message[:MAX_EXAMPLE_CHARS])
 
     def _on_bottleneck_changed(self, event: BottleneckChanged) -> None:

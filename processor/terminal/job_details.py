@@ -25,7 +25,7 @@ class JobDetails:
 def job_details(row: JSON, path: Path) -> JobDetails:
     """Return what the row of a results or errors file says. It may be of any version of the program."""
     entries = [
-        ("job", f"{row.get('custom_id') or 'without an id'}, line {row.get('line')}"),
+        ("job", f"{row.get('custom_id') or 'without an id'}, line {row.get('line')}{_file(row)}"),
         ("row", f"{path}{' (simulated)' if row.get('simulated') else ''}"),
         ("error", _error(row.get("error"))),
         ("model", _model(row)),
@@ -40,6 +40,10 @@ def job_details(row: JSON, path: Path) -> JobDetails:
         rows=tuple(LabelRow(label, text) for label, text in entries if text),
         text=text_of_reply(response.get("body")),
     )
+
+
+def _file(row: JSON) -> str:
+    return f" of {row['file']}" if row.get("file") else ""
 
 
 def _error(error: Any) -> str | None:

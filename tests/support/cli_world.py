@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processor.core.compression import ZSTD_MODULE
 from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
@@ -176,6 +178,13 @@ def chat_job(name: str, **more: Any) -> dict[str, Any]:
 
 def chat_jobs(number: int) -> Sequence[dict[str, Any]]:
     return [chat_job(f"job-{at}") for at in range(number)]
+
+
+def zstd_compress(data: bytes) -> bytes:
+    """As the program zstd does: with a checksum."""
+    zstd = importlib.import_module(ZSTD_MODULE)
+    compressed: bytes = zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
+    return compressed
 
 
 def free_port() -> int:

@@ -29,7 +29,11 @@ def jobs(tmp_path: Path) -> str:
         (["--bogus"], "no such option: --bogus"),
         (["jobs.jsonl", "--bogus"], "no such option: --bogus"),
         (["jobs.jsonl", "--concurency", "3"], "no such option: --concurency (Possible options: --concurrency)"),
-        (["jobs.jsonl", "more.jsonl"], "process run does not take more.jsonl: a run has one job file; for "),
+        (["jobs.jsonl", "more.jsonl"], "several job files need --out RESULTS"),
+        (["jobs.jsonl", "more.jsonl", "--out", "r", "--simulate"], "cannot read more.jsonl: no such file or directory"),
+        (["jobs.jsonl", "./jobs.jsonl", "--out", "r", "--simulate"], "jobs.jsonl is given twice: name each job file"),
+        (["-", "-", "--out", "r", "--simulate"], "stdin is given twice"),
+        (["jobs.jsonl", "--simulate", "--out", "r.jsonl.gz"], "r.jsonl.gz: results are not compressed, as runs append"),
         (["simulate", "jobs.jsonl"], "process simulate does not take jobs.jsonl: to send a job file named simulate, "),
         (["simulat"], "cannot read simulat: no such file, and no such command; did you mean process simulate?"),
         (["nowhere.jsonl"], "cannot read nowhere.jsonl: it is a link to a file that does not exist"),
@@ -157,7 +161,7 @@ def test_job_file_of_broken_lines_has_failed_rows_only(run_inside: Run, tmp_path
     assert len((tmp_path / "broken.simulated.errors.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("data", [b"id,prompt\n1,Hello\n", b"\x1f\x8b\x08\0", b"[\n  {\n"])
+@pytest.mark.parametrize("data", [b"id,prompt\n1,Hello\n", b"BZh9", b"[\n  {\n"])
 def test_job_file_of_another_format_sends_and_writes_nothing(run_inside: Run, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "jobs.txt").write_bytes(data)
     result = run_inside("jobs.txt", "--simulate")
