@@ -113,7 +113,7 @@ def _check_names(plan: Plan) -> None:
             f"process export {plain} --out {plan.out}"
         )
     if list(plan.job_files).count(STDIN) > 1:
-        raise ConfigError("stdin is given twice: it can be read once")
+        raise ConfigError("stdin (-) is given twice as a job file, and can be read once: name it once")
     if plan.report and plan.out == "-":
         raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
 

@@ -32,7 +32,7 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "more.jsonl"], "several job files need --out RESULTS"),
         (["jobs.jsonl", "more.jsonl", "--out", "r", "--simulate"], "cannot read more.jsonl: no such file or directory"),
         (["jobs.jsonl", "./jobs.jsonl", "--out", "r", "--simulate"], "jobs.jsonl is given twice: name each job file"),
-        (["-", "-", "--out", "r", "--simulate"], "stdin is given twice"),
+        (["-", "-", "--out", "r", "--simulate"], "stdin (-) is given twice as a job file, and"),
         (["jobs.jsonl", "--simulate", "--out", "r.jsonl.gz"], "r.jsonl.gz: results are not compressed, as runs append"),
         (["simulate", "jobs.jsonl"], "process simulate does not take jobs.jsonl: to send a job file named simulate, "),
         (["simulat"], "cannot read simulat: no such file, and no such command; did you mean process simulate?"),

@@ -83,7 +83,7 @@ def test_file_that_was_cut_stops_the_run_and_the_whole_one_is_gone_on_with(
     assert not (shell.folder / "r.errors.jsonl").exists(), "a torn line is no failed job"
     path.write_bytes(whole)
     assert run_inside("a.jsonl", "b.zst", "--out", "r.jsonl").code == 0
-    assert len(shell.rows("r.jsonl")) == len({request["body"]["messages"][0]["content"] for request in server.requests})
+    assert len(shell.rows("r.jsonl")) == 103
     assert len(server.requests) == 103, "no job was sent twice"
 
 
