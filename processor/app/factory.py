@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from processor.http.client import HttpTransport
     from processor.http.key_renewal import KeyRenewal
     from processor.local_model.transport import LocalModel
+    from processor.scheduler.reply_validation import ReplyValidation
 
 LOCAL_CONCURRENCY = 4
 """Requests that a local model answers at a time, where the user does not say."""
@@ -72,15 +73,18 @@ def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
     return JobFiles(plan.job_files, defaults, max_line_bytes=settings.max_line_bytes)
 
 
-def run_target(plan: Plan, accesses: Sequence[EndpointAccess]) -> RunTarget:
-    """What the rows of earlier runs are compared with: not the address of a server that the run starts."""
+def run_target(plan: Plan, accesses: Sequence[EndpointAccess], schema: str | None = None) -> RunTarget:
+    """What the rows of earlier runs are compared with: not the address of a server that the run starts.
+
+    ``schema``: the digest of that which all output is checked against.
+    """
     if plan.settings.local is not None:
-        return RunTarget()
+        return RunTarget(schema=schema)
     addresses = (endpoint_address(access.target.base_url, path) for access in accesses for path in PROTOCOLS)
     model = plan.settings.model
     sent = (access.settings.model_sent(model) for access in accesses if access.settings and model is not None)
     models = frozenset(name for name in (model, *sent) if name is not None)
-    return RunTarget(addresses=frozenset(addresses), models=models)
+    return RunTarget(addresses=frozenset(addresses), models=models, schema=schema)
 
 
 def open_sink(plan: Plan, target: RunTarget) -> Sink:
@@ -219,6 +223,7 @@ def dependencies(
     endpoints: EndpointPool,
     emit: Listener,
     prices: PriceList,
+    validation: ReplyValidation | None = None,
 ) -> Dependencies:
     return Dependencies(
         source=_unfinished_jobs(plan, job_files, sink),
@@ -232,6 +237,7 @@ def dependencies(
         wall_clock=time.time,
         printer=Echo() if plan.echo else None,
         prices=prices,
+        validation=validation,
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor.config.settings import Settings
+from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.output.paths import OutputPaths
 
 JOB_FILE = "the job file"
+SCHEMA_FILE = "the schema"
 STDIN = "-"
 MAX_FILES_NAMED = 3
 """More job files are named by the first of them and their number."""
@@ -89,7 +90,7 @@ def check_files(plan: Plan) -> None:
     _check_names(plan)
     purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
-        if purpose != JOB_FILE:
+        if purpose not in (JOB_FILE, SCHEMA_FILE):
             _check_is_no_folder(path)
         if path.exists() and not path.is_file():
             continue  # a device: it may serve several purposes, and opening it reports what is wrong with it
@@ -98,7 +99,7 @@ def check_files(plan: Plan) -> None:
             raise ConfigError(f"{path} is given twice: name each job file once")
         if file in purposes:
             raise ConfigError(f"{path} cannot be both {purposes[file]} and {purpose}: give one of them another name")
-        if not file.parent.is_dir():
+        if purpose != SCHEMA_FILE and not file.parent.is_dir():
             raise ConfigError(f"the folder {path.parent} for {purpose} does not exist: create it, or name another one")
         purposes[file] = purpose
 
@@ -141,4 +142,6 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     ):
         if path:
             yield path, purpose
+    if plan.settings.validate not in (None, SCHEMA_IN_JOB):
+        yield Path(str(plan.settings.validate)), SCHEMA_FILE
     yield from ((Path(path), JOB_FILE) for path in plan.job_files if path != STDIN and Path(path).exists())

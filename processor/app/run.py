@@ -15,6 +15,7 @@ from processor.app.plan import Plan, check_files
 from processor.app.prices import price_list
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
+from processor.app.validation import open_checks
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.environment import environment
 from processor.core import platform
@@ -95,17 +96,18 @@ async def _run(
         concurrency = factory.concurrency(plan, max_connections)
         job_files = factory.open_job_files(plan, accesses)
         stack.callback(job_files.close)
+        checks = await open_checks(plan, stack)
         stats = RunStats()
         progress = Progress(stats, run_reporter.progress_mode(plan))
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
         targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
         # Nothing is written where the transport finds that nothing can be sent.
-        sink = factory.open_sink(plan, factory.run_target(plan, accesses))
+        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
         prices = price_list(plan, accesses, emit, own_transport=transport is not None)
         stack.push_async_callback(prices.close)
-        dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices)
+        dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation)
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))

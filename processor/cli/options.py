@@ -10,6 +10,7 @@ import typer
 _FILES = "Files"
 _ENDPOINT = "Endpoint"
 _LIMITS_AND_RETRIES = "Limits and retries"
+_OUTPUT = "Structured output"
 _SELECTION = "Selection of jobs"
 _TRIAL = "Trial runs"
 _DISPLAY = "Display"
@@ -121,6 +122,19 @@ Grace = Annotated[
     option(
         _LIMITS_AND_RETRIES, "--grace", metavar="SECONDS", text="Time to finish requests after Ctrl-C. [default: 30]"
     ),
+]
+
+Validate = Annotated[
+    str | None,
+    option(
+        _OUTPUT,
+        "--validate",
+        metavar="FILE|job",
+        text="JSON Schema that replies must match, or job: that in each request. Others are asked again.",
+    ),
+]
+StripFences = Annotated[
+    bool | None, option(_OUTPUT, "--strip-fences", text="Ignore a Markdown code fence around a reply.")
 ]
 
 Limit = Annotated[

@@ -44,6 +44,8 @@ def run(
     concurrency: options.Concurrency = None,
     max_attempts: options.MaxAttempts = None,
     grace_s: options.Grace = None,
+    validate: options.Validate = None,
+    strip_fences: options.StripFences = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,

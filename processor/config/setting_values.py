@@ -19,6 +19,9 @@ MAX_NUMBER = 1e15
 NonNegative = Annotated[float, "may be 0"]
 """The type of a number that may be 0."""
 
+NonNegativeInt = Annotated[int, "may be 0"]
+"""The type of a whole number that may be 0."""
+
 NOT_SETTINGS = frozenset({"chosen_by", "ignored_commands"})
 """Fields of the settings that no file can set."""
 
@@ -28,6 +31,7 @@ _RULES: dict[Any, tuple[type, float, str]] = {
     int: (int, 1, "a whole number of at least 1"),
     float: (float, 5e-324, "a number greater than 0"),
     NonNegative: (float, 0, "a number of at least 0"),
+    NonNegativeInt: (int, 0, "a whole number of at least 0"),
 }
 """For the type of a field: the type of its values, the least of them, and how both read in a message."""
 

@@ -9,9 +9,12 @@ from typing import Literal
 from processor.config.endpoint_settings import EndpointSettings, RetryElsewhere
 from processor.config.price_settings import ModelPrices
 from processor.config.providers import Auth
-from processor.config.setting_values import NonNegative
+from processor.config.setting_values import NonNegative, NonNegativeInt
 from processor.core.models import Timeouts
 from processor.ratelimit.settings import HeaderDialect, RateLimits, TokenAccounting
+
+SCHEMA_IN_JOB = "job"
+"""The value of ``validate`` that names no file."""
 
 ModelLimits = RateLimits
 """The public name of the limits of one model."""
@@ -98,6 +101,12 @@ class Settings:
     concurrency: int | Literal["auto"] = "auto"
     """The number of requests in flight; ``auto``: found by trying, where the server announces no limit."""
     max_attempts: int = 6
+    validate: str | None = None
+    """The file of the JSON Schema that output is checked against; ``job``: that in each request; None: no checks."""
+    strip_fences: bool = False
+    """A code fence around an output is no part of what is checked."""
+    max_invalid: NonNegativeInt = 2
+    """How often a job is asked again, after a reply that is not valid."""
     max_reply_bytes: int = 64 * 2**20
     max_line_bytes: int = 32 * 2**20
     grace_s: NonNegative = 30.0

@@ -68,9 +68,10 @@ place.
 Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
 """What keeps the next request from being sent right now."""
 
-SkipReason = Literal["done", "changed", "other_model", "other_endpoint", "failed_permanently"]
+SkipReason = Literal["done", "changed", "other_model", "other_endpoint", "other_schema", "failed_permanently"]
 """``changed``: it has the reply to an earlier version of the job. ``other_model``, ``other_endpoint``: it has the reply
-of another model, or from another address, than this run asks. ``failed_permanently``: its failed row stands."""
+of another model, or from another address, than this run asks. ``other_schema``: its reply was checked against another
+schema. ``failed_permanently``: its failed row stands."""
 
 AttemptOutcome = Literal["success", "retry", "replace", "fail", "park", "stop"]
 """What an attempt led to: a reply; another attempt; another attempt that is not counted (the connection was lost before
@@ -154,6 +155,20 @@ class JobFinished:
     """None, as ``endpoint`` and ``limit_group``, for a line that is no job or was not sent."""
     endpoint: str | None = None
     limit_group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyInvalid:
+    """The output of a reply does not match its schema."""
+
+    at: float
+    custom_id: str
+    line: int
+    asks: int
+    """Replies to the job that were checked, with this one."""
+    problems: tuple[str, ...]
+    """Each begins with a JSON pointer, unless it is about the whole output."""
+    is_asked_again: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +266,7 @@ RunEvent = (
     | AttemptStarted
     | AttemptFinished
     | JobFinished
+    | ReplyInvalid
     | LimitsChanged
     | ConcurrencyChanged
     | BottleneckChanged

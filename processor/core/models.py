@@ -129,6 +129,8 @@ class RequestSize:
     max_tokens: int | None
     """The job's limit on the output of one choice; None where it sets none."""
     choices: int = 1
+    goes_first: bool = False
+    """It continues a job that has had a reply, and is in flight until it has a valid one: it overtakes other jobs."""
     prompt_estimated: tuple[str, ...] = ()
     """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
 
@@ -225,12 +227,25 @@ class Failure:
     """The provider refused the job itself: it fails again until the job changes. ``own_fault`` in the row."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """How the output of a job was checked against a JSON Schema."""
+
+    asks: int
+    """Replies that were checked: after each but the last the job was asked again."""
+    schema: str
+    """The digest of the schema: see ``validation.schema``."""
+    billed_usage: Usage
+    """The tokens of all these replies, as reported, else as computed."""
+
+
 @fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One row of the results or errors file.
 
-    A success has ``reply`` alone. A failed job has ``failure``, and in ``reply`` the refusing response, if any.
+    A success has ``reply`` alone. A failed job has ``failure``, and in ``reply`` the refusing response, or the reply
+    that is not valid, if any.
     """
 
     fingerprint: str
@@ -259,6 +274,9 @@ class Result:
     streamed: bool | None = None
     """Whether that request asked for a stream; None where that is not known."""
     cost_usd: float | None = None
+    """Of all replies, where the job was asked again."""
+    validation: Validation | None = None
+    """None where the output was not checked."""
     simulated: bool = False
     altered: tuple[str, ...] = ()
     """What had to be changed of the job's line; the reply has its own."""

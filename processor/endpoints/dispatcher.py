@@ -133,7 +133,7 @@ class Dispatcher:
         request = WaitingRequest(
             job=job, size=size, number=next(self._numbers), permit=asyncio.get_running_loop().create_future()
         )
-        queue.put(request, is_retry=is_retry)
+        queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if queue not in self._waiting:
             self._waiting[queue] = None
             self._drain(self._endpoints)

@@ -22,6 +22,7 @@ _SKIPPED: dict[SkipReason, str] = {
     "changed": "have a reply to an earlier version of the job (--changed resend sends them)",
     "other_model": "have a reply of another model (--changed resend sends them)",
     "other_endpoint": "have a reply from another address (--changed resend sends them)",
+    "other_schema": "have a reply checked against another schema, or none (--changed resend sends them)",
     "failed_permanently": "failed for good (--retry-failed sends them)",
 }
 _OWN_FLAGS = ("--like", "--until", "--json")

@@ -20,6 +20,9 @@ REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
 OTHER_ENDPOINT, OTHER_MODEL = 32, 64
 """Flags of an entry: the row names an address, or a model, that is not the one of ``RunTarget``."""
 
+OTHER_SCHEMA = PERMANENT
+"""Beside REPLIED, where PERMANENT has no meaning: the reply was not checked against the schema of ``RunTarget``."""
+
 INVALID_LINE_CODES = frozenset(
     {"not_utf8", "line_too_long", "invalid_json", "not_an_object", "invalid_job", "duplicate_custom_id"}
 )
@@ -40,6 +43,8 @@ class RunTarget:
     """The address of each endpoint and API path; empty: all count as the same. The model may have a place in it."""
     models: frozenset[str] = frozenset()
     """The model of jobs that name none, under each name that it has at an endpoint; empty: there are no such jobs."""
+    schema: str | None = None
+    """The digest of the schema that all output is checked against; None: there is none, or each job has its own."""
 
     def flags(self, endpoint: object, model: object) -> int:
         """Return the flags of a row that names these. What a row does not name counts as unchanged."""
@@ -49,6 +54,17 @@ class RunTarget:
         if model is not None and self.models and model not in self.models:
             flags |= OTHER_MODEL
         return flags
+
+    def flags_of_schema(self, flags: int, validation: object) -> int:
+        """Return the flags of a row with what the schema changes. ``validation``: as it stands in the row.
+
+        A failed row stands only for the schema that it failed.
+        """
+        if self.schema is None or (isinstance(validation, dict) and validation.get("schema") == self.schema):
+            return flags
+        if flags & REPLIED:
+            return flags | OTHER_SCHEMA
+        return flags & ~PERMANENT if validation else flags
 
     def _has_address(self, endpoint: object, model: object) -> bool:
         if endpoint in self.addresses:
@@ -127,6 +143,8 @@ def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
             flags |= SIMULATED
         if "endpoint" in row:
             flags |= target.flags(row["endpoint"], row.get("asked_model"))
+        if target.schema is not None:
+            flags = target.flags_of_schema(flags, row.get("validation"))
         key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else _key_of(row["custom_id"])
         attempts, line = row.get("attempts"), row.get("line")
         if not (type(attempts) is type(line) is int and 0 <= attempts <= MAX_ATTEMPTS and 0 <= line <= MAX_LINE):
@@ -140,7 +158,8 @@ def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
 def _check(flags: int, fingerprint: str | None, streamed: object) -> bytes:
     if fingerprint is None:
         return _UNKNOWN_CHECK
-    return failure_check(fingerprint, streamed) if flags & PERMANENT else request_check(fingerprint)
+    is_permanent = flags & PERMANENT and not flags & REPLIED
+    return failure_check(fingerprint, streamed) if is_permanent else request_check(fingerprint)
 
 
 def _is_refusal(status: object) -> bool:

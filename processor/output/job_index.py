@@ -12,6 +12,7 @@ from processor.output.index_entry import (
     MAX_ATTEMPTS,
     OTHER_ENDPOINT,
     OTHER_MODEL,
+    OTHER_SCHEMA,
     PACKED_ENTRY,
     PERMANENT,
     REPLIED,
@@ -34,7 +35,7 @@ def _match_tables(*, permanent: bool) -> tuple[bytes, bytes]:
 
 def _match_table(other: int, permanent: bool) -> bytes:
     not_set = SEEN_THIS_RUN | other
-    done = [flags & (REPLIED | not_set) == REPLIED for flags in range(256)]
+    done = [flags & (REPLIED | OTHER_SCHEMA | not_set) == REPLIED for flags in range(256)]
     failed = [flags & (PERMANENT | REPLIED | not_set) == PERMANENT for flags in range(256)]
     return bytes(is_done + 2 * (permanent and is_failed) for is_done, is_failed in zip(done, failed, strict=True))
 
@@ -55,6 +56,8 @@ class JobStatus(Enum):
     """It names no model, and has the reply of another model than this run asks."""
     OTHER_ENDPOINT = auto()
     """It has a reply that came from an address where this run sends nothing."""
+    OTHER_SCHEMA = auto()
+    """It has a reply that was not checked against this run's schema, though it could have been."""
     FAILED = auto()
     """It has a failed row; also where that is permanent, but the request has changed since."""
     FAILED_PERMANENTLY = auto()
@@ -89,7 +92,8 @@ class JobIndex:
             return JobStatus.DUPLICATE
         FIELDS.pack_into(*slot, check, attempts, count, flags | SEEN_THIS_RUN)
         other = flags & (OTHER_ENDPOINT if names_model else OTHER_ENDPOINT | OTHER_MODEL)
-        is_same_request = check == check_now or (bool(flags & PERMANENT) and check in _failure_checks(fingerprint))
+        has_failed = flags & (PERMANENT | REPLIED) == PERMANENT
+        is_same_request = check == check_now or (has_failed and check in _failure_checks(fingerprint))
         return _status(flags, other, is_same_request=is_same_request)
 
     def failed_streamed(self, custom_id: str, fingerprint: str) -> bool | None:
@@ -236,7 +240,7 @@ def _status(flags: int, other: int, *, is_same_request: bool) -> JobStatus:
             return JobStatus.CHANGED
         if other:
             return JobStatus.OTHER_MODEL if other & OTHER_MODEL else JobStatus.OTHER_ENDPOINT
-        return JobStatus.DONE
+        return JobStatus.OTHER_SCHEMA if flags & OTHER_SCHEMA else JobStatus.DONE
     if flags & PERMANENT and is_same_request and not other:
         return JobStatus.FAILED_PERMANENTLY
     return JobStatus.FAILED if flags & FAILED else JobStatus.NEW

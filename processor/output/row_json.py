@@ -1,8 +1,8 @@
 """Writes a result as one line of JSON. Pure.
 
 A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``simulated``, ``usage_estimated``,
-``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``complete`` and ``own_fault`` stand between
-``line`` and ``metadata``, each only where it applies.
+``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``validation``, ``complete`` and ``own_fault`` stand
+between ``line`` and ``metadata``, each only where it applies.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ def to_row(result: Result) -> JSON:
         row["streamed"] = result.streamed
     if result.altered or (result.reply and result.reply.altered):
         row["altered"] = _altered(result)
+    if result.validation is not None:
+        row["validation"] = {
+            "asks": result.validation.asks,
+            "schema": result.validation.schema,
+            "billed_usage": result.validation.billed_usage.as_json(),
+        }
     if result.is_unconfirmed:
         row["complete"] = "unconfirmed"
     if result.failure and result.failure.permanent:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from processor.core.errors import StatusError
 from processor.core.models import JSON, Job, RequestSize, Usage
+from processor.protocols.finish_reasons import is_refusal
 from processor.protocols.option_refusals import refuses_stream
 from processor.protocols.reported_usage import usage_in
 from processor.protocols.request_limits import RequestLimits
@@ -79,6 +80,9 @@ class Protocol(ABC):
     """The fields of a request whose characters count as its prompt."""
     end_marker: ClassVar[bytes]
     """Bytes that end a stream: data that contains them is parsed at once, other data may wait for more."""
+
+    generates_text: ClassVar[bool] = True
+    """Whether replies have text, whose form can be checked."""
 
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Sent with every request of this API, unless the endpoint sets them itself."""
@@ -166,6 +170,10 @@ class Protocol(ABC):
         """Whether the reply came to a clean end without a reason that is known to mean success."""
         return False
 
+    def is_refused(self, body: JSON) -> bool:
+        """Whether the model, or a filter, refused to write the reply, or one choice of it."""
+        return any(is_refusal(reason) for reason in self.finish_reasons(body))
+
     def reported_usage(self, body: JSON) -> Usage | None:
         """The server's own token count in a reply, under either pair of names; None where it makes no sense."""
         return usage_in(body)
@@ -173,6 +181,21 @@ class Protocol(ABC):
     def usage_json(self, usage: Usage) -> JSON | None:
         """The computed usage as a reply of this API holds it; None where replies have no usage."""
         return usage.as_json()
+
+    # ------------------------------------------------------------ output that is to be JSON
+
+    def output_schema(self, body: JSON) -> typing.Any:
+        """The JSON Schema that a request asks its output to follow; None where it asks for none."""
+        return None
+
+    def outputs(self, reply: JSON, request: JSON) -> list[str]:
+        """The text of each choice, or the arguments of the tool that it calls. Both are bodies."""
+        return [self.text(reply)]
+
+    def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        """The body that asks the same once more, with the output of the last reply and what is wrong with it; None
+        where this API, or this request, has no place for them."""
+        return None
 
     # ------------------------------------------------------------ tokens
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processor.core.errors import InvalidJob, ProtocolError
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON, Job
 from processor.core.text import json_type
 from processor.protocols.choices_accumulator import ChoicesAccumulator
@@ -13,6 +14,7 @@ from processor.protocols.choices_protocol import ChoicesProtocol
 from processor.protocols.delta_merge import are_parts, as_parts, join_text_parts
 from processor.protocols.hidden_reasoning import has_hidden_reasoning
 from processor.protocols.json_values import objects_of
+from processor.protocols.structured_output import forced_tool, repeated_messages, schema_of_format, written_arguments
 from processor.tokens.audio import SPOKEN_TOKENS_PER_S, count_audio
 from processor.tokens.rules import ModelCounter, count_as_json, count_calls, count_part
 
@@ -131,6 +133,28 @@ class ChatCompletions(ChoicesProtocol):
     def accumulator(self, job: Job) -> ChatAccumulator:
         return ChatAccumulator(self.choices(job.body))
 
+    # ------------------------------------------------------------ output that is to be JSON
+
+    def output_schema(self, body: JSON) -> Any:
+        tool = _forced_tool(body)
+        return schema_of_format(body.get("response_format")) if tool is None else tool[1]
+
+    def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        return {**request, "messages": repeated_messages(request["messages"], output, question)}
+
+    def is_refused(self, body: JSON) -> bool:
+        messages = objects_of([choice.get("message") for choice in objects_of(body.get("choices"))])
+        return super().is_refused(body) or any(message.get("refusal") for message in messages)
+
+    def _output_of(self, choice: JSON, request: JSON) -> str:
+        message = fields_of(choice.get("message"))
+        content = str(_without_other_parts(message.get("content")) or "")
+        calls = objects_of(message.get("tool_calls"))
+        called = fields_of(calls[0].get("function") if calls else message.get("function_call"))
+        arguments = written_arguments(called.get("arguments"))
+        is_call = bool(arguments) and _forced_tool(request) is not None
+        return arguments if is_call else content or arguments
+
     # ------------------------------------------------------------ tokens
 
     def _prompt_overhead(self, body: JSON) -> int:
@@ -190,6 +214,13 @@ class ChatCompletions(ChoicesProtocol):
         calls = message.get("tool_calls")
         functions = [call.get("function") for call in objects_of(calls)]
         return "\n".join(f"{called.get('name')}({called.get('arguments')})" for called in objects_of(functions))
+
+
+def _forced_tool(body: JSON) -> tuple[Any, Any] | None:
+    functions = objects_of([tool.get("function") for tool in objects_of(body.get("tools"))])
+    functions = functions or objects_of(body.get("functions"))
+    declared = [(function.get("name"), function.get("parameters")) for function in functions]
+    return forced_tool(body.get("tool_choice") or body.get("function_call"), declared)
 
 
 def _without_other_parts(content: Any) -> Any:

@@ -87,6 +87,9 @@ class ChoicesProtocol(Protocol):
                 return True
         return False
 
+    def outputs(self, reply: JSON, request: JSON) -> list[str]:
+        return [self._output_of(choice, request) for choice in _choices_in(reply)]
+
     def is_cut_short(self, body: JSON, request: JSON) -> bool:
         for choice in _choices_in(body):  # noqa: SIM110 (a generator costs more, for each reply)
             if choice.get("finish_reason") == "length":
@@ -109,6 +112,9 @@ class ChoicesProtocol(Protocol):
         for choice in _choices_in(reply):
             tokens += self._count_choice(choice, request, counter, reasons)
         return tokens
+
+    def _output_of(self, choice: JSON, request: JSON) -> str:
+        return self._text_of(choice)
 
     def _text_of(self, choice: JSON) -> str:
         return str(choice.get("text") or "")

@@ -61,6 +61,10 @@ class Completions(ChoicesProtocol):
         each = max(choices, best_of) if type(best_of) is int else choices
         return each * _count_prompts(body.get("prompt"))
 
+    def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        prompt = request.get("prompt")
+        return {**request, "prompt": f"{prompt}{output}\n\n{question}\n\n"} if isinstance(prompt, str) else None
+
     def _count_prompt(self, body: JSON, counter: ModelCounter, reasons: set[str]) -> int:
         values = (body.get("prompt"), body.get("suffix"))
         return sum(count_texts_or_ids(value, counter.count_text, reasons) for value in values)

@@ -64,6 +64,10 @@ Cohere: error_toxic, error_limit, user_cancel. Gemini: malformed_function_call."
 _NOT_GIVEN = frozenset({"", "null", "none", "nil", "undefined"})
 
 
+REFUSED = frozenset({"content_filter", "recitation", "refusal", "safety", "sensitive"})
+"""A part of the successful ones: the model, or a filter, would not write the reply."""
+
+
 def given_reason(value: object) -> str | None:
     """The finish reason in a reply; None where the field holds no meaningful string."""
     if value == "stop":  # most of them
@@ -77,6 +81,10 @@ def is_failure(reason: str) -> bool:
 
 def is_success(reason: str | None) -> bool:
     return reason == "stop" or (reason is not None and reason.strip().lower() in SUCCESSFUL)
+
+
+def is_refusal(reason: str) -> bool:
+    return reason.strip().lower() in REFUSED
 
 
 def failed_reply(reason: str) -> ServerError:

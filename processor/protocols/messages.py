@@ -6,6 +6,7 @@ from typing import Any
 
 from processor.core import json_bytes
 from processor.core.errors import InvalidJob, ProtocolError, StreamTruncated
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON, Job, Usage
 from processor.core.text import json_type
 from processor.protocols.base import Protocol, RequestOptions
@@ -16,6 +17,7 @@ from processor.protocols.lenient_json import joined_text
 from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.reported_usage import usage_in
 from processor.protocols.request_body import unstreamed
+from processor.protocols.structured_output import forced_tool, repeated_messages, schema_of_format, written_arguments
 from processor.protocols.typed_events import TypedEventAccumulator, object_in
 from processor.tokens.rules import ModelCounter, count_as_json, count_part
 
@@ -207,6 +209,30 @@ class Messages(Protocol):
     def usage_json(self, usage: Usage) -> JSON:
         return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
 
+    # ------------------------------------------------------------ output that is to be JSON
+
+    def output_schema(self, body: JSON) -> Any:
+        tool = _forced_tool(body)
+        asked = fields_of(body.get("output_config")).get("format") or body.get("output_format")
+        return schema_of_format(asked) if tool is None else tool[1]
+
+    def outputs(self, reply: JSON, request: JSON) -> list[str]:
+        """A last message of the assistant in the request is the beginning of the text."""
+        blocks = objects_of(reply.get("content"))
+        calls = [written_arguments(block.get("input")) for block in blocks if block.get("type") == "tool_use"]
+        text = "".join(str(block.get("text") or "") for block in blocks if block.get("type") == "text")
+        if calls and (not text or _forced_tool(request)):
+            return calls[:1]
+        last = objects_of(request.get("messages"))[-1:]
+        begun = last[0].get("content") if last and last[0].get("role") == "assistant" else ""
+        return [begun + text if isinstance(begun, str) else text]
+
+    def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        messages = request["messages"]
+        if fields_of(messages[-1]).get("role") == "assistant":
+            messages = messages[:-1]  # the output has it
+        return {**request, "messages": repeated_messages(messages, output, question)}
+
     # ------------------------------------------------------------ tokens
 
     def max_output_tokens(self, body: JSON) -> int | None:
@@ -229,6 +255,11 @@ class Messages(Protocol):
         if len(written) < len(blocks):
             reasons.add("tools")
         return _count_content(written, counter, reasons)
+
+
+def _forced_tool(body: JSON) -> tuple[Any, Any] | None:
+    declared = [(tool.get("name"), tool.get("input_schema")) for tool in objects_of(body.get("tools"))]
+    return forced_tool(body.get("tool_choice"), declared)
 
 
 def _check_end(message: JSON) -> None:

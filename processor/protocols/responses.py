@@ -12,6 +12,7 @@ from typing import Any
 
 from processor.core import json_bytes
 from processor.core.errors import InvalidJob, ProtocolError, StatusError, StreamTruncated
+from processor.core.json_reading import fields_of
 from processor.core.models import JSON, Job, Usage
 from processor.core.text import json_type
 from processor.protocols.base import Protocol, RequestOptions
@@ -22,6 +23,7 @@ from processor.protocols.inband_errors import raise_error_in
 from processor.protocols.json_values import objects_of
 from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.request_body import unstreamed
+from processor.protocols.structured_output import forced_tool, repeated_messages, schema_of_format, written_arguments
 from processor.protocols.typed_events import TypedEventAccumulator, object_in
 from processor.tokens.rules import ModelCounter, count_as_json, count_calls, count_part
 
@@ -164,6 +166,30 @@ class Responses(Protocol):
             "total_tokens": usage.total_tokens,
         }
 
+    # ------------------------------------------------------------ output that is to be JSON
+
+    def output_schema(self, body: JSON) -> Any:
+        tool = _forced_tool(body)
+        return schema_of_format(fields_of(body.get("text")).get("format")) if tool is None else tool[1]
+
+    def outputs(self, reply: JSON, request: JSON) -> list[str]:
+        items = objects_of(reply.get("output"))
+        calls = [written_arguments(item.get("arguments")) for item in items if item.get("type") == "function_call"]
+        parts = [part for item in items for part in objects_of(item.get("content"))]
+        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "output_text")
+        return calls[:1] if calls and (not text or _forced_tool(request)) else [text]
+
+    def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        if request.get("conversation"):  # the server has put the reply there
+            return None
+        given = request.get("input")
+        messages = given if isinstance(given, list) else [{"role": "user", "content": given}] if given else []
+        return {**request, "input": repeated_messages(messages, output, question)}
+
+    def is_refused(self, body: JSON) -> bool:
+        parts = [part for item in objects_of(body.get("output")) for part in objects_of(item.get("content"))]
+        return super().is_refused(body) or any(part.get("refusal") for part in parts)
+
     # ------------------------------------------------------------ tokens
 
     def max_output_tokens(self, body: JSON) -> int | None:
@@ -193,6 +219,11 @@ class Responses(Protocol):
         if has_hidden_reasoning(reply, request, counter.base_model):
             reasons.add("reasoning")
         return sum(_count_output(item, counter, reasons) for item in objects_of(reply.get("output")))
+
+
+def _forced_tool(body: JSON) -> tuple[Any, Any] | None:
+    declared = [(tool.get("name"), tool.get("parameters")) for tool in objects_of(body.get("tools"))]
+    return forced_tool(body.get("tool_choice"), declared)
 
 
 def _check_status(body: JSON) -> None:

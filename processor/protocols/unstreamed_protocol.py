@@ -21,6 +21,7 @@ class UnstreamedProtocol(Protocol):
     input_field = "input"
     prompt_fields = ("input",)
     end_marker = b""
+    generates_text = False
     entries_field: str
 
     def from_short(self, fields: JSON) -> JSON:

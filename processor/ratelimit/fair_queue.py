@@ -20,11 +20,13 @@ E = TypeVar("E", bound=QueueEntry)
 
 class FairQueue(Generic[E]):
     """First in, first out; retries and new jobs take turns while both wait. The head stays the head until it is done.
+    What goes first overtakes both, so that a job that has begun does not wait for those that have not.
 
     Entries that are done are dropped when they come to the head.
     """
 
     def __init__(self) -> None:
+        self._first: deque[E] = deque()
         self._new: deque[E] = deque()
         self._retries: deque[E] = deque()
         self._retry_next = True
@@ -32,10 +34,12 @@ class FairQueue(Generic[E]):
 
     @property
     def waiting(self) -> int:
-        return sum(not entry.is_done for entry in (self._head, *self._new, *self._retries) if entry is not None)
+        return sum(
+            not entry.is_done for entry in (self._head, *self._first, *self._new, *self._retries) if entry is not None
+        )
 
-    def put(self, entry: E, *, is_retry: bool) -> None:
-        (self._retries if is_retry else self._new).append(entry)
+    def put(self, entry: E, *, is_retry: bool, goes_first: bool = False) -> None:
+        (self._first if goes_first else self._retries if is_retry else self._new).append(entry)
 
     def head(self) -> E | None:
         """The entry to be served next: the same one until it is done. None: none waits."""
@@ -44,6 +48,10 @@ class FairQueue(Generic[E]):
         return self._head
 
     def _pop(self) -> E | None:
+        while self._first:
+            entry = self._first.popleft()
+            if not entry.is_done:
+                return entry
         first, second = (self._retries, self._new) if self._retry_next else (self._new, self._retries)
         for entries in (first, second):
             while entries:

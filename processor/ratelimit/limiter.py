@@ -98,7 +98,7 @@ class RateLimiter:
         request = QueuedRequest(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future())
         group.raise_if_too_large(request.cost_by_resource)
         await self._start_limiter.acquire()
-        group.queue.put(request, is_retry=is_retry)
+        group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if not group.wake_up.is_armed:
             self._drain_queue(group)
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processor.core.errors import RequestError, StatusError, Throttled
 from processor.core.events import (
@@ -15,6 +15,7 @@ from processor.core.events import (
     AttemptOutcome,
     AttemptStarted,
     FirstToken,
+    JobFinished,
     RequestEvent,
     RequestListener,
     ResponseStarted,
@@ -27,6 +28,9 @@ from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
 from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
 
+if TYPE_CHECKING:
+    from processor.scheduler.reply_validation import Asks
+
 
 @dataclass(slots=True)
 class JobState:
@@ -35,6 +39,7 @@ class JobState:
     task: asyncio.Task[Any]
     """The task that runs the job."""
     job: Job
+    """As the next request asks for it."""
     protocol: Protocol
     size: RequestSize
     enqueued_at: float
@@ -61,8 +66,19 @@ class JobState:
     """Endpoints that have given the job up, where there are several."""
     is_withdrawn: bool = False
     """The task was cancelled because nothing like the job is sent any more."""
+    asks: Asks | None = None
+    """The replies so far, where the output of the job is checked."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
+
+    @property
+    def is_asked_again(self) -> bool:
+        """The job has had a reply that is not valid."""
+        return self.asks is not None and self.asks.last is not None
+
+    def ask_again(self, job: Job, size: RequestSize) -> None:
+        """Let the next request be that of ``job``: the same one, with another body."""
+        self.job, self.size, self.is_retry = job, replace(size, goes_first=True), True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +90,12 @@ class ParkedAttempt:
     """The failed row to write if the job is at fault; None: it is sent again."""
 
 
-AttemptResult = Retry | StopRun | ParkedAttempt | Defer | LeaveJob | None
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """The reply is not valid: the job, whose request is now another one, is to be sent again."""
+
+
+AttemptResult = Retry | StopRun | ParkedAttempt | Defer | LeaveJob | AskAgain | None
 """What an attempt leads to. None: the job has its row."""
 
 
@@ -229,6 +250,21 @@ class Attempt:
             first_token_s=first_token_s,
             total_s=round(now - self.sent_at, 6),
         )
+
+
+def finished_event(at: float, result: Result, state: JobState | None) -> JobFinished:
+    """``state``: None for a line that is no job."""
+    if state is None:
+        return JobFinished(at=at, result=result)
+    if (permit := state.permit) is None:
+        return JobFinished(at=at, result=result, model=state.job.model)
+    return JobFinished(
+        at=at,
+        result=result,
+        model=state.job.model,
+        endpoint=permit.endpoint.name,
+        limit_group=permit.limit_group,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from processor.core.events import Listener, RequestEvent, Transport
 from processor.core.models import Job, Result
@@ -15,6 +15,9 @@ from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.sink import Sink
 from processor.tokens.counter import TokenCounter
+
+if TYPE_CHECKING:
+    from processor.scheduler.reply_validation import ReplyValidation
 
 LOOK_AHEAD = 256
 """Jobs that are read and wait, beside those in flight. With more of them a limit group that is blocked delays the jobs
@@ -29,6 +32,7 @@ class ReplyPrinter(Protocol):
 
     def begin(self, job: Job) -> None: ...
     def on_event(self, event: RequestEvent) -> None: ...
+    def on_invalid(self, problem: str) -> None: ...
     def end(self, result: Result) -> None: ...
 
 
@@ -50,6 +54,8 @@ class Dependencies:
     """Returns Unix seconds."""
     printer: ReplyPrinter | None = None
     prices: PriceList = field(default_factory=PriceList)
+    validation: ReplyValidation | None = None
+    """None where no output is checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 | Phase     | The task waits for                             | On a stop                                  |
 |-----------|------------------------------------------------|--------------------------------------------|
 | waiting   | a permit, its backoff, or (parked) other jobs   | is cancelled at once: nothing is in flight |
-| in flight | the response to its request                    | is cancelled after the grace period        |
+| in flight | the response to its request, or a permit to ask | is cancelled after the grace period        |
+|           | once more after a reply that is not valid      |                                            |
 | neither   | its row to be written                          | is never cancelled                         |
 """
 
@@ -46,6 +47,7 @@ class JobRegistry:
         # Dictionaries keep the order of entry, so that a simulated run can be replayed.
         self._waiting: dict[Task, JobState] = {}
         self._in_flight: dict[Task, JobState] = {}
+        self._asking_again: dict[Task, JobState] = {}
         self._parked: dict[Task, JobState] = {}
         """A part of those that wait."""
         self._open_jobs = 0
@@ -95,6 +97,10 @@ class JobRegistry:
         self._changed.set()
         return PhaseScope(state, self._in_flight)
 
+    def asking_again(self, state: JobState) -> PhaseScope:
+        """The job has had a reply that is not valid, and waits for a permit to ask once more: it is in flight."""
+        return PhaseScope(state, self._asking_again)
+
     def parked(self, state: JobState) -> PhaseScope:
         """To be entered inside ``waiting``."""
         self._changed.set()
@@ -111,11 +117,11 @@ class JobRegistry:
     def withdraw(self, is_closed_for: Callable[[JobState], bool]) -> None:
         """Let the tasks that wait for a permit or in their back-off end with EndpointClosed, where nothing like their
         job is sent any more. What parked jobs wait for is decided elsewhere."""
-        for task, state in self._waiting.items():
+        for task, state in (*self._waiting.items(), *self._asking_again.items()):
             if task not in self._parked and not state.is_withdrawn and is_closed_for(state):
                 state.is_withdrawn = True
                 task.cancel()
 
     def cancel_in_flight(self) -> None:
-        for task in self._in_flight:
+        for task in (*self._in_flight, *self._asking_again):
             task.cancel()

@@ -17,6 +17,7 @@ _ANSWERED_OTHERWISE: Mapping[JobStatus, SkipReason] = {
     JobStatus.CHANGED: "changed",
     JobStatus.OTHER_MODEL: "other_model",
     JobStatus.OTHER_ENDPOINT: "other_endpoint",
+    JobStatus.OTHER_SCHEMA: "other_schema",
 }
 
 
@@ -46,6 +47,8 @@ def classify(parsed: ParsedJob, index: JobIndex, options: RunOptions) -> tuple[s
     status = index.classify(custom_id, parsed.fingerprint, names_model=parsed.names_model)
     if status is JobStatus.FAILED_PERMANENTLY and _is_asked_otherwise(parsed, custom_id, index, options):
         status = JobStatus.FAILED
+    if status is JobStatus.OTHER_SCHEMA and not protocol_for(parsed.path).generates_text:
+        status = JobStatus.DONE
     return custom_id, status
 
 

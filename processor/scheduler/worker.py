@@ -1,7 +1,8 @@
 """Runs one job from its line to its row: acquire a permit, send, settle, write; or wait, and try again.
 
 run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write     the row
-              ▲               └─► _on_failure ─┬─► _write     a failed row
+              ▲               │        └► AskAgain            not valid: the next attempt asks once more
+              │               └─► _on_failure ─┬─► _write     a failed row
               └── wait ◄── Retry ──────────────┤
                        ◄── ParkedAttempt ──────┤              what follows depends on the requests of other jobs
                     Defer, LeaveJob, StopRun ◄─┘              no row: it is sent again at the end, or by the next run
@@ -14,14 +15,13 @@ from datetime import datetime
 from functools import partial
 
 from processor.core.errors import RequestError, ServerError, Throttled
-from processor.core.events import JobFinished
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
-from processor.scheduler.attempt import Attempt, AttemptResult, JobState, ParkedAttempt
+from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, JobState, ParkedAttempt, finished_event
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
@@ -55,8 +55,13 @@ class Worker:
         ``attempts``: requests sent for it earlier in this run. Raises OutputError.
         """
         state = self._new_state(job, attempts)
+        if self._deps.validation and (failure := await self._deps.validation.begin(state)):
+            await self.write_failure(self._failed_result(state, failure, ValueError(), timing=None), state)
+            return None
         try:
             while (result := await self._attempt(state)) is not None:
+                if isinstance(result, AskAgain):
+                    continue
                 self._record_ended_attempt(state, result)
                 if isinstance(result, ParkedAttempt):
                     result = await self._after_park(state, result)
@@ -131,7 +136,7 @@ class Worker:
         """Send the job's request, once it may be sent. The permit is held until the row is written."""
         endpoints, job = self._deps.endpoints, state.job
         try:
-            with self._registry.waiting(state):
+            with self._registry.asking_again(state) if state.is_asked_again else self._registry.waiting(state):
                 permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
         except TooLarge as error:
             failure = Failure(code=error.code, message=str(error), permanent=True)
@@ -161,9 +166,9 @@ class Worker:
             deps.emit(attempt.interrupted_event(self._loop.time()))
             raise
         state.attempts += 1
-        await self._on_reply(state, permit, attempt, masked_reply(reply))
+        follows = await self._on_reply(state, permit, attempt, masked_reply(reply))
         permit.endpoint.health.on_reply_written(job, permit.limit_group, state.attempt_started_at)
-        return None
+        return follows
 
     def _start_attempt(self, state: JobState, permit: EndpointPermit) -> Attempt:
         """Record that a request is about to be sent: in the in-flight log, the state, the health and an event."""
@@ -181,7 +186,7 @@ class Worker:
         deps.emit(attempt.started_event())
         return attempt
 
-    async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> None:
+    async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> AttemptResult:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         timing = attempt.timing(now, unix_now_s)
@@ -208,7 +213,14 @@ class Worker:
             simulated=self._simulated,
             cost_usd=cost_usd,
         )
+        if self._deps.validation is not None:
+            judged = await self._deps.validation.judge(self._deps, state, result, billed)
+            if isinstance(judged, AskAgain):
+                return judged
+            result = judged
+        self.failed_jobs += result.failure is not None
         await self._write(result, state)
+        return None
 
     async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
         """Return the tokens of the prompt and of the completion."""
@@ -242,7 +254,7 @@ class Worker:
         )
         if verdict is not own_verdict and isinstance(own_verdict, StopRun | LeaveJob):
             self._withdraw()
-        if isinstance(verdict, Defer) and self._deps.read_again is None:
+        if isinstance(verdict, Defer) and (self._deps.read_again is None or state.is_asked_again):
             verdict = FailJob(failure=verdict.failure)
         self._deps.emit(attempt.failed_event(error, verdict, now))
         decided = verdict.at_fault if isinstance(verdict, Park) else verdict
@@ -263,7 +275,7 @@ class Worker:
     def _failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
         permit = state.permit
         job = permit.job if permit else state.job
-        return result_of_failure(
+        failed = result_of_failure(
             job,
             failure,
             error,
@@ -273,27 +285,14 @@ class Worker:
             streamed=state.streamed,
             simulated=self._simulated,
         )
+        return failed if state.asks is None else state.asks.failed_row(failed)
 
     async def _write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
         """Append the row. Raises OutputError if it cannot be written, for example because the disk is full."""
         printer = self._deps.printer
         await self._deps.sink.append(result)
-        self._deps.emit(self._finished_event(result, state))
+        self._deps.emit(finished_event(self._loop.time(), result, state))
         if printer and state and print_header:
             printer.begin(state.job)
         if printer:
             printer.end(result)
-
-    def _finished_event(self, result: Result, state: JobState | None) -> JobFinished:
-        at = self._loop.time()
-        if state is None:
-            return JobFinished(at=at, result=result)
-        if (permit := state.permit) is None:
-            return JobFinished(at=at, result=result, model=state.job.model)
-        return JobFinished(
-            at=at,
-            result=result,
-            model=state.job.model,
-            endpoint=permit.endpoint.name,
-            limit_group=permit.limit_group,
-        )

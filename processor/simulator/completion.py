@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 from random import Random
+from typing import Any
 
 import orjson
 
-from processor.core.json_reading import fields_of
 from processor.core.models import JSON
+from processor.protocols.registry import PROTOCOLS
 from processor.simulator import corpus
-from processor.simulator.request_parser import ApiKind, ParsedRequest
-from processor.simulator.schema_examples import make_example
+from processor.simulator.request_parser import API_PATHS, ApiKind, ParsedRequest
+from processor.simulator.schema_examples import make_example, make_invalid
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.tool_calls import ToolCall, choose_function_call, choose_tool_calls
 
@@ -115,7 +116,7 @@ def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings
     reasoning: list[str] = []
     if request.api_kind != "completions" and "reason" in request.model:
         reasoning = corpus.make_sentences("Let me think.", length // 2, rng)
-    content = _content(request, index, length, rng)
+    content = _content(request, settings, index, length, rng)
     if settings.reply_lengths:  # these are exact
         reasoning, content = [], content[:length]
     return _make_text_choice(index, content, request.max_tokens, reasoning)
@@ -144,12 +145,21 @@ def _draw_length(settings: SimulatorSettings, rng: Random) -> int:
     return min(longest, shortest + round(rng.lognormvariate(log(typical), 0.8)))
 
 
-def _content(request: ParsedRequest, index: int, length: int, rng: Random) -> list[str]:
+def _asked_schema(request: ParsedRequest) -> Any:
+    """The schema of the output that the request asks for; None where it asks for none."""
+    protocol = PROTOCOLS[API_PATHS[request.api_kind]]
+    schema = protocol.output_schema(request.body)
+    return _DEFAULT_SCHEMA if schema == {"type": "object"} else schema
+
+
+def _content(request: ParsedRequest, settings: SimulatorSettings, index: int, length: int, rng: Random) -> list[str]:
     """Pieces of JSON if the request asks for JSON; else of sentences that begin by quoting the question."""
-    response_format = fields_of(request.body.get("response_format"))
-    if response_format.get("type") in ("json_object", "json_schema"):
-        schema = fields_of(response_format.get("json_schema")).get("schema", _DEFAULT_SCHEMA)
-        return corpus.chunk_text(orjson.dumps(make_example(schema, rng)).decode(), rng)
+    if (schema := _asked_schema(request)) is not None:
+        value = make_example(schema, rng)
+        rate = settings.faults.rates.get("invalid_json", 0.0)
+        is_wrong = rate > 0 and rng.random() < rate
+        text = make_invalid(value, schema, rng) if is_wrong else orjson.dumps(value).decode()
+        return corpus.chunk_text(text, rng)
     prompt = request.prompts[index * len(request.prompts) // request.choices]
     topic = " ".join(prompt[-2000:].strip().rsplit("\n", 1)[-1].split()[:6])[:60]
     return corpus.make_sentences(f"On “{topic}”:", length, rng)

@@ -54,6 +54,16 @@ QUIRKS = (
 """
 
 
+WRONG_CONTENT = ("invalid_json",)
+"""Complete replies whose content is wrong. ``all`` does not name them.
+
+``invalid_json``  where the request asks for JSON: JSON that breaks off, JSON with words around it, or an object without
+                  a property that the schema requires
+"""
+
+_KNOWN = FAILURES + QUIRKS + WRONG_CONTENT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnFaults:
     """The faults of one attempt; `rng` determines where and how they occur."""
@@ -78,8 +88,8 @@ class Faults:
 
     def __post_init__(self) -> None:
         for name, rate in self.rates.items():
-            if name not in FAILURES + QUIRKS:
-                raise ValueError(f"unknown fault {name!r}; known are {', '.join(FAILURES + QUIRKS)}, all")
+            if name not in _KNOWN:
+                raise ValueError(f"unknown fault {name!r}; known are {', '.join(_KNOWN)}, all")
             if not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name} must be between 0 and 1, not {rate:g}")
         if sum(self.rates.get(name, 0.0) for name in FAILURES) > 1 + 1e-9:

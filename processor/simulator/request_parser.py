@@ -22,6 +22,7 @@ _KIND_BY_END: dict[str, ApiKind] = {
     "/messages": "messages",
 }
 """The longer of two ends comes first."""
+API_PATHS: dict[ApiKind, str] = {kind: f"/v1{end}" for end, kind in _KIND_BY_END.items()}
 
 _MAX_CHOICES = 128
 _MAX_PROMPTS = 2048

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import orjson
+
 from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 
@@ -27,6 +29,16 @@ def make_example(schema: Any, rng: Random, depth: int = 0) -> Any:
     if isinstance(kind, list) and kind:
         kind = rng.choice(kind)
     return _MAKERS.get(str(kind), _text)(schema, rng, depth)
+
+
+def make_invalid(value: Any, schema: Any, rng: Random) -> str:
+    """Return a text that is not the value: broken off, among other words, or without a property that is required."""
+    text = orjson.dumps(value).decode()
+    required = fields_of(schema).get("required")
+    if isinstance(value, dict) and isinstance(required, list) and required and rng.random() < 1 / 3:
+        name = rng.choice(required)
+        return orjson.dumps({key: item for key, item in value.items() if key != name}).decode()
+    return text[: len(text) // 2] if rng.random() < 0.5 else f"Here it is: {text}"
 
 
 def _text(schema: JSON, rng: Random, depth: int) -> str:

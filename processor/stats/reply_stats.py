@@ -43,6 +43,8 @@ class ReplyStats:
         self.cost_usd: float | None = None
         self.finish_reasons: Counter[str] = Counter()
         """Replies by finish reason; a reply with several choices may count under several."""
+        self.checked = 0
+        """Replies whose output matches its schema; for others there is none."""
         self.cut_short = 0
         """Replies that ended at the limit of output tokens."""
         self.unconfirmed = 0
@@ -52,8 +54,8 @@ class ReplyStats:
 
     def add(self, result: Result) -> None:
         self.count += 1
-        if result.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
+        self.checked += result.validation is not None
+        self.add_paid(result)
         if result.timing is not None:
             self.total.add(result.timing.total_s)
             if result.timing.first_token_s is not None:
@@ -61,14 +63,19 @@ class ReplyStats:
         if result.reply is not None:
             self._add_reply(result)
 
+    def add_paid(self, result: Result) -> None:
+        """Add what was paid for a result, which may be a failed row: the tokens and the cost of its replies."""
+        if result.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
+        used = result.validation.billed_usage if result.validation else result.reported or result.usage
+        if used is not None:
+            self.used.add(used)
+
     def _add_reply(self, result: Result) -> None:
         self.cut_short += result.is_cut_short
         self.unconfirmed += result.is_unconfirmed
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
-        used = result.reported or result.usage
-        if used is not None:
-            self.used.add(used)
         if result.reported is not None and result.usage is not None:
             self.reported.add(result.reported)
             self.computed.add(result.usage)

@@ -14,6 +14,7 @@ from processor.core.events import (
     JobFinished,
     JobSkipped,
     LimitsChanged,
+    ReplyInvalid,
     RunEvent,
     RunStarted,
     SkipReason,
@@ -25,7 +26,7 @@ from processor.stats.throughput import Throughput
 
 MAX_EXAMPLE_CHARS = 300
 MAX_SKIPPED_EXAMPLES = 3
-ANSWERED_OTHERWISE: tuple[SkipReason, ...] = ("changed", "other_model", "other_endpoint")
+ANSWERED_OTHERWISE: tuple[SkipReason, ...] = ("changed", "other_model", "other_endpoint", "other_schema")
 """Reasons to skip a job although its reply is not to what this run would ask. ``--changed resend`` sends these."""
 
 
@@ -66,6 +67,8 @@ class RunStats:
         """Responses that were no reply, by status code."""
         self.possibly_billed = 0
         """Attempts that ended without a reply after they were sent, and were not refused."""
+        self.asked_again = 0
+        """Replies that were not valid, and after which the job was asked again."""
         self.stop_reason: str | None = None
         self.last_event_at = 0.0
         self.next_start_at: Callable[[], float | None] = lambda: None
@@ -78,6 +81,7 @@ class RunStats:
             AttemptStarted: self._on_attempt_started,
             AttemptFinished: self._on_attempt_finished,
             JobFinished: self._on_job_finished,
+            ReplyInvalid: self._on_reply_invalid,
             LimitsChanged: self.throughput.on_limits_changed,
             BottleneckChanged: self._on_bottleneck_changed,
             Stopping: self._on_stopping,
@@ -156,6 +160,10 @@ class RunStats:
         elif event.code != "connect_failed":
             self.possibly_billed += 1
 
+    def _on_reply_invalid(self, event: ReplyInvalid) -> None:
+        self.last_event_at = event.at
+        self.asked_again += event.is_asked_again
+
     def _on_job_finished(self, event: JobFinished) -> None:
         self.last_event_at = event.at
         self.throughput.record_finished(event.at)
@@ -164,6 +172,7 @@ class RunStats:
             if event.endpoint is not None:
                 self.replies_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
         else:
+            self.replies.add_paid(event.result)
             self._add_failure(event.result, event.result.failure)
 
     def _add_failure(self, result: Result, failure: Failure) -> None:

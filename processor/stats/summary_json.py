@@ -15,6 +15,7 @@ SKIPPED_KEYS: dict[SkipReason, str] = {
     "changed": "changed",
     "other_model": "other_model",
     "other_endpoint": "other_endpoint",
+    "other_schema": "other_schema",
     "failed_permanently": "own_fault",
 }
 """Key of each skip reason under ``skipped``: ``own_fault`` is the name that result rows use, too."""
@@ -59,6 +60,7 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
             for name, attempts in stats.attempts_by_endpoint.items()
         },
         "retried": dict(stats.retried),
+        "validation": {"valid": replies.checked, "asked_again": stats.asked_again},
         "maybe_billed": stats.possibly_billed,
         "tokens": {
             "used": _tokens_json(replies.used),

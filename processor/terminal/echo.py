@@ -35,6 +35,9 @@ class Echo:
         elif isinstance(event, Sent) and self._last_text:
             self._print_line("reply interrupted, sent again", "warning")
 
+    def on_invalid(self, problem: str) -> None:
+        self._print_line(f"not valid, asked again: {one_line(problem, MAX_LINE_CHARS)}", "warning")
+
     def end(self, result: Result) -> None:
         if result.failure is not None:
             self._print_line(

@@ -15,7 +15,7 @@ from processor.terminal.formatting import MAX_LINE_CHARS, duration, joined, perc
 from processor.terminal.label_table import BLANK, LabelRow
 from processor.terminal.status_line import BOTTLENECK_LABELS
 
-NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large"})
+NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large", "invalid_output"})
 """Codes of failures that only ``--retry-failed`` sends again. Lines that are no jobs are read again by every run."""
 
 MAX_REASON_CHARS = 400
@@ -32,6 +32,7 @@ def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
         *_changed(stats),
         *_rows_without_job(context),
         *_attempts(stats),
+        *_validation(stats),
         *_tokens_and_cost(stats.replies, simulated=stats.simulated),
         *_durations(stats.replies),
         *_cut_short(stats.replies),
@@ -81,6 +82,7 @@ ANSWERED_OTHERWISE_TEXTS: Mapping[SkipReason, str] = {
     "changed": "edited since the reply came",
     "other_model": "answered by another model",
     "other_endpoint": "answered at another address",
+    "other_schema": "checked against another schema, or none",
 }
 
 
@@ -119,6 +121,13 @@ def _attempts(stats: RunStats) -> Iterator[LabelRow]:
     if stats.possibly_billed and not stats.simulated:
         text = f"{plural(stats.possibly_billed, 'attempt')} sent, but ended without a reply"
         yield LabelRow("possibly billed", text, "warning")
+
+
+def _validation(stats: RunStats) -> Iterator[LabelRow]:
+    if stats.replies.checked or stats.asked_again:
+        replies = plural(stats.asked_again, "reply", "replies")
+        again = f"; {replies} not valid, asked again" if stats.asked_again else ""
+        yield LabelRow("validation", f"{stats.replies.checked:,} valid{again}")
 
 
 def _tokens_and_cost(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:

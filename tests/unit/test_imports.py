@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
         {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit"}
     ),
     "scheduler": frozenset(
-        {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry"}
+        {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}
     ),
     "endpoints": frozenset({"ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "health": frozenset({"retry"}),
     "retry": frozenset(),
     "cost": frozenset(),
+    "validation": frozenset(),
     "core": frozenset(),
 }
 """The folders of the package from top to bottom, and which others each may import. Every folder may import ``core``.
@@ -66,6 +67,7 @@ THIRD_PARTY = {
     "uvloop": {"core"},
     "vl_convert": {"report"},
     "genai_prices": {"cost"},
+    "jsonschema_rs": {"validation"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 

@@ -332,6 +332,9 @@ class RecordingPrinter:
     def on_event(self, event: RequestEvent) -> None:
         pass
 
+    def on_invalid(self, problem: str) -> None:
+        raise AssertionError
+
     def end(self, result: Result) -> None:
         self.calls.append(f"end {result.custom_id}")
 

@@ -243,6 +243,9 @@ class _RecordingPrinter:
     def on_event(self, event: RequestEvent) -> None:
         self.calls.append(type(event).__name__)
 
+    def on_invalid(self, problem: str) -> None:
+        raise AssertionError
+
     def end(self, result: Result) -> None:
         self.calls.append(f"end {result.custom_id}")
 
