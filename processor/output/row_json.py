@@ -56,6 +56,14 @@ def to_row(result: Result) -> JSON:
         row["streamed"] = result.streamed
     if result.altered or (result.reply and result.reply.altered):
         row["altered"] = _altered(result)
+    _add_verdicts(row, result)
+    if result.has_metadata:
+        row["metadata"] = result.metadata
+    return row
+
+
+def _add_verdicts(row: JSON, result: Result) -> None:
+    """Add what was found out about the reply, or about the job."""
     if result.validation is not None:
         row["validation"] = {
             "asks": result.validation.asks,
@@ -66,9 +74,6 @@ def to_row(result: Result) -> JSON:
         row["complete"] = "unconfirmed"
     if result.failure and result.failure.permanent:
         row["own_fault"] = True
-    if result.has_metadata:
-        row["metadata"] = result.metadata
-    return row
 
 
 def _response(result: Result) -> JSON | None:

@@ -10,6 +10,8 @@ from processor.core.json_reading import fields_of
 
 _FORCES_ANY = frozenset({"required", "any"})
 """OpenAI's and Anthropic's word for: call some tool."""
+_IS_NOT_VALID = "Your last reply is not valid:"
+_REPLY_AGAIN = "Reply again with the complete, corrected JSON, and nothing before or after it."
 
 
 def schema_of_format(value: Any) -> Any:
@@ -46,11 +48,7 @@ def written_arguments(arguments: Any) -> str:
 
 def correction(problems: Iterable[object]) -> str:
     """Return the message that follows a reply that is not valid."""
-    lines = "\n".join(f"- {problem}" for problem in problems)
-    return (
-        f"Your last reply is not valid:\n{lines}\n"
-        "Reply again with the complete, corrected JSON, and nothing before or after it."
-    )
+    return "\n".join((_IS_NOT_VALID, *(f"- {problem}" for problem in problems), _REPLY_AGAIN))
 
 
 def repeated_messages(messages: list[Any], output: str, question: str) -> list[Any]:

@@ -70,12 +70,12 @@ class ReplyStats:
         used = result.validation.billed_usage if result.validation else result.reported or result.usage
         if used is not None:
             self.used.add(used)
+        if result.reported is not None and result.usage is not None:
+            self.reported.add(result.reported)
+            self.computed.add(result.usage)
 
     def _add_reply(self, result: Result) -> None:
         self.cut_short += result.is_cut_short
         self.unconfirmed += result.is_unconfirmed
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
-        if result.reported is not None and result.usage is not None:
-            self.reported.add(result.reported)
-            self.computed.add(result.usage)
