@@ -21,6 +21,7 @@ from processor.core.events import (
     OutageContinues,
     OutageEnded,
     OutageStarted,
+    ReplyInvalid,
     RunEvent,
     RunFinished,
     RunStarted,
@@ -108,6 +109,19 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
     (
         OutageEnded(at=1.0, endpoint="https://host/v1"),
         {"event": "outage_ended", "endpoint": "https://host/v1"},
+    ),
+    (
+        ReplyInvalid(
+            at=1.0, custom_id="a", line=7, asks=2, problems=("/score: this value is too small",), is_asked_again=True
+        ),
+        {
+            "event": "reply_invalid",
+            "custom_id": "a",
+            "line": 7,
+            "asks": 2,
+            "problems": ["/score: this value is too small"],
+            "is_asked_again": True,
+        },
     ),
     (
         Notice(at=1.0, text="the limit is lower"),

@@ -100,9 +100,9 @@ def test_summary_has_a_row_for_each_kind_of_problem() -> None:
     ]
     context = SummaryContext(results="results.jsonl", errors="results.errors.jsonl", command=CONTEXT.command)
     context = replace(context, rows_without_job=2)
-    assert summary(stats_after(*events, jobs=10, done=2), context) == (
+    assert summary(stats_after(*events, jobs=11, done=2), context) == (
         "\n"
-        "done             5 of 10 jobs (1 in 1m 01s, 4 in earlier runs)\n"
+        "done             6 of 11 jobs (1 in 1m 01s, 5 in earlier runs)\n"
         "failed           2 timeout, e.g. r-7: it was timeout and more\n"
         "                 1 rejected, r-9: it was rejected and more\n"
         "                 1 job failed permanently in an earlier run; use --retry-failed to send again\n"
@@ -110,6 +110,8 @@ def test_summary_has_a_row_for_each_kind_of_problem() -> None:
         "changed          1 job edited since the reply came, reply kept: r (use --changed resend to send again)\n"
         "                 1 job answered by another model, reply kept: r (use --changed resend to send again)\n"
         "                 1 job answered at another address, reply kept: r (use --changed resend to send again)\n"
+        "                 1 job checked against another schema, or none, reply kept: r "
+        "(use --changed resend to send again)\n"
         "not in file      2 rows of jobs that are not in the job file; kept\n"
         "attempts         3, 3 failed and retried: 2 stream_truncated, 1 rate_limited\n"
         "possibly billed  2 attempts sent, but ended without a reply\n"
