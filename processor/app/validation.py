@@ -63,7 +63,7 @@ async def _schema_in(path: Path, checker: SchemaChecker) -> PreparedSchema:
         hint = "; for the schema in each job say --validate job" if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"cannot read the schema {path}: {reason(error)}{hint}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"the schema {path} is larger than {MAX_FILE_BYTES >> 20} MiB: give another file to --validate")
+        raise ConfigError(f"the schema {path} is larger than {MAX_FILE_BYTES >> 20} MiB: give another --validate")
     try:
         return await checker.prepare(read_schema(data))
     except InvalidSchema as error:

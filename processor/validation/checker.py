@@ -13,9 +13,9 @@ from processor.core import json_bytes
 from processor.core.models import RunInThread
 from processor.validation.check_cost import MAX_SCHEMA_BYTES, MAX_TEXT_BYTES, MAX_WORK, count_parts
 from processor.validation.checking_process import CheckingProcess
-from processor.validation.output_text import NotJson, parse_output
 from processor.validation.problem import InvalidSchema, Problem
 from processor.validation.schema import CompiledSchema, canonical_schema, schema_digest
+from processor.validation.text_json import NotJson, parse_output
 
 MAX_SCHEMAS = 32
 """Schemas that are kept ready; jobs may each bring their own."""
