@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.output.paths import OutputPaths
+
+if TYPE_CHECKING:
+    from processor.terminal.progress import ProgressChoice
 
 JOB_FILE = "the job file"
 SCHEMA_FILE = "the schema"
@@ -32,7 +36,7 @@ class Plan:
     retry_failed: bool = False
     simulate: bool = False
     echo: bool = False
-    progress: bool = True
+    progress: ProgressChoice = "auto"
     quiet: bool = False
     log_file: Path | None = None
     summary_json: Path | None = None

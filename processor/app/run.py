@@ -13,6 +13,7 @@ from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
 from processor.app.prices import price_list
+from processor.app.progress_display import open_progress, show_details
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
 from processor.app.validation import open_checks
@@ -23,7 +24,6 @@ from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
-from processor.terminal.progress import Progress
 
 GC_THRESHOLD = 10_000
 """New objects between two collections of the youngest generation. A run creates few reference cycles, and with Python's
@@ -98,7 +98,7 @@ async def _run(
         stack.callback(job_files.close)
         checks = await open_checks(plan, stack)
         stats = RunStats()
-        progress = Progress(stats, run_reporter.progress_mode(plan))
+        progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
         targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
         # Nothing is written where the transport finds that nothing can be sent.
@@ -111,7 +111,7 @@ async def _run(
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
-        stats.next_start_at = scheduler.next_start_at
+        show_details(progress, stats, scheduler, endpoints)
         if stop_on_signals:
             stack.enter_context(handle_signals(scheduler, stats, progress))
         with progress:

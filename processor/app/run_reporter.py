@@ -32,7 +32,7 @@ from processor.scheduler import Forecast, Outcome
 from processor.stats.history_file import HistoryFile
 from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
-from processor.terminal import console, label_table, progress, startup_banner, summary
+from processor.terminal import console, label_table, startup_banner, summary
 from processor.terminal.formatting import plural, size
 
 FEW_CONNECTIONS = 256
@@ -40,10 +40,6 @@ FEW_CONNECTIONS = 256
 
 DEFAULT_ROW_BYTES = 2048
 """The assumed size of a row, where the results file has none yet."""
-
-
-def progress_mode(plan: Plan) -> progress.Mode:
-    return progress.choose_mode(progress=plan.progress and not plan.echo, quiet=plan.quiet)
 
 
 def open_listeners(

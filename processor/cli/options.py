@@ -154,7 +154,16 @@ Changed = Annotated[
 Simulate = Annotated[bool, option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]
 Echo = Annotated[bool, option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
 
-Progress = Annotated[bool, option(_DISPLAY, "--progress/--no-progress", text="Show progress.")]
+Progress = Annotated[
+    Literal["auto", "panel", "line", "log", "none"],
+    option(
+        _DISPLAY,
+        "--progress",
+        metavar="KIND",
+        text="auto, panel, line (two lines), log, none. [default: auto: panel on a terminal, else log]",
+    ),
+]
+NoProgress = Annotated[bool, option(_DISPLAY, "--no-progress", text="The same as --progress none.")]
 Quiet = Annotated[bool, option(_DISPLAY, "--quiet", "-q", text="Print errors and warnings only.")]
 
 # ---------------------------------------------------------------- simulate

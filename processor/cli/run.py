@@ -51,7 +51,8 @@ def run(
     changed: options.Changed = None,
     simulate: options.Simulate = False,
     echo: options.Echo = False,
-    progress: options.Progress = True,
+    progress: options.Progress = "auto",
+    no_progress: options.NoProgress = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Sends every job of JOBS and writes its reply to RESULTS. The word "run" may

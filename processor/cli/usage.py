@@ -67,6 +67,8 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags} | files
     given["jobs"] = jobs[0] if len(jobs) == 1 else tuple(jobs)
+    if flags.get("no_progress"):
+        given["progress"] = "none"
     given["out"] = default_out(jobs, simulate=flags.get("simulate", False)) if out is None else out
     settings = load(None if config is None else Path(config), _setting_flags(flags), environ)
     return Plan(**given, settings=settings, command=("process", *sys.argv[1:]))

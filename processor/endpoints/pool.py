@@ -9,6 +9,7 @@ what follows where one of them fails a job.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from processor.core.errors import RequestError
@@ -32,6 +33,9 @@ class EndpointPool:
         self._endpoints = endpoints
         self._dispatcher = dispatcher
         self._failover = failover
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._endpoints)
 
     # ------------------------------------------------------------ where and when a request may be sent
 

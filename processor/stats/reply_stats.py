@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processor.core.models import Result, Usage
+from processor.core.models import Result, Timing, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
@@ -32,6 +32,24 @@ class TokenSums:
         self.completion += usage.completion_tokens
 
 
+@dataclass(slots=True)
+class GenerationSums:
+    """The tokens of streamed replies, and the seconds from their first token to their end."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, usage: Usage, timing: Timing | None) -> None:
+        if timing is not None and timing.first_token_s is not None:
+            self.tokens += usage.completion_tokens
+            self.seconds += timing.total_s - timing.first_token_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """The speed of a reply, on average over all tokens; None where no reply was streamed."""
+        return self.tokens / self.seconds if self.seconds > 0 else None
+
+
 class ReplyStats:
     def __init__(self) -> None:
         self.count = 0
@@ -41,6 +59,9 @@ class ReplyStats:
         self.computed = TokenSums()
         """As computed, for the replies whose usage was also reported."""
         self.cost_usd: float | None = None
+        self.priced = 0
+        """Replies whose cost is known."""
+        self.generated = GenerationSums()
         self.finish_reasons: Counter[str] = Counter()
         """Replies by finish reason; a reply with several choices may count under several."""
         self.checked = 0
@@ -56,6 +77,7 @@ class ReplyStats:
         self.count += 1
         self.checked += result.validation is not None
         self.add_paid(result)
+        self.priced += result.cost_usd is not None
         if result.timing is not None:
             self.total.add(result.timing.total_s)
             if result.timing.first_token_s is not None:
@@ -79,3 +101,5 @@ class ReplyStats:
         self.unconfirmed += result.is_unconfirmed
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
+        if (usage := result.reported or result.usage) is not None:
+            self.generated.add(usage, result.timing)

@@ -45,8 +45,32 @@ def stderr(stream: TextIO | None = None) -> TextIO:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether lines can be redrawn there. FORCE_COLOR and similar variables do not make a terminal of a log."""
+    """Whether escape codes work there. FORCE_COLOR and similar variables do not make a terminal of a log."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def is_redrawable(stream: TextIO) -> bool:
+    """Whether lines can be redrawn there, and are wanted: a screen reader would read each picture aloud again.
+
+    ACCESSIBLE is a convention of several programs: https://github.com/charmbracelet/huh#accessibility.
+    """
+    return is_terminal(stream) and os.environ.get("ACCESSIBLE", "") in ("", "0") and _shows_escape_codes()
+
+
+def _shows_escape_codes() -> bool:
+    """Older consoles of Windows show them only where the program asks for it."""
+    return os.name != "nt" or any(name in os.environ for name in ("WT_SESSION", "TERM_PROGRAM", "TERM"))
+
+
+def is_in_foreground(stream: TextIO) -> bool:
+    """Whether the process may write to the terminal without disturbing what a person does there meanwhile.
+
+    A command that was sent to the background shares its terminal with the shell.
+    """
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # no terminal of this session, or a system without process groups
+        return True
 
 
 def is_typed() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime
 
 MAX_LINE_CHARS = 160
 """Of a text from outside that is shown within a line of our own."""
@@ -40,6 +41,13 @@ def duration(seconds: float) -> str:
     if whole < DAY_S:
         return f"{whole // HOUR_S}h {whole % HOUR_S // MINUTE_S:02}m"
     return f"{whole // DAY_S}d {whole % DAY_S // HOUR_S:02}h"
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """``04:28``, with the day where it is another one."""
+    if at.date() == now.date():
+        return f"{at:%H:%M}"
+    return f"{at:%a %H:%M}" if abs((at - now).days) < 6 else f"{at:%Y-%m-%d %H:%M}"
 
 
 def size(number: float) -> str:

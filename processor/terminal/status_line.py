@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from processor.core.events import Bottleneck
 from processor.stats.run_stats import RunStats
-from processor.terminal.formatting import abbreviated, duration, percent
+from processor.terminal.formatting import abbreviated, clock_time, duration, percent
 from processor.terminal.label_table import Style
 
 BOTTLENECK_LABELS: dict[Bottleneck | None, str] = {
@@ -68,6 +69,7 @@ def details(stats: RunStats, now: float) -> list[Detail]:
         Detail(_used_of_limit(throughput.requests_last_minute(now), throughput.rpm), "RPM", priority=8),
         Detail(_used_of_limit(throughput.tokens_last_minute(now), throughput.tpm), "TPM", priority=7),
         Detail(f"{abbreviated(used.prompt + used.completion)} tokens", priority=1),
+        Detail(f"{stats.replies.cost_usd:,.2f} USD", priority=3) if stats.replies.cost_usd is not None else None,
         Detail("simulated", priority=4) if stats.simulated else None,
         _bottleneck(stats),
         _next_request(stats, now),
@@ -84,14 +86,29 @@ def fit_width(every: Sequence[Detail], width: int, gap: int) -> list[Detail]:
 
 
 def status_text(stats: RunStats, now: float) -> str:
-    """All parts in one plain line, for a log or a status report."""
+    """All parts in one plain line, for a status report."""
+    return f"[{duration(stats.elapsed_s(now))}] " + ", ".join(_parts(stats, now))
+
+
+def log_text(stats: RunStats, now: float, unix_time: float) -> str:
+    """The same for a log, which has the time of day before each line: with that of the end."""
+    eta_s = stats.eta_s(now)
+    ends = [] if eta_s is None or stats.stop_reason else [f"ends at about {_clock_time(unix_time, eta_s)}"]
+    return ", ".join(_parts(stats, now) + ends)
+
+
+def _parts(stats: RunStats, now: float) -> list[str]:
     share = finished_share(stats)
     parts = [
         done_count(stats) + " done" + ("" if share is None else f" ({percent(share)})"),
         *(detail.text for detail in details(stats, now)),
         time_left(stats, now),
     ]
-    return f"[{duration(stats.elapsed_s(now))}] " + ", ".join(part for part in parts if part)
+    return [part for part in parts if part]
+
+
+def _clock_time(unix_time: float, in_s: float) -> str:
+    return clock_time(datetime.fromtimestamp(unix_time + in_s), datetime.fromtimestamp(unix_time))
 
 
 def _used_of_limit(used: int, limit: float | None) -> str:

@@ -1,0 +1,67 @@
+"""Bars and charts of characters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Values = Sequence[float | None]
+"""One for each column; None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Characters:
+    """What charts are made of."""
+
+    full: str
+    empty: str
+    """Both of the bar."""
+    levels: str
+    """Of a column, from the lowest to the full one."""
+    axis: str
+    tick: str
+    separator: str
+
+
+UNICODE = Characters("━", "─", "▁▂▃▄▅▆▇█", "│", "┤", " · ")
+ASCII = Characters("#", "-", "_.:-=+*#", "|", "+", " | ")
+
+
+def characters_for(encoding: str | None) -> Characters:
+    """Those that a terminal of this encoding can show."""
+    try:
+        "".join((UNICODE.full, UNICODE.empty, UNICODE.levels, UNICODE.axis, UNICODE.tick)).encode(encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return ASCII
+    return UNICODE
+
+
+def bar(share: float, columns: int, characters: Characters) -> tuple[str, str]:
+    """The full part and the empty part."""
+    full = min(int(share * columns), columns)
+    return characters.full * full, characters.empty * (columns - full)
+
+
+def sparkline(values: Values, scale: float, characters: Characters) -> str:
+    """One row: the height of a column is its value, of ``scale``."""
+    top = len(characters.levels) - 1
+    return "".join(
+        " " if value is None else characters.levels[max(min(round(value / scale * top), top), 0) if scale else 0]
+        for value in values
+    )
+
+
+def column_chart(values: Values, scale: float, rows: int, characters: Characters) -> list[str]:
+    """As many rows as asked for, the highest first. A value of ``scale`` reaches the upper edge of the highest."""
+    steps = len(characters.levels)
+    heights = [
+        0 if value is None or not scale else min(round(value / scale * rows * steps), rows * steps) for value in values
+    ]
+    return [
+        "".join(_cell(height - row * steps, steps, characters) for height in heights).rstrip()
+        for row in reversed(range(rows))
+    ]
+
+
+def _cell(height: int, steps: int, characters: Characters) -> str:
+    return " " if height <= 0 else characters.levels[min(height, steps) - 1]
