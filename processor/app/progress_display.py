@@ -30,7 +30,7 @@ def open_progress(plan: Plan, accesses: Sequence[EndpointAccess], stats: RunStat
 
 def _is_shared(plan: Plan) -> bool:
     """Whether a person types jobs at the terminal, or the results are printed there."""
-    if plan.jobs == "-" and console.is_typed():
+    if plan.reads_stdin and console.is_typed():
         return True
     with suppress(OSError, ValueError):
         return plan.out == "-" and sys.stdout.isatty()
@@ -39,12 +39,19 @@ def _is_shared(plan: Plan) -> bool:
 
 def _context(plan: Plan, accesses: Sequence[EndpointAccess]) -> PanelContext:
     return PanelContext(
-        source="stdin" if plan.jobs == "-" else one_line(PurePath(plan.jobs).name),
+        source=_source(plan),
         destination=_destination(plan, accesses),
         key_from=accesses[0].key_from if len(accesses) == 1 else None,
         concurrency=plan.settings.fixed_concurrency,
         max_outage_s=plan.settings.waiting.max_outage_s,
     )
+
+
+def _source(plan: Plan) -> str:
+    """The name of the job file, without its folder; of several as messages call them."""
+    if len(plan.job_files) == 1 and not plan.reads_stdin:
+        return one_line(PurePath(plan.job_files[0]).name)
+    return one_line(plan.jobs_name)
 
 
 def _destination(plan: Plan, accesses: Sequence[EndpointAccess]) -> str:
@@ -71,7 +78,7 @@ def _oldest_requests(scheduler: Scheduler, count: int) -> list[RequestInFlight]:
         RequestInFlight(
             custom_id=state.job.custom_id,
             line=state.job.line,
-            attempt=state.attempts,
+            attempt=state.attempts + 1,
             started_at=state.attempt_started_at,
         )
         for state in oldest

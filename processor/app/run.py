@@ -109,7 +109,7 @@ async def _run(
         stack.push_async_callback(prices.close)
         dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation)
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
-        run_reporter.report_lack(plan, emit, concurrency=concurrency)
+        run_reporter.report_lack(plan, emit, concurrency=concurrency, progress_mode=progress.mode)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         show_details(progress, stats, scheduler, endpoints)
         if stop_on_signals:

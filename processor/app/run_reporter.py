@@ -34,6 +34,7 @@ from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, startup_banner, summary
 from processor.terminal.formatting import plural, size
+from processor.terminal.progress import Mode
 
 FEW_CONNECTIONS = 256
 """With fewer a run may be limited by them, if ``--concurrency`` does not ask for less."""
@@ -93,11 +94,13 @@ def _estimated_done(plan: Plan, sink: Sink, jobs: int | None) -> int:
     return done if jobs is None else min(done, jobs)
 
 
-def report_lack(plan: Plan, emit: Listener, *, concurrency: int) -> None:
+def report_lack(plan: Plan, emit: Listener, *, concurrency: int, progress_mode: Mode) -> None:
     """Emits a notice of each thing that the plan expects and the system does not offer."""
     at = asyncio.get_running_loop().time()
     if (text := _fd_limit_text(plan, concurrency)) is not None:
         emit(Notice(at=at, text=text))
+    if plan.progress in ("panel", "line") and progress_mode == "log":
+        emit(Notice(at=at, text=f"--progress {plan.progress} needs a terminal that shows escape codes: this is a log"))
     if plan.out != "-" and not platform.HAS_FILE_LOCKS:
         text = f"this system has no file locks: do not start a second run on {plan.out} while this one works"
         emit(Notice(at=at, text=text, is_warning=True))

@@ -160,7 +160,7 @@ Progress = Annotated[
         _DISPLAY,
         "--progress",
         metavar="KIND",
-        text="auto, panel, line (two lines), log, none. [default: auto: panel on a terminal, else log]",
+        text="panel, line, log, none, or auto: a panel on a terminal, else a log. [default: auto]",
     ),
 ]
 NoProgress = Annotated[bool, option(_DISPLAY, "--no-progress", text="The same as --progress none.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 Values = Sequence[float | None]
 """One for each column; None where nothing is known."""
@@ -44,11 +45,9 @@ def bar(share: float, columns: int, characters: Characters) -> tuple[str, str]:
 
 def sparkline(values: Values, scale: float, characters: Characters) -> str:
     """One row: the height of a column is its value, of ``scale``."""
-    top = len(characters.levels) - 1
-    return "".join(
-        " " if value is None else characters.levels[max(min(round(value / scale * top), top), 0) if scale else 0]
-        for value in values
-    )
+    levels = characters.levels
+    shares = (None if value is None else min(value / scale, 1.0) if scale else 0.0 for value in values)
+    return "".join(" " if share is None else levels[max(ceil(share * len(levels)), 1) - 1] for share in shares)
 
 
 def column_chart(values: Values, scale: float, rows: int, characters: Characters) -> list[str]:

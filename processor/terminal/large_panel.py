@@ -38,6 +38,8 @@ AXIS_WIDTH = 8
 """Of the numbers beside a chart and its axis."""
 TALL_ROWS, LOW_ROWS = 8, 4
 TICK_COLUMNS = 24
+NUMBERS_WIDTH = 57
+"""Of the table by model, beside the names."""
 
 Block = list[Line]
 
@@ -74,7 +76,7 @@ def large_panel_lines(state: PanelState, columns: int, rows: int, characters: Ch
     if endpoints and len(below) + len(endpoints) + 1 <= room:
         below += [BLANK_LINE, *endpoints]
     if room >= len(below) + 3:
-        table = _side_by_side(_models(large.models), _oldest(large), column)[: room - len(below) - 1]
+        table = _side_by_side(_models(large.models, column), _oldest(large), column)[: room - len(below) - 1]
         below = [*table, BLANK_LINE, *below]
     return [cut_line(line, width) for line in (*head, *charts, *below)[:rows]]
 
@@ -168,23 +170,23 @@ def _duration_axis(buckets: Sequence[tuple[float, int]], repeat: int, column: in
 # ---------------------------------------------------------------- tables
 
 
-def _models(models: Sequence[ModelShown]) -> Block:
-    header = (
-        f"{'model':24}{'done':>9}{'failed':>8}{'prompt':>8}{'reply':>8}{'USD':>9}{'first token':>13}{'tokens/s':>10}"
-    )
-    return [styled(Span(header, "dim")), *(_model(model) for model in models)]
+def _models(models: Sequence[ModelShown], column: int) -> Block:
+    name_width = column - NUMBERS_WIDTH
+    numbers = f"{'done':>9}{'failed':>7}{'prompt':>7}{'reply':>7}{'USD':>8}{'1st token':>10}{'tokens/s':>9}"
+    header = f"{'model':{name_width}}{numbers}"
+    return [styled(Span(header, "dim")), *(_model(model, name_width) for model in models)]
 
 
-def _model(model: ModelShown) -> Line:
+def _model(model: ModelShown, name_width: int) -> Line:
     cost = UNKNOWN if model.cost_usd is None else f"{model.cost_usd:,.2f}"
     first = "" if model.first_token_s is None else duration(model.first_token_s)
     speed = "" if model.tokens_per_s is None else f"{model.tokens_per_s:,.0f}"
     failed: SpanStyle = "bad" if model.failed else ""
     return styled(
-        f"{one_line(model.name or 'no job', 23):24}{model.done:>9,}",
-        Span(f"{model.failed:>8,}", failed),
-        f"{abbreviated(model.prompt_tokens):>8}{abbreviated(model.completion_tokens):>8}",
-        f"{cost:>9}{first:>13}{speed:>10}",
+        f"{one_line(model.name or 'lines that are no job', name_width - 1):{name_width}}{model.done:>9,}",
+        Span(f"{model.failed:>7,}", failed),
+        f"{abbreviated(model.prompt_tokens):>7}{abbreviated(model.completion_tokens):>7}",
+        f"{cost:>8}{first:>10}{speed:>9}",
     )
 
 

@@ -11,7 +11,7 @@ from processor.core.events import RunEvent
 from processor.stats.run_stats import RunStats
 from processor.terminal import console, large_panel, panel_layout, status_line
 from processor.terminal.charts import ASCII, Characters, bar, characters_for
-from processor.terminal.formatting import percent
+from processor.terminal.formatting import percent, printable
 from processor.terminal.label_table import Style
 from processor.terminal.live_region import LineShown, LiveRegion
 from processor.terminal.panel_recorder import PanelRecorder
@@ -98,10 +98,14 @@ class _LiveDisplay:
         lines = self._lines(now, Size(size.columns, room), is_over=is_over)
         if self._needs_gap and len(lines) < room:
             lines = [BLANK_LINE, *lines]
-        return [LineShown(self._encodable(with_escape_codes(line, self._codes)), line_width(line)) for line in lines]
+        return [self._line_shown(line) for line in lines]
 
-    def _encodable(self, text: str) -> str:
-        return text if self._characters is not ASCII else text.encode("ascii", "replace").decode()
+    def _line_shown(self, line: Line) -> LineShown:
+        line = tuple(span if span.text.isprintable() else Span(printable(span.text), span.style) for span in line)
+        text = with_escape_codes(line, self._codes)
+        if self._characters is ASCII:
+            text = text.encode("ascii", "replace").decode()
+        return LineShown(text, line_width(line))
 
     def _lines(self, now: float, size: Size, *, is_over: bool) -> list[Line]:
         raise NotImplementedError

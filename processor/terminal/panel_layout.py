@@ -28,7 +28,7 @@ MAX_WIDTH = 120
 """Columns; a wider line is harder to read and shows nothing more."""
 
 LABEL_WIDTH = 12
-USED_WIDTH, LIMIT_WIDTH, SHARE_WIDTH, BOUND_WIDTH = 9, 11, 6, 10
+USED_WIDTH, LIMIT_WIDTH, SHARE_WIDTH, BOUND_WIDTH = 10, 11, 6, 10
 
 MINUTE_S, HOUR_S = 60, 3600
 

@@ -34,7 +34,7 @@ class Situation:
     outage: OutageShown | None
     stop_reason: str | None
     grace_left_s: float | None
-    """Of a run that is stopping, where requests may still finish."""
+    """Of a run that is stopping, where requests may still finish; None: there is no bound."""
     in_flight: int
     oldest_s: float | None
     """The age of the oldest request in flight."""

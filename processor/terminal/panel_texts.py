@@ -75,9 +75,8 @@ def _stopping(situation: Situation) -> tuple[Line, Line]:
     first = styled(Span("STOPPING", "warning"), f": {one_line(situation.stop_reason or '')}")
     if not situation.in_flight or situation.grace_left_s is None:
         return first, BLANK_LINE
-    oldest = f", the oldest for {duration(situation.oldest_s)}" if situation.oldest_s is not None else ""
-    within = f"at most {duration(situation.grace_left_s)}; Ctrl-C aborts them"
-    return first, styled(f"waiting for {plural(situation.in_flight, 'request')} in flight{oldest}, {within}")
+    requests = plural(situation.in_flight, "request")
+    return first, styled(f"waiting at most {duration(situation.grace_left_s)} for {requests}; Ctrl-C aborts them")
 
 
 def _outage(situation: Situation, now: datetime) -> tuple[Line, Line]:
@@ -86,8 +85,8 @@ def _outage(situation: Situation, now: datetime) -> tuple[Line, Line]:
         return styled(Span("OUTAGE", "bad")), BLANK_LINE
     probe = f"Next probe in {duration(situation.next_in_s)}. " if situation.next_in_s is not None else ""
     since = f" since {clock_time(outage.since, now)} ({duration(outage.lasts_s)}). {probe}{one_line(outage.message)}"
-    until = f"waits until {clock_time(outage.stops_at, now)}, then stops" if outage.stops_at else "waits"
-    return styled(Span("OUTAGE", "bad"), since), styled(f"The run {until}. No job is blamed.")
+    until = f" until {clock_time(outage.stops_at, now)}, then stops" if outage.stops_at else ""
+    return styled(Span("OUTAGE", "bad"), since), styled(f"waits{until}; no job is blamed")
 
 
 def _starting(situation: Situation, elapsed_s: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from math import exp, log
+from math import exp, inf, log
 
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import ReplyStats
@@ -81,7 +81,7 @@ def _situation(recorder: PanelRecorder, clock: Clock, *, is_over: bool) -> Situa
     next_in_s = None if next_at is None else max(next_at - now, 0.0)
     phase = "over" if is_over else _phase(recorder, next_in_s)
     left_s = stats.eta_s(now) if phase in ("working", "cool_down") else None
-    oldest = recorder.details.oldest_requests(1) if phase in ("last_replies", "stopping") else ()
+    oldest = recorder.details.oldest_requests(1) if phase == "last_replies" else ()
     shares = dict(stats.throughput.bottleneck_shares(now))
     return Situation(
         phase=phase,
@@ -128,7 +128,7 @@ def _outage(recorder: PanelRecorder, clock: Clock) -> OutageShown | None:
 
 def _grace_left_s(recorder: PanelRecorder, now: float) -> float | None:
     stopping = recorder.stopping
-    if stopping is None or not stopping.grace_s:
+    if stopping is None or not 0 < stopping.grace_s < inf:
         return None
     return max(stopping.at + stopping.grace_s - now, 0.0)
 

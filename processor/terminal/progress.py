@@ -138,7 +138,7 @@ class Progress:
     ) -> None:
         self.details = RunDetails()
         self._stats = stats
-        self._mode = mode
+        self.mode = mode
         recorder = PanelRecorder(stats, context or PanelContext(), self.details)
         self._display = _display(mode, console.stderr(stream), recorder, unix_time)
         self._timer: asyncio.TimerHandle | None = None
@@ -156,9 +156,9 @@ class Progress:
             self._display(event)
 
     def _message(self, event: RunEvent) -> str | None:
-        if self._mode == "nothing" and not (isinstance(event, Notice) and event.is_warning):
+        if self.mode == "nothing" and not (isinstance(event, Notice) and event.is_warning):
             return None
-        if isinstance(event, OutageContinues) and self._mode != "notices":
+        if isinstance(event, OutageContinues) and self.mode != "notices":
             return None  # the status says it
         return _message(event, self._stats.in_flight)
 
@@ -171,7 +171,7 @@ class Progress:
         self._display.say(printable(mask_text(text)), style)
 
     def __enter__(self) -> Progress:
-        if self._mode in ("panel", "line", "log"):
+        if self.mode in ("panel", "line", "log"):
             self._show_after(self._display.first_after_s)
         return self
 
@@ -184,7 +184,7 @@ class Progress:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._show)
 
     def _show(self) -> None:
-        self.has_printed |= self._mode == "log"
+        self.has_printed |= self.mode == "log"
         self._display.show(asyncio.get_running_loop().time())
         self._show_after(self._display.period_s)
 

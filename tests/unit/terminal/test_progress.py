@@ -14,76 +14,83 @@ import pytest
 
 from processor.core.events import (
     BottleneckChanged,
-    JobFinished,
     LimitsChanged,
     Notice,
     OutageContinues,
+    OutageEnded,
+    OutageStarted,
     RunEvent,
     RunStarted,
     Stopping,
 )
-from processor.core.models import Failure, Reply, Result, Usage
 from processor.simulator.virtual_clock import run
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
-from processor.terminal.progress import Mode, Progress, choose_mode
+from processor.terminal.progress import Mode, Progress, ProgressChoice, choose_mode
 from processor.terminal.status_line import Detail, fit_width
-from tests.support.run_events import attempt_started, attempt_succeeded
+from tests.support.progress_output import half_a_run, output_of
 from tests.support.terminal import FakeTerminal, without_escape_codes
 
-
-def half_a_run(at: float = 0.0) -> list[RunEvent]:
-    """2,000 jobs: 999 done in the first 100 s, one failed, 64 in flight, limited by tokens."""
-    usage = Usage(prompt_tokens=900, completion_tokens=100)
-    reply = Reply(status_code=200, request_id=None, body={})
-    done = Result(fingerprint="f", custom_id="r", line=1, reply=reply, usage=usage)
-    failed = Result(fingerprint="f", custom_id="r", line=1, failure=Failure(code="timeout", message="slow"))
-    return [
-        RunStarted(at=at, jobs=2000, done=0),
-        LimitsChanged(at=at, limit_group="", rpm=500, tpm=200_000, source="configured"),
-        *(JobFinished(at=at + n / 10, result=done) for n in range(999)),
-        JobFinished(at=at + 99.9, result=failed),
-        *(attempt_started(at + 95.0, tokens=400) for _ in range(487)),
-        *(attempt_succeeded(at + 99.9) for _ in range(423)),
-        BottleneckChanged(at=at + 99.9, bottleneck="tokens"),
-    ]
-
-
-def output_of(mode: Mode, stream: io.StringIO, for_s: float, *events: RunEvent) -> str:
-    """What is written in ``for_s`` seconds after these events."""
-
-    async def main() -> None:
-        stats = RunStats()
-        with Progress(stats, mode, stream) as progress:
-            for event in events:
-                stats(event)
-                progress(event)
-            await asyncio.sleep(for_s)
-
-    run(main())
-    return stream.getvalue()
+MESSAGE_MODES: tuple[Mode, ...] = ("log", "notices")
 
 
 # ---------------------------------------------------------------- in a log
 
 
+def log_of(for_s: float, *events: RunEvent) -> list[str]:
+    """The lines of a log without their dates and time zones: ``12:00:10 0/10 done (0%), ...``."""
+    lines = output_of("log", io.StringIO(), for_s, *events).splitlines()
+    assert all(re.match(r"2026-11-29T\d\d:\d\d:\d\d[+-]\d\d:\d\d ", line) for line in lines)
+    return [re.sub(r"^.{10}T(.{8})\S+", r"\1", line) for line in lines]
+
+
 def test_log_gets_a_status_line_after_ten_seconds_and_later_every_minute() -> None:
-    text = output_of("lines", io.StringIO(), 400.0, RunStarted(at=0.0, jobs=10, done=0))
-    times = [line.partition("]")[0] for line in text.splitlines()]
-    assert times == ["[10 s", "[25 s", "[48 s", "[1m 21s", "[2m 12s", "[3m 12s", "[4m 12s", "[5m 12s", "[6m 12s"]
+    lines = log_of(400.0, RunStarted(at=0.0, jobs=10, done=0))
+    times = [line.split()[0].removeprefix("12:") for line in lines]
+    assert times == ["00:10", "00:25", "00:47", "01:21", "02:11", "03:11", "04:11", "05:11", "06:11"]
 
 
 def test_status_line_in_a_log_is_complete_and_has_no_escape_codes() -> None:
-    text = output_of("lines", io.StringIO(), 11.0, *half_a_run(-90.0))
-    assert text == (
-        "[1m 40s] 999/2,000 done (50%), 1 failed, 64 in flight, RPM 487/500, TPM 195k/200k, 999k tokens, "
-        "limited by tokens, 1m 58s left\n"
-    )
+    assert log_of(11.0, *half_a_run(-90.0)) == [
+        "12:00:10 999/2,000 done (50%), 1 failed, 64 in flight, RPM 487/500, TPM 195k/200k, 999k tokens, "
+        "limited by tokens, 1m 58s left, ends at about 12:02"
+    ]
 
 
 def test_notice_is_printed_at_once_on_one_line() -> None:
-    text = output_of("lines", io.StringIO(), 1.0, Notice(at=0.0, text="the provider\nis down"))
-    assert text == "the provider is down\n"
+    assert log_of(1.0, Notice(at=0.0, text="the provider\nis down")) == ["12:00:00 the provider is down"]
+    assert output_of("notices", io.StringIO(), 1.0, Notice(at=0.0, text="the provider\nis down")) == (
+        "the provider is down\n"
+    )
+
+
+def test_log_gets_a_status_line_at_each_change_of_state() -> None:
+    events: list[RunEvent] = [
+        OutageStarted(at=1.0, endpoint="a", message="503"),
+        OutageEnded(at=2.0, endpoint="a"),
+        Stopping(at=3.0, reason="quota"),
+    ]
+    lines = [
+        line.partition(" ")[2].partition(",")[0] for line in log_of(1.0, RunStarted(at=0.0, jobs=4, done=2), *events)
+    ]
+    status = "2/4 done (50%)"
+    down = "the provider is down: 503; probing until it is back"
+    assert lines == [down, status, "the provider is back", status, "stopping: quota", status]
+
+
+@pytest.mark.parametrize(("wait_s", "lines"), [(4.0, 0), (40.0, 2)])
+def test_log_gets_a_status_line_where_a_long_cool_down_begins_and_ends(wait_s: float, lines: int) -> None:
+    async def main() -> str:
+        stream, stats = io.StringIO(), RunStats()
+        stats.next_start_at = lambda: wait_s
+        with Progress(stats, "log", stream) as progress:
+            for bottleneck in ("requests", "cool_down", "requests", "tokens"):
+                event = BottleneckChanged(at=0.0, bottleneck=bottleneck)
+                stats(event)
+                progress(event)
+        return stream.getvalue()
+
+    assert run(main()).count("limited by") == lines
 
 
 def test_stopping_message_gives_the_reason_and_the_requests_in_flight() -> None:
@@ -108,7 +115,7 @@ def test_mode_nothing_prints_nothing() -> None:
 def test_nothing_is_drawn_after_the_run() -> None:
     async def main() -> str:
         stream = io.StringIO()
-        with Progress(RunStats(), "lines", stream):
+        with Progress(RunStats(), "log", stream):
             pass
         await asyncio.sleep(100)
         return stream.getvalue()
@@ -117,19 +124,41 @@ def test_nothing_is_drawn_after_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("progress", "quiet", "stream", "expected"),
+    ("choice", "quiet", "stream", "expected"),
     [
-        (True, False, FakeTerminal, "live"),
-        (True, False, io.StringIO, "lines"),
-        (False, False, FakeTerminal, "notices"),
-        (True, True, FakeTerminal, "nothing"),
-        (False, True, io.StringIO, "nothing"),
+        ("auto", False, FakeTerminal, "panel"),
+        ("auto", False, io.StringIO, "log"),
+        ("panel", False, FakeTerminal, "panel"),
+        ("panel", False, io.StringIO, "log"),
+        ("line", False, FakeTerminal, "line"),
+        ("line", False, io.StringIO, "log"),
+        ("log", False, FakeTerminal, "log"),
+        ("none", False, FakeTerminal, "notices"),
+        ("auto", True, FakeTerminal, "nothing"),
+        ("none", True, io.StringIO, "nothing"),
     ],
 )
 def test_mode_depends_on_flags_and_on_the_stream(
-    progress: bool, quiet: bool, stream: Callable[[], io.StringIO], expected: Mode
+    choice: ProgressChoice, quiet: bool, stream: Callable[[], io.StringIO], expected: Mode
 ) -> None:
-    assert choose_mode(progress=progress, quiet=quiet, stream=stream()) == expected
+    assert choose_mode(choice, quiet=quiet, stream=stream()) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [("TERM", "dumb", "log"), ("ACCESSIBLE", "1", "log"), ("ACCESSIBLE", "0", "panel"), ("NO_COLOR", "1", "panel")],
+)
+def test_mode_depends_on_the_environment(
+    variable: str, value: str, expected: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert choose_mode("auto", quiet=False, stream=FakeTerminal()) == expected
+    assert choose_mode("panel", quiet=False, stream=FakeTerminal()) == expected
+
+
+def test_terminal_that_is_shared_with_jobs_or_results_is_redrawn_only_if_asked() -> None:
+    assert choose_mode("auto", quiet=False, is_shared=True, stream=FakeTerminal()) == "log"
+    assert choose_mode("panel", quiet=False, is_shared=True, stream=FakeTerminal()) == "panel"
 
 
 # ---------------------------------------------------------------- on a terminal
@@ -138,7 +167,7 @@ def test_mode_depends_on_flags_and_on_the_stream(
 def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: RunEvent) -> list[str]:
     """The two live lines as they were last drawn."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    text = without_escape_codes(output_of("live", FakeTerminal(), 10.1, *events))
+    text = without_escape_codes(output_of("line", FakeTerminal(), 10.1, *events))
     return [line.strip("\r") for line in text.rstrip().splitlines()][-2:]
 
 
@@ -153,8 +182,8 @@ def drawn(columns: int, monkeypatch: pytest.MonkeyPatch, *events: RunEvent) -> l
 )
 def test_live_lines_fit_the_width_of_the_terminal(columns: int, details: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bar, below = drawn(columns, monkeypatch, *half_a_run(-90.0))
-    assert re.fullmatch(r"[━╸╺ ]+  999/2,000  50%  1m 58s left\s*", bar)
-    assert len(bar) < columns
+    assert re.fullmatch(r"━+─+  999/2,000  50%  1m 58s left", bar)
+    assert len(bar) == columns - 1
     assert below == details
 
 
@@ -163,17 +192,13 @@ def test_live_lines_have_no_bar_if_the_number_of_jobs_is_unknown(monkeypatch: py
     assert (bar, below) == ("0 done", "0 in flight · RPM 0 · TPM 0 · 0 tokens")
 
 
-def test_live_lines_are_redrawn_four_times_a_second_and_removed_at_the_end() -> None:
-    text = output_of("live", FakeTerminal(), 10.0, *half_a_run())
-    assert 30 <= text.count("999/2,000") <= 45
-    # Cursor shown again, and both lines cleared.
-    assert text.index("\x1b[?25l") < text.index("\x1b[?25h")
-    assert text.endswith("\x1b[1A\x1b[2K")
+def test_live_lines_are_removed_at_the_end() -> None:
+    assert output_of("line", FakeTerminal(), 10.0, *half_a_run()).endswith("\x1b[2A\r\x1b[J")
 
 
 def test_notice_is_printed_above_the_live_lines_without_markup() -> None:
     text = without_escape_codes(
-        output_of("live", FakeTerminal(), 1.0, *half_a_run(), Notice(at=1.0, text="[b]an outage[/b]"))
+        output_of("line", FakeTerminal(), 1.0, *half_a_run(), Notice(at=1.0, text="[b]an outage[/b]"))
     )
     assert text.index("[b]an outage[/b]") < text.index("999/2,000")
 
@@ -183,7 +208,8 @@ def test_vanished_terminal_does_not_stop_the_run() -> None:
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    output_of("live", Gone(), 10.0, *half_a_run())
+    for mode in ("panel", "line"):
+        output_of(mode, Gone(), 10.0, *half_a_run())
 
 
 OUTAGE = Detail("outage", "limited by", "warning", 10)
@@ -231,7 +257,8 @@ def test_wait_for_the_next_request_is_shown(next_at: float | None, rpm: float | 
 def test_outage_is_told_each_minute_where_no_status_line_is_shown() -> None:
     event = OutageContinues(at=60.0, endpoint="a", down_s=60.0)
     assert output_of("notices", io.StringIO(), 1.0, event) == "the provider is still down after 1m 00s\n"
-    assert output_of("lines", io.StringIO(), 1.0, event) == ""
+    assert output_of("log", io.StringIO(), 1.0, event) == ""
+    assert "still down" not in output_of("panel", FakeTerminal(), 1.0, event)
 
 
 def test_quiet_display_says_warnings_only() -> None:
@@ -241,7 +268,7 @@ def test_quiet_display_says_warnings_only() -> None:
 
 def test_text_from_outside_cannot_control_the_terminal() -> None:
     text = "model \x1b[31m\x9b2J\u202egpj\u2066 \x07"
-    for mode in ("lines", "notices"):
+    for mode in MESSAGE_MODES:
         said = output_of(mode, io.StringIO(), 1.0, Notice(at=0.0, text=text))
         assert re.fullmatch("[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*", said)
 
