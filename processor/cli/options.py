@@ -177,6 +177,12 @@ Host = Annotated[
 ]
 ServerRpm = Annotated[int | None, option(_LIMITS, "--rpm", metavar="N", text="Requests per minute. [default: none]")]
 ServerTpm = Annotated[int | None, option(_LIMITS, "--tpm", metavar="N", text="Tokens per minute. [default: none]")]
+ServerInputTpm = Annotated[
+    int | None, option(_LIMITS, "--input-tpm", metavar="N", text="Tokens of prompts per minute. [default: none]")
+]
+ServerOutputTpm = Annotated[
+    int | None, option(_LIMITS, "--output-tpm", metavar="N", text="Tokens of replies per minute. [default: none]")
+]
 Kind = Annotated[
     Literal["sliding", "minute", "second", "quantised", "silent"],
     option(

@@ -12,6 +12,8 @@ def simulate(
     host: options.Host = "127.0.0.1",
     rpm: options.ServerRpm = None,
     tpm: options.ServerTpm = None,
+    input_tpm: options.ServerInputTpm = None,
+    output_tpm: options.ServerOutputTpm = None,
     kind: options.Kind = "sliding",
     dialect: options.Dialect = "openai",
     auth: options.ServerAuth = "open",
@@ -39,6 +41,8 @@ def simulate(
         cli_server.parse_settings(
             rpm=rpm,
             tpm=tpm,
+            input_tpm=input_tpm,
+            output_tpm=output_tpm,
             kind=kind,
             dialect=dialect,
             auth=auth,

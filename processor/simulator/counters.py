@@ -30,6 +30,10 @@ class ServerCounter(Protocol):
         """Count one throttled request."""
         ...
 
+    def give_back(self, now_ns: int, counted_at_ns: int, cost: int) -> None:
+        """Give back a part of what was counted at `counted_at_ns`."""
+        ...
+
     def remaining(self, now_ns: int) -> int:
         """Units that may be used now."""
         ...
@@ -68,11 +72,22 @@ class SlidingWindowCounter:
 
     def count(self, now_ns: int, cost: int) -> None:
         self._total += cost
+        if self._times and self._times[-1] == now_ns and self._expired_entries < len(self._times):
+            self._running_totals[-1] = self._total
+            return
         self._times.append(now_ns)
         self._running_totals.append(self._total)
 
     def count_throttled(self, now_ns: int) -> None:
         self.count(now_ns, 1)
+
+    def give_back(self, now_ns: int, counted_at_ns: int, cost: int) -> None:
+        self._used(now_ns)
+        at = bisect_left(self._times, counted_at_ns, lo=self._expired_entries)
+        if at == len(self._times) or self._times[at] != counted_at_ns:
+            return  # it is older than the window
+        self._total -= cost
+        self._running_totals[at:] = [total - cost for total in self._running_totals[at:]]
 
     def remaining(self, now_ns: int) -> int:
         return max(0, self.limit - self._used(now_ns))
@@ -122,6 +137,9 @@ class TokenBucketCounter:
     def count_throttled(self, now_ns: int) -> None:
         """Takes one unit or what is left of it: throttled requests keep the bucket empty, but never below 0."""
         self._level = min(self._refill(now_ns), max(0, self._level - MINUTE_NS))
+
+    def give_back(self, now_ns: int, counted_at_ns: int, cost: int) -> None:
+        self._level = min(self._capacity, self._refill(now_ns) + cost * MINUTE_NS)
 
     def remaining(self, now_ns: int) -> int:
         return max(0, self._refill(now_ns) // MINUTE_NS)

@@ -12,11 +12,16 @@ from random import Random
 import orjson
 
 from processor.simulator.counters import SECOND_NS
-from processor.simulator.rate_limit_headers import go_duration
+from processor.simulator.rate_limit_headers import Resource, go_duration
 from processor.simulator.rate_limiter import LimitDecision
 from processor.simulator.response_script import ResponseStep, ScriptedResponse
 
-_UNITS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
+_UNITS: dict[Resource, str] = {
+    "requests": "requests per min (RPM)",
+    "tokens": "tokens per min (TPM)",
+    "input_tokens": "input tokens per min (ITPM)",
+    "output_tokens": "output tokens per min (OTPM)",
+}
 _PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
 
 NO_RESPONSE = ScriptedResponse(status=None, headers={}, ending="reset")

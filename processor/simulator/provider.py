@@ -14,7 +14,7 @@ from processor.simulator import error_responses
 from processor.simulator.batch_api import BatchApi
 from processor.simulator.batch_lines import BatchLine
 from processor.simulator.billing_log import BillingLog
-from processor.simulator.completion import CountTokens
+from processor.simulator.completion import CountTokens, count_prompt_tokens
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.generator import TextGenerator
 from processor.simulator.rate_limiter import ServerRateLimiter
@@ -51,6 +51,8 @@ class SimulatedProvider:
         self.rate_limiter = ServerRateLimiter(
             self.settings.rpm,
             self.settings.tpm,
+            input_tpm=self.settings.input_tpm,
+            output_tpm=self.settings.output_tpm,
             kind=self.settings.kind,
             count_throttled=self.settings.count_throttled,
         )
@@ -128,7 +130,12 @@ class SimulatedProvider:
             return error_responses.no_quota()
         if at < self._burst_until:
             return error_responses.throttled_burst(self._burst_until - at)
-        decision = self.rate_limiter.admit(at, self.token_cost(request))
+        decision = self.rate_limiter.admit(
+            at,
+            self.token_cost(request),
+            input_tokens=count_prompt_tokens(request, self._count_tokens) if self.settings.input_tpm else 0,
+            output_tokens=_allowed_output(request),
+        )
         if decision.is_admitted:
             self._admitted += 1
             return None
@@ -137,7 +144,7 @@ class SimulatedProvider:
     def token_cost(self, request: ParsedRequest) -> int:
         """The tokens that a request counts against the limit when it arrives."""
         estimate = -(-sum(map(len, request.prompts)) // CHARS_PER_TOKEN) * (request.choices // len(request.prompts))
-        allowed = (request.max_tokens or 0) * request.choices
+        allowed = _allowed_output(request)
         return max(estimate, allowed) if self.settings.charging == "larger" else estimate + allowed
 
     def _rate_headers(self, at: float) -> dict[str, str]:
@@ -157,10 +164,15 @@ class SimulatedProvider:
             return replace(error_responses.NO_RESPONSE, start_delay_s=self._first_token_s())
         generated = self._generator.generate(request, drawn)
         self.billing.bill(request.identity, generated.billed_tokens)
+        start_delay_s = self._first_token_s() + generated.generation_s
+        if self.settings.charging == "used":
+            unused = _allowed_output(request) - generated.billed_tokens
+            ends_at = at + start_delay_s + sum(step.delay_s for step in generated.steps)
+            self.rate_limiter.correct(ends_at, at, {"tokens": unused, "output_tokens": unused})
         headers["content-type"] = "text/event-stream; charset=utf-8" if request.streamed else "application/json"
         return ScriptedResponse(
             headers=headers,
-            start_delay_s=self._first_token_s() + generated.generation_s,
+            start_delay_s=start_delay_s,
             steps=generated.steps,
             ending=generated.ending,
             identity=request.identity if drawn.failure is None else None,
@@ -195,3 +207,8 @@ class SimulatedProvider:
             entry |= {"model": request.model, "identity": request.identity.hex()}
             entry["charged_tokens"] = self.token_cost(request)
         self._on_request(entry)
+
+
+def _allowed_output(request: ParsedRequest) -> int:
+    """The most tokens of the reply, over all choices; 0 where nothing bounds them."""
+    return (request.max_tokens or 0) * request.choices

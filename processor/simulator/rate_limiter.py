@@ -5,10 +5,13 @@ Times are seconds on any monotonic clock that starts at or after 0.
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal, get_args
 
 from processor.simulator.counters import MINUTE_NS, SECOND_NS, ServerCounter, SlidingWindowCounter, TokenBucketCounter
@@ -49,7 +52,7 @@ class RequestLog:
 
     at_ns: array[int] = field(default_factory=lambda: array("q"))
     tokens: array[int] = field(default_factory=lambda: array("q"))
-    throttled: dict[Resource, int] = field(default_factory=lambda: {"requests": 0, "tokens": 0})
+    throttled: Counter[Resource] = field(default_factory=Counter)
 
     admitted: int = 0
 
@@ -88,28 +91,58 @@ class RequestLog:
 
 
 class ServerRateLimiter:
-    """Limits on requests and tokens per minute (None: no limit). A request is admitted if it fits both.
+    """Limits per minute (None: no limit) on requests, tokens, and tokens of prompts and replies apart. A request is
+    admitted if it fits all of them.
 
     `count_throttled`: a throttled request counts against the requests limit, too, as OpenAI documents it.
     """
 
     def __init__(
-        self, rpm: int | None, tpm: int | None, *, kind: LimiterKind = "sliding", count_throttled: bool = True
+        self,
+        rpm: int | None,
+        tpm: int | None,
+        *,
+        input_tpm: int | None = None,
+        output_tpm: int | None = None,
+        kind: LimiterKind = "sliding",
+        count_throttled: bool = True,
     ) -> None:
         self.kind: LimiterKind = kind
         self.count_throttled = count_throttled
         self.log = RequestLog()
-        limits: dict[Resource, int | None] = {"requests": rpm, "tokens": tpm}
+        limits: dict[Resource, int | None] = {
+            "requests": rpm,
+            "tokens": tpm,
+            "input_tokens": input_tpm,
+            "output_tokens": output_tpm,
+        }
         known = {resource: limit for resource, limit in limits.items() if limit is not None}
         self._enforced_counters = {resource: _COUNTER_OF[kind](limit) for resource, limit in known.items()}
         self._reported_counters = self._enforced_counters
         if kind == "quantised":
             self._reported_counters = {resource: TokenBucketCounter(limit) for resource, limit in known.items()}
+        self._corrections: list[tuple[int, int, int, Resource, int]] = []
+        """A heap: when they are due, a number, when the request was admitted, and how much less it has used."""
+        self._numbers = count()
 
-    def admit(self, at: float, tokens: int = 0, *, is_other_client: bool = False) -> LimitDecision:
+    def admit(
+        self,
+        at: float,
+        tokens: int = 0,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        is_other_client: bool = False,
+    ) -> LimitDecision:
         """Decide on a request that arrives at `at`. Requests of another client of the same key are not logged."""
         now_ns = _ns(at)
-        costs: dict[Resource, int] = {"requests": 1, "tokens": tokens}
+        self._correct(now_ns)
+        costs: dict[Resource, int] = {
+            "requests": 1,
+            "tokens": tokens,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+        }
         full: list[Resource] = [
             name for name, counter in self._enforced_counters.items() if counter.ns_until_fits(now_ns, costs[name]) != 0
         ]
@@ -124,7 +157,14 @@ class ServerRateLimiter:
 
     def headers(self, at: float, dialect: Dialect = "openai", *, epoch_s: float = 0.0) -> dict[str, str]:
         """The rate-limit headers of a response that starts at `at`. `epoch_s`: Unix time at 0 on this clock."""
+        self._correct(_ns(at))
         return {} if self.kind == "silent" else rate_headers(self._reported_counters, _ns(at), dialect, epoch_s)
+
+    def correct(self, at: float, admitted_at: float, unused: Mapping[Resource, int]) -> None:
+        """Count at `at` that a request has used so much less, or more where negative, than was counted for it."""
+        for resource, amount in unused.items():
+            if amount and resource in self._enforced_counters:
+                heapq.heappush(self._corrections, (_ns(at), next(self._numbers), _ns(admitted_at), resource, amount))
 
     def set_limits(self, at: float, *, rpm: int | None = None, tpm: int | None = None) -> None:
         """Change limits; None leaves a limit as it is. What was used stays used."""
@@ -135,20 +175,32 @@ class ServerRateLimiter:
                 if limit is not None:
                     counter.set_limit(_ns(at), limit)
 
-    def min_duration_s(self, costs: Iterable[int]) -> float:
+    def min_duration_s(self, costs: Iterable[int | Mapping[Resource, int]]) -> float:
         """The shortest time from the first to the last admission of requests with these token costs, in this order.
 
-        It counts with the present limits, unused. Raises ValueError for a request that can never be admitted.
+        A cost is a number of tokens, or one for each resource. It counts with the present limits, unused, and corrects
+        nothing. Raises ValueError for a request that can never be admitted.
         """
         new_counter = _COUNTER_OF[self.kind]
         fresh = {resource: new_counter(counter.limit) for resource, counter in self._enforced_counters.items()}
         now_ns = 0
         for tokens in costs:
-            cost: dict[Resource, int] = {"requests": 1, "tokens": tokens}
+            cost: dict[Resource, int] = {"requests": 1, "tokens": 0, "input_tokens": 0, "output_tokens": 0}
+            cost |= {"tokens": tokens} if isinstance(tokens, int) else tokens
             now_ns = _earliest_ns(fresh, now_ns, cost)
             for resource, counter in fresh.items():
                 counter.count(now_ns, cost[resource])
         return now_ns / SECOND_NS
+
+    def _correct(self, now_ns: int) -> None:
+        """Apply the corrections that are due."""
+        while self._corrections and self._corrections[0][0] <= now_ns:
+            due_ns, _, admitted_ns, resource, unused = heapq.heappop(self._corrections)
+            for counters in self._counter_sets():
+                if unused > 0:
+                    counters[resource].give_back(due_ns, admitted_ns, unused)
+                else:
+                    counters[resource].count(due_ns, -unused)
 
     def _counter_sets(self) -> tuple[dict[Resource, ServerCounter], ...]:
         if self._reported_counters is self._enforced_counters:

@@ -12,7 +12,7 @@ from processor.simulator.rate_limit_headers import Dialect
 from processor.simulator.rate_limiter import LimiterKind
 
 Auth = Literal["open", "required", "refused"]
-Charging = Literal["larger", "sum"]
+Charging = Literal["larger", "sum", "used"]
 OutageKind = Literal["refuse", "500", "503", "429"]
 
 
@@ -38,6 +38,10 @@ class SimulatorSettings:
     rpm: int | None = None
     """Requests per minute; None: no limit."""
     tpm: int | None = None
+    input_tpm: int | None = None
+    """Tokens of prompts per minute, counted beside `tpm`; only the dialect of Anthropic has headers for it."""
+    output_tpm: int | None = None
+    """Likewise the tokens of replies: at arrival as many as `max_tokens` allows."""
     kind: LimiterKind = "sliding"
     """How the limits are enforced; see `rate_limiter.LimiterKind`."""
     dialect: Dialect = "openai"
@@ -45,7 +49,8 @@ class SimulatorSettings:
     count_throttled: bool = True
     """Throttled requests count against the requests limit."""
     charging: Charging = "larger"
-    """Tokens counted at arrival: the larger of max_tokens and the prompt's estimate (OpenAI), or their sum (Azure)."""
+    """Tokens counted at arrival: the larger of max_tokens and the prompt's estimate (OpenAI), or their sum (Azure);
+    ``used``: the sum, corrected to what the reply has used at its end."""
     epoch_s: float = 1_750_000_000.0
     """Unix time at 0 on the provider's clock."""
 
@@ -84,7 +89,7 @@ class SimulatorSettings:
         shortest, longest = self.reply_tokens
         for is_wrong, message in (
             (
-                any(limit is not None and limit < 1 for limit in (self.rpm, self.tpm)),
+                any(limit is not None and limit < 1 for limit in (self.rpm, self.tpm, self.input_tpm, self.output_tpm)),
                 "a limit must be at least 1 per minute",
             ),
             (self.speed_tps <= 0, "the speed must be more than 0 tokens per second"),

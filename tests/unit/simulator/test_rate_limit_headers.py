@@ -58,6 +58,7 @@ def test_anthropic_reset_is_a_date() -> None:
         "anthropic-ratelimit-tokens-limit": "6000",
         "anthropic-ratelimit-tokens-remaining": "5900",
         "anthropic-ratelimit-tokens-reset": "2026-01-01T00:01:11Z",
+        "date": "Thu, 01 Jan 2026 00:00:10 GMT",
     }
 
 
