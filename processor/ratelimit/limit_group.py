@@ -44,6 +44,10 @@ def cost_by_resource(cost: Cost) -> CostByResource:
     }
 
 
+_WITH_OUTPUT: frozenset[Resource] = frozenset({"tokens", "project_tokens", "output_tokens"})
+"""Limits that count the tokens of replies."""
+
+
 @dataclass(slots=True)
 class Reservation:
     """What one request has taken from the limits of its group."""
@@ -231,7 +235,7 @@ class LimitGroup:
         tokens = used.completion_tokens or 1
         self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=self.in_flight)
         if self._refunds_unused:
-            self._refund(reservation, used, reservation.sent_at)
+            self._refund(reservation, used, reservation.sent_at, at)
 
     def release(self, reservation: Reservation) -> None:
         self.in_flight -= 1
@@ -243,14 +247,12 @@ class LimitGroup:
                 limiter.on_response_lost(amount, reservation.granted_at)
         self.wake_up.fire()
 
-    def _refund(self, reservation: Reservation, used: Usage, sent_at: float) -> None:
-        cost = cost_by_resource(
-            Cost(tokens=used.total_tokens, input_tokens=used.prompt_tokens, output_tokens=used.completion_tokens)
-        )
+    def _refund(self, reservation: Reservation, used: Usage, sent_at: float, at: float) -> None:
+        # The prompt was counted when it arrived, and its tokens may be the server's where ours are an estimate.
+        unused = reservation.cost.output_tokens - used.completion_tokens
         for resource, limiter in self.resource_limiters.items():
-            unused = reservation.cost_by_resource[resource] - cost[resource]
-            if unused:
-                limiter.refund(unused, sent_at)
+            if unused and resource in _WITH_OUTPUT:
+                limiter.refund(unused, sent_at, at)
         self.wake_up.fire()
 
     def _apply_headers(

@@ -103,9 +103,9 @@ class ResourceLimiter:
         self.model.on_response_lost(cost)
         self._strategy.observe(granted_at)
 
-    def refund(self, excess: float, sent_at: float) -> None:
-        """The server has counted less than was charged, by this much, and knows it now."""
-        self.model.refund(excess, sent_at)
+    def refund(self, excess: float, sent_at: float, at: float) -> None:
+        """The server has counted less than was charged, by this much, and knows it at ``at``."""
+        self.model.refund(excess, sent_at, at)
         self._strategy.refund(excess)
 
     # ------------------------------------------------------------ what the server says

@@ -8,6 +8,7 @@ each request were counted at the moment it is sent.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from math import inf
 
 WINDOW_S = 60.0
@@ -27,6 +28,9 @@ LATE_ARRIVAL_S = 0.5
 _KEPT_S = 2 * WINDOW_S + LATE_ARRIVAL_S
 """A response that starts a minute after its request was sent still finds what the window held then."""
 
+KEPT_CORRECTIONS = 4096
+"""The newest corrections are kept: a bound on memory."""
+
 KEPT_ENTRIES = 1024
 """Older times of sending are dropped from this number on: a bound on memory."""
 
@@ -44,6 +48,8 @@ class SendHistory:
         """The total sent up to and including this entry."""
         self._levels = [limit]
         """The level of the bucket after this entry."""
+        self._lowered: deque[tuple[float, float, float]] = deque(maxlen=KEPT_CORRECTIONS)
+        """Costs that turned out lower: when this was known, when the request was sent, and by how much."""
 
     def add(self, at: float, amount: float) -> None:
         """Times must not decrease; a time slightly earlier than the latest one counts as the latest."""
@@ -58,10 +64,12 @@ class SendHistory:
         if len(self._times) > KEPT_ENTRIES and self._times[KEPT_ENTRIES // 2] < at - _KEPT_S:
             self._trim(at - _KEPT_S)
 
-    def correct(self, sent_at: float, amount: float) -> None:
-        """Raise the cost of what was sent then by ``amount`` (negative: lower it); the server knows it now."""
+    def correct(self, sent_at: float, amount: float, at: float) -> None:
+        """Raise the cost of what was sent then by ``amount`` (negative: lower it); the server knows it at ``at``."""
         entry = bisect_right(self._times, sent_at) - 1
         if entry > 0:
+            if amount < 0:
+                self._lowered.append((at, sent_at, -amount))
             self.total += amount
             self._sums[entry:] = [total + amount for total in self._sums[entry:]]
             self._levels[-1] = min(self.limit, self._levels[-1] - amount)
@@ -90,6 +98,17 @@ class SendHistory:
         before = bisect_right(times, at - ORDER_CERTAIN_S, 0, by)
         after = bisect_right(times, at + ORDER_CERTAIN_S, by)
         return sums[before - 1 if before else 0], sums[by - 1 if by else 0], sums[after - 1 if after else 0]
+
+    def lowered_after(self, at: float) -> float:
+        """By how much the costs of what was sent by then have been lowered since: a header of that time did not know
+        it."""
+        total = 0.0
+        for known_at, sent_at, amount in reversed(self._lowered):
+            if known_at <= at - ORDER_CERTAIN_S:
+                break
+            if sent_at <= at + ORDER_CERTAIN_S:
+                total += amount
+        return total
 
     def level(self, at: float) -> float:
         """The level of the bucket at this time, after all that was sent by then."""

@@ -170,9 +170,9 @@ class ServerModel:
         """A request that was sent will have no response: it is unknown whether it was counted."""
         self._classifier.add_uncertainty(cost)
 
-    def refund(self, excess: float, sent_at: float) -> None:
-        """The server has counted less than was charged, by this much, and knows it now."""
-        self.history.correct(sent_at, -excess)
+    def refund(self, excess: float, sent_at: float, at: float) -> None:
+        """The server has counted less than was charged, by this much, and knows it at ``at``."""
+        self.history.correct(sent_at, -excess, at)
 
     def observe(
         self, remaining: float, reset_s: float | None, *, sent_at: float, cost: float, at: float, refused: bool
@@ -229,7 +229,8 @@ class ServerModel:
 
     def _observation(self, sent_at: float, cost: float, remaining: float) -> Observation:
         history = self.history
-        bounds = before, by, after = history.bounds(sent_at)
+        before, by, after = history.bounds(sent_at)
+        bounds = before, by, after + history.lowered_after(sent_at)
         shortly_before = before - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
         return Observation(
             sent_at=sent_at,

@@ -181,7 +181,7 @@ def test_unused_cost_is_refunded() -> None:
     limiter.on_grant(6000, 0.0)
     limiter.on_sent(6000, 0.0)
     waits_s = limiter.earliest(100, 1.0)
-    limiter.refund(5800, 0.0)
+    limiter.refund(5800, 0.0, 1.0)
     assert limiter.earliest(100, 1.0) < 5 < 59 < waits_s
 
 

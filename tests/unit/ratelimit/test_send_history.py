@@ -90,7 +90,7 @@ def test_correction_changes_the_total_by_its_amount(
     sent_at, now = history[which][0], history[-1][0]
     sent = recorded(history)
     total = sent.total
-    sent.correct(sent_at, amount)
+    sent.correct(sent_at, amount, sent_at)
     assert sent.total == total + amount
     assert sent.total_sent_by(now) == total + amount
     assert sent.level(now) <= LIMIT
@@ -98,7 +98,7 @@ def test_correction_changes_the_total_by_its_amount(
 
 def test_correction_of_a_forgotten_entry_changes_nothing() -> None:
     sent = recorded([(10.0, 5)])
-    sent.correct(2.0, 3)
+    sent.correct(2.0, 3, 2.0)
     assert sent.total == 5
 
 
