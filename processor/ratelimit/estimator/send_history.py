@@ -28,11 +28,8 @@ LATE_ARRIVAL_S = 0.5
 _KEPT_S = 2 * WINDOW_S + LATE_ARRIVAL_S
 """A response that starts a minute after its request was sent still finds what the window held then."""
 
-KEPT_CORRECTIONS = 4096
-"""The newest corrections are kept: a bound on memory."""
-
 KEPT_ENTRIES = 1024
-"""Older times of sending are dropped from this number on: a bound on memory."""
+"""Older times of sending are dropped from this number on, and older corrections: a bound on memory."""
 
 
 class SendHistory:
@@ -48,7 +45,7 @@ class SendHistory:
         """The total sent up to and including this entry."""
         self._levels = [limit]
         """The level of the bucket after this entry."""
-        self._lowered: deque[tuple[float, float, float]] = deque(maxlen=KEPT_CORRECTIONS)
+        self._lowered: deque[tuple[float, float, float]] = deque(maxlen=KEPT_ENTRIES)
         """Costs that turned out lower: when this was known, when the request was sent, and by how much."""
 
     def add(self, at: float, amount: float) -> None:
@@ -109,6 +106,10 @@ class SendHistory:
             if sent_at <= at + ORDER_CERTAIN_S:
                 total += amount
         return total
+
+    def lowered_between(self, since: float, until: float) -> float:
+        """By how much costs were lowered in this time."""
+        return sum(amount for known_at, _, amount in self._lowered if since <= known_at <= until)
 
     def level(self, at: float) -> float:
         """The level of the bucket at this time, after all that was sent by then."""

@@ -115,7 +115,9 @@ def _overlapping_cost(burst: Burst, history: SendHistory) -> float:
 
 
 def _refilled(burst: Burst, history: SendHistory, late_s: float) -> float:
-    """What may have come back within the burst if its last request was late: by a refill, or by leaving a window."""
+    """What may have come back within the burst if its last request was late: by a refill, by leaving a window, or
+    because replies have used less than was reserved for them."""
     first, last = burst.start - WINDOW_S - late_s, burst.start + BURST_WINDOW_S - WINDOW_S + late_s
     left_window = history.total_sent_by(last) - history.total_sent_by(first)
-    return max(history.rate * (late_s + BURST_WINDOW_S), left_window)
+    lowered = history.lowered_between(burst.start - late_s, burst.start + BURST_WINDOW_S + late_s)
+    return max(history.rate * (late_s + BURST_WINDOW_S), left_window) + lowered
