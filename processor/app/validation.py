@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ async def open_checks(plan: Plan, stack: AsyncExitStack) -> OutputChecks:
     if settings.validate is None:
         _refuse_without_validate(settings)
         return OutputChecks()
-    if find_spec("jsonschema_rs") is None:
+    if importlib.util.find_spec("jsonschema_rs") is None:
         raise ConfigError("--validate needs a library that is not installed: pip install 'processor[validate]'")
     from processor.scheduler.reply_validation import ReplyValidation
     from processor.validation.checker import SchemaChecker

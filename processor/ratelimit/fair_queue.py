@@ -31,6 +31,8 @@ class FairQueue(Generic[E]):
         self._retries: deque[E] = deque()
         self._retry_next = True
         self._head: E | None = None
+        self._taken_from = self._new
+        """Where the head came from."""
 
     @property
     def waiting(self) -> int:
@@ -39,7 +41,18 @@ class FairQueue(Generic[E]):
         )
 
     def put(self, entry: E, *, is_retry: bool, goes_first: bool = False) -> None:
-        (self._first if goes_first else self._retries if is_retry else self._new).append(entry)
+        if goes_first:
+            self._first.append(entry)
+            self._give_way()
+        else:
+            (self._retries if is_retry else self._new).append(entry)
+
+    def _give_way(self) -> None:
+        """Put the head back, as the next of its kind, where it does not go first itself."""
+        if self._head is not None and self._taken_from is not self._first:
+            self._taken_from.appendleft(self._head)
+            self._retry_next = self._taken_from is self._retries
+            self._head = None
 
     def head(self) -> E | None:
         """The entry to be served next: the same one until it is done. None: none waits."""
@@ -48,16 +61,14 @@ class FairQueue(Generic[E]):
         return self._head
 
     def _pop(self) -> E | None:
-        while self._first:
-            entry = self._first.popleft()
-            if not entry.is_done:
-                return entry
-        first, second = (self._retries, self._new) if self._retry_next else (self._new, self._retries)
-        for entries in (first, second):
+        second, third = (self._retries, self._new) if self._retry_next else (self._new, self._retries)
+        for entries in (self._first, second, third):
             while entries:
                 entry = entries.popleft()
                 if not entry.is_done:
-                    self._retry_next = entries is self._new
+                    if entries is not self._first:
+                        self._retry_next = entries is self._new
+                    self._taken_from = entries
                     return entry
         return None
 

@@ -38,12 +38,14 @@ from processor.ratelimit.settings import LimitSettings
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import Dependencies, RunOptions, Scheduler
 from processor.scheduler.dependencies import ReplyPrinter
+from processor.scheduler.reply_validation import ReplyValidation
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage, FaultPlan, Killed
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from processor.simulator.virtual_clock import VirtualLoop, inline
 from processor.tokens.counter import TokenCounter
+from processor.validation.checker import SchemaChecker
 
 RESULTS = Path("/out/results.jsonl")
 ERRORS = Path("/out/results.errors.jsonl")
@@ -122,6 +124,7 @@ class World:
         part_bytes: int | None = None,
         read_once: bool = False,
         printer: ReplyPrinter | None = None,
+        max_invalid: int | None = None,
         run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = inline,
     ) -> RunRecord:
         """Play a whole run and return what it did.
@@ -129,7 +132,8 @@ class World:
         ``fault_plan`` makes steps of the disk fail, or kills the run at one. ``on_start`` may schedule a stop or a
         kill. ``wrap_transport`` may put something between the scheduler and the provider. With ``part_bytes`` the job
         file is read as a large one is, in parts of this size. ``run_in_thread`` may make the disk slow;
-        ``read_once``: the jobs cannot be read again, as those of a pipe.
+        ``read_once``: the jobs cannot be read again, as those of a pipe. ``max_invalid``: replies are checked against
+        the schema in their request, and jobs asked again so many times.
         """
         options = options or RunOptions()
         run = RunRecord(began_at=self.now_s)
@@ -152,10 +156,12 @@ class World:
                 skips_done = part_bytes and sink.recovered.replied
                 items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
                 pool = self._pool(run, policy or RetryPolicy(), limits or LimitSettings(), max_outage_s, concurrency)
-                scheduler = Scheduler(
-                    self._dependencies(items, None if read_once else source, sink, pool, observer, run, printer),
-                    options,
-                )
+                deps = self._dependencies(items, None if read_once else source, sink, pool, observer, run, printer)
+                if max_invalid is not None:
+                    deps = replace(
+                        deps, validation=ReplyValidation(SchemaChecker(inline), None, max_invalid=max_invalid)
+                    )
+                scheduler = Scheduler(deps, options)
                 on_start(scheduler)
                 outcome = await scheduler.run()
                 run.exit_code, run.reason = outcome.exit_code, outcome.reason

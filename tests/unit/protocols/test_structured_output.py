@@ -97,7 +97,12 @@ FORCED = {**ASKED, "tools": CHAT_TOOLS, "tool_choice": "required"}
         (
             RESPONSES,
             {"input": "Q"},
-            {"output": [{"type": "reasoning"}, {"type": "message", "content": [{"type": "output_text", "text": "[1]"}]}]},
+            {
+                "output": [
+                    {"type": "reasoning"},
+                    {"type": "message", "content": [{"type": "output_text", "text": "[1]"}]},
+                ]
+            },
             ["[1]"],
         ),
         (RESPONSES, {"input": "Q"}, {"output": [{"type": "function_call", "arguments": "{}"}]}, ["{}"]),

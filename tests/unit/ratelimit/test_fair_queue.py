@@ -148,3 +148,15 @@ def test_fire_without_a_callback_does_nothing() -> None:
         return times
 
     assert run(main()) == []
+
+
+def test_what_goes_first_overtakes_the_head_which_stays_the_next_of_its_kind() -> None:
+    queue, (new, _, retry) = filled_queue([False, False, True])
+    assert queue.head() is retry
+    retry.is_done = True
+    assert queue.head() is new
+    queue.put(Entry(3), is_retry=True, goes_first=True)
+    queue.put(Entry(4), is_retry=True)
+    queue.put(Entry(5), is_retry=True, goes_first=True)
+    assert queue.waiting == 5
+    assert served_order(queue) == [3, 5, 0, 4, 1]

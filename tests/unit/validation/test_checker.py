@@ -118,7 +118,7 @@ def test_words_around_a_fence_are_not_stripped() -> None:
 )
 def test_invalid_schema_is_refused_with_a_reason(checker: SchemaChecker, schema: Any, reason: str) -> None:
     for _ in range(2):
-        with pytest.raises(InvalidSchema, match=".") as caught:
+        with pytest.raises(InvalidSchema) as caught:
             prepared(checker, schema)
         assert reason in str(caught.value)
 
@@ -196,7 +196,7 @@ def test_check_that_takes_too_long_is_killed_and_the_next_one_works(
 @pytest.mark.process
 def test_long_check_leaves_the_event_loop_free(checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch) -> None:
     schema = prepared(checker, doubling(60))
-    monkeypatch.setattr(checking_process, "MAX_CHECK_S", 1.0)
+    monkeypatch.setattr(checking_process, "MAX_CHECK_S", 0.4)
 
     async def count_turns() -> int:
         check = asyncio.create_task(checker.check(schema, "1"))
@@ -206,7 +206,7 @@ def test_long_check_leaves_the_event_loop_free(checker: SchemaChecker, monkeypat
             turns += 1
         return turns
 
-    assert asyncio.run(count_turns()) > 20
+    assert asyncio.run(count_turns()) > 10
 
 
 @pytest.mark.process
