@@ -42,6 +42,7 @@ COMMANDS = (
     Command(name="rehearse", summary="Play a run on a virtual clock and say how it went."),
     Command(name="show", summary="Print one job with its reply."),
     Command(name="report", summary="Write a page about a results file."),
+    Command(name="export", summary="Write the replies as a table or for another program."),
     Command(name="simulate", summary="Run a fake LLM server."),
 )
 """In the order of the help page."""

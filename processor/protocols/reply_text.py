@@ -1,4 +1,4 @@
-"""What a person reads of a reply whose API is not known, as in a results file."""
+"""What is known of a reply whose API is not known, as in a results file."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def text_of_reply(body: Any) -> str:
             if text := protocol.text(body):
                 return text
     return ""
+
+
+def finish_reason_of_reply(body: Any) -> str | None:
+    """Return why the first choice of a reply ended; None where no API finds a reason in it."""
+    if not isinstance(body, dict):
+        return None
+    for protocol in PROTOCOLS.values():
+        with suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
+            if reasons := protocol.finish_reasons(body):
+                return reasons[0]
+    return None

@@ -23,11 +23,12 @@ ALL = "all"
 """Every folder below."""
 
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
-    "cli": frozenset({"app", "config", "estimate", "output", "protocols", "report", "simulator", "terminal"}),
+    "cli": frozenset({"app", "config", "estimate", "export", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
     "estimate": frozenset(
         {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit"}
     ),
+    "export": frozenset({"input", "output", "protocols"}),
     "scheduler": frozenset(
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}
     ),
@@ -68,6 +69,7 @@ THIRD_PARTY = {
     "vl_convert": {"report"},
     "genai_prices": {"cost"},
     "jsonschema_rs": {"validation"},
+    "pyarrow": {"export"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 

@@ -1,0 +1,1 @@
+"""The formats of an export, and how one is chosen."""
