@@ -17,7 +17,7 @@ Kind = Literal["text", "integer", "number", "time"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class TableColumn:
     name: str
     kind: Kind = "text"
     """``time``: a text in ISO 8601, in UTC."""
@@ -25,12 +25,14 @@ class Column:
     """Returns None where the row has no such value. Of a text it may return any JSON. May raise MissingValue."""
 
 
-def _of_row(name: str, kind: Kind) -> Column:
-    return Column(name=name, kind=kind, value=lambda exported: exported.row.get(name))
+def _of_row(name: str, kind: Kind) -> TableColumn:
+    return TableColumn(name=name, kind=kind, value=lambda exported: exported.row.get(name))
 
 
-def _of_part(part: str, name: str, kind: Kind, shown: str | None = None) -> Column:
-    return Column(name=shown or name, kind=kind, value=lambda exported: fields_of(exported.row.get(part)).get(name))
+def _of_part(part: str, name: str, kind: Kind, shown: str | None = None) -> TableColumn:
+    return TableColumn(
+        name=shown or name, kind=kind, value=lambda exported: fields_of(exported.row.get(part)).get(name)
+    )
 
 
 def _model(exported: ExportedRow) -> Any:
@@ -60,11 +62,11 @@ def _input(exported: ExportedRow) -> str | None:
 
 COLUMNS = (
     _of_row("custom_id", "text"),
-    Column(name="text", value=lambda exported: exported.text),
-    Column(name="finish_reason", value=_finish_reason),
-    Column(name="model", value=_model),
-    Column(name="prompt_tokens", kind="integer", value=_tokens("prompt_tokens")),
-    Column(name="completion_tokens", kind="integer", value=_tokens("completion_tokens")),
+    TableColumn(name="text", value=lambda exported: exported.text),
+    TableColumn(name="finish_reason", value=_finish_reason),
+    TableColumn(name="model", value=_model),
+    TableColumn(name="prompt_tokens", kind="integer", value=_tokens("prompt_tokens")),
+    TableColumn(name="completion_tokens", kind="integer", value=_tokens("completion_tokens")),
     _of_row("cost_usd", "number"),
     _of_row("attempts", "integer"),
     _of_part("timing", "started_at", "time"),
@@ -80,15 +82,15 @@ ERROR_COLUMNS = (
     _of_part("error", "code", "text", "error_code"),
     _of_part("error", "message", "text", "error_message"),
 )
-INPUT_COLUMN = Column(name="input", value=_input)
+INPUT_COLUMN = TableColumn(name="input", value=_input)
 
 
-def json_column(path: str) -> Column:
+def json_column(path: str) -> TableColumn:
     """A field of a reply that is JSON; no value for a failed job."""
-    return Column(name=path, value=lambda exported: None if exported.body is None else exported.reply_field(path))
+    return TableColumn(name=path, value=lambda exported: None if exported.body is None else exported.reply_field(path))
 
 
-def columns_of(contents: Contents) -> Sequence[Column]:
+def columns_of(contents: Contents) -> Sequence[TableColumn]:
     return (
         *COLUMNS,
         *(ERROR_COLUMNS if contents.with_failed else ()),
@@ -97,7 +99,7 @@ def columns_of(contents: Contents) -> Sequence[Column]:
     )
 
 
-def table_row(columns: Sequence[Column], exported: ExportedRow) -> tuple[list[Any], int]:
+def table_row(columns: Sequence[TableColumn], exported: ExportedRow) -> tuple[list[Any], int]:
     """Return the values of the columns, texts as text, and how many a reply lacks."""
     values, missing = [], 0
     for column in columns:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from processor.core.errors import ConfigError
 from processor.core.json_reading import unix_time_of
-from processor.export.columns import Column, columns_of, table_row
+from processor.export.columns import TableColumn, columns_of, table_row
 from processor.export.exported_row import ExportedRow
 from processor.export.formats.base import Contents, Format
 
@@ -63,7 +63,7 @@ class Parquet(Format):
         self._held_bytes = 0
 
 
-def _typed(column: Column, value: Any) -> Any:
+def _typed(column: TableColumn, value: Any) -> Any:
     if value is None:
         return None
     if column.kind == "time":
