@@ -117,6 +117,18 @@ class Timeouts:
     """From sending to the end of the reply."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBounds:
+    """The most tokens that one request can be billed for."""
+
+    prompt_tokens: int
+    output_tokens: int | None
+    """Of one choice; None: only the model's own limit bounds it."""
+    choices: int = 1
+    unknown: str | None = None
+    """What of the request has no such bound; None where all of it has."""
+
+
 @fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:
@@ -133,6 +145,8 @@ class RequestSize:
     """It continues a job that has had a reply, and is in flight until it has a valid one: it overtakes other jobs."""
     prompt_estimated: tuple[str, ...] = ()
     """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
+    bounds: TokenBounds | None = None
+    """In a run with a budget: what the request can be billed for at most."""
 
 
 @fast_constructor

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from processor.core.models import ByteRange
+from processor.core.money import RowCosts
 from processor.output.index_entry import (
     ANY_TARGET,
     FLAGS_OFFSET,
@@ -51,6 +52,7 @@ class ScannedBlock:
     """The length of an incomplete last line."""
     missing_newline: bool = False
     """The last line is a row without its line feed."""
+    costs: RowCosts = field(default_factory=RowCosts)
 
 
 def block_ranges(size: int) -> Iterator[ByteRange]:
@@ -99,10 +101,15 @@ def _lines_starting_before(end: int, lines: list[bytes]) -> list[bytes]:
     return [raw for raw, start in zip(lines, starts, strict=False) if start < end]
 
 
-def packed_entry(raw: bytes, *, replies: bool, target: RunTarget = ANY_TARGET) -> bytes | None:
-    """Return the packed index entry of a line; None where it is not a row, or belongs in the other file."""
+def packed_entry(
+    raw: bytes, *, replies: bool, target: RunTarget = ANY_TARGET, costs: RowCosts | None = None
+) -> bytes | None:
+    """Return the packed index entry of a line; None where it is not a row, or belongs in the other file.
+
+    Adds the cost of the row to ``costs``.
+    """
     try:
-        packed = parse_packed_entry(raw, target)
+        packed = parse_packed_entry(raw, target, costs)
     except ValueError:
         return None
     return packed if bool(packed[FLAGS_OFFSET] & REPLIED) is replies else None
@@ -123,7 +130,7 @@ def read_block(
     raw, packed = b"", None
     for raws in read_lines(file, start, end):
         for number, raw in enumerate(raws, block.lines + 1):
-            packed = packed_entry(raw, replies=replies, target=target)
+            packed = packed_entry(raw, replies=replies, target=target, costs=block.costs)
             if packed is not None:
                 entries.append(packed)
             elif raw.strip():

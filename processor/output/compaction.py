@@ -11,31 +11,47 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from processor.output.block_reader import read_lines, row_entry
-from processor.output.index_entry import IndexEntry
+from processor.core.money import RowCosts
+from processor.output.block_reader import packed_entry, read_lines, row_entry
+from processor.output.index_entry import IndexEntry, unpack_entry
 from processor.output.storage import CANNOT_REPLACE, IN_PLACE, Storage, StorageFile, write_all
 
 COPY_BYTES = 1 << 20
 
 
 def compact(
-    storage: Storage, path: Path, *, replies: bool, should_keep: Callable[[IndexEntry], bool]
+    storage: Storage,
+    path: Path,
+    should_keep: Callable[[IndexEntry], bool],
+    record_dropped: Callable[[int], None],
+    *,
+    replies: bool,
 ) -> tuple[int, StorageFile | None]:
     """Replace a file by one with only the rows to keep. Return their number, and the new file. Raises OSError.
 
     The new file is open and locked: a run that opens it by its name finds it locked from the first moment on. None
     where the old file was overwritten instead. ``should_keep`` is called once for each row, in the order of the file.
+    ``record_dropped`` is called with what the rows have cost that are dropped (in 1e-12 USD), before they are gone.
     """
+    dropped = RowCosts()
 
     def is_kept(raw: bytes) -> bool:
-        entry = row_entry(raw, replies=replies)
-        return entry is not None and should_keep(entry)
+        costs = RowCosts()
+        packed = packed_entry(raw, replies=replies, costs=costs)
+        if packed is None:
+            return False
+        if should_keep(unpack_entry(packed)):
+            return True
+        dropped.add_all(costs)
+        return False
 
     temp = temp_path(path)
     new = storage.open(temp, "new")
     try:
         new.lock()
         count = _copy_lines(storage, path, new, is_kept)
+        if dropped.pico:
+            record_dropped(dropped.pico)
         if not storage.can_replace_open_files:
             new.close()
         storage.replace(temp, path)

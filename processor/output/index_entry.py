@@ -12,6 +12,7 @@ import orjson
 
 from processor.core.job_keys import CHECK_BYTES, KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
+from processor.core.money import RowCosts
 from processor.core.urls import with_model
 
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
@@ -117,8 +118,9 @@ def parse_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> IndexEntry:
     return unpack_entry(parse_packed_entry(raw, target))
 
 
-def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
-    """Return the packed entry of a row, given with or without its line feed. Raises ValueError where it is not a row.
+def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET, costs: RowCosts | None = None) -> bytes:
+    """Return the packed entry of a row, given with or without its line feed, and add its cost to ``costs``. Raises
+    ValueError where it is not a row.
 
     Only the ``custom_id`` and the reply, or the error's code, must be there: a tool may have removed other fields, or
     have added them with null. A row without ``id`` is that of a changed job.
@@ -150,6 +152,8 @@ def parse_packed_entry(raw: bytes, target: RunTarget = ANY_TARGET) -> bytes:
         if not (type(attempts) is type(line) is int and 0 <= attempts <= MAX_ATTEMPTS and 0 <= line <= MAX_LINE):
             attempts, line = _bounded(attempts, MAX_ATTEMPTS, missing=1), _bounded(line, MAX_LINE, missing=0)
         check = _check(flags, row.get("id"), row.get("streamed"))
+        if costs is not None:
+            costs.add(row.get("cost_usd"), is_reply=bool(flags & REPLIED))
         return PACKED_ENTRY.pack(key, check, attempts, flags, line)
     except (AttributeError, KeyError, TypeError) as cause:
         raise ValueError("not a row of results") from cause

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from processor.core.errors import ConfigError, OutputError
+from processor.core.money import RowCosts
 from processor.output.appender import Appender
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, REPLIED
 from processor.output.job_index import JobIndex
 from processor.output.paths import OutputPaths
 from processor.output.recovery import Recovery
-from processor.output.sink import RecoveredState
+from processor.output.sink import RecoveredState, SpentEarlier
 from processor.output.storage import Storage, as_output_error
 
 
@@ -55,7 +56,10 @@ def recover(
     *,
     sync: bool,
 ) -> RecoveredState:
-    """Load and repair the rows, open the results file, and load the in-flight log, in this order."""
+    """Load the state file, load and repair the rows, and open the results file, in this order."""
+    with as_output_error(paths.state):
+        logged = list(log.load())
+    spent_beside_rows = log.spent_pico
     with as_output_error(paths.replies):
         replies_report, failures_report = recovery.load_and_repair()
         replies.continue_at_end()
@@ -67,12 +71,22 @@ def recover(
         if replied and sync:
             storage.sync_folder(paths.replies)
     with as_output_error(paths.state):
-        possibly_billed, parked = recovery.load_in_flight(log)
+        left = recovery.load_in_flight(log, logged)
+    costs = RowCosts()
+    costs.add_all(replies_report.costs)
+    costs.add_all(failures_report.costs)
     return RecoveredState(
         replied=replied,
         failed=failed,
-        possibly_billed=possibly_billed,
-        parked=parked,
+        possibly_billed=left.count,
+        parked=left.parked,
+        spent=SpentEarlier(
+            rows_pico=costs.pico,
+            beside_rows_pico=spent_beside_rows + left.broken_off_pico,
+            unknown_rows=costs.unknown,
+            unpriced=left.unpriced,
+            is_record_lost=log.is_new and bool(replied),
+        ),
         replies=replies_report,
         failures=failures_report,
         weaknesses=storage.weaknesses,

@@ -6,19 +6,35 @@ A file is rewritten only where something changes.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from processor.core.errors import ConfigError
 from processor.output.appender import Appender, FileChangedError
 from processor.output.block_reader import BLOCK_BYTES, read_block
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
-from processor.output.in_flight_log import IN_FLIGHT, PARKED, InFlightLog
+from processor.output.in_flight_log import IN_FLIGHT, PARKED, InFlightLog, LoggedJob
 from processor.output.index_entry import FAILED, INVALID_LINE, PERMANENT, REPLIED, RunTarget
 from processor.output.job_index import SEEN_THIS_RUN, JobIndex
 from processor.output.paths import OutputPaths
 from processor.output.scanner import ScanReport, scan_file
 from processor.output.storage import Storage, StorageFile, write_all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftInFlight:
+    """What the last run left in the in-flight log."""
+
+    count: int
+    """Requests in flight when it was killed."""
+    parked: frozenset[bytes]
+    """Keys of the jobs that were parked."""
+    broken_off_pico: int
+    """What the requests in flight may have cost, in 1e-12 USD, where it is known."""
+    unpriced: frozenset[bytes]
+    """Keys of the jobs in flight for which it is not."""
 
 
 class Recovery:
@@ -30,11 +46,14 @@ class Recovery:
         paths: OutputPaths,
         index: JobIndex,
         replies: Appender,
+        record_dropped: Callable[[int], None],
         *,
         simulated: bool,
         target: RunTarget,
     ) -> None:
-        """``replies`` holds the results file, open and locked; a compacted one takes its place there."""
+        """``replies`` holds the results file, open and locked; a compacted one takes its place there.
+        ``record_dropped``: see ``compact``."""
+        self._record_dropped = record_dropped
         self._target = target
         self._replies = replies
         self._storage = storage
@@ -60,22 +79,29 @@ class Recovery:
         self._index.files_with_stale_rows = 0
         return replies, failures
 
-    def load_in_flight(self, log: InFlightLog) -> tuple[int, frozenset[bytes]]:
-        """Load the attempts of unfinished jobs into the index. Return how many requests were in flight, and the keys of
-        the jobs that were parked.
+    def load_in_flight(self, log: InFlightLog, logged: Sequence[LoggedJob]) -> LeftInFlight:
+        """Load the attempts of unfinished jobs into the index. Return what was in flight, and what was parked.
 
-        Records of requests in flight become idle; records of jobs that have their row are erased.
+        Records of requests in flight become idle, and their worst cases are added to what was spent; records of jobs
+        that have their row are erased.
         """
-        count, parked = 0, []
-        for key, attempts, state in list(log.load()):
-            if not self._index.raise_attempts(key, attempts):
-                log.erase(key)
-            elif state == IN_FLIGHT:
-                count += 1
-                log.mark_idle(key, attempts)
-            elif state == PARKED:
-                parked.append(key)
-        return count, frozenset(parked)
+        is_open = [self._index.raise_attempts(job.key, job.attempts) for job in logged]
+        in_flight = [job for job, is_left in zip(logged, is_open, strict=True) if is_left and job.state == IN_FLIGHT]
+        broken_off = sum(job.worst_pico or 0 for job in in_flight)
+        log.add_spent(broken_off)
+        for job, is_left in zip(logged, is_open, strict=True):
+            if not is_left:
+                log.erase(job.key)
+            elif job.state == IN_FLIGHT:
+                log.mark_idle(job.key, job.attempts)
+        return LeftInFlight(
+            count=len(in_flight),
+            parked=frozenset(
+                job.key for job, is_left in zip(logged, is_open, strict=True) if is_left and job.state == PARKED
+            ),
+            broken_off_pico=broken_off,
+            unpriced=frozenset(job.key for job in in_flight if job.worst_pico is None),
+        )
 
     def raise_if_rows_are_lost(self) -> None:
         """Read the results file again. Raise FileChangedError where jobs have no reply there any more."""
@@ -123,7 +149,8 @@ class Recovery:
         if report.damaged or self._index.files_with_stale_rows & (REPLIED if replies else FAILED):
             if replies and not self._storage.can_replace_open_files:
                 self._replies.close()
-            kept, file = compact(self._storage, path, replies=replies, should_keep=self._index.should_keep)
+            should_keep, record_dropped = self._index.should_keep, self._record_dropped
+            kept, file = compact(self._storage, path, should_keep, record_dropped, replies=replies)
             if replies:
                 self._continue_in(file)
             elif file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,7 @@ from processor.core.models import Result, RunInThread
 from processor.output.appender import Appender, PendingRow
 from processor.output.earlier_replies import has_reply_of
 from processor.output.fsync import FsyncScheduler
-from processor.output.in_flight_log import IN_FLIGHT, PARKED, InFlightLog
+from processor.output.in_flight_log import IN_FLIGHT, PARKED, ErrorReporter, InFlightLog
 from processor.output.index_entry import ANY_TARGET, FAILED, INVALID_LINE, REPLIED, RunTarget, entry_from_result
 from processor.output.job_index import JobIndex
 from processor.output.opening import lock_replies, lock_state, recover
@@ -73,6 +74,7 @@ class ResultsFile:
         """On the event loop's clock; used only while other jobs are in flight."""
         self._closing: asyncio.Task[None] | None = None
         self._error_message: str | None = None
+        self._state_errors = ErrorReporter(partial(self._fail, paths.state))
 
     # ------------------------------------------------------------ opening
 
@@ -99,7 +101,7 @@ class ResultsFile:
         paths.refuse_foreign(results)
         log = lock_state(storage, paths)
         index, replies = JobIndex(), Appender(storage, paths.replies)
-        recovery = Recovery(storage, paths, index, replies, simulated=simulated, target=target)
+        recovery = Recovery(storage, paths, index, replies, log.add_spent, simulated=simulated, target=target)
         is_new = not storage.exists(paths.replies)
         try:
             lock_replies(storage, paths, replies)
@@ -144,28 +146,30 @@ class ResultsFile:
             self._schedule_flush(loop)
         await row.written
 
-    def record_in_flight(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
         """See ``Sink``."""
         self._raise_if_unusable()
-        try:
-            self._in_flight_log.write(job_key(custom_id), attempts, IN_FLIGHT)
-        except OSError as error:
-            self._fail(self.paths.state, error)
-            self._raise_if_unusable()
+        key = job_key(custom_id)
+        with self._state_errors:
+            if worst_pico is not None:
+                self._in_flight_log.write_worst_case(key, worst_pico)
+            self._in_flight_log.write(key, attempts, IN_FLIGHT)
+        self._raise_if_unusable()
+
+    def add_spent(self, pico: int) -> None:
+        """See ``Sink``."""
+        with self._state_errors:
+            self._in_flight_log.add_spent(pico)
 
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:
         """See ``Sink``."""
-        try:
+        with self._state_errors:
             self._in_flight_log.mark_idle(job_key(custom_id), attempts)
-        except OSError as error:
-            self._fail(self.paths.state, error)
 
     def record_parked(self, custom_id: str, attempts: int) -> None:
         """See ``Sink``."""
-        try:
+        with self._state_errors:
             self._in_flight_log.write(job_key(custom_id), attempts, PARKED)
-        except OSError as error:
-            self._fail(self.paths.state, error)
 
     async def has_earlier_reply(self, endpoint: str, model: str) -> bool:
         """See ``Sink``."""
@@ -178,7 +182,6 @@ class ResultsFile:
             )
 
     def free_bytes(self) -> int:
-        """See ``Sink``."""
         with as_output_error(self.paths.replies):
             return self._storage.free_bytes(self.paths.replies)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from processor.core.errors import ConfigError
+from processor.core.money import RowCosts
 from processor.output.block_reader import (
     MAX_LISTED_LINES,
     ScannedBlock,
@@ -39,6 +40,8 @@ class ScanReport:
     """The last line is incomplete."""
     missing_newline: bool = False
     """The last line is a row without its line feed."""
+    costs: RowCosts = field(default_factory=RowCosts)
+    """Of all rows, also of those that later ones supersede."""
 
 
 def scan_file(
@@ -100,3 +103,4 @@ def _add_block(report: ScanReport, block: ScannedBlock, lines_before: int) -> No
     report.size -= block.torn_bytes
     report.is_torn |= bool(block.torn_bytes)
     report.missing_newline |= block.missing_newline
+    report.costs.add_all(block.costs)

@@ -19,6 +19,26 @@ END_OF_FILE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpentEarlier:
+    """What earlier runs have spent for the output, in 1e-12 USD."""
+
+    rows_pico: int = 0
+    """By the rows, as they were found when the output was opened."""
+    beside_rows_pico: int = 0
+    """For rows that were dropped since, and at most for requests that broke off."""
+    unknown_rows: int = 0
+    """Replies without a cost in their rows."""
+    unpriced: frozenset[bytes] = frozenset()
+    """Keys of the jobs whose requests were in flight at a kill, where it is not known what they cost at most."""
+    is_record_lost: bool = False
+    """There are rows, but no state file: what was spent beside the rows is not known."""
+
+    @property
+    def pico(self) -> int:
+        return self.rows_pico + self.beside_rows_pico
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredState:
     """What earlier runs left in the output, as found when it was opened. Empty for standard
     output, which keeps nothing."""
@@ -31,6 +51,7 @@ class RecoveredState:
     """Requests that were in flight when the last run was killed: the provider may have billed them."""
     parked: frozenset[bytes] = frozenset()
     """Keys of the jobs that were left parked: this run sends them last."""
+    spent: SpentEarlier = SpentEarlier()
     weaknesses: Sequence[str] = ()
     """What the file system cannot do, and which promise is weaker without it; grows while the output is used."""
     replies: ScanReport = field(default_factory=ScanReport)
@@ -45,8 +66,8 @@ class RecoveredState:
 class Sink(Protocol):
     """Takes results. Use it as an asynchronous context manager, so that it is closed.
 
-    Every method but ``clear_in_flight`` and ``record_parked`` raises OutputError where the output cannot take more: it
-    is full, failing, deleted or closed. After the first such error all later calls raise it, too.
+    Every method but ``clear_in_flight``, ``record_parked`` and ``add_spent`` raises OutputError where the output cannot
+    take more: it is full, failing, deleted or closed. After the first such error all later calls raise it, too.
     """
 
     job_index: JobIndex
@@ -62,12 +83,17 @@ class Sink(Protocol):
         """
         ...
 
-    def record_in_flight(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
         """Record, before the first byte of an attempt is sent, that a request is in flight.
 
-        ``attempts`` counts the requests for this job in all runs, including this one. ``append`` ends the record. It
-        survives the death of the process, not a loss of power.
+        ``attempts`` counts the requests for this job in all runs, including this one. ``worst_pico``: what it can cost
+        at most, in 1e-12 USD; None where that is not kept. ``append`` ends the record. It survives the death of the
+        process, not a loss of power.
         """
+        ...
+
+    def add_spent(self, pico: int) -> None:
+        """Record what was spent, at most, for a request that has no cost in a row. Call it before its record ends."""
         ...
 
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:
@@ -117,7 +143,10 @@ class UnrecordedSink:
         self.job_index = JobIndex() if job_index is None else job_index
         self.recovered = RecoveredState()
 
-    def record_in_flight(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
+        """Do nothing."""
+
+    def add_spent(self, pico: int) -> None:
         """Do nothing."""
 
     def clear_in_flight(self, custom_id: str, attempts: int) -> None:

@@ -48,7 +48,7 @@ class StdoutSink(UnrecordedSink):
         if self._error_message is not None:
             raise OutputError(self._error_message)
 
-    def record_in_flight(self, custom_id: str, attempts: int) -> None:
+    def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
         """Raise OutputError if a write has failed; nothing is recorded."""
         self._raise_if_failed()
 

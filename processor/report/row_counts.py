@@ -7,6 +7,7 @@ from heapq import heappush, heappushpop
 from math import floor, log
 
 from processor.core.job_keys import job_key
+from processor.core.money import pico_usd, usd
 from processor.report.distribution import Distribution
 from processor.report.row_facts import RowFacts
 from processor.report.time_buckets import TimeBuckets
@@ -15,8 +16,6 @@ from processor.stats.reply_stats import MAX_LABELS, bounded_label
 MAX_LISTED_FAILURES = 2000
 MAX_LARGEST = 50
 SAMPLE_SIZE = 500
-PICO = 10**12
-"""Costs are summed as whole units of 1e-12 USD: a sum of a million floats is not exact."""
 
 LATENCY_GROWTH = 1.1
 """Percentiles over time are exact to 5 %."""
@@ -46,7 +45,7 @@ class ModelCounts:
     @property
     def cost_usd(self) -> float | None:
         """The known part; None where nothing is known."""
-        return None if self.unknown_cost == self.replies else self.cost_pico_usd / PICO
+        return None if self.unknown_cost == self.replies else usd(self.cost_pico_usd)
 
     def add_reply(self, row: RowFacts) -> None:
         self.replies += 1
@@ -60,7 +59,7 @@ class ModelCounts:
         if row.cost_usd is None:
             self.unknown_cost += 1
         else:
-            self.cost_pico_usd += round(row.cost_usd * PICO)
+            self.cost_pico_usd += pico_usd(row.cost_usd)
         if row.total_s is not None:
             self.total.add(row.total_s)
             if row.first_token_s is not None:
@@ -133,14 +132,14 @@ class RowCounts:
     def cost_usd(self) -> float | None:
         """The known part of the cost of all replies; None where nothing is known."""
         known = [counts.cost_pico_usd for counts in self.by_model.values() if counts.cost_usd is not None]
-        return sum(known) / PICO if known else None
+        return usd(sum(known)) if known else None
 
     def add(self, row: RowFacts) -> None:
         self.attempts += row.attempts
         self.jobs_with_retries += row.attempts > 1
         self.simulated += row.is_simulated
         if row.unconfirmed_cost_usd is not None:
-            self.unconfirmed_cost_pico_usd += round(row.unconfirmed_cost_usd * PICO)
+            self.unconfirmed_cost_pico_usd += pico_usd(row.unconfirmed_cost_usd)
         if row.code is None:
             self._add_reply(row)
         else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from processor.core.money import dollars
 from processor.core.text import one_line
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element
 from processor.report.row_facts import RowFacts
-from processor.report.sections.overview import dollars
 from processor.report.table import Column, Number, number, table, text
 from processor.terminal.formatting import duration
 

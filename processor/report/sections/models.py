@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from processor.core.money import dollars
 from processor.core.text import one_line
 from processor.report.chart import GREEN, SKY, Chart, amount_axis, base, colour, tooltip
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element
 from processor.report.row_counts import ModelCounts, RowCounts
-from processor.report.sections.overview import dollars
 from processor.report.table import Number, number, table, text
 
 MAX_LABEL_CHARS = 40

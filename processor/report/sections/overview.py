@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from math import floor, log10
-
+from processor.core.money import dollars, usd
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element, join
-from processor.report.row_counts import PICO
 from processor.terminal.formatting import abbreviated, duration, percent, plural
 
 
@@ -80,12 +78,6 @@ def _cost(data: ReportData) -> tuple[str, str | None]:
     if rows.cost_usd is not None and unknown:
         details.append(f"without {', '.join(unknown[:3])}{' and others' if len(unknown) > 3 else ''}")
     if rows.unconfirmed_cost_pico_usd:
-        details.append(f"at most {rows.unconfirmed_cost_pico_usd / PICO:,.2f} USD more for requests that broke off")
+        details.append(f"at most {dollars(usd(rows.unconfirmed_cost_pico_usd))} more for requests that broke off")
     shown = "unknown" if rows.cost_usd is None else dollars(rows.cost_usd)
     return shown, "; ".join(details) or None
-
-
-def dollars(amount: float) -> str:
-    """``6.05 USD``; small amounts with two digits that are not 0."""
-    digits = 2 if amount >= 0.1 or amount == 0 else 1 - floor(log10(amount))
-    return f"{amount:,.{digits}f} USD"

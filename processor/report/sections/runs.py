@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from processor.core.money import dollars
 from processor.core.text import one_line
 from processor.report.chart import clock
 from processor.report.data import ReportData, Section
 from processor.report.html import Html, element
 from processor.report.run_history import RunRecord
-from processor.report.sections.overview import dollars
 from processor.report.table import Number, definitions, number, table, text
 from processor.terminal.formatting import duration
 
