@@ -12,6 +12,7 @@ from processor.config.endpoint_settings import EndpointSettings
 from processor.config.settings import Settings
 from processor.core.events import BottleneckChanged, Listener, RunEvent
 from processor.core.models import Target
+from processor.endpoints.budget_gate import BudgetGate
 from processor.endpoints.dispatcher import Dispatcher
 from processor.endpoints.endpoint import Endpoint
 from processor.endpoints.failover import Failover
@@ -26,20 +27,27 @@ from processor.retry.policy import RetryPolicy
 
 
 def endpoint_pool(
-    plan: Plan, accesses: Sequence[EndpointAccess], targets: Sequence[Target], emit: Listener, *, concurrency: int
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    targets: Sequence[Target],
+    emit: Listener,
+    *,
+    concurrency: int,
+    budget: BudgetGate | None = None,
 ) -> EndpointPool:
     """``targets``: of each access, with its key; without an access that of a simulator. ``concurrency``: the most
     requests in flight."""
+    settings = plan.settings
     if not accesses or accesses[0].settings is None:
         access = accesses[0] if accesses else None
-        return EndpointPool(_only_endpoint(plan, access, targets[0], emit, concurrency=concurrency))
+        only = _only_endpoint(plan, access, targets[0], emit, concurrency=concurrency)
+        return EndpointPool(only) if budget is None else one_with_budget(only, emit, budget, concurrency=concurrency)
     limiters: dict[str, RateLimiter] = {}
     endpoints = [
         _one_of_several(plan, access, access.settings, target, emit, limiters, concurrency=concurrency)
         for access, target in zip(accesses, targets, strict=True)
         if access.settings is not None
     ]
-    settings = plan.settings
     # The limits of the run hold for all endpoints together; what a server announces concerns its endpoint alone.
     of_run = replace(limit_settings(settings, None, first_alone_s=0.0), concurrency_is_fixed=True)
     return EndpointPool(
@@ -49,11 +57,20 @@ def endpoint_pool(
             RateLimiter(of_run, emit=emit, concurrency=concurrency),
             in_order=settings.fallback,
             emit=emit,
+            budget=budget,
         ),
         failover=Failover(
             endpoints, retry_elsewhere=frozenset(settings.retry_elsewhere), refusal_reason=refusal_reason
         ),
+        budget=budget,
     )
+
+
+def one_with_budget(only: Endpoint, emit: Listener, budget: BudgetGate, *, concurrency: int) -> EndpointPool:
+    """The pool of one endpoint whose requests are admitted by the budget, too."""
+    unlimited = RateLimiter(LimitSettings(concurrency_is_fixed=True), emit=emit, concurrency=concurrency)
+    dispatcher = Dispatcher([only], unlimited, in_order=True, emit=emit, budget=budget)
+    return EndpointPool(only, dispatcher=dispatcher, budget=budget)
 
 
 def _only_endpoint(

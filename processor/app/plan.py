@@ -121,6 +121,8 @@ def _check_names(plan: Plan) -> None:
         raise ConfigError("stdin (-) is given twice as a job file, and can be read once: name it once")
     if plan.report and plan.out == "-":
         raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
+    if plan.settings.max_cost_usd is not None and plan.out == "-":
+        raise ConfigError("--max-cost counts what the rows have cost: give --out FILE rather than --out -")
 
 
 def _check_is_no_folder(path: Path) -> None:

@@ -25,7 +25,8 @@ def price_list(plan: Plan, accesses: Sequence[EndpointAccess], emit: Listener, *
     if plan.settings.local is not None:
         return PriceList(own, default=FREE)
     is_remote = any(not is_loopback(urlsplit(access.target.base_url).hostname or "") for access in accesses)
-    return PriceList(own, look_up_published if is_remote and not own_transport else None, emit)
+    has_budget = plan.settings.max_cost_usd is not None  # then unknown prices are reported before the first request
+    return PriceList(own, look_up_published if is_remote and not own_transport else None, None if has_budget else emit)
 
 
 def own_tariff(prices: ModelPrices) -> Tariff:
@@ -53,7 +54,8 @@ def own_tariff(prices: ModelPrices) -> Tariff:
                     cache_write=rate("cache_write"),
                 )
             ),
-        )
+        ),
+        max_output_tokens=prices.max_output_tokens,
     )
 
 

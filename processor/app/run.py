@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from processor.app import factory, run_reporter
+from processor.app.budget import check_prices, open_budget
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
@@ -104,11 +105,14 @@ async def _run(
         # Nothing is written where the transport finds that nothing can be sent.
         sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
-        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
         prices = price_list(plan, accesses, emit, own_transport=transport is not None)
         stack.push_async_callback(prices.close)
+        budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
+        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
         dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation)
+        notices = await check_prices(plan, dependencies, job_files) if budget is not None else []
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
+        run_reporter.report_notices(notices, emit)
         run_reporter.report_lack(plan, emit, concurrency=concurrency, progress_mode=progress.mode)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         show_details(progress, stats, scheduler, endpoints)

@@ -87,6 +87,12 @@ def report_start(
     emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))
 
 
+def report_notices(texts: Iterable[str], emit: Listener) -> None:
+    at = asyncio.get_running_loop().time()
+    for text in texts:
+        emit(Notice(at=at, text=text))
+
+
 def _estimated_done(plan: Plan, sink: Sink, jobs: int | None) -> int:
     """At most how many jobs have a reply, where the file was not compared with the results."""
     # With --limit the finished jobs may be beyond the limit: they are counted as they are read.

@@ -136,6 +136,10 @@ Validate = Annotated[
 StripFences = Annotated[
     bool | None, option(_OUTPUT, "--strip-fences", text="Ignore a Markdown code fence around a reply.")
 ]
+MaxCost = Annotated[
+    float | None,
+    option(_LIMITS_AND_RETRIES, "--max-cost", metavar="USD", text="Most that all runs on RESULTS may cost together."),
+]
 
 Limit = Annotated[
     int | None, option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")

@@ -46,6 +46,7 @@ def run(
     grace_s: options.Grace = None,
     validate: options.Validate = None,
     strip_fences: options.StripFences = None,
+    max_cost_usd: options.MaxCost = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,

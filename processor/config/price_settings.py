@@ -31,6 +31,8 @@ class ModelPrices:
     cached_input: Price | None = None
     cache_write: Price | None = None
     above: LongPromptPrices | None = None
+    max_output_tokens: int | None = None
+    """The most tokens that the model generates for one reply: for jobs without a limit in a run with a budget."""
 
 
 def check_prices(prices: Mapping[str, ModelPrices]) -> None:

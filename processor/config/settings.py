@@ -111,6 +111,8 @@ class Settings:
     max_line_bytes: int = 32 * 2**20
     grace_s: NonNegative = 30.0
     changed: Literal["keep", "resend"] = "keep"
+    max_cost_usd: NonNegative | None = None
+    """The most that all runs on one output may cost together."""
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()

@@ -54,7 +54,7 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
 
 
 def _flag_name(name: str) -> str:
-    return "--" + name.removesuffix("_s").replace("_", "-")
+    return "--" + name.removesuffix("_s").removesuffix("_usd").replace("_", "-")
 
 
 def _parse_files(tables: ConfigTables) -> Settings:

@@ -142,6 +142,8 @@ class AttemptFinished:
     outcome: AttemptOutcome
     retry_delay_s: float | None
     """Seconds until the next attempt; None where there is none."""
+    unconfirmed_cost_usd: float | None = None
+    """What a request without a reply may have cost at most; None where it cost nothing, or that is not known."""
 
 
 @fast_constructor

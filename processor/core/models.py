@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from processor.core.fast_constructor import fast_constructor
 from processor.core.secrets import Secret
+from processor.core.token_bounds import TokenBounds
 
 JSON = dict[str, Any]
 """A decoded JSON object."""
@@ -115,18 +116,6 @@ class Timeouts:
     """Silence after the first byte. Keep-alive comments count as bytes."""
     request_timeout_s: float = 3600.0
     """From sending to the end of the reply."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenBounds:
-    """The most tokens that one request can be billed for."""
-
-    prompt_tokens: int
-    output_tokens: int | None
-    """Of one choice; None: only the model's own limit bounds it."""
-    choices: int = 1
-    unknown: str | None = None
-    """What of the request has no such bound; None where all of it has."""
 
 
 @fast_constructor
@@ -291,6 +280,8 @@ class Result:
     """Of all replies, where the job was asked again."""
     validation: Validation | None = None
     """None where the output was not checked."""
+    unconfirmed_cost_usd: float | None = None
+    """What requests of this run without a reply may have cost; None where there were none, or that is not known."""
     simulated: bool = False
     altered: tuple[str, ...] = ()
     """What had to be changed of the job's line; the reply has its own."""

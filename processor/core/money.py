@@ -27,8 +27,17 @@ def usd(pico: int) -> float:
 
 def dollars(amount: float) -> str:
     """``6.05 USD``; small amounts with two digits that are not 0."""
-    digits = 2 if amount >= 0.1 or amount <= 0 else 1 - floor(log10(amount))
-    return f"{amount:,.{digits}f} USD"
+    return f"{amount:,.{_digits(amount)}f} USD"
+
+
+def in_dollars(*picos: int) -> tuple[str, ...]:
+    """Amounts that stand beside each other: all with as many digits as the smallest needs."""
+    digits = max(_digits(usd(pico)) for pico in picos)
+    return tuple(f"{usd(pico):,.{digits}f}" for pico in picos)
+
+
+def _digits(amount: float) -> int:
+    return 2 if amount >= 0.1 or amount <= 0 else 1 - floor(log10(amount))
 
 
 @dataclass(slots=True)

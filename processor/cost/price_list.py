@@ -71,6 +71,13 @@ class PriceList:
         if self._task is None:
             self._task = asyncio.create_task(self._look_all_up(self._look_up))
 
+    def known(self, base_url: str, model: str) -> Tariff | None:
+        """Return the tariff if it is known by now."""
+        own = self._own.get(model)
+        if own is not None:
+            return own
+        return self._default if self._look_up is None else self._found.get((base_url, model))
+
     async def tariff(self, base_url: str, model: str) -> Tariff | None:
         """Return the tariff, once it has been looked up; None where no price is known."""
         own = self._own.get(model)

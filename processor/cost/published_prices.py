@@ -37,7 +37,8 @@ def published_tariff(address: str, model: str) -> dict[str, Any] | None:
     periods = [_period(each) for each in prices] if isinstance(prices, list) else [{"rates": _rates(prices)}]
     if any(period["rates"] is None for period in periods):
         return None
-    return {"periods": periods}
+    # A reply is part of the context.
+    return {"periods": periods, "max_output_tokens": found.model.context_window}
 
 
 def _period(conditional: Any) -> dict[str, Any]:

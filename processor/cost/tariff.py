@@ -94,6 +94,8 @@ class Tariff:
     """What one model costs at one address. At least one period."""
 
     periods: tuple[TariffPeriod, ...]
+    max_output_tokens: int | None = None
+    """The most tokens that a reply of the model can have; None where it is not known."""
 
     def cost_usd(self, usage: BilledUsage, sent_at_unix_s: float) -> Decimal | None:
         """Return the cost of one request; None where it used what the tariff has no rate for."""
@@ -111,7 +113,10 @@ class Tariff:
 
 
 def tariff_from_json(data: Mapping[str, Any]) -> Tariff:
-    return Tariff(periods=tuple(_period_from_json(period) for period in data["periods"]))
+    return Tariff(
+        periods=tuple(_period_from_json(period) for period in data["periods"]),
+        max_output_tokens=data.get("max_output_tokens"),
+    )
 
 
 def _period_from_json(data: Mapping[str, Any]) -> TariffPeriod:

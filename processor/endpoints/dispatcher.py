@@ -1,4 +1,5 @@
-"""Hands the jobs that wait to those of several endpoints that have room: admission where there is more than one.
+"""Hands the jobs that wait to those of several endpoints that have room: admission where there is
+more than one, and where the run has a budget.
 
     acquire ─► queue (one for all jobs that share limits everywhere) ─► the run's limits ─► an endpoint with room
                           ▲                                                                     │
@@ -21,6 +22,8 @@ from math import inf
 
 from processor.core.events import Bottleneck, BottleneckChanged, Listener
 from processor.core.models import Job, RequestSize
+from processor.cost.budget import Fit
+from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
@@ -61,12 +64,19 @@ class Dispatcher:
     """
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], run_limiter: RateLimiter, *, in_order: bool, emit: Listener
+        self,
+        endpoints: Sequence[Endpoint],
+        run_limiter: RateLimiter,
+        *,
+        in_order: bool,
+        emit: Listener,
+        budget: BudgetGate | None = None,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._run_limiter = run_limiter
         self._in_order = in_order
         self._emit = emit
+        self._budget = budget
         self._numbers = count()
         self._queue_of: dict[tuple[str, str, AbstractSet[Endpoint]], JobQueue] = {}
         """By API path, model and excluded endpoints."""
@@ -182,13 +192,36 @@ class Dispatcher:
             self._blocked_by = of_run.bottleneck
             self._run_wake_up.schedule(partial(self._drain, self._endpoints), of_run.until)
             return False
+        if self._budget is not None:
+            endpoints = self._affordable(self._budget, request, queue, endpoints)
+            if request.is_done or not endpoints:
+                return request.is_done
         permit = self._permit(request, queue, endpoints, blocked, now)
         if permit is None:
             return request.is_done
+        budget = self._budget
+        reserved = None if budget is None else budget.reserve(permit.endpoint, request.job, request.size)
         wake_up = self._wake_ups[permit.endpoint.limiter]
         run_permit = self._run_limiter.grant(of_run)
-        request.permit.set_result(SharedPermit(permit, run_permit, (wake_up, self._run_wake_up)))
+        request.permit.set_result(SharedPermit(permit, run_permit, (wake_up, self._run_wake_up), reserved))
         return True
+
+    def _affordable(
+        self, budget: BudgetGate, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint]
+    ) -> Sequence[Endpoint]:
+        """Return those of these endpoints where the budget has room for the request, or fail it where it has none."""
+        if budget.is_closed:
+            return ()
+        taking = [endpoint for endpoint in queue.groups if endpoint.closed_reason(request.job) is None]
+        try:
+            fits = budget.fits(taking, request.job, request.size) if taking else {}
+        except (BudgetExhausted, UnknownCost) as error:
+            request.permit.set_exception(error)
+            return ()
+        if Fit.FITS not in fits.values():  # the end of each request in flight gives back what it has not cost
+            self._blocked_by = "in_flight"
+            self._run_wake_up.schedule(partial(self._drain, self._endpoints))
+        return [endpoint for endpoint in endpoints if fits.get(endpoint) is Fit.FITS]
 
     def _permit(
         self, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint], blocked: set[str], now: float

@@ -8,6 +8,7 @@ from math import inf
 
 from processor.core.models import Job, RequestSize, Target
 from processor.core.urls import endpoint_address, with_model
+from processor.cost.budget import BudgetReservation
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limiter import Blocked, RateLimiter
 from processor.ratelimit.permit import Permit
@@ -94,7 +95,7 @@ class Endpoint:
 class EndpointPermit(Permit):
     """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""
 
-    __slots__ = ("_has_canary_turn", "endpoint", "is_probe", "job")
+    __slots__ = ("_has_canary_turn", "endpoint", "is_probe", "job", "reserved")
 
     def __init__(
         self, endpoint: Endpoint, permit: Permit, job: Job, *, is_probe: bool, has_canary_turn: bool = False
@@ -104,6 +105,8 @@ class EndpointPermit(Permit):
         self.job = job
         """The job as it is sent to this endpoint."""
         self.is_probe = is_probe
+        self.reserved: BudgetReservation | None = None
+        """The request's worst case, in a run with a budget."""
         self._has_canary_turn = has_canary_turn
 
     def release(self) -> None:

@@ -2,8 +2,8 @@
 
 The scheduler asks the pool for a permit and learns from ``permit.endpoint`` where the request goes. All that is known
 of an endpoint belongs to it: its address and key, its rate limiter, its health. The jobs of a run with one endpoint
-wait at its rate limiter; those of a run with several wait in the queues of the ``Dispatcher``, and ``Failover`` decides
-what follows where one of them fails a job.
+wait at its rate limiter; those of a run with several, or with a budget, wait in the queues of the ``Dispatcher``, and
+``Failover`` decides what follows where one of several fails a job.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 
 from processor.core.errors import RequestError
 from processor.core.models import Job, RequestSize
+from processor.endpoints.budget_gate import BudgetGate
 from processor.endpoints.dispatcher import Dispatcher
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.failover import Failover
@@ -28,14 +29,25 @@ class EndpointPool:
     """The endpoints of a run. With several of them a dispatcher hands out the jobs."""
 
     def __init__(
-        self, *endpoints: Endpoint, dispatcher: Dispatcher | None = None, failover: Failover | None = None
+        self,
+        *endpoints: Endpoint,
+        dispatcher: Dispatcher | None = None,
+        failover: Failover | None = None,
+        budget: BudgetGate | None = None,
     ) -> None:
+        """``budget`` needs a dispatcher that has it, too."""
+        self.budget = budget
         self._endpoints = endpoints
         self._dispatcher = dispatcher
         self._failover = failover
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._endpoints)
+
+    async def load_prices(self, job: Job) -> None:
+        """Wait until the job's prices have been looked up, in a run with a budget."""
+        if self.budget is not None:
+            await self.budget.load_prices(self._endpoints, job)
 
     # ------------------------------------------------------------ where and when a request may be sent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from processor.core.models import Usage
+from processor.cost.budget import BudgetReservation
 from processor.endpoints.endpoint import EndpointPermit
 from processor.ratelimit.fair_queue import WakeUp
 from processor.ratelimit.permit import Permit
@@ -13,12 +14,20 @@ from processor.ratelimit.permit import Permit
 class SharedPermit(EndpointPermit):
     """Takes the place of both permits. What may give room to others fires ``wake_ups``."""
 
-    __slots__ = ("_run_permit", "_wake_ups")
+    __slots__ = ("_is_sent", "_run_permit", "_wake_ups")
 
-    def __init__(self, permit: EndpointPermit, run_permit: Permit, wake_ups: tuple[WakeUp, ...]) -> None:
+    def __init__(
+        self,
+        permit: EndpointPermit,
+        run_permit: Permit,
+        wake_ups: tuple[WakeUp, ...],
+        reserved: BudgetReservation | None = None,
+    ) -> None:
         super().__init__(
             permit.endpoint, permit, permit.job, is_probe=permit.is_probe, has_canary_turn=permit._has_canary_turn
         )
+        self.reserved = reserved
+        self._is_sent = False
         self._run_permit = run_permit
         self._wake_ups = wake_ups
         permit.endpoint.in_flight += 1
@@ -26,6 +35,7 @@ class SharedPermit(EndpointPermit):
 
     def sent(self, at: float) -> None:
         super().sent(at)
+        self._is_sent = True
         self._run_permit.sent(at)
         self._wake()
 
@@ -59,6 +69,9 @@ class SharedPermit(EndpointPermit):
     def release(self) -> None:
         if not self._released:
             self.endpoint.in_flight -= 1
+        if self.reserved is not None:
+            # What becomes of a request that was sent and has not been settled is not known.
+            self.reserved.keep() if self._is_sent else self.reserved.release()
         super().release()
         self._run_permit.release()
         self._wake()

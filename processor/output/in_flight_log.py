@@ -168,14 +168,14 @@ class InFlightLog:
         self._write_body(self._reserved_slots[prefix], body)
 
     def add_spent(self, pico: int) -> None:
-        """Add to what was spent beside the rows."""
+        """Add to what was spent beside the rows; less than 0 for what has come into a row."""
         if not pico:
             return
         if self._spent_slot is None:
             # Not a free slot: that may hold what a request of the last run can have cost.
             self._spent_slot = self._slot_count
             self._slot_count += 1
-        self.spent_pico = min(self.spent_pico + pico, _MAX_SPENT)
+        self.spent_pico = min(max(self.spent_pico + pico, 0), _MAX_SPENT)
         self._write_body(self._spent_slot, _SPENT_BODY.pack(self.spent_pico, _SPENT))
 
     def write(self, key: bytes, attempts: int, state: int) -> None:

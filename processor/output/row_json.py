@@ -1,8 +1,8 @@
 """Writes a result as one line of JSON. Pure.
 
 A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``simulated``, ``usage_estimated``,
-``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``validation``, ``complete`` and ``own_fault`` stand
-between ``line`` and ``metadata``, each only where it applies.
+``unconfirmed_cost_usd``, ``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``validation``,
+``complete`` and ``own_fault`` stand between ``line`` and ``metadata``, each only where it applies.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def to_row(result: Result) -> JSON:
         row["simulated"] = True
     if result.usage_estimated:
         row["usage_estimated"] = list(result.usage_estimated)
+    if result.unconfirmed_cost_usd is not None:
+        row["unconfirmed_cost_usd"] = result.unconfirmed_cost_usd
     if result.source is not None:
         row["file"] = result.source.name
     if result.endpoint is not None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from processor.core.models import JSON, Job, RequestSize, TokenBounds, Usage
+from processor.core.models import JSON, Job, RequestSize, Usage
+from processor.core.token_bounds import TokenBounds
 from processor.protocols.base import Protocol
 from processor.tokens.rules import UNKNOWN_MODEL, ModelCounter
 

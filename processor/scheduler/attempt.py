@@ -22,6 +22,7 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.models import Job, Reply, RequestSize, Result, Timing
+from processor.core.money import usd
 from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.protocols import Protocol
@@ -64,6 +65,10 @@ class JobState:
     """Further requests of the job that were."""
     excluded: set[Endpoint] = field(default_factory=set)
     """Endpoints that have given the job up, where there are several."""
+    asked_pico: int = 0
+    """What the replies have cost after which the job was asked again."""
+    unconfirmed_pico: int = 0
+    """What requests without a reply may have cost in this run, in 1e-12 USD."""
     is_withdrawn: bool = False
     """The task was cancelled because nothing like the job is sent any more."""
     asks: Asks | None = None
@@ -199,7 +204,9 @@ class Attempt:
     def interrupted_event(self, at: float) -> AttemptFinished:
         return self._finished_event(at, outcome="stop", code="interrupted", message="interrupted: the run was stopped")
 
-    def failed_event(self, error: RequestError, verdict: Verdict, at: float) -> AttemptFinished:
+    def failed_event(
+        self, error: RequestError, verdict: Verdict, at: float, unconfirmed_pico: int | None
+    ) -> AttemptFinished:
         return self._finished_event(
             at,
             outcome=_outcome(verdict),
@@ -208,6 +215,7 @@ class Attempt:
             code=error.code,
             message=str(error),
             retry_delay_s=verdict.delay_s if isinstance(verdict, Retry) else None,
+            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
         )
 
     def _finished_event(
@@ -220,6 +228,7 @@ class Attempt:
         code: str | None = None,
         message: str | None = None,
         retry_delay_s: float | None = None,
+        unconfirmed_cost_usd: float | None = None,
     ) -> AttemptFinished:
         state = self._state
         return AttemptFinished(
@@ -236,6 +245,7 @@ class Attempt:
             message=message,
             outcome=outcome,
             retry_delay_s=retry_delay_s,
+            unconfirmed_cost_usd=unconfirmed_cost_usd,
         )
 
     def timing(self, now: float, unix_now_s: float) -> Timing | None:

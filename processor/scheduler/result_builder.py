@@ -25,6 +25,7 @@ def result_of_reply(
     streamed: bool | None,
     simulated: bool,
     cost_usd: float | None = None,
+    unconfirmed_cost_usd: float | None = None,
 ) -> Result:
     """``usage`` is computed; ``usage_estimated`` holds why it is not exact. ``reported`` is the server's own count.
     ``endpoint`` is the address that answered."""
@@ -47,6 +48,7 @@ def result_of_reply(
         attempts=attempts,
         timing=timing,
         cost_usd=cost_usd,
+        unconfirmed_cost_usd=unconfirmed_cost_usd,
         simulated=simulated,
         altered=job.altered,
         metadata=job.metadata,
@@ -65,6 +67,7 @@ def result_of_failure(
     endpoint: str | None,
     streamed: bool | None,
     simulated: bool,
+    unconfirmed_cost_usd: float | None = None,
 ) -> Result:
     """``endpoint`` is the address that the last request was sent to; None where none was."""
     return Result(
@@ -78,6 +81,7 @@ def result_of_failure(
         endpoint=endpoint,
         asked_model=None if endpoint is None else job.model,
         streamed=streamed,
+        unconfirmed_cost_usd=unconfirmed_cost_usd,
         simulated=simulated,
         altered=job.altered,
         metadata=job.metadata,

@@ -160,7 +160,7 @@ class Scheduler:
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:
             return self._outcome_without_jobs()
-        has_failed_jobs = self._failed_earlier + self._worker.failed_jobs > 0
+        has_failed_jobs = self._failed_earlier + self._worker.rows.failed_jobs > 0
         return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed_jobs else exit_codes.COMPLETE)
 
     def _outcome_without_jobs(self) -> Outcome:
@@ -275,7 +275,7 @@ class Scheduler:
 
     async def _fail_line(self, line: InvalidLine) -> None:
         result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
-        await self._worker.write_failure(result, None)
+        await self._worker.rows.write_failure(result, None)
 
 
 def _duplicate(parsed: ParsedJob, custom_id: str) -> InvalidLine:

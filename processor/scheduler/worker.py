@@ -1,8 +1,8 @@
 """Runs one job from its line to its row: acquire a permit, send, settle, write; or wait, and try again.
 
-run_job ─► _attempt ─► _send ─┬─► _on_reply ───► _write     the row
+run_job ─► _attempt ─► _send ─┬─► _on_reply ───► RowWriter  the row
               ▲               │        └► AskAgain            not valid: the next attempt asks once more
-              │               └─► _on_failure ─┬─► _write     a failed row
+              │               └─► _on_failure ─┬─► RowWriter  a failed row
               └── wait ◄── Retry ──────────────┤
                        ◄── ParkedAttempt ──────┤              what follows depends on the requests of other jobs
                     Defer, LeaveJob, StopRun ◄─┘              no row: it is sent again at the end, or by the next run
@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from functools import partial
 
 from processor.core.errors import RequestError, ServerError, Throttled
-from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
+from processor.core.models import Failure, Job, Reply, Usage
+from processor.core.money import usd
+from processor.endpoints.budget_gate import BudgetExhausted, UnknownCost
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
-from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, JobState, ParkedAttempt, finished_event
+from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, JobState, ParkedAttempt
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
-from processor.scheduler.reply_cost import cost_of_reply
-from processor.scheduler.result_builder import result_of_failure, result_of_reply
-from processor.tokens.rules import NOT_LOADED, TokenCount
+from processor.scheduler.request_costs import RequestCosts
+from processor.scheduler.result_builder import result_of_reply
+from processor.scheduler.row_writer import RowWriter
 
 
 class Worker:
@@ -39,8 +40,8 @@ class Worker:
         self._registry = registry
         self._simulated = simulated
         self._loop = asyncio.get_running_loop()
-        self.failed_jobs = 0
-        """Jobs that got a failed row."""
+        self.rows = RowWriter(deps, simulated=simulated)
+        self._costs = RequestCosts(deps)
         self.left_jobs = 0
         """Jobs that were left without a row, for the next run."""
         self.deferred = DeferredJobs()
@@ -56,7 +57,7 @@ class Worker:
         """
         state = self._new_state(job, attempts)
         if self._deps.validation and (failure := await self._deps.validation.begin(state)):
-            await self.write_failure(self._failed_result(state, failure, ValueError(), timing=None), state)
+            await self.rows.write_failure(self.rows.failed_result(state, failure, ValueError(), timing=None), state)
             return None
         try:
             while (result := await self._attempt(state)) is not None:
@@ -97,7 +98,7 @@ class Worker:
             self._withdraw()
             return self._deps.endpoints.leave(state.permit.endpoint, state.job, state.excluded)
         if parked.result is not None:
-            await self.write_failure(parked.result, state, print_header=True)
+            await self.rows.write_failure(parked.result, state, print_header=True)
             return None
         self._deps.sink.clear_in_flight(state.job.custom_id, state.attempts)
         state.history.is_at_fault = True
@@ -107,14 +108,6 @@ class Worker:
     def _withdraw(self) -> None:
         """Something is closed: end the tasks of jobs that no endpoint takes any more."""
         self._registry.withdraw(lambda state: self._deps.endpoints.is_closed_for(state.job, state.excluded))
-
-    async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
-        """Write a failed row. ``state`` is None for an invalid line.
-
-        ``print_header``: name the job again, because other replies may have been printed since it was named.
-        """
-        self.failed_jobs += 1
-        await self._write(result, state, print_header=print_header)
 
     def _new_state(self, job: Job, attempts: int) -> JobState:
         task, earlier = asyncio.current_task(), self._deps.sink.job_index.attempts(job.custom_id)
@@ -135,13 +128,17 @@ class Worker:
     async def _attempt(self, state: JobState) -> AttemptResult:
         """Send the job's request, once it may be sent. The permit is held until the row is written."""
         endpoints, job = self._deps.endpoints, state.job
+        if self._costs.has_budget and state.size.bounds is None:
+            await self._costs.bound(state)
         try:
             with self._registry.asking_again(state) if state.is_asked_again else self._registry.waiting(state):
                 permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
-        except TooLarge as error:
-            failure = Failure(code=error.code, message=str(error), permanent=True)
-            await self.write_failure(self._failed_result(state, failure, error, timing=None), state)
+        except (TooLarge, UnknownCost) as error:
+            failure = Failure(code=error.code, message=str(error), permanent=isinstance(error, TooLarge))
+            await self.rows.write_failure(self.rows.failed_result(state, failure, error, timing=None), state)
             return None
+        except BudgetExhausted as error:
+            return StopRun(reason=str(error))
         try:
             return await self._send(state, permit)
         finally:
@@ -175,7 +172,8 @@ class Worker:
         deps, job, printer = self._deps, state.job, self._deps.printer
         if printer and not state.attempt_started_at:
             printer.begin(job)
-        deps.sink.record_in_flight(job.custom_id, state.attempts + 1)
+        worst_pico = None if permit.reserved is None else permit.reserved.worst_pico
+        deps.sink.record_in_flight(job.custom_id, state.attempts + 1, worst_pico)
         attempt = Attempt(state, permit, deps.prices, printer.on_event if printer else None)
         if not self.has_sent:
             self.has_sent = True
@@ -192,49 +190,46 @@ class Worker:
         timing = attempt.timing(now, unix_now_s)
         permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
         self._deps.emit(attempt.replied_event(reply, now))
-        prompt, completion = await self._count_tokens(state, reply)
+        prompt, completion = await self.rows.count_tokens(state, reply)
         usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
         reported = state.protocol.reported_usage(reply.body)
-        billed = reported if reported and reported.is_plausible else usage
+        is_reported = reported is not None and reported.is_plausible
+        billed = reported if reported is not None and is_reported else usage
         permit.settled(billed, now)  # before the cost, which may have to be looked up
         sent_at_unix_s = unix_now_s - (now - state.attempt_started_at)
-        cost_usd = await cost_of_reply(self._deps.prices, permit, reply, billed, sent_at_unix_s)
+        estimated = (*prompt.estimate_reasons, *completion.estimate_reasons)
+        cost = await self._costs.of_reply(
+            state, permit, reply, billed, sent_at_unix_s, is_exact=is_reported or not estimated
+        )
         result = result_of_reply(
             permit.job,
             state.protocol,
             reply,
             usage,
             reported,
-            usage_estimated=(*prompt.estimate_reasons, *completion.estimate_reasons),
+            usage_estimated=estimated,
             attempts=state.attempts,
             timing=timing,
             endpoint=permit.endpoint.address_of(permit.job.path, permit.job.model),
             streamed=state.streamed,
             simulated=self._simulated,
-            cost_usd=cost_usd,
+            cost_usd=cost.usd,
+            unconfirmed_cost_usd=usd(state.unconfirmed_pico) if state.unconfirmed_pico else None,
         )
         if self._deps.validation is not None:
             judged = await self._deps.validation.judge(self._deps, state, result, billed)
             if isinstance(judged, AskAgain):
+                self._costs.on_asked_again(state, permit, cost)
                 return judged
             result = judged
-        self.failed_jobs += result.failure is not None
-        await self._write(result, state)
+        await self.rows.write(result, state)
+        self._costs.on_written(state.job, permit, cost, reported, prompt.tokens)
         return None
-
-    async def _count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
-        """Return the tokens of the prompt and of the completion."""
-        counter, job, size, protocol = self._deps.counter, state.job, state.size, state.protocol
-        prompt = TokenCount(size.prompt_tokens, size.prompt_estimated)
-        if NOT_LOADED in prompt.estimate_reasons:
-            await counter.load(job.model)
-            prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
-        count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
-        return prompt, await counter.run_in_thread(count) if reply.is_large else count()
 
     async def _on_failure(
         self, state: JobState, permit: EndpointPermit, attempt: Attempt, error: RequestError
     ) -> AttemptResult:
+        unconfirmed_pico = await self._costs.on_failure(state, permit, attempt, error)
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         health = permit.endpoint.health
         if isinstance(error, Throttled) or (isinstance(error, ServerError) and error.retry_after_s):
@@ -256,43 +251,16 @@ class Worker:
             self._withdraw()
         if isinstance(verdict, Defer) and (self._deps.read_again is None or state.is_asked_again):
             verdict = FailJob(failure=verdict.failure)
-        self._deps.emit(attempt.failed_event(error, verdict, now))
+        self._deps.emit(attempt.failed_event(error, verdict, now, unconfirmed_pico))
         decided = verdict.at_fault if isinstance(verdict, Park) else verdict
         result = None
         if isinstance(decided, FailJob):
             timing = attempt.timing(now, unix_now_s)
-            result = self._failed_result(state, decided.failure, error, timing=timing)
+            result = self.rows.failed_result(state, decided.failure, error, timing=timing)
         if isinstance(verdict, Park):
             return ParkedAttempt(park=verdict, result=result)
         if not isinstance(verdict, FailJob):
             return verdict
         assert result is not None
-        await self.write_failure(result, state)
+        await self.rows.write_failure(result, state)
         return None
-
-    # ------------------------------------------------------------ the row
-
-    def _failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
-        permit = state.permit
-        job = permit.job if permit else state.job
-        failed = result_of_failure(
-            job,
-            failure,
-            error,
-            attempts=state.attempts,
-            timing=timing,
-            endpoint=permit.endpoint.address_of(job.path, job.model) if permit else None,
-            streamed=state.streamed,
-            simulated=self._simulated,
-        )
-        return failed if state.asks is None else state.asks.failed_row(failed)
-
-    async def _write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
-        """Append the row. Raises OutputError if it cannot be written, for example because the disk is full."""
-        printer = self._deps.printer
-        await self._deps.sink.append(result)
-        self._deps.emit(finished_event(self._loop.time(), result, state))
-        if printer and state and print_header:
-            printer.begin(state.job)
-        if printer:
-            printer.end(result)

@@ -20,6 +20,7 @@ class BillingLog:
     """Requests for which generation started."""
     completed: int = 0
     """Replies sent completely."""
+    prompt_tokens: int = 0
     completion_tokens: int = 0
     requests_by_identity: Counter[bytes] = field(default_factory=Counter)
     """Valid requests, also those that were then throttled."""
@@ -31,9 +32,10 @@ class BillingLog:
         if self.track_identities:
             self.requests_by_identity[identity] += 1
 
-    def bill(self, identity: bytes, completion_tokens: int) -> None:
+    def bill(self, identity: bytes, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a request for which generation started."""
         self.billed += 1
+        self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         if self.track_identities:
             self.billed_by_identity[identity] += 1

@@ -120,7 +120,7 @@ class SimulatedProvider:
 
     def _record_batch_line(self, line: BatchLine) -> None:
         self.billing.record(line.identity)
-        self.billing.bill(line.identity, 0)
+        self.billing.bill(line.identity, 0, 0)
 
     def _outage(self, at: float) -> Outage | None:
         return next((outage for outage in self.settings.outages if outage.from_s <= at < outage.to_s), None)
@@ -159,11 +159,12 @@ class SimulatedProvider:
         if drawn.failure == "burst_429":
             self._burst_until = at + _BURST_S
             return error_responses.throttled_burst(_BURST_S)
+        prompt_tokens = count_prompt_tokens(request, self._count_tokens)
         if drawn.failure == "reset_before":
-            self.billing.bill(request.identity, 0)
+            self.billing.bill(request.identity, prompt_tokens, 0)
             return replace(error_responses.NO_RESPONSE, start_delay_s=self._first_token_s())
         generated = self._generator.generate(request, drawn)
-        self.billing.bill(request.identity, generated.billed_tokens)
+        self.billing.bill(request.identity, prompt_tokens, generated.billed_tokens)
         start_delay_s = self._first_token_s() + generated.generation_s
         if self.settings.charging == "used":
             unused = _allowed_output(request) - generated.billed_tokens

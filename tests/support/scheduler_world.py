@@ -21,10 +21,14 @@ import orjson
 import processor.core.platform
 import processor.input.job_file
 import processor.input.prescan
+from processor.app.budget import open_budget
+from processor.app.endpoint_factory import one_with_budget
 from processor.core.errors import ConfigError, OutputError, RequestError
 from processor.core.events import RequestEvent, RequestListener, RunEvent, Sent, Transport
 from processor.core.models import JSON, Job, Reply, Target, Timeouts
 from processor.core.secrets import Secret
+from processor.cost.price_list import PriceList
+from processor.endpoints.budget_gate import BudgetGate
 from processor.endpoints.endpoint import Endpoint
 from processor.endpoints.pool import EndpointPool
 from processor.health.endpoint_health import EndpointHealth
@@ -84,6 +88,7 @@ class RunRecord:
     """I/O operations of the disk."""
     possibly_billed: int | None = None
     """What the results file reports of the run before; None if it could not be opened."""
+    budget: BudgetGate | None = None
     items_read: int = 0
     """Items of the job file that the scheduler has taken."""
 
@@ -126,6 +131,8 @@ class World:
         printer: ReplyPrinter | None = None,
         max_invalid: int | None = None,
         run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = inline,
+        prices: PriceList | None = None,
+        max_cost_usd: float | None = None,
     ) -> RunRecord:
         """Play a whole run and return what it did.
 
@@ -155,13 +162,15 @@ class World:
                 skip_done = partial(sink.job_index.skip_done, permanent=not options.retry_failed)
                 skips_done = part_bytes and sink.recovered.replied
                 items = source.unfinished(skip_done, options.limit) if skips_done else aiter(source)
+                known = prices or PriceList()
+                run.budget = open_budget(max_cost_usd, sink, known, run.events.append)
                 pool = self._pool(run, policy or RetryPolicy(), limits or LimitSettings(), max_outage_s, concurrency)
                 deps = self._dependencies(items, None if read_once else source, sink, pool, observer, run, printer)
                 if max_invalid is not None:
                     deps = replace(
                         deps, validation=ReplyValidation(SchemaChecker(inline), None, max_invalid=max_invalid)
                     )
-                scheduler = Scheduler(deps, options)
+                scheduler = Scheduler(replace(deps, prices=known), options)
                 on_start(scheduler)
                 outcome = await scheduler.run()
                 run.exit_code, run.reason = outcome.exit_code, outcome.reason
@@ -181,7 +190,10 @@ class World:
         target = Target(base_url="http://127.0.0.1/v1", key=Secret(KEY))
         health = EndpointHealth(policy, run.events.append, endpoint=target.address, max_outage_s=max_outage_s)
         limiter = RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency)
-        return EndpointPool(Endpoint(target, limiter, health))
+        only = Endpoint(target, limiter, health)
+        if run.budget is None:
+            return EndpointPool(only)
+        return one_with_budget(only, run.events.append, run.budget, concurrency=concurrency)
 
     def transport(self, settings: SimulatorSettings) -> Transport:
         """The transport to another provider, which does not outlive the run."""

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "scheduler": frozenset(
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}
     ),
-    "endpoints": frozenset({"ratelimit", "health", "retry"}),
+    "endpoints": frozenset({"cost", "ratelimit", "health", "retry"}),
     "http": frozenset({"protocols"}),
     "local_model": frozenset(),
     "simulator": frozenset({"output", "protocols"}),

@@ -1,0 +1,135 @@
+"""Opens the budget of a run, and checks before its first request that the prices of its jobs are known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+
+from processor.app.factory import run_options
+from processor.app.plan import Plan
+from processor.core.errors import ConfigError
+from processor.core.events import Listener, Notice
+from processor.core.job_keys import job_key
+from processor.core.models import Job
+from processor.core.money import dollars, pico_usd, usd
+from processor.cost.budget import NOTICE_SHARE, Budget
+from processor.cost.price_list import PriceList
+from processor.endpoints.budget_gate import BudgetGate
+from processor.endpoints.pool import EndpointPool
+from processor.input.job_file import InvalidLine
+from processor.input.job_files import JobFiles
+from processor.output.job_index import JobStatus
+from processor.output.sink import Sink
+from processor.protocols import protocol_for
+from processor.protocols.token_bounds import TokenRatios, with_bounds
+from processor.scheduler import Dependencies
+from processor.scheduler.selection import classify, skip_reason
+from processor.terminal.formatting import plural
+from processor.tokens.counter import TokenCounter
+
+MAX_NAMED_MODELS = 3
+
+
+def open_budget(max_cost_usd: float | None, sink: Sink, prices: PriceList, emit: Listener) -> BudgetGate | None:
+    """Return the budget with what earlier runs have spent; None where the run has none."""
+    if max_cost_usd is None:
+        return None
+
+    def report(budget: Budget) -> None:
+        text = (
+            f"{NOTICE_SHARE:.0%} of the budget is spent: {dollars(usd(budget.spent_pico))} of "
+            f"{dollars(usd(budget.limit_pico))}; the run stops at the first job that does not fit"
+        )
+        emit(Notice(at=asyncio.get_running_loop().time(), text=text))
+
+    return BudgetGate(Budget(pico_usd(max_cost_usd), sink.recovered.spent.pico, report), prices)
+
+
+async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFiles) -> list[str]:
+    """Read the job files once, and look up the prices of all jobs to send. Return what a person should know.
+
+    Also counts the requests that a run without a budget left in flight. Raises ConfigError where no endpoint has a
+    price for the model of a job; jobs from stdin are known only when they are read.
+    """
+    sink, endpoints, counter = dependencies.sink, dependencies.endpoints, dependencies.counter
+    gate = endpoints.budget
+    assert gate is not None, "only a run with a budget needs prices"
+    budget, spent = gate.budget, sink.recovered.spent
+    models: dict[str, Job] = {}
+    unpriced = set(spent.unpriced)
+    for job in _jobs_to_send(plan, job_files, sink):
+        models.setdefault(job.model, job)
+        if (key := job_key(job.custom_id)) in unpriced:
+            unpriced.discard(key)
+            await counter.load(job.model)
+            worst_pico = await _worst_pico(gate, endpoints, job, counter)
+            budget.spend(worst_pico)
+            sink.add_spent(worst_pico)
+    notices = [*await _price_notices(endpoints, models), *_record_notices(sink)]
+    if unpriced:
+        requests = plural(len(unpriced), "request")
+        notices.append(f"{requests} of jobs that are not in the job file broke off at unknown cost, and do not count")
+    budget.spend(0)  # reports where most of it was spent by earlier runs
+    return notices
+
+
+def _jobs_to_send(plan: Plan, job_files: JobFiles, sink: Sink) -> Iterator[Job]:
+    index, options = sink.job_index, run_options(plan)
+    if job_files.size is None:
+        return
+    for line in islice(job_files.parse_lines(), plan.limit):
+        if not isinstance(line, InvalidLine):
+            custom_id, status = classify(line, index, options)
+            if status is not JobStatus.DUPLICATE and skip_reason(status, options) is None:
+                yield line.with_id(custom_id)
+    index.forget_seen()
+
+
+async def _price_notices(endpoints: EndpointPool, models: dict[str, Job]) -> list[str]:
+    unknown: dict[str, list[str]] = {}
+    priced: set[str] = set()
+    for endpoint in endpoints:
+        for model, job in models.items():
+            if not endpoint.answers(model):
+                continue
+            await endpoints.load_prices(job)
+            if endpoints.budget is not None and endpoints.budget.has_price(endpoint, job):
+                priced.add(model)
+            else:
+                unknown.setdefault(endpoint.name, []).append(model)
+    if missing := [model for model in models if model not in priced]:
+        raise ConfigError(_no_price(missing))
+    return [
+        f"{name} takes no part in this run for {_named(found)}: no price is known there, and --max-cost needs one"
+        for name, found in unknown.items()
+    ]
+
+
+def _no_price(models: list[str]) -> str:
+    tables = ", ".join(f'[prices."{model}"]' for model in models[:MAX_NAMED_MODELS])
+    return (
+        f"--max-cost needs the price of every model, and none is known for {_named(models)}: set input and output (USD "
+        f"for a million tokens) under {tables} in the settings file"
+    )
+
+
+def _named(models: list[str]) -> str:
+    more = f" and {len(models) - MAX_NAMED_MODELS} more" if len(models) > MAX_NAMED_MODELS else ""
+    return ", ".join(repr(model) for model in models[:MAX_NAMED_MODELS]) + more
+
+
+def _record_notices(sink: Sink) -> Iterator[str]:
+    spent = sink.recovered.spent
+    if spent.is_record_lost:
+        yield "the state file is gone: the budget counts what the rows have cost, and no requests that broke off"
+    if spent.unknown_rows:
+        yield f"{plural(spent.unknown_rows, 'reply', 'replies')} of earlier runs have no cost, and do not count"
+
+
+async def _worst_pico(gate: BudgetGate, endpoints: EndpointPool, job: Job, counter: TokenCounter) -> int:
+    """Return the most that a request for a job can have cost at any endpoint."""
+    await endpoints.load_prices(job)
+    protocol, model_counter = protocol_for(job.path), counter.for_model(job.model)
+    size = with_bounds(protocol.request_size(job, model_counter), job, protocol, model_counter, TokenRatios())
+    return max((gate.worst_pico(one, job, size) or 0 for one in endpoints if one.answers(job.model)), default=0)

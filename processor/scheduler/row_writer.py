@@ -1,0 +1,71 @@
+"""Makes the rows of jobs, writes them, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from processor.core.models import Failure, Reply, Result, Timing
+from processor.core.money import usd
+from processor.scheduler.attempt import JobState, finished_event
+from processor.scheduler.dependencies import Dependencies
+from processor.scheduler.result_builder import result_of_failure
+from processor.tokens.rules import NOT_LOADED, TokenCount
+
+
+class RowWriter:
+    """Writes the rows of one run."""
+
+    def __init__(self, deps: Dependencies, *, simulated: bool) -> None:
+        self._deps = deps
+        self._simulated = simulated
+        self._now = asyncio.get_running_loop().time
+        self.failed_jobs = 0
+        """Jobs that got a failed row."""
+
+    async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
+        """Write a failed row. ``state`` is None for an invalid line.
+
+        ``print_header``: name the job again, because other replies may have been printed since it was named.
+        """
+        await self.write(result, state, print_header=print_header)
+
+    async def write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
+        """Append the row. Raises OutputError if it cannot be written, for example because the disk is full."""
+        printer = self._deps.printer
+        self.failed_jobs += result.failure is not None
+        await self._deps.sink.append(result)
+        if state is not None and state.asked_pico and result.cost_usd is not None:
+            # The row has the cost of all replies to the job.
+            self._deps.sink.add_spent(-state.asked_pico)
+        self._deps.emit(finished_event(self._now(), result, state))
+        if printer and state and print_header:
+            printer.begin(state.job)
+        if printer:
+            printer.end(result)
+
+    def failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:
+        permit = state.permit
+        job = permit.job if permit else state.job
+        failed = result_of_failure(
+            job,
+            failure,
+            error,
+            attempts=state.attempts,
+            timing=timing,
+            endpoint=permit.endpoint.address_of(job.path, job.model) if permit else None,
+            streamed=state.streamed,
+            simulated=self._simulated,
+            unconfirmed_cost_usd=usd(state.unconfirmed_pico) if state.unconfirmed_pico else None,
+        )
+        return failed if state.asks is None else state.asks.failed_row(failed)
+
+    async def count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
+        """Return the tokens of the prompt and of the completion."""
+        counter, job, size, protocol = self._deps.counter, state.job, state.size, state.protocol
+        prompt = TokenCount(size.prompt_tokens, size.prompt_estimated)
+        if NOT_LOADED in prompt.estimate_reasons:
+            await counter.load(job.model)
+            prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
+        count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
+        return prompt, await counter.run_in_thread(count) if reply.is_large else count()
