@@ -12,7 +12,7 @@ from processor.core.errors import ConfigError
 from processor.core.events import Listener, Notice
 from processor.core.job_keys import job_key
 from processor.core.models import Job
-from processor.core.money import dollars, pico_usd, usd
+from processor.core.money import in_dollars, pico_usd
 from processor.cost.budget import NOTICE_SHARE, Budget
 from processor.cost.price_list import PriceList
 from processor.endpoints.budget_gate import BudgetGate
@@ -37,9 +37,10 @@ def open_budget(max_cost_usd: float | None, sink: Sink, prices: PriceList, emit:
         return None
 
     def report(budget: Budget) -> None:
+        spent, limit = in_dollars(budget.spent_pico, budget.limit_pico)
         text = (
-            f"{NOTICE_SHARE:.0%} of the budget is spent: {dollars(usd(budget.spent_pico))} of "
-            f"{dollars(usd(budget.limit_pico))}; the run stops at the first job that does not fit"
+            f"{NOTICE_SHARE:.0%} of the budget is spent: {spent} of {limit} USD; the run stops at the first job that "
+            "does not fit"
         )
         emit(Notice(at=asyncio.get_running_loop().time(), text=text))
 
@@ -50,33 +51,34 @@ async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFil
     """Read the job files once, and look up the prices of all jobs to send. Return what a person should know.
 
     Also counts the requests that a run without a budget left in flight. Raises ConfigError where no endpoint has a
-    price for the model of a job; jobs from stdin are known only when they are read.
+    price for the model of a job. Jobs from stdin are known only when they are read: there, for that of the settings.
     """
     sink, endpoints, counter = dependencies.sink, dependencies.endpoints, dependencies.counter
     gate = endpoints.budget
     assert gate is not None, "only a run with a budget needs prices"
-    budget, spent = gate.budget, sink.recovered.spent
+    broken_off_pico = 0
     models: dict[str, Job] = {}
-    unpriced = set(spent.unpriced)
+    unpriced = set(sink.recovered.spent.unpriced)
     for job in _jobs_to_send(plan, job_files, sink):
         models.setdefault(job.model, job)
         if (key := job_key(job.custom_id)) in unpriced:
             unpriced.discard(key)
             await counter.load(job.model)
-            worst_pico = await _worst_pico(gate, endpoints, job, counter)
-            budget.spend(worst_pico)
-            sink.add_spent(worst_pico)
+            broken_off_pico += await _worst_pico(gate, endpoints, job, counter)
+    sink.add_spent(broken_off_pico)
+    gate.budget.spent_pico += broken_off_pico
     notices = [*await _price_notices(endpoints, models), *_record_notices(sink)]
     if unpriced:
         requests = plural(len(unpriced), "request")
         notices.append(f"{requests} of jobs that are not in the job file broke off at unknown cost, and do not count")
-    budget.spend(0)  # reports where most of it was spent by earlier runs
     return notices
 
 
 def _jobs_to_send(plan: Plan, job_files: JobFiles, sink: Sink) -> Iterator[Job]:
     index, options = sink.job_index, run_options(plan)
     if job_files.size is None:
+        if plan.settings.model is not None:
+            yield Job(line=0, custom_id="", fingerprint="", path="", model=plan.settings.model, body={})
         return
     for line in islice(job_files.parse_lines(), plan.limit):
         if not isinstance(line, InvalidLine):
@@ -132,4 +134,5 @@ async def _worst_pico(gate: BudgetGate, endpoints: EndpointPool, job: Job, count
     await endpoints.load_prices(job)
     protocol, model_counter = protocol_for(job.path), counter.for_model(job.model)
     size = with_bounds(protocol.request_size(job, model_counter), job, protocol, model_counter, TokenRatios())
-    return max((gate.worst_pico(one, job, size) or 0 for one in endpoints if one.answers(job.model)), default=0)
+    answering = (one for one in endpoints if one.answers(job.model))
+    return max((gate.worst_pico(one, job, size) or 0 for one in answering), default=0)

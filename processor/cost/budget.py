@@ -55,6 +55,9 @@ class Budget:
 
     def spend(self, pico: int) -> None:
         self.spent_pico += pico
+        self.report_if_mostly_spent()
+
+    def report_if_mostly_spent(self) -> None:
         if self._on_mostly_spent is not None and self.spent_pico >= NOTICE_SHARE * self.limit_pico:
             report, self._on_mostly_spent = self._on_mostly_spent, None
             report(self)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 
-from processor.core.models import Timeouts
+from processor.core.models import JSON, Timeouts
 from processor.core.money import PICO, pico_usd
 from processor.core.token_bounds import TokenBounds
 from processor.cost.price_list import PriceList
 from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
 from processor.cost.worst_case import worst_case_pico
+from processor.ratelimit.settings import LimitSettings
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.fault_injecting_storage import FaultPlan, Killed, StorageFault
@@ -24,7 +25,7 @@ from processor.simulator.faults import FAILURES, QUIRKS, Faults
 from processor.simulator.settings import SimulatorSettings
 from tests.support.scheduler_world import OnStart, RunRecord, World, kill_at, short_job
 
-INPUT_USD, OUTPUT_USD = Decimal(2), Decimal(10)
+INPUT_USD, OUTPUT_USD = Decimal("0.1"), Decimal(10)
 MODEL = "m"
 
 
@@ -47,10 +48,11 @@ class BudgetCampaign:
     def play(self) -> BudgetCampaign:
         random.seed(self.seed)  # tenacity draws from the global generator
         rng = Random(f"budget {self.seed}")
-        jobs = [_job(rng, number) for number in range(rng.randint(3, 25))]
+        jobs = [_job(rng, number) for number in range(rng.randint(3, 30))]
         self._jobs = jobs
         self._world = World(_provider(rng, self.seed))
-        budget_usd = rng.choice((0.0005, 0.002, 0.005, 0.02)) * rng.uniform(0.5, 1.5)
+        worst_usd = sum(self._worst_pico(job) for job in jobs) / PICO
+        budget_usd = worst_usd * rng.choice((0.05, 0.3, 0.7, 0.95, 1.5)) * rng.uniform(0.8, 1.0)
         for _ in range(rng.randint(0, 4)):
             name, on_start, fault_plan = rng.choice((_killed, _killed_at_step, _killed_at_step, _stopped))(rng)
             self._run(rng, budget_usd, name, on_start, fault_plan)
@@ -76,6 +78,7 @@ class BudgetCampaign:
             options=RunOptions(grace_s=rng.choice((0.0, 1.0, 30.0)), look_ahead=rng.choice((3, 256))),
             policy=RetryPolicy(max_attempts=rng.choice((1, 3, 6))),
             concurrency=rng.choice((1, 2, 4, 8)),
+            limits=LimitSettings(concurrency_is_fixed=rng.random() < 0.8),
             timeouts=Timeouts(first_byte_timeout_s=60.0, stall_timeout_s=20.0, request_timeout_s=300.0),
             on_start=on_start,
             fault_plan=fault_plan,
@@ -103,7 +106,9 @@ class BudgetCampaign:
         assert run.exit_code == 3
         assert run.budget is not None
         line = int((run.reason or "").partition("in line ")[2].partition(",")[0])
-        job = self._jobs[line - 1]
+        assert run.budget.budget.left_pico < self._worst_pico(self._jobs[line - 1]), "the next job would have fit"
+
+    def _worst_pico(self, job: JSON) -> int:
         # At least one token for each byte of the prompt's text, at the rate of writes to the cache.
         bounds = TokenBounds(
             prompt_tokens=len(job["prompt"].encode()) + 100,
@@ -112,11 +117,11 @@ class BudgetCampaign:
         )
         worst_pico = worst_case_pico(tariff(), bounds)
         assert worst_pico is not None
-        assert run.budget.budget.left_pico < worst_pico, "the next job would have fit"
+        return worst_pico
 
 
-def _job(rng: Random, number: int) -> dict[str, object]:
-    more: dict[str, object] = {}
+def _job(rng: Random, number: int) -> JSON:
+    more: JSON = {}
     if rng.random() < 0.8:
         more["max_tokens"] = rng.choice((5, 20, 100))
     if rng.random() < 0.2:
@@ -134,7 +139,7 @@ def _provider(rng: Random, seed: int) -> SimulatorSettings:
     return SimulatorSettings(
         seed=seed,
         write_batch_s=1.0,
-        reply_tokens=(2, 120),
+        reply_tokens=rng.choice(((2, 120), (150, 400))),
         first_token_s=rng.choice((0.1, 0.5, 3.0)),
         speed_tps=rng.choice((80.0, 10.0)),
         faults=Faults(rates),

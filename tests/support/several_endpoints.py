@@ -63,7 +63,7 @@ class SeveralWorld(World):
         accesses = resolve_endpoints(settings, {"KEY": KEY})
         plan = Plan(jobs="jobs.jsonl", out="results.jsonl", settings=settings)
         targets = [access.target for access in accesses]
-        return endpoint_pool(plan, accesses, targets, run.events.append, concurrency=concurrency)
+        return endpoint_pool(plan, accesses, targets, run.events.append, concurrency=concurrency, budget=run.budget)
 
     def _transport(self, timeouts: Timeouts | None) -> Transport:
         transports = {
