@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 Values = Sequence[float | None]
@@ -52,15 +53,16 @@ def sparkline(values: Values, scale: float, characters: Characters) -> str:
 
 def column_chart(values: Values, scale: float, rows: int, characters: Characters) -> list[str]:
     """As many rows as asked for, the highest first. A value of ``scale`` reaches the upper edge of the highest."""
-    steps = len(characters.levels)
-    heights = [
-        0 if value is None or not scale else min(round(value / scale * rows * steps), rows * steps) for value in values
-    ]
+    highest = rows * len(characters.levels)
+    heights = (0 if value is None or not scale else min(round(value / scale * highest), highest) for value in values)
     return [
-        "".join(_cell(height - row * steps, steps, characters) for height in heights).rstrip()
-        for row in reversed(range(rows))
+        "".join(row).rstrip() for row in zip(*(_column(height, rows, characters) for height in heights), strict=True)
     ]
 
 
-def _cell(height: int, steps: int, characters: Characters) -> str:
-    return " " if height <= 0 else characters.levels[min(height, steps) - 1]
+@lru_cache(maxsize=1024)
+def _column(height: int, rows: int, characters: Characters) -> str:
+    """The cells of one column, from the top."""
+    steps = len(characters.levels)
+    parts = (height - row * steps for row in reversed(range(rows)))
+    return "".join(" " if part <= 0 else characters.levels[min(part, steps) - 1] for part in parts)

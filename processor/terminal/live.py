@@ -28,7 +28,8 @@ from processor.terminal.styled_line import (
     with_escape_codes,
 )
 
-PERIOD_S = 0.5
+PERIOD_S, LARGE_PERIOD_S = 0.5, 1.0
+"""The large form costs three times as much to draw."""
 FIRST_AFTER_S = 0.3
 """What draws is imported then: the first request has been sent before that."""
 SUSPENDED_AFTER_S = 4.0
@@ -153,9 +154,11 @@ class LivePanel(_LiveDisplay):
         recorder, columns, rows = self._recorder, size.columns, size.rows
         recorder.sample(now)
         clock = Clock(now, self._unix_time())
+        self.period_s = PERIOD_S
         if columns < panel_layout.MIN_COLUMNS or rows < panel_layout.MIN_ROWS - 1:
             return two_lines(recorder.stats, now, columns, self._characters)
         if columns >= large_panel.MIN_COLUMNS and rows >= large_panel.MIN_ROWS - 1:
+            self.period_s = LARGE_PERIOD_S
             width = large_panel.chart_columns(columns)
             state = panel_state(recorder, clock, columns=width, is_large=True, is_over=is_over)
             return large_panel.large_panel_lines(state, columns, rows, self._characters)

@@ -6,6 +6,7 @@ from datetime import datetime
 from math import exp, inf, log
 
 from processor.stats.histogram import Histogram
+from processor.stats.model_stats import ModelSums
 from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
@@ -184,9 +185,9 @@ def _endpoint(use: EndpointUse, clock: Clock) -> EndpointShownLive:
 
 
 def _large(recorder: PanelRecorder, clock: Clock) -> LargeFormValues:
-    models = sorted(recorder.models.replies.items(), key=lambda item: -item[1].count)
+    models = sorted(recorder.models.by_model.items(), key=lambda item: -item[1].done)
     return LargeFormValues(
-        models=tuple(_model(name, replies, recorder.models.failed[name]) for name, replies in models),
+        models=tuple(_model(name, sums) for name, sums in models),
         oldest=tuple(
             RequestShown(request=request, age_s=clock.now - request.started_at)
             for request in recorder.details.oldest_requests(MAX_REQUESTS)
@@ -196,16 +197,16 @@ def _large(recorder: PanelRecorder, clock: Clock) -> LargeFormValues:
     )
 
 
-def _model(name: str, replies: ReplyStats, failed: int) -> ModelShown:
+def _model(name: str, sums: ModelSums) -> ModelShown:
     return ModelShown(
         name=name,
-        done=replies.count,
-        failed=failed,
-        prompt_tokens=replies.used.prompt,
-        completion_tokens=replies.used.completion,
-        cost_usd=replies.cost_usd,
-        first_token_s=replies.first_token.quantile(0.5),
-        tokens_per_s=replies.generated.tokens_per_s,
+        done=sums.done,
+        failed=sums.failed,
+        prompt_tokens=sums.used.prompt,
+        completion_tokens=sums.used.completion,
+        cost_usd=sums.cost_usd,
+        first_token_s=sums.first_token.quantile(0.5),
+        tokens_per_s=sums.generated.tokens_per_s,
     )
 
 
