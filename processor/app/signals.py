@@ -26,7 +26,8 @@ _STOP_REASONS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interru
 @contextmanager
 def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP stop the run in order, a second SIGINT or SIGTERM at once. SIGUSR1 prints what the run
-    is doing. SIGHUP stays ignored where it was when the program started. Restores the previous handlers at the end.
+    is doing; SIGWINCH draws the progress anew. SIGHUP stays ignored where it was when the program started. Restores the
+    previous handlers at the end.
     """
     callbacks: dict[int, Callable[[], object]] = {
         number: partial(_stop, scheduler, reason) for number, reason in _STOP_REASONS.items()
@@ -35,6 +36,8 @@ def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) ->
         callbacks[platform.SIGHUP] = partial(_hang_up, scheduler)
     if platform.SIGUSR1 is not None:
         callbacks[platform.SIGUSR1] = partial(_print_status, scheduler, stats, progress)
+    if platform.SIGWINCH is not None and progress.is_redrawn:
+        callbacks[platform.SIGWINCH] = progress.redraw
     with platform.signal_handlers(callbacks):
         yield
 

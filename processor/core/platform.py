@@ -178,6 +178,9 @@ def available_cpus() -> int:
 SIGUSR1: int | None = getattr(signal, "SIGUSR1", None)
 """The signal that asks a run for its status; None where the system has none to spare."""
 
+SIGWINCH: int | None = getattr(signal, "SIGWINCH", None)
+"""The signal that says that the size of the terminal has changed."""
+
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 """The signal that says that the terminal is gone; None where the system has no such signal."""
 

@@ -32,6 +32,8 @@ PERIOD_S, LARGE_PERIOD_S = 0.5, 1.0
 """The large form costs three times as much to draw."""
 FIRST_AFTER_S = 0.3
 """What draws is imported then: the first request has been sent before that."""
+MIN_RUN_THAT_STAYS_S = 2.0
+"""The last state of a shorter run, and of one that did nothing, would say less than the summary below it."""
 SUSPENDED_AFTER_S = 4.0
 """After so long without a picture the process was suspended, and the shell has written below the lines."""
 
@@ -85,6 +87,12 @@ class _LiveDisplay:
         self._region.print_above("\n".join(lines), size.columns, size.rows)
         self._needs_gap = True
 
+    def close(self, now: float) -> bool:
+        """Remove the lines. Return whether something stays."""
+        size = terminal_size(self._stream)
+        self._region.remove(size.columns, size.rows)
+        return False
+
     def _draw(self, now: float, *, is_over: bool) -> None:
         size = terminal_size(self._stream)
         was_suspended = self._shown_at is not None and now - self._shown_at > SUSPENDED_AFTER_S
@@ -119,12 +127,6 @@ class LiveLines(_LiveDisplay):
         super().__init__(stream)
         self._stats = stats
 
-    def close(self, now: float) -> bool:
-        """Return whether something stays."""
-        size = terminal_size(self._stream)
-        self._region.remove(size.columns, size.rows)
-        return False
-
     def _lines(self, now: float, size: Size, *, is_over: bool) -> list[Line]:
         return two_lines(self._stats, now, size.columns, self._characters)
 
@@ -146,6 +148,9 @@ class LivePanel(_LiveDisplay):
         """Return whether something stays."""
         if self._shown_at is None:
             return False
+        stats = self._recorder.stats
+        if stats.elapsed_s(now) < MIN_RUN_THAT_STAYS_S or not (stats.done or stats.failed):
+            return super().close(now)
         self._draw(now, is_over=True)
         self._region.leave()
         return True

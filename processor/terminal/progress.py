@@ -146,6 +146,7 @@ class Progress:
             *(Notice, OutageStarted, OutageContinues, OutageEnded, Stopping),
             *self._display.event_types,
         )
+        self._is_drawn = False
         self.has_printed = False
         """Whether something was printed that stays."""
 
@@ -166,6 +167,16 @@ class Progress:
         """Prints a text that the user asked for, in any mode, above the live lines."""
         self._say(text, "")
 
+    @property
+    def is_redrawn(self) -> bool:
+        """Whether the progress depends on the size of a terminal."""
+        return self.mode in ("panel", "line")
+
+    def redraw(self) -> None:
+        """Draw at once, if anything was drawn yet: the size of the terminal has changed."""
+        if self._is_drawn:
+            self._display.show(asyncio.get_running_loop().time())
+
     def _say(self, text: str, style: Style) -> None:
         self.has_printed = True
         self._display.say(printable(mask_text(text)), style)
@@ -178,12 +189,14 @@ class Progress:
     def __exit__(self, *exc_info: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._is_drawn = False
         self.has_printed |= self._display.close(asyncio.get_running_loop().time())
 
     def _show_after(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._show)
 
     def _show(self) -> None:
+        self._is_drawn = True
         self.has_printed |= self.mode == "log"
         self._display.show(asyncio.get_running_loop().time())
         self._show_after(self._display.period_s)

@@ -137,6 +137,12 @@ def test_last_state_stays() -> None:
     assert lines[5] == "stopped at 12:00: interrupted (Ctrl-C)"
 
 
+@pytest.mark.usefixtures("set_size")
+def test_last_state_of_a_run_that_did_nothing_is_removed() -> None:
+    assert panel_of(RunStarted(at=-60.0, jobs=10, done=0), is_closed=True) == []
+    assert panel_of(*half_a_run(-0.1), is_closed=True) == [], "it took less than two seconds"
+
+
 def head_of(*events: RunEvent, next_at: float | None = None, oldest_at: float | None = None) -> list[str]:
     """The third and fourth line, and what was printed above left out."""
 
