@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from textwrap import wrap
 from typing import NamedTuple, TextIO
 
 from processor.core.events import RunEvent
@@ -83,7 +84,8 @@ class _LiveDisplay:
 
     def say(self, text: str, style: Style) -> None:
         size = terminal_size(self._stream)
-        lines = [with_escape_codes((Span(line, style),), self._codes) for line in text.split("\n")]
+        wrapped = (wrap(line, size.columns - 1, break_on_hyphens=False) or [""] for line in text.split("\n"))
+        lines = [with_escape_codes((Span(line, style),), self._codes) for lines in wrapped for line in lines]
         self._region.print_above("\n".join(lines), size.columns, size.rows)
         self._needs_gap = True
 
