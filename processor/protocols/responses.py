@@ -180,11 +180,13 @@ class Responses(Protocol):
         return calls[:1] if calls and (not text or _forced_tool(request)) else [text]
 
     def ask_again(self, request: JSON, output: str, question: str) -> JSON | None:
+        """llama.cpp takes a message of the assistant only where its type is named."""
         if request.get("conversation"):  # the server has put the reply there
             return None
         given = request.get("input")
         messages = given if isinstance(given, list) else [{"role": "user", "content": given}] if given else []
-        return {**request, "input": repeated_messages(messages, output, question)}
+        added = repeated_messages([], output, question)
+        return {**request, "input": [*messages, *({"type": "message", **message} for message in added)]}
 
     def is_refused(self, body: JSON) -> bool:
         parts = [part for item in objects_of(body.get("output")) for part in objects_of(item.get("content"))]

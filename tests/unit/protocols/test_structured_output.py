@@ -121,6 +121,7 @@ def test_outputs_of_a_reply(path: str, request_body: JSON, reply: JSON, outputs:
 
 
 AGAIN = [{"role": "assistant", "content": "{"}, {"role": "user", "content": "no"}]
+ITEMS = [{"type": "message", **message} for message in AGAIN]
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,9 @@ AGAIN = [{"role": "assistant", "content": "{"}, {"role": "user", "content": "no"
             {"messages": [*ASKED["messages"], {"role": "assistant", "content": "{"}]},
             {"messages": [*ASKED["messages"], *AGAIN]},
         ),
-        (RESPONSES, {"input": "Q"}, {"input": [{"role": "user", "content": "Q"}, *AGAIN]}),
-        (RESPONSES, {"input": [{"type": "x"}]}, {"input": [{"type": "x"}, *AGAIN]}),
-        (RESPONSES, {"previous_response_id": "r"}, {"previous_response_id": "r", "input": AGAIN}),
+        (RESPONSES, {"input": "Q"}, {"input": [{"role": "user", "content": "Q"}, *ITEMS]}),
+        (RESPONSES, {"input": [{"type": "x"}]}, {"input": [{"type": "x"}, *ITEMS]}),
+        (RESPONSES, {"previous_response_id": "r"}, {"previous_response_id": "r", "input": ITEMS}),
         (RESPONSES, {"input": "Q", "conversation": "c"}, None),
         (COMPLETIONS, {"prompt": "Q"}, {"prompt": "Q{\n\nno\n\n"}),
         (COMPLETIONS, {"prompt": ["Q", "R"]}, None),
