@@ -113,7 +113,8 @@ async def _run(
         notices = await check_prices(plan, dependencies, job_files) if budget is not None else []
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
         run_reporter.report_notices(notices, emit)
-        if budget is not None and budget.budget.left_pico > 0:
+        if budget is not None:
+            stats.budget = budget.budget.in_usd
             budget.budget.report_if_mostly_spent()
         run_reporter.report_lack(plan, emit, concurrency=concurrency, progress_mode=progress.mode)
         scheduler = Scheduler(dependencies, factory.run_options(plan))

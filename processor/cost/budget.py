@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
+from processor.core.money import usd
+
 NOTICE_SHARE = 0.8
 """When so much of the budget is spent, a person should know."""
 
@@ -57,8 +59,14 @@ class Budget:
         self.spent_pico += pico
         self.report_if_mostly_spent()
 
+    def in_usd(self) -> tuple[float, float]:
+        """Return what is spent, and the limit, in US dollars."""
+        return usd(self.spent_pico), usd(self.limit_pico)
+
     def report_if_mostly_spent(self) -> None:
-        if self._on_mostly_spent is not None and self.spent_pico >= NOTICE_SHARE * self.limit_pico:
+        """Where all of it is spent, the end of the run says so."""
+        is_mostly_spent = NOTICE_SHARE * self.limit_pico <= self.spent_pico < self.limit_pico
+        if self._on_mostly_spent is not None and is_mostly_spent:
             report, self._on_mostly_spent = self._on_mostly_spent, None
             report(self)
 

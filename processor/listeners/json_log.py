@@ -42,9 +42,9 @@ LOGGED_FIELDS: dict[str, tuple[str, ...]] = {
     "attempt_started": (*_REQUEST, "attempt", "tokens", "waited_s"),
     "attempt_finished": (
         *(*_REQUEST, "attempt", "outcome"),
-        *("status", "request_id", "code", "message", "retry_delay_s"),
+        *("status", "request_id", "code", "message", "retry_delay_s", "unconfirmed_cost_usd"),
     ),
-    "job_finished": (*_REQUEST, "attempts"),
+    "job_finished": (*_REQUEST, "attempts", "cost_usd"),
     "job_failed": (*_REQUEST, "attempts", "code", "message"),
     "reply_invalid": ("custom_id", "line", "asks", "problems", "is_asked_again"),
     "limits_changed": ("limit_group", "rpm", "tpm", "source"),
@@ -136,7 +136,7 @@ def _finished_job(event: JobFinished) -> dict[str, Any]:
         "attempts": result.attempts,
     }
     if result.failure is None:
-        return entry
+        return {**entry, "cost_usd": result.cost_usd}
     return {**entry, "event": "job_failed", "code": result.failure.code, "message": result.failure.message}
 
 

@@ -201,8 +201,14 @@ class Attempt:
     def replied_event(self, reply: Reply, at: float) -> AttemptFinished:
         return self._finished_event(at, outcome="success", request_id=reply.request_id)
 
-    def interrupted_event(self, at: float) -> AttemptFinished:
-        return self._finished_event(at, outcome="stop", code="interrupted", message="interrupted: the run was stopped")
+    def interrupted_event(self, at: float, unconfirmed_pico: int | None) -> AttemptFinished:
+        return self._finished_event(
+            at,
+            outcome="stop",
+            code="interrupted",
+            message="interrupted: the run was stopped",
+            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
+        )
 
     def failed_event(
         self, error: RequestError, verdict: Verdict, at: float, unconfirmed_pico: int | None

@@ -19,7 +19,6 @@ from processor.core.models import Job, Reply, Usage
 from processor.core.money import pico_usd
 from processor.cost.worst_case import worst_case_pico
 from processor.endpoints.endpoint import EndpointPermit
-from processor.protocols import Protocol
 from processor.protocols.billed_usage import billed_usage, reported_cost_usd
 from processor.protocols.token_bounds import TokenRatios, token_bounds, with_bounds
 from processor.scheduler.attempt import Attempt, JobState
@@ -119,21 +118,26 @@ class RequestCosts:
             if permit.reserved is not None:
                 permit.reserved.release()
             return None
-        worst_pico = await self._worst_pico(state.protocol, state, permit)
+        await self._prices.tariff(permit.endpoint.target.base_url, permit.job.model)
+        worst_pico = self._worst_pico(state, permit)
         if worst_pico is not None:
             self._add_unconfirmed(state, worst_pico)
         if permit.reserved is not None:
             permit.reserved.keep()
         return worst_pico
 
-    async def _worst_pico(self, protocol: Protocol, state: JobState, permit: EndpointPermit) -> int | None:
+    def of_interrupted(self, state: JobState, permit: EndpointPermit, attempt: Attempt) -> int | None:
+        """Return what a request may have cost that ends with the run. The next run adds it to what was spent."""
+        return None if attempt.sent_at is None else self._worst_pico(state, permit)
+
+    def _worst_pico(self, state: JobState, permit: EndpointPermit) -> int | None:
         if permit.reserved is not None:
             return permit.reserved.worst_pico
-        tariff = await self._prices.tariff(permit.endpoint.target.base_url, permit.job.model)
+        tariff = self._prices.known(permit.endpoint.target.base_url, permit.job.model)
         if tariff is None:
             return None
         counter = self._deps.counter.for_model(permit.job.model)
-        return worst_case_pico(tariff, token_bounds(state.size, permit.job, protocol, counter, self._ratios))
+        return worst_case_pico(tariff, token_bounds(state.size, permit.job, state.protocol, counter, self._ratios))
 
     def _add_unconfirmed(self, state: JobState, pico: int) -> None:
         state.unconfirmed_pico += pico

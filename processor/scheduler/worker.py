@@ -160,7 +160,7 @@ class Worker:
         except asyncio.CancelledError:
             if attempt.sent_at is None:
                 deps.sink.clear_in_flight(job.custom_id, state.attempts)
-            deps.emit(attempt.interrupted_event(self._loop.time()))
+            deps.emit(attempt.interrupted_event(self._loop.time(), self._costs.of_interrupted(state, permit, attempt)))
             raise
         state.attempts += 1
         follows = await self._on_reply(state, permit, attempt, masked_reply(reply))

@@ -61,6 +61,7 @@ class _Totals:
     first_token: Mapping[float, int] = field(default_factory=dict)
     total: Mapping[float, int] = field(default_factory=dict)
     cost_usd: float = 0.0
+    unconfirmed_cost_usd: float = 0.0
 
 
 class MinuteCounter:
@@ -113,6 +114,7 @@ class MinuteCounter:
             "first_token_s": _added_counts(now.first_token, before.first_token),
             "total_s": _added_counts(now.total, before.total),
             "cost_usd": None if stats.replies.cost_usd is None else round(now.cost_usd - before.cost_usd, 12),
+            "unconfirmed_cost_usd": round(now.unconfirmed_cost_usd - before.unconfirmed_cost_usd, 12),
             "outages": dict(self._outages),
             "notices": self._notices,
             "concurrency": self._concurrency,
@@ -141,6 +143,7 @@ def _totals(stats: RunStats, at: float) -> _Totals:
         first_token=_latencies(stats.replies.first_token),
         total=_latencies(stats.replies.total),
         cost_usd=float(stats.replies.cost_usd or 0.0),
+        unconfirmed_cost_usd=stats.costs.unconfirmed_usd or 0.0,
     )
 
 

@@ -21,6 +21,7 @@ from processor.core.events import (
     Stopping,
 )
 from processor.core.models import Failure, Result
+from processor.stats.cost_stats import CostStats
 from processor.stats.reply_stats import ReplyStats, bounded_label
 from processor.stats.throughput import Throughput
 
@@ -69,10 +70,13 @@ class RunStats:
         """Attempts that ended without a reply after they were sent, and were not refused."""
         self.asked_again = 0
         """Replies that were not valid, and after which the job was asked again."""
+        self.costs = CostStats()
         self.stop_reason: str | None = None
         self.last_event_at = 0.0
         self.next_start_at: Callable[[], float | None] = lambda: None
         """When the next request may start, on the event loop's clock; None where that is not known."""
+        self.budget: Callable[[], tuple[float, float] | None] = lambda: None
+        """What all runs on the output have spent, and may spend, in USD; None without a budget."""
         self._started_at: float | None = None
         self._done_at_start = 0
         self._handlers: dict[type[RunEvent], Callable[[Any], None]] = {
@@ -150,6 +154,7 @@ class RunStats:
     def _on_attempt_finished(self, event: AttemptFinished) -> None:
         self.last_event_at = event.at
         self.in_flight -= 1
+        self.costs.add_unconfirmed(event.model, event.endpoint, event.unconfirmed_cost_usd)
         if event.code is None:
             return
         if event.outcome in ("retry", "replace"):
@@ -167,6 +172,8 @@ class RunStats:
     def _on_job_finished(self, event: JobFinished) -> None:
         self.last_event_at = event.at
         self.throughput.record_finished(event.at)
+        is_reply = event.result.failure is None
+        self.costs.add_row(event.model, event.endpoint, event.result.cost_usd, is_reply=is_reply)
         if event.result.failure is None:
             self.replies.add(event.result)
             if event.endpoint is not None:

@@ -68,6 +68,9 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
             "computed_beside_reported": _tokens_json(replies.computed),
         },
         "cost_usd": replies.cost_usd,
+        "unconfirmed_cost_usd": stats.costs.unconfirmed_usd,
+        "costs": stats.costs.as_json(),
+        "budget": _budget_json(stats),
         "first_token_s": _quantiles_json(replies.first_token),
         "total_s": _quantiles_json(replies.total),
         "finish_reasons": dict(replies.finish_reasons),
@@ -80,6 +83,12 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
         "errors": context.errors,
         "command": context.command,
     }
+
+
+def _budget_json(stats: RunStats) -> JSON | None:
+    """Of all runs on the output; None without a budget."""
+    budget = stats.budget()
+    return None if budget is None else {"spent_usd": budget[0], "max_cost_usd": budget[1]}
 
 
 def _tokens_json(tokens: TokenSums) -> JSON:

@@ -62,7 +62,6 @@ class PanelContext:
     concurrency: int | None = None
     """As configured; None: the run finds it."""
     max_outage_s: float | None = None
-    budget_usd: float | None = None
 
 
 class RunDetails:

@@ -56,7 +56,7 @@ def panel_state(
         done=status_line.done_count(stats),
         share=status_line.finished_share(stats),
         situation=_situation(recorder, clock, is_over=is_over),
-        money=_money(stats, recorder.context.budget_usd),
+        money=_money(stats),
         requests=UseShown(
             used=throughput.requests_last_minute(now), limit=throughput.rpm, is_bottleneck=bottleneck == "requests"
         ),
@@ -137,12 +137,17 @@ def _grace_left_s(recorder: PanelRecorder, now: float) -> float | None:
 # ---------------------------------------------------------------- counts and sums
 
 
-def _money(stats: RunStats, budget: float | None) -> Money:
+def _money(stats: RunStats) -> Money:
     replies = stats.replies
     expected = None
     if replies.cost_usd is not None and replies.priced and stats.remaining is not None:
         expected = replies.cost_usd / replies.priced * (replies.priced + stats.remaining)
-    return Money(spent=replies.cost_usd, expected=expected, budget=budget, unpriced=replies.count - replies.priced)
+    if (budget := stats.budget()) is not None:
+        spent, limit = budget
+        earlier = max(spent - (replies.cost_usd or 0.0), 0.0)
+        in_all = None if expected is None else expected + earlier
+        return Money(spent=spent, expected=in_all, budget=limit, unpriced=replies.count - replies.priced)
+    return Money(spent=replies.cost_usd, expected=expected, budget=None, unpriced=replies.count - replies.priced)
 
 
 def _replies(replies: ReplyStats) -> RepliesShown:

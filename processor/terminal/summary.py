@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from processor.core.events import SkipReason
+from processor.core.money import dollars, in_dollars, pico_usd
 from processor.core.text import one_line
 from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
@@ -17,6 +18,9 @@ from processor.terminal.status_line import BOTTLENECK_LABELS
 
 NEEDS_RETRY_FLAG = frozenset({"rejected", "refused", "too_large", "reply_too_large", "invalid_output"})
 """Codes of failures that only ``--retry-failed`` sends again. Lines that are no jobs are read again by every run."""
+
+MAX_COSTS = 6
+"""Models and endpoints whose cost is shown."""
 
 MAX_REASON_CHARS = 400
 """Of why a run stopped: the provider's words, and the jobs that met them."""
@@ -33,7 +37,8 @@ def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
         *_rows_without_job(context),
         *_attempts(stats),
         *_validation(stats),
-        *_tokens_and_cost(stats.replies, simulated=stats.simulated),
+        *_tokens(stats.replies, simulated=stats.simulated),
+        *_costs(stats),
         *_durations(stats.replies),
         *_cut_short(stats.replies),
         *_unconfirmed(stats.replies, context),
@@ -130,13 +135,33 @@ def _validation(stats: RunStats) -> Iterator[LabelRow]:
         yield LabelRow("validation", f"{stats.replies.checked:,} valid{again}")
 
 
-def _tokens_and_cost(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:
+def _tokens(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:
     if replies.used.replies:
         # The simulator does not count with tiktoken: comparing the two counts would say nothing.
         source = " (simulated, not billed)" if simulated else f", {_token_source(replies)}"
         yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion{source}")
+
+
+def _costs(stats: RunStats) -> Iterator[LabelRow]:
+    costs, replies = stats.costs, stats.replies
     if replies.cost_usd is not None:
-        yield LabelRow("cost", f"${replies.cost_usd:,.2f}")
+        unknown = replies.count - replies.priced
+        without = f", without {plural(unknown, 'reply', 'replies')} of unknown cost" if unknown > 0 else ""
+        yield LabelRow("cost", f"{dollars(replies.cost_usd)}{without}")
+        if len(costs.places) > 1:
+            for place in sorted(costs.places, key=lambda one: -costs.known_pico[one])[:MAX_COSTS]:
+                yield LabelRow("", _cost_of(stats, place))
+    if costs.unconfirmed_usd is not None:
+        yield LabelRow("broke off", f"at most {dollars(costs.unconfirmed_usd)} more for requests without a reply")
+    if (budget := stats.budget()) is not None:
+        spent, limit = in_dollars(pico_usd(budget[0]), pico_usd(budget[1]))
+        yield LabelRow("budget", f"{spent} of {limit} USD spent by all runs on these results")
+
+
+def _cost_of(stats: RunStats, place: tuple[str, str]) -> str:
+    cost_usd = stats.costs.cost_usd(place)
+    endpoint = f" at {one_line(place[1], 40)}" if len(stats.attempts_by_endpoint) > 1 else ""
+    return f"{'unknown' if cost_usd is None else dollars(cost_usd)} {one_line(place[0], 40)}{endpoint}"
 
 
 def _token_source(replies: ReplyStats) -> str:

@@ -132,7 +132,7 @@ def _job(rng: Random, number: int) -> JSON:
 
 def _provider(rng: Random, seed: int) -> SimulatorSettings:
     rates: dict[str, float] = {}
-    for name in rng.sample(FAILURES, rng.randint(0, len(FAILURES))):
+    for name in rng.sample(FAILURES, rng.randint(0, 4)):
         rates[name] = rng.choice((0.02, 0.05, 0.2))
     for name in rng.sample(QUIRKS, rng.randint(0, 3)):
         rates[name] = rng.choice((0.1, 0.5))

@@ -72,11 +72,12 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
             "code": "server_error",
             "message": "oh",
             "retry_delay_s": 1.5,
+            "unconfirmed_cost_usd": None,
         },
     ),
     (
         JobFinished(at=1.0, result=REPLIED, model="m", endpoint="https://host/v1", limit_group="g"),
-        {"event": "job_finished", **REQUEST, "attempts": 2},
+        {"event": "job_finished", **REQUEST, "attempts": 2, "cost_usd": None},
     ),
     (
         JobFinished(at=1.0, result=FAILED),

@@ -241,9 +241,14 @@ def test_each_of_several_endpoints_has_its_state() -> None:
 def test_money_names_the_replies_without_a_price(set_size: SetSize) -> None:
     priced, unpriced = half_a_run(-100.0, cost_usd=0.01), half_a_run(-100.0)
     assert panel_of(*priced, *unpriced[2:3])[2].endswith("  9.99 USD without 1 reply")
-    budget = PanelContext(source="jobs.jsonl", destination="api.openai.com", budget_usd=34.02)
-    lines = panel_of(*priced, context=budget)
-    assert lines[2].endswith("9.99 of 34.02 USD budget, about 19.99 in all")
+
+
+def test_money_of_a_budget_counts_earlier_runs(set_size: SetSize) -> None:
+    def prepare(stats: RunStats, details: RunDetails) -> None:
+        stats.budget = lambda: (12.99, 34.02)
+
+    lines = panel_of(*half_a_run(-100.0, cost_usd=0.01), prepare=prepare)
+    assert lines[2].endswith("12.99 of 34.02 USD budget, about 22.99 in all")
 
 
 def test_frame_without_news_writes_the_running_time_only(set_size: SetSize) -> None:

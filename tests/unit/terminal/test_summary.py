@@ -116,7 +116,7 @@ def test_summary_has_a_row_for_each_kind_of_problem() -> None:
         "attempts         3, 3 failed and retried: 2 stream_truncated, 1 rate_limited\n"
         "possibly billed  2 attempts sent, but ended without a reply\n"
         "tokens           1,000 prompt + 500 completion, reported by the server (tiktoken counts the same)\n"
-        "cost             $1.23\n"
+        "cost             1.23 USD\n"
         "first token      0.40 s median, 0.40 s p95\n"
         "whole reply      3.0 s median, 3.0 s p95\n"
         "cut short        1 reply ended by the token limit\n"
