@@ -27,6 +27,8 @@ from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.input.tables import TABLE_SUFFIXES, table_suffix
+from processor.input.template import Template
 from processor.output.index_entry import RunTarget
 from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
@@ -70,7 +72,10 @@ def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
         request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
         answered_models=answered_models(settings.endpoints) if accesses else None,
     )
-    return JobFiles(plan.job_files, defaults, max_line_bytes=settings.max_line_bytes)
+    template = None if plan.template is None else Template(plan.template)
+    if template is not None and not any(map(table_suffix, plan.job_files)):
+        raise ConfigError(f"--template is for tables ({', '.join(TABLE_SUFFIXES)}), and {plan.jobs_name} is none")
+    return JobFiles(plan.job_files, defaults, max_line_bytes=settings.max_line_bytes, template=template)
 
 
 def run_target(plan: Plan, accesses: Sequence[EndpointAccess], schema: str | None = None) -> RunTarget:

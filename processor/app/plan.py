@@ -31,6 +31,8 @@ class Plan:
     out: str
     """Path of the results file; ``-`` is stdout."""
     settings: Settings
+    template: str | None = None
+    """Path of the template that makes jobs of tables."""
     limit: int | None = None
     """Only the first ``limit`` jobs of the file; None: all."""
     retry_failed: bool = False
@@ -141,6 +143,8 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
         yield paths.state, "the state file"
     if plan.log_file:
         yield plan.log_file, "the log"
+    if plan.template:
+        yield Path(plan.template), "the template"
     for path, purpose in (
         (plan.summary_json, "the summary"),
         (plan.metrics_file, "the metrics"),

@@ -34,6 +34,7 @@ def estimate(
     ctx: typer.Context,
     jobs: options.Jobs,
     out: options.Out = None,
+    template: options.TemplateFile = None,
     config: options.Config = None,
     like: Like = None,
     base_url: options.BaseUrl = None,

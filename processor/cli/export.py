@@ -32,6 +32,9 @@ def export(
         list[str] | None,
         option("Files", "--input", metavar="JOBS", text="The job file; repeat it for several. Rows come in its order."),
     ] = None,
+    template: Annotated[
+        str | None, option("Files", "--template", metavar="FILE", text="As in the run, where --input is a table.")
+    ] = None,
     format_name: Annotated[
         str | None,
         option(
@@ -80,6 +83,7 @@ def export(
         out=out,
         format=format_name or ("jsonl" if out == "-" else None),
         inputs=tuple(inputs or ()),
+        template=template,
         endpoint=endpoint or DEFAULT_PATH,
         sort=sort,
         contents=contents,

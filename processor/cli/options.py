@@ -34,6 +34,10 @@ def number_or_word(text: str) -> int | str:
 # ---------------------------------------------------------------- run
 
 Jobs = Annotated[list[str], typer.Argument(metavar="JOBS", hidden=True)]
+TemplateFile = Annotated[
+    str | None,
+    option(_FILES, "--template", metavar="FILE", text="For tables: a job (JSON) with {column} in its texts."),
+]
 Out = Annotated[
     str | None,
     option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),

@@ -24,6 +24,7 @@ def rehearse(
     ctx: typer.Context,
     jobs: options.Jobs,
     out: options.Out = None,
+    template: options.TemplateFile = None,
     config: options.Config = None,
     like: Like = None,
     base_url: options.BaseUrl = None,

@@ -24,6 +24,7 @@ def run(
     ctx: typer.Context,
     jobs: options.Jobs,
     out: options.Out = None,
+    template: options.TemplateFile = None,
     config: options.Config = None,
     log_file: options.LogFile = None,
     summary_json: options.SummaryJson = None,
@@ -65,6 +66,8 @@ def run(
       {"prompt": "Hi", "model": "gpt-4o-mini"}
       {"messages": [{"role": "user", ...}], "model": "gpt-4o-mini"}
       {"custom_id": "a", "url": "/v1/chat/completions", "body": {...}}
+
+    A table (.csv, .tsv, .parquet) needs a --template, a job with {column} in it.
 
     RESULTS gets one line per reply, as soon as it is complete; - is stdout.
     Failures go to <RESULTS stem>.errors.jsonl in the same folder.

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 Coding = Literal["gzip", "zstd"]
 
@@ -47,6 +47,29 @@ def without_suffix(name: str) -> str:
     """Return the name of the file that is not compressed."""
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
+
+
+class Reader(Protocol):
+    """What the bytes of a file are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to about ``size`` bytes; none at the end. Raises OSError."""
+        ...
+
+    def rewind(self) -> None:
+        """Begin again. Raises OSError."""
+        ...
+
+
+class PlainReader:
+    """The bytes as they stand in a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+
+    def rewind(self) -> None:
+        self._file.seek(0)
 
 
 class DecompressingReader:

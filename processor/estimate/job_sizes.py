@@ -48,8 +48,8 @@ class SizedPart(NamedTuple):
 
 def read_parts(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None, None]:
     """Yield the parts of an open file in order; two processes read those of a large one. Raises OSError."""
-    if file.is_compressed:
-        yield from _read_compressed(file, options)
+    if file.is_converted:
+        yield from _read_converted(file, options)
         return
     file_descriptor = file.file_descriptor
     work = partial(size_part, file_descriptor, options)
@@ -62,8 +62,8 @@ def read_parts(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None
     yield from map_with_worker(work, parts, file_descriptors=[file_descriptor])
 
 
-def _read_compressed(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None, None]:
-    """Yield the parts of a compressed file, which can only be read in its order."""
+def _read_converted(file: JobFile, options: ScanOptions) -> Generator[SizedPart, None, None]:
+    """Yield the parts of a compressed file or a table, which can only be read in its order."""
     splitter = LineSplitter(options.max_line_bytes)
     before = 0
     for chunk in file.chunks():

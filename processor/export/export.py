@@ -17,6 +17,7 @@ from processor.export.pairing import pair
 from processor.export.row_index import Place, RowIndex, decode_row
 from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults
+from processor.input.template import Template
 from processor.output.paths import OutputPaths
 from processor.protocols.registry import DEFAULT_PATH
 
@@ -32,6 +33,8 @@ class ExportOptions:
     """None: by the end of the file's name."""
     inputs: tuple[str, ...] = ()
     """The job files. Rows then come in their order."""
+    template: str | None = None
+    """Makes jobs of tables among the job files."""
     endpoint: str = DEFAULT_PATH
     """The API path of jobs that name none."""
     sort: bool = False
@@ -130,7 +133,8 @@ def _by_line(index: RowIndex) -> list[Place]:
 
 def _in_input_order(index: RowIndex, options: ExportOptions, report: ExportReport) -> Iterator[ExportedRow]:
     defaults = JobDefaults(endpoint=options.endpoint, model=_ANY_MODEL)
-    with closing(JobFiles(options.inputs, defaults)) as job_files:
+    template = None if options.template is None else Template(options.template)
+    with closing(JobFiles(options.inputs, defaults, template=template)) as job_files:
         for place, job in pair(index, job_files.parse_lines):
             if place is None:
                 report.without_row += 1

@@ -1,4 +1,4 @@
-"""Reads jobs from a file, which may be compressed, or from a pipe, in chunks.
+"""Reads jobs from a file, which may be compressed or a table, or from a pipe, in chunks.
 
 Waiting for a pipe does not block the event loop.
 """
@@ -15,7 +15,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from processor.core import platform
-from processor.core.compression import MAGIC_BYTES, DecompressingReader, NotInstalled, coding_of
+from processor.core.compression import Reader
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
 from processor.core.models import SourceFile, position_of
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
@@ -24,6 +24,9 @@ from processor.input.found_fields import NOTHING_FOUND, FoundFields, found_field
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines, raise_if_cut
 from processor.input.other_formats import HEAD_BYTES, is_enough, other_format
+from processor.input.readers import reader_of
+from processor.input.tables import TableReader
+from processor.input.template import Template
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
@@ -59,38 +62,46 @@ class JobFile:
     cannot be read further.
     """
 
-    def __init__(self, path: str, defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        """Open the file. Raises ConfigError where it cannot be read, or is a file of another format."""
+    def __init__(
+        self,
+        path: str,
+        defaults: JobDefaults,
+        *,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        template: Template | None = None,
+    ) -> None:
+        """Open the file. Raises ConfigError where it cannot be read, or is a file of another format.
+
+        ``template`` makes the jobs of a table.
+        """
         self.path = path
         self._defaults = defaults
         self._max_line_bytes = max_line_bytes
         self._file = _open(path)
         self._file_mode = os.fstat(self._file.fileno()).st_mode
-        self._reader: DecompressingReader | None = None
-        """What decompresses the file; None where it is not compressed."""
+        self._reader: Reader | None = None
+        """What makes lines of a file that is compressed or a table; None where it holds them as they are."""
         if stat.S_ISREG(self._file_mode):
             try:
-                self._look_at_beginning()
+                self._reader = self._checked_reader(template)
             except ConfigError:
                 self._file.close()
                 raise
 
-    def _look_at_beginning(self) -> None:
+    def _checked_reader(self, template: Template | None) -> Reader | None:
         try:
             head = platform.read_at(self._file.fileno(), HEAD_BYTES, 0)
         except OSError:
-            return  # reading the lines reports it
-        if coding := coding_of(head[:MAGIC_BYTES]):
-            try:
-                self._file.seek(0)
-                self._reader = DecompressingReader(self._file, coding)
-                head = self._reader.read(HEAD_BYTES)
-            except OSError as error:
-                raise ConfigError(_unreadable(self.path, error)) from None
-            except NotInstalled as error:
-                raise ConfigError(f"cannot read {self._name}: {error}") from None
-        if message := other_format(head, self._name):
+            return None  # reading the lines reports it
+        try:
+            reader = reader_of(self._file, head, self.path, template, self._max_line_bytes)
+            if reader is not None and not isinstance(reader, TableReader):
+                head = reader.read(HEAD_BYTES)
+        except OSError as error:
+            raise ConfigError(_unreadable(self.path, error)) from None
+        if not isinstance(reader, TableReader) and (message := other_format(head, self._name)):
             raise ConfigError(message)
+        return reader
 
     def _rewind(self) -> None:
         if self._reader is None:
@@ -107,17 +118,19 @@ class JobFile:
 
     def count_lines(self) -> int | None:
         """Return how many lines are not blank; None for a pipe, which can be read only once, and for a compressed file
-        of which that would take long. Raises ConfigError."""
+        or a table of which that would take long. Raises ConfigError."""
         size = self.size
-        if size is None or (self.is_compressed and size > MAX_COUNTED_COMPRESSED_BYTES):
+        if size is None or (self.is_converted and size > MAX_COUNTED_COMPRESSED_BYTES):
             return None
         chunks: Iterator[bytes] = iter(self._read, b"")
-        if self.is_compressed:
+        if self.is_converted:
             chunks = islice(chunks, MAX_COUNTED_BYTES // CHUNK_BYTES)
         try:
             self._rewind()
+            if isinstance(self._reader, TableReader):
+                return self._reader.count_rows()
             lines = count_nonblank_lines(chunks)
-            return None if self.is_compressed and self._read() else lines
+            return None if self.is_converted and self._read() else lines
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
 
@@ -156,7 +169,7 @@ class JobFile:
 
         Handle each item before you ask for the next. ``skip_done`` is usually ``JobIndex.skip_done``.
         """
-        if self.is_compressed or self.size is None or self.size < MIN_SKIP_BYTES:
+        if self.is_converted or self.size is None or self.size < MIN_SKIP_BYTES:
             async with aclosing(aiter(self)) as items:
                 async for item in items:
                     yield item
@@ -181,7 +194,8 @@ class JobFile:
         return self._defaults
 
     @property
-    def is_compressed(self) -> bool:
+    def is_converted(self) -> bool:
+        """Whether its lines are made while it is read: it is compressed, or a table."""
         return self._reader is not None
 
     @property
@@ -194,7 +208,7 @@ class JobFile:
         return self._file.tell()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the decompressed contents of a compressed file. Raises OSError."""
+        """Yield the lines of a file that is converted, in pieces. Raises OSError."""
         self._rewind()
         yield from iter(self._read, b"")
 
@@ -220,7 +234,7 @@ class JobFile:
                 self._rewind()
             while chunk := self._read():
                 yield chunk
-            if size is not None and not self.is_compressed:
+            if size is not None and not self.is_converted:
                 raise_if_cut(self._file.tell(), size)
 
     def _raise_if_other_format(self, head: bytes) -> None:

@@ -10,9 +10,10 @@ from processor.core.models import SourceFile
 from processor.input.done_job_skipper import SkipDone, SkippedJobs
 from processor.input.job_file import MAX_LINE_BYTES, InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.input.template import Template
 
 ASSUMED_RATIO = 16
-"""Bytes of jobs in each byte of a compressed file."""
+"""Bytes of lines for each byte of a file that is compressed, or of a table."""
 
 JobItems = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
 
@@ -23,14 +24,24 @@ class JobFiles:
     Where there are several, each job names its own (``ParsedJob.source``), and lines are counted in each file anew.
     """
 
-    def __init__(self, paths: Sequence[str], defaults: JobDefaults, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        """Open them all. Raises ConfigError where one cannot be read, or is a file of another format."""
+    def __init__(
+        self,
+        paths: Sequence[str],
+        defaults: JobDefaults,
+        *,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        template: Template | None = None,
+    ) -> None:
+        """Open them all. ``template`` makes the jobs of tables.
+
+        Raises ConfigError where one cannot be read, or is a file of another format.
+        """
         self._files: list[JobFile] = []
         try:
             for number, path in enumerate(paths, 1):
                 source = SourceFile(number, _encodable(path)) if len(paths) > 1 else None
                 self._files.append(
-                    JobFile(path, replace(defaults, source=source), max_line_bytes=max_line_bytes),
+                    JobFile(path, replace(defaults, source=source), max_line_bytes=max_line_bytes, template=template),
                 )
         except BaseException:
             self.close()
@@ -60,12 +71,12 @@ class JobFiles:
 
     @property
     def size(self) -> int | None:
-        """About how many bytes they have when they are not compressed; None where one of them is a pipe."""
+        """About how many bytes their lines have; None where one of them is a pipe."""
         total = 0
         for file in self._files:
             if (size := file.size) is None:
                 return None
-            total += size * ASSUMED_RATIO if file.is_compressed else size
+            total += size * ASSUMED_RATIO if file.is_converted else size
         return total
 
     def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:

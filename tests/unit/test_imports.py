@@ -69,7 +69,7 @@ THIRD_PARTY = {
     "vl_convert": {"report"},
     "genai_prices": {"cost"},
     "jsonschema_rs": {"validation"},
-    "pyarrow": {"export"},
+    "pyarrow": {"export", "input"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
 
