@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +31,11 @@ def table(name: str, **more: Any) -> EndpointSettings:
 class SeveralWorld(World):
     """What outlives a run with several endpoints: the disk, a provider for each endpoint, and the time."""
 
-    def __init__(self, providers: Mapping[str, SimulatorSettings], **settings: Any) -> None:
-        """``providers``: by the name of the endpoint. ``settings``: of the run; ``endpoints``: else one each."""
+    def __init__(
+        self, providers: Mapping[str, SimulatorSettings], *, one_account: Sequence[str] = (), **settings: Any
+    ) -> None:
+        """``providers``: by the name of the endpoint. ``one_account``: endpoints that are addresses of one provider,
+        that of the first. ``settings``: of the run; ``endpoints``: else one each."""
         super().__init__(FAST_PROVIDER)
         settings.setdefault("endpoints", tuple(table(name) for name in providers))
         self.settings = Settings(**settings)
@@ -41,6 +44,8 @@ class SeveralWorld(World):
             name: SimulatedProvider(replace(one, track_identities=True), on_request=self.logs[name].append)
             for name, one in providers.items()
         }
+        if one_account:
+            self.providers |= dict.fromkeys(one_account, self.providers[one_account[0]])
         self.sent_to: list[tuple[float, str, str]] = []
         """Every request: seconds since the run began, the endpoint's name, and the model sent."""
 

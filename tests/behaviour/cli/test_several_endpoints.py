@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,3 +135,25 @@ def test_each_endpoint_gets_the_key_that_its_table_names() -> None:
     assert [key.value if key else None for key in keys] == ["a" * 20, "b" * 20]
     with pytest.raises(ConfigError, match="the endpoint 'b': no key"):
         resolve_endpoints(Settings(endpoints=tables), {"KEY_A": "a" * 20})
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_limits_of_each_endpoint_hold_over_http(shell: Shell, start_server: StartServer) -> None:
+    """A window, a bucket, and two addresses of one account; how long it takes is measured by a benchmark."""
+    servers = [start_server(replace(INSTANT, rpm=200, kind=kind)) for kind in ("sliding", "minute", "minute")]
+    del shell.environ["OPENAI_BASE_URL"]
+    account = [servers[2].base_url.replace("/v1", f"/{at}/v1") for at in range(2)]
+    configure(
+        shell,
+        *(f'name = "e{at}"\nbase_url = "{server.base_url}"' for at, server in enumerate(servers[:2])),
+        *(f'name = "a{at}"\nbase_url = "{url}"\nlimit_group = "account"' for at, url in enumerate(account)),
+    )
+    shell.write("jobs.jsonl", *chat_jobs(620))
+    done = shell("jobs.jsonl", "--concurrency", "1000", "--quiet")
+    assert done.code == 0, done.err
+    assert len({row["custom_id"] for row in shell.rows("jobs.results.jsonl")}) == 620
+    statuses = [Counter(entry["status"] for entry in server.requests) for server in servers]
+    assert all(one[200] >= 190 for one in statuses), "each limit is used"
+    assert sum(one[429] for one in statuses) <= 6, "one request in many may arrive late"
+    assert {entry["path"].split("/")[1] for entry in servers[2].requests} == {"0", "1"}
