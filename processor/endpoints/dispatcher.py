@@ -25,6 +25,7 @@ from processor.core.models import Job, RequestSize
 from processor.cost.budget import Fit
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.least_used import LeastUsed, use_of
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.limit_group import TooLarge
@@ -75,6 +76,7 @@ class Dispatcher:
         self._endpoints = tuple(endpoints)
         self._run_limiter = run_limiter
         self._in_order = in_order
+        self._least_used = LeastUsed(self._endpoints)
         self._emit = emit
         self._budget = budget
         self._numbers = count()
@@ -203,7 +205,9 @@ class Dispatcher:
         reserved = None if budget is None else budget.reserve(permit.endpoint, request.job, request.size)
         wake_up = self._wake_ups[permit.endpoint.limiter]
         run_permit = self._run_limiter.grant(of_run)
-        request.permit.set_result(SharedPermit(permit, run_permit, (wake_up, self._run_wake_up), reserved))
+        wake_ups = (wake_up, self._run_wake_up)
+        shared = SharedPermit(permit, run_permit, wake_ups, self._least_used.on_changed, reserved)
+        request.permit.set_result(shared)
         return True
 
     def _affordable(
@@ -252,9 +256,9 @@ class Dispatcher:
         if self._in_order or len(endpoints) == 1:
             yield from endpoints
             return
-        first = min(endpoints, key=_use)
+        first = self._least_used.first() if endpoints is self._endpoints else min(endpoints, key=use_of)
         yield first
-        yield from (endpoint for endpoint in sorted(endpoints, key=_use) if endpoint is not first)
+        yield from (endpoint for endpoint in sorted(endpoints, key=use_of) if endpoint is not first)
 
     def _on_too_large(self, request: WaitingRequest, queue: JobQueue, endpoint: Endpoint, error: TooLarge) -> None:
         request.too_large_for.add(endpoint)
@@ -268,8 +272,3 @@ class Dispatcher:
         due_at = inf if wake_up.due_at is None else wake_up.due_at
         if not wake_up.is_armed or until < due_at or endpoints is self._endpoints:
             wake_up.schedule(partial(self._drain, endpoints), min(until, due_at))
-
-
-def _use(endpoint: Endpoint) -> tuple[float, float]:
-    """How much an endpoint is used, by its weight."""
-    return (endpoint.in_flight + 1) / endpoint.weight, endpoint.granted / endpoint.weight

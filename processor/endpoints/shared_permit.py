@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from processor.core.models import Usage
 from processor.cost.budget import BudgetReservation
-from processor.endpoints.endpoint import EndpointPermit
+from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.ratelimit.fair_queue import WakeUp
 from processor.ratelimit.permit import Permit
 
 
 class SharedPermit(EndpointPermit):
-    """Takes the place of both permits. What may give room to others fires ``wake_ups``."""
+    """Takes the place of both permits. What may give room to others fires ``wake_ups``; ``on_use_changed`` is told the
+    endpoint when it gets a request and when it is done with it."""
 
-    __slots__ = ("_is_sent", "_run_permit", "_wake_ups")
+    __slots__ = ("_is_sent", "_on_use_changed", "_run_permit", "_wake_ups")
 
     def __init__(
         self,
         permit: EndpointPermit,
         run_permit: Permit,
         wake_ups: tuple[WakeUp, ...],
+        on_use_changed: Callable[[Endpoint], None],
         reserved: BudgetReservation | None = None,
     ) -> None:
         super().__init__(
@@ -30,8 +32,10 @@ class SharedPermit(EndpointPermit):
         self._is_sent = False
         self._run_permit = run_permit
         self._wake_ups = wake_ups
+        self._on_use_changed = on_use_changed
         permit.endpoint.in_flight += 1
         permit.endpoint.granted += 1
+        on_use_changed(permit.endpoint)
 
     def sent(self, at: float) -> None:
         super().sent(at)
@@ -69,6 +73,7 @@ class SharedPermit(EndpointPermit):
     def release(self) -> None:
         if not self._released:
             self.endpoint.in_flight -= 1
+            self._on_use_changed(self.endpoint)
         if self.reserved is not None:
             # What becomes of a request that was sent and has not been settled is not known.
             self.reserved.keep() if self._is_sent else self.reserved.release()
