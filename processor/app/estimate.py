@@ -6,24 +6,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from processor.app import factory
 from processor.app.endpoint_factory import limit_settings
+from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError, reason
+from processor.core.money import RowCosts, pico_usd
 from processor.estimate.duration import ServerLimits, duration_of
 from processor.estimate.estimate import Estimate
+from processor.estimate.job_costs import BudgetFit, JobCosts
 from processor.estimate.job_counts import JobCounter
-from processor.estimate.job_sizes import ScanOptions, read_parts
+from processor.estimate.job_sizes import ScanOptions, SizedJob, read_parts
 from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
 from processor.health.canary import TIMEOUT_WITH_KEY_S
 from processor.input.job_file import JobFile
 from processor.input.line_splitter import raise_if_cut
+from processor.output.in_flight_log import read_spent
 from processor.output.job_index import JobIndex
 from processor.output.paths import OutputPaths
 from processor.output.scanner import scan_file
+from processor.output.sink import SpentEarlier
 from processor.output.storage import LocalStorage
 from processor.stats.history_file import read_history
 
@@ -49,8 +55,12 @@ def estimate(
     limits = limit_settings(plan.settings, accesses[0], first_alone_s=TIMEOUT_WITH_KEY_S)
     replies = known_replies(plan, options.like)
     paths = OutputPaths.of(Path(plan.out))
-    counter = JobCounter(load_index(plan, accesses, paths), factory.run_options(plan), limits, replies, plan.limit)
-    size = _read_jobs(plan, accesses, counter, on_read)
+    index, spent = load_index(plan, accesses, paths)
+    tariffs, now, max_cost_usd = KnownTariffs(plan, accesses), time.time(), plan.settings.max_cost_usd
+    fit = None if max_cost_usd is None else BudgetFit(max(pico_usd(max_cost_usd) - spent.pico, 0))
+    costs = JobCosts(tariffs.of, now, fit)
+    counter = JobCounter(index, factory.run_options(plan), limits, replies, costs, plan.limit)
+    size = _read_jobs(plan, accesses, counter, tariffs, on_read)
     return Estimate(
         jobs=plan.jobs_name,
         files=tuple(plan.job_files),
@@ -66,8 +76,10 @@ def estimate(
             reply_s=None if replies.all is None else replies.all.mean_s,
             concurrency=plan.settings.fixed_concurrency,
         ),
-        now=time.time(),
+        now=now,
         until=options.until,
+        max_cost_usd=max_cost_usd,
+        budget=fit,
     )
 
 
@@ -84,26 +96,36 @@ def known_replies(plan: Plan, like: Path | None) -> KnownReplies:
     return known
 
 
-def load_index(plan: Plan, accesses: Sequence[EndpointAccess], paths: OutputPaths) -> JobIndex:
+def load_index(plan: Plan, accesses: Sequence[EndpointAccess], paths: OutputPaths) -> tuple[JobIndex, SpentEarlier]:
+    """Load the rows of earlier runs. Return them, and what these runs have spent."""
+    costs = RowCosts()
     index, storage, target = JobIndex(), LocalStorage(), factory.run_target(plan, accesses)
     try:
         for path, replies in ((paths.replies, True), (paths.failures, False)):
-            scan_file(storage, path, index, replies=replies, simulated=plan.simulate, target=target)
+            report = scan_file(storage, path, index, replies=replies, simulated=plan.simulate, target=target)
+            costs.add_all(report.costs)
+        beside_rows_pico = read_spent(storage, paths.state)
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename or plan.out}: {reason(error)}") from None
-    return index
+    return index, SpentEarlier(rows_pico=costs.pico, beside_rows_pico=beside_rows_pico, unknown_rows=costs.unknown)
 
 
-def _read_jobs(plan: Plan, accesses: Sequence[EndpointAccess], counter: JobCounter, on_read: OnRead) -> int:
+def _read_jobs(
+    plan: Plan, accesses: Sequence[EndpointAccess], counter: JobCounter, tariffs: KnownTariffs, on_read: OnRead
+) -> int:
     """Count all jobs. Returns the size of the files."""
     with closing(factory.open_job_files(plan, accesses)) as job_files:
         total = 0
         for file in job_files.files:
             total += _size_of(file)
+
+        def report(before: int, end: int) -> None:
+            on_read(before + end, counter.counts.lines)
+
         before = 0
         for file in job_files.files:
             counter.begin_file(file.defaults.source)
-            _read_file(plan, file, counter, lambda end, before=before: on_read(before + end, counter.counts.lines))  # type: ignore[misc]
+            _read_file(plan, file, counter, tariffs, partial(report, before))
             before += _size_of(file)
     return total
 
@@ -114,7 +136,9 @@ def _size_of(file: JobFile) -> int:
     return file.size
 
 
-def _read_file(plan: Plan, file: JobFile, counter: JobCounter, on_read: Callable[[int], None]) -> None:
+def _read_file(
+    plan: Plan, file: JobFile, counter: JobCounter, tariffs: KnownTariffs, on_read: Callable[[int], None]
+) -> None:
     """Count the jobs of one file, within ``--limit``."""
     options = ScanOptions(
         defaults=file.defaults, max_line_bytes=plan.settings.max_line_bytes, encoding=plan.settings.encoding
@@ -123,6 +147,7 @@ def _read_file(plan: Plan, file: JobFile, counter: JobCounter, on_read: Callable
     try:
         with closing(read_parts(file, options)) as parts:
             for part in parts:
+                tariffs.load({item.size.model for item in part.items if isinstance(item, SizedJob)})
                 counter.add(part)
                 end = part.end
                 on_read(end)

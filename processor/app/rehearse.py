@@ -7,22 +7,28 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from processor.app import factory
+from processor.app.budget import check_prices, open_budget
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.estimate import known_replies, load_index, server_limits
+from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
-from processor.core.events import RunFinished, RunStarted
+from processor.core.events import RequestListener, RunFinished, RunStarted, Transport
+from processor.core.models import Job, Reply, Target, Usage
 from processor.cost.price_list import PriceList
 from processor.estimate.known_replies import KnownReplies, ReplySample
+from processor.input.job_file import InvalidLine
 from processor.listeners.fan_out import FanOut
 from processor.output.counting_sink import CountingSink
 from processor.output.paths import OutputPaths
-from processor.protocols import RequestOptions
+from processor.output.sink import RecoveredState
+from processor.protocols import RequestOptions, protocol_for
 from processor.scheduler import Outcome, Scheduler
 from processor.simulator import virtual_clock
 from processor.simulator.faults import Faults
@@ -81,9 +87,11 @@ def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) 
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, options.like)
     settings = provider_settings(plan, accesses[0], replies, options)
+    tariffs = KnownTariffs(plan, accesses)
+    tariffs.load(_models(plan, accesses))
     began = time.monotonic()
     with relaxed_gc():
-        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings))
+        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings, tariffs.prices))
     return Rehearsal(
         stats=stats,
         outcome=outcome,
@@ -130,30 +138,62 @@ def _with_replies(settings: SimulatorSettings, sample: ReplySample) -> Simulator
     )
 
 
+def _models(plan: Plan, accesses: Sequence[EndpointAccess]) -> set[str]:
+    """The models of all jobs, whose prices cannot be looked up on the virtual clock."""
+    with closing(factory.open_job_files(plan, accesses)) as job_files:
+        if not job_files.can_be_read_again:
+            raise ConfigError("rehearse reads the jobs twice: save them to a file")
+        lines = islice(job_files.parse_lines(), plan.limit)
+        return {line.model for line in lines if not isinstance(line, InvalidLine)}
+
+
+def _counting_prompts(send: Transport, counter: TokenCounter) -> Transport:
+    """A transport whose replies report the tokens of prompts as a run counts them: the simulated provider estimates
+    them by their characters."""
+
+    async def counting(job: Job, target: Target, on_event: RequestListener) -> Reply:
+        reply = await send(job, target, on_event)
+        protocol = protocol_for(job.path)
+        reported = protocol.reported_usage(reply.body)
+        if reported is None or not counter.is_loaded(job.model):
+            return reply
+        prompt = protocol.count_prompt(job.body, counter.for_model(job.model)).tokens
+        fields = protocol.usage_json(Usage(prompt_tokens=prompt, completion_tokens=reported.completion_tokens))
+        return replace(reply, body={**reply.body, "usage": {**reply.body["usage"], **(fields or {})}})
+
+    return counting
+
+
 async def _run(
-    plan: Plan, accesses: Sequence[EndpointAccess], settings: SimulatorSettings
+    plan: Plan, accesses: Sequence[EndpointAccess], settings: SimulatorSettings, prices: PriceList
 ) -> tuple[RunStats, Outcome, float, int]:
     loop = asyncio.get_running_loop()
     provider = SimulatedProvider(settings)
-    sink = CountingSink(load_index(plan, accesses, OutputPaths.of(Path(plan.out))))
+    index, spent = load_index(plan, accesses, OutputPaths.of(Path(plan.out)))
+    sink = CountingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
     emit = FanOut([stats])
     with closing(factory.open_job_files(plan, accesses)) as job_files:
         concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
         targets = [access.target for access in accesses]
-        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency)
+        budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
+        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
         # Unstreamed replies take as long and cost a fraction of the time to simulate.
-        send = MemoryTransport(
+        memory = MemoryTransport(
             provider,
             latency_s=(0.0, 0.0),  # it is part of the times of replies
             seed=settings.seed,
             timeouts=plan.settings.waiting,
             options=RequestOptions(streamed=False),
         )
+        counter = TokenCounter(plan.settings.encoding, virtual_clock.inline)
+        send = _counting_prompts(memory, counter)
         dependencies = replace(
-            factory.dependencies(plan, job_files, sink, send, endpoints, emit, PriceList()),
-            counter=TokenCounter(plan.settings.encoding, virtual_clock.inline),
+            factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices), counter=counter
         )
+        if budget is not None:
+            stats.budget = budget.budget.in_usd
+            await check_prices(plan, dependencies, job_files)
         emit(RunStarted(at=loop.time(), jobs=job_files.count_lines(), done=0, simulated=True))
         outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
         emit(RunFinished(at=loop.time(), exit_code=outcome.exit_code, reason=outcome.reason))

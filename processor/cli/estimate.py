@@ -44,6 +44,7 @@ def estimate(
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
     concurrency: options.Concurrency = None,
+    max_cost_usd: options.MaxCost = None,
     until: Annotated[
         str | None,
         option("Limits and retries", "--until", metavar="HH:MM", text="Also say how many jobs are done by then."),

@@ -35,6 +35,7 @@ def rehearse(
     tpm: options.Tpm = None,
     concurrency: options.Concurrency = None,
     max_attempts: options.MaxAttempts = None,
+    max_cost_usd: options.MaxCost = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
@@ -90,6 +91,7 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
         LabelRow("done", f"{plural(stats.done, 'job')}, {stats.failed:,} failed"),
         LabelRow("requests", f"{stats.attempts:,}; refused: {refused}"),
         LabelRow("tokens", f"{abbreviated(prompt)} prompt + {abbreviated(completion)} completion"),
+        *_cost_rows(found),
         LabelRow("replies", replies),
         LabelRow("took", duration(found.took_s)),
         BLANK,
@@ -98,6 +100,15 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
     if found.outcome.reason:
         rows.insert(3, LabelRow("stopped", found.outcome.reason, "bad"))
     return rows
+
+
+def _cost_rows(found: Rehearsal) -> list[LabelRow]:
+    from processor.terminal.label_table import LabelRow
+    from processor.terminal.summary import cost_rows
+
+    if found.stats.replies.cost_usd is None and found.stats.done:
+        return [LabelRow("cost", 'unknown: no price is known; set one under [prices."MODEL"] in config.toml')]
+    return list(cost_rows(found.stats))
 
 
 def _json(found: Rehearsal) -> JSON:
@@ -119,6 +130,8 @@ def _json(found: Rehearsal) -> JSON:
             "completion": found.completion_tokens,
             "generated": found.generated_tokens,
         },
-        "cost_usd": None,
+        "cost_usd": stats.replies.cost_usd,
+        "unconfirmed_cost_usd": stats.costs.unconfirmed_usd,
+        "costs": stats.costs.as_json(),
         "replies_from": found.replies.source,
     }

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from processor.core.models import JSON, LINE_BITS
+from processor.core.money import usd
 from processor.estimate.duration import Bound, Duration
+from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import JobCounts, TokenTotals
 from processor.estimate.known_replies import KnownReplies
 from processor.stats.summary_json import SKIPPED_KEYS
@@ -31,6 +33,9 @@ class Estimate:
     """Unix time of the estimate."""
     until: float | None = None
     """Unix time at which the run should be over."""
+    max_cost_usd: float | None = None
+    budget: BudgetFit | None = None
+    """None without a budget."""
 
     def line_and_file(self, position: int) -> tuple[int, str | None]:
         """Return the line at a position, and its file where there are several."""
@@ -79,12 +84,13 @@ def estimate_json(estimate: Estimate) -> JSON:
         },
         "replies_known": estimate.replies.count if estimate.replies.source else 0,
         "replies_from": estimate.replies.source,
-        "cost_usd": {"expected": None, "at_most": None},
+        "cost_usd": _cost_json(totals.costs),
         "time": {
             "seconds": estimate.duration.seconds,
             "bounds": [_bound_json(bound) for bound in estimate.duration.bounds],
         },
         "fit_until": estimate.fit,
+        "budget": _budget_json(estimate),
     }
 
 
@@ -106,6 +112,32 @@ def _totals_json(totals: TokenTotals) -> JSON:
         "reply_tokens_expected": round(totals.expected) if totals.is_expected_known else None,
         "reply_tokens_at_most": None if totals.unbounded else totals.at_most,
         "jobs_without_limit": totals.unbounded,
+        "cost_usd": _cost_json(totals.costs),
+    }
+
+
+def _cost_json(costs: CostTotals) -> JSON:
+    """Of the jobs whose price is known."""
+    return {
+        "expected": _usd(costs.known_expected_pico),
+        "at_most": _usd(costs.known_at_most_pico),
+        "jobs_of_unknown_price": costs.unknown,
+        "jobs_without_bound": costs.unbounded,
+    }
+
+
+def _usd(pico: int | None) -> float | None:
+    return None if pico is None else usd(pico)
+
+
+def _budget_json(estimate: Estimate) -> JSON | None:
+    if estimate.budget is None or estimate.max_cost_usd is None:
+        return None
+    return {
+        "max_cost_usd": estimate.max_cost_usd,
+        "left_usd": usd(estimate.budget.left_pico),
+        "fit_expected": estimate.budget.expected,
+        "fit_at_least": estimate.budget.at_least,
     }
 
 

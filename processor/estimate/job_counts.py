@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from processor.core.events import SkipReason
 from processor.core.models import Cost, RequestSize, SourceFile, position_of
+from processor.estimate.job_costs import CostTotals, JobCosts
 from processor.estimate.job_sizes import SizedJob, SizedPart
 from processor.estimate.known_replies import KnownReplies
 from processor.input.job_file import InvalidLine
@@ -45,6 +46,7 @@ class TokenTotals:
     unbounded: int = 0
     """Jobs that set no limit."""
     is_expected_known: bool = True
+    costs: CostTotals = field(default_factory=CostTotals)
 
     def add(self, other: TokenTotals) -> None:
         self.jobs += other.jobs
@@ -53,6 +55,7 @@ class TokenTotals:
         self.at_most += other.at_most
         self.unbounded += other.unbounded
         self.is_expected_known &= other.is_expected_known
+        self.costs.add(other.costs)
 
 
 @dataclass(slots=True)
@@ -104,13 +107,20 @@ class JobCounter:
     """Counts part after part of a job file."""
 
     def __init__(
-        self, index: JobIndex, options: RunOptions, limits: LimitSettings, replies: KnownReplies, limit: int | None
+        self,
+        index: JobIndex,
+        options: RunOptions,
+        limits: LimitSettings,
+        replies: KnownReplies,
+        costs: JobCosts,
+        limit: int | None,
     ) -> None:
         self.counts = JobCounts()
         self._index = index
         self._options = options
         self._limits = limits
         self._replies = replies
+        self._costs = costs
         self._limit = limit
         self._lines_before = 0
         self._source: SourceFile | None = None
@@ -170,6 +180,7 @@ class JobCounter:
         totals.is_expected_known &= expected is not None
         totals.at_most += at_most or 0
         totals.unbounded += at_most is None
+        self._costs.add(size, expected, totals.costs)
         group = counts.groups.setdefault(limit_group_key(self._limits, size), GroupTotals(size.model))
         output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
         accounting = self._limits.charging

@@ -16,10 +16,13 @@ from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.line_splitter import Line, LineSplitter
 from processor.input.prescan import split_file
 from processor.protocols import protocol_for
+from processor.protocols.token_bounds import TokenRatios, with_bounds
 from processor.tokens.counter import TokenCounter
 
 MIN_WORKER_BYTES = 8 << 20
 """Smaller files are read in one process: starting a second one takes longer."""
+NO_RATIOS = TokenRatios()
+"""No reply is known."""
 _STUB_FIELDS = ("model", "stream")
 """The fields of a body by which it is decided whether a job is sent."""
 
@@ -100,7 +103,8 @@ def _sized(line: Line, options: ScanOptions) -> SizedJob | InvalidLine:
     counter = _counter(options.encoding)
     counter.load_now(parsed.model)
     job = parsed.with_id("")
-    size = protocol_for(job.path).request_size(job, counter.for_model(job.model))
+    protocol, model_counter = protocol_for(job.path), counter.for_model(job.model)
+    size = with_bounds(protocol.request_size(job, model_counter), job, protocol, model_counter, NO_RATIOS)
     body = {name: parsed.body[name] for name in _STUB_FIELDS if name in parsed.body}
     return SizedJob(parsed._replace(body=body, metadata=None, raw=b""), size)
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from processor.core.events import SkipReason
+from processor.core.money import dollars, in_dollars, pico_usd, usd
+from processor.core.text import one_line
 from processor.estimate.duration import Bound
 from processor.estimate.estimate import Estimate
+from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import TokenTotals
 from processor.terminal.formatting import abbreviated, duration, plural, size
 from processor.terminal.label_table import LabelRow
@@ -51,7 +54,7 @@ def estimate_rows(estimate: Estimate) -> list[LabelRow]:
 def model_table(estimate: Estimate) -> str:
     """A line for each model, at most 80 columns wide."""
     models = sorted(estimate.counts.models.items(), key=lambda item: -item[1].jobs)
-    lines = [f"{'model':28}{'jobs':>12}{'prompt':>9}{'reply, expected':>17}{'at most':>11}"]
+    lines = [f"{'model':24}{'jobs':>11}{'prompt':>9}{'reply':>9}{'at most':>9}{'cost, USD':>18}"]
     lines += (_model_line(model, totals) for (model, _), totals in models[:MAX_SHOWN_MODELS])
     if len(models) > MAX_SHOWN_MODELS:
         lines.append(f"... and {len(models) - MAX_SHOWN_MODELS} more")
@@ -61,10 +64,21 @@ def model_table(estimate: Estimate) -> str:
 
 
 def _model_line(name: str, totals: TokenTotals) -> str:
-    name = name if len(name) <= 27 else name[:24] + "..."
+    name = name if len(name) <= 23 else name[:20] + "..."
     expected = abbreviated(totals.expected) if totals.is_expected_known else "unknown"
     at_most = "no limit" if totals.unbounded else abbreviated(totals.at_most)
-    return f"{name:28}{totals.jobs:>12,}{abbreviated(totals.prompt):>9}{expected:>17}{at_most:>11}"
+    cost = _cost_range(totals.costs)
+    return f"{name:24}{totals.jobs:>11,}{abbreviated(totals.prompt):>9}{expected:>9}{at_most:>9}{cost:>18}"
+
+
+def _cost_range(costs: CostTotals) -> str:
+    """``15.66..34.02``, as expected and at most."""
+    expected, at_most = costs.known_expected_pico, costs.known_at_most_pico
+    if not costs.is_priced:
+        return "unknown"
+    if expected is None:
+        return "no limit" if at_most is None else f"..{in_dollars(at_most)[0]}"
+    return f"{in_dollars(expected)[0]}.." if at_most is None else "..".join(in_dollars(expected, at_most))
 
 
 def detail_rows(estimate: Estimate) -> Iterator[LabelRow]:
@@ -81,7 +95,47 @@ def detail_rows(estimate: Estimate) -> Iterator[LabelRow]:
     yield LabelRow("reply", _reply_text(estimate))
     if counts.all.unbounded:
         yield LabelRow("", f"{plural(counts.all.unbounded, 'job')} without max_tokens: nothing bounds their replies")
+    yield from _cost_rows(estimate)
     yield from _time_rows(estimate)
+
+
+def _cost_rows(estimate: Estimate) -> Iterator[LabelRow]:
+    costs = estimate.counts.all.costs
+    unknown = [model for (model, _), totals in estimate.counts.models.items() if totals.costs.unknown]
+    if not costs.is_priced:
+        yield LabelRow("cost", f"unknown: no price is known for {_some(unknown)}")
+        yield LabelRow("", f"set one under {_table(unknown[0])}")
+        return
+    expected, at_most = costs.known_expected_pico, costs.known_at_most_pico
+    texts = [
+        "expected: unknown, give --like RESULTS" if expected is None else f"{dollars(usd(expected))} expected",
+        "no bound" if at_most is None else f"{dollars(usd(at_most))} at most",
+    ]
+    yield LabelRow("cost", ", ".join(texts))
+    if unknown:
+        yield LabelRow("", f"without {_some(unknown)}: no price is known")
+        yield LabelRow("", f"set one under {_table(unknown[0])}")
+    if costs.unbounded:
+        yield LabelRow("", f"{plural(costs.unbounded, 'job')} without a bound: --max-cost does not send them")
+    yield LabelRow("", "at most: as --max-cost reserves it; expected: without discounts for cached prompts")
+    if estimate.budget is not None and estimate.max_cost_usd is not None:
+        yield LabelRow("budget", _budget_text(estimate.budget, estimate.max_cost_usd, estimate.counts.all.jobs))
+
+
+def _budget_text(fit: BudgetFit, max_cost_usd: float, jobs: int) -> str:
+    left, limit = in_dollars(fit.left_pico, pico_usd(max_cost_usd))
+    at_least = f"at least {fit.at_least:,}"
+    about = at_least if fit.expected is None else f"about {fit.expected:,} jobs ({at_least})"
+    stay = jobs - (fit.at_least if fit.expected is None else fit.expected)
+    return f"{left} of {limit} USD left: {about}; {stay:,} stay for later"
+
+
+def _some(models: list[str]) -> str:
+    return one_line(models[0], 30) + (f" and {len(models) - 1} more" if len(models) > 1 else "")
+
+
+def _table(model: str) -> str:
+    return f'[prices."{one_line(model, 40)}"] in config.toml'
 
 
 def _tokens(value: float | None) -> str:

@@ -12,7 +12,7 @@ without a name protects nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -243,6 +243,16 @@ class InFlightLog:
             return self._free_slots.pop()
         self._slot_count += 1
         return self._slot_count - 1
+
+
+def read_spent(storage: Storage, path: Path) -> int:
+    """Return what was spent beside the rows, without the lock: for programs that only read. Raises OSError."""
+    if not storage.exists(path):
+        return 0
+    with closing(storage.open(path, "read")) as file:
+        log = InFlightLog(file, is_new=False)
+        in_flight = sum(job.worst_pico or 0 for job in log.load() if job.state == IN_FLIGHT)
+    return log.spent_pico + in_flight
 
 
 def _checked(data: bytes, slot: int) -> tuple[bytes, bool]:

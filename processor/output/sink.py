@@ -139,9 +139,9 @@ class Sink(Protocol):
 class UnrecordedSink:
     """The part of a ``Sink`` that keeps no record of requests, for outputs that no later run reads."""
 
-    def __init__(self, job_index: JobIndex | None = None) -> None:
+    def __init__(self, job_index: JobIndex | None = None, recovered: RecoveredState | None = None) -> None:
         self.job_index = JobIndex() if job_index is None else job_index
-        self.recovered = RecoveredState()
+        self.recovered = RecoveredState() if recovered is None else recovered
 
     def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
         """Do nothing."""

@@ -38,7 +38,7 @@ def summary_rows(stats: RunStats, context: SummaryContext) -> list[LabelRow]:
         *_attempts(stats),
         *_validation(stats),
         *_tokens(stats.replies, simulated=stats.simulated),
-        *_costs(stats),
+        *cost_rows(stats),
         *_durations(stats.replies),
         *_cut_short(stats.replies),
         *_unconfirmed(stats.replies, context),
@@ -142,7 +142,7 @@ def _tokens(replies: ReplyStats, *, simulated: bool) -> Iterator[LabelRow]:
         yield LabelRow("tokens", f"{replies.used.prompt:,} prompt + {replies.used.completion:,} completion{source}")
 
 
-def _costs(stats: RunStats) -> Iterator[LabelRow]:
+def cost_rows(stats: RunStats) -> Iterator[LabelRow]:
     costs, replies = stats.costs, stats.replies
     if replies.cost_usd is not None:
         unknown = replies.count - replies.priced

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset({"app", "config", "estimate", "export", "output", "protocols", "report", "simulator", "terminal"}),
     "app": ALL,
     "estimate": frozenset(
-        {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit"}
+        {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit", "cost"}
     ),
     "export": frozenset({"input", "output", "protocols"}),
     "scheduler": frozenset(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -98,3 +100,63 @@ def test_endpoint_without_a_price_takes_no_part(shell: Shell, start_server: Star
     assert result.code == 0, result.err
     assert (len(priced.requests), len(unpriced.requests)) == (6, 0)
     assert result.err.count("unpriced takes no part in this run") == 1
+
+
+# ---------------------------------------------------------------- before the run
+
+
+def priced(shell: Shell, run_inside: Run, start_server: StartServer) -> tuple[str, ...]:
+    """Flags of an estimate whose replies are known, at a server with replies of all lengths."""
+    start_server(replace(INSTANT, canned=False, reply_tokens=(5, 90)))
+    shell.write("jobs.jsonl", *jobs(60))
+    assert run_inside("jobs.jsonl", "--out", "like.jsonl", "--quiet").code == 0
+    return "jobs.jsonl", "--like", "like.jsonl"
+
+
+def test_estimate_names_what_a_run_then_costs_and_how_many_jobs_fit(
+    shell: Shell, run_inside: Run, start_server: StartServer
+) -> None:
+    flags = priced(shell, run_inside, start_server)
+    spent_usd = sum(row["cost_usd"] for row in shell.rows("like.jsonl"))
+    found = json.loads(run_inside("estimate", *flags, "--max-cost", "0.01", "--json").out)
+    assert found["cost_usd"]["expected"] == pytest.approx(spent_usd, rel=0.05)
+    assert found["cost_usd"]["at_most"] == pytest.approx(60 * 0.001)
+    assert found["models"][0]["cost_usd"] == found["cost_usd"]
+    fit = found["budget"]
+    assert (fit["left_usd"], fit["fit_at_least"]) == (0.01, 10)
+    run = run_inside("jobs.jsonl", "--out", "r.jsonl", "--max-cost", "0.01")
+    assert run.code == 3
+    assert len(shell.rows("r.jsonl")) >= 10
+    assert fit["fit_expected"] == pytest.approx(len(shell.rows("r.jsonl")), rel=0.2)
+    after = json.loads(run_inside("estimate", *flags, "--out", "r.jsonl", "--max-cost", "0.01", "--json").out)
+    left_usd = 0.01 - sum(row["cost_usd"] for row in shell.rows("r.jsonl"))
+    assert after["budget"]["left_usd"] == pytest.approx(left_usd)
+    assert after["budget"]["fit_expected"] == 0
+
+
+def test_estimate_names_the_models_without_a_price(shell: Shell, run_inside: Run) -> None:
+    shell.write("jobs.jsonl", *jobs(2), chat_job("other", model="my-model", max_tokens=5))
+    shown = run_inside("estimate", "jobs.jsonl", "--base-url", "http://127.0.0.1:9/v1").out
+    assert "0.0020 USD at most" in shown
+    assert "without my-model: no price is known" in shown and '[prices."my-model"]' in shown
+    alone = shell.write("alone.jsonl", chat_job("other", model="my-model", max_tokens=5))
+    found = json.loads(run_inside("estimate", alone, "--base-url", "http://127.0.0.1:9/v1", "--json").out)
+    assert found["cost_usd"] == {
+        "expected": None,
+        "at_most": None,
+        "jobs_of_unknown_price": 1,
+        "jobs_without_bound": 0,
+    }
+
+
+def test_rehearsal_plays_the_budget(shell: Shell, run_inside: Run, start_server: StartServer) -> None:
+    flags = priced(shell, run_inside, start_server)
+    played = json.loads(run_inside("rehearse", *flags, "--max-cost", "0.01", "--json").out)
+    assert played["exit_code"] == 3
+    assert "the budget of 0.01" in played["reason"]
+    assert 0.009 < played["cost_usd"] <= 0.01
+    whole = json.loads(run_inside("rehearse", *flags, "--json").out)
+    spent_usd = sum(row["cost_usd"] for row in shell.rows("like.jsonl"))
+    assert whole["cost_usd"] == pytest.approx(spent_usd, rel=0.1)
+    nothing = run_inside("rehearse", shell.write("other.jsonl", chat_job("a", model="my-model")), "--max-cost", "1")
+    assert (nothing.code, '[prices."my-model"]' in nothing.error) == (2, True)

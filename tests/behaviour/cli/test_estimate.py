@@ -71,6 +71,7 @@ def test_estimate_says_what_the_run_then_sends_and_skips(run_inside: Run, shell:
     assert after["replies_known"] == 39
 
 
+@pytest.mark.process  # it looks published prices up
 def test_estimate_needs_no_key_and_changes_no_file(run_inside: Run, shell: Shell) -> None:
     shell.write("jobs.jsonl", *chat_jobs(3))
     files = shell.files()
