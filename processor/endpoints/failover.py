@@ -30,6 +30,25 @@ RefusalReason = Callable[[RequestError], str | None]
 _AT_ONCE = Retry(delay_s=0.0)
 
 
+class Exclusions(set[Endpoint]):
+    """The endpoints that have given a job up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._for_now: tuple[Endpoint, ...] = ()
+        """Those that ask this job alone to wait."""
+
+    def add_for_now(self, endpoint: Endpoint) -> None:
+        """Exclude an endpoint while another one is up."""
+        self._for_now = (*self._for_now, endpoint)
+        self.add(endpoint)
+
+    def admit_again(self) -> None:
+        """Ask those again that were excluded for now."""
+        self.difference_update(self._for_now)
+        self._for_now = ()
+
+
 class Failover:
     """Of the endpoints of one run. ``retry_elsewhere``: for which reasons a refused job goes to another endpoint."""
 
@@ -50,7 +69,7 @@ class Failover:
         job: Job,
         verdict: Verdict,
         error: RequestError,
-        excluded: set[Endpoint],
+        excluded: Exclusions,
         *,
         is_singled_out: bool,
     ) -> Verdict:
@@ -62,10 +81,8 @@ class Failover:
             return self._stop(endpoint, job, verdict, excluded)
         if isinstance(verdict, LeaveJob):
             return self.leave(endpoint, job, excluded)
-        if isinstance(verdict, Retry) and _asks_to_wait(error) and self.is_open(job, {*excluded, endpoint}):
-            if is_singled_out:  # nothing else holds it back from being sent there again
-                excluded.add(endpoint)
-            return replace(verdict, delay_s=0.0)
+        if isinstance(verdict, Retry):
+            return self._retry(endpoint, job, verdict, error, excluded, is_singled_out=is_singled_out)
         failed = verdict.at_fault if isinstance(verdict, Park) else verdict
         if isinstance(failed, FailJob) and self._may_go_elsewhere(failed, error):
             excluded.add(endpoint)
@@ -73,19 +90,47 @@ class Failover:
                 return replace(verdict, at_fault=_AT_ONCE) if isinstance(verdict, Park) else _AT_ONCE
         return verdict
 
-    def leave(self, endpoint: Endpoint, job: Job, excluded: set[Endpoint]) -> Retry | LeaveJob:
+    def _retry(
+        self,
+        endpoint: Endpoint,
+        job: Job,
+        verdict: Retry,
+        error: RequestError,
+        excluded: Exclusions,
+        *,
+        is_singled_out: bool,
+    ) -> Retry:
+        if endpoint.health.is_down and not self._is_up(job, excluded):
+            excluded.admit_again()
+        others = {*excluded, endpoint}
+        if not _asks_to_wait(error) or not self.is_open(job, others):
+            return verdict
+        if is_singled_out:  # nothing else holds it back from being sent there again
+            if not self._is_up(job, others):
+                return verdict
+            excluded.add_for_now(endpoint)
+        return replace(verdict, delay_s=0.0)
+
+    def leave(self, endpoint: Endpoint, job: Job, excluded: Exclusions) -> Retry | LeaveJob:
         """The job is not answered at this endpoint in this run: return whether it goes elsewhere."""
         excluded.add(endpoint)
         return _AT_ONCE if self.is_open(job, excluded) else LeaveJob()
 
     def is_open(self, job: Job, excluded: AbstractSet[Endpoint]) -> bool:
         """Whether an endpoint takes this job that has not given it up."""
+        return any(endpoint not in excluded and self._takes(endpoint, job) for endpoint in self._endpoints)
+
+    def _is_up(self, job: Job, excluded: AbstractSet[Endpoint]) -> bool:
+        """Whether an endpoint takes this job that is up, as far as is known."""
         return any(
-            endpoint not in excluded and endpoint.answers(job.model) and endpoint.closed_reason(job) is None
+            endpoint not in excluded and not endpoint.health.is_down and self._takes(endpoint, job)
             for endpoint in self._endpoints
         )
 
-    def _stop(self, endpoint: Endpoint, job: Job, verdict: StopRun, excluded: set[Endpoint]) -> Verdict:
+    def _takes(self, endpoint: Endpoint, job: Job) -> bool:
+        return endpoint.answers(job.model) and endpoint.closed_reason(job) is None
+
+    def _stop(self, endpoint: Endpoint, job: Job, verdict: StopRun, excluded: Exclusions) -> Verdict:
         endpoint.health.stop(f"{endpoint.name}: {verdict.reason}")
         reasons = [one.health.stopped_reason for one in self._endpoints]
         if None in reasons:

@@ -17,7 +17,7 @@ from processor.core.models import Job, RequestSize
 from processor.endpoints.budget_gate import BudgetGate
 from processor.endpoints.dispatcher import Dispatcher
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
-from processor.endpoints.failover import Failover
+from processor.endpoints.failover import Exclusions, Failover
 from processor.health.causes import Cause
 from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.limit_group import TooLarge
@@ -127,7 +127,7 @@ class EndpointPool:
         job: Job,
         verdict: Verdict,
         error: RequestError,
-        excluded: set[Endpoint],
+        excluded: Exclusions,
         *,
         is_singled_out: bool,
     ) -> Verdict:
@@ -136,7 +136,7 @@ class EndpointPool:
             return verdict
         return self._failover.verdict(endpoint, job, verdict, error, excluded, is_singled_out=is_singled_out)
 
-    def leave(self, endpoint: Endpoint, job: Job, excluded: set[Endpoint]) -> Retry | LeaveJob:
+    def leave(self, endpoint: Endpoint, job: Job, excluded: Exclusions) -> Retry | LeaveJob:
         """An endpoint does not answer the job in this run: return whether another one is asked."""
         return LeaveJob() if self._failover is None else self._failover.leave(endpoint, job, excluded)
 

@@ -163,8 +163,9 @@ class RetryPolicy:
                 return FailJob(failure=permanent_failure(error))
             case Throttled() | ConnectError():
                 retry = self._retry_later(error, history.uncounted_failures)
-                if alone_for_s is not None and alone_for_s + retry.delay_s > self.max_wait_s:
-                    return FailJob(failure=_throttled_alone(error, alone_for_s))
+                waited_s = alone_for_s if isinstance(error, Throttled) else None
+                if waited_s is not None and waited_s + retry.delay_s > self.max_wait_s:
+                    return FailJob(failure=_throttled_alone(error, waited_s))
                 return retry
         if self._schedule.is_exhausted(counted_failures):
             return FailJob(failure=_last_failure(error, counted_failures))

@@ -24,7 +24,8 @@ from processor.core.events import (
 from processor.core.models import Job, Reply, RequestSize, Result, Timing
 from processor.core.money import usd
 from processor.cost.price_list import PriceList
-from processor.endpoints.endpoint import Endpoint, EndpointPermit
+from processor.endpoints.endpoint import EndpointPermit
+from processor.endpoints.failover import Exclusions
 from processor.protocols import Protocol
 from processor.ratelimit.refusals import Refusal
 from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
@@ -63,7 +64,7 @@ class JobState:
     """The first request that was asked to wait."""
     later_refusals: int = 0
     """Further requests of the job that were."""
-    excluded: set[Endpoint] = field(default_factory=set)
+    excluded: Exclusions = field(default_factory=Exclusions)
     """Endpoints that have given the job up, where there are several."""
     asked_pico: int = 0
     """What the replies have cost after which the job was asked again."""

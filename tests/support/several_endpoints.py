@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from processor.app.endpoint_factory import endpoint_pool
@@ -41,13 +42,17 @@ class SeveralWorld(World):
         self.settings = Settings(**settings)
         self.logs: dict[str, list[dict[str, Any]]] = {name: [] for name in providers}
         self.providers = {
-            name: SimulatedProvider(replace(one, track_identities=True), on_request=self.logs[name].append)
+            name: SimulatedProvider(replace(one, track_identities=True), on_request=partial(self._log, name))
             for name, one in providers.items()
         }
         if one_account:
             self.providers |= dict.fromkeys(one_account, self.providers[one_account[0]])
         self.sent_to: list[tuple[float, str, str]] = []
         """Every request: seconds since the run began, the endpoint's name, and the model sent."""
+
+    def _log(self, name: str, entry: dict[str, Any]) -> None:
+        self.log.append(entry)
+        self.logs[name].append(entry)
 
     def statuses(self, name: str) -> set[int]:
         return {entry["status"] for entry in self.logs[name]}
