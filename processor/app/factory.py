@@ -42,11 +42,15 @@ from processor.tokens.counter import TokenCounter
 if TYPE_CHECKING:
     from processor.http.client import HttpTransport
     from processor.http.key_renewal import KeyRenewal
+    from processor.http.settings import TransportSettings
     from processor.local_model.transport import LocalModel
     from processor.scheduler.reply_validation import ReplyValidation
 
 LOCAL_CONCURRENCY = 4
 """Requests that a local model answers at a time, where the user does not say."""
+
+SIMULATED_BATCH_S = 3.0
+"""How long a batch takes at the simulator of a trial run."""
 
 MAX_FORECAST_BYTES = 16 << 20
 """Larger job files are not compared with the results before the first request: that takes about a second more for each
@@ -109,6 +113,11 @@ def open_sink(plan: Plan, target: RunTarget) -> Sink:
         raise ConfigError(str(error)) from None
 
 
+async def open_target(plan: Plan, accesses: Sequence[EndpointAccess], stack: AsyncExitStack) -> Target:
+    """Return where the calls of a batch API go, with the key: the endpoint, or a simulator that this starts."""
+    return await first_target(accesses[0]) if accesses else await _start_simulator(plan, stack)
+
+
 @asynccontextmanager
 async def open_transport(
     plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None, emit: Listener
@@ -127,7 +136,7 @@ async def open_transport(
             local = await _start_local_model(plan, path, emit, stack)
             targets = [local.target]
         else:
-            targets = [await _with_first_key(access) for access in accesses]
+            targets = [await first_target(access) for access in accesses]
         if transport is None:
             transport = await _open_http(plan, accesses, targets, emit, stack)
         yield targets, transport if local is None else local.transport(transport)
@@ -148,7 +157,8 @@ async def _start_local_model(plan: Plan, path: Path, emit: Listener, stack: Asyn
         raise ConfigError(str(error)) from None
 
 
-async def _with_first_key(access: EndpointAccess) -> Target:
+async def first_target(access: EndpointAccess) -> Target:
+    """The target with its key, for which a command may have to be run. Raises ConfigError."""
     if access.key_command is None:
         return access.target
     from processor.config.key_command import run_key_command
@@ -160,6 +170,19 @@ async def _with_first_key(access: EndpointAccess) -> Target:
         raise ConfigError(f"{where}no key: {error}") from None
 
 
+def transport_settings(plan: Plan, accesses: Sequence[EndpointAccess]) -> TransportSettings:
+    from processor.http.settings import TransportSettings
+
+    return TransportSettings(
+        timeouts=plan.settings.waiting,
+        max_reply_bytes=plan.settings.max_reply_bytes,
+        ca_file=plan.settings.ca_file,
+        trust_env=bool(accesses),
+        stream=plan.settings.stream,
+        echo=plan.echo,
+    )
+
+
 async def _open_http(
     plan: Plan,
     accesses: Sequence[EndpointAccess],
@@ -168,16 +191,8 @@ async def _open_http(
     stack: AsyncExitStack,
 ) -> Transport:
     from processor.http.client import HttpTransport
-    from processor.http.settings import TransportSettings
 
-    settings = TransportSettings(
-        timeouts=plan.settings.waiting,
-        max_reply_bytes=plan.settings.max_reply_bytes,
-        ca_file=plan.settings.ca_file,
-        trust_env=bool(accesses),
-        stream=plan.settings.stream,
-        echo=plan.echo,
-    )
+    settings = transport_settings(plan, accesses)
     http = await stack.enter_async_context(HttpTransport(settings, on_notice=_emit_text(emit)))
     for target in targets:
         http.prepare(target, default_path(plan.settings, accesses))
@@ -204,6 +219,7 @@ def _key_renewal(http: HttpTransport, send: Transport, target: Target, command: 
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
+    from processor.simulator.batch_settings import BatchSettings
     from processor.simulator.http_server import serve
     from processor.simulator.provider import SimulatedProvider
     from processor.simulator.settings import SimulatorSettings
@@ -214,6 +230,7 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
         tpm=max(1, round(limits.tpm)) if limits.tpm else None,
         speed_tps=400.0,
         first_token_s=0.1,
+        batches=BatchSettings(duration_s=SIMULATED_BATCH_S),
     )
     server = await serve(SimulatedProvider(settings))
     stack.push_async_callback(server.close)
@@ -231,7 +248,7 @@ def dependencies(
     validation: ReplyValidation | None = None,
 ) -> Dependencies:
     return Dependencies(
-        source=_unfinished_jobs(plan, job_files, sink),
+        source=unfinished_jobs(plan, job_files, sink),
         read_again=partial(aiter, job_files) if job_files.can_be_read_again else None,
         source_name=plan.jobs_name,
         sink=sink,
@@ -246,7 +263,7 @@ def dependencies(
     )
 
 
-def _unfinished_jobs(
+def unfinished_jobs(
     plan: Plan, job_files: JobFiles, sink: Sink
 ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
     if sink.recovered.replied:

@@ -37,6 +37,12 @@ class Plan:
     """Only the first ``limit`` jobs of the file; None: all."""
     retry_failed: bool = False
     simulate: bool = False
+    in_batches: bool = False
+    """Send the jobs through the provider's batch API."""
+    detach: bool = False
+    """End as soon as nothing more can be submitted in batches."""
+    stream_after: float | None = None
+    """Unix time at which the batches are cancelled, and what is left is streamed; None: never."""
     echo: bool = False
     progress: ProgressChoice = "auto"
     quiet: bool = False
@@ -140,6 +146,7 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
         yield paths.failures, "the errors file"
         yield paths.damaged, "the file for damaged lines"
         yield paths.history, "the history"
+        yield paths.batches, "the journal of batches"
         yield paths.state, "the state file"
     if plan.log_file:
         yield plan.log_file, "the log"

@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 
 from processor.app import factory, run_reporter
 from processor.app.budget import check_prices, open_budget
@@ -23,6 +24,7 @@ from processor.config.environment import environment
 from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
+from processor.output.paths import OutputPaths
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 
@@ -92,6 +94,11 @@ async def _run(
     stop_on_signals: bool,
 ) -> int:
     check_files(plan)
+    if plan.in_batches or plan.detach or plan.stream_after is not None:
+        ended = await _run_batch(plan, accesses, listeners, transport, stop_on_signals=stop_on_signals)
+        if not isinstance(ended, Plan):
+            return ended
+        plan = ended
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
         concurrency = factory.concurrency(plan, max_connections)
@@ -105,6 +112,7 @@ async def _run(
         # Nothing is written where the transport finds that nothing can be sent.
         sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
+        refuse_open_batches(plan)
         prices = price_list(plan, accesses, emit, own_transport=transport is not None)
         stack.push_async_callback(prices.close)
         budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
@@ -126,3 +134,29 @@ async def _run(
         emit(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
     run_reporter.report_end(plan, stats, outcome, is_below_banner=not (progress.has_printed or plan.echo))
     return outcome.exit_code
+
+
+async def _run_batch(
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    listeners: Sequence[Listener],
+    transport: Transport | None,
+    *,
+    stop_on_signals: bool,
+) -> int | Plan:
+    """Run the plan through the batch API. Return the exit code, or the plan of the run that streams what is left."""
+    if not plan.in_batches:
+        raise ConfigError(f"{'--detach' if plan.detach else '--stream-after'} needs --batch: add it")
+    from processor.app.batch_run import check_batch, run_batch, without_batch
+
+    check_batch(plan, accesses, transport)
+    ended = await run_batch(plan, accesses, listeners, stop_on_signals=stop_on_signals)
+    return without_batch(plan) if ended.stream_rest else ended.outcome.exit_code
+
+
+def refuse_open_batches(plan: Plan) -> None:
+    """Raises ConfigError where jobs are in open batches, and this run would send them once more."""
+    if plan.out != "-" and OutputPaths.of(Path(plan.out)).batches.exists():
+        from processor.app.open_batches import refuse
+
+        refuse(plan)

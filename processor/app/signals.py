@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 from processor.core import exit_codes, platform
 from processor.core.models import place_of
 from processor.core.text import one_line
-from processor.scheduler import Scheduler
+from processor.ratelimit.limiter import LimiterSnapshot
+from processor.scheduler.attempt import JobState
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
 from processor.terminal.formatting import MAX_LINE_CHARS
@@ -23,8 +25,25 @@ MAX_REQUESTS_SHOWN = 10
 _STOP_REASONS = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "interrupted (SIGTERM)"}
 
 
+class StoppableRun(Protocol):
+    """What signals do something to."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    @property
+    def limiter_snapshots(self) -> Sequence[LimiterSnapshot]: ...
+
+    @property
+    def in_flight(self) -> Sequence[JobState]: ...
+
+    def stop(self, reason: str, *, exit_code: int) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 @contextmanager
-def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) -> Iterator[None]:
+def handle_signals(scheduler: StoppableRun, stats: RunStats, progress: Progress) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP stop the run in order, a second SIGINT or SIGTERM at once. SIGUSR1 prints what the run
     is doing; SIGWINCH draws the progress anew. SIGHUP stays ignored where it was when the program started. Restores the
     previous handlers at the end.
@@ -42,21 +61,21 @@ def handle_signals(scheduler: Scheduler, stats: RunStats, progress: Progress) ->
         yield
 
 
-def _stop(scheduler: Scheduler, reason: str) -> None:
+def _stop(scheduler: StoppableRun, reason: str) -> None:
     if scheduler.is_stopping:
         scheduler.abort()
     else:
         scheduler.stop(reason, exit_code=exit_codes.INTERRUPTED)
 
 
-def _hang_up(scheduler: Scheduler) -> None:
+def _hang_up(scheduler: StoppableRun) -> None:
     """Stop in order. Of a terminal that closes, the shell and the system each send a signal: the second says nothing
     new."""
     if not scheduler.is_stopping:
         scheduler.stop("interrupted (SIGHUP: the terminal was closed)", exit_code=exit_codes.INTERRUPTED)
 
 
-def _print_status(scheduler: Scheduler, stats: RunStats, progress: Progress) -> None:
+def _print_status(scheduler: StoppableRun, stats: RunStats, progress: Progress) -> None:
     now = asyncio.get_running_loop().time()
     lines = [status_line.status_text(stats, now)]
     for group in (group for snapshot in scheduler.limiter_snapshots for group in snapshot.limit_groups):

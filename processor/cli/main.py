@@ -43,6 +43,7 @@ COMMANDS = (
     Command(name="show", summary="Print one job with its reply."),
     Command(name="report", summary="Write a page about a results file."),
     Command(name="export", summary="Write the replies as a table or for another program."),
+    Command(name="batch", summary="List, cancel and settle batches at the provider."),
     Command(name="simulate", summary="Run a fake LLM server."),
 )
 """In the order of the help page."""

@@ -12,6 +12,7 @@ _ENDPOINT = "Endpoint"
 _LIMITS_AND_RETRIES = "Limits and retries"
 _OUTPUT = "Structured output"
 _SELECTION = "Selection of jobs"
+_BATCHES = "Batches"
 _TRIAL = "Trial runs"
 _DISPLAY = "Display"
 _LIMITS = "Rate limits"
@@ -160,6 +161,17 @@ Changed = Annotated[
 ]
 
 Simulate = Annotated[bool, option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]
+InBatches = Annotated[
+    bool, option(_BATCHES, "--batch", text="Send the jobs through the provider's batch API: hours, at half the price.")
+]
+Detach = Annotated[
+    bool, option(_BATCHES, "--detach", text="End once all is submitted (exit 3); the same command goes on later.")
+]
+StreamAfter = Annotated[
+    str | None,
+    option(_BATCHES, "--stream-after", metavar="HH:MM", text="Cancel the batches then, and stream what is left."),
+]
+
 Echo = Annotated[bool, option(_TRIAL, "--echo", text="Print replies as they stream, one job at a time.")]
 
 Progress = Annotated[

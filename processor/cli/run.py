@@ -51,6 +51,9 @@ def run(
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
+    in_batches: options.InBatches = False,
+    detach: options.Detach = False,
+    stream_after: options.StreamAfter = None,
     simulate: options.Simulate = False,
     echo: options.Echo = False,
     progress: options.Progress = "auto",
@@ -79,6 +82,7 @@ def run(
       process jobs.jsonl --echo --limit 3                try a prompt
       process jobs.jsonl --rpm 500 --tpm 200000          set limits
       process jobs.jsonl --base-url https://host/v1      use another server
+      process jobs.jsonl --batch                         half price, in hours
       generate | process - --out - --quiet | consume     use in a pipe
     """
     from processor.app.run import run as run_plan
@@ -86,4 +90,11 @@ def run(
 
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
     files = {"log_file": log_file, "summary_json": summary_json, "metrics_file": metrics_file, "report": report}
-    return run_plan(plan_of(ctx, environ, **files), environ)
+    plan = plan_of(ctx, environ, **files)
+    if stream_after is not None:
+        from dataclasses import replace
+
+        from processor.config.clock_times import next_occurrence
+
+        plan = replace(plan, stream_after=next_occurrence(stream_after))
+    return run_plan(plan, environ)

@@ -6,8 +6,10 @@ What is known of each, and what it was tested against, stands in docs/providers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from processor.config.batch_presets import BatchPreset
 from processor.config.providers import ProviderPreset
 from processor.protocols.request_limits import RequestLimits
 
@@ -15,12 +17,29 @@ _MESSAGES = "/v1/messages"
 _OPENAI_LIMITS = RequestLimits(max_inputs=2048, accepts_empty_text=False)
 """https://platform.openai.com/docs/api-reference/embeddings/create"""
 
+_OPENAI_BATCHES = BatchPreset(
+    paths=frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/moderations"}),
+    max_inputs=50_000,
+    price_factor=0.5,
+)
+"""https://platform.openai.com/docs/guides/batch"""
+_AZURE_BATCHES = BatchPreset(
+    paths=frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/responses"}),
+    max_jobs=100_000,
+    price_factor=0.5,
+)
+_GROQ_BATCHES = BatchPreset(price_factor=0.5)
+_TOGETHER_BATCHES = BatchPreset(
+    paths=frozenset({"/v1/chat/completions", "/v1/completions"}), max_bytes=100 * 10**6, price_factor=0.5
+)
+
 OPENAI = ProviderPreset(
     name="openai",
     base_url="https://api.openai.com/v1",
     key_variable="OPENAI_API_KEY",
     charging="larger",
     request_limits=_OPENAI_LIMITS,
+    batch=_OPENAI_BATCHES,
 )
 
 _HOSTED = (
@@ -34,6 +53,7 @@ _HOSTED = (
         root_path="/openai/v1",
         root_path_with_api_version="/openai/deployments/{model}",
         hosts=("*.openai.azure.com", "*.services.ai.azure.com", "*.cognitiveservices.azure.com"),
+        batch=_AZURE_BATCHES,
         quirks="the model of a job names the deployment",
     ),
     ProviderPreset(
@@ -88,6 +108,7 @@ _HOSTED = (
         base_url="https://api.groq.com/openai/v1",
         key_variable="GROQ_API_KEY",
         rate_limit_headers="requests-per-day",
+        batch=_GROQ_BATCHES,
         quirks="the limit on requests that its headers tell is one of a day; usage may stand in x_groq",
     ),
     ProviderPreset(
@@ -95,6 +116,7 @@ _HOSTED = (
         base_url="https://api.together.xyz/v1",
         key_variable="TOGETHER_API_KEY",
         hosts=("api.together.ai",),
+        batch=_TOGETHER_BATCHES,
     ),
     ProviderPreset(
         name="deepseek",
@@ -161,8 +183,14 @@ _OWN = (
     ),
 )
 
-GENERIC = ProviderPreset(name="any", base_url=None, key_variable="OPENAI_API_KEY")
-"""Any other server with OpenAI's API. How it counts tokens is unknown, so the larger estimate (``sum``) is used."""
+GENERIC = ProviderPreset(
+    name="any",
+    base_url=None,
+    key_variable="OPENAI_API_KEY",
+    batch=replace(_OPENAI_BATCHES, price_factor=None),
+)
+"""Any other server with OpenAI's API. How it counts tokens is unknown, so the larger estimate (``sum``) is used, and
+whether it has a batch API shows when it is asked."""
 
 PROVIDERS = {provider.name: provider for provider in (*_HOSTED, *_OWN)}
 

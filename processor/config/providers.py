@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import urlsplit
 
+from processor.config.batch_presets import BatchPreset
 from processor.protocols.registry import DEFAULT_PATH
 from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
 from processor.ratelimit.settings import HeaderDialect, TokenAccounting
@@ -58,6 +59,8 @@ class ProviderPreset:
     """The same where an ``api_version`` is set."""
     hosts: tuple[str, ...] = ()
     """Patterns of host names by which the provider is recognized, beside the host of ``base_url``."""
+    batch: BatchPreset | None = None
+    """Its batch API; None where it has none, or none that is known."""
     quirks: str = ""
     """What else differs from OpenAI's API. For the documentation."""
 

@@ -52,6 +52,25 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The section ``[batch]``: how jobs are sent through a batch API. None: as the provider's preset has it."""
+
+    max_jobs: int | None = None
+    """The most jobs in one batch."""
+    enqueued_tokens: int | None = None
+    """The most prompt tokens in all batches of a model that have not ended; None: found out from refusals."""
+    max_submissions: int = 3
+    """How often a job is submitted that expires, or of which nothing comes back."""
+    poll_min_s: float = 10.0
+    poll_max_s: float = 300.0
+    """The state of the batches is asked for after the first wait, then after longer ones, up to the second."""
+    keep_remote_files: bool = False
+    """Leave the files at the provider once their batch is collected."""
+    price_factor: NonNegative | None = None
+    """What a request costs in a batch, as a share of its price otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """The section ``[hooks]``: commands, each a program and its arguments."""
 
@@ -116,6 +135,7 @@ class Settings:
     limits: Limits = Limits()
     waiting: Waiting = Waiting()
     output: Output = Output()
+    batch: Batch = Batch()
     hooks: Hooks = Hooks()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrices] = field(default_factory=dict)

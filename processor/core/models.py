@@ -276,6 +276,8 @@ class Result:
     """The model in that request."""
     streamed: bool | None = None
     """Whether that request asked for a stream; None where that is not known."""
+    served_by: str | None = None
+    """``batch`` where the job was sent in a batch."""
     cost_usd: float | None = None
     """Of all replies, where the job was asked again."""
     validation: Validation | None = None

@@ -57,7 +57,7 @@ class HttpTransport:
 
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file cannot be used."""
-        context = _ssl_context(self._settings.ca_file)
+        context = ssl_context(self._settings.ca_file)
         if (difference := await self_check.difference()) is not None:
             self._on_notice(
                 f"aiohttp {aiohttp.__version__} is not the version that the fast connections are made for "
@@ -160,8 +160,8 @@ async def _expects_tls(route: Route) -> bool:
     return is_unchecked and await speaks_tls(route.url.host or "", route.url.port or 80)
 
 
-def _ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:
-    """True: the system's certificates."""
+def ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:
+    """The certificates to trust; True: the system's. Raises ConfigError."""
     if ca_file is None:
         return True
     try:

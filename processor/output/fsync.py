@@ -28,7 +28,8 @@ class FsyncScheduler:
         """An ordered set: tests that fail one I/O step need the same order in each run."""
         self._unsynced_rows: list[PendingRow] = []
         self._task: asyncio.Task[None] | None = None
-        self._is_closing = asyncio.Event()
+        self._is_hurried = asyncio.Event()
+        """Set while somebody waits for the sync."""
 
     def on_written(self, appender: Appender, rows: list[PendingRow]) -> None:
         """Have the file synced that these rows were written to, and report the rows when they count as written."""
@@ -47,9 +48,18 @@ class FsyncScheduler:
         rows, self._unsynced_rows = self._unsynced_rows, []
         return rows
 
+    async def sync_now(self) -> None:
+        """Return when all that has been written is synced. Errors are reported as those of other syncs."""
+        if self._delay_s is None:
+            return
+        self._is_hurried.set()
+        while self._task and not self._task.done():
+            await asyncio.shield(self._task)
+        self._is_hurried.clear()
+
     async def finish(self) -> None:
         """Sync what is not synced, without further delay."""
-        self._is_closing.set()
+        self._is_hurried.set()
         if self._task:
             await self._task
 
@@ -68,9 +78,9 @@ class FsyncScheduler:
             report_written(rows)
 
     async def _wait_for_delay(self) -> None:
-        if self._delay_s and not self._is_closing.is_set():
+        if self._delay_s and not self._is_hurried.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_closing.wait(), self._delay_s)
+                await asyncio.wait_for(self._is_hurried.wait(), self._delay_s)
 
 
 def report_written(rows: list[PendingRow]) -> None:

@@ -31,6 +31,8 @@ class OutputPaths:
     """The lines of these two that are not rows. Created only where there are any."""
     history: Path
     """What the limits were, what was used and what bound each run, a line a minute."""
+    batches: Path
+    """The journal of batches. Created only where jobs are sent in batches."""
     state: Path
     """The lock and the in-flight log."""
 
@@ -48,6 +50,7 @@ class OutputPaths:
             failures=results.with_name(f"{stem}.errors.jsonl"),
             damaged=results.with_name(f"{stem}.damaged.jsonl"),
             history=results.with_name(f"{stem}.history.jsonl"),
+            batches=results.with_name(f"{stem}.batches.jsonl"),
             state=results.with_name(results.name + STATE_SUFFIX),
         )
 
@@ -67,7 +70,7 @@ class OutputPaths:
         """
         if given.is_symlink() and not given.exists():
             raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
-        for path in (self.failures, self.damaged, self.history, self.state):
+        for path in (self.failures, self.damaged, self.history, self.batches, self.state):
             self._refuse_links(path)
         for path in (self.replies, self.failures):
             self._refuse_links(temp_path(path))

@@ -7,7 +7,7 @@ log, and, only where damage was found, ``<stem>.damaged.jsonl`` with the lines t
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -146,6 +146,11 @@ class ResultsFile:
             self._schedule_flush(loop)
         await row.written
 
+    async def sync(self) -> None:
+        """Return when the rows written so far survive a loss of power. Raises OutputError."""
+        await self._fsync.sync_now()
+        self._raise_if_unusable()
+
     def record_in_flight(self, custom_id: str, attempts: int, worst_pico: int | None = None) -> None:
         """See ``Sink``."""
         self._raise_if_unusable()
@@ -175,11 +180,9 @@ class ResultsFile:
         """See ``Sink``."""
         if not self.recovered.replied:
             return False
-        size = self.recovered.replies.size
-        with as_output_error(self.paths.replies):
-            return await self._run_in_thread(
-                lambda: has_reply_of(self._storage, self.paths.replies, size, endpoint, model)
-            )
+        path, size = self.paths.replies, self.recovered.replies.size
+        with as_output_error(path):
+            return await self._run_in_thread(lambda: has_reply_of(self._storage, path, size, endpoint, model))
 
     def free_bytes(self) -> int:
         with as_output_error(self.paths.replies):
@@ -199,9 +202,7 @@ class ResultsFile:
     def _flush(self) -> None:
         self._next_flush, self._flush_scheduled_now = None, False
         self._earliest_flush_at = asyncio.get_running_loop().time() + GROUP_COMMIT_S
-        for appender in (self._replies, self._failures):
-            if not appender.pending:
-                continue
+        for appender in (one for one in (self._replies, self._failures) if one.pending):
             written, error = appender.flush()
             for row in written:
                 if not row.entry.flags & INVALID_LINE:
@@ -292,9 +293,5 @@ class ResultsFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        is_error_known = error is not None or self._closing is not None
-        try:
+        with suppress(OutputError) if error is not None or self._closing is not None else nullcontext():
             await self.close(nothing_sent=isinstance(error, ConfigError))
-        except OutputError:
-            if not is_error_known:
-                raise

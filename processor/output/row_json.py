@@ -1,8 +1,8 @@
 """Writes a result as one line of JSON. Pure.
 
 A row has the keys of an OpenAI Batch output row and more, in a fixed order. ``simulated``, ``usage_estimated``,
-``unconfirmed_cost_usd``, ``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``validation``,
-``complete`` and ``own_fault`` stand between ``line`` and ``metadata``, each only where it applies.
+``unconfirmed_cost_usd``, ``file``, ``endpoint``, ``asked_model``, ``streamed``, ``altered``, ``served_by``,
+``validation``, ``complete`` and ``own_fault`` stand between ``line`` and ``metadata``, each only where it applies.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def to_row(result: Result) -> JSON:
 
 def _add_verdicts(row: JSON, result: Result) -> None:
     """Add what was found out about the reply, or about the job."""
+    if result.served_by is not None:
+        row["served_by"] = result.served_by
     if result.validation is not None:
         row["validation"] = {
             "asks": result.validation.asks,

@@ -11,8 +11,11 @@ MAX_COST_USD = 1e6
 """A larger cost of one request is not believed."""
 
 
-def billed_usage(body: JSON, usage: Usage) -> BilledUsage:
-    """Return what ``usage``, the tokens of the reply, consists of by the server's word."""
+def billed_usage(body: JSON, usage: Usage, *, served_by: str | None = None) -> BilledUsage:
+    """Return what ``usage``, the tokens of the reply, consists of by the server's word.
+
+    ``served_by``: the service tier whose rates are known; None: the standard one.
+    """
     reported = fields_of(body.get("usage"))
     details = fields_of(reported.get("prompt_tokens_details")) or fields_of(reported.get("input_tokens_details"))
     cached = _first_count(
@@ -28,7 +31,7 @@ def billed_usage(body: JSON, usage: Usage) -> BilledUsage:
         cached_tokens=cached,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(written_1h, written),
-        has_other_charges=_has_other_charges(body, reported, details),
+        has_other_charges=_has_other_charges(body, reported, details, served_by),
     )
 
 
@@ -40,13 +43,13 @@ def reported_cost_usd(body: JSON) -> float | None:
     return float(cost) if 0 <= cost <= MAX_COST_USD else None
 
 
-def _has_other_charges(body: JSON, reported: JSON, details: JSON) -> bool:
+def _has_other_charges(body: JSON, reported: JSON, details: JSON, served_by: str | None) -> bool:
     """Whether something is charged that is no text token at the standard rate: audio, searches, another tier."""
     tier = body.get("service_tier") or reported.get("service_tier")
     output = fields_of(reported.get("completion_tokens_details")) or fields_of(reported.get("output_tokens_details"))
     tools = fields_of(reported.get("server_tool_use"))
     return (
-        (isinstance(tier, str) and tier in OTHER_TIERS)
+        (isinstance(tier, str) and tier in OTHER_TIERS and tier != served_by)
         or _first_count((details, "audio_tokens")) > 0
         or _first_count((output, "audio_tokens")) > 0
         or any(type(count) is int and count > 0 for count in tools.values())

@@ -7,7 +7,10 @@ from dataclasses import replace
 
 from processor.core.errors import StatusError
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
+from processor.input.fingerprints import raw_fingerprint
+from processor.input.found_fields import FoundFields
 from processor.input.job_file import InvalidLine
+from processor.input.job_formats import ParsedJob
 from processor.protocols import Protocol
 
 
@@ -26,6 +29,7 @@ def result_of_reply(
     simulated: bool,
     cost_usd: float | None = None,
     unconfirmed_cost_usd: float | None = None,
+    served_by: str | None = None,
 ) -> Result:
     """``usage`` is computed; ``usage_estimated`` holds why it is not exact. ``reported`` is the server's own count.
     ``endpoint`` is the address that answered."""
@@ -49,6 +53,7 @@ def result_of_reply(
         timing=timing,
         cost_usd=cost_usd,
         unconfirmed_cost_usd=unconfirmed_cost_usd,
+        served_by=served_by,
         simulated=simulated,
         altered=job.altered,
         metadata=job.metadata,
@@ -68,6 +73,7 @@ def result_of_failure(
     streamed: bool | None,
     simulated: bool,
     unconfirmed_cost_usd: float | None = None,
+    served_by: str | None = None,
 ) -> Result:
     """``endpoint`` is the address that the last request was sent to; None where none was."""
     return Result(
@@ -82,6 +88,7 @@ def result_of_failure(
         asked_model=None if endpoint is None else job.model,
         streamed=streamed,
         unconfirmed_cost_usd=unconfirmed_cost_usd,
+        served_by=served_by,
         simulated=simulated,
         altered=job.altered,
         metadata=job.metadata,
@@ -102,6 +109,20 @@ def result_of_invalid_line(line: InvalidLine, source_name: str, *, simulated: bo
         metadata=line.found.metadata,
         has_metadata=line.found.has_metadata,
         source=line.source,
+    )
+
+
+def duplicate_line(parsed: ParsedJob, custom_id: str) -> InvalidLine:
+    """What becomes of a job with the id of an earlier line."""
+    return InvalidLine(
+        line=parsed.line,
+        fingerprint=raw_fingerprint(parsed.raw),
+        code="duplicate_custom_id",
+        message=f"custom_id {custom_id!r} is taken by an earlier line",
+        found=FoundFields(
+            custom_id=custom_id, metadata=parsed.metadata, has_metadata=parsed.has_metadata, altered=parsed.altered
+        ),
+        source=parsed.source,
     )
 
 

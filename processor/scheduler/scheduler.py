@@ -24,8 +24,6 @@ from processor.core.models import Job
 from processor.core.secrets import mask_text
 from processor.health.parked_jobs import MAX_PARKED_JOBS
 from processor.input.done_job_skipper import SkippedJobs
-from processor.input.fingerprints import raw_fingerprint
-from processor.input.found_fields import FoundFields
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobStatus
@@ -36,7 +34,7 @@ from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
-from processor.scheduler.result_builder import result_of_invalid_line
+from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
 from processor.scheduler.selection import classify, skip_reason
 from processor.scheduler.worker import Worker
 
@@ -258,7 +256,7 @@ class Scheduler:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
         custom_id, status = classify(parsed, self._deps.sink.job_index, self._options)
         if status is JobStatus.DUPLICATE:
-            await self._fail_line(_duplicate(parsed, custom_id))
+            await self._fail_line(duplicate_line(parsed, custom_id))
             return None
         reason = skip_reason(status, self._options)
         if reason is None:
@@ -276,16 +274,3 @@ class Scheduler:
     async def _fail_line(self, line: InvalidLine) -> None:
         result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
         await self._worker.rows.write_failure(result, None)
-
-
-def _duplicate(parsed: ParsedJob, custom_id: str) -> InvalidLine:
-    return InvalidLine(
-        line=parsed.line,
-        fingerprint=raw_fingerprint(parsed.raw),
-        code="duplicate_custom_id",
-        message=f"custom_id {custom_id!r} is taken by an earlier line",
-        found=FoundFields(
-            custom_id=custom_id, metadata=parsed.metadata, has_metadata=parsed.has_metadata, altered=parsed.altered
-        ),
-        source=parsed.source,
-    )

@@ -208,7 +208,7 @@ class BatchApi:
             self._end(batch, "cancelled", int(len(batch.lines) * min(share, 1.0)), at)
         elif batch.cancelled_at is None and age_s >= duration_s:
             is_expired = batch.fault == "batch_expired"
-            answered = len(batch.lines) // 2 if is_expired else len(batch.lines)
+            answered = (len(batch.lines) + 1) // 2 if is_expired else len(batch.lines)
             self._end(batch, "expired" if is_expired else "completed", answered, at)
 
     def _end(self, batch: SimulatedBatch, state: str, answered: int, at: float) -> None:

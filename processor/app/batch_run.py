@@ -1,0 +1,180 @@
+"""A run through the provider's batch API: checks that it is possible, makes its objects, runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from processor.app import factory, run_reporter
+from processor.app.open_batches import open_log
+from processor.app.plan import Plan
+from processor.app.prices import price_list
+from processor.app.progress_display import open_progress
+from processor.app.signals import handle_signals
+from processor.batch.batch_run import BatchRun
+from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome
+from processor.batch.openai_batches import OpenAiBatches
+from processor.batch.provider_batches import ProviderBatches
+from processor.batch.sizes import BatchLimits
+from processor.batch.upload_file import UploadPath
+from processor.config import GENERIC
+from processor.config.batch_presets import BatchPreset
+from processor.config.endpoint_resolution import EndpointAccess
+from processor.config.settings import Settings
+from processor.core.api_calls import ApiClient
+from processor.core.errors import ConfigError
+from processor.core.events import Listener, RunFinished, Transport
+from processor.core.models import Target
+from processor.core.urls import MODEL
+from processor.output.paths import OutputPaths
+from processor.output.results_file import ResultsFile
+from processor.output.storage import LocalStorage
+from processor.protocols import RequestOptions, options_without
+from processor.stats.run_stats import RunStats
+from processor.tokens.counter import TokenCounter
+
+if TYPE_CHECKING:
+    from processor.http.api_client import HttpApiClient
+
+SIMULATED_POLL_S = 0.5
+"""Batches of the simulator take seconds."""
+_OUT = "a run with --batch goes on later"
+
+
+def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None) -> None:
+    """Raises ConfigError where this run cannot go through a batch API."""
+    if plan.detach and plan.stream_after is not None:
+        raise ConfigError("--detach ends the run before the time of --stream-after: give one of them")
+    if plan.detach and plan.simulate:
+        raise ConfigError("--detach leaves the batches to the provider, and --simulate ends it: leave it out")
+    if plan.reads_stdin:
+        raise ConfigError(f"{_OUT}, when stdin is gone: save the jobs to a file")
+    if plan.out == "-":
+        raise ConfigError(f"{_OUT}, from what stands in the results file: give --out FILE rather than --out -")
+    together = {
+        "--echo": plan.echo,
+        "--validate": plan.settings.validate is not None,
+        "--max-cost": plan.settings.max_cost_usd is not None,
+    }
+    for name, is_given in together.items():
+        if is_given:
+            raise ConfigError(f"{name} and --batch cannot be used together: leave out one of them")
+    if transport is not None or plan.settings.local is not None:
+        raise ConfigError("--batch needs a provider with a batch API: leave it out, or name another --base-url")
+    if len(accesses) > 1:
+        raise ConfigError("--batch uses one endpoint: leave out [[endpoints]] with another --config FILE")
+    if accesses and (batch_preset(accesses) is None or MODEL in accesses[0].target.base_url):
+        what = accesses[0].target.address if accesses[0].provider is GENERIC else accesses[0].provider.name
+        raise ConfigError(f"no batch API is known at {what}: leave out --batch, or give another --base-url")
+
+
+def batch_preset(accesses: Sequence[EndpointAccess]) -> BatchPreset | None:
+    """What is known of the batch API; without an access that of the simulator."""
+    return accesses[0].provider.batch if accesses else GENERIC.batch
+
+
+async def run_batch(
+    plan: Plan, accesses: Sequence[EndpointAccess], listeners: Sequence[Listener], *, stop_on_signals: bool
+) -> BatchOutcome:
+    """Run the plan. Raises ConfigError before anything is sent."""
+    async with AsyncExitStack() as stack:
+        job_files = factory.open_job_files(plan, accesses)
+        stack.callback(job_files.close)
+        stats = RunStats()
+        progress = open_progress(plan, accesses, stats)
+        emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
+        target = await factory.open_target(plan, accesses, stack)
+        client = await stack.enter_async_context(_http_client(plan, accesses, target))
+        sink = factory.open_sink(plan, factory.run_target(plan, accesses))
+        stack.push_async_exit(sink)
+        assert isinstance(sink, ResultsFile), "the plan has been checked"
+        log = open_log(plan, target)
+        prices = price_list(plan, accesses, emit, own_transport=False)
+        stack.push_async_callback(prices.close)
+        dependencies = BatchDependencies(
+            read_jobs=lambda: factory.unfinished_jobs(plan, job_files, sink),
+            read_again=partial(aiter, job_files),
+            source_name=plan.jobs_name,
+            sink=sink,
+            log=log,
+            storage=LocalStorage(),
+            api=provider_batches(batch_preset(accesses) or BatchPreset(), client, target),
+            base_url=target.base_url,
+            upload_path=upload_path(plan),
+            counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
+            prices=prices,
+            emit=emit,
+            wall_clock=time.time,
+            run_in_thread=asyncio.to_thread,
+        )
+        run_reporter.report_start(plan, accesses, job_files, sink, emit)
+        run = BatchRun(dependencies, _options(plan, accesses))
+        if stop_on_signals:
+            stack.enter_context(handle_signals(run, stats, progress))
+        with progress:
+            ended = await run.run()
+        outcome = ended.outcome
+        emit(RunFinished(at=asyncio.get_running_loop().time(), exit_code=outcome.exit_code, reason=outcome.reason))
+    if not ended.stream_rest:
+        run_reporter.report_end(plan, stats, outcome, is_below_banner=not progress.has_printed)
+    return ended
+
+
+def provider_batches(preset: BatchPreset, client: ApiClient, target: Target) -> ProviderBatches:
+    """The batch API in the shape that the provider has."""
+    return OpenAiBatches(client, options_without(RequestOptions(), target.refuses))
+
+
+def _http_client(plan: Plan, accesses: Sequence[EndpointAccess], target: Target) -> HttpApiClient:
+    from processor.http.api_client import HttpApiClient
+
+    return HttpApiClient(factory.transport_settings(plan, accesses), target)
+
+
+def upload_path(plan: Plan) -> UploadPath:
+    """Where the jobs of a batch stand until they are uploaded: beside the results."""
+    batches = OutputPaths.of(Path(plan.out)).batches
+    return lambda name: batches.with_name(f"{batches.name}.{name}.upload")
+
+
+def _options(plan: Plan, accesses: Sequence[EndpointAccess]) -> BatchOptions:
+    settings = plan.settings
+    preset = batch_preset(accesses) or BatchPreset()
+    batch = settings.batch
+    return BatchOptions(
+        run=replace(factory.run_options(plan), stream=False),
+        limits=BatchLimits(
+            jobs=min(batch.max_jobs or preset.max_jobs, preset.max_jobs),
+            bytes=preset.max_bytes,
+            inputs=preset.max_inputs,
+        ),
+        paths=preset.paths,
+        detach=plan.detach,
+        stream_at=plan.stream_after,
+        enqueued_tokens=batch.enqueued_tokens,
+        max_submissions=batch.max_submissions,
+        poll_min_s=SIMULATED_POLL_S if plan.simulate else batch.poll_min_s,
+        poll_max_s=SIMULATED_POLL_S if plan.simulate else batch.poll_max_s,
+        max_outage_s=settings.waiting.max_outage_s,
+        keep_remote_files=batch.keep_remote_files,
+        price_factor=price_factor(settings, preset),
+        output=plan.out,
+    )
+
+
+def price_factor(settings: Settings, preset: BatchPreset | None) -> float | None:
+    """What a request costs in a batch, as a share of its price otherwise; None where that is not known."""
+    if settings.batch.price_factor is not None:
+        return settings.batch.price_factor
+    return None if preset is None else preset.price_factor
+
+
+def without_batch(plan: Plan) -> Plan:
+    """The plan of the run that streams what is left."""
+    return replace(plan, in_batches=False, detach=False, stream_after=None)

@@ -1,0 +1,262 @@
+"""One run through the batch API.
+
+    settle what an earlier run left ─► read the jobs, cut and submit them as there is room ─► poll ─► collect
+                                           ▲                                                            │
+                                           └───────────── what expired, or came back unanswered ◄───────┘
+
+One step after the other, in one task: nothing here is urgent, and so each state on disk is simple.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from processor.batch.batch_watch import BatchWatch
+from processor.batch.collection import Collection
+from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome, Counts
+from processor.batch.drafts import BatchDraft, BatchDrafts
+from processor.batch.interruptions import Interruptions, RunEnded, StreamTime
+from processor.batch.job_reader import JobReader, KeySet
+from processor.batch.messages import end_reason, no_batch_api, not_in_batch
+from processor.batch.rows import RowWriter
+from processor.batch.sizes import EnqueuedRoom
+from processor.batch.submission import CreationRefused, Submission
+from processor.core import exit_codes
+from processor.core.errors import ConfigError, InputError, OutputError, RequestError, UrlNotFound
+from processor.core.events import Notice, Stopping
+from processor.core.job_keys import job_key
+from processor.core.models import Job
+from processor.output.sink import END_OF_FILE
+from processor.output.storage import as_output_error
+from processor.protocols import protocol_for
+from processor.ratelimit.limiter import LimiterSnapshot
+from processor.scheduler import Outcome
+from processor.scheduler.attempt import JobState
+from processor.terminal.formatting import plural
+
+
+class BatchRun:
+    """One run, to be used once: ``await BatchRun(deps, options).run()``."""
+
+    def __init__(self, deps: BatchDependencies, options: BatchOptions) -> None:
+        self._deps = deps
+        self._options = options
+        self._counts = Counts()
+        self._room = EnqueuedRoom(options.enqueued_tokens)
+        self._interruptions = Interruptions(
+            deps.wall_clock, deps.emit, stream_at=options.stream_at, max_outage_s=options.max_outage_s
+        )
+        self._collection = Collection(deps, options, self._counts, self._interruptions, self._room)
+        self._submission = Submission(deps.api, deps.log, self._interruptions, deps.wall_clock, deps.emit)
+        self._watch = BatchWatch(deps, options, self._interruptions, self._collection)
+        self._reader = JobReader(deps, options, self._counts)
+        self._rows = RowWriter(deps, options, self._counts)
+        self._drafts = BatchDrafts(
+            deps.storage, deps.log, deps.api, options.limits, self._room, deps.upload_path, deps.base_url
+        )
+        self._task: asyncio.Task[object] | None = None
+        self._is_aborted = False
+
+    # ------------------------------------------------------------ stopping
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._interruptions.is_stopping
+
+    def stop(self, reason: str, *, exit_code: int) -> None:
+        """End the run before its next step. The batches go on at the provider."""
+        self._interruptions.stop(Outcome(exit_code=exit_code, reason=reason))
+
+    def abort(self) -> None:
+        """End the present step, too. A later run finds out what became of it."""
+        if self._task is not None and not self._is_aborted:
+            self._is_aborted = True
+            self._task.cancel()
+
+    @property
+    def limiter_snapshots(self) -> list[LimiterSnapshot]:
+        """Nothing limits a batch from here."""
+        return []
+
+    @property
+    def in_flight(self) -> list[JobState]:
+        """No request is in flight: the provider sends them."""
+        return []
+
+    # ------------------------------------------------------------ the run
+
+    async def run(self) -> BatchOutcome:
+        """Return how the run ended. Raises nothing but CancelledError."""
+        self._task = asyncio.current_task()
+        stream_rest = False
+        try:
+            with as_output_error(self._deps.log.path):
+                stream_rest = await self._run()
+            outcome = self._ordinary_outcome()
+        except RunEnded as ended:
+            outcome = ended.outcome
+        except asyncio.CancelledError:
+            if not self._is_aborted:
+                raise
+            outcome = Outcome(exit_code=exit_codes.INTERRUPTED, reason="interrupted twice")
+        except (OutputError, InputError) as error:
+            outcome = Outcome(exit_code=self._code_of_error, reason=str(error))
+        except (RequestError, ConfigError) as error:
+            is_unknown = isinstance(error, UrlNotFound) and self._code_of_error == exit_codes.NOTHING_SENT
+            reason = no_batch_api(self._deps.base_url, error) if is_unknown else str(error)
+            code = self._code_of_error if is_unknown or isinstance(error, ConfigError) else exit_codes.STOPPED
+            outcome = Outcome(exit_code=code, reason=reason)
+        outcome = await self._close(outcome, stream_rest=stream_rest)
+        return BatchOutcome(outcome=outcome, stream_rest=stream_rest and outcome.reason is None)
+
+    async def _run(self) -> bool:
+        """Return whether jobs are left to be streamed."""
+        self._drafts.remove_left()
+        try:
+            await self._settle_earlier()
+            await self._watch.look_once()
+            await self._submit_all()
+        except StreamTime:
+            self._drafts.discard()
+            self._interruptions.stream_no_more()
+            await self._settle_unsubmitted(may_create=False)
+            await self._watch.cancel_all()
+            return True
+        return self._options.stream_at is not None and (self._counts.left > 0 or bool(self._deps.log.again))
+
+    async def _settle_earlier(self) -> None:
+        """Find out what became of the batches that were about to be submitted, and delete files at the provider."""
+        for batch in [one for one in self._deps.log.batches.values() if one.state == "collected"]:
+            await self._collection.remove_files(batch)
+        await self._settle_unsubmitted(may_create=True)
+
+    async def _settle_unsubmitted(self, *, may_create: bool) -> None:
+        for batch in [one for one in self._deps.log.open_batches if one.state != "submitted"]:
+            found = await self._submission.settle(batch, may_create=may_create)
+            if isinstance(found, CreationRefused):
+                await self._collection.give_up(batch, found.error, enqueued=self._watch.enqueued(batch))
+
+    async def _submit_all(self) -> None:
+        """Submit the jobs of the file, and again those that come back unanswered, until none is left."""
+        while True:
+            has_room = await self._submit_pass()
+            if self._options.detach:
+                return
+            assert has_room, "only a run that is to end at once does not wait for room"
+            await self._watch.wait_for_all()
+            if self._counts.refused:
+                return
+            if not self._deps.log.again or (self._options.stream_at is not None and self._is_exhausted()):
+                return
+
+    def _is_exhausted(self) -> bool:
+        """Whether the jobs that are left have been submitted often enough: they are streamed."""
+        return all(count >= self._options.max_submissions for count in self._deps.log.again.values())
+
+    async def _submit_pass(self) -> bool:
+        """Read the file once and submit its jobs. False where nothing more can be submitted now."""
+        has_room = True
+        self._counts.left = 0
+        async for job in self._reader.jobs(KeySet(self._deps.log.job_keys())):
+            if not await self._is_allowed(job):
+                continue
+            if not has_room:
+                self._counts.left += 1
+                continue
+            for draft in await self._drafts_with(job):
+                has_room = await self._submit(draft) and has_room
+        for draft in self._drafts.rest():
+            has_room = await self._submit(draft) and has_room
+        await self._rows.flush()
+        return has_room
+
+    async def _is_allowed(self, job: Job) -> bool:
+        """Whether the job may be in a batch. Another one gets a failed row, or is streamed later."""
+        submissions = self._deps.log.again.get(job_key(job.custom_id), 0)
+        is_left = self._options.stream_at is not None and submissions >= self._options.max_submissions
+        if job.path in self._options.paths and self._drafts.fits_alone(job) and not is_left:
+            return True
+        if self._options.stream_at is not None:
+            self._counts.left += 1
+        else:
+            await self._rows.write_unsent(job, not_in_batch(job.path, self._options.paths))
+        return False
+
+    async def _drafts_with(self, job: Job) -> Iterator[BatchDraft]:
+        """Add the job to a batch. Returns the batches that are to be submitted now."""
+        deps = self._deps
+        await deps.counter.load(job.model)
+        size = protocol_for(job.path).request_size(job, deps.counter.for_model(job.model))
+        submissions = deps.log.again.get(job_key(job.custom_id), 0)
+        attempts = max(deps.sink.job_index.attempts(job.custom_id), submissions)
+        return self._drafts.add(job, size, attempts=attempts + 1, submission=submissions + 1)
+
+    async def _submit(self, draft: BatchDraft) -> bool:
+        """Submit a batch once there is room for it. False where the run ends rather than wait."""
+        batch = draft.batch
+        while not self._room.has_room(batch.model, self._watch.enqueued(batch), batch.size.tokens):
+            if self._options.detach:
+                self._counts.left += batch.size.jobs
+                draft.file.remove()
+                self._deps.log.discard_draft(batch)
+                return False
+            await self._watch.wait_and_look()
+        found = await self._submission.submit(draft)
+        if isinstance(found, CreationRefused):
+            await self._collection.give_up(batch, found.error, enqueued=self._watch.enqueued(batch))
+        elif found is not None:
+            self._counts.submitted += 1
+            size = batch.size
+            text = f"batch {found.id} submitted: {plural(size.jobs, 'job')} of {batch.model}"
+            self._deps.emit(Notice(at=asyncio.get_running_loop().time(), text=text))
+        self._interruptions.check()
+        return True
+
+    # ------------------------------------------------------------ the end
+
+    @property
+    def _code_of_error(self) -> int:
+        """The exit code for what cannot be used."""
+        has_sent = self._counts.submitted or self._deps.log.open_batches
+        return exit_codes.STOPPED if has_sent else exit_codes.NOTHING_SENT
+
+    def _ordinary_outcome(self) -> Outcome:
+        if self._counts.refused:
+            return Outcome(exit_code=exit_codes.STOPPED, reason="; ".join(self._counts.refused))
+        if self._deps.log.open_batches or (self._options.detach and (self._counts.left or self._deps.log.again)):
+            return Outcome(exit_code=exit_codes.STOPPED, reason=self._end_reason())
+        if not self._counts.jobs:
+            name = self._deps.source_name
+            if self._counts.lines:
+                return Outcome(exit_code=exit_codes.INCOMPLETE, reason=f"{name} holds no job: every line is invalid")
+            return Outcome(exit_code=exit_codes.COMPLETE, reason=f"{name} holds no job")
+        has_failed = self._counts.failed + self._counts.failed_earlier > 0
+        return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed else exit_codes.COMPLETE)
+
+    def _end_reason(self) -> str:
+        waiting = self._counts.left + len(self._deps.log.again)
+        return end_reason(self._deps.log.open_batches, waiting, self._options.output)
+
+    async def _close(self, outcome: Outcome, *, stream_rest: bool) -> Outcome:
+        """Write what is left, and release the files. Returns the outcome, which an error may change."""
+        deps = self._deps
+        if outcome.exit_code == exit_codes.INTERRUPTED and deps.log.open_batches:
+            outcome = Outcome(exit_code=outcome.exit_code, reason=f"{outcome.reason}; {self._end_reason()}")
+        if outcome.reason is not None and outcome.exit_code in (exit_codes.STOPPED, exit_codes.INTERRUPTED):
+            deps.emit(Stopping(at=asyncio.get_running_loop().time(), reason=outcome.reason, grace_s=0.0))
+        rows_without_job = 0
+        try:
+            with as_output_error(deps.log.path):
+                self._drafts.discard()
+                if outcome.reason is None and not stream_rest:
+                    deps.log.forget_again()
+                deps.log.compact()
+                deps.log.close()
+            if self._counts.last_line == END_OF_FILE:
+                rows_without_job = deps.sink.job_index.count_rows_without_job()
+            nothing_sent = outcome.exit_code == exit_codes.NOTHING_SENT
+            await deps.sink.close(self._counts.last_line, nothing_sent=nothing_sent)
+        except OutputError as error:
+            outcome = Outcome(exit_code=exit_codes.STOPPED, reason=str(error))
+        return Outcome(exit_code=outcome.exit_code, reason=outcome.reason, rows_without_job=rows_without_job)
