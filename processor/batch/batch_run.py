@@ -19,7 +19,7 @@ from processor.batch.drafts import BatchDraft, BatchDrafts
 from processor.batch.interruptions import Interruptions, RunEnded, StreamTime
 from processor.batch.job_reader import JobReader, KeySet
 from processor.batch.messages import end_reason, no_batch_api, not_in_batch
-from processor.batch.rows import RowWriter
+from processor.batch.rows import BatchRows
 from processor.batch.sizes import EnqueuedRoom
 from processor.batch.submission import CreationRefused, Submission
 from processor.core import exit_codes
@@ -51,7 +51,7 @@ class BatchRun:
         self._submission = Submission(deps.api, deps.log, self._interruptions, deps.wall_clock, deps.emit)
         self._watch = BatchWatch(deps, options, self._interruptions, self._collection)
         self._reader = JobReader(deps, options, self._counts)
-        self._rows = RowWriter(deps, options, self._counts)
+        self._rows = BatchRows(deps, options, self._counts)
         self._drafts = BatchDrafts(
             deps.storage, deps.log, deps.api, options.limits, self._room, deps.upload_path, deps.base_url
         )

@@ -9,7 +9,7 @@ from processor.batch.interruptions import Interruptions
 from processor.batch.open_batch import OpenBatch
 from processor.batch.provider_batches import BatchError, RemoteBatch
 from processor.batch.records import JobRecord, index_of
-from processor.batch.rows import RowWriter
+from processor.batch.rows import BatchRows
 from processor.batch.sizes import EnqueuedRoom
 from processor.batch.verdicts import (
     ENQUEUED_LIMIT,
@@ -45,7 +45,7 @@ class Collection:
         self._counts = counts
         self._interruptions = interruptions
         self._room = room
-        self._rows = RowWriter(deps, options, counts)
+        self._rows = BatchRows(deps, options, counts)
 
     async def collect(self, batch: OpenBatch, remote: RemoteBatch, *, enqueued: int) -> None:
         """Write the rows of a batch that has ended, and record that it is collected.

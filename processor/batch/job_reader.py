@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 
 from processor.batch.dependencies import BatchDependencies, BatchOptions, Counts, Items
-from processor.batch.rows import RowWriter
+from processor.batch.rows import BatchRows
 from processor.core.events import JobSkipped
 from processor.core.job_keys import job_key
 from processor.core.models import Job
@@ -46,7 +46,7 @@ class JobReader:
         self._deps = deps
         self._options = options
         self._counts = counts
-        self._rows = RowWriter(deps, options, counts)
+        self._rows = BatchRows(deps, options, counts)
         self._passes = 0
 
     async def jobs(self, in_batches: KeySet) -> AsyncIterator[Job]:

@@ -22,7 +22,7 @@ from processor.scheduler.result_builder import result_of_failure, result_of_repl
 _ROWS_AT_ONCE = 64
 
 
-class RowWriter:
+class BatchRows:
     """Writes rows, many with one write. ``flush`` writes the last ones."""
 
     def __init__(self, deps: BatchDependencies, options: BatchOptions, counts: Counts) -> None:
