@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,23 +36,13 @@ OnRead = Callable[[int, int], None]
 """Called with the bytes and lines read so far."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EstimateOptions:
-    like: Path | None = None
-    """Results whose replies show how long those to come will be; None: those of the output itself."""
-    until: float | None = None
-    """Unix time at which the run should be over."""
-
-
-def estimate(
-    plan: Plan, environ: Mapping[str, str], options: EstimateOptions, on_read: OnRead = lambda end, lines: None
-) -> Estimate:
+def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda end, lines: None) -> Estimate:
     """Raises ConfigError where a file cannot be read."""
     if plan.reads_stdin:
         raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     limits = limit_settings(plan.settings, accesses[0], first_alone_s=TIMEOUT_WITH_KEY_S)
-    replies = known_replies(plan, options.like)
+    replies = known_replies(plan, plan.like)
     paths = OutputPaths.of(Path(plan.out))
     index, spent = load_index(plan, accesses, paths)
     tariffs, now, max_cost_usd = KnownTariffs(plan, accesses), time.time(), plan.settings.max_cost_usd
@@ -72,12 +61,12 @@ def estimate(
         duration=duration_of(
             counter.counts.groups,
             limits,
-            server_limits(plan, options.like),
+            server_limits(plan, plan.like),
             reply_s=None if replies.all is None else replies.all.mean_s,
             concurrency=plan.settings.fixed_concurrency,
         ),
         now=now,
-        until=options.until,
+        until=plan.until,
         max_cost_usd=max_cost_usd,
         budget=fit,
     )

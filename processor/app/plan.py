@@ -35,6 +35,10 @@ class Plan:
     """Path of the template that makes jobs of tables."""
     limit: int | None = None
     """Only the first ``limit`` jobs of the file; None: all."""
+    until: float | None = None
+    """Unix time after which no reply is wanted any more; None: no deadline."""
+    like: Path | None = None
+    """Results whose replies show how long those to come will be; None: those of the output itself."""
     retry_failed: bool = False
     simulate: bool = False
     in_batches: bool = False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from processor.app import factory
 from processor.app.budget import check_prices, open_budget
+from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.estimate import known_replies, load_index, server_limits
 from processor.app.known_tariffs import KnownTariffs
@@ -50,8 +51,6 @@ SAMPLED_LENGTHS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RehearsalOptions:
-    like: Path | None = None
-    """Results whose replies show how long those to come will be; None: those of the output itself."""
     faults: str = ""
     """Rates of faults as of ``process simulate``, or ``rough-night``."""
     seed: int = 0
@@ -85,7 +84,7 @@ def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) 
     if plan.reads_stdin:
         raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
-    replies = known_replies(plan, options.like)
+    replies = known_replies(plan, plan.like)
     settings = provider_settings(plan, accesses[0], replies, options)
     tariffs = KnownTariffs(plan, accesses)
     tariffs.load(_models(plan, accesses))
@@ -106,7 +105,7 @@ def provider_settings(
     plan: Plan, access: EndpointAccess, replies: KnownReplies, options: RehearsalOptions
 ) -> SimulatorSettings:
     """A provider with the limits that the server last announced, else with those configured."""
-    limits, seen = plan.settings.limits, server_limits(plan, options.like)
+    limits, seen = plan.settings.limits, server_limits(plan, plan.like)
     server = next(iter(seen.values()), None)
     rpm = (server and server.rpm) or limits.rpm
     tpm = (server and server.tpm) or limits.tpm
@@ -188,8 +187,16 @@ async def _run(
         )
         counter = TokenCounter(plan.settings.encoding, virtual_clock.inline)
         send = _counting_prompts(memory, counter)
+        started_at = time.time()
+
+        def wall_clock() -> float:
+            return started_at + loop.time()
+
         dependencies = replace(
-            factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices), counter=counter
+            factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices),
+            counter=counter,
+            wall_clock=wall_clock,
+            deadline=open_deadline(plan, stats, wall_clock),
         )
         if budget is not None:
             stats.budget = budget.budget.in_usd

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from processor.app import factory, run_reporter
 from processor.app.budget import check_prices, open_budget
+from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
 from processor.app.plan import Plan, check_files
@@ -117,7 +120,10 @@ async def _run(
         stack.push_async_callback(prices.close)
         budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
-        dependencies = factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation)
+        dependencies = replace(
+            factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation),
+            deadline=open_deadline(plan, stats, time.time),
+        )
         notices = await check_prices(plan, dependencies, job_files) if budget is not None else []
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
         run_reporter.report_notices(notices, emit)

@@ -24,11 +24,6 @@ Exit codes:
   2    nothing could be read
 """
 
-Like = Annotated[
-    Path | None,
-    option("Files", "--like", metavar="RESULTS", text="Learn the replies from these. [default: those of --out]"),
-]
-
 
 def estimate(
     ctx: typer.Context,
@@ -36,7 +31,7 @@ def estimate(
     out: options.Out = None,
     template: options.TemplateFile = None,
     config: options.Config = None,
-    like: Like = None,
+    like: options.Like = None,
     base_url: options.BaseUrl = None,
     provider: options.ProviderName = None,
     endpoint: options.Endpoint = None,
@@ -45,10 +40,7 @@ def estimate(
     tpm: options.Tpm = None,
     concurrency: options.Concurrency = None,
     max_cost_usd: options.MaxCost = None,
-    until: Annotated[
-        str | None,
-        option("Limits and retries", "--until", metavar="HH:MM", text="Also say how many jobs are done by then."),
-    ] = None,
+    until: options.Until = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
@@ -62,17 +54,14 @@ def estimate(
       process estimate jobs.jsonl --like june.results.jsonl
       process estimate jobs.jsonl --until 07:30 --json
     """
-    from processor.app.estimate import EstimateOptions
     from processor.app.estimate import estimate as make_estimate
-    from processor.config.clock_times import next_occurrence
     from processor.config.environment import environment
     from processor.estimate.estimate import estimate_json
     from processor.terminal.scan_progress import scan_progress
 
     environ = environment(os.environ)
-    wanted = EstimateOptions(like=like, until=None if until is None else next_occurrence(until))
     with scan_progress([Path(path) for path in jobs]) as on_read:
-        found = make_estimate(plan_of(ctx, environ), environ, wanted, on_read)
+        found = make_estimate(plan_of(ctx, environ, like=like), environ, on_read)
     if as_json:
         import json
 

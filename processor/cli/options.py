@@ -141,6 +141,19 @@ Validate = Annotated[
 StripFences = Annotated[
     bool | None, option(_OUTPUT, "--strip-fences", text="Ignore a Markdown code fence around a reply.")
 ]
+Until = Annotated[
+    str | None,
+    option(
+        _LIMITS_AND_RETRIES,
+        "--until",
+        metavar="HH:MM",
+        text="Send nothing whose reply would come later (local time, its next occurrence).",
+    ),
+]
+Like = Annotated[
+    Path | None,
+    option(_FILES, "--like", metavar="RESULTS", text="Learn from these how replies will be. [default: those of --out]"),
+]
 MaxCost = Annotated[
     float | None,
     option(_LIMITS_AND_RETRIES, "--max-cost", metavar="USD", text="Most that all runs on RESULTS may cost together."),

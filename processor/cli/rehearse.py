@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.cli import options
-from processor.cli.estimate import Like
 from processor.cli.options import option
 from processor.cli.usage import plan_of
 from processor.core import exit_codes
@@ -26,7 +25,7 @@ def rehearse(
     out: options.Out = None,
     template: options.TemplateFile = None,
     config: options.Config = None,
-    like: Like = None,
+    like: options.Like = None,
     base_url: options.BaseUrl = None,
     provider: options.ProviderName = None,
     endpoint: options.Endpoint = None,
@@ -36,6 +35,7 @@ def rehearse(
     concurrency: options.Concurrency = None,
     max_attempts: options.MaxAttempts = None,
     max_cost_usd: options.MaxCost = None,
+    until: options.Until = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
@@ -62,7 +62,7 @@ def rehearse(
     from processor.terminal.label_table import print_rows
 
     environ = environment(os.environ)
-    found = play(plan_of(ctx, environ), environ, RehearsalOptions(like=like, faults=faults, seed=seed))
+    found = play(plan_of(ctx, environ, like=like), environ, RehearsalOptions(faults=faults, seed=seed))
     if as_json:
         import json
 

@@ -30,6 +30,7 @@ def run(
     summary_json: options.SummaryJson = None,
     metrics_file: options.MetricsFile = None,
     report: options.Report = None,
+    like: options.Like = None,
     base_url: options.BaseUrl = None,
     provider: options.ProviderName = None,
     local: options.Local = None,
@@ -48,6 +49,7 @@ def run(
     validate: options.Validate = None,
     strip_fences: options.StripFences = None,
     max_cost_usd: options.MaxCost = None,
+    until: options.Until = None,
     limit: options.Limit = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
@@ -90,7 +92,7 @@ def run(
 
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
     files = {"log_file": log_file, "summary_json": summary_json, "metrics_file": metrics_file, "report": report}
-    plan = plan_of(ctx, environ, **files)
+    plan = plan_of(ctx, environ, like=like, **files)
     if stream_after is not None:
         from dataclasses import replace
 

@@ -55,6 +55,7 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     from dataclasses import fields
 
     from processor.app.plan import Plan, default_out
+    from processor.config.clock_times import next_occurrence
     from processor.config.settings_loading import load
 
     flags = context.params
@@ -66,6 +67,8 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     if out is not None and not out:
         raise ConfigError("--out is empty: give a file, or leave it out for the default name")
     given = {field.name: flags[field.name] for field in fields(Plan) if field.name in flags} | files
+    if given.get("until") is not None:
+        given["until"] = next_occurrence(given["until"])
     given["jobs"] = jobs[0] if len(jobs) == 1 else tuple(jobs)
     if flags.get("no_progress"):
         given["progress"] = "none"

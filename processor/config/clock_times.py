@@ -14,7 +14,7 @@ def next_occurrence(text: str, now: datetime | None = None) -> float:
         at = datetime.strptime(text, "%H:%M")
     except ValueError:
         raise ConfigError(f"a time is written HH:MM, e.g. 07:30, not {text!r}") from None
-    moment = now.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)
-    if moment <= now:
-        moment += timedelta(days=1)  # of the local calendar: right also where the clock is changed that night
-    return moment.timestamp()
+    today = now.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)
+    # Of the local calendar: right also where the clock is changed. An hour that comes twice is there as fold 0 and 1.
+    moments = (today.replace(fold=0), today.replace(fold=1), (today + timedelta(days=1)).replace(fold=0))
+    return next(moment.timestamp() for moment in moments if moment.timestamp() > now.timestamp())

@@ -28,8 +28,8 @@ _SKIPPED: dict[SkipReason, str] = {
     "other_schema": "have a reply checked against another schema, or none (--changed resend sends them)",
     "failed_permanently": "failed for good (--retry-failed sends them)",
 }
-_OWN_FLAGS = ("--like", "--until", "--json")
-"""Flags that a run does not have."""
+OWN_FLAG = "--json"
+"""The flag that a run does not have."""
 
 
 def estimate_rows(estimate: Estimate) -> list[LabelRow]:
@@ -181,12 +181,5 @@ def _bound_text(bound: Bound) -> str:
 def start_command(estimate: Estimate) -> str:
     """The command of the run that was estimated."""
     program, command, *flags = estimate.command or ("process", "estimate", estimate.jobs)
-    words = [program, *(() if command == "estimate" else (command,))]
-    is_value = False
-    for word in flags:
-        name = word.partition("=")[0]
-        is_own = name in _OWN_FLAGS
-        if not is_own and not is_value:
-            words.append(word)
-        is_value = is_own and name != "--json" and "=" not in word
-    return shlex.join(words)
+    words = [program, *(() if command == "estimate" else (command,)), *flags]
+    return shlex.join(word for word in words if word != OWN_FLAG)

@@ -78,6 +78,8 @@ class StopRun:
     reason: str
     is_parked: bool = False
     """The job may be at fault as well: the next run sends it last."""
+    grace_s: float | None = None
+    """How long requests in flight may continue; None: as the run says."""
 
 
 Verdict = Retry | FailJob | Park | Defer | LeaveJob | StopRun

@@ -14,6 +14,7 @@ from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.sink import Sink
+from processor.scheduler.deadline import Deadline
 from processor.tokens.counter import TokenCounter
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Dependencies:
     wall_clock: Callable[[], float]
     """Returns Unix seconds."""
     printer: ReplyPrinter | None = None
+    deadline: Deadline | None = None
     prices: PriceList = field(default_factory=PriceList)
     validation: ReplyValidation | None = None
     """None where no output is checked."""

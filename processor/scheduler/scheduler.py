@@ -29,7 +29,9 @@ from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.limiter import LimiterSnapshot
+from processor.retry.policy import StopRun
 from processor.scheduler.attempt import JobState
+from processor.scheduler.deadline import DeadlineWatch
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outcome, RunOptions
 from processor.scheduler.job_registry import JobRegistry
@@ -62,9 +64,13 @@ class Scheduler:
 
     async def run(self) -> Outcome:
         """Return how the run ended. Raises nothing but CancelledError."""
+        deadline = self._deps.deadline
+        watch = None if deadline is None else DeadlineWatch(deadline, self._stop_by, self.abort)
         try:
             return await self._run()
         finally:
+            if watch is not None:
+                watch.close()
             if self._abort_timer is not None:  # it would keep all of the run until the grace period is over
                 self._abort_timer.cancel()
 
@@ -153,7 +159,10 @@ class Scheduler:
             self._registry.release_slot()
             self._worker.has_begun.set()
         if verdict is not None:
-            self.stop(verdict.reason, exit_code=exit_codes.STOPPED)
+            self._stop_by(verdict)
+
+    def _stop_by(self, verdict: StopRun) -> None:
+        self.stop(verdict.reason, exit_code=exit_codes.STOPPED, grace_s=verdict.grace_s)
 
     def _ordinary_outcome(self) -> Outcome:
         if not self._jobs_read:

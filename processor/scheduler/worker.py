@@ -128,6 +128,8 @@ class Worker:
     async def _attempt(self, state: JobState) -> AttemptResult:
         """Send the job's request, once it may be sent. The permit is held until the row is written."""
         endpoints, job = self._deps.endpoints, state.job
+        if (too_late := self._too_late()) is not None:
+            return too_late
         if self._costs.has_budget and state.size.bounds is None:
             await self._costs.bound(state)
         try:
@@ -140,9 +142,13 @@ class Worker:
         except BudgetExhausted as error:
             return StopRun(reason=str(error))
         try:
-            return await self._send(state, permit)
+            return self._too_late() or await self._send(state, permit)
         finally:
             permit.release()
+
+    def _too_late(self) -> StopRun | None:
+        """Return the end of the run where its deadline leaves no time for a further reply."""
+        return None if self._deps.deadline is None else self._deps.deadline.verdict()
 
     # ------------------------------------------------------------ the request
 

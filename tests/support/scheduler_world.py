@@ -41,6 +41,7 @@ from processor.ratelimit.limiter import RateLimiter
 from processor.ratelimit.settings import LimitSettings
 from processor.retry.policy import RetryPolicy
 from processor.scheduler import Dependencies, RunOptions, Scheduler
+from processor.scheduler.deadline import Deadline
 from processor.scheduler.dependencies import ReplyPrinter
 from processor.scheduler.reply_validation import ReplyValidation
 from processor.simulator.fault_injecting_storage import DiskState, FaultInjectingStorage, FaultPlan, Killed
@@ -133,6 +134,7 @@ class World:
         run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = inline,
         prices: PriceList | None = None,
         max_cost_usd: float | None = None,
+        deadline: Callable[[], Deadline] | None = None,
     ) -> RunRecord:
         """Play a whole run and return what it did.
 
@@ -170,7 +172,8 @@ class World:
                     deps = replace(
                         deps, validation=ReplyValidation(SchemaChecker(inline), None, max_invalid=max_invalid)
                     )
-                scheduler = Scheduler(replace(deps, prices=known), options)
+                deps = replace(deps, prices=known, deadline=deadline() if deadline else None)
+                scheduler = Scheduler(deps, options)
                 on_start(scheduler)
                 outcome = await scheduler.run()
                 run.exit_code, run.reason = outcome.exit_code, outcome.reason

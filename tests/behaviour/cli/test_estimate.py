@@ -83,7 +83,7 @@ def test_estimate_needs_no_key_and_changes_no_file(run_inside: Run, shell: Shell
 def test_estimate_shows_the_command_that_starts_the_run(run_inside: Run, shell: Shell) -> None:
     shell.write("jobs.jsonl", *chat_jobs(3))
     page = run_inside("estimate", "jobs.jsonl", "--rpm", "60", "--until", "07:30", *LOCAL).out
-    assert page.endswith(f"process jobs.jsonl --rpm 60 {' '.join(LOCAL)}\n")
+    assert page.endswith(f"process jobs.jsonl --rpm 60 --until 07:30 {' '.join(LOCAL)}\n")
     assert "bound by requests" in page
     assert max(len(line) for line in page.splitlines()) <= 80
 

@@ -307,3 +307,13 @@ def test_killed_run_keeps_every_written_row(shell: Shell, running: Running, star
     assert again.code == 0
     assert again.row("done").endswith(f", {len(done)} in earlier runs)")
     assert len(shell.rows("r.jsonl")) == len({row["custom_id"] for row in shell.rows("r.jsonl")}) == 40
+
+
+def test_deadline_that_is_too_near_stops_the_run_before_anything_is_sent(
+    shell: Shell, server: Server, run_inside: Run
+) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3))
+    in_a_minute = time.strftime("%H:%M", time.localtime(time.time() + 60))
+    result = run_inside("jobs.jsonl", "--out", "r.jsonl", "--until", in_a_minute)
+    assert (result.code, len(server.requests)) == (3, 0)
+    assert "leaves no time for a further reply, which may take 600 s" in result.row("stopped")
