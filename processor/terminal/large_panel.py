@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import zip_longest
-from math import log
+from math import floor, log2
 from operator import attrgetter
 
 from processor.core.text import one_line
@@ -155,15 +155,14 @@ def _reply_times(state: PanelState, large: LargeFormValues, column: int, charact
 
 
 def _duration_axis(buckets: Sequence[tuple[float, int]], repeat: int, column: int) -> Line:
-    """Powers of two, where they stand."""
-    text = " " * AXIS_WIDTH
-    power = None
-    for at, (upper_s, _) in enumerate(buckets):
-        reached = int(log(upper_s, 2) // 1)
+    """The shortest, the powers of two, and the longest, where they stand."""
+    powers = [at for at in range(1, len(buckets)) if floor(log2(buckets[at][0])) > floor(log2(buckets[at - 1][0]))]
+    text = ""
+    for at in (0, *powers, len(buckets) - 1):
+        upper_s = buckets[at][0]
         place = AXIS_WIDTH + at * repeat
-        if power is not None and reached > power and place > len(text):
-            text = f"{text.ljust(place)}{duration(2.0**reached)} "
-        power = reached
+        if place > len(text):
+            text = text.ljust(place) + duration(2.0 ** floor(log2(upper_s)) if at in powers else upper_s) + " "
     return styled(Span(text[:column], "dim"))
 
 

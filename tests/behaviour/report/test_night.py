@@ -120,11 +120,13 @@ def check_history(run: RunRecord, provider: SimulatedProvider) -> None:
     billing = provider.billing
     assert sum(period.requests for period in run.periods) == billing.requests
     refused = summed(period.refused for period in run.periods)
-    in_band = billing.faults["in_band_error"]
+    stream_errors = billing.faults["in_band_error"]
     # An error in a stream counts by the status in it.
-    assert sum(refused.values()) == in_band + sum(count for status, count in billing.statuses.items() if status >= 300)
+    assert sum(refused.values()) == stream_errors + sum(
+        count for status, count in billing.statuses.items() if status >= 300
+    )
     assert refused.get("429", 0) == billing.statuses[429]
-    errors = in_band + sum(count for status, count in billing.statuses.items() if status >= 500)
+    errors = stream_errors + sum(count for status, count in billing.statuses.items() if status >= 500)
     retried = summed(period.retried for period in run.periods)
     assert retried["server_error"] == errors
     assert retried.get("rate_limited", 0) == billing.statuses[429]
