@@ -29,7 +29,8 @@ class BudgetGate:
         self.budget = budget
         self._prices = prices
         self.is_closed = False
-        """A request did not fit: later ones wait for the end of the run, also those that would fit."""
+        """A request did not fit: later ones wait for the end of the run, also those that would fit, unless they
+        continue a job that has had a reply."""
 
     async def load_prices(self, endpoints: Iterable[Endpoint], job: Job) -> None:
         """Wait until the job's prices have been looked up at these endpoints."""

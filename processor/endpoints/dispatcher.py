@@ -146,7 +146,7 @@ class Dispatcher:
             job=job, size=size, number=next(self._numbers), permit=asyncio.get_running_loop().create_future()
         )
         queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
-        if queue not in self._waiting:
+        if queue not in self._waiting or size.goes_first:
             self._waiting[queue] = None
             self._drain(self._endpoints)
         try:
@@ -214,7 +214,7 @@ class Dispatcher:
         self, budget: BudgetGate, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint]
     ) -> Sequence[Endpoint]:
         """Return those of these endpoints where the budget has room for the request, or fail it where it has none."""
-        if budget.is_closed:
+        if budget.is_closed and not request.size.goes_first:
             return ()
         taking = [endpoint for endpoint in queue.groups if endpoint.closed_reason(request.job) is None]
         try:

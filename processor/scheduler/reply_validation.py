@@ -52,7 +52,12 @@ class Asks:
             return failed
         message = f"{self.last.failure.message}; asking again failed: {failed.failure.code}: {failed.failure.message}"
         failure = Failure(code=INVALID_OUTPUT, message=message, permanent=failed.failure.permanent)
-        return replace(self.last, failure=failure, attempts=failed.attempts)
+        return replace(
+            self.last,
+            failure=failure,
+            attempts=failed.attempts,
+            unconfirmed_cost_usd=failed.unconfirmed_cost_usd,
+        )
 
 
 class ReplyValidation:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from processor.core.errors import RequestError, StatusError
@@ -57,7 +58,8 @@ class RequestCosts:
         await counter.load(job.model)
         model_counter = counter.for_model(job.model)
         size = state.protocol.request_size(job, model_counter)
-        state.size = with_bounds(size, job, state.protocol, model_counter, self._ratios)
+        size = with_bounds(size, job, state.protocol, model_counter, self._ratios)
+        state.size = replace(size, goes_first=state.size.goes_first)
         await self._deps.endpoints.load_prices(job)
 
     async def of_reply(

@@ -141,6 +141,10 @@ class Worker:
             return None
         except BudgetExhausted as error:
             return StopRun(reason=str(error))
+        except asyncio.CancelledError:
+            if state.is_asked_again:  # what it has cost is known, and nothing is in flight
+                self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
+            raise
         try:
             return self._too_late() or await self._send(state, permit)
         finally:

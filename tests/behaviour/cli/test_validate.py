@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -14,7 +15,7 @@ from processor.core import platform
 from processor.input import job_file
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
-from tests.support.cli_world import ProgramResult, Server, Shell, chat_job
+from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, wait_until
 
 Run = Callable[..., ProgramResult]
 
@@ -180,3 +181,63 @@ def test_echo_says_what_was_not_valid(shell: Shell, run_inside: Run, server: Ser
     result = run_inside(*FILES, "--validate", "job", "--echo")
     assert "not valid, asked again: " in result.err
     assert "reply interrupted" not in result.err
+
+
+PRICES = '[prices."gpt-4o-mini"]\ninput = 1000.0\noutput = 2000.0\n'
+"""In US dollars for a million tokens: a thousandth of a dollar is a token of a prompt."""
+
+
+def test_cost_of_a_row_and_of_the_run_is_that_of_all_replies(shell: Shell, run_inside: Run, server: Server) -> None:
+    (shell.folder / "config.toml").write_text(PRICES)
+    shell.write("jobs.jsonl", *(with_schema(f"job-{at}") for at in range(20)))
+    run_inside(*FILES, "--validate", "job", "--summary-json", "s.json")
+    rows = [*shell.rows("r.jsonl"), *shell.rows("r.errors.jsonl")]
+    assert len(rows) == 20
+    for row in rows:
+        billed = row["validation"]["billed_usage"]
+        assert row["cost_usd"] == pytest.approx(billed["prompt_tokens"] / 1e3 + billed["completion_tokens"] / 500)
+    assert any(row["validation"]["asks"] > 1 for row in rows)
+    assert sum(row["validation"]["billed_usage"]["completion_tokens"] for row in rows) == (
+        server.provider.billing.completion_tokens
+    )
+    in_all = json.loads((shell.folder / "s.json").read_text())["cost_usd"]
+    assert in_all == pytest.approx(sum(row["cost_usd"] for row in rows))
+
+
+def test_every_request_is_reserved_in_the_budget(shell: Shell, run_inside: Run, server: Server) -> None:
+    (shell.folder / "config.toml").write_text(PRICES)
+    shell.write("jobs.jsonl", *(with_schema(f"job-{at}", max_tokens=40) for at in range(20)))
+    budget = ("--max-cost", "0.8")
+    began = time.monotonic()
+    for _ in range(2):
+        assert run_inside(*FILES, "--validate", "job", *budget).code == 3
+    assert time.monotonic() - began < 30, "no job waits to be asked again where the budget has no room for it"
+    assert 0 < server.provider.billing.completion_tokens / 500 < 0.8
+    assert 0 < sum(row["cost_usd"] for row in shell.rows("r.jsonl")) <= 0.8
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_killed_process_sends_again_only_the_jobs_that_were_in_flight(
+    shell: Shell, start_server: Callable[[SimulatorSettings], Server]
+) -> None:
+    server = start_server(
+        SimulatorSettings(
+            first_token_s=0.05, speed_tps=inf, seed=3, faults=Faults({"invalid_json": 0.5}), track_identities=True
+        )
+    )
+    shell.write("jobs.jsonl", *(with_schema(f"job-{at}") for at in range(80)))
+    command = ("jobs.jsonl", "--out", "r.jsonl", "--concurrency", "8", "--validate", "job", "--no-progress")
+    for _ in range(3):
+        process = shell.start(*command)
+        before = len(server.requests)
+        wait_until(lambda reached=before + 20: len(server.requests) >= reached)  # type: ignore[misc]
+        process.kill()
+        shell.end(process)
+    assert shell(*command).code == 1
+    rows = [*shell.rows("r.jsonl"), *shell.rows("r.errors.jsonl")]
+    assert sorted(row["custom_id"] for row in rows) == sorted(f"job-{at}" for at in range(80))
+    sent = server.provider.billing.requests_by_identity
+    again = sum(count - 1 for count in sent.values())
+    assert again <= 3 * 8 * 3, "three kills, eight jobs in flight, each with at most three requests"
+    assert sum(row["validation"]["asks"] for row in rows) == len(sent)
