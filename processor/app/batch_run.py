@@ -61,6 +61,8 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
         "--echo": plan.echo,
         "--validate": plan.settings.validate is not None,
         "--max-cost": plan.settings.max_cost_usd is not None,
+        "--until": plan.until is not None,
+        "--order": plan.order != "file",
     }
     for name, is_given in together.items():
         if is_given:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from processor.app.job_source import ordered_jobs
 from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
@@ -248,7 +249,9 @@ def dependencies(
     validation: ReplyValidation | None = None,
 ) -> Dependencies:
     return Dependencies(
-        source=unfinished_jobs(plan, job_files, sink),
+        source=ordered_jobs(plan, job_files, sink, run_options(plan))
+        if plan.order != "file"
+        else unfinished_jobs(plan, job_files, sink),
         read_again=partial(aiter, job_files) if job_files.can_be_read_again else None,
         source_name=plan.jobs_name,
         sink=sink,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
@@ -35,6 +35,7 @@ class Plan:
     """Path of the template that makes jobs of tables."""
     limit: int | None = None
     """Only the first ``limit`` jobs of the file; None: all."""
+    order: Literal["file", "shortest", "longest"] = "file"
     until: float | None = None
     """Unix time after which no reply is wanted any more; None: no deadline."""
     like: Path | None = None

@@ -162,6 +162,15 @@ MaxCost = Annotated[
 Limit = Annotated[
     int | None, option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")
 ]
+Order = Annotated[
+    Literal["file", "shortest", "longest"],
+    option(
+        _SELECTION,
+        "--order",
+        metavar="file|shortest|longest",
+        text="Send the shortest or the longest jobs first. [default: file]",
+    ),
+]
 RetryFailed = Annotated[bool, option(_SELECTION, "--retry-failed", text="Also retry permanent failures.")]
 Changed = Annotated[
     Literal["keep", "resend"] | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from processor.core.models import Job, RequestSize
+from processor.core.models import Job, RequestSize, place_of
 from processor.core.money import in_dollars
 from processor.cost.budget import Budget, BudgetReservation, Fit
 from processor.cost.price_list import PriceList
@@ -79,7 +79,7 @@ class BudgetGate:
     def _why_exhausted(self, worst_pico: int, job: Job) -> str:
         budget = self.budget
         left_pico = max(budget.left_pico, 0)
-        place = f"line {job.line}" if job.source is None else f"line {job.line} of {job.source.name}"
+        place = place_of(job.line, job.source)
         limit, worst, spent, left = in_dollars(budget.limit_pico, worst_pico, budget.spent_pico, left_pico)
         return (
             f"the budget of {limit} USD does not suffice for the job in {place}, which may cost {worst} USD: "

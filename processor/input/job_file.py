@@ -76,7 +76,7 @@ class JobFile:
         """
         self.path = path
         self._defaults = defaults
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes = max_line_bytes
         self._file = _open(path)
         self._file_mode = os.fstat(self._file.fileno()).st_mode
         self._reader: Reader | None = None
@@ -94,7 +94,7 @@ class JobFile:
         except OSError:
             return None  # reading the lines reports it
         try:
-            reader = reader_of(self._file, head, self.path, template, self._max_line_bytes)
+            reader = reader_of(self._file, head, self.path, template, self.max_line_bytes)
             if reader is not None and not isinstance(reader, TableReader):
                 head = reader.read(HEAD_BYTES)
         except OSError as error:
@@ -141,26 +141,26 @@ class JobFile:
 
     def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:
         """Yield each line of a regular file that is not blank. Blocks while it reads. Raises ConfigError."""
-        splitter = LineSplitter(self._max_line_bytes)
+        splitter = LineSplitter(self.max_line_bytes)
         try:
             self._rewind()
             while chunk := self._read():
-                yield from map(self._parse, splitter.feed(chunk))
+                yield from map(self.parse, splitter.feed(chunk))
         except OSError as error:
             raise ConfigError(_unreadable(self.path, error)) from None
         if last := splitter.finish():
-            yield self._parse(last)
+            yield self.parse(last)
 
     def close(self) -> None:
         self._file.close()
 
     async def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
-        splitter = LineSplitter(self._max_line_bytes)
+        splitter = LineSplitter(self.max_line_bytes)
         async for chunk in self._chunks():
             for line in splitter.feed(chunk):
-                yield self._parse(line)
+                yield self.parse(line)
         if last := splitter.finish():
-            yield self._parse(last)
+            yield self.parse(last)
 
     async def unfinished(
         self, skip_done: SkipDone, limit: int | None = None
@@ -177,8 +177,8 @@ class JobFile:
         skipper = DoneJobSkipper(
             self._file.fileno(),
             self._defaults,
-            self._max_line_bytes,
-            parse_line=self._parse,
+            self.max_line_bytes,
+            parse_line=self.parse,
             skip_done=skip_done,
             limit=limit,
         )
@@ -186,8 +186,8 @@ class JobFile:
             for found in skipper_items:
                 yield found
 
-    def _parse(self, line: Line) -> ParsedJob | InvalidLine:
-        return parse_line(line, self._defaults, self._max_line_bytes)
+    def parse(self, line: Line) -> ParsedJob | InvalidLine:
+        return parse_line(line, self._defaults, self.max_line_bytes)
 
     @property
     def defaults(self) -> JobDefaults:
