@@ -30,6 +30,7 @@ def job_details(row: JSON, path: Path) -> JobDetails:
         ("error", _error(row.get("error"))),
         ("model", _model(row)),
         ("attempts", plural(row["attempts"], "request") if isinstance(row.get("attempts"), int) else None),
+        ("validation", _validation(fields_of(row.get("validation")))),
         ("timing", _timing(fields_of(row.get("timing")))),
         ("tokens", _tokens(fields_of(row.get("usage")), row.get("usage_source"))),
         ("cost", "unknown" if row.get("cost_usd") is None else f"{row['cost_usd']} USD"),
@@ -57,6 +58,14 @@ def _model(row: JSON) -> str | None:
 
 def _body(row: JSON) -> Any:
     return fields_of(row.get("response")).get("body")
+
+
+def _validation(validation: JSON) -> str | None:
+    asks, billed = validation.get("asks"), fields_of(validation.get("billed_usage"))
+    if not isinstance(asks, int):
+        return None
+    tokens = f"{billed.get('prompt_tokens')} prompt and {billed.get('completion_tokens')} reply tokens in all"
+    return f"{plural(asks, 'reply', 'replies')} checked, {tokens}"
 
 
 _PHASES = (("queued_s", "queued"), ("first_token_s", "first token after"), ("total_s", "whole reply after"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
@@ -10,7 +9,7 @@ import orjson
 from processor.core.text import one_line
 from processor.validation.problem import MAX_MESSAGE_CHARS, Problem
 
-_FENCED = re.compile(r"\s*```[^\n`]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+_FENCE = "```"
 
 
 class NotJson(Exception):
@@ -21,12 +20,22 @@ class NotJson(Exception):
 
 def parse_output(text: str, *, strip_fences: bool) -> Any:
     """Return the value that a text is. ``strip_fences``: a code fence around all of it is no part. Raises NotJson."""
-    if strip_fences and (fenced := _FENCED.fullmatch(text)):
-        text = fenced[1]
+    fenced = _without_fence(text)
+    if strip_fences and fenced is not None:
+        text = fenced
     if not text.strip():
         raise NotJson(Problem(pointer="", message="it is empty, and not JSON"))
     try:
         return orjson.loads(text)
     except ValueError as error:
-        hint = ": it stands in a code fence" if not strip_fences and _FENCED.fullmatch(text) else f": {error}"
+        hint = ": it stands in a code fence" if not strip_fences and fenced is not None else f": {error}"
         raise NotJson(Problem(pointer="", message=one_line(f"it is not JSON{hint}", MAX_MESSAGE_CHARS))) from None
+
+
+def _without_fence(text: str) -> str | None:
+    """Return what stands in the code fence that a text consists of; None where it is none."""
+    text = text.strip()
+    info, newline, rest = text.partition("\n")
+    if not (newline and info.startswith(_FENCE) and rest.endswith(_FENCE)) or _FENCE[0] in info.removeprefix(_FENCE):
+        return None
+    return rest.removesuffix(_FENCE)

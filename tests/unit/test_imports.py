@@ -74,7 +74,17 @@ THIRD_PARTY = {
 }
 """The folders that may import a library: each library is wrapped in one place."""
 
-SLOW_TO_IMPORT = ("aiohttp", "tiktoken", "tenacity", "aiolimiter", "rich", "uvloop", "orjson", "genai_prices")
+SLOW_TO_IMPORT = (
+    "aiohttp",
+    "tiktoken",
+    "tenacity",
+    "aiolimiter",
+    "rich",
+    "uvloop",
+    "orjson",
+    "genai_prices",
+    "jsonschema_rs",
+)
 
 FOLDERS = list(MAY_IMPORT)
 

@@ -96,6 +96,12 @@ def test_code_fence_is_stripped_where_the_user_says_so(text: str) -> None:
     assert problems(checker, {"type": "object"}, text) == ()
 
 
+def test_fence_around_much_white_space_takes_no_time() -> None:
+    checker = SchemaChecker(asyncio.to_thread, strip_fences=True)
+    for text in (f"```\n{' ' * 2_000_000}x", f"```\n{' ' * 2_000_000}```"):
+        assert problems(checker, True, text)
+
+
 def test_words_around_a_fence_are_not_stripped() -> None:
     checker = SchemaChecker(asyncio.to_thread, strip_fences=True)
     assert problems(checker, True, "Here:\n```\n{}\n```")
