@@ -23,8 +23,8 @@ from processor.terminal.panel_texts import (
     bound_text,
     counts_text,
     endpoint_line,
+    first_token_text,
     head_lines,
-    latency_text,
     share_text,
     title_line,
     tokens_text,
@@ -205,7 +205,7 @@ def _oldest(large: LargeFormValues) -> Block:
 
 def _counts(state: PanelState, column: int) -> Block:
     entries: tuple[tuple[str, str, SpanStyle], ...] = (
-        ("first token", latency_text(state.replies.first_token), ""),
+        ("first token", first_token_text(state.replies), ""),
         ("tokens", tokens_text(state), ""),
         ("failed", counts_text(state.failed), "bad" if state.failed else ""),
         ("retried", counts_text(state.retried), "warning" if state.retried else ""),

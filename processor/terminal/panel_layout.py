@@ -12,6 +12,7 @@ from processor.terminal.panel_texts import (
     bar_line,
     counts_text,
     endpoint_line,
+    first_token_text,
     head_lines,
     latency_text,
     limit_text,
@@ -107,7 +108,7 @@ def span_text(recent: RecentColumns) -> str:
 def _reply_lines(state: PanelState) -> list[Line]:
     speed = f", {state.replies.tokens_per_s:,.0f} tokens/s" if state.replies.tokens_per_s else ""
     entries: list[tuple[str, str, SpanStyle]] = [
-        ("first token", latency_text(state.replies.first_token), ""),
+        ("first token", first_token_text(state.replies), ""),
         ("whole reply", latency_text(state.replies.total) + speed, ""),
         ("tokens", tokens_text(state), ""),
         ("failed", counts_text(state.failed), "bad" if state.failed else ""),

@@ -8,7 +8,15 @@ from datetime import datetime
 from processor.core.text import one_line
 from processor.terminal.charts import Characters, bar
 from processor.terminal.formatting import abbreviated, clock_time, duration, percent, plural
-from processor.terminal.panel_state import EndpointShownLive, Money, PanelState, Quantiles, Situation, UseShown
+from processor.terminal.panel_state import (
+    EndpointShownLive,
+    Money,
+    PanelState,
+    Quantiles,
+    RepliesShown,
+    Situation,
+    UseShown,
+)
 from processor.terminal.status_line import BOTTLENECK_LABELS
 from processor.terminal.styled_line import BLANK_LINE, Line, Span, line_width, spread, styled
 
@@ -131,6 +139,12 @@ def limit_text(use: UseShown, unit: str) -> str:
 def share_text(use: UseShown) -> str:
     """At a limit a counter may show a little more than all of it: the window is rounded to a second."""
     return "" if use.share is None else percent(min(use.share, 1.0))
+
+
+def first_token_text(replies: RepliesShown) -> str:
+    if replies.total.median_s is not None and replies.first_token.median_s is None:
+        return "not known, as no reply was streamed"
+    return latency_text(replies.first_token)
 
 
 def latency_text(quantiles: Quantiles) -> str:

@@ -48,7 +48,7 @@ def panel_state(
 ) -> PanelState:
     """Return the present state. ``columns``: of a chart. ``is_large``: with what only the large form shows."""
     stats, now = recorder.stats, clock.now
-    throughput, bottleneck = stats.throughput, recorder.bottleneck
+    throughput, bottleneck = stats.throughput, None if is_over else recorder.bottleneck
     return PanelState(
         time=clock.local(now),
         context=recorder.context,
@@ -82,6 +82,8 @@ def _situation(recorder: PanelRecorder, clock: Clock, *, is_over: bool) -> Situa
     next_in_s = None if next_at is None else max(next_at - now, 0.0)
     phase = "over" if is_over else _phase(recorder, next_in_s)
     left_s = stats.eta_s(now) if phase in ("working", "cool_down") else None
+    if left_s is not None and phase == "cool_down":
+        left_s += next_in_s or 0.0
     oldest = recorder.details.oldest_requests(1) if phase == "last_replies" else ()
     shares = dict(stats.throughput.bottleneck_shares(now))
     return Situation(

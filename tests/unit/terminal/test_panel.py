@@ -313,3 +313,12 @@ def test_text_from_outside_cannot_control_the_terminal(set_size: SetSize) -> Non
     assert "name" in text
     assert not {"\x9b", "\x07", "\u202e"} & set(text)
     assert "\x1b[2J" not in text
+
+
+@pytest.mark.usefixtures("set_size")
+def test_cool_down_puts_the_end_off() -> None:
+    events = [*half_a_run(-100.0), BottleneckChanged(at=0.0, bottleneck="cool_down")]
+    assert head_of(*events, next_at=61.3) == [
+        "COOL-DOWN as the server asked: the next request in 1m 00s",
+        "ends at about 12:02, 2m 58s left",
+    ]
