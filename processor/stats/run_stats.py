@@ -126,7 +126,10 @@ class RunStats:
     def eta_s(self, now: float) -> float | None:
         """Seconds to the end at the recent speed; None where it cannot be estimated."""
         remaining = self.remaining
-        return None if remaining is None else self.throughput.eta_s(remaining, now, self.elapsed_s(now))
+        if remaining is None:
+            return None
+        tokens_a_job = self.reserved_tokens / self.attempts if self.attempts else 0.0
+        return self.throughput.eta_s(remaining, now, self.elapsed_s(now), tokens_a_job=tokens_a_job)
 
     # ---------------------------------------------------------------- event handlers
 

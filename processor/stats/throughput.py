@@ -57,21 +57,24 @@ class Throughput:
     def tpm(self) -> float | None:
         return _sum([limits.tpm for limits in self.limits.values()])
 
-    def eta_s(self, jobs: int, now: float, elapsed_s: float) -> float | None:
-        """Seconds that so many jobs will take at the recent speed and within the limit; None where nothing finished."""
+    def eta_s(self, jobs: int, now: float, elapsed_s: float, *, tokens_a_job: float = 0.0) -> float | None:
+        """Seconds that so many jobs will take at the recent speed and within the limits; None where nothing finished."""
         outage_s = self._outage_s(now)  # during an outage the time left stands still
         finished = self._finished.total(now - outage_s)
         if not finished:
             return None
-        return max(jobs * min(elapsed_s - outage_s, RECENT_S) / finished, self._min_s_within_limit(jobs, now))
+        at_recent_speed_s = jobs * min(elapsed_s - outage_s, RECENT_S) / finished
+        by_requests_s = self._min_s_within_limit(jobs, self.rpm, self.requests_last_minute(now))
+        by_tokens_s = self._min_s_within_limit(jobs * tokens_a_job, self.tpm, self.tokens_last_minute(now))
+        return max(at_recent_speed_s, by_requests_s, by_tokens_s)
 
-    def _min_s_within_limit(self, jobs: int, now: float) -> float:
+    def _min_s_within_limit(self, amount: float, limit: float | None, used: float) -> float:
         """After a burst the recent speed promises more than the limit allows."""
-        if not self.rpm:
+        if not limit:
             return 0.0
         is_outage = self.bottleneck == "outage"
-        left_this_minute = 0.0 if is_outage else max(self.rpm - self.requests_last_minute(now), 0.0)
-        return max(jobs - left_this_minute, 0.0) * 60 / self.rpm
+        left_this_minute = 0.0 if is_outage else max(limit - used, 0.0)
+        return max(amount - left_this_minute, 0.0) * 60 / limit
 
     def bottleneck_shares(self, now: float) -> list[tuple[Bottleneck | None, float]]:
         """Each bottleneck with its share of the run's time, largest first. None stands for waiting for nothing."""

@@ -101,6 +101,7 @@ class _LiveDisplay:
         self._shown_at = now
         if was_suspended or not console.is_in_foreground(self._stream):
             self._region.leave()
+            self._needs_gap = True
         if console.is_in_foreground(self._stream):
             self._region.draw(self._shown(now, size, is_over=is_over), size.columns, size.rows)
 

@@ -193,6 +193,16 @@ def test_eta_after_a_burst_follows_the_limit() -> None:
     assert stats.eta_s(5.0) == pytest.approx(340.0)
 
 
+def test_eta_after_a_burst_follows_the_token_limit() -> None:
+    stats = RunStats()
+    stats(RunStarted(at=0.0, jobs=100, done=0))
+    stats(LimitsChanged(at=0.0, limit_group="m", rpm=None, tpm=1000, source="reported"))
+    for _ in range(10):
+        stats(attempt_started(1.0, tokens=100))
+        stats(replied({}, at=2.0))
+    assert stats.eta_s(5.0) == pytest.approx(90 * 100 / 1000 * 60), "at 100 tokens a job; this minute's are used"
+
+
 def test_eta_stands_still_during_an_outage_and_goes_on_after_it() -> None:
     stats = stats_after(RunStarted(at=0.0, jobs=200, done=0), *(replied({}, at=float(n)) for n in range(100)))
     stats(BottleneckChanged(at=100.0, bottleneck="outage"))
