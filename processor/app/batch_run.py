@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from processor.app.plan import Plan
 from processor.app.prices import price_list
 from processor.app.progress_display import open_progress
 from processor.app.signals import handle_signals
+from processor.batch.anthropic_batches import AnthropicBatches
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome
 from processor.batch.openai_batches import OpenAiBatches
@@ -24,7 +25,7 @@ from processor.batch.provider_batches import ProviderBatches
 from processor.batch.sizes import BatchLimits
 from processor.batch.upload_file import UploadPath
 from processor.config import GENERIC
-from processor.config.batch_presets import BatchPreset
+from processor.config.batch_presets import BatchPreset, BatchShape
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.config.settings import Settings
 from processor.core.api_calls import ApiClient
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 SIMULATED_POLL_S = 0.5
 """Batches of the simulator take seconds."""
+_SHAPES: Mapping[BatchShape, Callable[[ApiClient, RequestOptions], ProviderBatches]] = {
+    "openai": OpenAiBatches,
+    "anthropic": AnthropicBatches,
+}
 _OUT = "a run with --batch goes on later"
 
 
@@ -130,7 +135,8 @@ async def run_batch(
 
 def provider_batches(preset: BatchPreset, client: ApiClient, target: Target) -> ProviderBatches:
     """The batch API in the shape that the provider has."""
-    return OpenAiBatches(client, options_without(RequestOptions(), target.refuses))
+    options = options_without(RequestOptions(), target.refuses)
+    return _SHAPES[preset.shape](client, options)
 
 
 def _http_client(plan: Plan, accesses: Sequence[EndpointAccess], target: Target) -> HttpApiClient:

@@ -145,10 +145,18 @@ class BatchRun:
                 return
             assert has_room, "only a run that is to end at once does not wait for room"
             await self._watch.wait_for_all()
+            await self._wait_for_candidates()
             if self._counts.refused:
                 return
             if not self._deps.log.again or (self._options.stream_at is not None and self._is_exhausted()):
                 return
+
+    async def _wait_for_candidates(self) -> None:
+        """Wait while a batch may be one of the provider's that have not ended: when they do, their results show it."""
+        while any(batch.has_candidates for batch in self._deps.log.open_batches):
+            await self._interruptions.wait(self._options.poll_max_s)
+            await self._settle_unsubmitted(may_create=True)
+            await self._watch.wait_for_all()
 
     def _is_exhausted(self) -> bool:
         """Whether the jobs that are left have been submitted often enough: they are streamed."""

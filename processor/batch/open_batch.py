@@ -43,6 +43,8 @@ class OpenBatch:
     """The provider does not know it any more."""
     is_uncertain: bool = False
     """It is not known whether the provider has created it."""
+    has_candidates: bool = False
+    """It may be one of the provider's batches that have not ended: their results will show it."""
 
     @property
     def is_open(self) -> bool:

@@ -147,7 +147,7 @@ class Submission:
                 return None
             if found is not None:
                 return self._submitted(batch, found)
-        batch.is_uncertain = bool(candidates)
+        batch.is_uncertain = batch.has_candidates = bool(candidates)
         return None
 
     async def _look(self, batch: OpenBatch) -> tuple[RemoteBatch | None, list[RemoteBatch]]:

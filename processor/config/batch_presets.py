@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-BatchShape = Literal["openai", "anthropic", "mistral"]
+BatchShape = Literal["openai", "anthropic"]
 """Whose API it is like."""
 
 

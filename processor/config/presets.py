@@ -28,6 +28,10 @@ _AZURE_BATCHES = BatchPreset(
     max_jobs=100_000,
     price_factor=0.5,
 )
+_ANTHROPIC_BATCHES = BatchPreset(
+    shape="anthropic", paths=frozenset({_MESSAGES}), max_jobs=100_000, max_bytes=256 * 10**6, price_factor=0.5
+)
+"""https://docs.anthropic.com/en/docs/build-with-claude/batch-processing"""
 _GROQ_BATCHES = BatchPreset(price_factor=0.5)
 _TOGETHER_BATCHES = BatchPreset(
     paths=frozenset({"/v1/chat/completions", "/v1/completions"}), max_bytes=100 * 10**6, price_factor=0.5
@@ -63,6 +67,7 @@ _HOSTED = (
         auth="x-api-key",
         endpoint=_MESSAGES,
         charging="used",
+        batch=_ANTHROPIC_BATCHES,
         quirks="input and output tokens are limited apart",
     ),
     ProviderPreset(

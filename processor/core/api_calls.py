@@ -34,6 +34,8 @@ class ApiCall:
     path: str
     """An API path, e.g. ``/v1/batches``."""
     query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    """Beside those of the target."""
     json: JSON | None = None
     file: FileBody | None = None
     """A file with JSON that is the whole body."""
@@ -76,6 +78,6 @@ class ApiClient(Protocol):
         """Return the JSON object of the response. Raises RequestError: a ConnectError where nothing was sent."""
         ...
 
-    def download(self, path: str) -> AsyncGenerator[bytes, None]:
+    def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:
         """Yield the content of a response in pieces. Raises RequestError."""
         ...

@@ -75,9 +75,9 @@ class HttpApiClient:
             raise ProtocolError(f"{call.path} answered with no JSON object")
         return answer
 
-    async def download(self, path: str) -> AsyncGenerator[bytes, None]:
+    async def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:
         """See ``ApiClient``."""
-        async with self._sent(ApiCall(method="GET", path=path)) as response:
+        async with self._sent(ApiCall(method="GET", path=path, headers=headers)) as response:
             async for piece in response.content.iter_chunked(READ_BYTES):
                 yield piece
 
@@ -115,6 +115,8 @@ class HttpApiClient:
     async def _send(self, call: ApiCall, url: URL) -> ClientResponse:
         headers = request_headers(self._target, call.path)
         headers["Accept"] = "*/*"
+        for name, value in call.headers:
+            headers.setdefault(name, value)
         headers.pop("Accept-Encoding", None)  # aiohttp names the codings that it decodes
         data: bytes | AsyncGenerator[bytes, None] | None = None
         if call.form is not None:

@@ -29,7 +29,7 @@ class MemoryApiClient:
         answer: JSON = orjson.loads(await self._body(call))
         return answer
 
-    async def download(self, path: str) -> AsyncGenerator[bytes, None]:
+    async def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:
         """See ``ApiClient``."""
         body = await self._body(ApiCall(method="GET", path=path))
         half = len(body) // 2

@@ -17,6 +17,7 @@ from processor.simulator.billing_log import BillingLog
 from processor.simulator.completion import CountTokens, count_prompt_tokens
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.generator import TextGenerator
+from processor.simulator.message_batches import MessageBatches
 from processor.simulator.rate_limiter import ServerRateLimiter
 from processor.simulator.reply_bodies import expected_body
 from processor.simulator.request_parser import ParsedRequest
@@ -64,19 +65,20 @@ class SimulatedProvider:
         """Attempts for which faults were drawn, by identity. Throttled requests do not count, so that draws replay."""
         self._burst_until = 0.0
         self._admitted = 0
-        self.batch_api = BatchApi(
-            self.settings.batches,
-            seed=self.settings.seed,
-            epoch_s=self.settings.epoch_s,
-            answer=self.expected_body,
-            on_answered=self._record_batch_line,
-        )
+        of_batches: dict[str, Any] = {
+            "seed": self.settings.seed,
+            "epoch_s": self.settings.epoch_s,
+            "answer": self.expected_body,
+            "on_answered": self._record_batch_line,
+        }
+        self.batch_api = BatchApi(self.settings.batches, **of_batches)
+        self.message_batches = MessageBatches(self.settings.batches, **of_batches)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float, *, query: str = ""
     ) -> ScriptedResponse:
         """Respond to a request that arrives at `at`. Header names are lower case; `path` has no query."""
-        if self.batch_api.serves(path):
+        if self.message_batches.serves(path) or self.batch_api.serves(path):
             response, request = self._respond_to_batch_call(method, path, query, headers, body, at), None
         else:
             response, request = self._respond(method, path, headers, body, at)
@@ -116,6 +118,8 @@ class SimulatedProvider:
         if outage:
             return error_responses.outage(outage.kind)
         refusal = check_key(self.settings, headers)
+        if refusal is None and self.message_batches.serves(path):
+            return self.message_batches.handle(method, path, query, body, at)
         return refusal or self.batch_api.handle(method, path, query, headers, body, at)
 
     def _record_batch_line(self, line: BatchLine) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 
 import orjson
 
+from processor.batch.anthropic_batches import AnthropicBatches
 from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions
 from processor.batch.openai_batches import OpenAiBatches
+from processor.batch.provider_batches import ProviderBatches
 from processor.batch.sizes import BatchLimits
+from processor.config.batch_presets import BatchShape
 from processor.core.errors import ConfigError, OutputError
 from processor.core.models import JSON
 from processor.cost.price_list import PriceList
@@ -42,6 +45,11 @@ LIMITS = BatchLimits(jobs=50_000, bytes=200_000_000, inputs=50_000)
 COUNTER = TokenCounter("p50k_base", inline)
 """Loaded once: a campaign has hundreds of runs."""
 
+API_OF_SHAPE: dict[BatchShape, Callable[[MemoryApiClient, RequestOptions], ProviderBatches]] = {
+    "openai": OpenAiBatches,
+    "anthropic": AnthropicBatches,
+}
+
 OnBatchStart = Callable[[BatchRun], None]
 
 
@@ -52,10 +60,14 @@ def upload_path(name: str) -> Path:
 class BatchWorld(World):
     """A provider whose batches take 100 s."""
 
-    def __init__(self, *, tariff: Tariff | None = None, seed: int = 0, **batches: Any) -> None:
+    def __init__(
+        self, *, shape: BatchShape = "openai", tariff: Tariff | None = None, seed: int = 0, **batches: Any
+    ) -> None:
         settings = BatchSettings(**{"duration_s": 100.0, **batches})
         super().__init__(replace(INSTANT, batches=settings, seed=seed, epoch_s=1_800_000_000.0))
         self.tariff = tariff
+        self.shape = shape
+        self.paths = PATHS if shape == "openai" else frozenset({"/v1/messages"})
 
     def run_batch(
         self,
@@ -72,7 +84,7 @@ class BatchWorld(World):
         record = RunRecord(began_at=self.now_s)
         self.runs += 1
         memory = FaultInjectingStorage(self.disk, fault_plan)
-        batch_options = BatchOptions(run=run or RunOptions(stream=False), limits=limits, paths=PATHS, **options)
+        batch_options = BatchOptions(run=run or RunOptions(stream=False), limits=limits, paths=self.paths, **options)
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else to_jsonl(jobs))
             file.flush()
@@ -110,7 +122,7 @@ class BatchWorld(World):
             sink=sink,
             log=log,
             storage=memory,
-            api=OpenAiBatches(MemoryApiClient(self.provider, clock_offset_s=began_at), RequestOptions()),
+            api=API_OF_SHAPE[self.shape](MemoryApiClient(self.provider, clock_offset_s=began_at), RequestOptions()),
             base_url=BASE_URL,
             upload_path=upload_path,
             counter=COUNTER,
@@ -124,6 +136,11 @@ class BatchWorld(World):
 
     def journal(self) -> list[JSON]:
         return [orjson.loads(line) for line in (self.disk.contents(BATCHES) or b"").splitlines()]
+
+    @property
+    def batches_left(self) -> int:
+        """Batches that the provider of messages has not deleted."""
+        return len(self.provider.message_batches.batches)
 
     def executed_more_than_once(self) -> list[bytes]:
         """The identities of the requests that the provider has executed twice."""

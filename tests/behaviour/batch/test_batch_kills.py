@@ -9,26 +9,37 @@ import pytest
 
 from processor.batch.batch_run import BatchRun
 from processor.batch.sizes import BatchLimits
+from processor.config.batch_presets import BatchShape
+from processor.core.models import JSON
 from processor.simulator.fault_injecting_storage import Killed, StorageFault, fail_at_step
 from tests.support.batch_world import BatchWorld
 from tests.support.scheduler_world import short_job
 
-JOBS = [short_job(number) for number in range(12)]
+CHAT = [short_job(number) for number in range(12)]
+MESSAGES = [short_job(number, url="/v1/messages", max_tokens=9) for number in range(12)]
 LIMITS = BatchLimits(jobs=5, bytes=1_000_000)
 MAX_RUNS = 6
 
 
-def steps_of_a_run() -> int:
-    return BatchWorld().run_batch(JOBS, limits=LIMITS).steps
+SHAPES: tuple[BatchShape, ...] = ("openai", "anthropic")
+
+
+def jobs_for(world: BatchWorld) -> list[JSON]:
+    return CHAT if world.shape == "openai" else MESSAGES
+
+
+def steps_of_a_run(shape: BatchShape) -> int:
+    world = BatchWorld(shape=shape)
+    return world.run_batch(jobs_for(world), limits=LIMITS).steps
 
 
 def run_to_the_end(world: BatchWorld) -> None:
     world.disk.release_locks()
     codes: list[int | None] = []
     while len(codes) < MAX_RUNS and (not codes or codes[-1] != 0):
-        codes.append(world.run_batch(JOBS, limits=LIMITS).exit_code)
+        codes.append(world.run_batch(jobs_for(world), limits=LIMITS).exit_code)
     assert codes[-1] == 0, codes
-    assert sorted(row["custom_id"] for row in world.rows()) == sorted(job["id"] for job in JOBS)
+    assert sorted(row["custom_id"] for row in world.rows()) == sorted(job["id"] for job in CHAT)
     assert world.failures() == []
     assert world.executed_more_than_once() == []
     assert world.left_files() == []
@@ -37,42 +48,46 @@ def run_to_the_end(world: BatchWorld) -> None:
 
 def kill_at_step(world: BatchWorld, step: int, part: float) -> None:
     fault = fail_at_step(step, StorageFault(Killed(), part))
-    assert world.run_batch(JOBS, limits=LIMITS, fault_plan=fault).exit_code is None
+    assert world.run_batch(jobs_for(world), limits=LIMITS, fault_plan=fault).exit_code is None
 
 
-def test_kill_at_a_step_of_the_disk() -> None:
-    for step in range(1, steps_of_a_run() + 1, 7):
-        world = BatchWorld()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kill_at_a_step_of_the_disk(shape: BatchShape) -> None:
+    for step in range(1, steps_of_a_run(shape) + 1, 7):
+        world = BatchWorld(shape=shape)
         kill_at_step(world, step, part=(step % 3) / 2)
         run_to_the_end(world)
 
 
 @pytest.mark.slow
-def test_kill_at_each_step_of_the_disk() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kill_at_each_step_of_the_disk(shape: BatchShape) -> None:
     for part in (0.0, 0.5, 1.0):
-        for step in range(1, steps_of_a_run() + 1):
-            world = BatchWorld()
+        for step in range(1, steps_of_a_run(shape) + 1):
+            world = BatchWorld(shape=shape)
             kill_at_step(world, step, part)
             run_to_the_end(world)
 
 
 @pytest.mark.slow
-def test_kills_at_any_time_with_creations_whose_answer_is_lost() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kills_at_any_time_with_creations_whose_answer_is_lost(shape: BatchShape) -> None:
     for seed in range(40):
         chance = Random(seed)
-        world = BatchWorld(seed=seed, rates={"batch_lost_reply": 0.3})
+        world = BatchWorld(shape=shape, seed=seed, rates={"batch_lost_reply": 0.3})
         for _ in range(5):
             at = chance.uniform(0, 150)
-            world.run_batch(JOBS, limits=LIMITS, on_start=lambda run, at=at: kill_at(run, at))  # type: ignore[misc]
+            world.run_batch(jobs_for(world), limits=LIMITS, on_start=lambda run, at=at: kill_at(run, at))  # type: ignore[misc]
             world.disk.release_locks()
         run_to_the_end(world)
 
 
-def test_loss_of_power_at_a_step_of_the_disk() -> None:
-    steps = steps_of_a_run()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_loss_of_power_at_a_step_of_the_disk(shape: BatchShape) -> None:
+    steps = steps_of_a_run(shape)
     for seed in range(15):
         chance = Random(seed)
-        world = BatchWorld(seed=seed)
+        world = BatchWorld(shape=shape, seed=seed)
         kill_at_step(world, chance.randint(1, steps), chance.random())
         world.disk.release_locks()
         world.disk.lose_power(chance)
@@ -80,11 +95,12 @@ def test_loss_of_power_at_a_step_of_the_disk() -> None:
 
 
 @pytest.mark.slow
-def test_many_losses_of_power() -> None:
-    steps = steps_of_a_run()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_losses_of_power(shape: BatchShape) -> None:
+    steps = steps_of_a_run(shape)
     for seed in range(15, 100):
         chance = Random(seed)
-        world = BatchWorld(seed=seed)
+        world = BatchWorld(shape=shape, seed=seed)
         kill_at_step(world, chance.randint(1, steps), chance.random())
         world.disk.release_locks()
         world.disk.lose_power(chance)

@@ -1,0 +1,129 @@
+"""Anthropic's batch API: the jobs are sent when a batch is created, and a batch has no metadata.
+
+https://docs.anthropic.com/en/api/creating-message-batches
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from processor.batch.file_lines import lines_from
+from processor.batch.open_batch import OpenBatch
+from processor.batch.openai_batches import decoded_line, id_in, unstreamed_body
+from processor.batch.provider_batches import RemoteBatch, ResultLine
+from processor.core.api_calls import ApiCall, ApiClient, FileBody
+from processor.core.json_reading import fields_of, unix_time_of
+from processor.core.models import JSON, Job
+from processor.protocols import RequestOptions, protocol_for
+from processor.protocols.error_mapping import error_from_event
+
+PATH = "/v1/messages/batches"
+_HEADERS = protocol_for("/v1/messages").headers
+_CODES = {"expired": "batch_expired", "canceled": "batch_cancelled"}
+_PAGE = 100
+_MAX_PAGES = 1000
+_CLOCK_DIFFERENCE_S = 600.0
+
+
+class AnthropicBatches:
+    """A ``ProviderBatches``."""
+
+    has_metadata = False
+    uploads_first = False
+    head, separator, tail = b'{"requests":[', b",", b"]}"
+
+    def __init__(self, client: ApiClient, options: RequestOptions) -> None:
+        self._client = client
+        self._options = options
+
+    def line(self, own_id: str, job: Job) -> bytes:
+        """See ``ProviderBatches``."""
+        return orjson.dumps({"custom_id": own_id})[:-1] + b',"params":' + unstreamed_body(job, self._options) + b"}"
+
+    async def upload(self, batch: OpenBatch, file: FileBody) -> None:
+        """See ``ProviderBatches``. Nothing is uploaded before the batch is created."""
+
+    async def create(self, batch: OpenBatch, file: FileBody | None) -> RemoteBatch:
+        """See ``ProviderBatches``."""
+        return _remote(await self._client.call(ApiCall(method="POST", path=PATH, file=file, headers=_HEADERS)))
+
+    async def batch(self, batch_id: str) -> RemoteBatch:
+        """See ``ProviderBatches``."""
+        return _remote(await self._client.call(ApiCall(method="GET", path=_path(batch_id), headers=_HEADERS)))
+
+    async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
+        """See ``ProviderBatches``. The newest come first, and older ones are left out."""
+        after: str | None = None
+        for _ in range(_MAX_PAGES):
+            query = (("limit", str(_PAGE)), *((("after_id", after),) if after else ()))
+            page = await self._client.call(ApiCall(method="GET", path=PATH, query=query, headers=_HEADERS))
+            found = [_remote(one) for one in page.get("data") or [] if isinstance(one, dict)]
+            for remote in found:
+                if remote.created_at is not None and remote.created_at < unix_s - _CLOCK_DIFFERENCE_S:
+                    return
+                yield remote
+            if not found or page.get("has_more") is not True or found[-1].id == after:
+                return
+            after = found[-1].id
+
+    async def results(self, remote: RemoteBatch) -> AsyncIterator[ResultLine]:
+        """See ``ProviderBatches``. The address that the provider names for them is not used."""
+        if not remote.id:
+            return
+        async for raw in lines_from(self._client.download(f"{_path(remote.id)}/results", _HEADERS)):
+            if raw.strip():
+                yield result_line(raw)
+
+    async def cancel(self, batch_id: str) -> None:
+        """See ``ProviderBatches``."""
+        await self._client.call(ApiCall(method="POST", path=f"{_path(batch_id)}/cancel", headers=_HEADERS))
+
+    async def delete_file(self, file_id: str) -> None:
+        """See ``ProviderBatches``. What is deleted is the batch, with its requests and results."""
+        await self._client.call(ApiCall(method="DELETE", path=_path(file_id), headers=_HEADERS))
+
+
+def result_line(raw: bytes) -> ResultLine:
+    """A line of the results."""
+    line = decoded_line(raw)
+    result = fields_of(line.get("result"))
+    kind, own_id = result.get("type"), line.get("custom_id")
+    if kind == "succeeded":
+        return ResultLine(own_id=own_id, status=200, body=fields_of(result.get("message")))
+    if kind == "errored":
+        error = fields_of(result.get("error"))
+        request_id = error.get("request_id")
+        return ResultLine(
+            own_id=own_id,
+            status=error_from_event(error).status,
+            body=error,
+            request_id=request_id if isinstance(request_id, str) else None,
+        )
+    return ResultLine(own_id=own_id, status=None, code=_CODES.get(str(kind)))
+
+
+def _path(batch_id: str) -> str:
+    return f"{PATH}/{quote(batch_id, safe='')}"
+
+
+def _remote(answer: JSON) -> RemoteBatch:
+    name, status = id_in(answer), answer.get("processing_status")
+    counts = fields_of(answer.get("request_counts"))
+    return RemoteBatch(
+        id=name,
+        status=status if isinstance(status, str) else "",
+        ended_as="completed" if status == "ended" else None,
+        total=sum(map(_count, counts.values())),
+        completed=_count(counts.get("succeeded")),
+        failed=sum(_count(counts.get(kind)) for kind in ("errored", "canceled", "expired")),
+        result_files=(name,),
+        created_at=unix_time_of(answer.get("created_at")),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int else 0
