@@ -74,6 +74,20 @@ def test_wrong_use_sends_nothing(shell: Shell, arguments: list[str], message: st
     assert not (shell.folder / "r.jsonl").exists()
 
 
+@pytest.mark.process
+def test_missing_extra_sends_nothing_and_says_how_to_install_it(shell: Shell) -> None:
+    shell.write("jobs.jsonl", *jobs(1))
+    (shell.folder / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    hidden = shell.folder / "hidden"
+    hidden.mkdir()
+    (hidden / "xllamacpp.py").write_text("raise ModuleNotFoundError(name='xllamacpp')\n")
+    found = os.pathsep.join((str(hidden), shell.environ["PYTHONPATH"]))
+    result = shell("jobs.jsonl", "--out", "r.jsonl", "--local", "a.gguf", PYTHONPATH=found)
+    assert result.code == 2
+    assert result.error == "a.gguf cannot be served: the extra `local` is not installed: pip install 'processor[local]'"
+    assert not (shell.folder / "r.jsonl").exists()
+
+
 class TestWithModel:
     pytestmark = LOADED
 

@@ -13,7 +13,7 @@ import pytest
 from processor.protocols import protocol_for
 from tests.behaviour.local_model.test_replies import LONGEST, TOPICS, Row, is_sensible, run
 from tests.support.fault_proxy import fault_proxy
-from tests.support.model_server import MODEL
+from tests.support.model_server import IN_FLIGHT, MODEL
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -54,20 +54,40 @@ def completions(name: str, ask: str, **more: Any) -> dict[str, Any]:
     return chat(name, f"{ask}\n\nOnce upon a time", url="/v1/completions", **more)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [chat, completions, responses, messages])
-def test_fifty_jobs_at_four_in_flight_through_a_proxy_that_breaks_connections(
-    make: Any, model: str, environ: dict[str, str], tmp_path: Path
+def embeddings(name: str, ask: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "url": "/v1/embeddings", "model": "embeddings", "prompt": ask}
+
+
+MAKERS = (chat, completions, responses, messages, embeddings)
+
+
+def test_fifty_jobs_of_each_api_in_one_run_through_proxies_that_break_connections(
+    model: str, embedding_model: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    jobs = [make(f"{at}", f"Write one sentence about {TOPICS[at % 10]}.", temperature=at / 50) for at in range(50)]
-    with fault_proxy(model, seed=7) as (base_url, proxy):
-        command = [sys.executable, "-m", "processor", "--base-url", base_url, "--max-attempts", "12"]
-        found = run(command, environ, tmp_path, jobs)
-    assert proxy.broken > 0
-    assert all(row["usage_source"] == "reported" and row["streamed"] for row in found.values())
-    bodies = [(make("", ""), row["response"]["body"]) for row in found.values()]
-    texts = [protocol_for(job.get("url", "/v1/chat/completions")).text(body) for job, body in bodies]
-    assert sum(map(is_sensible, texts)) >= 40
+    """Each server, the one of texts and the one of embeddings, has four jobs in flight."""
+    jobs = [
+        make(f"{make.__name__} {at}", f"Write one sentence about {TOPICS[at % 10]}.", temperature=at / 50)
+        for at in range(50)
+        for make in MAKERS
+    ]
+    with fault_proxy(model, seed=7) as (text_url, text_proxy), fault_proxy(embedding_model, seed=8) as (url, proxy):
+        tables = (
+            f'[[endpoints]]\nname = "texts"\nbase_url = "{text_url}"\nconcurrency = {IN_FLIGHT}\n'
+            f'models = {{ "{MODEL}" = "*" }}\n'
+            f'[[endpoints]]\nname = "embeddings"\nbase_url = "{url}"\nconcurrency = {IN_FLIGHT}\n'
+            f'models = {{ "embeddings" = "{MODEL}" }}\n'
+        )
+        (tmp_path / "mine.toml").write_text(tables, encoding="utf-8")
+        command = [sys.executable, "-m", "processor", "--config", "mine.toml", "--max-attempts", "12"]
+        found = run(command, environ, tmp_path, jobs, concurrency=2 * IN_FLIGHT)
+    assert text_proxy.broken > 0 < proxy.broken
+    paths = {job["id"]: job.get("url", "/v1/chat/completions") for job in jobs}
+    texts = [protocol_for(paths[name]).text(row["response"]["body"]) for name, row in found.items()]
+    assert all(text or paths[name] == "/v1/embeddings" for name, text in zip(found, texts, strict=True))
+    assert all(vectors(row) for name, row in found.items() if paths[name] == "/v1/embeddings")
+    assert all(row["usage_source"] == "reported" for row in found.values())
+    assert sum(row["streamed"] for row in found.values()) == 200
+    assert sum(map(is_sensible, texts)) >= 160
 
 
 @APIS

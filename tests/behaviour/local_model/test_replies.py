@@ -45,17 +45,24 @@ def said(row: Row) -> str:
     return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
 
-def run(command: list[str], environ: dict[str, str], folder: Path, jobs: Sequence[dict[str, Any]]) -> dict[str, Row]:
+def run(
+    command: list[str],
+    environ: dict[str, str],
+    folder: Path,
+    jobs: Sequence[dict[str, Any]],
+    *,
+    concurrency: int = IN_FLIGHT,
+) -> dict[str, Row]:
     """All jobs answered, none failed."""
     (folder / "jobs.jsonl").write_bytes(lines(jobs))
-    args = ["jobs.jsonl", "--out", "r.jsonl", "--concurrency", str(IN_FLIGHT)]
+    args = ["jobs.jsonl", "--out", "r.jsonl", "--concurrency", str(concurrency)]
     ended = subprocess.run(
         [*command[:3], *args, *command[3:]],
         cwd=folder,
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
