@@ -57,6 +57,9 @@ class _Totals:
     counts: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
+    sent_to: Counter[str] = field(default_factory=Counter)
+    """Requests by endpoint, and replies."""
+    answered_by: Counter[str] = field(default_factory=Counter)
     bound_by_s: Mapping[str, float] = field(default_factory=dict)
     first_token: Mapping[float, int] = field(default_factory=dict)
     total: Mapping[float, int] = field(default_factory=dict)
@@ -115,6 +118,7 @@ class MinuteCounter:
             "total_s": _added_counts(now.total, before.total),
             "cost_usd": None if stats.replies.cost_usd is None else round(now.cost_usd - before.cost_usd, 12),
             "unconfirmed_cost_usd": round(now.unconfirmed_cost_usd - before.unconfirmed_cost_usd, 12),
+            "endpoints": _by_endpoint(now, before),
             "outages": dict(self._outages),
             "notices": self._notices,
             "concurrency": self._concurrency,
@@ -123,6 +127,12 @@ class MinuteCounter:
         self._outages = {name: text for name, text in self._outages.items() if name not in self._ended}
         self._ended.clear()
         return line
+
+
+def _by_endpoint(now: _Totals, before: _Totals) -> JSON:
+    sent, answered = now.sent_to - before.sent_to, now.answered_by - before.answered_by
+    names = [name for name in now.sent_to if name in sent or name in answered]
+    return {name: {"requests": sent[name], "done": answered[name]} for name in names}
 
 
 def _totals(stats: RunStats, at: float) -> _Totals:
@@ -137,6 +147,8 @@ def _totals(stats: RunStats, at: float) -> _Totals:
             prompt=used.prompt,
             completion=used.completion,
         ),
+        sent_to=stats.attempts_by_endpoint.copy(),
+        answered_by=stats.replies_by_endpoint.copy(),
         refused=stats.refused.copy(),
         retried=stats.retried.copy(),
         bound_by_s={name or "nothing": spent_s for name, spent_s in stats.throughput.bottleneck_s(at).items()},

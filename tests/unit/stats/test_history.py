@@ -65,7 +65,7 @@ class History:
         usage = Usage(prompt_tokens=10, completion_tokens=5)
         reply = Reply(status_code=200, request_id=None, body={})
         result = Result(fingerprint="0" * 32, custom_id="a", line=1, reply=reply, usage=usage, timing=timing)
-        self.emit(JobFinished(at=now(), result=result, model="m"))
+        self.emit(JobFinished(at=now(), result=result, model="m", endpoint=REQUEST["endpoint"]))
 
 
 def now() -> float:
@@ -111,6 +111,8 @@ def test_each_line_holds_what_happened_since_the_line_before(tmp_path: Path) -> 
     assert [line["retried"] for line in minutes] == [{"rate_limited": 1}, {}, {}]
     assert [line["notices"] for line in minutes] == [["look"], [], []]
     assert [line["outages"] for line in minutes] == [{"http://h/v1": "503"}, {"http://h/v1": "503"}, {}]
+    shares = [line["endpoints"][REQUEST["endpoint"]] for line in minutes]
+    assert [(share["requests"], share["done"]) for share in shares] == [(1, 0), (1, 1), (1, 1)]
     assert [len(line["concurrency"]) for line in minutes] == [0, 1, 0]
     assert minutes[0]["tokens"] == {"reserved": 50, "prompt": 0, "completion": 0}
     assert minutes[1]["tokens"] == {"reserved": 50, "prompt": 10, "completion": 5}
