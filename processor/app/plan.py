@@ -11,6 +11,7 @@ from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.output.paths import OutputPaths
+from processor.remote.addresses import scheme_of, shown_address
 
 if TYPE_CHECKING:
     from processor.terminal.progress import ProgressChoice
@@ -66,7 +67,7 @@ class Plan:
     @property
     def jobs_name(self) -> str:
         """What the job files are called in messages."""
-        names = ["stdin" if path == STDIN else path for path in self.job_files]
+        names = ["stdin" if path == STDIN else shown_address(path) for path in self.job_files]
         shown = names if len(names) <= MAX_FILES_NAMED else [*names[:1], f"{len(names) - 1} more files"]
         return ", ".join(shown)
 
@@ -88,7 +89,7 @@ def default_out(jobs: Sequence[str], *, simulate: bool) -> str:
     path = jobs[0]
     if path == STDIN:
         raise ConfigError("jobs from stdin need --out FILE, or --out - for stdout")
-    name, kind = Path(path).name, "simulated" if simulate else "results"
+    name, kind = Path(shown_address(path)).name, "simulated" if simulate else "results"
     out = f"{name.removesuffix('.jsonl') or name}.{kind}.jsonl"
     shared = f"{Path(path).stem}.{kind}.jsonl"
     if shared == out or Path(out).exists() or not Path(shared).exists():
@@ -143,6 +144,10 @@ def _check_is_no_folder(path: Path) -> None:
         raise ConfigError(f"cannot write {path}: it is a folder, name a file in it")
 
 
+def _is_local_file(path: str) -> bool:
+    return path != STDIN and scheme_of(path) is None and Path(path).exists()
+
+
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.out != "-":
         _check_is_no_folder(Path(plan.out))  # checked first: `OutputPaths.of` cannot derive names from `.`
@@ -166,4 +171,4 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
             yield path, purpose
     if plan.settings.validate not in (None, SCHEMA_IN_JOB):
         yield Path(str(plan.settings.validate)), SCHEMA_FILE
-    yield from ((Path(path), JOB_FILE) for path in plan.job_files if path != STDIN and Path(path).exists())
+    yield from ((Path(path), JOB_FILE) for path in plan.job_files if _is_local_file(path))

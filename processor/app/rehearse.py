@@ -30,6 +30,7 @@ from processor.output.counting_sink import CountingSink
 from processor.output.paths import OutputPaths
 from processor.output.sink import RecoveredState
 from processor.protocols import RequestOptions, protocol_for
+from processor.remote.addresses import scheme_of, shown_address
 from processor.scheduler import Outcome, Scheduler
 from processor.simulator import virtual_clock
 from processor.simulator.faults import Faults
@@ -83,6 +84,8 @@ def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) 
     """Raises ConfigError. Sends nothing and writes nothing."""
     if plan.reads_stdin:
         raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
+    if remote := next((path for path in plan.job_files if scheme_of(path)), None):
+        raise ConfigError(f"rehearse reads files of this machine only: download {shown_address(remote)} first")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, plan.like)
     settings = provider_settings(plan, accesses[0], replies, options)

@@ -12,6 +12,7 @@ from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core.events import Listener
 from processor.core.models import JSON
+from processor.remote.addresses import shown_address
 from processor.stats.run_stats import RunStats
 
 
@@ -44,7 +45,7 @@ def open_hook(plan: Plan, args: tuple[str, ...], stats: RunStats, emit: Listener
 def _hook_context(plan: Plan, stats: RunStats) -> JSON:
     """What every event for the hook carries, beside its own fields."""
     return {
-        "jobs_file": " ".join(plan.job_files),
+        "jobs_file": " ".join(map(shown_address, plan.job_files)),
         "results": plan.out,
         "jobs": stats.jobs,
         "replies": stats.done + stats.done_earlier,

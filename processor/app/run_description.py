@@ -10,9 +10,10 @@ from processor.app.plan import Plan
 from processor.core.models import JSON
 from processor.core.secrets import mask_text
 from processor.ratelimit.settings import RateLimits
+from processor.remote.addresses import shown_address
 from processor.stats.history import RunDescription
 
-_PLAN_FIELDS = ("jobs", "limit", "retry_failed", "simulate", "echo")
+_PLAN_FIELDS = ("limit", "retry_failed", "simulate", "echo")
 _SETTINGS = ("provider", "endpoint", "model", "concurrency", "max_attempts", "stream", "changed", "grace_s")
 _WAITING = ("backoff_min_s", "backoff_max_s", "max_wait_s", "max_outage_s")
 _LIMITS = ("rpm", "tpm", "input_tpm", "output_tpm")
@@ -26,6 +27,7 @@ def describe_run(plan: Plan) -> RunDescription:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=mask_text(shlex.join(plan.command)),
         settings={
+            "jobs": _shown_jobs(plan),
             **{name: getattr(plan, name) for name in _PLAN_FIELDS},
             **{name: getattr(settings, name) for name in _SETTINGS},
             "base_url": settings.base_url and settings.base_url.partition("?")[0],
@@ -37,6 +39,11 @@ def describe_run(plan: Plan) -> RunDescription:
             "models": {model: _limits(limits) for model, limits in settings.limits.models.items()},
         },
     )
+
+
+def _shown_jobs(plan: Plan) -> str | list[str]:
+    shown = [shown_address(path) for path in plan.job_files]
+    return shown[0] if len(shown) == 1 else shown
 
 
 def _limits(limits: RateLimits) -> JSON:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from processor.core import platform
 from processor.core.compression import Reader
@@ -23,10 +23,15 @@ from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import NOTHING_FOUND, FoundFields, found_fields
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines, raise_if_cut
-from processor.input.other_formats import HEAD_BYTES, is_enough, other_format
+from processor.input.other_formats import HEAD_BYTES, other_format
+from processor.input.pipes import read_checked_pipe
 from processor.input.readers import reader_of
 from processor.input.tables import TableReader
 from processor.input.template import Template
+from processor.remote.addresses import refuse_unknown_scheme, scheme_of, shown_address
+
+if TYPE_CHECKING:
+    from processor.remote.remote_file import RemoteFile
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MIN_SKIP_BYTES = 64 << 20
@@ -75,13 +80,15 @@ class JobFile:
         ``template`` makes the jobs of a table.
         """
         self.path = path
+        self._name = "stdin" if path == "-" else shown_address(path)
         self._defaults = defaults
         self.max_line_bytes = max_line_bytes
+        self.is_remote = scheme_of(path) is not None
         self._file = _open(path)
-        self._file_mode = os.fstat(self._file.fileno()).st_mode
+        self._file_mode = 0 if self.is_remote else os.fstat(self._file.fileno()).st_mode
         self._reader: Reader | None = None
         """What makes lines of a file that is compressed or a table; None where it holds them as they are."""
-        if stat.S_ISREG(self._file_mode):
+        if self.size is not None:
             try:
                 self._reader = self._checked_reader(template)
             except ConfigError:
@@ -90,18 +97,23 @@ class JobFile:
 
     def _checked_reader(self, template: Template | None) -> Reader | None:
         try:
-            head = platform.read_at(self._file.fileno(), HEAD_BYTES, 0)
-        except OSError:
+            head = self._head()
+        except OSError as error:
+            if self.is_remote:
+                raise ConfigError(_unreadable(self._name, error)) from None
             return None  # reading the lines reports it
         try:
-            reader = reader_of(self._file, head, self.path, template, self.max_line_bytes)
+            reader = reader_of(self._file, head, self._name, template, self.max_line_bytes)
             if reader is not None and not isinstance(reader, TableReader):
                 head = reader.read(HEAD_BYTES)
         except OSError as error:
-            raise ConfigError(_unreadable(self.path, error)) from None
+            raise ConfigError(_unreadable(self._name, error)) from None
         if not isinstance(reader, TableReader) and (message := other_format(head, self._name)):
             raise ConfigError(message)
         return reader
+
+    def _head(self) -> bytes:
+        return self._read(HEAD_BYTES) if self.is_remote else platform.read_at(self._file.fileno(), HEAD_BYTES, 0)
 
     def _rewind(self) -> None:
         if self._reader is None:
@@ -109,18 +121,14 @@ class JobFile:
         else:
             self._reader.rewind()
 
-    def _read(self) -> bytes:
-        return (self._reader or self._file).read(CHUNK_BYTES)
-
-    @property
-    def _name(self) -> str:
-        return "stdin" if self.path == "-" else self.path
+    def _read(self, size: int = CHUNK_BYTES) -> bytes:
+        return (self._reader or self._file).read(size)
 
     def count_lines(self) -> int | None:
-        """Return how many lines are not blank; None for a pipe, which can be read only once, and for a compressed file
-        or a table of which that would take long. Raises ConfigError."""
+        """Return how many lines are not blank; None for a pipe, which can be read only once, for a remote file, and for
+        a compressed file or a table of which that would take long. Raises ConfigError."""
         size = self.size
-        if size is None or (self.is_converted and size > MAX_COUNTED_COMPRESSED_BYTES):
+        if size is None or self.is_remote or (self.is_converted and size > MAX_COUNTED_COMPRESSED_BYTES):
             return None
         chunks: Iterator[bytes] = iter(self._read, b"")
         if self.is_converted:
@@ -132,11 +140,13 @@ class JobFile:
             lines = count_nonblank_lines(chunks)
             return None if self.is_converted and self._read() else lines
         except OSError as error:
-            raise ConfigError(_unreadable(self.path, error)) from None
+            raise ConfigError(_unreadable(self._name, error)) from None
 
     @property
     def size(self) -> int | None:
         """Its size in bytes, as it stands on disk; None for a pipe."""
+        if self.is_remote:
+            return cast("RemoteFile", self._file).size
         return os.fstat(self._file.fileno()).st_size if stat.S_ISREG(self._file_mode) else None
 
     def parse_lines(self) -> Iterator[ParsedJob | InvalidLine]:
@@ -147,7 +157,7 @@ class JobFile:
             while chunk := self._read():
                 yield from map(self.parse, splitter.feed(chunk))
         except OSError as error:
-            raise ConfigError(_unreadable(self.path, error)) from None
+            raise ConfigError(_unreadable(self._name, error)) from None
         if last := splitter.finish():
             yield self.parse(last)
 
@@ -195,8 +205,8 @@ class JobFile:
 
     @property
     def is_converted(self) -> bool:
-        """Whether its lines are made while it is read: it is compressed, or a table."""
-        return self._reader is not None
+        """Whether it can be read only in its order: it is compressed, a table or remote."""
+        return self._reader is not None or self.is_remote
 
     @property
     def file_descriptor(self) -> int:
@@ -212,27 +222,22 @@ class JobFile:
         self._rewind()
         yield from iter(self._read, b"")
 
+    def _is_pipe(self) -> bool:
+        return stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty()
+
     async def _chunks(self) -> AsyncIterator[bytes]:
-        if stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty():
+        if not self.is_remote and (
+            stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty()
+        ):
             with self._as_input_error():
-                # The beginning is held back until its format is known.
-                head: bytes | None = b""
-                async for chunk in _read_pipe(self._file):
-                    if head is None:
-                        yield chunk
-                    elif is_enough(head := head + chunk):
-                        self._raise_if_other_format(head)
-                        yield head
-                        head = None
-                if head:
-                    self._raise_if_other_format(head)
-                    yield head
+                async for chunk in read_checked_pipe(self._file, self._raise_if_other_format):
+                    yield chunk
             return
         with self._as_input_error():
             size = self.size
             if size is not None:
                 self._rewind()
-            while chunk := self._read():
+            while chunk := (await asyncio.to_thread(self._read) if self.is_remote else self._read()):
                 yield chunk
             if size is not None and not self.is_converted:
                 raise_if_cut(self._file.tell(), size)
@@ -247,7 +252,7 @@ class JobFile:
         try:
             yield
         except OSError as error:
-            raise InputError(_unreadable(self.path, error)) from None
+            raise InputError(_unreadable(self._name, error)) from None
 
 
 def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> ParsedJob | InvalidLine:
@@ -278,23 +283,17 @@ def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> Parsed
 
 def _open(path: str) -> BinaryIO:
     try:
+        if scheme_of(path) is not None:
+            from processor.remote.remote_file import RemoteFile
+
+            return cast(BinaryIO, RemoteFile(path))
+        refuse_unknown_scheme(path)
         if path == "-":
             return open(STDIN, "rb", buffering=0, closefd=False)
         return open(path, "rb", buffering=0)
     except OSError as error:
-        raise ConfigError(_unreadable(path, error)) from None
+        raise ConfigError(_unreadable("stdin" if path == "-" else path, error)) from None
 
 
-def _unreadable(path: str, error: OSError) -> str:
-    return f"cannot read {'stdin' if path == '-' else path}: {reason(error)}"
-
-
-async def _read_pipe(file: BinaryIO) -> AsyncIterator[bytes]:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    try:
-        while chunk := await reader.read(CHUNK_BYTES):
-            yield chunk
-    finally:
-        transport.close()
+def _unreadable(name: str, error: OSError) -> str:
+    return f"cannot read {name}: {reason(error)}"

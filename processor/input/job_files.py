@@ -11,6 +11,7 @@ from processor.input.done_job_skipper import SkipDone, SkippedJobs
 from processor.input.job_file import MAX_LINE_BYTES, InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.template import Template
+from processor.remote.addresses import shown_address
 
 ASSUMED_RATIO = 16
 """Bytes of lines for each byte of a file that is compressed, or of a table."""
@@ -39,7 +40,7 @@ class JobFiles:
         self._files: list[JobFile] = []
         try:
             for number, path in enumerate(paths, 1):
-                source = SourceFile(number, _encodable(path)) if len(paths) > 1 else None
+                source = SourceFile(number, _encodable(shown_address(path))) if len(paths) > 1 else None
                 self._files.append(
                     JobFile(path, replace(defaults, source=source), max_line_bytes=max_line_bytes, template=template),
                 )
@@ -71,10 +72,10 @@ class JobFiles:
 
     @property
     def size(self) -> int | None:
-        """About how many bytes their lines have; None where one of them is a pipe."""
+        """About how many bytes their lines have; None where one of them is a pipe or remote."""
         total = 0
         for file in self._files:
-            if (size := file.size) is None:
+            if (size := file.size) is None or file.is_remote:
                 return None
             total += size * ASSUMED_RATIO if file.is_converted else size
         return total

@@ -23,7 +23,9 @@ ALL = "all"
 """Every folder below."""
 
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
-    "cli": frozenset({"app", "config", "estimate", "export", "output", "protocols", "report", "simulator", "terminal"}),
+    "cli": frozenset(
+        {"app", "config", "estimate", "export", "output", "remote", "protocols", "report", "simulator", "terminal"}
+    ),
     "app": ALL,
     "estimate": frozenset(
         {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit", "cost"}
@@ -41,7 +43,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "terminal": frozenset({"protocols", "stats"}),
     "listeners": frozenset({"stats"}),
     "config": frozenset({"protocols", "ratelimit"}),
-    "input": frozenset({"protocols"}),
+    "input": frozenset({"protocols", "remote"}),
     "output": frozenset(),
     "protocols": frozenset({"tokens"}),
     "tokens": frozenset(),
@@ -51,6 +53,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "retry": frozenset(),
     "cost": frozenset(),
     "validation": frozenset(),
+    "remote": frozenset(),
     "core": frozenset(),
 }
 """The folders of the package from top to bottom, and which others each may import. Every folder may import ``core``.
@@ -70,6 +73,7 @@ THIRD_PARTY = {
     "vl_convert": {"report"},
     "genai_prices": {"cost"},
     "jsonschema_rs": {"validation"},
+    "fsspec": {"remote"},
     "pyarrow": {"export", "input"},
 }
 """The folders that may import a library: each library is wrapped in one place."""

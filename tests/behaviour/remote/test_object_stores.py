@@ -1,0 +1,62 @@
+"""Runs over job files in an object store: moto's S3 server.
+
+Runs where it is installed (the extra ``objects``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli_world import Shell, chat_job
+
+s3fs = pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, address: str) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    shell.environ |= {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    yield shell
+    shell.close()
+
+
+def test_run_over_files_in_s3_is_gone_on_with(shell: Shell, address: str) -> None:
+    store = s3fs.S3FileSystem(endpoint_url=address, key="testing", secret="testing", skip_instance_cache=True)
+    store.mkdir("bucket")
+    lines = [json.dumps(chat_job(f"job-{at}")) for at in range(20)]
+    store.pipe("bucket/a.jsonl", "\n".join(lines[:10]).encode())
+    store.pipe("bucket/b.jsonl.gz", gzip.compress("\n".join(lines[10:]).encode()))
+    files = ("s3://bucket/a.jsonl", "s3://bucket/b.jsonl.gz")
+    first = shell(*files, "--out", "r.jsonl", "--simulate", "--limit", "12")
+    assert first.code == 0, first.err
+    second = shell(*files, "--out", "r.jsonl", "--simulate")
+    assert second.code == 0
+    rows = shell.rows("r.jsonl")
+    assert sorted((row["file"], row["line"]) for row in rows) == [
+        (file, line) for file in files for line in range(1, 11)
+    ]
+    assert second.row("attempts") == "8"
+    missing = shell("s3://bucket/none.jsonl", "--simulate")
+    assert (missing.code, missing.error) == (2, "cannot read s3://bucket/none.jsonl: there is no such file")
