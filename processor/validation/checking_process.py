@@ -5,6 +5,7 @@ The checks hold Python's global lock: in a thread of the run they would stop all
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections import OrderedDict
 from contextlib import suppress
@@ -42,6 +43,7 @@ class CheckingProcess:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
+        self._own_answers = Answers()
 
     def check_schema(self, digest: str, canonical: bytes) -> None:
         """Raises InvalidSchema."""
@@ -74,7 +76,7 @@ class CheckingProcess:
     def _ask(self, digest: str, canonical: bytes | None, value: bytes | None) -> Any:
         with self._lock:
             if self._connection is None and not self._start():
-                return Answers().answer(digest, canonical, value)
+                return self._own_answers.answer(digest, canonical, value)
             connection = self._connection
             assert connection is not None
             try:
@@ -93,7 +95,7 @@ class CheckingProcess:
         with remote:
             try:
                 self._process = subprocess.Popen(  # noqa: S603
-                    module_command(__name__, str(remote.fileno())),
+                    module_command(__name__, str(remote.fileno()), str(MAX_CHECK_S)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -129,9 +131,13 @@ class Answers:
         return () if value is None else schema.problems(orjson.loads(value))
 
 
-def main(file_descriptor: str) -> None:
-    """Answer requests until the connection is closed."""
+def main(file_descriptor: str, max_check_s: str) -> None:
+    """Answer requests until the connection is closed. A check during which the other process dies has an end, too."""
+    time_limit_s = 2 * float(max_check_s)
     answer: Callable[..., Any] = Answers().answer
     with Connection(int(file_descriptor)) as connection, suppress(EOFError, OSError):
         while True:
-            connection.send(answer(*connection.recv()))
+            request = connection.recv()
+            signal.setitimer(signal.ITIMER_REAL, time_limit_s)  # a signal that nothing handles ends the process
+            connection.send(answer(*request))
+            signal.setitimer(signal.ITIMER_REAL, 0)

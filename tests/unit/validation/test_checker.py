@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from processor.core import platform
 from processor.validation import checking_process
 from processor.validation.check_cost import count_parts
 from processor.validation.checker import PreparedSchema, SchemaChecker, read_schema
@@ -225,6 +227,33 @@ def test_process_that_dies_counts_as_a_check_that_was_given_up(checker: SchemaCh
     (problem,) = asyncio.run(checker.check(schema, '"aa"'))
     assert problem.is_undecided
     assert asyncio.run(checker.check(schema, '"aa"')) == ()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_check_ends_also_where_the_run_has_died(checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking_process, "MAX_CHECK_S", 1.0)
+    assert checker._process._start()
+    monkeypatch.setattr(checking_process, "MAX_CHECK_S", 30.0)
+    schema = prepared(checker, doubling(60))
+    assert asyncio.run(checker.check(schema, '"a"')) == ()
+    process, connection = checker._process._process, checker._process._connection
+    assert process is not None
+    assert connection is not None
+    connection.send((schema.digest, schema.canonical, b"1"))
+    connection.close()
+    assert process.wait(20) == -signal.SIGALRM
+    checker._process._process = checker._process._connection = None
+
+
+def test_work_is_done_here_where_no_process_can_be_started(
+    checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "can_inherit_files", lambda: False)
+    assert problems(checker, CATASTROPHIC, '"aa"') == ()
+    assert problems(checker, CATASTROPHIC, json.dumps("a" * 40 + "!"))
+    with pytest.raises(InvalidSchema):
+        prepared(checker, {"$ref": "#", "type": "x"})
 
 
 @pytest.mark.process
