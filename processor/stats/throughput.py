@@ -58,7 +58,7 @@ class Throughput:
         return _sum([limits.tpm for limits in self.limits.values()])
 
     def eta_s(self, jobs: int, now: float, elapsed_s: float, *, tokens_a_job: float = 0.0) -> float | None:
-        """Seconds that so many jobs will take at the recent speed and within the limits; None where nothing finished."""
+        """Seconds that so many jobs will take, at the recent speed and within the limits; None if nothing finished."""
         outage_s = self._outage_s(now)  # during an outage the time left stands still
         finished = self._finished.total(now - outage_s)
         if not finished:
