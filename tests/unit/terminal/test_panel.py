@@ -16,7 +16,8 @@ from processor.core.events import (
     Stopping,
 )
 from processor.stats.run_stats import RunStats
-from processor.terminal.panel_recorder import EndpointUse, PanelContext, RequestInFlight, RunDetails
+from processor.terminal.live import LivePanel
+from processor.terminal.panel_recorder import EndpointUse, PanelContext, PanelRecorder, RequestInFlight, RunDetails
 from tests.support.progress_output import half_a_run, output_of
 from tests.support.run_events import attempt_failed
 from tests.support.terminal import FakeTerminal, screen_of
@@ -322,3 +323,29 @@ def test_cool_down_puts_the_end_off() -> None:
         "COOL-DOWN as the server asked: the next request in 1m 00s",
         "ends at about 12:02, 2m 58s left",
     ]
+
+
+def shown_at(*times: float) -> list[str]:
+    """The lines on a terminal after pictures at these times."""
+    stream = FakeTerminal()
+    stats = RunStats()
+    stats(RunStarted(at=0.0, jobs=10, done=0))
+    panel = LivePanel(stream, PanelRecorder(stats, CONTEXT, RunDetails()), lambda: 0.0)
+    for at in times:
+        panel.show(at)
+    return screen_of(stream.getvalue(), height=60).visible
+
+
+@pytest.mark.usefixtures("set_size")
+def test_panel_of_a_run_that_was_suspended_comes_below_what_the_shell_has_written() -> None:
+    def titles(lines: list[str]) -> int:
+        return sum(line.startswith("jobs.jsonl to") for line in lines)
+
+    assert titles(shown_at(1.0, 1.5, 2.0)) == 1
+    assert titles(shown_at(1.0, 1.5, 60.0)) == 2
+
+
+@pytest.mark.usefixtures("set_size")
+def test_nothing_is_drawn_while_the_program_is_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.terminal.console.is_in_foreground", lambda stream: False)
+    assert shown_at(1.0, 1.5) == [""]
