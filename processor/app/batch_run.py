@@ -54,10 +54,7 @@ _OUT = "a run with --batch goes on later"
 
 def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None) -> None:
     """Raises ConfigError where this run cannot go through a batch API."""
-    if plan.detach and plan.stream_after is not None:
-        raise ConfigError("--detach ends the run before the time of --stream-after: give one of them")
-    if plan.detach and plan.simulate:
-        raise ConfigError("--detach leaves the batches to the provider, and --simulate ends it: leave it out")
+    _check_detach(plan)
     if plan.reads_stdin:
         raise ConfigError(f"{_OUT}, when stdin is gone: save the jobs to a file")
     if plan.out == "-":
@@ -66,7 +63,6 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
         "--echo": plan.echo,
         "--validate": plan.settings.validate is not None,
         "--max-cost": plan.settings.max_cost_usd is not None,
-        "--until": plan.until is not None,
         "--order": plan.order != "file",
     }
     for name, is_given in together.items():
@@ -79,6 +75,14 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
     if accesses and (batch_preset(accesses) is None or MODEL in accesses[0].target.base_url):
         what = accesses[0].target.address if accesses[0].provider is GENERIC else accesses[0].provider.name
         raise ConfigError(f"no batch API is known at {what}: leave out --batch, or give another --base-url")
+
+
+def _check_detach(plan: Plan) -> None:
+    for name, is_given in (("--stream-after", plan.stream_after is not None), ("--until", plan.until is not None)):
+        if plan.detach and is_given:
+            raise ConfigError(f"--detach ends the run before the time of {name}: give one of them")
+    if plan.detach and plan.simulate:
+        raise ConfigError("--detach leaves the batches to the provider, and --simulate ends it: leave it out")
 
 
 def batch_preset(accesses: Sequence[EndpointAccess]) -> BatchPreset | None:
@@ -165,6 +169,7 @@ def _options(plan: Plan, accesses: Sequence[EndpointAccess]) -> BatchOptions:
         paths=preset.paths,
         detach=plan.detach,
         stream_at=plan.stream_after,
+        end_at=plan.until,
         enqueued_tokens=batch.enqueued_tokens,
         max_submissions=batch.max_submissions,
         poll_min_s=SIMULATED_POLL_S if plan.simulate else batch.poll_min_s,

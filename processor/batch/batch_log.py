@@ -82,7 +82,7 @@ class BatchLog:
                     end = at + len(raw)
                     continue
                 damaged_line = damaged_line or number
-                if is_step(raw):
+                if raw.endswith(b"\n") and is_step(raw):
                     raise ConfigError(
                         f"{self.path}, line {damaged_line}: the journal of batches is damaged: restore it from a copy, "
                         "or move it away once its batches are cancelled at the provider"

@@ -45,7 +45,11 @@ class BatchRun:
         self._counts = Counts()
         self._room = EnqueuedRoom(options.enqueued_tokens)
         self._interruptions = Interruptions(
-            deps.wall_clock, deps.emit, stream_at=options.stream_at, max_outage_s=options.max_outage_s
+            deps.wall_clock,
+            deps.emit,
+            stream_at=options.stream_at,
+            end_at=options.end_at,
+            max_outage_s=options.max_outage_s,
         )
         self._collection = Collection(deps, options, self._counts, self._interruptions, self._room)
         self._submission = Submission(deps.api, deps.log, self._interruptions, deps.wall_clock, deps.emit)
@@ -249,7 +253,7 @@ class BatchRun:
     async def _close(self, outcome: Outcome, *, stream_rest: bool) -> Outcome:
         """Write what is left, and release the files. Returns the outcome, which an error may change."""
         deps = self._deps
-        if outcome.exit_code == exit_codes.INTERRUPTED and deps.log.open_batches:
+        if outcome.reason is not None and outcome.reason != self._end_reason() and deps.log.open_batches:
             outcome = Outcome(exit_code=outcome.exit_code, reason=f"{outcome.reason}; {self._end_reason()}")
         if outcome.reason is not None and outcome.exit_code in (exit_codes.STOPPED, exit_codes.INTERRUPTED):
             deps.emit(Stopping(at=asyncio.get_running_loop().time(), reason=outcome.reason, grace_s=0.0))

@@ -60,6 +60,8 @@ class BatchOptions:
     """End as soon as nothing more can be submitted."""
     stream_at: float | None = None
     """Unix seconds at which the batches are cancelled, and what is left is streamed; None: never."""
+    end_at: float | None = None
+    """Unix seconds at which the run ends; None: when it is done."""
     enqueued_tokens: int | None = None
     max_submissions: int = 3
     poll_min_s: float = 10.0

@@ -47,11 +47,14 @@ class Interruptions:
         emit: Listener,
         *,
         stream_at: float | None,
+        end_at: float | None = None,
         max_outage_s: float,
     ) -> None:
+        """``stream_at``, ``end_at``: Unix seconds; None: never."""
         self._wall_clock = wall_clock
         self._emit = emit
         self._stream_at = stream_at
+        self._end_at = end_at
         self._max_outage_s = max_outage_s
         self._stopped = asyncio.Event()
         self._outcome: Outcome | None = None
@@ -73,14 +76,17 @@ class Interruptions:
         """Raises RunEnded and StreamTime."""
         if self._outcome is not None:
             raise RunEnded(self._outcome)
+        if self._end_at is not None and self._wall_clock() >= self._end_at:
+            raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason="the time of --until has come"))
         if self._stream_at is not None and self._wall_clock() >= self._stream_at:
             raise StreamTime
 
     async def wait(self, delay_s: float) -> None:
         """Wait for so long. Raises RunEnded and StreamTime."""
         self.check()
-        if self._stream_at is not None:
-            delay_s = min(delay_s, max(self._stream_at - self._wall_clock(), 0.0) + 0.001)
+        for moment in (self._stream_at, self._end_at):
+            if moment is not None:
+                delay_s = min(delay_s, max(moment - self._wall_clock(), 0.0) + 0.001)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), delay_s)
         self.check()

@@ -277,6 +277,17 @@ def test_jobs_that_a_batch_does_not_take_are_left_to_be_streamed() -> None:
     assert (len(world.rows()), world.failures()) == (2, [])
 
 
+def test_run_ends_at_its_time_and_leaves_the_batches_to_the_provider() -> None:
+    world = BatchWorld()
+    run = world.run_batch(JOBS, end_at=1_800_000_000.0 + 50)
+    assert (run.exit_code, round(run.took_s)) == (exit_codes.STOPPED, 50)
+    assert run.reason is not None
+    assert run.reason.startswith("the time of --until has come; 1 batch is with the provider")
+    assert world.run_batch(JOBS, end_at=1_800_000_000.0 + 5000).exit_code == exit_codes.COMPLETE
+    assert_one_row_each(world)
+    assert world.executed_more_than_once() == []
+
+
 def test_batch_that_the_provider_has_forgotten_is_left_to_the_user() -> None:
     world = BatchWorld()
     world.run_batch(JOBS, detach=True)

@@ -132,6 +132,7 @@ def test_what_is_left_is_streamed(run_inside: Run, start_server: StartServer, sh
         (["--detach"], "--detach needs --batch: add it"),
         (["--stream-after", "07:00"], "--stream-after needs --batch: add it"),
         (["--batch", "--detach", "--stream-after", "07:00"], "--detach ends the run before the time of --stream-after"),
+        (["--batch", "--detach", "--until", "07:00"], "--detach ends the run before the time of --until"),
         (["--batch", "--detach", "--simulate"], "--detach leaves the batches to the provider"),
         (["--batch", "--echo"], "--echo and --batch cannot be used together"),
         (["--batch", "--stream-after", "7"], "a time is written HH:MM"),

@@ -74,13 +74,14 @@ def test_batch_without_an_intent_counts_as_never_sent() -> None:
     assert (log.batches, log.names_found) == ({}, ["b1"])
 
 
-def test_torn_end_is_cut_off_before_anything_is_added() -> None:
+@pytest.mark.parametrize("torn", [b'{"upload":"b1","fi', b'{"upload":"b1","file":"file-1"}', bytes(40)])
+def test_torn_end_is_cut_off_before_anything_is_added(torn: bytes) -> None:
     disk = JournalDisk()
     log = disk.log()
     batch = draft(log, "b1", record("one"))
     log.intend(batch, 10.0)
     log.close()
-    disk.state.names[PATH].data += b'{"upload":"b1","fi'
+    disk.state.names[PATH].data += torn
     log = disk.log()
     log.record_upload(log.batches["b1"], "file-2")
     log.close()
