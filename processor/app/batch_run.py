@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processor.app import factory, run_reporter
+from processor.app.budget import open_budget
 from processor.app.open_batches import open_log
 from processor.app.plan import Plan
 from processor.app.prices import price_list
 from processor.app.progress_display import open_progress
 from processor.app.signals import handle_signals
 from processor.batch.anthropic_batches import AnthropicBatches
+from processor.batch.batch_budget import BatchBudget
+from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome
 from processor.batch.openai_batches import OpenAiBatches
@@ -33,6 +36,7 @@ from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.core.models import Target
 from processor.core.urls import MODEL
+from processor.cost.price_list import PriceList
 from processor.output.paths import OutputPaths
 from processor.output.results_file import ResultsFile
 from processor.output.storage import LocalStorage
@@ -62,7 +66,6 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
     together = {
         "--echo": plan.echo,
         "--validate": plan.settings.validate is not None,
-        "--max-cost": plan.settings.max_cost_usd is not None,
         "--order": plan.order != "file",
     }
     for name, is_given in together.items():
@@ -108,6 +111,8 @@ async def run_batch(
         log = open_log(plan, target)
         prices = price_list(plan, accesses, emit, own_transport=False)
         stack.push_async_callback(prices.close)
+        counter = TokenCounter(plan.settings.encoding, asyncio.to_thread)
+        budget = _budget(plan, accesses, sink, log, prices, counter, target, emit)
         dependencies = BatchDependencies(
             read_jobs=lambda: factory.unfinished_jobs(plan, job_files, sink),
             read_again=partial(aiter, job_files),
@@ -118,13 +123,17 @@ async def run_batch(
             api=provider_batches(batch_preset(accesses) or BatchPreset(), client, target),
             base_url=target.base_url,
             upload_path=upload_path(plan),
-            counter=TokenCounter(plan.settings.encoding, asyncio.to_thread),
+            counter=counter,
             prices=prices,
             emit=emit,
             wall_clock=time.time,
             run_in_thread=asyncio.to_thread,
+            budget=budget,
         )
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
+        if budget is not None:
+            stats.budget = budget.budget.in_usd
+            budget.budget.report_if_mostly_spent()
         run = BatchRun(dependencies, _options(plan, accesses))
         if stop_on_signals:
             stack.enter_context(handle_signals(run, stats, progress))
@@ -135,6 +144,32 @@ async def run_batch(
     if not ended.stream_rest:
         run_reporter.report_end(plan, stats, outcome, is_below_banner=not progress.has_printed)
     return ended
+
+
+def _budget(
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    sink: ResultsFile,
+    log: BatchLog,
+    prices: PriceList,
+    counter: TokenCounter,
+    target: Target,
+    emit: Listener,
+) -> BatchBudget | None:
+    """The budget with what earlier runs have spent. Raises ConfigError where that is not known."""
+    gate = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
+    if gate is None:
+        return None
+    if any(batch.worst_pico is None for batch in log.open_batches):
+        raise ConfigError(
+            "--max-cost counts batches as they are submitted, and open ones were not: leave it out for now"
+        )
+    if sink.recovered.spent.unpriced:
+        raise ConfigError(
+            f"requests for {plan.out} broke off at unknown cost: run once with --max-cost without --batch"
+        )
+    factor = price_factor(plan.settings, batch_preset(accesses))
+    return BatchBudget(gate.budget, prices, counter, sink, target.base_url, factor)
 
 
 def provider_batches(preset: BatchPreset, client: ApiClient, target: Target) -> ProviderBatches:

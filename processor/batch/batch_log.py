@@ -28,7 +28,6 @@ from processor.batch.batch_table import BatchTable, is_step
 from processor.batch.file_lines import lines_of
 from processor.batch.open_batch import OpenBatch
 from processor.batch.records import JobRecord, record_from_json
-from processor.batch.sizes import BatchSize
 from processor.core import json_bytes
 from processor.core.errors import ConfigError
 from processor.core.job_keys import job_key
@@ -126,7 +125,7 @@ class BatchLog:
         self._append({"job": batch.name, **record.as_json()})
 
     def intend(self, batch: OpenBatch, at: float) -> None:
-        self._step({"intend": batch.name, **_size_fields(batch.size), "at": at})
+        self._step({"intend": batch.name, **_size_fields(batch), "at": at})
 
     def record_upload(self, batch: OpenBatch, file_id: str) -> None:
         self._step({"upload": batch.name, "file": file_id})
@@ -221,7 +220,7 @@ class BatchLog:
             if batch.is_open:
                 for index in range(len(batch.offsets)):
                     yield _line({"job": batch.name, **self.job(batch, index).as_json()})
-            yield _line({"intend": batch.name, **_size_fields(batch.size), "at": batch.intended_at})
+            yield _line({"intend": batch.name, **_size_fields(batch), "at": batch.intended_at})
             if batch.file_id is not None:
                 yield _line({"upload": batch.name, "file": batch.file_id})
             if batch.batch_id is not None:
@@ -236,8 +235,10 @@ class BatchLog:
             self._file = None
 
 
-def _size_fields(size: BatchSize) -> JSON:
-    return {"jobs": size.jobs, "bytes": size.bytes, "tokens": size.tokens, "inputs": size.inputs}
+def _size_fields(batch: OpenBatch) -> JSON:
+    size = batch.size
+    fields: JSON = {"jobs": size.jobs, "bytes": size.bytes, "tokens": size.tokens, "inputs": size.inputs}
+    return fields if batch.worst_pico is None else {**fields, "worst_pico": batch.worst_pico}
 
 
 def _packed(again: dict[bytes, int]) -> list[list[str | int]]:

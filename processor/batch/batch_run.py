@@ -10,30 +10,23 @@ One step after the other, in one task: nothing here is urgent, and so each state
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 from processor.batch.batch_watch import BatchWatch
 from processor.batch.collection import Collection
 from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome, Counts
-from processor.batch.drafts import BatchDraft, BatchDrafts
 from processor.batch.interruptions import Interruptions, RunEnded, StreamTime
-from processor.batch.job_reader import JobReader, KeySet
-from processor.batch.messages import end_reason, no_batch_api, not_in_batch
-from processor.batch.rows import BatchRows
+from processor.batch.job_submitter import JobSubmitter
+from processor.batch.messages import end_reason, no_batch_api
 from processor.batch.sizes import EnqueuedRoom
 from processor.batch.submission import CreationRefused, Submission
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, OutputError, RequestError, UrlNotFound
-from processor.core.events import Notice, Stopping
-from processor.core.job_keys import job_key
-from processor.core.models import Job
+from processor.core.events import Stopping
 from processor.output.sink import END_OF_FILE
 from processor.output.storage import as_output_error
-from processor.protocols import protocol_for
 from processor.ratelimit.limiter import LimiterSnapshot
 from processor.scheduler import Outcome
 from processor.scheduler.attempt import JobState
-from processor.terminal.formatting import plural
 
 
 class BatchRun:
@@ -52,12 +45,17 @@ class BatchRun:
             max_outage_s=options.max_outage_s,
         )
         self._collection = Collection(deps, options, self._counts, self._interruptions, self._room)
-        self._submission = Submission(deps.api, deps.log, self._interruptions, deps.wall_clock, deps.emit)
+        self._submission = Submission(deps.api, deps.log, self._interruptions, deps.wall_clock, deps.emit, deps.budget)
         self._watch = BatchWatch(deps, options, self._interruptions, self._collection)
-        self._reader = JobReader(deps, options, self._counts)
-        self._rows = BatchRows(deps, options, self._counts)
-        self._drafts = BatchDrafts(
-            deps.storage, deps.log, deps.api, options.limits, self._room, deps.upload_path, deps.base_url
+        self._submitter = JobSubmitter(
+            deps,
+            options,
+            self._counts,
+            self._interruptions,
+            self._room,
+            self._submission,
+            self._collection,
+            self._watch,
         )
         self._task: asyncio.Task[object] | None = None
         self._is_aborted = False
@@ -116,13 +114,16 @@ class BatchRun:
 
     async def _run(self) -> bool:
         """Return whether jobs are left to be streamed."""
-        self._drafts.remove_left()
+        if (budget := self._deps.budget) is not None:
+            for batch in self._deps.log.open_batches:
+                budget.reserve(batch)
+        self._submitter.remove_left()
         try:
             await self._settle_earlier()
             await self._watch.look_once()
             await self._submit_all()
         except StreamTime:
-            self._drafts.discard()
+            self._submitter.discard_drafts()
             self._interruptions.stream_no_more()
             await self._settle_unsubmitted(may_create=False)
             await self._watch.cancel_all()
@@ -144,7 +145,7 @@ class BatchRun:
     async def _submit_all(self) -> None:
         """Submit the jobs of the file, and again those that come back unanswered, until none is left."""
         while True:
-            has_room = await self._submit_pass()
+            has_room = await self._submitter.submit_all()
             if self._options.detach:
                 return
             assert has_room, "only a run that is to end at once does not wait for room"
@@ -165,65 +166,6 @@ class BatchRun:
     def _is_exhausted(self) -> bool:
         """Whether the jobs that are left have been submitted often enough: they are streamed."""
         return all(count >= self._options.max_submissions for count in self._deps.log.again.values())
-
-    async def _submit_pass(self) -> bool:
-        """Read the file once and submit its jobs. False where nothing more can be submitted now."""
-        has_room = True
-        self._counts.left = 0
-        async for job in self._reader.jobs(KeySet(self._deps.log.job_keys())):
-            if not await self._is_allowed(job):
-                continue
-            if not has_room:
-                self._counts.left += 1
-                continue
-            for draft in await self._drafts_with(job):
-                has_room = await self._submit(draft) and has_room
-        for draft in self._drafts.rest():
-            has_room = await self._submit(draft) and has_room
-        await self._rows.flush()
-        return has_room
-
-    async def _is_allowed(self, job: Job) -> bool:
-        """Whether the job may be in a batch. Another one gets a failed row, or is streamed later."""
-        submissions = self._deps.log.again.get(job_key(job.custom_id), 0)
-        is_left = self._options.stream_at is not None and submissions >= self._options.max_submissions
-        if job.path in self._options.paths and self._drafts.fits_alone(job) and not is_left:
-            return True
-        if self._options.stream_at is not None:
-            self._counts.left += 1
-        else:
-            await self._rows.write_unsent(job, not_in_batch(job.path, self._options.paths))
-        return False
-
-    async def _drafts_with(self, job: Job) -> Iterator[BatchDraft]:
-        """Add the job to a batch. Returns the batches that are to be submitted now."""
-        deps = self._deps
-        await deps.counter.load(job.model)
-        size = protocol_for(job.path).request_size(job, deps.counter.for_model(job.model))
-        submissions = deps.log.again.get(job_key(job.custom_id), 0)
-        attempts = max(deps.sink.job_index.attempts(job.custom_id), submissions)
-        return self._drafts.add(job, size, attempts=attempts + 1, submission=submissions + 1)
-
-    async def _submit(self, draft: BatchDraft) -> bool:
-        """Submit a batch once there is room for it. False where the run ends rather than wait."""
-        batch = draft.batch
-        while not self._room.has_room(batch.model, self._watch.enqueued(batch), batch.size.tokens):
-            if self._options.detach:
-                self._counts.left += batch.size.jobs
-                draft.file.remove()
-                self._deps.log.discard_draft(batch)
-                return False
-            await self._watch.wait_and_look()
-        found = await self._submission.submit(draft)
-        if isinstance(found, CreationRefused):
-            await self._collection.give_up(batch, found.error, enqueued=self._watch.enqueued(batch))
-        elif found is not None:
-            self._counts.submitted += 1
-            size = batch.size
-            text = f"batch {found.id} submitted: {plural(size.jobs, 'job')} of {batch.model}"
-            self._deps.emit(Notice(at=asyncio.get_running_loop().time(), text=text))
-        self._interruptions.check()
-        return True
 
     # ------------------------------------------------------------ the end
 
@@ -260,7 +202,7 @@ class BatchRun:
         rows_without_job = 0
         try:
             with as_output_error(deps.log.path):
-                self._drafts.discard()
+                self._submitter.discard_drafts()
                 if outcome.reason is None and not stream_rest:
                     deps.log.forget_again()
                 deps.log.compact()

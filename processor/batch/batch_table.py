@@ -39,7 +39,7 @@ class BatchTable:
     def _on_intend(self, name: str, line: JSON, at: int) -> None:
         batch = self.batches[name]
         batch.size = BatchSize(jobs=line["jobs"], bytes=line["bytes"], tokens=line["tokens"], inputs=line["inputs"])
-        batch.intended_at, batch.state = line["at"], "intended"
+        batch.intended_at, batch.state, batch.worst_pico = line["at"], "intended", line.get("worst_pico")
         for key in batch.keys_again:
             self.again.pop(key, None)
         batch.keys_again = []

@@ -42,6 +42,11 @@ class BatchWatch:
         """The batches whose end can be awaited."""
         return [one for one in self._deps.log.open_batches if one.state == "submitted" and not one.is_lost]
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the end of a batch can be awaited."""
+        return bool(self._working)
+
     def enqueued(self, batch: OpenBatch) -> int:
         """The prompt tokens of the other open batches of its model."""
         others = (one for one in self._deps.log.open_batches if one.model == batch.model and one is not batch)

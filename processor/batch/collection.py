@@ -14,6 +14,7 @@ from processor.batch.sizes import EnqueuedRoom
 from processor.batch.verdicts import (
     ENQUEUED_LIMIT,
     EXPIRED,
+    NO_RESULT,
     AccountRefused,
     Answered,
     BatchVerdict,
@@ -70,6 +71,8 @@ class Collection:
         await self._deps.sink.sync()
         files = (*remote.result_files, *((batch.file_id,) if batch.file_id else ()))
         self._deps.log.record_collection(batch, again, () if self._options.keep_remote_files else files)
+        if self._deps.budget is not None:
+            self._deps.budget.release(batch)
         await self.remove_files(batch)
 
     async def give_up(self, batch: OpenBatch, error: BatchError, *, enqueued: int) -> None:
@@ -117,6 +120,8 @@ class Collection:
     async def _submit_again(
         self, batch: OpenBatch, record: JobRecord, verdict: SubmitAgain, again: dict[bytes, int]
     ) -> None:
+        if self._deps.budget is not None and verdict.failed.failure.code == NO_RESULT:
+            self._deps.budget.spend(None, record.worst_pico)  # it may have been billed
         is_last = verdict.is_counted and record.submission >= self._options.max_submissions
         if is_last and self._options.stream_at is None:
             await self._rows.write_failure(batch, record, verdict.failed)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.provider_batches import ProviderBatches
 from processor.batch.sizes import BatchLimits
@@ -46,6 +47,7 @@ class BatchDependencies:
     wall_clock: Callable[[], float]
     """Returns Unix seconds."""
     run_in_thread: RunInThread
+    budget: BatchBudget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,8 +60,18 @@ class BatchDrafts:
         size = self._size(job, self._api.line(own_id("0" * 2 * _NAME_BYTES, self._limits.jobs), job), 0)
         return self._limits.allow(size, None)
 
-    def add(self, job: Job, size: RequestSize, *, attempts: int, submission: int) -> Iterator[BatchDraft]:
-        """Add a job to a batch. Yields the batches that are full, or make room for others: submit them."""
+    @property
+    def worst_pico(self) -> int:
+        """The most that all of them can cost."""
+        return sum(draft.batch.worst_pico or 0 for draft in self._open.values())
+
+    def add(
+        self, job: Job, size: RequestSize, *, attempts: int, submission: int, worst_pico: int | None = None
+    ) -> Iterator[BatchDraft]:
+        """Add a job to a batch. Yields the batches that are full, or make room for others: submit them.
+
+        ``worst_pico``: the most that it can cost; None where the run has no budget.
+        """
         key = job.path, job.model
         draft = self._open.get(key)
         if draft is not None:
@@ -77,7 +87,9 @@ class BatchDrafts:
             line = self._line(draft, job)
         draft.file.add(line)
         draft.batch.size += self._size(job, line, size.prompt_tokens)
-        self._log.add_job(draft.batch, self._record(job, size, attempts, submission))
+        if worst_pico is not None:
+            draft.batch.worst_pico = (draft.batch.worst_pico or 0) + worst_pico
+        self._log.add_job(draft.batch, self._record(job, size, attempts, submission, worst_pico))
 
     def rest(self) -> Iterator[BatchDraft]:
         """The batches that are not full, at the end of the jobs."""
@@ -118,6 +130,12 @@ class BatchDrafts:
         return BatchSize(jobs=1, bytes=len(line) + frame, tokens=tokens, inputs=count)
 
     @staticmethod
-    def _record(job: Job, size: RequestSize, attempts: int, submission: int) -> JobRecord:
-        fields = protocol_for(job.path).prompt_fields
-        return record_of(job, size, attempts=attempts, submission=submission, prompt_fields=fields)
+    def _record(job: Job, size: RequestSize, attempts: int, submission: int, worst_pico: int | None) -> JobRecord:
+        return record_of(
+            job,
+            size,
+            attempts=attempts,
+            submission=submission,
+            prompt_fields=protocol_for(job.path).prompt_fields,
+            worst_pico=worst_pico,
+        )

@@ -26,6 +26,8 @@ class OpenBatch:
     """The base URL that it is sent to."""
     state: BatchState = "drafted"
     size: BatchSize = field(default_factory=BatchSize)
+    worst_pico: int | None = None
+    """The most that it can cost, in 1e-12 USD; None where it was submitted without a budget."""
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     """Where each job's record begins in the journal of batches."""
     intended_at: float = 0.0

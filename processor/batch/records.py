@@ -33,6 +33,8 @@ class JobRecord:
     altered: tuple[str, ...] = ()
     source: SourceFile | None = None
     """Its job file, where the run has several."""
+    worst_pico: int | None = None
+    """The most that it can cost, in 1e-12 USD; None where the run has no budget."""
 
     def job(self, path: str, model: str) -> Job:
         """The job with what is left of its body."""
@@ -63,11 +65,19 @@ class JobRecord:
         }
         if self.source is not None:
             fields["source"] = list(self.source)
+        if self.worst_pico is not None:
+            fields["worst_pico"] = self.worst_pico
         return {**fields, "metadata": self.metadata} if self.has_metadata else fields
 
 
 def record_of(
-    job: Job, size: RequestSize, *, attempts: int, submission: int, prompt_fields: tuple[str, ...]
+    job: Job,
+    size: RequestSize,
+    *,
+    attempts: int,
+    submission: int,
+    prompt_fields: tuple[str, ...],
+    worst_pico: int | None,
 ) -> JobRecord:
     return JobRecord(
         custom_id=job.custom_id,
@@ -82,6 +92,7 @@ def record_of(
         has_metadata=job.has_metadata,
         altered=job.altered,
         source=job.source,
+        worst_pico=worst_pico,
     )
 
 
@@ -100,6 +111,7 @@ def record_from_json(fields: JSON) -> JobRecord:
         has_metadata="metadata" in fields,
         altered=tuple(fields["altered"]),
         source=SourceFile(*fields["source"]) if "source" in fields else None,
+        worst_pico=fields.get("worst_pico"),
     )
 
 

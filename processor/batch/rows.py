@@ -44,6 +44,8 @@ class BatchRows:
         tariff = await deps.prices.tariff(deps.base_url, batch.model)
         submitted_at = batch.submitted_at or batch.intended_at
         cost_usd = cost_of_reply(tariff, self._options.price_factor, reply, billed, submitted_at)
+        if deps.budget is not None:
+            deps.budget.spend(cost_usd, record.worst_pico)
         result = result_of_reply(
             job,
             protocol,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.drafts import BatchDraft
 from processor.batch.interruptions import Interruptions, RunEnded, StreamTime
@@ -57,8 +58,10 @@ class Submission:
         interruptions: Interruptions,
         wall_clock: Callable[[], float],
         emit: Listener,
+        budget: BatchBudget | None = None,
     ) -> None:
         self._emit = emit
+        self._budget = budget
         self._api = api
         self._log = log
         self._interruptions = interruptions
@@ -70,6 +73,8 @@ class Submission:
         Raises the RequestErrors that concern all batches, RunEnded and StreamTime.
         """
         batch, file = draft.batch, draft.file.finish()
+        if self._budget is not None:
+            self._budget.reserve(batch)
         self._log.intend(batch, self._now())
         try:
             file_id = await self._interruptions.repeat(lambda: self._api.upload(batch, file), "upload a batch")
@@ -93,7 +98,7 @@ class Submission:
         ``may_create``: create it now, if it was not and its file is at the provider.
         """
         if batch.state == "intended" and self._api.uploads_first:
-            self._log.drop(batch)  # its file may be at the provider, but nothing was created from it
+            self._drop(batch)  # its file may be at the provider, but nothing was created from it
             return None
         found = await self._search(batch)
         if found is not None or batch.is_uncertain:
@@ -108,7 +113,12 @@ class Submission:
         if batch.file_id is not None:
             with suppress(RequestError):
                 await self._api.delete_file(batch.file_id)
+        self._drop(batch)
+
+    def _drop(self, batch: OpenBatch) -> None:
         self._log.drop(batch)
+        if self._budget is not None:
+            self._budget.release(batch)
 
     async def _create(self, batch: OpenBatch, file: FileBody | None) -> RemoteBatch | CreationRefused | None:
         began_at, wait_s = asyncio.get_running_loop().time(), _FIRST_WAIT_S

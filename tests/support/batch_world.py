@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from processor.batch.anthropic_batches import AnthropicBatches
+from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions
@@ -22,6 +23,8 @@ from processor.batch.sizes import BatchLimits
 from processor.config.batch_presets import BatchShape
 from processor.core.errors import ConfigError, OutputError
 from processor.core.models import JSON
+from processor.core.money import pico_usd
+from processor.cost.budget import Budget
 from processor.cost.price_list import PriceList
 from processor.cost.tariff import Tariff
 from processor.input.job_file import JobFile
@@ -78,6 +81,7 @@ class BatchWorld(World):
         fault_plan: FaultPlan | None = None,
         on_start: OnBatchStart = lambda run: None,
         max_runs_s: float = 1e6,
+        max_cost_usd: float | None = None,
         **options: Any,
     ) -> RunRecord:
         """Play a whole run and return what it did."""
@@ -97,7 +101,12 @@ class BatchWorld(World):
                 except (OutputError, ConfigError) as error:
                     record.exit_code, record.reason = 2, str(error)
                     return
-                work = BatchRun(self._batch_dependencies(source, sink, log, memory, record), batch_options)
+                deps = self._batch_dependencies(source, sink, log, memory, record)
+                if max_cost_usd is not None:
+                    budget = Budget(pico_usd(max_cost_usd), sink.recovered.spent.pico)
+                    in_batches = BatchBudget(budget, deps.prices, COUNTER, sink, BASE_URL, batch_options.price_factor)
+                    deps = replace(deps, budget=in_batches)
+                work = BatchRun(deps, batch_options)
                 on_start(work)
                 async with asyncio.timeout(max_runs_s):
                     outcome = await work.run()
