@@ -191,6 +191,7 @@ def test_job_that_is_throttled_alone_fails_after_max_wait() -> None:
     assert (verdict.failure.code, verdict.failure.permanent) == ("rate_limited", False)
     assert verdict.failure.message == "throttled for 3591 s while other jobs were answered: the server's message"
     assert isinstance(decide(error, alone_for_s=None), Retry), "a limit of all has no end"
+    assert isinstance(decide(ConnectError("refused"), alone_for_s=3700.0), Retry), "that is an outage"
 
 
 def test_wait_of_zero_seconds_is_replaced_by_the_backoff() -> None:
