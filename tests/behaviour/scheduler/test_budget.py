@@ -117,3 +117,27 @@ def test_budget_holds_through_faults_kills_and_resumes(seed: int) -> None:
 def test_budget_holds_in_a_campaign_of_runs(seeds: range) -> None:
     for seed in seeds:
         play(seed)
+
+
+def test_job_that_is_asked_again_reserves_anew_and_its_row_has_the_cost_of_all_replies() -> None:
+    world = World(replace(FIXED, reply_tokens=(10, 20)))
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object", "required": ["x"]}}}
+    jobs = [short_job(i, max_tokens=100, response_format=schema) for i in range(3)]
+    run = world.run(jobs, prices=PRICES, max_cost_usd=1.0, max_invalid=1)
+    assert run.budget is not None
+    billed_pico = world.provider.billing.completion_tokens * 10 * 10**6
+    rows_pico = sum(round(row["cost_usd"] * 1e12) for row in [*world.rows(), *world.failures()])
+    assert rows_pico == billed_pico == run.budget.budget.spent_pico
+    later = world.run(jobs, prices=PRICES, max_cost_usd=1.0)
+    assert later.budget is not None
+    assert later.budget.budget.spent_pico >= billed_pico
+    stopped = World(replace(FIXED, reply_tokens=(10, 20)))
+    enough_for_one_usd = 0.001 + billed_pico / len(run.sent) / 2e12
+    few = stopped.run(jobs[:1], prices=PRICES, max_cost_usd=enough_for_one_usd, max_invalid=3)
+    assert (few.exit_code, len(few.sent)) == (3, 1)
+    assert few.budget is not None and stopped.rows() == []
+    spent = few.budget.budget.spent_pico
+    assert spent == stopped.provider.billing.completion_tokens * 10 * 10**6
+    again = stopped.run(jobs[:1], prices=PRICES, max_cost_usd=enough_for_one_usd, max_invalid=3)
+    assert again.budget is not None
+    assert (again.exit_code, again.sent, again.budget.budget.spent_pico) == (3, [], spent)
