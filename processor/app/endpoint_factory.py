@@ -40,7 +40,8 @@ def endpoint_pool(
     settings = plan.settings
     if not accesses or accesses[0].settings is None:
         access = accesses[0] if accesses else None
-        only = _only_endpoint(plan, access, targets[0], emit, concurrency=concurrency)
+        emit_own = emit if budget is None else _without_bottlenecks(emit)
+        only = _only_endpoint(plan, access, targets[0], emit_own, concurrency=concurrency)
         return EndpointPool(only) if budget is None else one_with_budget(only, emit, budget, concurrency=concurrency)
     limiters: dict[str, RateLimiter] = {}
     endpoints = [
@@ -73,6 +74,16 @@ def one_with_budget(only: Endpoint, emit: Listener, budget: BudgetGate, *, concu
     return EndpointPool(only, dispatcher=dispatcher, budget=budget)
 
 
+def _without_bottlenecks(emit: Listener) -> Listener:
+    """For an endpoint behind a dispatcher, which alone knows what the run waits for."""
+
+    def emit_own(event: RunEvent) -> None:
+        if not isinstance(event, BottleneckChanged):
+            emit(event)
+
+    return emit_own
+
+
 def _only_endpoint(
     plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
 ) -> Endpoint:
@@ -93,11 +104,7 @@ def _one_of_several(
     concurrency: int,
 ) -> Endpoint:
     """``limiters``: those made so far, by limit group; the function adds to it."""
-
-    def emit_own(event: RunEvent) -> None:
-        if not isinstance(event, BottleneckChanged):  # what the run waits for is known by the dispatcher alone
-            emit(event)
-
+    emit_own = _without_bottlenecks(emit)
     alone_s = _alone_s(target)
     health = _health(plan.settings, table.name, emit_own, alone_s=alone_s, is_only=False)
     group = table.name if table.limit_group is None else table.limit_group

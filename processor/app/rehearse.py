@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +20,7 @@ from processor.app.plan import Plan
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
-from processor.core.events import RequestListener, RunFinished, RunStarted, Transport
+from processor.core.events import JobFinished, Listener, RequestListener, RunEvent, RunFinished, RunStarted, Transport
 from processor.core.models import Job, Reply, Target, Usage
 from processor.cost.price_list import PriceList
 from processor.estimate.known_replies import KnownReplies, ReplySample
@@ -40,7 +40,12 @@ from processor.simulator.settings import Outage, SimulatorSettings
 from processor.stats.run_stats import RunStats
 from processor.tokens.counter import TokenCounter
 
+OnProgress = Callable[[int, int], None]
+"""Called with the jobs played so far, and with all."""
+
 MAX_CONNECTIONS = 1000
+JOBS_PER_PICTURE = 100
+"""Jobs played between two calls of ``OnProgress``."""
 ROUGH_NIGHT = "rough-night"
 _ROUGH_NIGHT_FAULTS = (
     "error_500=0.01,burst_429=0.005,reset_before=0.005,reset_mid=0.005,cut=0.005,in_band_error=0.002,stall_mid=0.001"
@@ -80,7 +85,9 @@ class Rehearsal:
         return self.stats.replies.used.completion
 
 
-def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) -> Rehearsal:
+def rehearse(
+    plan: Plan, environ: Mapping[str, str], options: RehearsalOptions, on_progress: OnProgress = lambda done, jobs: None
+) -> Rehearsal:
     """Raises ConfigError. Sends nothing and writes nothing."""
     if plan.reads_stdin:
         raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
@@ -93,7 +100,7 @@ def rehearse(plan: Plan, environ: Mapping[str, str], options: RehearsalOptions) 
     tariffs.load(_models(plan, accesses))
     began = time.monotonic()
     with relaxed_gc():
-        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings, tariffs.prices))
+        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings, tariffs.prices, on_progress))
     return Rehearsal(
         stats=stats,
         outcome=outcome,
@@ -149,6 +156,21 @@ def _models(plan: Plan, accesses: Sequence[EndpointAccess]) -> set[str]:
         return {line.model for line in lines if not isinstance(line, InvalidLine)}
 
 
+def _progress_listener(on_progress: OnProgress) -> Listener:
+    jobs = done = 0
+
+    def listen(event: RunEvent) -> None:
+        nonlocal jobs, done
+        if isinstance(event, RunStarted):
+            jobs = event.jobs or 0
+        elif isinstance(event, JobFinished):
+            done += 1
+            if done % JOBS_PER_PICTURE == 0:
+                on_progress(done, jobs)
+
+    return listen
+
+
 def _counting_prompts(send: Transport, counter: TokenCounter) -> Transport:
     """A transport whose replies report the tokens of prompts as a run counts them: the simulated provider estimates
     them by their characters."""
@@ -167,14 +189,18 @@ def _counting_prompts(send: Transport, counter: TokenCounter) -> Transport:
 
 
 async def _run(
-    plan: Plan, accesses: Sequence[EndpointAccess], settings: SimulatorSettings, prices: PriceList
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    settings: SimulatorSettings,
+    prices: PriceList,
+    on_progress: OnProgress,
 ) -> tuple[RunStats, Outcome, float, int]:
     loop = asyncio.get_running_loop()
     provider = SimulatedProvider(settings)
     index, spent = load_index(plan, accesses, OutputPaths.of(Path(plan.out)))
     sink = CountingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
-    emit = FanOut([stats])
+    emit = FanOut([stats, _progress_listener(on_progress)])
     with closing(factory.open_job_files(plan, accesses)) as job_files:
         concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
         targets = [access.target for access in accesses]

@@ -61,9 +61,12 @@ def rehearse(
     from processor.app.rehearse import rehearse as play
     from processor.config.environment import environment
     from processor.terminal.label_table import print_rows
+    from processor.terminal.scan_progress import rehearsal_progress
 
     environ = environment(os.environ)
-    found = play(plan_of(ctx, environ, like=like), environ, RehearsalOptions(faults=faults, seed=seed))
+    wanted = RehearsalOptions(faults=faults, seed=seed)
+    with rehearsal_progress() as on_progress:
+        found = play(plan_of(ctx, environ, like=like), environ, wanted, on_progress)
     if as_json:
         import json
 

@@ -1,10 +1,11 @@
-"""A bar on the terminal while large files are read."""
+"""A bar on the terminal while large files are read, and while a run is rehearsed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from processor.terminal import console
 
@@ -20,9 +21,26 @@ def scan_progress(paths: Sequence[Path]) -> Iterator[Callable[[int, int], None]]
     if size < MIN_BYTES or not console.is_terminal(stream):
         yield lambda end, lines: None
         return
+    with _bar(stream, size, "lines") as update:
+        yield update
+
+
+@contextmanager
+def rehearsal_progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield what is to be called with how many jobs have been played, of how many. Off a terminal it does nothing."""
+    stream = console.stderr(None)
+    if not console.is_terminal(stream):
+        yield lambda done, jobs: None
+        return
+    with _bar(stream, None, "jobs") as update:
+        yield lambda done, jobs: update(done, done, jobs)
+
+
+@contextmanager
+def _bar(stream: TextIO, total: int | None, what: str) -> Iterator[Callable[..., None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[lines]:,} lines"), TimeRemainingColumn())
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn(f"{{task.fields[count]:,}} {what}"), TimeRemainingColumn())
     with Progress(*columns, console=console.rich_console(stream), transient=True) as bar:
-        task = bar.add_task("", total=size, lines=0)
-        yield lambda end, lines: bar.update(task, completed=end, lines=lines)
+        task = bar.add_task("", total=total, count=0)
+        yield lambda at, count, total=total: bar.update(task, completed=at, count=count, total=total)
