@@ -15,7 +15,7 @@ from processor.app import factory, run_reporter
 from processor.app.budget import open_budget
 from processor.app.open_batches import open_log
 from processor.app.plan import Plan
-from processor.app.prices import price_list
+from processor.app.prices import price_factor, price_list
 from processor.app.progress_display import open_progress
 from processor.app.signals import handle_signals
 from processor.batch.anthropic_batches import AnthropicBatches
@@ -30,7 +30,6 @@ from processor.batch.upload_file import UploadPath
 from processor.config import GENERIC
 from processor.config.batch_presets import BatchPreset, BatchShape
 from processor.config.endpoint_resolution import EndpointAccess
-from processor.config.settings import Settings
 from processor.core.api_calls import ApiClient
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
@@ -214,13 +213,6 @@ def _options(plan: Plan, accesses: Sequence[EndpointAccess]) -> BatchOptions:
         price_factor=price_factor(settings, preset),
         output=plan.out,
     )
-
-
-def price_factor(settings: Settings, preset: BatchPreset | None) -> float | None:
-    """What a request costs in a batch, as a share of its price otherwise; None where that is not known."""
-    if settings.batch.price_factor is not None:
-        return settings.batch.price_factor
-    return None if preset is None else preset.price_factor
 
 
 def without_batch(plan: Plan) -> Plan:

@@ -12,9 +12,11 @@ from processor.app import factory
 from processor.app.endpoint_factory import limit_settings
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
+from processor.app.prices import price_factor
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError, reason
 from processor.core.money import RowCosts, pico_usd
+from processor.estimate.batch_price import batch_price
 from processor.estimate.duration import ServerLimits, duration_of
 from processor.estimate.estimate import Estimate
 from processor.estimate.job_costs import BudgetFit, JobCosts
@@ -50,6 +52,7 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     costs = JobCosts(tariffs.of, now, fit)
     counter = JobCounter(index, factory.run_options(plan), limits, replies, costs, plan.limit)
     size = _read_jobs(plan, accesses, counter, tariffs, on_read)
+    preset = accesses[0].provider.batch if len(accesses) == 1 else None
     return Estimate(
         jobs=plan.jobs_name,
         files=tuple(plan.job_files),
@@ -69,6 +72,11 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         until=plan.until,
         max_cost_usd=max_cost_usd,
         budget=fit,
+        batch=batch_price(
+            counter.counts.models,
+            () if preset is None else preset.paths,
+            price_factor(plan.settings, preset),
+        ),
     )
 
 

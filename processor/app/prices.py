@@ -7,8 +7,10 @@ from decimal import Decimal
 from urllib.parse import urlsplit
 
 from processor.app.plan import Plan
+from processor.config.batch_presets import BatchPreset
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.config.price_settings import ModelPrices
+from processor.config.settings import Settings
 from processor.core.events import Listener
 from processor.core.urls import is_loopback
 from processor.cost.price_list import PriceList, look_up_published
@@ -62,3 +64,10 @@ def own_tariff(prices: ModelPrices) -> Tariff:
 def _decimal(usd: float) -> Decimal:
     """As it was written: 0.2 is two tenths."""
     return Decimal(repr(usd))
+
+
+def price_factor(settings: Settings, preset: BatchPreset | None) -> float | None:
+    """What a request costs in a batch, as a share of its price otherwise; None where that is not known."""
+    if settings.batch.price_factor is not None:
+        return settings.batch.price_factor
+    return None if preset is None else preset.price_factor

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from processor.core.models import JSON, LINE_BITS
 from processor.core.money import usd
+from processor.estimate.batch_price import BatchPrice
 from processor.estimate.duration import Bound, Duration
 from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import JobCounts, TokenTotals
@@ -36,6 +37,8 @@ class Estimate:
     max_cost_usd: float | None = None
     budget: BudgetFit | None = None
     """None without a budget."""
+    batch: BatchPrice | None = None
+    """None where the provider's batch API, or its price, is not known."""
 
     def line_and_file(self, position: int) -> tuple[int, str | None]:
         """Return the line at a position, and its file where there are several."""
@@ -91,6 +94,7 @@ def estimate_json(estimate: Estimate) -> JSON:
         },
         "fit_until": estimate.fit,
         "budget": _budget_json(estimate),
+        "batch": _batch_json(estimate.batch),
     }
 
 
@@ -138,6 +142,21 @@ def _budget_json(estimate: Estimate) -> JSON | None:
         "left_usd": usd(estimate.budget.left_pico),
         "fit_expected": estimate.budget.expected,
         "fit_at_least": estimate.budget.at_least,
+    }
+
+
+def _batch_json(batch: BatchPrice | None) -> JSON | None:
+    if batch is None:
+        return None
+    costs = batch.costs
+    return {
+        "price_factor": batch.factor,
+        "jobs": batch.jobs,
+        "jobs_not_taken": batch.not_taken,
+        "cost_usd": {
+            "expected": _usd(batch.in_batch(costs.known_expected_pico)),
+            "at_most": _usd(batch.in_batch(costs.known_at_most_pico)),
+        },
     }
 
 

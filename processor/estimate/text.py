@@ -9,6 +9,7 @@ from datetime import datetime
 from processor.core.events import SkipReason
 from processor.core.money import dollars, in_dollars, pico_usd, usd
 from processor.core.text import one_line
+from processor.estimate.batch_price import BatchPrice
 from processor.estimate.duration import Bound
 from processor.estimate.estimate import Estimate
 from processor.estimate.job_costs import BudgetFit, CostTotals
@@ -118,8 +119,21 @@ def _cost_rows(estimate: Estimate) -> Iterator[LabelRow]:
     if costs.unbounded:
         yield LabelRow("", f"{plural(costs.unbounded, 'job')} without a bound: --max-cost does not send them")
     yield LabelRow("", "at most: as --max-cost reserves it; expected: without discounts for cached prompts")
+    if estimate.batch is not None and estimate.batch.costs.is_priced:
+        yield from _batch_rows(estimate.batch)
     if estimate.budget is not None and estimate.max_cost_usd is not None:
         yield LabelRow("budget", _budget_text(estimate.budget, estimate.max_cost_usd, estimate.counts.all.jobs))
+
+
+def _batch_rows(batch: BatchPrice) -> Iterator[LabelRow]:
+    amounts = (
+        (batch.in_batch(batch.costs.known_expected_pico), "expected"),
+        (batch.in_batch(batch.costs.known_at_most_pico), "at most"),
+    )
+    texts = [f"{dollars(usd(pico))} {word}" for pico, word in amounts if pico is not None]
+    yield LabelRow("in batches", ", ".join([*texts, f"{batch.factor:.0%} of the price, within 24 hours: --batch"]))
+    if batch.not_taken:
+        yield LabelRow("", f"without {plural(batch.not_taken, 'job')} of API paths that a batch does not take")
 
 
 def _budget_text(fit: BudgetFit, max_cost_usd: float, jobs: int) -> str:

@@ -213,3 +213,20 @@ def test_simulated_batches_need_no_key(shell: Shell) -> None:
     assert (run.code, run.err) == (0, "")
     (row,) = shell.rows("jobs.simulated.jsonl")
     assert (row["simulated"], row["served_by"]) == (True, "batch")
+
+
+def test_estimate_shows_both_prices_and_what_a_batch_does_not_take(run_inside: Run, shell: Shell) -> None:
+    (shell.folder / "config.toml").write_text('[prices."gpt-4o-mini"]\ninput = 1.0\noutput = 1000.0\n')
+    other = {"id": "own", "model": "gpt-4o-mini", "url": "/v1/messages", "prompt": "Hi", "max_tokens": 20}
+    shell.write("jobs.jsonl", *chat_jobs(10), other)
+    args = ("estimate", "jobs.jsonl", "--base-url", "https://api.openai.com/v1")
+    found = json.loads(run_inside(*args, "--json").out)
+    assert found["batch"]["price_factor"] == 0.5
+    assert (found["batch"]["jobs"], found["batch"]["jobs_not_taken"]) == (10, 1)
+    streamed, in_batches = found["models"][0]["cost_usd"]["at_most"], found["batch"]["cost_usd"]["at_most"]
+    assert in_batches == pytest.approx(streamed / 2)
+    text = run_inside(*args).out
+    assert "50% of the price, within 24 hours: --batch" in text
+    assert "without 1 job of API paths that a batch does not take" in text
+    elsewhere = run_inside("estimate", "jobs.jsonl", "--provider", "deepseek")
+    assert "in batches" not in elsewhere.out
