@@ -12,8 +12,8 @@ import pytest
 from tests.behaviour.nights.test_nights import blocks, chosen_seeds
 from tests.support.nights_several import SeveralNight
 
-EVERYDAY = range(20)
-ALL = range(20, 220)
+EVERYDAY = range(8)
+ALL = range(8, 100)
 
 KNOWN_SEEDS = {
     30: "a job that one endpoint made to wait was blamed for the outage of another",
@@ -48,6 +48,6 @@ def test_everyday_nights_keep_all_promises(seeds: range) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", blocks(ALL), ids=lambda seeds: f"{seeds[0]}_to_{seeds[-1]}")
-def test_hundreds_of_nights_keep_all_promises(seeds: range) -> None:
+def test_dozens_of_nights_keep_all_promises(seeds: range) -> None:
     for seed in seeds:
         play(seed)
