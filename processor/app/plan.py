@@ -126,6 +126,11 @@ def _check_names(plan: Plan) -> None:
     """Raises ConfigError for names that no run can use."""
     if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
         raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
+    if "://" in plan.out:
+        raise ConfigError(
+            f"{shown_address(plan.out)}: results are written to this machine: give --out FILE, and then "
+            f"process export FILE --out {shown_address(plan.out)}"
+        )
     if plan.out != "-" and (plain := without_suffix(plan.out)) != plan.out:
         raise ConfigError(
             f"{plan.out}: results are not compressed, as runs append to them: give --out {plain}, and then "

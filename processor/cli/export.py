@@ -69,11 +69,13 @@ def export(
       process export results.jsonl --out all.csv --input jobs.jsonl --with-input
       process export results.jsonl --out scores.csv --json-field score
       process export results.jsonl --out batch.jsonl --format openai-batch
+      process export results.jsonl --out s3://bucket/results.parquet
     """
     from processor.export.export import ExportOptions
     from processor.export.export import export as write_export
     from processor.export.formats.base import Contents
     from processor.protocols.registry import DEFAULT_PATH
+    from processor.remote.addresses import shown_address
 
     if not out:
         raise ConfigError("where to? Give --out FILE, for example --out results.csv")
@@ -92,7 +94,7 @@ def export(
         report = write_export(options)
     except OutputError as error:
         raise ConfigError(str(error)) from None
-    typer.echo(f"{'stdout' if out == '-' else out}: {_summary(report)}", err=out == "-")
+    typer.echo(f"{'stdout' if out == '-' else shown_address(out)}: {_summary(report)}", err=out == "-")
     return exit_codes.COMPLETE if report.is_complete else exit_codes.INCOMPLETE
 
 

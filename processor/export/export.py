@@ -20,6 +20,7 @@ from processor.input.job_formats import JobDefaults
 from processor.input.template import Template
 from processor.output.paths import OutputPaths
 from processor.protocols.registry import DEFAULT_PATH
+from processor.remote.addresses import is_writable, shown_address
 
 _ANY_MODEL = "any"
 """For jobs that name no model: it is not part of what a row is compared with."""
@@ -103,9 +104,13 @@ def _check(options: ExportOptions, name: str) -> None:
         raise ConfigError("--input reads the jobs twice, so not from stdin: save them to a file")
     paths = OutputPaths.of(options.results)
     taken = {path.resolve() for path in (paths.replies, paths.failures, *map(Path, options.inputs))}
-    if options.out != STDOUT and Path(options.out).resolve() in taken:
+    if options.out == STDOUT or is_writable(options.out):
+        return
+    if "://" in options.out:
+        raise ConfigError(f"cannot write {shown_address(options.out)}: give --out FILE, s3://, gs:// or az://")
+    if Path(options.out).resolve() in taken:
         raise ConfigError(f"{options.out} is read by this export: give another --out")
-    if options.out != STDOUT and Path(options.out).is_dir():
+    if Path(options.out).is_dir():
         raise ConfigError(f"cannot write {options.out}: it is a folder, name a file in it")
 
 

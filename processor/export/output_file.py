@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import BinaryIO
 from processor.core import platform
 from processor.core.compression import NotInstalled, coding_of_name, open_compressed
 from processor.core.errors import ConfigError, OutputError, reason
+from processor.core.private_files import private_opener
+from processor.remote.addresses import is_writable, shown_address
 
 STDOUT = "-"
 _TEMP_SUFFIX = ".exporting"
@@ -21,15 +24,16 @@ _TEMP_SUFFIX = ".exporting"
 def output_file(out: str) -> Iterator[BinaryIO]:
     """Open a file to be written, or stdout; what is written is compressed if the name says so.
 
-    The file takes the place of an earlier one when the body is left without an error. A new file is readable as the
-    umask says, and one that exists keeps its mode. Raises ConfigError, OutputError.
+    The file takes the place of an earlier one, or is uploaded, when the body is left without an error. A new file is
+    readable as the umask says, and one that exists keeps its mode. Raises ConfigError, OutputError.
     """
     if out == STDOUT:
         with _as_output_error("stdout"):
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    with _as_output_error(out), _opened(Path(out)) as file:
+    name = shown_address(out)
+    with _as_output_error(name), _opened_remotely(out) if is_writable(out) else _opened(Path(out)) as file:
         coding = coding_of_name(out)
         if coding is None:
             yield file
@@ -37,9 +41,22 @@ def output_file(out: str) -> Iterator[BinaryIO]:
         try:
             compressing = open_compressed(file, coding)
         except NotInstalled as error:
-            raise ConfigError(f"cannot write {out}: {error}") from None
+            raise ConfigError(f"cannot write {name}: {error}") from None
         with compressing:
             yield compressing
+
+
+@contextmanager
+def _opened_remotely(address: str) -> Iterator[BinaryIO]:
+    """Open a temporary file of this machine, which is uploaded when the body is left without an error."""
+    from processor.remote.remote_file import check_can_upload, upload
+
+    check_can_upload(address)
+    with tempfile.TemporaryDirectory(prefix="processor-") as folder:
+        temp = Path(folder) / "export"
+        with open(temp, "wb", opener=private_opener) as file:
+            yield file
+        upload(str(temp), address)
 
 
 @contextmanager

@@ -10,13 +10,19 @@ from processor.core.secrets import Secret
 
 EXTRAS = {"s3": "s3", "gs": "gs", "az": "az", "hf": "hf", "https": "https"}
 """The schemes of addresses that are read, and the extra that installs what each needs."""
-WRITABLE = ("s3", "gs", "az")
+WRITABLE = {"s3", "gs", "az"}
+"""Those that an export is written to."""
 
 
 def scheme_of(path: str) -> str | None:
     """Return the scheme of a remote file that can be read; None for a file of this machine."""
     scheme, mark, _ = path.partition("://")
     return scheme.lower() if mark and scheme.lower() in EXTRAS else None
+
+
+def is_writable(path: str) -> bool:
+    """Whether an export can be written to this address."""
+    return scheme_of(path) in WRITABLE
 
 
 def refuse_unknown_scheme(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Reads a remote file in order, from its beginning. fsspec is imported only here and in what writes remote files."""
+"""Reads a remote file from its beginning, and puts a whole file at an address. fsspec is imported only here."""
 
 from __future__ import annotations
 
@@ -82,7 +82,19 @@ class RemoteFile:
         return tuple(str(found.get(name)) for name in ("ETag", "etag", "size", "LastModified", "last_modified"))
 
 
-def _file_system(path: str) -> tuple[Any, str]:
+def upload(local: str, path: str) -> None:
+    """Put a file at an address, where it appears when it is whole. Raises ConfigError, OSError."""
+    system, target = _file_system(path, "write")
+    with _as_os_error():
+        system.put_file(local, target)
+
+
+def check_can_upload(path: str) -> None:
+    """Raises ConfigError where a package for the address is missing, before anything is made for it."""
+    _file_system(path, "write")
+
+
+def _file_system(path: str, purpose: str = "read") -> tuple[Any, str]:
     """Return fsspec's file system of an address, and the path in it. Raises ConfigError where a package is missing."""
     scheme = scheme_of(path) or ""
     try:
@@ -92,9 +104,9 @@ def _file_system(path: str) -> tuple[Any, str]:
             return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
     except ImportError:
         remedy = f"pip install 'processor[{EXTRAS[scheme]}]'"
-        raise ConfigError(f"cannot read {shown_address(path)}: {scheme}:// needs a package: {remedy}") from None
+        raise ConfigError(f"cannot {purpose} {shown_address(path)}: {scheme}:// needs a package: {remedy}") from None
     except OSError as error:
-        raise ConfigError(f"cannot read {shown_address(path)}: {reason(error)}") from None
+        raise ConfigError(f"cannot {purpose} {shown_address(path)}: {reason(error)}") from None
 
 
 @contextmanager

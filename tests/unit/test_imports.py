@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "estimate": frozenset(
         {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit", "cost"}
     ),
-    "export": frozenset({"input", "output", "protocols"}),
+    "export": frozenset({"input", "output", "protocols", "remote"}),
     "batch": frozenset({"scheduler", "terminal", "ratelimit", "cost", "input", "output", "protocols", "tokens"}),
     "scheduler": frozenset(
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}

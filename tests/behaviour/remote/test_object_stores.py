@@ -58,5 +58,10 @@ def test_run_over_files_in_s3_is_gone_on_with(shell: Shell, address: str) -> Non
         (file, line) for file in files for line in range(1, 11)
     ]
     assert second.row("attempts") == "8"
+    assert shell("export", "r.jsonl", "--out", "s3://bucket/o.csv", "--input", files[0], "--input", files[1]).code == 0
+    assert store.cat("bucket/o.csv").count(b"\n") >= 21
+    refused = shell(files[0], "--out", "s3://bucket/r.jsonl", "--simulate")
+    assert refused.code == 2
+    assert refused.error.startswith("s3://bucket/r.jsonl: results are written to this machine: give --out FILE, and")
     missing = shell("s3://bucket/none.jsonl", "--simulate")
     assert (missing.code, missing.error) == (2, "cannot read s3://bucket/none.jsonl: there is no such file")

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from processor.core.errors import ConfigError, InputError
+from processor.core.errors import ConfigError, InputError, OutputError
 from processor.core.secrets import mask_text
+from processor.export.export import ExportOptions, export
+from processor.export.formats.registry import FORMATS
 from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.template import Template
 from processor.remote import addresses, remote_file
 from processor.remote.addresses import scheme_of, shown_address
+from tests.support.report_rows import reply_row, write_rows
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -128,6 +131,26 @@ def test_file_that_was_replaced_is_not_read_on(store: Any) -> None:
 
     with pytest.raises(InputError, match="it was changed while it was read"):
         asyncio.run(main())
+
+
+def test_export_appears_at_its_address_when_it_is_whole(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "WRITABLE", {"memory"})
+    results = write_rows(tmp_path / "r.jsonl", [reply_row(1), reply_row(2)])
+    export(ExportOptions(results=results, out="memory://exports/o.csv.gz"))
+    whole = store.cat("/exports/o.csv.gz")
+    assert gzip.decompress(whole).count(b"\n") == 3
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FORMATS["csv"], "write", fail)
+    with pytest.raises(OutputError, match=r"cannot write memory://exports/o.csv.gz: no space left"):
+        export(ExportOptions(results=results, out="memory://exports/o.csv.gz"))
+    assert store.cat("/exports/o.csv.gz") == whole
+    with pytest.raises(ConfigError, match=r"cannot write https://host/o.csv: give --out FILE, s3://"):
+        export(ExportOptions(results=results, out="https://host/o.csv"))
 
 
 def test_query_and_password_of_an_address_are_masked() -> None:
