@@ -121,7 +121,7 @@ def event_fields(event: RunEvent) -> dict[str, Any]:
     if isinstance(event, JobFinished):
         return _finished_job(event)
     name = _NAMES[type(event)]
-    return {"event": name, **{field: _value(getattr(event, field)) for field in LOGGED_FIELDS[name]}}
+    return {"event": name, **{field: _value(field, getattr(event, field)) for field in LOGGED_FIELDS[name]}}
 
 
 def _finished_job(event: JobFinished) -> dict[str, Any]:
@@ -140,5 +140,6 @@ def _finished_job(event: JobFinished) -> dict[str, Any]:
     return {**entry, "event": "job_failed", "code": result.failure.code, "message": result.failure.message}
 
 
-def _value(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+def _value(field: str, value: Any) -> Any:
+    """Times are rounded, amounts of money are not: most are small."""
+    return round(value, 6) if isinstance(value, float) and not field.endswith("_usd") else value
