@@ -92,3 +92,14 @@ def test_order_of_stdin_is_refused(shell: Shell, start_server: StartServer) -> N
     result = shell("-", "--out", "r.jsonl", "--order", "shortest", stdin=b'{"prompt": "x", "model": "m"}\n')
     assert (result.code, len(server.requests)) == (2, 0)
     assert "save those from stdin to a file" in result.error
+
+
+def test_equal_jobs_without_an_id_keep_their_names(shell: Shell, run_inside: Run, server: Server) -> None:
+    equal = {"model": "m", "prompt": "the same", "max_tokens": 5}
+    shell.write("jobs.jsonl", {**equal, "metadata": 1}, {"model": "m", "prompt": "x", "max_tokens": 1}, equal, equal)
+    assert run_ordered(run_inside, "shortest").code == 0
+    by_line = {row["line"]: row["custom_id"] for row in shell.rows("r.jsonl")}
+    assert by_line[4] == f"{by_line[3]}-2"
+    requests = len(server.requests)
+    assert run_ordered(run_inside, "file").code == 0
+    assert len(server.requests) == requests
