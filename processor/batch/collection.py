@@ -93,6 +93,8 @@ class Collection:
         self, batch: OpenBatch, remote: RemoteBatch, settled: bytearray, again: dict[bytes, int]
     ) -> None:
         async for line in self._deps.api.results(remote):
+            if self._interruptions.is_stopping:
+                self._interruptions.check()  # the batch is collected once more by the next run
             index = index_of(batch.name, line.own_id, batch.size.jobs)
             if index is None or settled[index]:
                 continue  # of no job of this program, or read before the download broke off

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 
 from processor.batch.dependencies import BatchDependencies, BatchOptions, Counts, Items
@@ -49,7 +49,7 @@ class JobReader:
         self._rows = BatchRows(deps, options, counts)
         self._passes = 0
 
-    async def jobs(self, in_batches: KeySet) -> AsyncIterator[Job]:
+    async def jobs(self, in_batches: KeySet) -> AsyncGenerator[Job, None]:
         """Yield the jobs to submit. ``in_batches``: those that are left alone. Raises InputError and OutputError."""
         self._passes += 1
         if self._passes > 1:

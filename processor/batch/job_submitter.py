@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_watch import BatchWatch
@@ -65,13 +66,15 @@ class JobSubmitter:
         """Read the file once and submit its jobs. False where nothing more can be submitted now."""
         has_room = True
         self._counts.left = 0
-        async for job in self._reader.jobs(KeySet(self._deps.log.job_keys())):
-            if not await self._is_allowed(job):
-                continue
-            if not has_room:
-                self._counts.left += 1
-                continue
-            has_room = await self._add(job)
+        async with aclosing(self._reader.jobs(KeySet(self._deps.log.job_keys()))) as jobs:
+            async for job in jobs:
+                self._interruptions.check()
+                if not await self._is_allowed(job):
+                    continue
+                if not has_room:
+                    self._counts.left += 1
+                    continue
+                has_room = await self._add(job)
         for draft in self._drafts.rest():
             has_room = await self._submit(draft) and has_room
         await self._rows.flush()

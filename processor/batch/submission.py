@@ -88,6 +88,8 @@ class Submission:
             raise
         except (RunEnded, StreamTime, asyncio.CancelledError):
             draft.file.remove()
+            if batch.state == "intended" and self._api.uploads_first:
+                self._drop(batch)  # it was being uploaded, and so is certainly not created
             raise
         draft.file.remove()
         return found

@@ -243,14 +243,24 @@ def test_stop_says_that_the_batches_go_on_and_the_next_run_collects_them() -> No
     assert_one_row_each(world)
 
 
-@pytest.mark.parametrize("at", [0.12, 0.18, 30.0, 99.99])
+def test_stop_is_heeded_while_jobs_are_read() -> None:
+    world = BatchWorld()
+    run = world.run_batch(JOBS, on_start=lambda run: run.stop("stopped", exit_code=exit_codes.INTERRUPTED))
+    assert run.exit_code == exit_codes.INTERRUPTED
+    assert world.provider.batch_api.batches == {}
+    assert (world.journal(), world.left_files()) == ([], [])
+
+
+@pytest.mark.parametrize("at", [0.05, 0.12, 0.18, 30.0, 99.99])
 def test_abort_at_any_step_leaves_nothing_to_be_sent_twice(at: float) -> None:
     world = BatchWorld()
 
     def abort(run: BatchRun) -> None:
         asyncio.get_running_loop().call_at(at, run.abort)
 
-    assert world.run_batch(JOBS, on_start=abort).exit_code == exit_codes.INTERRUPTED
+    aborted = world.run_batch(JOBS, on_start=abort)
+    assert aborted.exit_code == exit_codes.INTERRUPTED
+    assert ("1 batch is with the provider" in (aborted.reason or "")) is bool(world.journal())
     assert world.left_files() == []
     assert world.run_batch(JOBS).exit_code == exit_codes.COMPLETE
     assert_one_row_each(world)
