@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from processor.core.compression import MAGIC_BYTES, coding_of
 from processor.core.errors import ConfigError, OutputError, reason
 from processor.core.json_reading import parsed
 from processor.core.text import one_line
@@ -89,6 +90,9 @@ def _prompts(jobs: Path, wanted: Mapping[str, RowFacts]) -> dict[str, str]:
         by_line.setdefault(facts.line, []).append(key)
     prompts: dict[str, str] = {}
     with open(jobs, "rb") as file:
+        if coding_of(file.read(MAGIC_BYTES)) is not None:
+            raise ConfigError(f"--with-input reads no compressed job files: unpack {jobs}")
+        file.seek(0)
         for number, line in enumerate(file, 1):
             for key in by_line.get(number, ()):
                 prompts[key] = one_line(line[: 8 * MAX_TEXT_CHARS].decode("utf-8", "replace"), MAX_TEXT_CHARS)

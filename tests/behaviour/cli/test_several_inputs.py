@@ -87,6 +87,7 @@ def test_file_that_was_cut_stops_the_run_and_the_whole_one_is_gone_on_with(
     assert len(server.requests) == 103, "no job was sent twice"
 
 
+@pytest.mark.process  # asks for prices
 def test_other_commands_read_several_files(shell: Shell, run_inside: Run, three_files: Path) -> None:
     estimate = run_inside("estimate", *FILES, "--out", "r.jsonl", "--json")
     invalid = json.loads(estimate.out)["jobs"]["invalid"]
@@ -106,6 +107,28 @@ def test_one_job_of_several_files_is_shown(shell: Shell, run_inside: Run, three_
     assert "c1, line 1 of c.zst" in run_inside("show", "r.jsonl", "line:c.zst:1").out
     assert run_inside("show", "r.jsonl", "line:1").error.startswith("line 1 of which job file? Write for example line:")
     assert run_inside("show", "r.jsonl", "line:c.zst:9").error.startswith("no row of line 9 of c.zst in")
+
+
+def test_rows_of_a_table_are_sent_by_a_template(shell: Shell, run_inside: Run, server: Server) -> None:
+    (shell.folder / "t.csv").write_text("id,city,metadata\nr1,Paris,a\nr2,Oslo,b\n")
+    (shell.folder / "t.json").write_text('{"model": "m", "prompt": "Describe {city}.", "max_tokens": 5}')
+    assert run_inside("t.csv", "--out", "r.jsonl").error.startswith("t.csv is a table: give --template FILE")
+    command = ("t.csv", "--template", "t.json", "--out", "r.jsonl")
+    assert run_inside(*command).code == 0
+    rows = sorted(shell.rows("r.jsonl"), key=lambda row: int(row["line"]))
+    assert [(row["custom_id"], row["line"], row["metadata"]) for row in rows] == [("r1", 1, "a"), ("r2", 2, "b")]
+    (shell.folder / "t.csv").write_text("id,city,metadata\nr0,Rome,\nr1,Paris,a\nr2,Oslo,b\n")
+    assert "2 already done" in run_inside(*command).row("jobs")
+    assert len(server.requests) == 3, "a row that was added is sent, and no other"
+    assert run_inside("a.jsonl", "--template", "t.json", "--out", "r.jsonl").error.startswith(
+        "--template is for tables"
+    )
+
+
+def test_report_refuses_a_compressed_job_file(shell: Shell, run_inside: Run, three_files: Path) -> None:
+    run_inside("a.jsonl", "--out", "r.jsonl", "--simulate", "--quiet")
+    result = run_inside("report", "r.jsonl", "--with-input", "c.zst")
+    assert (result.code, result.error) == (2, "--with-input reads no compressed job files: unpack c.zst")
 
 
 @pytest.mark.process
