@@ -101,18 +101,18 @@ async def _price_notices(endpoints: EndpointPool, models: dict[str, Job]) -> lis
             else:
                 unknown.setdefault(endpoint.name, []).append(model)
     if missing := [model for model in models if model not in priced]:
-        raise ConfigError(_no_price(missing))
+        raise ConfigError(_no_price(missing, list(unknown)))
     return [
         f"{name} takes no part in this run for {_named(found)}: no price is known there, and --max-cost needs one"
         for name, found in unknown.items()
     ]
 
 
-def _no_price(models: list[str]) -> str:
+def _no_price(models: list[str], endpoints: list[str]) -> str:
     tables = ", ".join(f'[prices."{model}"]' for model in models[:MAX_NAMED_MODELS])
     return (
-        f"--max-cost needs the price of every model, and none is known for {_named(models)}: set input and output (USD "
-        f"for a million tokens) under {tables} in the settings file"
+        f"--max-cost needs the price of every model, and none is known for {_named(models)} at {', '.join(endpoints)}: "
+        f"set input and output (USD for a million tokens) under {tables} in the settings file"
     )
 
 

@@ -12,6 +12,7 @@ from processor.core.errors import (
     AccessDenied,
     AddressError,
     BadRequest,
+    ConnectError,
     ProtocolError,
     Redirected,
     RequestError,
@@ -58,6 +59,8 @@ class Interruptions:
         self._max_outage_s = max_outage_s
         self._stopped = asyncio.Event()
         self._outcome: Outcome | None = None
+        self._is_reachable = False
+        """Whether a connection has been made in this run."""
 
     @property
     def is_stopping(self) -> bool:
@@ -94,13 +97,16 @@ class Interruptions:
     async def repeat(self, make: Callable[[], Awaitable[T]], what: str) -> T:
         """Make a call that may be made twice, until it succeeds.
 
-        Raises the RequestErrors that another attempt would meet again, and RunEnded after ``max_outage_s`` of failures.
+        Raises the RequestErrors that another attempt would meet again, and RunEnded after ``max_outage_s`` of failures,
+        or where the first connection of the run fails: its address is then perhaps wrong.
         """
         began_at, wait_s = self._now(), _FIRST_WAIT_S
         while True:
             self.check()
             try:
-                return await make()
+                made = await make()
+                self._is_reachable = True
+                return made
             except RequestError as error:
                 if is_final(error):
                     raise
@@ -108,9 +114,14 @@ class Interruptions:
                 wait_s = min(2 * wait_s, _MAX_WAIT_S)
 
     async def wait_after(self, error: RequestError, what: str, began_at: float, wait_s: float) -> None:
-        """Wait before a call that failed is made again. Raises RunEnded where it has failed for too long."""
+        """Wait before a call that failed is made again. Raises RunEnded where it has failed for too long, or
+        no call of this run has reached the server."""
+        reason = f"cannot {what}: {error}"
+        if isinstance(error, ConnectError) and not self._is_reachable:
+            reason = f"{reason}; is --base-url right, and the server up?"
+            raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=reason))
+        self._is_reachable = True
         if self._now() - began_at > self._max_outage_s:
-            reason = f"cannot {what}: {error}"
             raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=reason))
         if wait_s == _FIRST_WAIT_S:
             self._emit(Notice(at=self._now(), text=f"cannot {what}, and tries it again: {error}"))

@@ -29,11 +29,17 @@ def end_reason(open_batches: Sequence[OpenBatch], waiting: int, output: str) -> 
     """Why a run ends while batches are open, and what to do."""
     if stuck := [batch for batch in open_batches if batch.is_uncertain or batch.is_lost]:
         return "; ".join(_stuck(batch, output) for batch in stuck)
-    count = len(open_batches)
-    batches = "1 batch is" if count == 1 else f"{count} batches are"
+    submitted = sum(batch.state == "submitted" for batch in open_batches)
+    pending = len(open_batches) - submitted
+    found = ((submitted, "with the provider"), (pending, "being submitted"))
+    batches = ", ".join(f"{_batches_are(count)} {where}" for count, where in found if count)
     jobs = "" if not waiting else ", 1 job waits for room" if waiting == 1 else f", {waiting:,} jobs wait for room"
-    cancel = f"process batch cancel {shlex.quote(output)}"
-    return f"{batches} with the provider{jobs}; the same command goes on, `{cancel}` cancels"
+    cancel = f", `process batch cancel {shlex.quote(output)}` cancels" if submitted else ""
+    return f"{batches or 'no batch is open'}{jobs}; the same command goes on{cancel}"
+
+
+def _batches_are(count: int) -> str:
+    return "1 batch is" if count == 1 else f"{count} batches are"
 
 
 def _stuck(batch: OpenBatch, output: str) -> str:

@@ -13,6 +13,7 @@ from processor.cli.options import option
 from processor.cli.report import Results
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
+from processor.terminal.console import print_error
 
 ACTIONS = ("list", "cancel", "adopt", "assume-lost")
 
@@ -56,7 +57,7 @@ def batch(
         return _list(batch_commands.listed(results), as_json=as_json)
     if action == "cancel":
         flags = {"base_url": base_url, "provider": provider, "api_key_env": api_key_env}
-        return _cancel(results, name, config, {**flags, "ca_file": ca_file, "allow_http": allow_http})
+        return _tell(_cancel(results, name, config, {**flags, "ca_file": ca_file, "allow_http": allow_http}), results)
     if name is None:
         raise ConfigError(f"process batch {action} needs a BATCH: see process batch list {results}")
     if action == "adopt":
@@ -64,21 +65,23 @@ def batch(
         found = batch_commands.adopt(results, ours or None, theirs)
     else:
         found = batch_commands.assume_lost(results, name)
-    return _tell(found)
+    return _tell(found, results)
 
 
-def _cancel(results: Path, name: str | None, config: Path | None, flags: dict[str, Any]) -> int:
+def _cancel(results: Path, name: str | None, config: Path | None, flags: dict[str, Any]) -> list[str]:
     from processor.app import batch_commands
     from processor.config.environment import environment
     from processor.config.settings_loading import load
 
     environ = environment(os.environ)
-    return _tell(batch_commands.cancel(results, name, load(config, flags, environ), environ))
+    return batch_commands.cancel(results, name, load(config, flags, environ), environ)
 
 
-def _tell(texts: list[str]) -> int:
+def _tell(texts: list[str], results: Path) -> int:
     for text in texts:
         typer.echo(text)
+    if not texts:
+        print_error(f"there is no such open batch: see process batch list {results}")
     return exit_codes.COMPLETE if texts else exit_codes.INCOMPLETE
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from processor.cli.help_formatter import CommandHelp, ProgramHelp
+from processor.cli.command_parser import CommandParser
+from processor.cli.help_formatter import ProgramHelp
 from processor.core import exit_codes
 
 
@@ -31,7 +32,7 @@ class Command:
         module = import_module(f"processor.cli.{self.name}")
         command_app = new_app()
         epilog = getattr(module, "EXIT_CODES", None)
-        command_app.command(self.name, cls=CommandHelp, epilog=epilog)(getattr(module, self.name))
+        command_app.command(self.name, cls=CommandParser, epilog=epilog)(getattr(module, self.name))
         return typer.main.get_command(command_app)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from processor.app.plan import Plan
 
 _EXTRA_ARGUMENTS = "Got unexpected extra argument"
+_NUMBERS = {"is not a valid float": "is not a number", "is not a valid int": "is not a whole number"}
+"""Words of the parser, and how to say them to a person."""
 
 
 def usage_message(error: typer.TyperException) -> str:
@@ -27,6 +29,8 @@ def usage_message(error: typer.TyperException) -> str:
     if message.startswith(_EXTRA_ARGUMENTS):
         extra = message.partition("(")[2].rpartition("(")[2].rstrip(")")
         message = f"{command} does not take {extra}: {_other_file(getattr(context, 'info_name', ''), extra)}"
+    for words, plain_words in _NUMBERS.items():
+        message = message.replace(words, plain_words)
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 

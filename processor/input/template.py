@@ -41,7 +41,7 @@ class Template:
         except ValueError as error:
             raise ConfigError(f"the template {path} is not JSON: {error}") from None
         if not isinstance(job, dict):
-            raise ConfigError(f"the template {path} must be one JSON object, such as {{'prompt': '{{text}}'}}")
+            raise ConfigError(f'the template {path} must be one JSON object, such as {{"prompt": "{{text}}"}}')
         self._job: JSON = job
 
     def check(self, columns: Collection[str], table: str) -> None:

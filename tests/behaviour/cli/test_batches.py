@@ -191,6 +191,18 @@ def test_mistakes_of_the_command(run_inside: Run, shell: Shell) -> None:
     assert "there is no results file r.jsonl" in run_inside("batch", "list", "r.jsonl").error
     shell.write("r.jsonl")
     assert "needs a BATCH" in run_inside("batch", "assume-lost", "r.jsonl").error
+    for arguments in (["cancel", "r.jsonl"], ["adopt", "r.jsonl", "other=1"], ["assume-lost", "r.jsonl", "other"]):
+        unknown = run_inside("batch", *arguments)
+        assert (unknown.code, unknown.error) == (1, "there is no such open batch: see process batch list r.jsonl")
+
+
+@pytest.mark.usefixtures("quick")
+def test_address_where_nothing_answers_stops_the_run(run_inside: Run) -> None:
+    unused = "http://127.0.0.1:9/v1"
+    stopped = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--base-url", unused)
+    assert stopped.code == 3
+    assert "Connection refused; is --base-url right, and the server up?" in stopped.err
+    assert "with the provider" not in stopped.err
 
 
 @pytest.mark.process
