@@ -81,12 +81,13 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
 
     from processor.terminal.formatting import abbreviated, duration, percent, plural
     from processor.terminal.label_table import BLANK, LabelRow
+    from processor.terminal.status_line import BOTTLENECK_LABELS
 
     stats = found.stats
     end = datetime.now() + timedelta(seconds=found.seconds)
     refused = ", ".join(f"{count:,} with {status}" for status, count in stats.refused.most_common()) or "none"
     shares = stats.throughput.bottleneck_shares(stats.last_event_at)
-    bounds = (f"{name or 'nothing'} {percent(share)}".replace("_", " ") for name, share in shares)
+    bounds = (f"{BOTTLENECK_LABELS[name]} {percent(share)}" for name, share in shares)
     replies = f"as in {found.replies.source}" if found.replies.source else "of assumed lengths: give --like RESULTS"
     prompt, completion = found.prompt_tokens, found.completion_tokens
     rows = [

@@ -297,4 +297,5 @@ class ReplyTooLarge(ProtocolError):
 
 def reason(error: OSError) -> str:
     """The operating system's reason for an error, in lower case, to stand inside a sentence."""
-    return (error.strerror or str(error)).lower()
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]

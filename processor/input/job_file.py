@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -26,7 +26,7 @@ from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count
 from processor.input.other_formats import HEAD_BYTES, other_format
 from processor.input.pipes import read_checked_pipe
 from processor.input.readers import reader_of
-from processor.input.tables import TableReader
+from processor.input.tables import TOO_MANY_VALUES, TableReader
 from processor.input.template import Template
 from processor.remote.addresses import refuse_unknown_scheme, scheme_of, shown_address
 
@@ -75,10 +75,8 @@ class JobFile:
         max_line_bytes: int = MAX_LINE_BYTES,
         template: Template | None = None,
     ) -> None:
-        """Open the file. Raises ConfigError where it cannot be read, or is a file of another format.
-
-        ``template`` makes the jobs of a table.
-        """
+        """Open the file. ``template`` makes the jobs of a table. Raises ConfigError where the file cannot be read, or
+        is of another format."""
         self.path = path
         self._name = "stdin" if path == "-" else shown_address(path)
         self._defaults = defaults
@@ -197,7 +195,10 @@ class JobFile:
                 yield found
 
     def parse(self, line: Line) -> ParsedJob | InvalidLine:
-        return parse_line(line, self._defaults, self.max_line_bytes)
+        found = parse_line(line, self._defaults, self.max_line_bytes)
+        if isinstance(found, InvalidLine) and found.code == "not_an_object" and isinstance(self._reader, TableReader):
+            return replace(found, message=TOO_MANY_VALUES)
+        return found
 
     @property
     def defaults(self) -> JobDefaults:
@@ -234,8 +235,7 @@ class JobFile:
                     yield chunk
             return
         with self._as_input_error():
-            size = self.size
-            if size is not None:
+            if (size := self.size) is not None:
                 self._rewind()
             while chunk := (await asyncio.to_thread(self._read) if self.is_remote else self._read()):
                 yield chunk

@@ -16,6 +16,7 @@ from processor.input.template import Template
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 CHUNK_BYTES = 64 * 1024
+TOO_MANY_VALUES = "has more values than there are columns: quote a value that has the delimiter or a quote in it"
 BATCH_ROWS = 1000
 """Rows of a Parquet file that are decoded at a time."""
 
@@ -82,7 +83,7 @@ class CsvReader(TableReader):
         if len(row) > len(columns):
             import json
 
-            return json.dumps(row).encode() + b"\n"  # a line that is no job
+            return json.dumps(row).encode() + b"\n"  # a line that is no job, as TOO_MANY_VALUES says
         return self._template.line(dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=True)))
 
     def _header(self, rows: Iterator[list[str]], name: str) -> list[str]:
@@ -98,7 +99,8 @@ class CsvReader(TableReader):
         try:
             yield from table
         except csv.Error as error:
-            raise OSError(f"row {max(table.line_num - 1, 0)} is no CSV: {error}") from None
+            what = "a quote in it is never closed" if "unexpected end" in str(error) else str(error)
+            raise OSError(f"row {max(table.line_num - 1, 0)} is no CSV: {what}") from None
 
     def _text_lines(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()

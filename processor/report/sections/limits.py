@@ -29,10 +29,10 @@ MAX_TABLE_ROWS = 120
 BOUND_BY = {
     "requests": "request limit",
     "tokens": "token limit",
-    "in_flight": "requests in flight",
+    "in_flight": "concurrency",
     "cool_down": "cool-down",
     "outage": "outage",
-    "input": "reading jobs",
+    "input": "available jobs",
     "nothing": "nothing",
 }
 

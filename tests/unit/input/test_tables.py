@@ -89,7 +89,7 @@ def test_columns_id_and_metadata_are_kept_unless_the_template_sets_them(tmp_path
     ("job", "error"),
     [
         ({"prompt": "{txet}"}, "names the column 'txet', and .* has id, text; write {{txet}} for"),
-        ([1], "must be one JSON object"),
+        ([1], r"must be one JSON object, such as \{\"prompt\": \"\{text\}\"\}"),
     ],
 )
 def test_mistake_in_a_template_is_an_error_before_anything_is_sent(tmp_path: Path, job: Any, error: str) -> None:
@@ -137,15 +137,16 @@ def test_table_may_be_compressed_or_separated_otherwise(
 def test_row_with_too_many_values_is_a_failed_row(tmp_path: Path) -> None:
     found = read(write(tmp_path / "t.csv", "id,text,n\n1,a,2,3\n2,b\n"))
     assert [type(item) for item in found] == [InvalidLine, ParsedJob]
+    assert [item.message for item in found if isinstance(item, InvalidLine)] == [tables.TOO_MANY_VALUES]
     assert prompts(found) == ["b"], "values that are missing are empty"
 
 
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (b'id,text\n1,"open\n2,x\n', "row 2 is no csv: unexpected end of data"),
-        (b"id,text\n1,\xe9\n", "it is not utf-8"),
-        (b"id,text\n1," + b"x" * 2000, "row 1 is no csv: field larger than field limit"),
+        (b'id,text\n1,"open\n2,x\n', "row 2 is no CSV: a quote in it is never closed"),
+        (b"id,text\n1,\xe9\n", "it is not UTF-8"),
+        (b"id,text\n1," + b"x" * 2000, "row 1 is no CSV: field larger than field limit"),
         (b"id,text,id\n1,a,b\n", "has two columns named 'id'"),
     ],
 )
