@@ -296,6 +296,5 @@ class ReplyTooLarge(ProtocolError):
 
 
 def reason(error: OSError) -> str:
-    """The operating system's reason for an error, in lower case, to stand inside a sentence."""
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    """The operating system's reason for an error, to stand inside a sentence."""
+    return (text := error.strerror or str(error))[:1].lower() + text[1:]
