@@ -227,6 +227,7 @@ def test_simulated_batches_need_no_key(shell: Shell) -> None:
     assert (row["simulated"], row["served_by"]) == (True, "batch")
 
 
+@pytest.mark.process  # it looks published prices up
 def test_estimate_shows_both_prices_and_what_a_batch_does_not_take(run_inside: Run, shell: Shell) -> None:
     (shell.folder / "config.toml").write_text('[prices."gpt-4o-mini"]\ninput = 1.0\noutput = 1000.0\n')
     other = {"id": "own", "model": "gpt-4o-mini", "url": "/v1/messages", "prompt": "Hi", "max_tokens": 20}

@@ -121,6 +121,7 @@ def test_estimate_names_what_a_run_then_costs_and_how_many_jobs_fit(
     found = json.loads(run_inside("estimate", *flags, "--max-cost", "0.01", "--json").out)
     assert found["cost_usd"]["expected"] == pytest.approx(spent_usd, rel=0.05)
     assert found["cost_usd"]["at_most"] == pytest.approx(60 * 0.001)
+    assert found["cost_usd"]["at_most"] >= spent_usd
     assert found["models"][0]["cost_usd"] == found["cost_usd"]
     fit = found["budget"]
     assert (fit["left_usd"], fit["fit_at_least"]) == (0.01, 10)

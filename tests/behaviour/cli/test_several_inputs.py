@@ -15,6 +15,8 @@ from tests.support.cli_world import ROW_KEYS, ProgramResult, Server, Shell, chat
 Run = Callable[..., ProgramResult]
 
 FILES = ["a.jsonl", "b.jsonl.gz", "c.zst"]
+LOCAL = ("--out", "r.jsonl", "--base-url", "http://127.0.0.1:9/v1")
+"""Where no published prices are looked up."""
 
 
 @pytest.fixture
@@ -89,16 +91,16 @@ def test_file_that_was_cut_stops_the_run_and_the_whole_one_is_gone_on_with(
 
 @pytest.mark.process  # asks for prices
 def test_other_commands_read_several_files(shell: Shell, run_inside: Run, three_files: Path) -> None:
-    estimate = run_inside("estimate", *FILES, "--out", "r.jsonl", "--json")
+    estimate = run_inside("estimate", *FILES, *LOCAL, "--json")
     invalid = json.loads(estimate.out)["jobs"]["invalid"]
     assert {code: (found["files"], found["lines"]) for code, found in invalid.items()} == {
         "invalid_json": (["b.jsonl.gz"], [2]),
         "duplicate_custom_id": (["c.zst"], [2]),
     }
-    text = run_inside("estimate", *FILES, "--out", "r.jsonl").out
+    text = run_inside("estimate", *FILES, *LOCAL).out
     assert "(line b.jsonl.gz:2)" in text
     assert "process a.jsonl b.jsonl.gz c.zst --out r.jsonl" in text
-    rehearsal = json.loads(run_inside("rehearse", *FILES, "--out", "r.jsonl", "--json").out)
+    rehearsal = json.loads(run_inside("rehearse", *FILES, *LOCAL, "--json").out)
     assert (rehearsal["done"], rehearsal["failed"]) == (4, 2)
 
 
