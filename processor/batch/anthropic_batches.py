@@ -82,6 +82,9 @@ class AnthropicBatches:
         """See ``ProviderBatches``."""
         await self._client.call(ApiCall(method="POST", path=f"{_path(batch_id)}/cancel", headers=_HEADERS))
 
+    async def delete_uploads(self, batch: OpenBatch) -> None:
+        """See ``ProviderBatches``. There are none."""
+
     async def delete_file(self, file_id: str) -> None:
         """See ``ProviderBatches``. What is deleted is the batch, with its requests and results."""
         await self._client.call(ApiCall(method="DELETE", path=_path(file_id), headers=_HEADERS))

@@ -102,6 +102,14 @@ class OpenAiBatches:
         """See ``ProviderBatches``."""
         await self._client.call(ApiCall(method="POST", path=f"/v1/batches/{quote(batch_id, safe='')}/cancel"))
 
+    async def delete_uploads(self, batch: OpenBatch) -> None:
+        """See ``ProviderBatches``. They are found by their name, among the newest files."""
+        query = (("purpose", "batch"), ("limit", str(_PAGE)))
+        page = await self._client.call(ApiCall(method="GET", path="/v1/files", query=query))
+        for file in page.get("data") or []:
+            if isinstance(file, dict) and file.get("filename") == f"{batch.name}.jsonl":
+                await self.delete_file(id_in(file))
+
     async def delete_file(self, file_id: str) -> None:
         """See ``ProviderBatches``."""
         await self._client.call(ApiCall(method="DELETE", path=f"/v1/files/{quote(file_id, safe='')}"))

@@ -100,7 +100,9 @@ class Submission:
         ``may_create``: create it now, if it was not and its file is at the provider.
         """
         if batch.state == "intended" and self._api.uploads_first:
-            self._drop(batch)  # its file may be at the provider, but nothing was created from it
+            with suppress(RequestError):
+                await self._api.delete_uploads(batch)
+            self._drop(batch)  # nothing was created from its file
             return None
         found = await self._search(batch)
         if found is not None or batch.is_uncertain:

@@ -100,7 +100,7 @@ class BatchApi:
         fields = form_fields(call.headers.get("content-type", ""), call.body)
         if "file" not in fields or fields.get("purpose") != b"batch":
             return error_responses.invalid_request("a file and the purpose batch are required", "purpose")
-        return _json(self.files.add(fields["file"], "batch", call.at))
+        return _json(self.files.add(fields["file"], "batch", call.at, fields.get("filename", b"").decode()))
 
     def list_files(self, call: _Call) -> ScriptedResponse:
         return _json({"object": "list", "data": list(self.files.about.values()), "has_more": False})

@@ -17,15 +17,21 @@ class FileStore:
         self.about: dict[str, JSON] = {}
         """What the provider says about each file."""
 
-    def add(self, data: bytes, purpose: str, at: float) -> JSON:
+    def add(self, data: bytes, purpose: str, at: float, file_name: str = "") -> JSON:
         """Keep a file, and return what the provider says about it."""
         name = f"file-{self._added:04d}{hash_of(data)}"
         self._added += 1
         self.contents[name] = data
         created_at = int(self._epoch_s + at)
-        about = {"id": name, "object": "file", "bytes": len(data), "created_at": created_at, "purpose": purpose}
-        self.about[name] = about
-        return about
+        self.about[name] = {
+            "id": name,
+            "object": "file",
+            "bytes": len(data),
+            "created_at": created_at,
+            "filename": file_name,
+            "purpose": purpose,
+        }
+        return self.about[name]
 
     def delete(self, name: str) -> None:
         del self.contents[name], self.about[name]
