@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from processor.core.lazy_pattern import LazyPattern
+
 PIECE_BYTES = 64 * 1024
 """A value that is not larger, and neighbours that together are not, are left to orjson."""
 MAX_DEPTH = 100
@@ -29,10 +31,10 @@ def _container(depth: int) -> bytes:
     return rb'[\[{](?:[^\[\]{}"]++|' + _STRING + inner + rb")*+[\]}]"
 
 
-def _run_of(member: bytes, end: bytes) -> re.Pattern[bytes]:
+def _run_of(member: bytes, end: bytes) -> LazyPattern[bytes]:
     """Members of a list or an object that lie wholly within the searched bytes, and what follows them."""
     member = _WHITE + member + rb"(?=[,\%b])" % end
-    return re.compile(member + rb"(?:," + member + rb")*+", re.DOTALL)
+    return LazyPattern(member + rb"(?:," + member + rb")*+", re.DOTALL)
 
 
 _VALUE = rb"(?:" + _STRING + rb"|" + _container(_MAX_NESTED) + rb'|[^\[\]{}",\s]++)' + _WHITE

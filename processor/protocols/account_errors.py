@@ -7,9 +7,8 @@ named beside each entry.
 
 from __future__ import annotations
 
-import re
-
 from processor.core.errors import Scope
+from processor.core.lazy_pattern import LazyPattern
 from processor.protocols.error_body import ErrorBody, objects_in
 
 _ENDPOINT_CODES = frozenset(
@@ -65,13 +64,13 @@ _KEY_CODES = frozenset(
         "UNAUTHENTICATED",
     }
 )
-_WRONG_KEY = re.compile(
+_WRONG_KEY = LazyPattern(
     r"(?i)\b(?:incorrect|invalid|wrong|expired|missing|no|unknown|malformed) (?:an )?api[ _-]?key\b(?! (?:for|in) tool)"
     r"|\bapi[ _-]?key (?:is |was |has been |has )?"
     r"(?:not valid|invalid|incorrect|expired|not found|missing|disabled|revoked|suspended|reported as leaked)\b"
     r"|\b(?:missing|invalid)(?: or \w+)? authorization header\b"
 )
-_SPENT = re.compile(
+_SPENT = LazyPattern(
     r"(?i)\binsufficient[ _](?:account |user |your )?(?:balance|funds?|credits?|quota)\b"
     r"|\b(?:credit|account) balance is (?:too low|insufficient)\b"
     r"|\b(?:used|exhausted|consumed) all (?:of )?(?:your |its |the )?(?:available |included |free )?credits\b"
@@ -85,17 +84,17 @@ _SPENT = re.compile(
     r"|\baccount (?:\S+ )?is (?:suspended|in arrears)\b"
     r"|余额不足|额度不足|额度已用尽|欠费"
 )
-_JOB_IS_TOO_DEAR = re.compile(r"(?i)\bcan only afford\b|\bfewer max_tokens\b")
+_JOB_IS_TOO_DEAR = LazyPattern(r"(?i)\bcan only afford\b|\bfewer max_tokens\b")
 """OpenRouter: a cheaper job may still be paid for."""
 _ACCOUNT_STATUSES = frozenset({400, 402, 403, 412, 429})
 
-_DAILY = re.compile(
+_DAILY = LazyPattern(
     r"(?i)(?P<long>(?:\bper[ _-]?|/ ?|\b(?:a|each|every) |per|by)(?:day|week|month)\b"
     r"|\bdaily\b|\bweekly\b|\bmonthly\b|\b[rt]pd\b|\bper 86400 ?s\b)"
     r"|(?:\bper[ _-]?|/ ?|\b(?:a|each|every) |per|by)(?:second|minute|min|hour|sec)\b|\b[rt]p[ms]\b|\bper 60 ?s\b"
 )
 """The periods that limits are counted over: ``long`` ones, and those that are worth waiting for."""
-_NOTHING_ALLOWED = re.compile(r"(?i)\bquota exceeded for metric\b.{0,200}?\blimit: 0\b")
+_NOTHING_ALLOWED = LazyPattern(r"(?i)\bquota exceeded for metric\b.{0,200}?\blimit: 0\b")
 """Gemini, for a model that the account's plan does not hold."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from processor.core.errors import AccessDenied, BadRequest, ServerError, StatusError
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.protocols.error_body import ErrorBody, from_json
 
@@ -12,7 +13,7 @@ OUTPUT_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 """The names of the limit of output tokens, in the order in which they are looked for."""
 
 _STATUSES = frozenset({400, 403, 404, 405, 406, 415, 422, 500, 501})
-_UNSUPPORTED = re.compile(
+_UNSUPPORTED = LazyPattern(
     r"(?i)\b(?:unsupported|unknown|unrecogni[sz]ed|unexpected|extra (?:inputs?|fields?|keys?|parameters?))\b"
     r"|(?:\b(?:not|cannot be|never)|n't) (?:be )?(?:currently )?"
     r"(?:supported|support|permitted|allowed|enabled|available|accepted|recogni[sz]ed|defined|stream(?:ed)?)\b"
@@ -22,13 +23,13 @@ _UNSUPPORTED = re.compile(
     r"|\bmust (?:be|not be) (?:set to )?(?:false|true|null)\b"
 )
 """The field itself is refused, and not its value: `max_tokens is too large` does not match."""
-_STREAM = re.compile(r"(?i)\bstream(?:ing|ed|s)?\b")
-_STREAM_REQUIRED = re.compile(
+_STREAM = LazyPattern(r"(?i)\bstream(?:ing|ed|s)?\b")
+_STREAM_REQUIRED = LazyPattern(
     r"(?i)\bonly (?:be )?(?:\w+ )?(?:supports?|supported|available|works?|accepts?|allows?)\b.{0,40}\bstream"
     r"|\bstream\W{0,3}(?: \w+)? (?:must|should|needs? to) be (?:set to )?(?:true|enabled)|\bstream mode only\b"
     r"|\bnon-stream"
 )
-_REQUIRED = re.compile(r"(?i)\b(?:required|missing)\b")
+_REQUIRED = LazyPattern(r"(?i)\b(?:required|missing)\b")
 
 
 def refuses_stream_options(error: StatusError) -> bool:

@@ -16,17 +16,18 @@ from processor.core.durations import (
     rfc3339_s,
     seconds_until_reset,
 )
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.protocols.error_body import ErrorBody, objects_in
 
-_WAIT_IN_MESSAGE = re.compile(
+_WAIT_IN_MESSAGE = LazyPattern(
     rf"\b(?:(?:try again|retry|retrying|reset|resets|replenished) (?:in|after)|please wait(?: for)?)"
     rf" ({DURATION_IN_WORDS})",
     re.IGNORECASE,
 )
-_DAYS_AND_CLOCK = re.compile(r"(?i)\b(?:in|after) (?:(\d{1,3})\.)?(\d\d):(\d\d):(\d\d)\b")
+_DAYS_AND_CLOCK = LazyPattern(r"(?i)\b(?:in|after) (?:(\d{1,3})\.)?(\d\d):(\d\d):(\d\d)\b")
 """Azure: `Quota will be replenished in 2.12:30:20.`"""
-_MOMENT_IN_MESSAGE = re.compile(
+_MOMENT_IN_MESSAGE = LazyPattern(
     r"(?i)\b(?:until|on|at|after) (\d{4}-\d\d-\d\d)(?:[ T](?:at )?(\d\d:\d\d(?::\d\d)?(?:\.\d{1,6})?) ?(?:utc|z)?)?"
 )
 """Anthropic: `You will regain access on 2026-12-01 at 00:00 UTC.`"""
