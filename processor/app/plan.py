@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 from processor.output.paths import OutputPaths
 from processor.remote.addresses import scheme_of, shown_address
 

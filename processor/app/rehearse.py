@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
 from processor.core.events import JobFinished, Listener, RequestListener, RunEvent, RunFinished, RunStarted, Transport
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Target, Usage
 from processor.cost.price_list import PriceList
 from processor.estimate.known_replies import KnownReplies, ReplySample

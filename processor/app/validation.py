@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processor.app.plan import Plan
 from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.errors import ConfigError, reason
+from processor.core.fast_dataclass import dataclass
 
 if TYPE_CHECKING:
     from processor.scheduler.reply_validation import ReplyValidation

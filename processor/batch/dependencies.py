@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from processor.batch.batch_budget import BatchBudget
@@ -11,6 +11,7 @@ from processor.batch.batch_log import BatchLog
 from processor.batch.provider_batches import ProviderBatches
 from processor.batch.sizes import BatchLimits
 from processor.core.events import Listener
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import RunInThread
 from processor.cost.price_list import PriceList
 from processor.input.done_job_skipper import SkippedJobs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from processor.batch.batch_log import BatchLog
 from processor.batch.open_batch import OpenBatch
@@ -13,6 +12,7 @@ from processor.batch.provider_batches import ProviderBatches
 from processor.batch.records import JobRecord, own_id, record_of
 from processor.batch.sizes import BatchLimits, BatchSize, EnqueuedRoom
 from processor.batch.upload_file import UploadFile, UploadPath
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, RequestSize
 from processor.output.storage import Storage
 from processor.protocols import protocol_for

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Protocol
 
 from processor.batch.open_batch import OpenBatch
 from processor.core.api_calls import FileBody
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON, Job
 
 Ending = Literal["completed", "failed", "expired", "cancelled"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from processor.core import json_bytes
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON, Job, RequestSize, SourceFile
 
 _MAX_VALUE_BYTES = 200

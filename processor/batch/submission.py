@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
@@ -34,6 +33,7 @@ from processor.core.errors import (
     UrlNotFound,
 )
 from processor.core.events import Listener, Notice
+from processor.core.fast_dataclass import dataclass
 
 SEARCH_WAITS_S = (2.0, 8.0, 20.0)
 """Before each look for a batch whose creation had no answer: a list may show it late."""

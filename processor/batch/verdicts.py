@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from processor.batch.provider_batches import BatchError, ResultLine
 from processor.core import json_bytes
 from processor.core.errors import AccessDenied, BadRequest, NotFound, RequestError, ServerError, StatusError, Throttled
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Failure, Job, Reply
 from processor.protocols import error_from_response, protocol_for
 

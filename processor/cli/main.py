@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -17,6 +16,7 @@ import typer
 from processor.cli.command_parser import CommandParser
 from processor.cli.help_formatter import ProgramHelp
 from processor.core import exit_codes
+from processor.core.fast_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

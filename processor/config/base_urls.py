@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from processor.config.environment import DOTENV, Environment
@@ -12,6 +11,7 @@ from processor.config.presets import OPENAI
 from processor.config.providers import ProviderPreset
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 from processor.core.secrets import Secret
 from processor.core.urls import is_loopback
 

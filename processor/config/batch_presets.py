@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from processor.core.fast_dataclass import dataclass
 
 BatchShape = Literal["openai", "anthropic"]
 """Whose API it is like."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from processor.config.environment import Environment
 from processor.core.errors import ConfigError, reason
+from processor.core.fast_dataclass import dataclass
 
 CONFIG_FILE = "config.toml"
 OWN_FOLDER = "processor"

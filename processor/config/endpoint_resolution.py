@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from processor.config.presets import GENERIC, PROVIDERS, provider_for
 from processor.config.providers import AUTH_HEADERS, ProviderPreset
 from processor.config.settings import ProviderSettings, Settings
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Target
 from processor.core.secrets import Secret, is_printable_ascii
 

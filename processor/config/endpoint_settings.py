@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 
 RetryElsewhere = Literal["content_filter", "context_length"]
 """Why one endpoint may refuse a job that another one answers."""

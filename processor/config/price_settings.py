@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 
 Price = Annotated[float, "may be 0"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import urlsplit
 
 from processor.config.batch_presets import BatchPreset
+from processor.core.fast_dataclass import dataclass
 from processor.protocols.registry import DEFAULT_PATH
 from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
 from processor.ratelimit.settings import HeaderDialect, TokenAccounting

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from processor.config.endpoint_settings import EndpointSettings, RetryElsewhere
 from processor.config.price_settings import ModelPrices
 from processor.config.providers import Auth
 from processor.config.setting_values import NonNegative, NonNegativeInt
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Timeouts
 from processor.ratelimit.settings import HeaderDialect, RateLimits, TokenAccounting
 

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 
 READ_BYTES = 1 << 20

@@ -7,11 +7,10 @@ by the parts of a run to its listeners. Times named ``at`` are seconds on the ev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from processor.core.fast_constructor import fast_constructor
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Result, Target
 
 # ---------------------------------------------------------------- events of one request
@@ -26,7 +25,6 @@ class Sent:
     """Whether the reply was asked for as a stream; None where the transport does not say."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True)
 class ResponseStarted:
     """Status line and headers have arrived. Header names are lower case."""
@@ -102,7 +100,6 @@ class JobSkipped:
     model: str | None = None
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted:
     """A job has its permit, and its request is handed to the transport."""
@@ -122,7 +119,6 @@ class AttemptStarted:
     """Seconds from reading the job to its permit."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFinished:
     """An attempt ended: with a reply, with an error, or because the run was stopped."""
@@ -146,7 +142,6 @@ class AttemptFinished:
     """What a request without a reply may have cost at most; None where it cost nothing, or that is not known."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinished:
     """The job's row is written: a result, or a failure."""

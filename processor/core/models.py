@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from processor.core.fast_constructor import fast_constructor
+from processor.core.fast_dataclass import dataclass
 from processor.core.secrets import Secret
 from processor.core.token_bounds import TokenBounds
 
@@ -51,7 +50,6 @@ def place_of(line: int, source: SourceFile | None) -> str:
     return f"line {line}" if source is None else f"{source.name}, line {line}"
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One line of the job file: a request to send."""
@@ -118,7 +116,6 @@ class Timeouts:
     """From sending to the end of the reply."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSize:
     """The size of one request, before a rule for counting tokens is applied."""
@@ -138,7 +135,6 @@ class RequestSize:
     """In a run with a budget: what the request can be billed for at most."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What one request counts against the limits of a minute."""
@@ -175,7 +171,6 @@ class Usage:
         }
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BilledUsage:
     """The tokens of one request by the rate that applies to them."""
@@ -193,7 +188,6 @@ class BilledUsage:
     """Something else is charged, such as audio, a search, or another service tier."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The response to a request, successful or not."""
@@ -209,7 +203,6 @@ class Reply:
     """Work on the whole body takes long enough to do it in a thread."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """When a job's last attempt started (ISO 8601, UTC), and how long its phases took."""
@@ -242,7 +235,6 @@ class Validation:
     """The tokens of all these replies, as reported, else as computed."""
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One row of the results or errors file.

@@ -7,8 +7,10 @@ that each place which takes in text (a reply, an error) or gives it out (a messa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from processor.core.fast_dataclass import dataclass
 
 MASK = "•••"
 

@@ -7,10 +7,10 @@ may depend on the date and on the time of day (UTC): the last period that holds 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import BilledUsage
 
 TOKENS_PER_RATE = Decimal(1_000_000)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+from processor.core.fast_dataclass import dataclass
 from processor.estimate.job_costs import CostTotals
 from processor.estimate.job_counts import TokenTotals
 

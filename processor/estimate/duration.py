@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
+from processor.core.fast_dataclass import dataclass
 from processor.estimate.job_counts import GroupTotals
 from processor.ratelimit.settings import LimitSettings
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON, LINE_BITS
 from processor.core.money import usd
 from processor.estimate.batch_price import BatchPrice

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Generator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
 from processor.core import platform
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import ByteRange, RequestSize
 from processor.input.job_file import InvalidLine, JobFile, parse_line
 from processor.input.job_formats import JobDefaults, ParsedJob

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from processor.core import json_bytes
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of
 from processor.export.exported_row import ExportedRow, MissingValue
 from processor.export.formats.base import Contents

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from processor.core.errors import ConfigError, reason
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import LINE_BITS
 from processor.export.exported_row import ExportedRow
 from processor.export.formats.base import Contents

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job
 
 

@@ -6,7 +6,6 @@ streak of failures of more than one job, without an answer in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from processor.core.errors import (
@@ -20,6 +19,7 @@ from processor.core.errors import (
     Throttled,
     Timeout,
 )
+from processor.core.fast_dataclass import dataclass
 
 FAILURE_THRESHOLD = 10
 """Failures in a row that make an outage."""

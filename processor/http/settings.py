@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Timeouts
 
 

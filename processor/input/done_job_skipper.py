@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from processor.core import platform
+from processor.core.fast_dataclass import dataclass
 from processor.core.job_keys import PACKED_IDENTITY
 from processor.core.models import ByteRange, SourceFile
 from processor.input.job_formats import JobDefaults

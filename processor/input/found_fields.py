@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from processor.core.errors import InvalidJob
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_bytes import MAX_DEPTH, is_nested_deeper
 from processor.core.models import JSON
 from processor.input.line_json import custom_id_of, without_non_finite

@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from processor.core.fast_dataclass import dataclass
 from processor.core import platform
 from processor.core.compression import Reader
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason

@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
 from processor.core.errors import InvalidJob
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_bytes import NotExact, has_large_float
 from processor.core.models import JSON, Job, SourceFile, position_of
 from processor.core.text import json_type

@@ -7,13 +7,14 @@ import json
 import secrets
 from asyncio.subprocess import PIPE, Process
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from processor.core import platform
 from processor.core.child_processes import not_outliving
 from processor.core.errors import LocalModelFailed
+from processor.core.fast_dataclass import dataclass
 from processor.core.import_path import module_command
 from processor.core.models import Target
 from processor.core.secrets import Secret

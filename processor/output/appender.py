@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from asyncio import Future
-from dataclasses import dataclass
 from pathlib import Path
 
+from processor.core.fast_dataclass import dataclass
 from processor.output.index_entry import IndexEntry
 from processor.output.storage import Storage, StorageFile, open_locked, write_all
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, NamedTuple
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.job_keys import CHECK_BYTES, KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
 from processor.core.money import RowCosts

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 from processor.output.compaction import compacted_path, temp_path
 from processor.output.storage import Storage
 

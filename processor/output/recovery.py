@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from processor.core.errors import ConfigError
+from processor.core.fast_dataclass import dataclass
 from processor.output.appender import Appender, FileChangedError
 from processor.output.block_reader import BLOCK_BYTES, read_block
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of, parsed
 from processor.core.models import JSON
 from processor.output.backward_reader import lines_backward

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Result
 from processor.output.job_index import JobIndex
 from processor.output.scanner import ScanReport

@@ -8,10 +8,11 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from processor.core.errors import StatusError
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.protocols.finish_reasons import is_refusal
 from processor.protocols.option_refusals import refuses_stream

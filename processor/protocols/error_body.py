@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.core.text import one_line
 

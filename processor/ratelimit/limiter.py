@@ -11,7 +11,6 @@ All requests that may be sent are granted in one callback: waking them one by on
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from aiolimiter import AsyncLimiter
 
 from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Cost, Job, RequestSize
 from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots

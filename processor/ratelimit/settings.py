@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, RequestSize
 from processor.health.canary import TIMEOUT_WITH_KEY_S
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.report.chart import Spec
 
 HOW_TO_GET_CHARTS = "pip install 'processor[report]'"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.report.html import Html
 
 Spec = dict[str, Any]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from processor.core.fast_dataclass import dataclass
 from processor.output.paths import OutputPaths
 from processor.report.chart import Chart
 from processor.report.html import Html

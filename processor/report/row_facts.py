@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from processor.core.fast_constructor import fast_constructor
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of, number_of, unix_time_of
 from processor.core.models import Usage
 from processor.protocols.reported_usage import usage_in
 
 
-@fast_constructor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFacts:
     """The numbers and names of one row."""

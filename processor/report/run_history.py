@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of, number_of, unix_time_of
 from processor.core.models import JSON
 from processor.stats.history_file import read_history

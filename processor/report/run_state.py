@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from processor.core.fast_dataclass import dataclass
 from processor.output.paths import OutputPaths
 from processor.report.run_history import Period, RunRecord, read_runs
 

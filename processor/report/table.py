@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from processor.core.fast_dataclass import dataclass
 from processor.report.html import Html, element, join
 
 

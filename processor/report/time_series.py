@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from processor.core.fast_dataclass import dataclass
 from processor.report.row_counts import LATENCY_GROWTH
 from processor.report.time_buckets import TimeBucket, TimeBuckets
 

@@ -6,9 +6,9 @@ the next attempt. So tenacity's retry object is asked for its decisions only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
+
+from processor.core.fast_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

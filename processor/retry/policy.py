@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from processor.core.errors import (
@@ -26,6 +26,7 @@ from processor.core.errors import (
     StatusError,
     Throttled,
 )
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Failure
 from processor.retry.backoff import Backoff, RetrySchedule
 

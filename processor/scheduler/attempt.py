@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from processor.core.events import (
     ResponseStarted,
     Sent,
 )
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, RequestSize, Result, Timing
 from processor.core.money import usd
 from processor.cost.price_list import PriceList

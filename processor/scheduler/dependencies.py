@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from processor.core.events import Listener, RequestEvent, Transport
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Result
 from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool

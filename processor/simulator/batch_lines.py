@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.simulator.batch_settings import LINE_FAULTS, BatchSettings
 from processor.simulator.request_parser import InvalidRequest, identity

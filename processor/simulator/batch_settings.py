@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from random import Random
+
+from processor.core.fast_dataclass import dataclass
 
 BATCH_FAULTS = (
     "batch_missing",

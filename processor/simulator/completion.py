@@ -6,13 +6,13 @@ A test can therefore generate the expected reply and compare it with what a clie
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import log
 from random import Random
 from typing import Any
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.protocols.registry import PROTOCOLS
 from processor.simulator import corpus

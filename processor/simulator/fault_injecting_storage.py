@@ -10,12 +10,12 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from random import Random
 from typing import NoReturn
 
+from processor.core.fast_dataclass import dataclass
 from processor.output.storage import OpenMode, StorageFile
 
 UNLIMITED_BYTES = 1 << 50

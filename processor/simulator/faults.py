@@ -6,8 +6,10 @@ The faults of the k-th attempt of a request are drawn from (seed, request, k), s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
+
+from processor.core.fast_dataclass import dataclass
 
 FAILURES = (
     "error_500",

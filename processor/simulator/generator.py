@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from processor.core.fast_dataclass import dataclass
 from processor.simulator.completion import CountTokens, count_prompt_tokens, generate_completion
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
 from processor.simulator.request_parser import ParsedRequest

@@ -10,10 +10,11 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from typing import Literal, get_args
 
+from processor.core.fast_dataclass import dataclass
 from processor.simulator.counters import MINUTE_NS, SECOND_NS, ServerCounter, SlidingWindowCounter, TokenBucketCounter
 from processor.simulator.rate_limit_headers import Dialect, Resource, rate_headers
 

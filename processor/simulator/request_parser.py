@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 
 ApiKind = Literal["chat", "completions", "embeddings", "moderations", "responses", "messages"]

@@ -6,12 +6,12 @@ The HTTP server and the memory transport play them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.simulator.completion import Completion
 from processor.simulator.faults import DrawnFaults

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import inf
 from typing import Literal
 
+from processor.core.fast_dataclass import dataclass
 from processor.simulator.batch_settings import BatchSettings
 from processor.simulator.faults import Faults
 from processor.simulator.rate_limit_headers import Dialect

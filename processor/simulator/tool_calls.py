@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 from processor.simulator.corpus import chunk_text

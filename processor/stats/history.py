@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from processor.core.events import (
     ConcurrencyChanged,
@@ -14,6 +14,7 @@ from processor.core.events import (
     OutageStarted,
     RunEvent,
 )
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.stats.histogram import Histogram
 from processor.stats.run_stats import RunStats

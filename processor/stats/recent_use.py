@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from processor.core.fast_dataclass import dataclass
 
 COLUMN_WIDTHS_S = (1, 2, 10, 30, 60, 120)
 MAX_COLUMNS = 90

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from processor.core.events import SkipReason
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.stats.histogram import Histogram
 from processor.stats.reply_stats import TokenSums

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
+
+from processor.core.fast_dataclass import dataclass
 
 Values = Sequence[float | None]
 """One for each column; None where nothing is known."""

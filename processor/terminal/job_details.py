@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of
 from processor.core.models import JSON
 from processor.core.text import one_line

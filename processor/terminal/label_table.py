@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TextIO
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.secrets import mask_text
 from processor.terminal import console
 from processor.terminal.formatting import printable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from processor.core.events import (
     Bottleneck,
@@ -16,6 +15,7 @@ from processor.core.events import (
     RunEvent,
     Stopping,
 )
+from processor.core.fast_dataclass import dataclass
 from processor.stats.model_stats import ModelStats
 from processor.stats.recent_use import RecentUse, Use
 from processor.stats.run_stats import RunStats

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from processor.core.events import Bottleneck
+from processor.core.fast_dataclass import dataclass
 from processor.stats.recent_use import RecentColumns
 from processor.terminal.panel_recorder import EndpointUse, PanelContext, RequestInFlight
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from processor.core.fast_dataclass import dataclass
 from processor.terminal.formatting import plural
 from processor.terminal.label_table import BLANK, LabelRow
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from processor.core.events import Bottleneck
+from processor.core.fast_dataclass import dataclass
 from processor.stats.run_stats import RunStats
 from processor.terminal.formatting import abbreviated, clock_time, duration, percent
 from processor.terminal.label_table import Style

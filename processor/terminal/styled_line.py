@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+from processor.core.fast_dataclass import dataclass
 
 SpanStyle = Literal["", "good", "bad", "warning", "command", "bar", "bold", "dim"]
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import lzma
 import threading
 from binascii import a2b_base64
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from processor.core.fast_dataclass import dataclass
 
 if TYPE_CHECKING:
     from tiktoken import Encoding

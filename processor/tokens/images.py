@@ -9,9 +9,9 @@ https://docs.anthropic.com/en/docs/build-with-claude/vision.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
+from processor.core.fast_dataclass import dataclass
 from processor.tokens.image_size import ImageSize, size_of_base64, size_of_data_url
 
 _USUAL_SIZE = ImageSize(1024, 1024)

@@ -21,11 +21,11 @@ not publish is an estimate, and the reason for each estimate is named in ``Token
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
 from processor.tokens.audio import HEARD_TOKENS_PER_S, count_audio

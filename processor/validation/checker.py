@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import orjson
 
 from processor.core import json_bytes
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import RunInThread
 from processor.validation.check_cost import MAX_SCHEMA_BYTES, MAX_TEXT_BYTES, MAX_WORK, count_parts
 from processor.validation.checking_process import CheckingProcess

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from processor.core.fast_dataclass import dataclass
 
 MAX_PROBLEMS = 5
 """So many of one output are named: to the model that is asked again, and in the row."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from processor.core.fast_dataclass import dataclass
 from processor.export.exported_row import ExportedRow
 
 

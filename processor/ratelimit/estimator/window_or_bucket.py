@@ -7,10 +7,10 @@ not to the other. Two requests in even pacing suffice where the server is a buck
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from processor.core.fast_dataclass import dataclass
 from processor.ratelimit.estimator.external_usage import Interval
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
