@@ -50,9 +50,14 @@ def test_lost_bytes_are_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_response_that_never_ends_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_check, "_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(self_check, "_MAX_S", 0.1)
     monkeypatch.setattr(UnmeteredStreamReader, "feed_eof", lambda self: None)
     assert difference() is not None
+
+
+def test_slow_machine_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "_MAX_S", 0.0)
+    assert difference() is None
 
 
 def test_error_in_the_middle_of_a_body_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
