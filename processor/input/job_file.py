@@ -14,10 +14,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from processor.core.fast_dataclass import dataclass
 from processor.core import platform
 from processor.core.compression import Reader
 from processor.core.errors import ConfigError, InputError, InvalidJob, reason
+from processor.core.fast_dataclass import dataclass
 from processor.core.models import SourceFile, position_of
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
