@@ -203,7 +203,7 @@ class LimitGroup:
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()
-            limiter.on_response(reservation.granted_at)
+            limiter.on_response(reservation.cost_by_resource[resource], reservation.granted_at, at)
         self.wake_up.fire()
         if changed:
             self._on_limits_changed(self, at)

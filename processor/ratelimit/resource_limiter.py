@@ -91,7 +91,8 @@ class ResourceLimiter:
         self.model.on_sent(cost, at)
         self._strategy.on_sent(at)
 
-    def on_response(self, granted_at: float) -> None:
+    def on_response(self, cost: float, granted_at: float, at: float) -> None:
+        self.model.on_response(cost, at)
         self._strategy.observe(granted_at)
 
     def on_accepted(self, sent_at: float) -> None:

@@ -86,7 +86,7 @@ class ResourceSimulation:
             self.limiter.on_throttled(
                 sent_at, self.now, had_room=reported is not None and (reported.remaining or 0) >= request.cost
             )
-        self.limiter.on_response(sent_at)
+        self.limiter.on_response(request.cost, sent_at, self.now)
 
     def _schedule(self, at: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (at, next(self._numbers), event))

@@ -45,6 +45,9 @@ class SendHistory:
         """The total sent up to and including this entry."""
         self._levels = [limit]
         """The level of the bucket after this entry."""
+        self._answered_times = [-inf]
+        self._answered_sums = [0.0]
+        """The total answered up to and including this entry."""
         self._lowered: deque[tuple[float, float, float]] = deque(maxlen=KEPT_ENTRIES)
         """Costs that turned out lower: when this was known, when the request was sent, and by how much."""
 
@@ -60,6 +63,23 @@ class SendHistory:
         self._sums.append(self.total)
         if len(self._times) > KEPT_ENTRIES and self._times[KEPT_ENTRIES // 2] < at - _KEPT_S:
             self._trim(at - _KEPT_S)
+
+    def add_answered(self, at: float, amount: float) -> None:
+        """A request of this cost has been answered, or never will be."""
+        total = self._answered_sums[-1] + amount
+        if at - self._answered_times[-1] < MERGE_S:
+            self._answered_sums[-1] = total
+            return
+        self._answered_times.append(at)
+        self._answered_sums.append(total)
+        if len(self._answered_times) > KEPT_ENTRIES and self._answered_times[KEPT_ENTRIES // 2] < at - _KEPT_S:
+            old = bisect_right(self._answered_times, at - _KEPT_S) - 1
+            del self._answered_times[:old], self._answered_sums[:old]
+
+    def unanswered(self, at: float) -> float:
+        """What was sent by then and not answered by then: the server may have counted it later."""
+        answered = self._answered_sums[max(0, bisect_right(self._answered_times, at) - 1)]
+        return max(0.0, self.total_sent_by(at) - answered)
 
     def correct(self, sent_at: float, amount: float, at: float) -> None:
         """Raise the cost of what was sent then by ``amount`` (negative: lower it); the server knows it at ``at``."""

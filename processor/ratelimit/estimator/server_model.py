@@ -166,8 +166,13 @@ class ServerModel:
         if self._ratio is not None:
             self._ratio.on_sent(cost, at)
 
+    def on_response(self, cost: float, at: float) -> None:
+        """A response has come, and what it says has been observed."""
+        self.history.add_answered(at, cost)
+
     def on_response_lost(self, cost: float) -> None:
         """A request that was sent will have no response: it is unknown whether it was counted."""
+        self.history.add_answered(self.last_sent_at, cost)
         self._classifier.add_uncertainty(cost)
 
     def refund(self, excess: float, sent_at: float, at: float) -> None:
@@ -232,12 +237,14 @@ class ServerModel:
         before, by, after = history.bounds(sent_at)
         bounds = before, by, after + history.lowered_after(sent_at)
         shortly_before = before - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
+        # A server that is slow to accept connections counts what comes on those it has before all that waits there.
+        overtaken = history.unanswered(sent_at) - cost
         return Observation(
             sent_at=sent_at,
             remaining=remaining,
             total_sent=by,
             may_be_counted_before=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            may_be_counted_after=min(shortly_before, OVERTAKEN_REQUESTS * cost),
+            may_be_counted_after=max(overtaken, min(shortly_before, OVERTAKEN_REQUESTS * cost)),
             window_prediction=self._window.predict(sent_at, cost, bounds),
             bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )

@@ -96,7 +96,7 @@ def test_senseless_headers_raise_nothing_and_stop_nothing_for_good(
         limiter.on_headers(reported, now, amount, now + 0.2, refused=refused)
         if refused:
             limiter.on_throttled(now, now + 0.2, had_room=had_room)
-        limiter.on_response(now)
+        limiter.on_response(amount, now, now + 0.2)
         assert not isnan(limiter.earliest(cost, now + 0.2))
     began = now = now + 0.2
     owed = sum(amount for _, _, amount, _, _ in drawn)
@@ -116,7 +116,7 @@ def earliest_after_headers(shown: float, sent: list[float], cost: int, limit: in
     now = sent[-1] + 0.2
     limiter.on_headers(Reported(limit, shown), sent[-1], 1, now, refused=False)
     for at in sent:
-        limiter.on_response(at)
+        limiter.on_response(1, at, now)
     return limiter.earliest(cost, now)
 
 
@@ -233,10 +233,24 @@ def test_stale_headers_permit_no_burst_on_a_shared_key() -> None:
         left = min(300.0, left + 5.0) - burst * (2 if second > 10 else 1)
         for _ in range(burst):
             limiter.on_headers(Reported(300.0, left, None), at, 1, at + 0.05, refused=False)
-            limiter.on_response(at)
+            limiter.on_response(1, at, at + 0.05)
     later = at + 15.0
     assert limiter.model.is_stale(later)
     assert 1 <= send(limiter, later, 50) <= 3
+
+
+def test_requests_that_others_overtake_do_not_make_a_window_a_bucket() -> None:
+    """A busy server counts what comes on its open connections before all that waits on new ones."""
+    limiter = with_room(ResourceLimiter(300, tolerance=0.0))
+    for number in range(200):  # sent within 2 s; the server counts the second hundred first
+        limiter.on_grant(1, 1.0 + number / 100)
+        limiter.on_sent(1, 1.0 + number / 100)
+    for counted, number in enumerate((*range(100, 200), *range(100))):
+        sent_at, at = 1.0 + number / 100, 3.0 + counted / 100
+        limiter.on_headers(Reported(300, 298 - counted), sent_at, 1, at, refused=False)
+        limiter.on_response(1, sent_at, at)
+    assert limiter.model.counter_type != "bucket"
+    assert send(limiter, 5.0, 300) <= 99
 
 
 def send(limiter: ResourceLimiter, at: float, most: int) -> int:
@@ -257,7 +271,7 @@ def with_room(limiter: ResourceLimiter) -> ResourceLimiter:
     limiter.on_grant(1, 0.0)
     limiter.on_sent(1, 0.0)
     limiter.on_headers(Reported(300, 299), 0.0, 1, 0.2, refused=False)
-    limiter.on_response(0.0)
+    limiter.on_response(1, 0.0, 0.2)
     return limiter
 
 
