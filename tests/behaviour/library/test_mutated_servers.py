@@ -153,7 +153,7 @@ async def campaign(folder: Path, seconds: float, first_seed: int) -> tuple[Count
 def test_mutated_servers_end_no_run_in_an_internal_error_and_hang_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = float(os.environ.get("MUTATED_SERVERS_S", "60"))
+    seconds = float(os.environ.get("MUTATED_SERVERS_S", "20"))
     codes, failures = asyncio.run(campaign(tmp_path, seconds, int(os.environ.get("MUTATED_SERVERS_SEED", "1"))))
     with capsys.disabled():
         print(f"\n{codes.total()} runs, exit codes {dict(codes)}")
