@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -49,7 +50,7 @@ def titles(screen: Screen) -> list[str]:
     return [line for line in screen.visible if line.startswith("jobs.jsonl to 127.0.0.1:")]
 
 
-def is_drawn_at(screen: Screen, columns: int) -> bool:
+def is_drawn_at(columns: int, screen: Screen) -> bool:
     """Whether the only panel on the screen has this width: its first line ends with the time that the run has taken."""
     drawn = titles(screen)
     return len(drawn) == 1 and columns - 2 <= len(drawn[0]) <= columns and drawn[0].endswith(" s")
@@ -67,7 +68,7 @@ def test_panel_follows_the_terminal_and_leaves_its_last_state(
 
     for columns in (72, 66, 60):
         program.resize(columns, 24)
-        program.wait_for(lambda screen, columns=columns: is_drawn_at(screen, columns))
+        program.wait_for(partial(is_drawn_at, columns))
     assert any(line.endswith("now") for line in program.screen.visible)
     program.resize(50, 24)
     program.wait_for(lambda screen: not titles(screen) and "/500" in "".join(screen.visible))
