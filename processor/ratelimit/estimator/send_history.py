@@ -25,6 +25,10 @@ ORDER_CERTAIN_S = LATENCY_JITTER_S + MERGE_S
 LATE_ARRIVAL_S = 0.5
 """On a busy machine or a poor line, one request in many arrives this much later than usual."""
 
+OVERTAKEN_S = 3.0
+"""What was sent so shortly before, and is not answered, may be counted later: requests overtake each other on the way,
+and a busy server counts one on an open connection before all those that wait on new ones."""
+
 _KEPT_S = 2 * WINDOW_S + LATE_ARRIVAL_S
 """A response that starts a minute after its request was sent still finds what the window held then."""
 
@@ -76,10 +80,11 @@ class SendHistory:
             old = bisect_right(self._answered_times, at - _KEPT_S) - 1
             del self._answered_times[:old], self._answered_sums[:old]
 
-    def unanswered(self, at: float) -> float:
-        """What was sent by then and not answered by then: the server may have counted it later."""
+    def overtaken(self, at: float) -> float:
+        """What was sent shortly before and not answered by then: the server may have counted it later."""
         answered = self._answered_sums[max(0, bisect_right(self._answered_times, at) - 1)]
-        return max(0.0, self.total_sent_by(at) - answered)
+        by = self.total_sent_by(at)
+        return max(0.0, min(by - answered, by - self.total_sent_by(at - OVERTAKEN_S)))
 
     def correct(self, sent_at: float, amount: float, at: float) -> None:
         """Raise the cost of what was sent then by ``amount`` (negative: lower it); the server knows it at ``at``."""

@@ -33,10 +33,6 @@ RECLASSIFY_CHANGE = 0.1
 SHARED_KEY_SHARE = 0.02
 """Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
-OVERTAKEN_S = 3.0
-"""What was sent so shortly before, and is not answered, may be counted later: requests overtake each other on the way,
-and a busy server counts one on an open connection before all those that wait on new ones."""
-
 RESERVED_REQUESTS = 2
 """Requests for which room is reserved after a refusal."""
 MAX_RESERVED_SHARE = 0.04
@@ -237,13 +233,12 @@ class ServerModel:
         history = self.history
         before, by, after = history.bounds(sent_at)
         bounds = before, by, after + history.lowered_after(sent_at)
-        shortly_before = before - history.total_sent_by(sent_at - OVERTAKEN_S)
         return Observation(
             sent_at=sent_at,
             remaining=remaining,
             total_sent=by,
             may_be_counted_before=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            may_be_counted_after=max(0.0, min(shortly_before, history.unanswered(sent_at) - cost)),
+            may_be_counted_after=max(0.0, history.overtaken(sent_at) - cost),
             window_prediction=self._window.predict(sent_at, cost, bounds),
             bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )
