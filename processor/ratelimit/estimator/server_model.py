@@ -15,12 +15,7 @@ from math import inf
 from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
 from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
 from processor.ratelimit.estimator.external_usage import FORECAST_S, ExternalUsage
-from processor.ratelimit.estimator.send_history import (
-    LATE_ARRIVAL_S,
-    MERGE_S,
-    ORDER_CERTAIN_S,
-    WINDOW_S,
-)
+from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, ORDER_CERTAIN_S, WINDOW_S
 from processor.ratelimit.estimator.token_ratio import TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
@@ -233,12 +228,16 @@ class ServerModel:
         history = self.history
         before, by, after = history.bounds(sent_at)
         bounds = before, by, after + history.lowered_after(sent_at)
+        overtaken = history.overtaken(sent_at) - cost
+        if self.server_units_differ:  # what is reserved may be far from what is charged: the tolerance covers more
+            shortly_before = before - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
+            overtaken = min(shortly_before, RESERVED_REQUESTS * cost)
         return Observation(
             sent_at=sent_at,
             remaining=remaining,
             total_sent=by,
             may_be_counted_before=history.total_sent_by(sent_at + LATE_ARRIVAL_S) - after,
-            may_be_counted_after=max(0.0, history.overtaken(sent_at) - cost),
+            may_be_counted_after=max(0.0, overtaken),
             window_prediction=self._window.predict(sent_at, cost, bounds),
             bucket_prediction=self._bucket.predict(sent_at, cost, bounds),
         )
