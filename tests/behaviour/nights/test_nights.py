@@ -13,7 +13,7 @@ import pytest
 from tests.support.nights_night import Night
 
 EVERYDAY = range(20)
-ALL = range(60, 2200)
+ALL = range(60, 1260)
 NIGHTS_PER_TEST = 20
 
 KNOWN_SEEDS = {
@@ -70,7 +70,7 @@ def test_everyday_nights_keep_all_promises(seeds: range) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", blocks(ALL), ids=lambda seeds: f"{seeds[0]}_to_{seeds[-1]}")
-def test_thousands_of_nights_keep_all_promises(seeds: range) -> None:
+def test_many_nights_keep_all_promises(seeds: range) -> None:
     for seed in seeds:
         play(seed)
 
