@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from processor.app.open_batches import opened_log
 from processor.batch.batch_log import BatchLog
 from processor.batch.open_batch import OpenBatch
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
@@ -16,7 +17,7 @@ from processor.config.settings import Settings
 from processor.core.errors import BadRequest, ConfigError, OutputError, RequestError
 from processor.output.opening import lock_state
 from processor.output.paths import OutputPaths
-from processor.output.storage import LocalStorage, as_output_error
+from processor.output.storage import LocalStorage
 
 
 def listed(results: Path) -> list[dict[str, Any]]:
@@ -94,11 +95,8 @@ def _log(results: Path) -> Iterator[BatchLog]:
     paths = OutputPaths.of(results)
     if not paths.batches.exists() and not paths.replies.exists():
         raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
-    try:
-        with as_output_error(paths.batches), closing(BatchLog(LocalStorage(), paths.batches)) as log:
-            yield log
-    except OutputError as error:
-        raise ConfigError(str(error)) from None
+    with opened_log(paths.batches) as log:
+        yield log
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def open_budget(max_cost_usd: float | None, sink: Sink, prices: PriceList, emit:
 
 
 async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFiles) -> list[str]:
-    """Read the job files once, and look up the prices of all jobs to send. Return what a person should know.
+    """Read the job files once, and look up the prices of all jobs to send. Return the notices for the user.
 
     Also counts the requests that a run without a budget left in flight. Raises ConfigError where no endpoint has a
     price for the model of a job. Jobs from stdin are known only when they are read: there, for that of the settings.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from processor.app.plan import Plan
@@ -33,16 +34,23 @@ def open_log(plan: Plan, target: Target) -> BatchLog:
     return log
 
 
+@contextmanager
+def opened_log(path: Path) -> Iterator[BatchLog]:
+    """The journal of an output, until it is closed. Raises ConfigError where it cannot be used."""
+    try:
+        with as_output_error(path), closing(BatchLog(LocalStorage(), path)) as log:
+            yield log
+    except OutputError as error:
+        raise ConfigError(str(error)) from None
+
+
 def refuse(plan: Plan) -> None:
     """Raises ConfigError where jobs are in open batches, and this run would send them once more."""
     path = OutputPaths.of(Path(plan.out)).batches
     if not path.exists():
         return
-    try:
-        with as_output_error(path), closing(BatchLog(LocalStorage(), path)) as log:
-            count, jobs = len(log.open_batches), sum(batch.size.jobs for batch in log.open_batches)
-    except OutputError as error:
-        raise ConfigError(str(error)) from None
+    with opened_log(path) as log:
+        count, jobs = len(log.open_batches), sum(batch.size.jobs for batch in log.open_batches)
     if count:
         batches = f"{plural(count, 'batch', 'batches')} {'is' if count == 1 else 'are'}"
         raise ConfigError(

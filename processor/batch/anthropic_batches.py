@@ -6,14 +6,14 @@ https://docs.anthropic.com/en/api/creating-message-batches
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import quote
 
 import orjson
 
+from processor.batch.batch_pages import is_older, pages_since
 from processor.batch.file_lines import lines_from
 from processor.batch.open_batch import OpenBatch
-from processor.batch.openai_batches import decoded_line, id_in, unstreamed_body
+from processor.batch.openai_batches import count_of, decoded_line, id_in, unstreamed_body
 from processor.batch.provider_batches import RemoteBatch, ResultLine
 from processor.core.api_calls import ApiCall, ApiClient, FileBody
 from processor.core.json_reading import fields_of, unix_time_of
@@ -24,9 +24,6 @@ from processor.protocols.error_mapping import error_from_event
 PATH = "/v1/messages/batches"
 _HEADERS = protocol_for("/v1/messages").headers
 _CODES = {"expired": "batch_expired", "canceled": "batch_cancelled"}
-_PAGE = 100
-_MAX_PAGES = 1000
-_CLOCK_DIFFERENCE_S = 600.0
 
 
 class AnthropicBatches:
@@ -57,18 +54,12 @@ class AnthropicBatches:
 
     async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first, and older ones are left out."""
-        after: str | None = None
-        for _ in range(_MAX_PAGES):
-            query = (("limit", str(_PAGE)), *((("after_id", after),) if after else ()))
-            page = await self._client.call(ApiCall(method="GET", path=PATH, query=query, headers=_HEADERS))
-            found = [_remote(one) for one in page.get("data") or [] if isinstance(one, dict)]
-            for remote in found:
-                if remote.created_at is not None and remote.created_at < unix_s - _CLOCK_DIFFERENCE_S:
+        call = ApiCall(method="GET", path=PATH, headers=_HEADERS)
+        async for page in pages_since(unix_s, self._client, call, "after_id", _remote):
+            for remote in page:
+                if is_older(remote, unix_s):
                     return
                 yield remote
-            if not found or page.get("has_more") is not True or found[-1].id == after:
-                return
-            after = found[-1].id
 
     async def results(self, remote: RemoteBatch) -> AsyncIterator[ResultLine]:
         """See ``ProviderBatches``. The address that the provider names for them is not used."""
@@ -115,18 +106,14 @@ def _path(batch_id: str) -> str:
 
 def _remote(answer: JSON) -> RemoteBatch:
     name, status = id_in(answer), answer.get("processing_status")
-    counts = fields_of(answer.get("request_counts"))
+    counts = fields_of(answer.get("requestcount_ofs"))
     return RemoteBatch(
         id=name,
         status=status if isinstance(status, str) else "",
         ended_as="completed" if status == "ended" else None,
-        total=sum(map(_count, counts.values())),
-        completed=_count(counts.get("succeeded")),
-        failed=sum(_count(counts.get(kind)) for kind in ("errored", "canceled", "expired")),
+        total=sum(map(count_of, counts.values())),
+        completed=count_of(counts.get("succeeded")),
+        failed=sum(count_of(counts.get(kind)) for kind in ("errored", "canceled", "expired")),
         result_files=(name,),
         created_at=unix_time_of(answer.get("created_at")),
     )
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int else 0

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
+from processor.batch.batch_pages import pages_since
 from processor.batch.file_lines import lines_from
 from processor.batch.open_batch import OpenBatch
 from processor.batch.provider_batches import BatchError, Ending, RemoteBatch, ResultLine
@@ -34,9 +35,6 @@ _ENDINGS: dict[str, Ending] = {
 }
 _UNSTREAMED = b',"stream":false}'
 _PAGE = 100
-_MAX_PAGES = 1000
-_CLOCK_DIFFERENCE_S = 600.0
-"""The provider's clock and this machine's may differ by so much."""
 
 
 class OpenAiBatches:
@@ -79,17 +77,11 @@ class OpenAiBatches:
 
     async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first."""
-        after: str | None = None
-        for _ in range(_MAX_PAGES):
-            query = (("limit", str(_PAGE)), *((("after", after),) if after else ()))
-            page = await self._client.call(ApiCall(method="GET", path="/v1/batches", query=query))
-            found = [_remote(one) for one in page.get("data") or [] if isinstance(one, dict)]
-            for remote in found:
+        async for page in pages_since(
+            unix_s, self._client, ApiCall(method="GET", path="/v1/batches"), "after", _remote
+        ):
+            for remote in page:
                 yield remote
-            is_older = bool(found) and (found[-1].created_at or unix_s) < unix_s - _CLOCK_DIFFERENCE_S
-            if not found or page.get("has_more") is not True or is_older or found[-1].id == after:
-                return
-            after = found[-1].id
 
     async def results(self, remote: RemoteBatch) -> AsyncIterator[ResultLine]:
         """See ``ProviderBatches``."""
@@ -167,9 +159,9 @@ def _remote(answer: JSON) -> RemoteBatch:
         id=id_in(answer),
         status=status,
         ended_as=_ENDINGS.get(status),
-        total=_count(counts.get("total")),
-        completed=_count(counts.get("completed")),
-        failed=_count(counts.get("failed")),
+        total=count_of(counts.get("total")),
+        completed=count_of(counts.get("completed")),
+        failed=count_of(counts.get("failed")),
         result_files=tuple(file for file in files if isinstance(file, str) and file),
         input_file=_text(answer.get("input_file_id")) or None,
         errors=tuple(_error(one) for one in errors if isinstance(one, dict)) if isinstance(errors, list) else (),
@@ -191,5 +183,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _count(value: Any) -> int:
+def count_of(value: Any) -> int:
+    """A number of jobs; 0 where it is none."""
     return value if type(value) is int else 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from functools import cached_property
 from typing import AnyStr, Generic
 
@@ -28,6 +27,3 @@ class LazyPattern(Generic[AnyStr]):
 
     def search(self, text: AnyStr) -> re.Match[AnyStr] | None:
         return self._compiled.search(text)
-
-    def finditer(self, text: AnyStr) -> Iterator[re.Match[AnyStr]]:
-        return self._compiled.finditer(text)

@@ -228,9 +228,7 @@ class JobFile:
         return stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        if not self.is_remote and (
-            stat.S_ISFIFO(self._file_mode) or stat.S_ISSOCK(self._file_mode) or self._file.isatty()
-        ):
+        if not self.is_remote and self._is_pipe():
             with self._as_input_error():
                 async for chunk in read_checked_pipe(self._file, self._raise_if_other_format):
                     yield chunk

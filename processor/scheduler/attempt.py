@@ -15,7 +15,6 @@ from processor.core.events import (
     AttemptOutcome,
     AttemptStarted,
     FirstToken,
-    JobFinished,
     RequestEvent,
     RequestListener,
     ResponseStarted,
@@ -77,6 +76,11 @@ class JobState:
     """The replies so far, where the output of the job is checked."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
+
+    @property
+    def unconfirmed_cost_usd(self) -> float | None:
+        """What requests without a reply may have cost in this run; None for nothing."""
+        return usd(self.unconfirmed_pico) if self.unconfirmed_pico else None
 
     @property
     def is_asked_again(self) -> bool:
@@ -209,7 +213,7 @@ class Attempt:
             outcome="stop",
             code="interrupted",
             message="interrupted: the run was stopped",
-            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
+            unconfirmed_pico=unconfirmed_pico,
         )
 
     def failed_event(
@@ -223,7 +227,7 @@ class Attempt:
             code=error.code,
             message=str(error),
             retry_delay_s=verdict.delay_s if isinstance(verdict, Retry) else None,
-            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
+            unconfirmed_pico=unconfirmed_pico,
         )
 
     def _finished_event(
@@ -236,7 +240,7 @@ class Attempt:
         code: str | None = None,
         message: str | None = None,
         retry_delay_s: float | None = None,
-        unconfirmed_cost_usd: float | None = None,
+        unconfirmed_pico: int | None = None,
     ) -> AttemptFinished:
         state = self._state
         return AttemptFinished(
@@ -253,7 +257,7 @@ class Attempt:
             message=message,
             outcome=outcome,
             retry_delay_s=retry_delay_s,
-            unconfirmed_cost_usd=unconfirmed_cost_usd,
+            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
         )
 
     def timing(self, now: float, unix_now_s: float) -> Timing | None:
@@ -268,21 +272,6 @@ class Attempt:
             first_token_s=first_token_s,
             total_s=round(now - self.sent_at, 6),
         )
-
-
-def finished_event(at: float, result: Result, state: JobState | None) -> JobFinished:
-    """``state``: None for a line that is no job."""
-    if state is None:
-        return JobFinished(at=at, result=result)
-    if (permit := state.permit) is None:
-        return JobFinished(at=at, result=result, model=state.job.model)
-    return JobFinished(
-        at=at,
-        result=result,
-        model=state.job.model,
-        endpoint=permit.endpoint.name,
-        limit_group=permit.limit_group,
-    )
 
 
 @lru_cache(maxsize=256)

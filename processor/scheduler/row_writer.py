@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from processor.core.events import JobFinished
 from processor.core.models import Failure, Reply, Result, Timing
-from processor.core.money import usd
-from processor.scheduler.attempt import JobState, finished_event
+from processor.scheduler.attempt import JobState
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.result_builder import result_of_failure
 from processor.tokens.rules import NOT_LOADED, TokenCount
@@ -23,22 +23,19 @@ class RowWriter:
         self.failed_jobs = 0
         """Jobs that got a failed row."""
 
-    async def write_failure(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
-        """Write a failed row. ``state`` is None for an invalid line.
-
-        ``print_header``: name the job again, because other replies may have been printed since it was named.
-        """
-        await self.write(result, state, print_header=print_header)
-
     async def write(self, result: Result, state: JobState | None, *, print_header: bool = False) -> None:
-        """Append the row. Raises OutputError if it cannot be written, for example because the disk is full."""
+        """Append the row. Raises OutputError if it cannot be written, for example because the disk is full.
+
+        ``state`` is None for an invalid line. ``print_header``: name the job again, because other replies may have been
+        printed since it was named.
+        """
         printer = self._deps.printer
         self.failed_jobs += result.failure is not None
         await self._deps.sink.append(result)
         if state is not None and state.asked_pico and result.cost_usd is not None:
             # The row has the cost of all replies to the job.
             self._deps.sink.add_spent(-state.asked_pico)
-        self._deps.emit(finished_event(self._now(), result, state))
+        self._deps.emit(_finished_event(self._now(), result, state))
         if printer and state and print_header:
             printer.begin(state.job)
         if printer:
@@ -56,7 +53,7 @@ class RowWriter:
             endpoint=permit.endpoint.address_of(job.path, job.model) if permit else None,
             streamed=state.streamed,
             simulated=self._simulated,
-            unconfirmed_cost_usd=usd(state.unconfirmed_pico) if state.unconfirmed_pico else None,
+            unconfirmed_cost_usd=state.unconfirmed_cost_usd,
         )
         return failed if state.asks is None else state.asks.failed_row(failed)
 
@@ -69,3 +66,18 @@ class RowWriter:
             prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
         count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
         return prompt, await counter.run_in_thread(count) if reply.is_large else count()
+
+
+def _finished_event(at: float, result: Result, state: JobState | None) -> JobFinished:
+    """``state``: None for a line that is no job."""
+    if state is None:
+        return JobFinished(at=at, result=result)
+    if (permit := state.permit) is None:
+        return JobFinished(at=at, result=result, model=state.job.model)
+    return JobFinished(
+        at=at,
+        result=result,
+        model=state.job.model,
+        endpoint=permit.endpoint.name,
+        limit_group=permit.limit_group,
+    )

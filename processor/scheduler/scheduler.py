@@ -282,4 +282,4 @@ class Scheduler:
 
     async def _fail_line(self, line: InvalidLine) -> None:
         result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
-        await self._worker.rows.write_failure(result, None)
+        await self._worker.rows.write(result, None)

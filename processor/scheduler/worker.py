@@ -15,7 +15,6 @@ from datetime import datetime
 
 from processor.core.errors import RequestError, ServerError, Throttled
 from processor.core.models import Failure, Job, Reply, Usage
-from processor.core.money import usd
 from processor.endpoints.budget_gate import BudgetExhausted, UnknownCost
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
@@ -57,7 +56,7 @@ class Worker:
         """
         state = self._new_state(job, attempts)
         if self._deps.validation and (failure := await self._deps.validation.begin(state)):
-            await self.rows.write_failure(self.rows.failed_result(state, failure, ValueError(), timing=None), state)
+            await self.rows.write(self.rows.failed_result(state, failure, ValueError(), timing=None), state)
             return None
         try:
             while (result := await self._attempt(state)) is not None:
@@ -98,7 +97,7 @@ class Worker:
             self._withdraw()
             return self._deps.endpoints.leave(state.permit.endpoint, state.job, state.excluded)
         if parked.result is not None:
-            await self.rows.write_failure(parked.result, state, print_header=True)
+            await self.rows.write(parked.result, state, print_header=True)
             return None
         self._deps.sink.clear_in_flight(state.job.custom_id, state.attempts)
         state.history.is_at_fault = True
@@ -137,7 +136,7 @@ class Worker:
                 permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
         except (TooLarge, UnknownCost) as error:
             failure = Failure(code=error.code, message=str(error), permanent=isinstance(error, TooLarge))
-            await self.rows.write_failure(self.rows.failed_result(state, failure, error, timing=None), state)
+            await self.rows.write(self.rows.failed_result(state, failure, error, timing=None), state)
             return None
         except BudgetExhausted as error:
             return StopRun(reason=str(error))
@@ -224,7 +223,7 @@ class Worker:
             streamed=state.streamed,
             simulated=self._simulated,
             cost_usd=cost.usd,
-            unconfirmed_cost_usd=usd(state.unconfirmed_pico) if state.unconfirmed_pico else None,
+            unconfirmed_cost_usd=state.unconfirmed_cost_usd,
         )
         if self._deps.validation is not None:
             judged = await self._deps.validation.judge(self._deps, state, result, billed)
@@ -272,5 +271,5 @@ class Worker:
         if not isinstance(verdict, FailJob):
             return verdict
         assert result is not None
-        await self.rows.write_failure(result, state)
+        await self.rows.write(result, state)
         return None

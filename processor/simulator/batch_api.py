@@ -17,17 +17,16 @@ from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
 from processor.simulator import error_responses
 from processor.simulator.batch_lines import AnswerRequest, BatchLine, answer_lines, parse_lines
-from processor.simulator.batch_settings import WHOLE_FAULTS, BatchSettings
+from processor.simulator.batch_pages import page_of
+from processor.simulator.batch_settings import CANCEL_S, WHOLE_FAULTS, BatchSettings
 from processor.simulator.file_store import FileStore, hash_of
 from processor.simulator.multipart import form_fields
-from processor.simulator.response_script import ResponseStep, ScriptedResponse
+from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
 
 _PATH = re.compile(r"/(files|batches)(?:/([^/]+)(?:/(content|cancel))?)?$")
 _VALIDATING_SHARE = 0.1
 _FINALIZING_SHARE = 0.9
-_CANCEL_S = 5.0
 _WINDOW_S = 24 * 3600
-_PAGE = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,13 +99,13 @@ class BatchApi:
         fields = form_fields(call.headers.get("content-type", ""), call.body)
         if "file" not in fields or fields.get("purpose") != b"batch":
             return error_responses.invalid_request("a file and the purpose batch are required", "purpose")
-        return _json(self.files.add(fields["file"], "batch", call.at, fields.get("filename", b"").decode()))
+        return json_response(self.files.add(fields["file"], "batch", call.at, fields.get("filename", b"").decode()))
 
     def list_files(self, call: _Call) -> ScriptedResponse:
-        return _json({"object": "list", "data": list(self.files.about.values()), "has_more": False})
+        return json_response({"object": "list", "data": list(self.files.about.values()), "has_more": False})
 
     def file(self, call: _Call) -> ScriptedResponse:
-        return _json(self.files.about[call.name])
+        return json_response(self.files.about[call.name])
 
     def content(self, call: _Call) -> ScriptedResponse:
         return ScriptedResponse(
@@ -116,7 +115,7 @@ class BatchApi:
 
     def delete_file(self, call: _Call) -> ScriptedResponse:
         self.files.delete(call.name)
-        return _json({"id": call.name, "object": "file", "deleted": True})
+        return json_response({"id": call.name, "object": "file", "deleted": True})
 
     # ------------------------------------------------------------ batches
 
@@ -150,7 +149,7 @@ class BatchApi:
         self.batches[batch.id] = batch
         if self._settings.draw(("batch_lost_reply",), f"{self._seed}:post:{number}"):
             return error_responses.NO_RESPONSE
-        return _json(self._shown(batch, call.at))
+        return json_response(self._shown(batch, call.at))
 
     def _check_room(self, batch: SimulatedBatch) -> None:
         limit = self._settings.enqueued_tokens
@@ -161,17 +160,13 @@ class BatchApi:
             batch.errors.append({"code": "token_limit_exceeded", "message": message, "line": None, "param": None})
 
     def list_batches(self, call: _Call) -> ScriptedResponse:
-        newest_first = list(reversed(self.batches.values()))
-        if after := call.query.get("after"):
-            names = [batch.id for batch in newest_first]
-            newest_first = newest_first[names.index(after[0]) + 1 :] if after[0] in names else []
-        count = min(int(call.query.get("limit", [str(_PAGE)])[0]), 100)
-        shown = [self._shown(batch, call.at) for batch in newest_first[:count]]
-        last = shown[-1]["id"] if shown else None
-        return _json({"object": "list", "data": shown, "last_id": last, "has_more": len(newest_first) > count})
+        names, has_more = page_of(self.batches, call.query, "after", max_limit=100)
+        shown = [self._shown(self.batches[name], call.at) for name in names]
+        last = names[-1] if names else None
+        return json_response({"object": "list", "data": shown, "last_id": last, "has_more": has_more})
 
     def batch(self, call: _Call) -> ScriptedResponse:
-        return _json(self._shown(self.batches[call.name], call.at))
+        return json_response(self._shown(self.batches[call.name], call.at))
 
     def cancel(self, call: _Call) -> ScriptedResponse:
         batch = self.batches[call.name]
@@ -179,7 +174,7 @@ class BatchApi:
             state = self._state(batch, call.at)
             return error_responses.invalid_request(f"Cannot cancel a batch with status '{state}'.", None)
         batch.cancelled_at = call.at
-        return _json(self._shown(batch, call.at))
+        return json_response(self._shown(batch, call.at))
 
     def _state(self, batch: SimulatedBatch, at: float) -> str:
         if batch.ended_as is not None:
@@ -203,9 +198,9 @@ class BatchApi:
             if not batch.errors:
                 message = "The batch could not be processed."
                 batch.errors.append({"code": "internal_error", "message": message, "line": None, "param": None})
-        elif batch.cancelled_at is not None and at >= batch.cancelled_at + min(_CANCEL_S, duration_s):
-            share = (batch.cancelled_at - batch.created_at) / duration_s if duration_s else 1.0
-            self._end(batch, "cancelled", int(len(batch.lines) * min(share, 1.0)), at)
+        elif batch.cancelled_at is not None and at >= batch.cancelled_at + min(CANCEL_S, duration_s):
+            answered = self._settings.answered_by(batch.cancelled_at - batch.created_at, len(batch.lines))
+            self._end(batch, "cancelled", answered, at)
         elif batch.cancelled_at is None and age_s >= duration_s:
             is_expired = batch.fault == "batch_expired"
             answered = (len(batch.lines) + 1) // 2 if is_expired else len(batch.lines)
@@ -277,9 +272,3 @@ _HANDLERS: Mapping[tuple[str, str, bool, str | None], _Handler] = {
 
 def _tokens(line: BatchLine) -> int:
     return len(orjson.dumps(line.body)) // CHARS_PER_TOKEN
-
-
-def _json(value: JSON) -> ScriptedResponse:
-    return ScriptedResponse(
-        headers={"content-type": "application/json"}, steps=(ResponseStep(0.0, orjson.dumps(value)),)
-    )

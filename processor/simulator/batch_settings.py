@@ -30,6 +30,9 @@ BATCH_FAULTS = (
 ``batch_lost_reply``    the connection is reset once the batch is created, before the response
 """
 
+CANCEL_S = 5.0
+"""From the cancellation of a batch to its end, at most."""
+
 LINE_FAULTS = BATCH_FAULTS[:4]
 WHOLE_FAULTS = BATCH_FAULTS[4:7]
 
@@ -52,6 +55,10 @@ class BatchSettings:
                 raise ValueError(f"unknown fault {name!r}; those of batches are {', '.join(BATCH_FAULTS)}")
             if not 0 <= rate <= 1:
                 raise ValueError(f"the rate of {name} must be between 0 and 1, not {rate:g}")
+
+    def answered_by(self, age_s: float, jobs: int) -> int:
+        """How many of a batch's jobs are answered when it is so old."""
+        return int(jobs * min(age_s / self.duration_s, 1.0)) if self.duration_s else jobs
 
     def draw(self, names: tuple[str, ...], seed: str) -> str | None:
         """At most one of these faults, by their rates."""

@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from math import ceil
 from random import Random
 
-import orjson
-
 from processor.simulator.counters import SECOND_NS
 from processor.simulator.rate_limit_headers import Resource, go_duration
 from processor.simulator.rate_limiter import LimitDecision
-from processor.simulator.response_script import ResponseStep, ScriptedResponse
+from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
 
 _UNITS: dict[Resource, str] = {
     "requests": "requests per min (RPM)",
@@ -114,8 +112,4 @@ def _error(
     headers: Mapping[str, str] | None = None,
 ) -> ScriptedResponse:
     body = {"error": {"message": message, "type": error_type, "param": param, "code": code}}
-    return ScriptedResponse(
-        status=status,
-        headers={"content-type": "application/json", **(headers or {})},
-        steps=(ResponseStep(0.0, orjson.dumps(body)),),
-    )
+    return json_response(body, status, headers)

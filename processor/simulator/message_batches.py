@@ -16,12 +16,11 @@ import orjson
 from processor.core.models import JSON
 from processor.simulator import error_responses
 from processor.simulator.batch_lines import AnswerRequest, BatchLine
-from processor.simulator.batch_settings import LINE_FAULTS, BatchSettings
-from processor.simulator.response_script import ResponseStep, ScriptedResponse
+from processor.simulator.batch_pages import page_of
+from processor.simulator.batch_settings import CANCEL_S, LINE_FAULTS, BatchSettings
+from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
 
 _PATH = re.compile(r"/messages/batches(?:/([^/]+)(?:/(results|cancel))?)?$")
-_CANCEL_S = 5.0
-_PAGE = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,7 +80,7 @@ class MessageBatches:
             batch.cancelled_at = at if batch.cancelled_at is None else batch.cancelled_at
         elif method == "DELETE":
             del self.batches[name]
-        return _json(self._shown(batch))
+        return json_response(self._shown(batch))
 
     def _create(self, body: bytes, at: float) -> ScriptedResponse:
         try:
@@ -104,19 +103,12 @@ class MessageBatches:
         self.batches[batch.id] = batch
         if self._settings.draw(("batch_lost_reply",), f"{self._seed}:post:{number}"):
             return error_responses.NO_RESPONSE
-        return _json(self._shown(batch))
+        return json_response(self._shown(batch))
 
     def _list(self, query: str) -> ScriptedResponse:
-        asked = parse_qs(query)
-        newest_first = list(reversed(self.batches.values()))
-        if after := asked.get("after_id"):
-            names = [batch.id for batch in newest_first]
-            newest_first = newest_first[names.index(after[0]) + 1 :] if after[0] in names else []
-        count = int(asked.get("limit", [str(_PAGE)])[0])
-        shown = [self._shown(batch) for batch in newest_first[:count]]
-        return _json(
-            {"data": shown, "has_more": len(newest_first) > count, "last_id": shown[-1]["id"] if shown else None}
-        )
+        names, has_more = page_of(self.batches, parse_qs(query), "after_id", max_limit=1000)
+        shown = [self._shown(self.batches[name]) for name in names]
+        return json_response({"data": shown, "has_more": has_more, "last_id": names[-1] if names else None})
 
     def _results(self, batch: MessageBatch) -> ScriptedResponse:
         if batch.results is None:
@@ -130,9 +122,9 @@ class MessageBatches:
         if batch.results is not None:
             return
         if batch.cancelled_at is not None:
-            if at >= batch.cancelled_at + min(_CANCEL_S, duration_s):
-                share = (batch.cancelled_at - batch.created_at) / duration_s if duration_s else 1.0
-                self._end(batch, int(len(batch.lines) * min(share, 1.0)), "canceled")
+            if at >= batch.cancelled_at + min(CANCEL_S, duration_s):
+                answered = self._settings.answered_by(batch.cancelled_at - batch.created_at, len(batch.lines))
+                self._end(batch, answered, "canceled")
         elif at >= batch.created_at + duration_s:
             answered = (len(batch.lines) + 1) // 2 if batch.is_expiring else len(batch.lines)
             self._end(batch, answered, "expired")
@@ -174,9 +166,3 @@ class MessageBatches:
             "expires_at": datetime.fromtimestamp(self._epoch_s + batch.created_at + 86400, UTC).isoformat(),
             "results_url": f"/v1/messages/batches/{batch.id}/results" if batch.results is not None else None,
         }
-
-
-def _json(value: JSON) -> ScriptedResponse:
-    return ScriptedResponse(
-        headers={"content-type": "application/json"}, steps=(ResponseStep(0.0, orjson.dumps(value)),)
-    )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
 from processor.simulator import error_responses
 from processor.simulator.request_parser import InvalidRequest, ParsedRequest, api_kind_of, parse
-from processor.simulator.response_script import ResponseStep, ScriptedResponse
+from processor.simulator.response_script import ScriptedResponse, json_response
 from processor.simulator.settings import SimulatorSettings
 
 _DEFAULT_MODELS = ("simulated-model",)
@@ -48,8 +46,7 @@ def check_key(settings: SimulatorSettings, headers: Mapping[str, str]) -> Script
 def _models(settings: SimulatorSettings) -> ScriptedResponse:
     names = settings.models or _DEFAULT_MODELS
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "simulator"} for name in names]
-    data = orjson.dumps({"object": "list", "data": models})
-    return ScriptedResponse(headers={"content-type": "application/json"}, steps=(ResponseStep(0.0, data),))
+    return json_response({"object": "list", "data": models})
 
 
 def _check_request(settings: SimulatorSettings, request: ParsedRequest) -> ScriptedResponse | None:

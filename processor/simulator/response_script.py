@@ -55,6 +55,15 @@ class ScriptedResponse:
     """The identity of the request, if this is a complete reply to it."""
 
 
+def json_response(value: JSON, status: int = 200, headers: Mapping[str, str] | None = None) -> ScriptedResponse:
+    """A response at once, with this value as its body."""
+    return ScriptedResponse(
+        status=status,
+        headers={"content-type": "application/json", **(headers or {})},
+        steps=(ResponseStep(0.0, orjson.dumps(value)),),
+    )
+
+
 def script_reply(
     completion: Completion,
     drawn: DrawnFaults,

@@ -39,8 +39,8 @@ def chosen_seeds() -> list[int]:
     return found or [0]
 
 
-def play(seed: int) -> Night:
-    night = Night(seed)
+def play(seed: int, kind: type[Night] = Night) -> Night:
+    night = kind(seed)
     try:
         return night.play()
     except BaseException as error:

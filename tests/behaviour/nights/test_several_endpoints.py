@@ -7,8 +7,11 @@ A night replays exactly: ``NIGHTS=123,456-470 pytest tests/behaviour/nights/test
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from tests.behaviour.nights import test_nights
 from tests.behaviour.nights.test_nights import blocks, chosen_seeds
 from tests.support.nights_several import SeveralNight
 
@@ -21,13 +24,7 @@ KNOWN_SEEDS = {
 """Seeds that once found an error, and the error."""
 
 
-def play(seed: int) -> None:
-    night = SeveralNight(seed)
-    try:
-        night.play()
-    except BaseException as error:
-        error.add_note("\n".join((f"seed {seed}", *night.said)))
-        raise
+play = partial(test_nights.play, kind=SeveralNight)
 
 
 @pytest.mark.parametrize("seed", KNOWN_SEEDS, ids=lambda seed: f"seed_{seed}")

@@ -1,0 +1,39 @@
+"""Reads the list of a provider's batches page by page, the newest first, until they are older than is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from processor.batch.provider_batches import RemoteBatch
+from processor.core.api_calls import ApiCall, ApiClient
+from processor.core.models import JSON
+
+_PAGE = 100
+_MAX_PAGES = 1000
+_CLOCK_DIFFERENCE_S = 600.0
+"""The provider's clock and this machine's may differ by so much."""
+
+
+def is_older(remote: RemoteBatch, unix_s: float) -> bool:
+    """Whether a batch was certainly created before this time."""
+    return remote.created_at is not None and remote.created_at < unix_s - _CLOCK_DIFFERENCE_S
+
+
+async def pages_since(
+    unix_s: float, client: ApiClient, call: ApiCall, after_name: str, remote_of: Callable[[JSON], RemoteBatch]
+) -> AsyncIterator[list[RemoteBatch]]:
+    """Yield the batches of each page, up to the one whose last batch is older. Raises RequestError.
+
+    ``call``: for the first page. ``after_name``: the parameter that names the last batch of the page before.
+    """
+    after: str | None = None
+    for _ in range(_MAX_PAGES):
+        query = (("limit", str(_PAGE)), *(((after_name, after),) if after else ()))
+        page = await client.call(replace(call, query=query))
+        found = [remote_of(one) for one in page.get("data") or [] if isinstance(one, dict)]
+        yield found
+        is_last = not found or page.get("has_more") is not True or is_older(found[-1], unix_s)
+        if is_last or found[-1].id == after:
+            return
+        after = found[-1].id
