@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the program against servers that nobody here wrote, with the Python of this environment:
+# Runs the program against servers of other projects, with the Python of this environment:
 #   bash tests/independent_servers.sh [FOLDER]     FOLDER keeps the servers; default: a temporary one
 # Needs npm for aimock; without it that server is left out.
 set -euo pipefail

@@ -45,7 +45,7 @@ class StoppableRun(Protocol):
 @contextmanager
 def handle_signals(scheduler: StoppableRun, stats: RunStats, progress: Progress) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP stop the run in order, a second SIGINT or SIGTERM at once. SIGUSR1 prints what the run
-    is doing; SIGWINCH draws the progress anew. SIGHUP stays ignored where it was when the program started. Restores the
+    is doing; SIGWINCH redraws the progress. SIGHUP stays ignored where it was when the program started. Restores the
     previous handlers at the end.
     """
     callbacks: dict[int, Callable[[], object]] = {

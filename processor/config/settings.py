@@ -76,7 +76,7 @@ class Hooks:
     """The section ``[hooks]``: commands, each a program and its arguments."""
 
     notice: tuple[str, ...] | None = None
-    """Started for what a person should know while the run works, with the event as JSON on its standard input."""
+    """Started for each notice of the run, with the event as JSON on its standard input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from processor.core.money import usd
 
 NOTICE_SHARE = 0.8
-"""When so much of the budget is spent, a person should know."""
+"""The share of the budget that is spent when a notice says so."""
 
 
 class Fit(Enum):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from processor.endpoints.endpoint import Endpoint
 
 _STALE_ENTRIES_EACH = 8
-"""The heap is made anew where it holds more entries than so many for each endpoint."""
+"""The heap is rebuilt when it holds more entries than this for each endpoint."""
 
 Use = tuple[float, float]
 

@@ -22,7 +22,7 @@ JobItems = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
 class JobFiles:
     """Open job files, in their order; ``-`` is standard input. Close them after use.
 
-    Where there are several, each job names its own (``ParsedJob.source``), and lines are counted in each file anew.
+    Where there are several, each job names its own (``ParsedJob.source``), and line numbers begin at 1 in each file.
     """
 
     def __init__(

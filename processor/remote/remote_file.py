@@ -17,7 +17,7 @@ READ_AHEAD_BYTES = 4 << 20
 class RemoteFile:
     """An open remote file. All its errors are OSErrors; none of them shows a secret of its address.
 
-    Where a server cannot give a part of a file, going back to its beginning opens it anew.
+    If the server does not support ranges, seeking to the beginning opens the file again.
     """
 
     def __init__(self, path: str) -> None:

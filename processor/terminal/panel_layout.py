@@ -91,7 +91,7 @@ def values_of(recent: RecentColumns, value_of: attrgetter[float]) -> Values:
 
 
 def scale_of(use: UseShown, values: Values) -> float:
-    """The limit; without one the highest value, so that full height means "as much as ever"."""
+    """The value of a full column: the limit, or the highest value shown where there is no limit."""
     return use.limit or max((value for value in values if value is not None), default=0.0)
 
 

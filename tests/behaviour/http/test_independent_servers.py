@@ -1,4 +1,4 @@
-"""The program against servers that nobody here wrote: aimock, llmock and mock-ai-api.
+"""Runs against servers of other projects: aimock, llmock and mock-ai-api.
 
 They are installed by ``bash tests/independent_servers.sh``, which runs these tests; ``INDEPENDENT_SERVERS`` names the
 folder in which they are.

@@ -55,7 +55,7 @@ def test_output_is_valid_where_the_schema_is_enforced_and_asked_again_where_it_i
         assert row["validation"]["asks"] == 1
     ignored = {**rows, **failures}
     assert {name for name in ignored if name.startswith("response")} == {f"response-{at}" for at in range(len(TEXTS))}
-    assert failures, "a small model does not follow a schema that nobody tells it of"
+    assert failures, "the model cannot follow a schema that is not in its prompt"
     assert {row["error"]["code"] for row in failures.values()} == {"invalid_output"}
     assert all(row["response"]["body"]["object"] == "response" for row in failures.values())
     asked_again = [row for row in failures.values() if row["validation"]["asks"] == 3]
