@@ -13,10 +13,10 @@ import orjson
 from processor.batch.batch_pages import is_older, pages_since
 from processor.batch.file_lines import lines_from
 from processor.batch.open_batch import OpenBatch
-from processor.batch.openai_batches import count_of, decoded_line, id_in, unstreamed_body
+from processor.batch.openai_batches import count_of, id_in, unstreamed_body
 from processor.batch.provider_batches import RemoteBatch, ResultLine
 from processor.core.api_calls import ApiCall, ApiClient, FileBody
-from processor.core.json_reading import fields_of, unix_time_of
+from processor.core.json_reading import exact_fields, fields_of, unix_time_of
 from processor.core.models import JSON, Job
 from processor.protocols import RequestOptions, protocol_for
 from processor.protocols.error_mapping import error_from_event
@@ -83,7 +83,7 @@ class AnthropicBatches:
 
 def result_line(raw: bytes) -> ResultLine:
     """A line of the results."""
-    line = decoded_line(raw)
+    line = exact_fields(raw)
     result = fields_of(line.get("result"))
     kind, own_id = result.get("type"), line.get("custom_id")
     if kind == "succeeded":

@@ -8,7 +8,7 @@ from math import ceil
 from processor.batch.open_batch import OpenBatch
 from processor.core.errors import ConfigError
 from processor.core.models import Failure, Job, RequestSize
-from processor.core.money import in_dollars, pico_usd
+from processor.core.money import pico_usd
 from processor.cost.budget import Budget, BudgetReservation, Fit
 from processor.cost.price_list import PriceList
 from processor.cost.worst_case import why_unknown, worst_case_pico
@@ -45,8 +45,7 @@ class BatchBudget:
         bounds = token_bounds(size, job, protocol_for(job.path), self._counter.for_model(job.model), self._ratios)
         worst = worst_case_pico(tariff, bounds)
         if worst is None:
-            message = f"not sent, since nothing bounds its cost: {why_unknown(bounds)}"
-            return Failure(code="unknown_cost", message=message)
+            return Failure(code="unknown_cost", message=why_unknown(bounds))
         return ceil(worst * self._factor)
 
     def fit(self, worst_pico: int) -> Fit:
@@ -69,11 +68,3 @@ class BatchBudget:
         else:
             self._sink.add_spent(worst_pico or 0)
             self.budget.spend(worst_pico or 0)
-
-    def why_exhausted(self, worst_pico: int, place: str) -> str:
-        left_pico = max(self.budget.left_pico, 0)
-        limit, worst, spent, left = in_dollars(self.budget.limit_pico, worst_pico, self.budget.spent_pico, left_pico)
-        return (
-            f"the budget of {limit} USD does not suffice for the job in {place}, which may cost {worst} USD: {spent} "
-            f"USD are spent, {left} USD are left; to go on, run again with a larger --max-cost"
-        )

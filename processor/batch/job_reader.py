@@ -20,7 +20,7 @@ from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.scheduler.dependencies import LINES_PER_YIELD
 from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
-from processor.scheduler.selection import classify, skip_reason
+from processor.scheduler.selection import classify, skip_events, skip_reason
 
 
 class KeySet:
@@ -102,10 +102,8 @@ class JobReader:
         """Only the first pass skips jobs unread."""
         self._counts.jobs += skipped.count
         self._counts.failed_earlier += skipped.permanent_failures
-        if done := skipped.count - skipped.permanent_failures:
-            self._deps.emit(JobSkipped(reason="done", count=done))
-        if skipped.permanent_failures:
-            self._deps.emit(JobSkipped(reason="failed_permanently", count=skipped.permanent_failures))
+        for event in skip_events(skipped):
+            self._deps.emit(event)
 
     async def _fail_line(self, line: InvalidLine) -> None:
         """Write its row in the first pass; later passes only note that it is still there."""

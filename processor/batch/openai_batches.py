@@ -18,8 +18,7 @@ from processor.batch.open_batch import OpenBatch
 from processor.batch.provider_batches import BatchError, Ending, RemoteBatch, ResultLine
 from processor.core.api_calls import ApiCall, ApiClient, FileBody, FormBody
 from processor.core.errors import ProtocolError
-from processor.core.json_bytes import loads_exactly, may_have_long_integer
-from processor.core.json_reading import fields_of, number_of
+from processor.core.json_reading import exact_fields, fields_of, number_of
 from processor.core.models import JSON, Job
 from processor.protocols import RequestOptions, protocol_for
 from processor.protocols.base import STREAM_FIELDS
@@ -123,20 +122,12 @@ def id_in(answer: JSON) -> str:
     return name
 
 
-def decoded_line(raw: bytes) -> JSON:
-    """A line of a file of results; an empty object where it is none, so that its job counts as missing."""
-    try:
-        return fields_of(loads_exactly(raw) if may_have_long_integer(raw) else orjson.loads(raw))
-    except ValueError:
-        return {}
-
-
 def result_line(raw: bytes) -> ResultLine:
     """A line of the output file or of the error file.
 
     Lines of the error file were seen with ``status_code`` 0, an empty text as the body, and no error.
     """
-    line = decoded_line(raw)
+    line = exact_fields(raw)  # a line that is none is of no job, which then counts as missing
     response, error = fields_of(line.get("response")), fields_of(line.get("error"))
     status = response.get("status_code")
     request_id = response.get("request_id")

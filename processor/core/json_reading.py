@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from processor.core.json_bytes import loads_exactly, may_have_long_integer
 from processor.core.models import JSON
 
 MAX_NUMBER = 1e15
@@ -25,6 +26,16 @@ def parsed(data: bytes) -> Any:
 def fields_of(value: Any) -> JSON:
     """Return the object itself; an empty one where the value is no object."""
     return value if isinstance(value, dict) else {}
+
+
+def exact_fields(data: bytes) -> JSON:
+    """Return the object with integers of any size as they stand there; an empty one where the bytes are none."""
+    if not may_have_long_integer(data):
+        return fields_of(parsed(data))
+    try:
+        return fields_of(loads_exactly(data))
+    except ValueError:
+        return {}
 
 
 def number_of(value: Any) -> float | None:

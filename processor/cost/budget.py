@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from processor.core.money import usd
+from processor.core.money import in_dollars, usd
 
 NOTICE_SHARE = 0.8
 """The share of the budget that is spent when a notice says so."""
@@ -62,6 +62,15 @@ class Budget:
     def in_usd(self) -> tuple[float, float]:
         """Return what is spent, and the limit, in US dollars."""
         return usd(self.spent_pico), usd(self.limit_pico)
+
+    def why_exhausted(self, worst_pico: int, place: str) -> str:
+        """Say that the job in this place does not fit. ``worst_pico``: the most that its request can cost."""
+        left_pico = max(self.left_pico, 0)
+        limit, worst, spent, left = in_dollars(self.limit_pico, worst_pico, self.spent_pico, left_pico)
+        return (
+            f"the budget of {limit} USD does not suffice for the job in {place}, which may cost {worst} USD: "
+            f"{spent} USD are spent, {left} USD are left; to go on, run again with a larger --max-cost"
+        )
 
     def report_if_mostly_spent(self) -> None:
         """Where all of it is spent, the end of the run says so."""

@@ -17,9 +17,8 @@ def worst_case_pico(tariff: Tariff, bounds: TokenBounds) -> int | None:
 
 def why_unknown(bounds: TokenBounds) -> str:
     """Say why a request whose price is known has no worst case, and what to do."""
-    if bounds.unknown is not None:
-        return bounds.unknown
-    return (
+    why = bounds.unknown or (
         "it sets no limit of output tokens, and that of the model is not known: give the job max_tokens, or the model "
         "max_output_tokens under its prices"
     )
+    return f"not sent, since nothing bounds its cost: {why}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from processor.core.models import Job, RequestSize, place_of
-from processor.core.money import in_dollars
 from processor.cost.budget import Budget, BudgetReservation, Fit
 from processor.cost.price_list import PriceList
 from processor.cost.worst_case import why_unknown, worst_case_pico
@@ -47,7 +46,8 @@ class BudgetGate:
             raise UnknownCost(self._why_unknown(worst, job, size))
         if found <= {Fit.UNKNOWN, Fit.EXCEEDS}:
             self.is_closed = True
-            raise BudgetExhausted(self._why_exhausted(min(pico for pico in worst.values() if pico is not None), job))
+            least_pico = min(pico for pico in worst.values() if pico is not None)
+            raise BudgetExhausted(self.budget.why_exhausted(least_pico, place_of(job.line, job.source)))
         return fits
 
     def reserve(self, endpoint: Endpoint, job: Job, size: RequestSize) -> BudgetReservation:
@@ -70,18 +70,8 @@ class BudgetGate:
         assert size.bounds is not None
         for endpoint in endpoints:
             if self.has_price(endpoint, job):
-                return f"not sent, since nothing bounds its cost: {why_unknown(size.bounds)}"
+                return why_unknown(size.bounds)
         return (
             f"not sent, since no price is known for {job.model!r}: set one under "
             f'[prices."{job.model}"] in the settings file'
-        )
-
-    def _why_exhausted(self, worst_pico: int, job: Job) -> str:
-        budget = self.budget
-        left_pico = max(budget.left_pico, 0)
-        place = place_of(job.line, job.source)
-        limit, worst, spent, left = in_dollars(budget.limit_pico, worst_pico, budget.spent_pico, left_pico)
-        return (
-            f"the budget of {limit} USD does not suffice for the job in {place}, which may cost {worst} USD: "
-            f"{spent} USD are spent, {left} USD are left; to go on, run again with a larger --max-cost"
         )

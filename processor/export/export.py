@@ -9,13 +9,14 @@ from pathlib import Path
 
 from processor.core.errors import ConfigError, reason
 from processor.core.fast_dataclass import dataclass
+from processor.core.json_reading import exact_fields
 from processor.core.models import LINE_BITS
 from processor.export.exported_row import ExportedRow
 from processor.export.formats.base import Contents
 from processor.export.formats.registry import FORMATS, format_name
 from processor.export.output_file import STDOUT, output_file
 from processor.export.pairing import pair
-from processor.export.row_index import Place, RowIndex, decode_row
+from processor.export.row_index import Place, RowIndex
 from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults
 from processor.input.template import Template
@@ -128,7 +129,7 @@ def _by_line(index: RowIndex) -> list[Place]:
     names: dict[str, int] = {}
     lines: list[tuple[int, Place]] = []
     for place in index.places:
-        row = decode_row(index.raw(place))
+        row = exact_fields(index.raw(place))
         file, line = row.get("file"), row.get("line")
         number = names.setdefault(file if isinstance(file, str) else "", len(names))
         lines.append((number << LINE_BITS | (line if type(line) is int and line >= 0 else 0), place))

@@ -6,9 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from processor.core import json_bytes
-from processor.core.json_reading import fields_of, parsed
+from processor.core.json_reading import exact_fields, fields_of, parsed
 from processor.core.models import JSON
-from processor.export.row_index import decode_row
 from processor.input.job_formats import ParsedJob
 from processor.input.line_json import decode_exactly, decode_line
 from processor.protocols.reply_text import text_of_reply
@@ -30,7 +29,7 @@ class ExportedRow:
 
     @cached_property
     def row(self) -> JSON:
-        return decode_row(self.raw)
+        return exact_fields(self.raw)
 
     @cached_property
     def body(self) -> JSON | None:

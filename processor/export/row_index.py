@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from processor.core.job_keys import CHECK_BYTES, job_key
-from processor.core.json_bytes import loads_exactly, may_have_long_integer
-from processor.core.json_reading import fields_of, parsed
+from processor.core.json_reading import exact_fields
 from processor.core.models import JSON
 from processor.output.compact_hash_table import FIELDS, CompactHashTable, Slot
 from processor.output.index_entry import IndexEntry, parse_entry
@@ -107,23 +106,13 @@ class RowIndex:
             raw = self.raw(place)
             slot = self._table.find(parse_entry(raw).key)
             if slot is None or not FIELDS.unpack_from(*slot)[3] & _TAKEN:
-                yield place, decode_row(raw)
+                yield place, exact_fields(raw)
 
     def raw(self, place: Place) -> bytes:
         """Return a row as it stands in the file, with its line feed. Raises OSError."""
         file = self._files[place & 1]
         file.seek(place >> 1)
         return file.readline()
-
-
-def decode_row(raw: bytes) -> JSON:
-    """Return a row with integers of any size as they stand there; an empty one where it is no JSON."""
-    if not may_have_long_integer(raw):
-        return fields_of(parsed(raw))
-    try:
-        return fields_of(loads_exactly(raw))
-    except ValueError:
-        return {}
 
 
 def _fields(place: Place, flags: int) -> tuple[bytes, int, int, int]:

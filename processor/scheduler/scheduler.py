@@ -37,7 +37,7 @@ from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outc
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
 from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
-from processor.scheduler.selection import classify, skip_reason
+from processor.scheduler.selection import classify, skip_events, skip_reason
 from processor.scheduler.worker import Worker
 
 
@@ -256,10 +256,8 @@ class Scheduler:
     def _count_skipped(self, skipped: SkippedJobs) -> None:
         self._jobs_read += skipped.count
         self._failed_earlier += skipped.permanent_failures
-        if done := skipped.count - skipped.permanent_failures:
-            self._deps.emit(JobSkipped(reason="done", count=done))
-        if skipped.permanent_failures:
-            self._deps.emit(JobSkipped(reason="failed_permanently", count=skipped.permanent_failures))
+        for event in skip_events(skipped):
+            self._deps.emit(event)
 
     async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""

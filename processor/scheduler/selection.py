@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from processor.core.events import SkipReason
+from processor.core.events import JobSkipped, SkipReason
 from processor.core.fast_dataclass import dataclass
+from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobIndex, JobStatus
@@ -64,6 +65,14 @@ def _is_asked_otherwise(parsed: ParsedJob, custom_id: str, index: JobIndex, opti
         parsed.with_id(custom_id), RequestOptions(streamed=options.stream)
     )
     return is_streamed is not was_streamed
+
+
+def skip_events(skipped: SkippedJobs) -> Iterator[JobSkipped]:
+    """The events of jobs that were skipped unread."""
+    if done := skipped.count - skipped.permanent_failures:
+        yield JobSkipped(reason="done", count=done)
+    if skipped.permanent_failures:
+        yield JobSkipped(reason="failed_permanently", count=skipped.permanent_failures)
 
 
 def skip_reason(status: JobStatus, options: RunOptions) -> SkipReason | None:

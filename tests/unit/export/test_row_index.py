@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.core.json_reading import exact_fields
 from processor.export.pairing import pair
-from processor.export.row_index import RowIndex, decode_row
+from processor.export.row_index import RowIndex
 from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles
 from processor.input.job_formats import JobDefaults, ParsedJob
@@ -21,7 +22,7 @@ from tests.support.report_rows import failed_row, reply_row, write_rows
 
 
 def exported(index: RowIndex) -> list[tuple[str, int]]:
-    rows = [decode_row(index.raw(place)) for place in index.places]
+    rows = [exact_fields(index.raw(place)) for place in index.places]
     return [(row["custom_id"], row["attempts"]) for row in rows]
 
 
@@ -87,7 +88,7 @@ def pairs(tmp_path: Path, rows: list[dict[str, Any]], jobs: list[dict[str, Any]]
     with RowIndex([write_rows(tmp_path / "r.jsonl", rows)]) as index:
         return [
             (
-                None if place is None else decode_row(index.raw(place))["custom_id"],
+                None if place is None else exact_fields(index.raw(place))["custom_id"],
                 None if job is None else job.body["messages"][0]["content"],
             )
             for place, job in pair(index, read)
