@@ -39,7 +39,7 @@ class WaitingRequest:
     job: Job
     size: RequestSize
     number: int
-    """In the order of arrival."""
+    """In the order of arrival; below all others where the request goes first."""
     permit: asyncio.Future[EndpointPermit]
     too_large_for: set[Endpoint] = field(default_factory=set)
 
@@ -143,7 +143,10 @@ class Dispatcher:
 
     async def _wait(self, queue: JobQueue, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
         request = WaitingRequest(
-            job=job, size=size, number=next(self._numbers), permit=asyncio.get_running_loop().create_future()
+            job=job,
+            size=size,
+            number=-1 if size.goes_first else next(self._numbers),
+            permit=asyncio.get_running_loop().create_future(),
         )
         queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if queue not in self._waiting or size.goes_first:

@@ -24,6 +24,12 @@ class InFlightSlots:
         if waiter not in self._waiters:
             self._waiters.append(waiter)
 
+    def move_to_front(self, waiter: WakeUp) -> None:
+        """Let the waiter have the next free slot."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        self._waiters.appendleft(waiter)
+
     def dequeue(self, waiter: WakeUp) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)

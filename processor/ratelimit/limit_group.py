@@ -71,6 +71,7 @@ class QueuedRequest:
     cost: Cost
     cost_by_resource: CostByResource
     reservation: asyncio.Future[Reservation]
+    goes_first: bool
 
     @property
     def is_done(self) -> bool:

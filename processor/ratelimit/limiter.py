@@ -95,11 +95,12 @@ class RateLimiter:
         """
         group = self._group(size)
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
-        request = QueuedRequest(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future())
+        reservation = asyncio.get_running_loop().create_future()
+        request = QueuedRequest(cost, cost_by_resource(cost), reservation, size.goes_first)
         group.raise_if_too_large(request.cost_by_resource)
         await self._start_limiter.acquire()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
-        if not group.wake_up.is_armed:
+        if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)
         try:
             return Permit(group, size, await request.reservation, self._release_slot)
@@ -184,7 +185,7 @@ class RateLimiter:
             except TooLarge as error:
                 request.reservation.set_exception(error)
                 continue
-            if (blocked := self._blocked_by(group, request.cost_by_resource, now)) is not None:
+            if (blocked := self._blocked_by(group, request, now)) is not None:
                 bottleneck, until = blocked
                 group.wake_up.schedule(partial(self._drain_queue, group), until)
                 self._bottlenecks[group] = bottleneck
@@ -202,13 +203,15 @@ class RateLimiter:
         self._bottlenecks.pop(group, None)
         request.reservation.set_result(group.grant(request.cost, request.cost_by_resource, now))
 
-    def _blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
+    def _blocked_by(self, group: LimitGroup, request: QueuedRequest, now: float) -> tuple[Bottleneck, float] | None:
         """What the first request of this group waits for, and when to check again. It queues for a slot only if it
         needs nothing else."""
-        blocked = self._group_blocked_by(group, cost, now)
+        blocked = self._group_blocked_by(group, request.cost_by_resource, now)
         if blocked is not None:
             self._slots.dequeue(group.wake_up)
             return blocked
+        if request.goes_first:
+            self._slots.move_to_front(group.wake_up)
         if not self._slots.available_to(group.wake_up):
             self._slots.enqueue(group.wake_up)
             return "in_flight", inf

@@ -88,8 +88,15 @@ class JobState:
         return self.asks is not None and self.asks.last is not None
 
     def ask_again(self, job: Job, size: RequestSize) -> None:
-        """Let the next request be that of ``job``: the same one, with another body."""
+        """Let the next request be that of ``job``: the same one, with another body.
+
+        It takes the in-flight slot that its last request gives back, before any other job can.
+        """
         self.job, self.size, self.is_retry = job, replace(size, goes_first=True), True
+
+    def retry(self) -> None:
+        """Let the next request be the same one, after it has failed. It waits for a slot like those of other jobs."""
+        self.size, self.is_retry = replace(self.size, goes_first=False), True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ class Worker:
                 if isinstance(result, LeaveJob):
                     self._withdraw()
                     raise EndpointClosed
-                state.is_retry = True
+                state.retry()
                 with self._registry.waiting(state):
                     await asyncio.sleep(result.delay_s)
         except EndpointClosed:

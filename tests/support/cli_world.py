@@ -130,9 +130,15 @@ class Shell:
         return name
 
     def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a file that nothing writes to: every line must be whole."""
         text = (self.folder / name).read_text(encoding="utf-8")
         assert text == "" or text.endswith("\n")
         return [json.loads(line) for line in text.splitlines()]
+
+    def row_count(self, name: str) -> int:
+        """How many whole rows a file has that may be written to, or may not exist yet."""
+        path = self.folder / name
+        return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def files(self) -> Mapping[str, tuple[bytes, int]]:
         """Contents and modification time of each file, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from random import Random
 from urllib.parse import urlsplit
 
@@ -30,18 +30,16 @@ class FaultProxy:
         self._tasks.add(asyncio.current_task())
         is_broken = self._rng.random() < BREAK_RATE
         limit = self._rng.randrange(_MOST_BYTES) if is_broken else None
-        try:
+        with closing(writer.transport), suppress(OSError):
             there, back = await asyncio.open_connection(*self._server)
-        except OSError:
-            writer.close()
-            return
-        requests = asyncio.create_task(_copy(reader, back, None))
-        with suppress(ConnectionError):
-            if await _copy(there, writer, limit):
-                self.broken += 1
-        requests.cancel()
-        for end in (writer, back):
-            end.transport.abort()
+            requests = asyncio.create_task(_copy(reader, back, None))
+            try:
+                if await _copy(there, writer, limit):
+                    self.broken += 1
+            finally:
+                requests.cancel()
+                for end in (writer, back):
+                    end.transport.abort()
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, limit: int | None) -> bool:
@@ -86,3 +84,4 @@ async def _close(server: asyncio.Server) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.01)  # for the connections to be closed

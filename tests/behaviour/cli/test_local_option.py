@@ -104,9 +104,7 @@ class TestWithModel:
     def test_process_that_dies_is_started_once_more(self, shell: Shell, gguf: Path) -> None:
         shell.write("jobs.jsonl", *jobs(8, max_tokens=20))
         run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
-        wait_until(
-            lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes(), within_s=120
-        )
+        wait_until(lambda: shell.row_count("r.jsonl"), within_s=120)
         os.kill(model_processes(run)[0], signal.SIGKILL)
         result = shell.end(run, timeout_s=300)
         assert result.code == 0
@@ -116,13 +114,11 @@ class TestWithModel:
     def test_process_that_dies_twice_ends_the_run(self, shell: Shell, gguf: Path) -> None:
         shell.write("jobs.jsonl", *jobs(200, max_tokens=20))
         run = shell.start("jobs.jsonl", "--out", "r.jsonl", "--local", str(gguf))
-        wait_until(
-            lambda: (shell.folder / "r.jsonl").exists() and (shell.folder / "r.jsonl").read_bytes(), within_s=120
-        )
+        wait_until(lambda: shell.row_count("r.jsonl"), within_s=120)
         (first,) = model_processes(run)
-        rows = len(shell.rows("r.jsonl"))
+        rows = shell.row_count("r.jsonl")
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: len(shell.rows("r.jsonl")) > rows + 4, within_s=300)
+        wait_until(lambda: shell.row_count("r.jsonl") > rows + 4, within_s=300)
         os.kill(model_processes(run)[0], signal.SIGKILL)
         result = shell.end(run, timeout_s=300)
         assert result.code == 3

@@ -298,7 +298,7 @@ def test_sigusr1_prints_a_status_report(shell: Shell, running: Running) -> None:
 @pytest.mark.slow
 def test_killed_run_keeps_every_written_row(shell: Shell, running: Running, start_server: StartServer) -> None:
     process = running()
-    wait_until(lambda: (shell.folder / "r.jsonl").read_bytes().count(b"\n") >= 2)
+    wait_until(lambda: shell.row_count("r.jsonl") >= 2)
     process.kill()
     process.wait()
     shell.end(process)

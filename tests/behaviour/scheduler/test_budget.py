@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
 
 from processor.core.events import Notice
 from processor.cost.price_list import PriceList
-from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
 from tests.support.budget_campaign import play
 from tests.support.scheduler_world import FAST_PROVIDER, World, short_job
 from tests.support.several_endpoints import SeveralWorld, table
-
-
-def a_million_tokens_cost(usd: int) -> Tariff:
-    """The price of output; input is free."""
-    rates = Rates(input=Rate(usd=Decimal(0)), output=Rate(usd=Decimal(usd)))
-    return Tariff(periods=(TariffPeriod(rates=rates),))
-
+from tests.support.tariffs import a_million_tokens_cost
 
 PRICES = PriceList({"m": a_million_tokens_cost(10)})
 FIXED = SimulatorSettings(first_token_s=1.0, first_token_jitter=0.0, reply_tokens=(40, 40))

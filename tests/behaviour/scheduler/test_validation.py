@@ -10,11 +10,13 @@ import pytest
 
 from processor.core.events import AttemptFinished, ReplyInvalid
 from processor.core.models import JSON
+from processor.cost.price_list import PriceList
 from processor.protocols import protocol_for
 from processor.scheduler.scheduler import Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
 from tests.support.scheduler_world import RunRecord, World, kill_at
+from tests.support.tariffs import a_million_tokens_cost
 
 SCHEMA = {
     "type": "object",
@@ -23,6 +25,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 CONCURRENCY = 8
+MODELS = ("m0", "m1", "m2")
+PRICES = PriceList(dict.fromkeys(MODELS, a_million_tokens_cost(1)))
 
 
 def job(number: int, **more: Any) -> JSON:
@@ -108,6 +112,24 @@ def test_killed_runs_lose_no_job_and_ask_no_answered_one_again(seed: int) -> Non
     names = Counter(row["custom_id"] for row in provider.rows() + provider.failures())
     assert names == Counter(f"job-{number}" for number in range(120))
     assert all(is_valid(output(row)) for row in provider.rows())
+
+
+@pytest.mark.parametrize("max_cost_usd", [None, 100.0], ids=["one endpoint", "dispatcher"])
+def test_jobs_that_are_asked_again_keep_their_slots_from_retries_and_other_models(max_cost_usd: float | None) -> None:
+    jobs = [job(number, model=MODELS[number % 3], max_tokens=200) for number in range(150)]
+    for number in range(20):
+        provider = world(0.6, error_500=0.1)
+        provider.run(
+            jobs,
+            max_invalid=4,
+            concurrency=CONCURRENCY,
+            on_start=kill_at(2.0 + 0.17 * number),
+            max_cost_usd=max_cost_usd,
+            prices=PRICES,
+        )
+        possibly_billed = provider.run([], max_invalid=4).possibly_billed
+        assert possibly_billed is not None
+        assert 0 < possibly_billed <= CONCURRENCY
 
 
 def stop_at(at: float, grace_s: float) -> Any:
