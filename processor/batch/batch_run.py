@@ -24,7 +24,7 @@ from processor.core.errors import ConfigError, InputError, OutputError, RequestE
 from processor.core.events import Stopping
 from processor.output.sink import END_OF_FILE
 from processor.output.storage import as_output_error
-from processor.ratelimit.limiter import LimiterSnapshot
+from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.scheduler import Outcome
 from processor.scheduler.attempt import JobState
 

@@ -21,7 +21,7 @@ from processor.endpoints.failover import Exclusions, Failover
 from processor.health.causes import Cause
 from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import LimiterSnapshot
+from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import LeaveJob, Retry, Verdict
 
 

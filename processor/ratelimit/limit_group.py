@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import inf
 
 from processor.core.errors import ProcessorError
@@ -15,6 +13,7 @@ from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue, WakeUp
 from processor.ratelimit.headers import HeaderNames, Reported, Resource, parse_rate_limit_headers
 from processor.ratelimit.refusals import RefusalCounter
+from processor.ratelimit.reservation import CostByResource, QueuedRequest, Reservation
 from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
@@ -30,52 +29,8 @@ class TooLarge(ProcessorError):
     code = "too_large"
 
 
-CostByResource = Mapping[Resource, int]
-
-
-def cost_by_resource(cost: Cost) -> CostByResource:
-    """The cost against each limit. A project's limit on tokens counts as the model's."""
-    return {
-        "requests": cost.requests,
-        "tokens": cost.tokens,
-        "project_tokens": cost.tokens,
-        "input_tokens": cost.input_tokens,
-        "output_tokens": cost.output_tokens,
-    }
-
-
 _WITH_OUTPUT: frozenset[Resource] = frozenset({"tokens", "project_tokens", "output_tokens"})
 """Limits that count the tokens of replies."""
-
-
-@dataclass(slots=True)
-class Reservation:
-    """What one request has taken from the limits of its group."""
-
-    cost: Cost
-    cost_by_resource: CostByResource
-    granted_at: float
-    sent_at: float | None = None
-    responded: bool = False
-
-    @property
-    def effective_sent_at(self) -> float:
-        """When the request was sent, or granted while it has not been sent."""
-        return self.granted_at if self.sent_at is None else self.sent_at
-
-
-@dataclass(slots=True)
-class QueuedRequest:
-    """A request that waits in the queue of its group for a reservation."""
-
-    cost: Cost
-    cost_by_resource: CostByResource
-    reservation: asyncio.Future[Reservation]
-    goes_first: bool
-
-    @property
-    def is_done(self) -> bool:
-        return self.reservation.done()
 
 
 class LimitGroup:

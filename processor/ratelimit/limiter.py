@@ -22,30 +22,16 @@ from processor.core.fast_dataclass import dataclass
 from processor.core.models import Cost, Job, RequestSize
 from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
-from processor.ratelimit.limit_group import CostByResource, LimitGroup, QueuedRequest, TooLarge, cost_by_resource
+from processor.ratelimit.limit_group import LimitGroup, TooLarge
 from processor.ratelimit.permit import Permit
-from processor.ratelimit.settings import LimitSettings, RateLimits, limit_group_key
+from processor.ratelimit.reservation import CostByResource, QueuedRequest, cost_by_resource
+from processor.ratelimit.settings import LimitSettings, limit_group_key
+from processor.ratelimit.snapshot import LimiterSnapshot, LimitGroupSnapshot
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import request_cost
 
 MAX_STARTS_PER_10_MS = 100
 """Cap on starts, also at once: 10,000 a second are more than one process can send."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitGroupSnapshot:
-    name: str
-    waiting: int
-    limits: RateLimits
-    """The limits in force."""
-    cool_down_s: float
-    """The remaining cool-down after a 429; 0 where there is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimiterSnapshot:
-    in_flight: int
-    limit_groups: tuple[LimitGroupSnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +65,7 @@ class RateLimiter:
         self._slots = InFlightSlots(concurrency)
         self._release_slot = self._slots.release
         self._groups: dict[str, LimitGroup] = {}
-        self._group_of: dict[tuple[str, str], LimitGroup] = {}
-        """By API path and model."""
+        self._group_of: dict[tuple[str, str], LimitGroup] = {}  # by API path and model
         self._announced_as_lower: set[tuple[LimitGroup, Resource]] = set()
         self._bottlenecks: dict[LimitGroup, Bottleneck] = {}
         """Of the groups whose head waits, the longest-waiting first."""
@@ -95,8 +80,7 @@ class RateLimiter:
         """
         group = self._group(size)
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
-        reservation = asyncio.get_running_loop().create_future()
-        request = QueuedRequest(cost, cost_by_resource(cost), reservation, size.goes_first)
+        request = QueuedRequest.create(cost, goes_first=size.goes_first)
         group.raise_if_too_large(request.cost_by_resource)
         await self._start_limiter.acquire()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
@@ -148,7 +132,8 @@ class RateLimiter:
 
     def next_start_at(self) -> float | None:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
-        return min((at for group in self._groups.values() if (at := group.wake_up.due_at) is not None), default=None)
+        times = (group.wake_up.due_at for group in self._groups.values())
+        return min((at for at in times if at is not None), default=None)
 
     def group_name(self, job: Job) -> str:
         """The name of the job's limit group."""
@@ -204,8 +189,7 @@ class RateLimiter:
         request.reservation.set_result(group.grant(request.cost, request.cost_by_resource, now))
 
     def _blocked_by(self, group: LimitGroup, request: QueuedRequest, now: float) -> tuple[Bottleneck, float] | None:
-        """What the first request of this group waits for, and when to check again. It queues for a slot only if it
-        needs nothing else."""
+        """What the first request waits for, and when to check again. It queues for a slot if it needs nothing else."""
         blocked = self._group_blocked_by(group, request.cost_by_resource, now)
         if blocked is not None:
             self._slots.dequeue(group.wake_up)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from processor.core.models import Cost, RequestSize, Usage
-from processor.ratelimit.limit_group import LimitGroup, Reservation
+from processor.ratelimit.limit_group import LimitGroup
 from processor.ratelimit.refusals import Refusal
+from processor.ratelimit.reservation import Reservation
 
 
 class Permit:

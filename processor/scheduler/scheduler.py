@@ -28,7 +28,7 @@ from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
-from processor.ratelimit.limiter import LimiterSnapshot
+from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import StopRun
 from processor.scheduler.attempt import JobState
 from processor.scheduler.deadline import DeadlineWatch
