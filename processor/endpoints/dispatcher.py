@@ -27,9 +27,10 @@ from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, Unknown
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.least_used import LeastUsed, use_of
 from processor.endpoints.shared_permit import SharedPermit
-from processor.ratelimit.fair_queue import FairQueue, WakeUp
+from processor.ratelimit.fair_queue import FairQueue
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Blocked, RateLimiter
+from processor.ratelimit.wake_up import WakeUp, WakeUpTimes
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -85,8 +86,9 @@ class Dispatcher:
         self._queues: dict[tuple[tuple[str, str], ...], JobQueue] = {}
         self._waiting: dict[JobQueue, None] = {}
         """The queues that are not empty."""
-        self._run_wake_up = WakeUp()
-        self._wake_ups = {endpoint.limiter: WakeUp() for endpoint in self._endpoints}
+        self._wake_up_times = WakeUpTimes()
+        self._run_wake_up = WakeUp(self._wake_up_times)
+        self._wake_ups = {endpoint.limiter: WakeUp(self._wake_up_times) for endpoint in self._endpoints}
         self._sharing: dict[RateLimiter, list[Endpoint]] = {}
         """The endpoints of each rate limiter."""
         for endpoint in self._endpoints:
@@ -112,10 +114,7 @@ class Dispatcher:
 
     def next_start_at(self) -> float | None:
         """When the next request may start; None where none waits, or for something without a time."""
-        if not self._waiting:
-            return None
-        times = (wake_up.due_at for wake_up in (self._run_wake_up, *self._wake_ups.values()))
-        return min((at for at in times if at is not None), default=None)
+        return self._wake_up_times.first() if self._waiting else None
 
     def _raise_if_closed(self, job: Job, excluded: AbstractSet[Endpoint]) -> None:
         reason = f"no endpoint answers the model {job.model}"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from processor.core.models import Usage
 from processor.cost.budget import BudgetReservation
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
-from processor.ratelimit.fair_queue import WakeUp
 from processor.ratelimit.permit import Permit
+from processor.ratelimit.wake_up import WakeUp
 
 
 class SharedPermit(EndpointPermit):

@@ -1,11 +1,8 @@
-"""The queue of a limit group, and the timer that drains it. Neither polls."""
+"""The queue of a limit group."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
-from math import inf
 from typing import Generic, Protocol, TypeVar
 
 
@@ -36,6 +33,7 @@ class FairQueue(Generic[E]):
 
     @property
     def waiting(self) -> int:
+        """How many entries wait. It looks at all of them, for the few times that a user asks."""
         return sum(
             not entry.is_done for entry in (self._head, *self._first, *self._new, *self._retries) if entry is not None
         )
@@ -71,40 +69,3 @@ class FairQueue(Generic[E]):
                     self._taken_from = entries
                     return entry
         return None
-
-
-class WakeUp:
-    """Calls one callback, once: in the loop iteration after ``fire``, or at a set time."""
-
-    def __init__(self) -> None:
-        self._callback: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_armed(self) -> bool:
-        """Whether a callback is scheduled and was not called."""
-        return self._callback is not None
-
-    @property
-    def due_at(self) -> float | None:
-        """When it calls back (the loop's time); None where no time is set."""
-        return None if self._timer is None else self._timer.when()
-
-    def schedule(self, callback: Callable[[], None], at: float = inf) -> None:
-        """Call back at ``at`` (the loop's time), or earlier when fired. Replaces the callback before it."""
-        self.cancel()
-        self._callback = callback
-        if at < inf:
-            self._timer = asyncio.get_running_loop().call_at(at, self.fire)
-
-    def cancel(self) -> None:
-        self._callback = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def fire(self) -> None:
-        """Does nothing where no callback is scheduled."""
-        if (callback := self._callback) is not None:
-            self.cancel()
-            asyncio.get_running_loop().call_soon(callback)

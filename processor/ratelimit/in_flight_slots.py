@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
-from processor.ratelimit.fair_queue import WakeUp
+from processor.ratelimit.wake_up import WakeUp
 
 
 class InFlightSlots:
@@ -13,26 +13,24 @@ class InFlightSlots:
     def __init__(self, capacity: int) -> None:
         self.in_flight = 0
         self._capacity = capacity
-        self._waiters: deque[WakeUp] = deque()
-        """Those that need nothing but a slot, the longest-waiting first."""
+        self._waiters: OrderedDict[WakeUp, None] = OrderedDict()
+        """Those that need nothing but a slot, the longest-waiting first. No step looks at all of them."""
 
     def available_to(self, waiter: WakeUp) -> bool:
-        return self.in_flight < self._capacity and (not self._waiters or self._waiters[0] is waiter)
+        return self.in_flight < self._capacity and (not self._waiters or self._first() is waiter)
 
     def enqueue(self, waiter: WakeUp) -> None:
         """Fire the WakeUp when a slot is free and the waiter is first. It keeps its place until ``dequeue``."""
-        if waiter not in self._waiters:
-            self._waiters.append(waiter)
+        self._waiters.setdefault(waiter)
 
     def move_to_front(self, waiter: WakeUp) -> None:
         """Let the waiter have the next free slot."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-        self._waiters.appendleft(waiter)
+        self._waiters[waiter] = None
+        self._waiters.move_to_end(waiter, last=False)
 
     def dequeue(self, waiter: WakeUp) -> None:
         if waiter in self._waiters:
-            self._waiters.remove(waiter)
+            del self._waiters[waiter]
             self._wake_first()
 
     def acquire(self) -> None:
@@ -44,4 +42,7 @@ class InFlightSlots:
 
     def _wake_first(self) -> None:
         if self._waiters and self.in_flight < self._capacity:
-            self._waiters[0].fire()
+            self._first().fire()
+
+    def _first(self) -> WakeUp:
+        return next(iter(self._waiters))

@@ -10,7 +10,7 @@ from processor.core.errors import ProcessorError
 from processor.core.models import Cost, RequestSize, Usage
 from processor.health.first_request import FirstRequest
 from processor.ratelimit.cooldown import CoolDown
-from processor.ratelimit.fair_queue import FairQueue, WakeUp
+from processor.ratelimit.fair_queue import FairQueue
 from processor.ratelimit.headers import HeaderNames, Reported, Resource, parse_rate_limit_headers
 from processor.ratelimit.refusals import RefusalCounter
 from processor.ratelimit.reservation import CostByResource, QueuedRequest, Reservation
@@ -18,6 +18,7 @@ from processor.ratelimit.resource_limiter import ResourceLimiter
 from processor.ratelimit.settings import RateLimits
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import ExpectedOutput
+from processor.ratelimit.wake_up import WakeUp, WakeUpTimes
 
 TOKEN_COST_TOLERANCE = 0.3
 """Relative uncertainty of token costs: servers estimate tokens by rules of their own."""
@@ -51,10 +52,11 @@ class LimitGroup:
         header_names: HeaderNames,
         first_alone_s: float,
         on_limits_changed: Callable[[LimitGroup, float], None],
+        wake_up_times: WakeUpTimes,
     ) -> None:
         self.name = name
         self.queue: FairQueue[QueuedRequest] = FairQueue()
-        self.wake_up = WakeUp()
+        self.wake_up = WakeUp(wake_up_times)
         self.in_flight = 0
         self.cool_down = CoolDown()
         self._bursts = bursts

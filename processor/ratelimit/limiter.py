@@ -29,6 +29,7 @@ from processor.ratelimit.settings import LimitSettings, limit_group_key
 from processor.ratelimit.snapshot import LimiterSnapshot, LimitGroupSnapshot
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import request_cost
+from processor.ratelimit.wake_up import WakeUpTimes
 
 MAX_STARTS_PER_10_MS = 100
 """Cap on starts, also at once: 10,000 a second are more than one process can send."""
@@ -64,6 +65,7 @@ class RateLimiter:
         self._start_limiter = AsyncLimiter(MAX_STARTS_PER_10_MS, 0.01)
         self._slots = InFlightSlots(concurrency)
         self._release_slot = self._slots.release
+        self._wake_up_times = WakeUpTimes()
         self._groups: dict[str, LimitGroup] = {}
         self._group_of: dict[tuple[str, str], LimitGroup] = {}  # by API path and model
         self._announced_as_lower: set[tuple[LimitGroup, Resource]] = set()
@@ -132,8 +134,7 @@ class RateLimiter:
 
     def next_start_at(self) -> float | None:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
-        times = (group.wake_up.due_at for group in self._groups.values())
-        return min((at for at in times if at is not None), default=None)
+        return self._wake_up_times.first()
 
     def group_name(self, job: Job) -> str:
         """The name of the job's limit group."""
@@ -233,6 +234,7 @@ class RateLimiter:
                 header_names=HEADER_NAMES[self._settings.dialect],
                 first_alone_s=self._settings.first_alone_s,
                 on_limits_changed=self._on_limits_changed,
+                wake_up_times=self._wake_up_times,
             )
             if limits.is_set:
                 at = asyncio.get_running_loop().time()

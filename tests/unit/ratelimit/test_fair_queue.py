@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.fair_queue import FairQueue, WakeUp
-from processor.simulator.virtual_clock import run
+from processor.ratelimit.fair_queue import FairQueue
 
 
 @dataclass
@@ -78,76 +74,6 @@ def test_neither_retries_nor_new_jobs_starve(new: int, retries: int) -> None:
     order = served_order(filled_queue([False] * new + [True] * retries)[0])
     both = 2 * min(new, retries)
     assert all((order[at] >= new) != (order[at + 1] >= new) for at in range(both - 1))
-
-
-# ------------------------------------------------------------ WakeUp
-
-
-async def call_times(fire: Callable[[WakeUp], None], until: float) -> list[float]:
-    """Schedule a callback for ``until`` at the latest, and return when it is called within a minute."""
-    wake_up, loop, times = WakeUp(), asyncio.get_running_loop(), []
-    wake_up.schedule(lambda: times.append(loop.time()), until)
-    fire(wake_up)
-    await asyncio.sleep(60)
-    return times
-
-
-def fire_at(*moments: float) -> Callable[[WakeUp], None]:
-    def fire(wake_up: WakeUp) -> None:
-        for moment in moments:
-            asyncio.get_running_loop().call_at(moment, wake_up.fire)
-
-    return fire
-
-
-@pytest.mark.parametrize(
-    ("fire", "until", "called_at"),
-    [(fire_at(1.0), 5.0, 1.0), (fire_at(9.0), 5.0, 5.0), (fire_at(), 5.0, 5.0), (fire_at(2.0, 2.0, 3.0), 100.0, 2.0)],
-)
-def test_callback_is_called_once_when_fired_or_at_its_time(
-    fire: Callable[[WakeUp], None], until: float, called_at: float
-) -> None:
-    assert run(call_times(fire, until)) == [pytest.approx(called_at, abs=1e-3)]
-
-
-def test_callback_is_called_after_the_code_that_fires_it() -> None:
-    async def main() -> list[str]:
-        wake_up, order = WakeUp(), []
-        wake_up.schedule(lambda: order.append("called"))
-        wake_up.fire()
-        wake_up.fire()
-        order.append("fired")
-        await asyncio.sleep(1)
-        return order
-
-    assert run(main()) == ["fired", "called"]
-
-
-@pytest.mark.parametrize("until", [1.0, 5.0])
-def test_new_callback_replaces_the_one_before(until: float) -> None:
-    async def main() -> list[float]:
-        wake_up, loop, times = WakeUp(), asyncio.get_running_loop(), []
-        wake_up.schedule(lambda: times.append(-1.0), 2.0)
-        wake_up.schedule(lambda: times.append(loop.time()), until)
-        assert wake_up.is_armed
-        await asyncio.sleep(60)
-        assert not wake_up.is_armed
-        return times
-
-    assert run(main()) == [pytest.approx(until, abs=1e-3)]
-
-
-def test_fire_without_a_callback_does_nothing() -> None:
-    async def main() -> list[float]:
-        wake_up, times = WakeUp(), []
-        wake_up.fire()
-        wake_up.schedule(lambda: times.append(0.0), 5.0)
-        wake_up.cancel()
-        wake_up.fire()
-        await asyncio.sleep(60)
-        return times
-
-    assert run(main()) == []
 
 
 def test_what_goes_first_overtakes_the_head_which_stays_the_next_of_its_kind() -> None:

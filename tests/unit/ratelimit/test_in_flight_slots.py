@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.ratelimit.fair_queue import WakeUp
 from processor.ratelimit.in_flight_slots import InFlightSlots
+from processor.ratelimit.wake_up import WakeUp
 from processor.simulator.virtual_clock import run
 
 
@@ -81,6 +81,31 @@ def test_dequeue_ignores_a_waiter_that_does_not_wait() -> None:
     slots.dequeue(waiter)
     assert slots.available_to(other)
     assert not slots.available_to(waiter)
+
+
+class ComparedWakeUp(WakeUp):
+    """Counts how often one is compared with another, as in a search."""
+
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        ComparedWakeUp.comparisons += 1
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_no_step_searches_through_those_that_wait() -> None:
+    slots, waiters = InFlightSlots(1), [ComparedWakeUp() for _ in range(1000)]
+    slots.acquire()
+    for waiter in waiters:
+        slots.enqueue(waiter)
+    for waiter in reversed(waiters):
+        slots.enqueue(waiter)
+        slots.move_to_front(waiter)
+        slots.dequeue(waiter)
+    assert ComparedWakeUp.comparisons < len(waiters)
 
 
 actions = st.tuples(st.sampled_from(["enqueue", "dequeue", "acquire", "release"]), st.integers(0, 2))

@@ -1,0 +1,57 @@
+"""Admission of a job takes as many steps whatever the number of limit groups and of jobs that wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from processor.ratelimit.limiter import RateLimiter
+from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.simulator.virtual_clock import run
+from tests.support.admission_cost import Bound, admission_cost
+from tests.support.byte_codes import ByteCodeCounter
+from tests.support.limiter_simulation import request_size
+
+TOLERANCE = 1.25
+"""The first job of a limit group makes it, which costs more than to find it."""
+
+
+@pytest.mark.parametrize("bound", ["limits", "slots"])
+def test_cost_of_a_job_does_not_grow_with_the_number_of_limit_groups(bound: Bound) -> None:
+    few, many = (admission_cost(3 * groups, groups=groups, bound=bound, trace=True) for groups in (12, 48))
+    assert many.byte_codes < TOLERANCE * few.byte_codes
+
+
+@pytest.mark.parametrize("bound", ["limits", "slots"])
+def test_cost_of_a_job_does_not_grow_with_the_number_of_jobs_that_wait(bound: Bound) -> None:
+    few, many = (admission_cost(jobs, bound=bound, trace=True) for jobs in (30, 200))
+    assert many.byte_codes < TOLERANCE * few.byte_codes
+
+
+def next_start_cost(groups: int) -> int:
+    """Byte codes of the question when the next request may start, while the jobs of so many groups wait."""
+
+    async def main() -> int:
+        settings = LimitSettings(per_model={f"m{at}": RateLimits(rpm=1) for at in range(groups)})
+        limiter = RateLimiter(settings, emit=lambda event: None, concurrency=10_000)
+
+        async def send(number: int) -> None:
+            permit = await limiter.acquire(request_size(model=f"m{number % groups}"), is_retry=False)
+            permit.sent(asyncio.get_running_loop().time())
+
+        tasks = [asyncio.create_task(send(number)) for number in range(2 * groups)]
+        await asyncio.sleep(5.0)
+        assert limiter.next_start_at() is not None
+        # The first question puts the times in order that have changed since the one before.
+        with ByteCodeCounter() as counter:
+            limiter.next_start_at()
+        for task in tasks:
+            task.cancel()
+        return counter.count
+
+    return run(main())
+
+
+def test_next_start_is_known_without_a_look_at_all_limit_groups() -> None:
+    assert 0 < next_start_cost(300) <= next_start_cost(3)
