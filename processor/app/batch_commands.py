@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from processor.app.batch_access import batch_accesses, batch_preset
 from processor.app.open_batches import opened_log
 from processor.batch.batch_log import BatchLog
 from processor.batch.open_batch import OpenBatch
+from processor.config.batch_presets import BatchPreset
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.settings import Settings
 from processor.core.errors import BadRequest, ConfigError, OutputError, RequestError
@@ -34,18 +36,22 @@ def cancel(results: Path, name: str | None, settings: Settings, environ: Mapping
         uncertain = [one.name for one in wanted if one.batch_id is None]
     if not batches:
         return [f"batch {one} is not submitted: the next run with --batch finds out about it" for one in uncertain]
-    accesses = resolve_endpoints(settings, environ)
+    given = resolve_endpoints(settings, environ)
+    accesses, preset = batch_accesses(given), batch_preset(settings, given)
     address = accesses[0].target.base_url
     elsewhere = next((one.address for one in batches if one.address != address), None)
     if len(accesses) > 1 or elsewhere is not None:
         raise ConfigError(f"the batches are not at {address}: give the --base-url or --provider of the run")
-    return asyncio.run(_cancel(settings, accesses[0], batches))
+    if preset is None:
+        raise ConfigError(f"no batch API is known at {address}: give the --provider of the run")
+    return asyncio.run(_cancel(settings, accesses[0], preset, batches))
 
 
-async def _cancel(settings: Settings, access: EndpointAccess, batches: list[OpenBatch]) -> list[str]:
-    from processor.app.batch_run import batch_preset, provider_batches
+async def _cancel(
+    settings: Settings, access: EndpointAccess, preset: BatchPreset, batches: list[OpenBatch]
+) -> list[str]:
+    from processor.app.batch_run import provider_batches
     from processor.app.factory import first_target
-    from processor.config.batch_presets import BatchPreset
     from processor.http.api_client import HttpApiClient
     from processor.http.settings import TransportSettings
 
@@ -53,7 +59,7 @@ async def _cancel(settings: Settings, access: EndpointAccess, batches: list[Open
     transport = TransportSettings(timeouts=settings.waiting, ca_file=settings.ca_file)
     told = []
     async with HttpApiClient(transport, target) as client:
-        api = provider_batches(batch_preset([access]) or BatchPreset(), client, target)
+        api = provider_batches(preset, client, target)
         for batch in batches:
             try:
                 await api.cancel(batch.batch_id or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,29 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processor.app import factory, run_reporter
+from processor.app.batch_access import batch_accesses, batch_preset, simulated_target
 from processor.app.budget import open_budget
 from processor.app.open_batches import open_log
 from processor.app.plan import Plan
 from processor.app.prices import price_factor, price_list
 from processor.app.progress_display import open_progress
 from processor.app.signals import handle_signals
-from processor.batch.anthropic_batches import AnthropicBatches
 from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions, BatchOutcome
-from processor.batch.openai_batches import OpenAiBatches
 from processor.batch.provider_batches import ProviderBatches
+from processor.batch.registry import BATCH_APIS
 from processor.batch.sizes import BatchLimits
 from processor.batch.upload_file import UploadPath
 from processor.config import GENERIC
-from processor.config.batch_presets import BatchPreset, BatchShape
-from processor.config.endpoint_resolution import EndpointAccess
+from processor.config.batch_presets import BatchPreset
+from processor.config.endpoint_resolution import EndpointAccess, named_provider
 from processor.core.api_calls import ApiClient
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.core.models import Target
-from processor.core.urls import MODEL
 from processor.cost.price_list import PriceList
 from processor.output.paths import OutputPaths
 from processor.output.results_file import ResultsFile
@@ -48,10 +47,6 @@ if TYPE_CHECKING:
 
 SIMULATED_POLL_S = 0.5
 """Batches of the simulator take seconds."""
-_SHAPES: Mapping[BatchShape, Callable[[ApiClient, RequestOptions], ProviderBatches]] = {
-    "openai": OpenAiBatches,
-    "anthropic": AnthropicBatches,
-}
 _OUT = "a run with --batch goes on later"
 
 
@@ -62,21 +57,23 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
         raise ConfigError(f"{_OUT}, when stdin is gone: save the jobs to a file")
     if plan.out == "-":
         raise ConfigError(f"{_OUT}, from what stands in the results file: give --out FILE rather than --out -")
-    together = {
-        "--echo": plan.echo,
-        "--validate": plan.settings.validate is not None,
-        "--order": plan.order != "file",
-    }
-    for name, is_given in together.items():
-        if is_given:
-            raise ConfigError(f"{name} and --batch cannot be used together: leave out one of them")
+    _check_other_flags(plan)
     if transport is not None or plan.settings.local is not None:
         raise ConfigError("--batch needs a provider with a batch API: leave it out, or name another --base-url")
     if len(accesses) > 1:
         raise ConfigError("--batch uses one endpoint: leave out [[endpoints]] with another --config FILE")
-    if accesses and (batch_preset(accesses) is None or MODEL in accesses[0].target.base_url):
-        what = accesses[0].target.address if accesses[0].provider is GENERIC else accesses[0].provider.name
+    if batch_preset(plan.settings, accesses) is None:
+        provider = accesses[0].provider if accesses else named_provider(plan.settings)
+        what = accesses[0].target.address if accesses and provider is GENERIC else provider.name
         raise ConfigError(f"no batch API is known at {what}: leave out --batch, or give another --base-url")
+
+
+def _check_other_flags(plan: Plan) -> None:
+    if plan.order != "file":
+        raise ConfigError("--order has no effect with --batch: the provider chooses the order; leave it out")
+    for name, is_given in (("--echo", plan.echo), ("--validate", plan.settings.validate is not None)):
+        if is_given:
+            raise ConfigError(f"{name} and --batch cannot be used together: leave out one of them")
 
 
 def _check_detach(plan: Plan) -> None:
@@ -87,15 +84,12 @@ def _check_detach(plan: Plan) -> None:
         raise ConfigError("--detach leaves the batches to the provider, and --simulate ends it: leave it out")
 
 
-def batch_preset(accesses: Sequence[EndpointAccess]) -> BatchPreset | None:
-    """What is known of the batch API; without an access that of the simulator."""
-    return accesses[0].provider.batch if accesses else GENERIC.batch
-
-
 async def run_batch(
     plan: Plan, accesses: Sequence[EndpointAccess], listeners: Sequence[Listener], *, stop_on_signals: bool
 ) -> BatchOutcome:
     """Run the plan. Raises ConfigError before anything is sent."""
+    preset, accesses = batch_preset(plan.settings, accesses), batch_accesses(accesses)
+    assert preset is not None, "the plan has been checked"
     async with AsyncExitStack() as stack:
         job_files = factory.open_job_files(plan, accesses)
         stack.callback(job_files.close)
@@ -103,6 +97,7 @@ async def run_batch(
         progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
         target = await factory.open_target(plan, accesses, stack)
+        target = target if accesses else simulated_target(target, preset)
         client = await stack.enter_async_context(_http_client(plan, accesses, target))
         sink = factory.open_sink(plan, factory.run_target(plan, accesses))
         stack.push_async_exit(sink)
@@ -111,7 +106,7 @@ async def run_batch(
         prices = price_list(plan, accesses, emit, own_transport=False)
         stack.push_async_callback(prices.close)
         counter = TokenCounter(plan.settings.encoding, asyncio.to_thread)
-        budget = _budget(plan, accesses, sink, log, prices, counter, target, emit)
+        budget = _budget(plan, preset, sink, log, prices, counter, target, emit)
         dependencies = BatchDependencies(
             read_jobs=lambda: factory.unfinished_jobs(plan, job_files, sink),
             read_again=partial(aiter, job_files),
@@ -119,7 +114,7 @@ async def run_batch(
             sink=sink,
             log=log,
             storage=LocalStorage(),
-            api=provider_batches(batch_preset(accesses) or BatchPreset(), client, target),
+            api=provider_batches(preset, client, target),
             base_url=target.base_url,
             upload_path=upload_path(plan),
             counter=counter,
@@ -133,7 +128,7 @@ async def run_batch(
         if budget is not None:
             stats.budget = budget.budget.in_usd
             budget.budget.report_if_mostly_spent()
-        run = BatchRun(dependencies, _options(plan, accesses))
+        run = BatchRun(dependencies, _options(plan, preset))
         if stop_on_signals:
             stack.enter_context(handle_signals(run, stats, progress))
         with progress:
@@ -147,7 +142,7 @@ async def run_batch(
 
 def _budget(
     plan: Plan,
-    accesses: Sequence[EndpointAccess],
+    preset: BatchPreset,
     sink: ResultsFile,
     log: BatchLog,
     prices: PriceList,
@@ -167,14 +162,14 @@ def _budget(
         raise ConfigError(
             f"requests for {plan.out} broke off at unknown cost: run once with --max-cost without --batch"
         )
-    factor = price_factor(plan.settings, batch_preset(accesses))
+    factor = price_factor(plan.settings, preset)
     return BatchBudget(gate.budget, prices, counter, sink, target.base_url, factor)
 
 
 def provider_batches(preset: BatchPreset, client: ApiClient, target: Target) -> ProviderBatches:
     """The batch API in the shape that the provider has."""
     options = options_without(RequestOptions(), target.refuses)
-    return _SHAPES[preset.shape](client, options)
+    return BATCH_APIS[preset.shape](client, options)
 
 
 def _http_client(plan: Plan, accesses: Sequence[EndpointAccess], target: Target) -> HttpApiClient:
@@ -189,9 +184,8 @@ def upload_path(plan: Plan) -> UploadPath:
     return lambda name: batches.with_name(f"{batches.name}.{name}.upload")
 
 
-def _options(plan: Plan, accesses: Sequence[EndpointAccess]) -> BatchOptions:
+def _options(plan: Plan, preset: BatchPreset) -> BatchOptions:
     settings = plan.settings
-    preset = batch_preset(accesses) or BatchPreset()
     batch = settings.batch
     return BatchOptions(
         run=replace(factory.run_options(plan), stream=False),

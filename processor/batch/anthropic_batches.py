@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-import orjson
-
-from processor.batch.batch_pages import is_older, pages_since
+from processor.batch.answers import id_in, sum_of, text_of
+from processor.batch.batch_pages import cursor_pages, is_older
 from processor.batch.file_lines import lines_from
+from processor.batch.job_lines import job_line
 from processor.batch.open_batch import OpenBatch
-from processor.batch.openai_batches import count_of, id_in, unstreamed_body
 from processor.batch.provider_batches import RemoteBatch, ResultLine
 from processor.core.api_calls import ApiCall, ApiClient, FileBody
 from processor.core.json_reading import exact_fields, fields_of, unix_time_of
@@ -23,13 +22,15 @@ from processor.protocols.error_mapping import error_from_event
 
 PATH = "/v1/messages/batches"
 _HEADERS = protocol_for("/v1/messages").headers
+_DONE = ("succeeded", "errored", "canceled", "expired")
+"""The counts of jobs that are not awaited any more."""
 _CODES = {"expired": "batch_expired", "canceled": "batch_cancelled"}
 
 
 class AnthropicBatches:
     """A ``ProviderBatches``."""
 
-    has_metadata = False
+    is_found_in_list = False
     uploads_first = False
     head, separator, tail = b'{"requests":[', b",", b"]}"
 
@@ -39,7 +40,7 @@ class AnthropicBatches:
 
     def line(self, own_id: str, job: Job) -> bytes:
         """See ``ProviderBatches``."""
-        return orjson.dumps({"custom_id": own_id})[:-1] + b',"params":' + unstreamed_body(job, self._options) + b"}"
+        return job_line(own_id, job, self._options, field="params")
 
     async def upload(self, batch: OpenBatch, file: FileBody) -> None:
         """See ``ProviderBatches``. Nothing is uploaded before the batch is created."""
@@ -55,7 +56,7 @@ class AnthropicBatches:
     async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first, and older ones are left out."""
         call = ApiCall(method="GET", path=PATH, headers=_HEADERS)
-        async for page in pages_since(unix_s, self._client, call, "after_id", _remote):
+        async for page in cursor_pages(unix_s, self._client, call, "after_id", _remote):
             for remote in page:
                 if is_older(remote, unix_s):
                     return
@@ -90,13 +91,8 @@ def result_line(raw: bytes) -> ResultLine:
         return ResultLine(own_id=own_id, status=200, body=fields_of(result.get("message")))
     if kind == "errored":
         error = fields_of(result.get("error"))
-        request_id = error.get("request_id")
-        return ResultLine(
-            own_id=own_id,
-            status=error_from_event(error).status,
-            body=error,
-            request_id=request_id if isinstance(request_id, str) else None,
-        )
+        status, request_id = error_from_event(error).status, text_of(error.get("request_id"))
+        return ResultLine(own_id=own_id, status=status, body=error, request_id=request_id or None)
     return ResultLine(own_id=own_id, status=None, code=_CODES.get(str(kind)))
 
 
@@ -105,15 +101,14 @@ def _path(batch_id: str) -> str:
 
 
 def _remote(answer: JSON) -> RemoteBatch:
-    name, status = id_in(answer), answer.get("processing_status")
-    counts = fields_of(answer.get("requestcount_ofs"))
+    """The counts of what is done are 0 until the whole batch has ended."""
+    name, status = id_in(answer), text_of(answer.get("processing_status"))
+    counts = fields_of(answer.get("request_counts"))
     return RemoteBatch(
         id=name,
-        status=status if isinstance(status, str) else "",
+        status=status,
         ended_as="completed" if status == "ended" else None,
-        total=sum(map(count_of, counts.values())),
-        completed=count_of(counts.get("succeeded")),
-        failed=sum(count_of(counts.get(kind)) for kind in ("errored", "canceled", "expired")),
+        done=sum_of(*(counts.get(kind) for kind in _DONE)) if status == "ended" else None,
         result_files=(name,),
         created_at=unix_time_of(answer.get("created_at")),
     )

@@ -9,7 +9,7 @@ from processor.batch.provider_batches import RemoteBatch
 from processor.core.api_calls import ApiCall, ApiClient
 from processor.core.models import JSON
 
-_PAGE = 100
+PAGE = 100
 _MAX_PAGES = 1000
 _CLOCK_DIFFERENCE_S = 600.0
 """The provider's clock and this machine's may differ by so much."""
@@ -20,7 +20,7 @@ def is_older(remote: RemoteBatch, unix_s: float) -> bool:
     return remote.created_at is not None and remote.created_at < unix_s - _CLOCK_DIFFERENCE_S
 
 
-async def pages_since(
+async def cursor_pages(
     unix_s: float, client: ApiClient, call: ApiCall, after_name: str, remote_of: Callable[[JSON], RemoteBatch]
 ) -> AsyncIterator[list[RemoteBatch]]:
     """Yield the batches of each page, up to the one whose last batch is older. Raises RequestError.
@@ -29,11 +29,28 @@ async def pages_since(
     """
     after: str | None = None
     for _ in range(_MAX_PAGES):
-        query = (("limit", str(_PAGE)), *(((after_name, after),) if after else ()))
+        query = (("limit", str(PAGE)), *(((after_name, after),) if after else ()))
         page = await client.call(replace(call, query=query))
-        found = [remote_of(one) for one in page.get("data") or [] if isinstance(one, dict)]
+        found = batches_in(page, remote_of)
         yield found
         is_last = not found or page.get("has_more") is not True or is_older(found[-1], unix_s)
         if is_last or found[-1].id == after:
             return
         after = found[-1].id
+
+
+async def numbered_pages(
+    unix_s: float, client: ApiClient, call: ApiCall, remote_of: Callable[[JSON], RemoteBatch]
+) -> AsyncIterator[list[RemoteBatch]]:
+    """As ``cursor_pages``, where pages have numbers from 0 on. ``call``: without the page and its size."""
+    for number in range(_MAX_PAGES):
+        query = (*call.query, ("page", str(number)), ("page_size", str(PAGE)))
+        found = batches_in(await client.call(replace(call, query=query)), remote_of)
+        yield found
+        if len(found) < PAGE or is_older(found[-1], unix_s):
+            return
+
+
+def batches_in(page: JSON, remote_of: Callable[[JSON], RemoteBatch]) -> list[RemoteBatch]:
+    """The batches of a page."""
+    return [remote_of(one) for one in page.get("data") or [] if isinstance(one, dict)]

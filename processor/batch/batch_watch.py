@@ -33,7 +33,7 @@ class BatchWatch:
         self._interruptions = interruptions
         self._collection = collection
         self._intervals = PollIntervals(options.poll_min_s, options.poll_max_s)
-        self._progress: dict[str, tuple[str, int]] = {}
+        self._progress: dict[str, tuple[str, int | None]] = {}
         """By name: the state and the requests done, as last told."""
         self._not_found: Counter[str] = Counter()
 
@@ -105,12 +105,13 @@ class BatchWatch:
 
     def _report(self, batch: OpenBatch, remote: RemoteBatch) -> None:
         """Emit a notice of what has changed."""
-        done = remote.completed + remote.failed
-        if self._progress.get(batch.name) == (remote.status, done):
+        if self._progress.get(batch.name) == (remote.status, remote.done):
             return
         self._intervals.reset()
-        self._progress[batch.name] = (remote.status, done)
-        text = f"batch {remote.id} {remote.status.replace('_', ' ')}: {done:,} of {plural(batch.size.jobs, 'job')} done"
+        self._progress[batch.name] = (remote.status, remote.done)
+        jobs = plural(batch.size.jobs, "job")
+        done = jobs if remote.done is None else f"{remote.done:,} of {jobs} done"
+        text = f"batch {remote.id} {remote.status.replace('_', ' ').lower()}: {done}"
         self._deps.emit(Notice(at=asyncio.get_running_loop().time(), text=text))
 
 

@@ -33,9 +33,8 @@ class RemoteBatch:
     """In the provider's words."""
     ended_as: Ending | None
     """None while it works."""
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
+    done: int | None = None
+    """How many of its jobs have been answered, or have failed; None where the provider does not say."""
     result_files: tuple[str, ...] = ()
     input_file: str | None = None
     errors: tuple[BatchError, ...] = ()
@@ -64,8 +63,9 @@ class ResultLine:
 class ProviderBatches(Protocol):
     """The batch API of one provider. Methods raise RequestError."""
 
-    has_metadata: bool
-    """Whether a batch can be found again by its name. If not, by the ids of its jobs, once it has ended."""
+    is_found_in_list: bool
+    """Whether the list of batches shows which one is ours, by its name or its uploaded file. If not, the ids of its
+    jobs show it, once it has ended."""
     uploads_first: bool
     """Whether the jobs are uploaded as a file before the batch is created from it."""
     head: bytes

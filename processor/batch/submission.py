@@ -171,7 +171,7 @@ class Submission:
         async for remote in self._api.list_since(batch.intended_at):
             if remote.name == batch.name or (batch.file_id is not None and remote.input_file == batch.file_id):
                 return remote, []
-            if self._api.has_metadata or remote.id in known:
+            if self._api.is_found_in_list or remote.id in known:
                 continue
             if remote.ended_as is None:
                 candidates.append(remote)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 
-BatchShape = Literal["openai", "anthropic"]
-"""Whose API it is like."""
+BatchShape = Literal["openai", "azure-deployments", "anthropic", "mistral", "together"]
+"""Whose API it is like. ``batch.registry`` has the code of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,8 @@ class BatchPreset:
     """The batch API of a provider."""
 
     shape: BatchShape = "openai"
+    deployments_shape: BatchShape | None = None
+    """The same at addresses that name a deployment (Azure's with an ``api_version``); None: there is none."""
     paths: frozenset[str] = frozenset({"/v1/chat/completions"})
     """The API paths whose jobs may be in a batch."""
     max_jobs: int = 50_000

@@ -121,7 +121,7 @@ def default_path(settings: Settings, accesses: Sequence[EndpointAccess]) -> str:
     if settings.endpoint is not None:
         return settings.endpoint
     if not accesses:
-        return (_provider_by_name(settings.provider, configured_providers(settings)) or GENERIC).endpoint
+        return named_provider(settings).endpoint
     paths = {access.provider.endpoint: access.name for access in accesses}
     if len(paths) > 1:
         (path, name), (other_path, other_name) = list(paths.items())[:2]
@@ -132,6 +132,11 @@ def default_path(settings: Settings, accesses: Sequence[EndpointAccess]) -> str:
 
 
 # ---------------------------------------------------------------- presets and [providers.NAME]
+
+
+def named_provider(settings: Settings) -> ProviderPreset:
+    """The provider that the settings name, else ``GENERIC``. Raises ConfigError where there is none of that name."""
+    return _provider_by_name(settings.provider, configured_providers(settings)) or GENERIC
 
 
 def configured_providers(settings: Settings) -> dict[str, ProviderPreset]:

@@ -24,6 +24,7 @@ _OPENAI_BATCHES = BatchPreset(
 )
 """https://platform.openai.com/docs/guides/batch"""
 _AZURE_BATCHES = BatchPreset(
+    deployments_shape="azure-deployments",
     paths=frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/responses"}),
     max_jobs=100_000,
     price_factor=0.5,
@@ -32,10 +33,18 @@ _ANTHROPIC_BATCHES = BatchPreset(
     shape="anthropic", paths=frozenset({_MESSAGES}), max_jobs=100_000, max_bytes=256 * 10**6, price_factor=0.5
 )
 """https://docs.anthropic.com/en/docs/build-with-claude/batch-processing"""
-_GROQ_BATCHES = BatchPreset(price_factor=0.5)
-_TOGETHER_BATCHES = BatchPreset(
-    paths=frozenset({"/v1/chat/completions", "/v1/completions"}), max_bytes=100 * 10**6, price_factor=0.5
+_GROQ_BATCHES = BatchPreset(max_bytes=100 * 10**6, price_factor=0.5)
+"""https://console.groq.com/docs/batch"""
+_MISTRAL_BATCHES = BatchPreset(
+    shape="mistral",
+    paths=frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/moderations"}),
+    max_jobs=100_000,
+    max_bytes=512 * 10**6,
+    price_factor=0.5,
 )
+"""https://docs.mistral.ai/capabilities/batch"""
+_TOGETHER_BATCHES = BatchPreset(shape="together", max_bytes=100 * 10**6)
+"""https://docs.together.ai/docs/inference/batch/overview: only some models cost less in a batch."""
 
 OPENAI = ProviderPreset(
     name="openai",
@@ -133,6 +142,7 @@ _HOSTED = (
         name="mistral",
         base_url="https://api.mistral.ai/v1",
         key_variable="MISTRAL_API_KEY",
+        batch=_MISTRAL_BATCHES,
         refuses=frozenset({"stream_options", "max_completion_tokens"}),
         quirks="reports usage unasked; a message's content may be a list",
     ),

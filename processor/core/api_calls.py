@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Literal, Protocol
 
+from processor.core.errors import ProtocolError
 from processor.core.fast_dataclass import dataclass
+from processor.core.json_reading import parsed
 from processor.core.models import JSON
 
 READ_BYTES = 1 << 20
@@ -71,11 +73,24 @@ class FormBody:
         return f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
+def answer_in(data: bytes, path: str) -> JSON:
+    """What ``ApiClient.call`` returns of a response's body. Raises ProtocolError where that is neither."""
+    answer = parsed(data)
+    if isinstance(answer, list):
+        return {"data": answer}
+    if not isinstance(answer, dict):
+        raise ProtocolError(f"{path} answered with no JSON object")
+    return answer
+
+
 class ApiClient(Protocol):
     """Calls the API of one provider. The key goes to the origin of its base URL only."""
 
     async def call(self, call: ApiCall) -> JSON:
-        """Return the JSON object of the response. Raises RequestError: a ConnectError where nothing was sent."""
+        """Return the JSON object of the response; a list is that of an object's field ``data``.
+
+        Raises RequestError: a ConnectError where nothing was sent.
+        """
         ...
 
     def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:

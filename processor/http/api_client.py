@@ -20,10 +20,9 @@ from aiohttp import (
 )
 from yarl import URL
 
-from processor.core.api_calls import READ_BYTES, ApiCall, FileBody
-from processor.core.errors import ProtocolError, ReplyTooLarge, RequestError, Timeout
+from processor.core.api_calls import READ_BYTES, ApiCall, FileBody, answer_in
+from processor.core.errors import ReplyTooLarge, RequestError, Timeout
 from processor.core.json_bytes import dumps
-from processor.core.json_reading import parsed
 from processor.core.models import JSON, Target
 from processor.http.client import ssl_context
 from processor.http.connection_state import request_headers, request_url
@@ -70,10 +69,7 @@ class HttpApiClient:
         """See ``ApiClient``."""
         async with self._sent(call) as response:
             body = await _read(response, MAX_ANSWER_BYTES)
-        answer = parsed(body)
-        if not isinstance(answer, dict):
-            raise ProtocolError(f"{call.path} answered with no JSON object")
-        return answer
+        return answer_in(body, call.path)
 
     async def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:
         """See ``ApiClient``."""

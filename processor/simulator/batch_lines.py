@@ -29,15 +29,21 @@ class BatchLine:
         return identity(self.path, self.body)
 
 
-def parse_lines(data: bytes, endpoint: str) -> tuple[list[BatchLine], list[JSON]]:
-    """Return the lines of an input file, and what is wrong with them: ``code``, ``message``, ``line``."""
+def parse_lines(
+    data: bytes, endpoint: str, *, model: str | None = None, lines_have_urls: bool = True
+) -> tuple[list[BatchLine], list[JSON]]:
+    """Return the lines of an input file, and what is wrong with them: ``code``, ``message``, ``line``.
+
+    ``model``: of all lines, where it is named for the whole batch. ``lines_have_urls``: they must have a url and a
+    method, as with OpenAI.
+    """
     lines: list[BatchLine] = []
     errors: list[JSON] = []
     seen: set[str] = set()
     models: set[Any] = set()
     for number, raw in enumerate(data.splitlines(), 1):
         try:
-            line = _parse_line(raw, endpoint)
+            line = _parse_line(raw, endpoint, model, has_url=lines_have_urls)
         except ValueError as error:
             errors.append({"code": "invalid_json_line", "message": str(error), "line": number, "param": None})
             continue
@@ -53,16 +59,20 @@ def parse_lines(data: bytes, endpoint: str) -> tuple[list[BatchLine], list[JSON]
     return lines, errors
 
 
-def _parse_line(raw: bytes, endpoint: str) -> BatchLine:
+def _parse_line(raw: bytes, endpoint: str, model: str | None, *, has_url: bool) -> BatchLine:
     """Raises ValueError."""
     line = orjson.loads(raw)
     if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
         raise ValueError("This line has no custom_id.")
-    if line.get("method") != "POST" or line.get("url") != endpoint or not isinstance(line.get("body"), dict):
-        raise ValueError(f"This line must have method POST, url {endpoint} and a body.")
-    if line["body"].get("stream"):
+    body = line.get("body")
+    if not isinstance(body, dict):
+        raise ValueError("This line must have a body.")
+    if has_url and (line.get("method") != "POST" or line.get("url") != endpoint):
+        raise ValueError(f"This line must have method POST and url {endpoint}.")
+    if body.get("stream"):
         raise ValueError("Streaming is not supported in a batch.")
-    return BatchLine(custom_id=line["custom_id"], path=line["url"], body=line["body"])
+    path = endpoint if endpoint.startswith("/v1/") else f"/v1{endpoint}"  # Azure's have no version
+    return BatchLine(custom_id=line["custom_id"], path=path, body=body if model is None else {**body, "model": model})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,8 +1,11 @@
-"""A page of a list of batches, as both batch APIs give it: the newest first."""
+"""A page of a list of batches, as batch APIs give it: the newest first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _DEFAULT_LIMIT = 20
 
@@ -19,3 +22,9 @@ def page_of(
         newest_first = newest_first[newest_first.index(after[0]) + 1 :] if after[0] in newest_first else []
     count = min(int(query.get("limit", [str(_DEFAULT_LIMIT)])[0]), max_limit)
     return newest_first[:count], len(newest_first) > count
+
+
+def numbered_page_of(items: Sequence[T], query: Mapping[str, Sequence[str]]) -> list[T]:
+    """Return the page with the number that the query asks for, from 0 on. ``items``: the oldest first."""
+    number, size = (int(query.get(name, [default])[0]) for name, default in (("page", "0"), ("page_size", "100")))
+    return list(items)[::-1][number * size : (number + 1) * size]

@@ -6,6 +6,9 @@ from hashlib import blake2b
 
 from processor.core.models import JSON
 
+_OF_MISTRAL = {"sample_type": "batch_request", "source": "upload"}
+"""Fields that only Mistral's API has. Clients of the others ignore them."""
+
 
 class FileStore:
     """Files by id, the oldest first."""
@@ -30,6 +33,7 @@ class FileStore:
             "created_at": created_at,
             "filename": file_name,
             "purpose": purpose,
+            **_OF_MISTRAL,
         }
         return self.about[name]
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from processor.core.api_calls import ApiCall
+from processor.core.api_calls import ApiCall, answer_in
 from processor.core.errors import ConnectError, ConnectionLost
 from processor.core.models import JSON
 from processor.protocols import error_from_response
@@ -20,14 +20,15 @@ LATENCY_S = 0.05
 class MemoryApiClient:
     """An ``ApiClient``. ``clock_offset_s``: the provider's time when the loop's time is 0."""
 
-    def __init__(self, provider: SimulatedProvider, *, clock_offset_s: float = 0.0) -> None:
+    def __init__(self, provider: SimulatedProvider, *, clock_offset_s: float = 0.0, root: str = "") -> None:
+        """``root``: stands before the API paths, as in a base URL."""
         self._provider = provider
+        self._root = root
         self._clock_offset_s = clock_offset_s
 
     async def call(self, call: ApiCall) -> JSON:
         """See ``ApiClient``."""
-        answer: JSON = orjson.loads(await self._body(call))
-        return answer
+        return answer_in(await self._body(call), call.path)
 
     async def download(self, path: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[bytes, None]:
         """See ``ApiClient``."""
@@ -42,7 +43,9 @@ class MemoryApiClient:
             await asyncio.sleep(LATENCY_S)
             raise ConnectError("the connection was refused")
         await asyncio.sleep(LATENCY_S)
-        script = self._provider.handle(call.method, call.path, headers, body, self._now(), query=urlencode(call.query))
+        script = self._provider.handle(
+            call.method, self._root + call.path, headers, body, self._now(), query=urlencode(call.query)
+        )
         await asyncio.sleep(LATENCY_S)
         if script.status is None:
             raise ConnectionLost("the connection was reset before a response")

@@ -12,13 +12,11 @@ from typing import Any
 
 import orjson
 
-from processor.batch.anthropic_batches import AnthropicBatches
 from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
 from processor.batch.dependencies import BatchDependencies, BatchOptions
-from processor.batch.openai_batches import OpenAiBatches
-from processor.batch.provider_batches import ProviderBatches
+from processor.batch.registry import BATCH_APIS
 from processor.batch.sizes import BatchLimits
 from processor.config.batch_presets import BatchShape
 from processor.core.errors import ConfigError, OutputError
@@ -45,13 +43,11 @@ BASE_URL = "http://127.0.0.1/v1"
 PATHS = frozenset({"/v1/chat/completions", "/v1/embeddings"})
 LIMITS = BatchLimits(jobs=50_000, bytes=200_000_000, inputs=50_000)
 
+ROOTS = {"together": "/together"}
+"""By shape: what stands before the API paths."""
+
 COUNTER = TokenCounter("p50k_base", inline)
 """Loaded once: a campaign has hundreds of runs."""
-
-API_OF_SHAPE: dict[BatchShape, Callable[[MemoryApiClient, RequestOptions], ProviderBatches]] = {
-    "openai": OpenAiBatches,
-    "anthropic": AnthropicBatches,
-}
 
 OnBatchStart = Callable[[BatchRun], None]
 
@@ -70,7 +66,7 @@ class BatchWorld(World):
         super().__init__(replace(INSTANT, batches=settings, seed=seed, epoch_s=1_800_000_000.0))
         self.tariff = tariff
         self.shape = shape
-        self.paths = PATHS if shape == "openai" else frozenset({"/v1/messages"})
+        self.paths = frozenset({"/v1/messages"}) if shape == "anthropic" else PATHS
 
     def run_batch(
         self,
@@ -131,7 +127,10 @@ class BatchWorld(World):
             sink=sink,
             log=log,
             storage=memory,
-            api=API_OF_SHAPE[self.shape](MemoryApiClient(self.provider, clock_offset_s=began_at), RequestOptions()),
+            api=BATCH_APIS[self.shape](
+                MemoryApiClient(self.provider, clock_offset_s=began_at, root=ROOTS.get(self.shape, "")),
+                RequestOptions(),
+            ),
             base_url=BASE_URL,
             upload_path=upload_path,
             counter=COUNTER,

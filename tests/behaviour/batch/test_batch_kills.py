@@ -21,11 +21,11 @@ LIMITS = BatchLimits(jobs=5, bytes=1_000_000)
 MAX_RUNS = 6
 
 
-SHAPES: tuple[BatchShape, ...] = ("openai", "anthropic")
+SHAPES: tuple[BatchShape, ...] = ("openai", "anthropic", "mistral", "together")
 
 
 def jobs_for(world: BatchWorld) -> list[JSON]:
-    return CHAT if world.shape == "openai" else MESSAGES
+    return MESSAGES if world.shape == "anthropic" else CHAT
 
 
 def steps_of_a_run(shape: BatchShape) -> int:

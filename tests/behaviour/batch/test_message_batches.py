@@ -10,6 +10,7 @@ from processor.batch.anthropic_batches import result_line
 from processor.batch.sizes import BatchLimits
 from processor.batch.verdicts import AccountRefused, Failed, SubmitAgain, verdict_on
 from processor.core import exit_codes, json_bytes
+from processor.core.events import Notice
 from processor.core.models import JSON, Job
 from tests.support.batch_world import BatchWorld
 from tests.support.scheduler_world import short_job
@@ -38,6 +39,12 @@ def test_jobs_are_answered_and_the_batch_is_deleted() -> None:
     assert row["response"]["body"]["type"] == "message"
     assert row["endpoint"] == "http://127.0.0.1/v1/messages"
     assert world.batches_left == 0
+
+
+def test_what_is_done_is_told_once_the_batch_has_ended() -> None:
+    run = BatchWorld(shape="anthropic").run_batch(JOBS)
+    texts = [event.text.partition(" ")[2].partition(" ")[2] for event in run.events_of(Notice)]
+    assert [text for text in texts if "submitted" not in text] == ["in progress: 20 jobs", "ended: 20 of 20 jobs done"]
 
 
 def test_mixed_faults_leave_one_row_each() -> None:

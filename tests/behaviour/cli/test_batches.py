@@ -135,6 +135,7 @@ def test_what_is_left_is_streamed(run_inside: Run, start_server: StartServer, sh
         (["--batch", "--detach", "--until", "07:00"], "--detach ends the run before the time of --until"),
         (["--batch", "--detach", "--simulate"], "--detach leaves the batches to the provider"),
         (["--batch", "--echo"], "--echo and --batch cannot be used together"),
+        (["--batch", "--order", "longest"], "--order has no effect with --batch: the provider chooses the order"),
         (["--batch", "--stream-after", "7"], "a time is written HH:MM"),
         (["--batch", "--provider", "ollama"], "no batch API is known at ollama"),
         (["--batch", "--out", "-"], "give --out FILE rather than --out -"),
@@ -149,6 +150,44 @@ def test_flags_that_cannot_be_used_together(
     assert run.code == 2
     assert message in run.error
     assert server.requests == []
+
+
+PRESETS = {
+    "openai": ("", ()),
+    "groq": ("/openai/v1", ()),
+    "together": ("/together/v1", ()),
+    "mistral": ("/v1", ()),
+    "anthropic": ("/v1", ()),
+    "azure": ("/openai/v1", ()),
+    "azure with deployments": ("/openai/deployments/{model}", ("2024-10-21",)),
+    "azure with one deployment": ("/openai/deployments/gpt-4o-mini", ("2024-10-21",)),
+}
+"""The path of the base URL of each provider, and the version of its API."""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", PRESETS)
+def test_batches_of_each_provider(run_inside: Run, start_server: StartServer, shell: Shell, name: str) -> None:
+    path, versions = PRESETS[name]
+    server = start_server(settings(duration_s=0.5))
+    (shell.folder / "config.toml").write_text(
+        "".join(f'api_version = "{version}"\n' for version in versions)
+        + "[batch]\npoll_min_s = 0.05\npoll_max_s = 0.1\n"
+    )
+    url = "/v1/messages" if name == "anthropic" else "/v1/chat/completions"
+    shell.write("jobs.jsonl", *({**job, "url": url} for job in chat_jobs(5)))
+    flags = ("--provider", name.split()[0], "--base-url", server.base_url.removesuffix("/v1") + path)
+    assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach", *flags).code == 3
+    assert "is cancelled" in run_inside("batch", "cancel", "r.jsonl", *flags).out
+    done = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", *flags)
+    assert done.code == 0, done.err
+    assert_each_once(shell, server, count=5)
+    assert {row["served_by"] for row in shell.rows("r.jsonl")} == {"batch"}
+    assert server.provider.batch_api.files.about == {}
+    if versions:
+        assert all(one["path"].startswith(("/openai/files", "/openai/batches")) for one in server.requests)
+        (endpoint,) = {row["endpoint"] for row in shell.rows("r.jsonl")}
+        assert endpoint.endswith("/openai/chat/completions")
 
 
 @pytest.mark.usefixtures("quick")
@@ -225,6 +264,25 @@ def test_simulated_batches_need_no_key(shell: Shell) -> None:
     assert (run.code, run.err) == (0, "")
     (row,) = shell.rows("jobs.simulated.jsonl")
     assert (row["simulated"], row["served_by"]) == (True, "batch")
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "together", "mistral"])
+def test_simulated_batches_are_like_those_of_the_named_provider(run_inside: Run, shell: Shell, provider: str) -> None:
+    (shell.folder / "jobs.jsonl").write_text('{"id": "a", "model": "m", "prompt": "Hi", "max_tokens": 5}\n')
+    run = run_inside("jobs.jsonl", "--simulate", "--batch", "--provider", provider)
+    assert run.code == 0, run.err
+    (row,) = shell.rows("jobs.simulated.jsonl")
+    assert row["served_by"] == "batch"
+    assert row["endpoint"].endswith("/messages" if provider == "anthropic" else "/chat/completions")
+
+
+def test_simulation_of_a_provider_without_batches_is_refused(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl", chat_job("a"))
+    run = run_inside("jobs.jsonl", "--simulate", "--batch", "--provider", "deepseek")
+    assert (run.code, run.error) == (
+        2,
+        "no batch API is known at deepseek: leave out --batch, or give another --base-url",
+    )
 
 
 @pytest.mark.process  # it looks published prices up

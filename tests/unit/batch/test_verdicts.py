@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from processor.batch.openai_batches import result_line
+from processor.batch.answers import result_line
 from processor.batch.provider_batches import BatchError
 from processor.batch.verdicts import (
     AccountRefused,
