@@ -17,10 +17,10 @@ from processor.core.models import JSON
 from processor.simulator import error_responses
 from processor.simulator.batch_lines import AnswerRequest, BatchLine, parse_lines
 from processor.simulator.batch_settings import BatchSettings
-from processor.simulator.batch_shapes import BatchShape, MistralShape, OpenAiShape, TogetherShape
-from processor.simulator.file_batches import FileBatches, SimulatedBatch
+from processor.simulator.batch_shapes import MistralShape, OpenAiShape, ProviderShape, TogetherShape
 from processor.simulator.multipart import form_fields
 from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
+from processor.simulator.simulated_batches import SimulatedBatch, SimulatedBatches
 
 _PATH = re.compile(r"/(files|batches|batch/jobs)(?:/([^/]+)(?:/(content|cancel))?)?$")
 _UPLOAD = re.compile(r"/files(/upload)?$")
@@ -40,7 +40,7 @@ class BatchApi:
         answer: AnswerRequest,
         on_answered: Callable[[BatchLine], None],
     ) -> None:
-        self._batches = FileBatches(settings, seed=seed, epoch_s=epoch_s, answer=answer, on_answered=on_answered)
+        self._batches = SimulatedBatches(settings, seed=seed, epoch_s=epoch_s, answer=answer, on_answered=on_answered)
         self.files = self._batches.files
         self.batches = self._batches.batches
         """By id, the oldest first."""
@@ -57,7 +57,7 @@ class BatchApi:
         found = _PATH.search(path)
         assert found is not None, "the path is served"
         kind, name, action = found.groups()
-        shape: BatchShape = _TOGETHER if "/together/" in path else _OPENAI
+        shape: ProviderShape = _TOGETHER if "/together/" in path else _OPENAI
         if kind == "batch/jobs":
             kind, shape = "batches", _MISTRAL
         handler = _HANDLERS.get((method, kind, name is not None, action))
@@ -137,7 +137,7 @@ class _Call:
     query: Mapping[str, list[str]]
     body: bytes
     at: float
-    shape: BatchShape
+    shape: ProviderShape
 
 
 _OPENAI, _MISTRAL, _TOGETHER = OpenAiShape(), MistralShape(), TogetherShape()

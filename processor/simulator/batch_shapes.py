@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.simulator.batch_pages import numbered_page_of, page_of
-from processor.simulator.file_batches import BatchState, SimulatedBatch
+from processor.simulator.simulated_batches import BatchState, SimulatedBatch
 
 _WINDOW_S = 24 * 3600
 
@@ -25,7 +25,7 @@ class WantedBatch:
     metadata: Any = None
 
 
-class BatchShape(Protocol):
+class ProviderShape(Protocol):
     """What differs between the providers."""
 
     lines_have_urls: bool

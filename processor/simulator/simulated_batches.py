@@ -47,7 +47,7 @@ class SimulatedBatch:
     failed: int = 0
 
 
-class FileBatches:
+class SimulatedBatches:
     """The batches of one provider. ``on_answered`` is called with each line that has been executed."""
 
     def __init__(
