@@ -247,8 +247,7 @@ class Dispatcher:
             blocked.add(group)
             if permit.until <= soonest:
                 soonest, self._blocked_by = permit.until, permit.bottleneck
-            if self._in_order and endpoint.health.canary.is_undecided:
-                # It is not known yet whether this endpoint has room: the next one is not tried before.
+            if self._in_order and endpoint.is_undecided(request.size):  # the next one is not tried before
                 self._arm(endpoint.limiter, permit.until, self._endpoints)
                 break
             self._arm(endpoint.limiter, permit.until, self._sharing[endpoint.limiter])

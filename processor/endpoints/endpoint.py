@@ -91,6 +91,10 @@ class Endpoint:
             canary.take()
         return EndpointPermit(self, permit, self.job_as_sent(job), is_probe=is_probe, has_canary_turn=has_canary_turn)
 
+    def is_undecided(self, size: RequestSize) -> bool:
+        """Whether it is not known yet if there is room for a request of this size: the first response has not come."""
+        return self.health.canary.is_undecided or self.limiter.awaits_first_response(self.size_as_sent(size))
+
 
 class EndpointPermit(Permit):
     """A permit for one request, and the endpoint that it is for. Takes the place of the limiter's permit."""

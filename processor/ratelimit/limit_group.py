@@ -8,7 +8,7 @@ from math import inf
 
 from processor.core.errors import ProcessorError
 from processor.core.models import Cost, RequestSize, Usage
-from processor.health.first_request import FirstRequest
+from processor.health.first_requests import FirstRequests
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue
 from processor.ratelimit.headers import HeaderNames, Reported, Resource, parse_rate_limit_headers
@@ -71,7 +71,7 @@ class LimitGroup:
         self._on_limits_changed = on_limits_changed
         self._expected_outputs: dict[tuple[str, str], ExpectedOutput] = defaultdict(ExpectedOutput)
         """By API path and model."""
-        self._first_request = FirstRequest(first_alone_s)
+        self._first_requests = FirstRequests(first_alone_s)
         self.refusals = RefusalCounter()
         self._has_responded = False
         self._last_429_unattributed = False
@@ -123,15 +123,19 @@ class LimitGroup:
         """
         if self.in_flight == 0 or not self.has_no_limits:
             return None
-        if (until := self._first_request.alone_until(now)) is not None:
+        if (until := self._first_requests.blocked_until(self.in_flight, now)) is not None:
             return until
         return inf if self.in_flight >= self._concurrency.limit else None
+
+    def awaits_first_response(self, now: float) -> bool:
+        """Whether no more is sent because the first response may name the limits."""
+        return self.has_no_limits and self._first_requests.blocked_until(self.in_flight, now) is not None
 
     # ------------------------------------------------------------ what became of a request
 
     def grant(self, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
-        self._first_request.start(now)
+        self._first_requests.start(now)
         had_found_rate = self._requests.has_found_rate
         for resource, limiter in self.resource_limiters.items():
             limiter.on_grant(by_resource[resource], now)
@@ -157,7 +161,7 @@ class LimitGroup:
             self._has_responded = True
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
-            self._first_request.allow_all()
+            self._first_requests.allow_all()
         for resource, limiter in self.resource_limiters.items():
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()

@@ -128,6 +128,10 @@ class RateLimiter:
         self._slots.acquire()
         return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
 
+    def awaits_first_response(self, size: RequestSize) -> bool:
+        """Whether no more of the request's limit group is sent because its first response may name the limits."""
+        return self._group(size).awaits_first_response(asyncio.get_running_loop().time())
+
     @property
     def in_flight(self) -> int:
         return self._slots.in_flight

@@ -51,7 +51,8 @@ class LimitSettings:
     bursts: bool = True
     """Whether more may be sent at once than even pacing lets through, where the server allows it."""
     first_alone_s: float = TIMEOUT_WITH_KEY_S
-    """How long the first request of a limit group is sent alone at most, where no limit is known."""
+    """How long the first request of a limit group is sent alone at most, where no limit is known: see
+    ``FirstRequests``."""
     concurrency_is_fixed: bool = False
     """Whether the number of requests in flight is given, and not found by trying."""
 

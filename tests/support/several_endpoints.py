@@ -25,8 +25,8 @@ from tests.support.scheduler_world import FAST_PROVIDER, KEY, RunRecord, World
 
 
 def table(name: str, **more: Any) -> EndpointSettings:
-    """An endpoint of this name, with a key of its own."""
-    return EndpointSettings(name=name, base_url=f"https://{name}.test/v1", api_key_env="KEY", **more)
+    """An endpoint of this name, with a key of its own unless ``api_key_env`` is None."""
+    return EndpointSettings(**{"name": name, "base_url": f"https://{name}.test/v1", "api_key_env": "KEY"} | more)
 
 
 class SeveralWorld(World):

@@ -60,6 +60,29 @@ def test_ten_endpoints_of_unequal_limits_are_all_used_to_their_limits(unit: int)
     assert run.sent[-1][0] <= alone.sent[-1][0] + 1, "as long as the slowest alone with its share"
 
 
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize(("provider", "first_token_s"), [("vllm", 0.5), ("openai", 2.5)], ids=["no key", "key"])
+def test_endpoints_whose_first_headers_come_late_have_no_reason_to_refuse(
+    provider: str, first_token_s: float, fallback: bool
+) -> None:
+    """Later than the canary waits for: 0.3 s without a key, else 2 s. The limits are known from the headers alone."""
+    key = None if provider == "vllm" else "KEY"
+    rates = {f"e{n}": 6 * n for n in range(1, 11)}
+    kinds: tuple[LimiterKind, LimiterKind] = ("sliding", "minute")
+    servers = {
+        name: replace(limited(rate, kinds[n % 2]), first_token_s=first_token_s, first_token_jitter=0.0)
+        for n, (name, rate) in enumerate(rates.items())
+    }
+    tables = tuple(table(name, provider=provider, api_key_env=key) for name in rates)
+    world = SeveralWorld(servers, endpoints=tables, concurrency=2000, fallback=fallback)
+    number = 2 * sum(rates.values())
+    run = world.run(jobs(number), concurrency=2000)
+    check_all_answered(world, run, number)
+    assert {name: world.statuses(name) for name in rates} == {name: {200} for name in rates}
+    if not fallback:  # where they are tried in their order, each is asked when those before it are full
+        assert run.sent[-1][0] <= 1.02 * 60 + 3 + first_token_s
+
+
 def test_endpoints_that_share_a_limit_group_are_charged_to_one_limit() -> None:
     shared = [table(name, limit_group="account", rpm=120.0) for name in ("east", "west")]
     world = SeveralWorld({"east": SERVER, "west": SERVER}, endpoints=tuple(shared))
