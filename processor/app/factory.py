@@ -18,9 +18,10 @@ from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
 from processor.config.endpoint_settings import answered_models
-from processor.core.errors import ConfigError, KeyCommandFailed, LocalModelFailed, OutputError
+from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
+from processor.core.process_errors import LocalModelFailed
 from processor.core.urls import endpoint_address
 from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool

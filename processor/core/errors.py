@@ -14,6 +14,7 @@
           StreamTruncated             it broke, or ended, in the middle of a reply
           StreamStalled               silence after the first byte
           Timeout                     the first byte, or the whole reply, took too long
+          WorkerLost                  the process that had sent it, on this or another machine, is lost: send again
         StatusError                   the server answered with an error
           Throttled                   429: wait
           ServerError                 408, 409, 5xx, ...: the server failed
@@ -28,13 +29,14 @@
         EndpointUnusable              no request to the endpoint can succeed any more
           KeyCommandFailed            the command that prints the key failed: nothing was sent
           LocalModelFailed            the process of the local model does not run, and is not started again
+          WorkersUnusable             no worker process can send requests
         LocalModelRestarted           it died, and runs again: send again
         ProtocolError                 the response made no sense
           ReplyTooLarge               more than ``max_reply_bytes``
 
 What follows from an error is decided by its type: retry or failed row in ``retry``, parked job or end of the run in
 ``health``. Each class carries the ``code`` that stands in a failed row. All can be pickled, to be sent from one process
-to another.
+to another. Those of processes that this program starts are in ``core.process_errors``.
 """
 
 from __future__ import annotations
@@ -275,16 +277,6 @@ class KeyCommandFailed(EndpointUnusable):
     """The command that prints the key has failed."""
 
     code = "key_command_failed"
-
-
-class LocalModelRestarted(RequestError):
-    """It does not count against the job, which is sent again at once under a new permit."""
-
-    code = "local_model_restarted"
-
-
-class LocalModelFailed(EndpointUnusable):
-    code = "local_model_failed"
 
 
 class ProtocolError(RequestError):

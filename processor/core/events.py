@@ -12,6 +12,7 @@ from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Result, Target
+from processor.core.worker_events import WorkerEnded, WorkerStarted
 
 # ---------------------------------------------------------------- events of one request
 
@@ -271,6 +272,8 @@ RunEvent = (
     | OutageContinues
     | OutageEnded
     | Notice
+    | WorkerStarted
+    | WorkerEnded
     | Stopping
     | RunFinished
 )

@@ -30,6 +30,7 @@ from processor.core.errors import (
 )
 from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Failure, Job
+from processor.core.process_errors import WorkerLost
 from processor.health.canary import TIMEOUT_WITH_KEY_S, Canary
 from processor.health.causes import Cause, CauseKind, cause_of
 from processor.health.descriptions import description, refused
@@ -131,9 +132,10 @@ class EndpointHealth:
     def on_failure(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
         """Return what follows from a failed request for its job or for the run, and add it to the job's history."""
         self._has_failed = True
-        self._has_responded |= not isinstance(error, ConnectError)
+        self._has_responded |= not isinstance(error, ConnectError | WorkerLost)
         self._unresolved_since.pop(attempt.job.position, None)
-        self._watch_for_outage(error, attempt)
+        if not isinstance(error, WorkerLost):  # which says nothing about the endpoint
+            self._watch_for_outage(error, attempt)
         verdict = self._verdict(error, attempt, history)
         history.record(verdict, error, attempt.now, self.outages.explains_failure_at)
         if not (isinstance(verdict, Retry) and verdict.is_replacement):
@@ -158,8 +160,7 @@ class EndpointHealth:
 
     @property
     def closed_reasons(self) -> list[str]:
-        stopped = () if self.stopped_reason is None else (self.stopped_reason,)
-        return [*stopped, *self._closed.values()]
+        return [reason for reason in (self.stopped_reason, *self._closed.values()) if reason is not None]
 
     def stop(self, reason: str) -> None:
         """Send nothing more to this endpoint in this run. Its parked jobs are released: another endpoint may answer."""
@@ -178,8 +179,7 @@ class EndpointHealth:
 
     def _verdict(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
         if self.outages.is_too_long(attempt.now):
-            hours = self.outages.max_outage_s / 3600
-            return StopRun(reason=f"the provider has been down for {hours:.3g} h: {error}")
+            return StopRun(reason=f"the provider has been down for {self.outages.max_outage_s / 3600:.3g} h: {error}")
         if (reason := self._unusable(error, attempt)) is not None:
             return StopRun(reason=reason)
         if isinstance(error, AccessDenied) and error.scope == "model":

@@ -32,6 +32,7 @@ from processor.core.events import (
 )
 from processor.core.private_files import pipe_opener
 from processor.core.secrets import holds_secret, mask_values
+from processor.core.worker_events import WorkerEnded, WorkerStarted
 
 _JOB = ("custom_id", "line", "model")
 _REQUEST = (*_JOB, "endpoint", "limit_group")
@@ -54,6 +55,8 @@ LOGGED_FIELDS: dict[str, tuple[str, ...]] = {
     "outage_continues": ("endpoint", "down_s"),
     "outage_ended": ("endpoint",),
     "notice": ("text",),
+    "worker_started": ("worker", "node"),
+    "worker_ended": ("worker", "node", "requests", "lost_requests", "reason"),
     "stopping": ("reason", "grace_s"),
     "run_finished": ("exit_code", "reason"),
 }
@@ -72,6 +75,8 @@ _NAMES: dict[type[RunEvent], str] = {
     OutageContinues: "outage_continues",
     OutageEnded: "outage_ended",
     Notice: "notice",
+    WorkerStarted: "worker_started",
+    WorkerEnded: "worker_ended",
     Stopping: "stopping",
     RunFinished: "run_finished",
 }

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from processor.core import platform
 from processor.core.child_processes import not_outliving
-from processor.core.errors import LocalModelFailed
 from processor.core.fast_dataclass import dataclass
 from processor.core.import_path import module_command
 from processor.core.models import Target
+from processor.core.process_errors import LocalModelFailed
 from processor.core.secrets import Secret
 from processor.core.text import one_line
 

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from processor.core.errors import LocalModelFailed, LocalModelRestarted, TransportError
+from processor.core.errors import TransportError
 from processor.core.events import RequestListener, Transport
 from processor.core.models import Job, Reply, Target
+from processor.core.process_errors import LocalModelFailed, LocalModelRestarted
 from processor.local_model.child import LocalModelProcess, LocalModelSettings
 
 NOTICED_WITHIN_S = 0.5

@@ -16,7 +16,6 @@ from processor.core.errors import (
     ConnectError,
     ConnectionLost,
     KeyRenewed,
-    LocalModelRestarted,
     OptionRefused,
     ProtocolError,
     Redirected,
@@ -28,7 +27,11 @@ from processor.core.errors import (
 )
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Failure
+from processor.core.process_errors import LocalModelRestarted, WorkerLost
 from processor.retry.backoff import Backoff, RetrySchedule
+
+MAX_WORKERS_LOST = 5
+"""A job that was in flight in so many lost workers is given up: it may be what ends them."""
 
 # ---------------------------------------------------------------- verdicts
 
@@ -102,6 +105,8 @@ class AttemptHistory:
     whether an outage of the endpoint explains it."""
     uncounted_failures: int = 0
     """Attempts that were throttled, or failed because no connection could be made."""
+    workers_lost: int = 0
+    """Attempts that were in flight in a worker process that was lost."""
     first_throttled_at: float | None = None
     """When the first attempt was throttled."""
     is_at_fault: bool = False
@@ -113,6 +118,7 @@ class AttemptHistory:
         self, verdict: Verdict, error: RequestError, at: float, explains_failure_at: ExplainsFailure = lambda at: False
     ) -> None:
         """Add the attempt that failed at this time with this verdict."""
+        self.workers_lost += isinstance(error, WorkerLost)
         self.last_was_replacement = isinstance(verdict, Retry) and verdict.is_replacement
         if self.last_was_replacement:
             return
@@ -160,6 +166,8 @@ class RetryPolicy:
         match error:
             case OptionRefused() | KeyRenewed() | LocalModelRestarted():
                 return Retry(delay_s=0.0, is_replacement=True)
+            case WorkerLost():
+                return self._after_lost_worker(error, history.workers_lost + 1)
             case ConnectionLost(reused=True) if not history.last_was_replacement:
                 return Retry(delay_s=0.0, is_replacement=True)
             case BadRequest() | AccessDenied() | Redirected() | ReplyTooLarge():
@@ -174,6 +182,12 @@ class RetryPolicy:
             return FailJob(failure=_last_failure(error, counted_failures))
         return self._retry_later(error, counted_failures)
 
+    def _after_lost_worker(self, error: WorkerLost, workers_lost: int) -> Retry | FailJob:
+        if workers_lost < MAX_WORKERS_LOST:
+            return Retry(delay_s=0.0, is_replacement=True)
+        message = f"{workers_lost} workers were lost while they had sent this job: {error}"
+        return FailJob(failure=Failure(code=error.code, message=message, permanent=False))
+
     def _retry_later(self, error: RequestError, failures: int) -> Retry:
         """Obey the server's wait where it names one; a wait of 0 s would only repeat the answer."""
         requested_s = error.retry_after_s if isinstance(error, StatusError) else None
@@ -182,7 +196,7 @@ class RetryPolicy:
 
 _UNCOUNTED = (
     *(Throttled, BadRequest, AccessDenied, Redirected, ConnectError),
-    *(OptionRefused, KeyRenewed, LocalModelRestarted),
+    *(OptionRefused, KeyRenewed, LocalModelRestarted, WorkerLost),
 )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from processor.core.events import Transport
 from processor.core.models import Timeouts
 from processor.output.sink import FsyncMode
 from processor.ratelimit.settings import LimitSettings, RateLimits
@@ -136,7 +137,7 @@ class Night:
             fault_plan=disturbance.fault_plan,
             timeouts=Timeouts(first_byte_timeout_s=60.0, stall_timeout_s=20.0, request_timeout_s=300.0),
             on_start=self._on_start(disturbance),
-            wrap_transport=network_down_during(*network_outages),
+            wrap_transport=self._wrap_transport(network_outages, rough=rough),
             max_line_bytes=MAX_LINE_BYTES,
             part_bytes=self.later.choice((None, 1, 300)),
         )
@@ -161,6 +162,12 @@ class Night:
             disturbance.on_start(run)
 
         return on_start
+
+    def _wrap_transport(
+        self, network_outages: list[tuple[float, float]], *, rough: bool
+    ) -> Callable[[Transport], Transport]:
+        """What is put between the scheduler and the provider."""
+        return network_down_during(*network_outages)
 
     @staticmethod
     def _network_outages(rng: Random) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,8 @@ class World:
         run = RunRecord(began_at=self.now_s)
         self.runs += 1
         memory = FaultInjectingStorage(self.disk, fault_plan)
-        observer = TransportObserver(wrap_transport(self._transport(timeouts)), run, self.disk)
+        transport = wrap_transport(self._transport(timeouts))
+        observer = TransportObserver(transport, run, self.disk)
         with tempfile.NamedTemporaryFile() as file:
             file.write(jobs if isinstance(jobs, bytes) else to_jsonl(jobs))
             file.flush()
@@ -175,7 +176,8 @@ class World:
                 deps = replace(deps, prices=known, deadline=deadline() if deadline else None)
                 scheduler = Scheduler(deps, options)
                 on_start(scheduler)
-                outcome = await scheduler.run()
+                async with _opened(transport):
+                    outcome = await scheduler.run()
                 run.exit_code, run.reason = outcome.exit_code, outcome.reason
 
             with _read_in_parts(part_bytes):
@@ -249,6 +251,11 @@ class World:
     def replied(self) -> set[tuple[str, str]]:
         """Return custom_id and fingerprint of all rows in the results file. Lines that are no rows are ignored."""
         return {(row["custom_id"], row["id"]) for row in whole_rows(self.disk.contents(RESULTS) or b"")}
+
+
+def _opened(transport: Transport) -> AbstractAsyncContextManager[object]:
+    """Open the transport, if it has to be opened."""
+    return transport if isinstance(transport, AbstractAsyncContextManager) else nullcontext()
 
 
 def whole_rows(data: bytes) -> list[JSON]:
@@ -375,7 +382,10 @@ def _discard_tasks(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) ->
         main.exception()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(BaseException):
-                task.get_coro().close()
+        seen: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks(loop) - seen:  # a ``finally`` block may have started more of them
+            seen |= tasks
+            for task in tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with suppress(BaseException):
+                    task.get_coro().close()

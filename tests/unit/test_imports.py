@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}
     ),
     "endpoints": frozenset({"cost", "ratelimit", "health", "retry"}),
+    "cluster": frozenset({"http"}),
     "http": frozenset({"protocols"}),
     "local_model": frozenset(),
     "simulator": frozenset({"output", "protocols"}),

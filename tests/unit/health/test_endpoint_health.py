@@ -24,6 +24,7 @@ from processor.core.errors import (
 )
 from processor.core.events import BottleneckChanged, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Failure, Job
+from processor.core.process_errors import WorkerLost
 from processor.health.endpoint_health import MAX_REJECTIONS, EndpointHealth
 from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import FAILURE_THRESHOLD
@@ -393,3 +394,20 @@ def test_streams_that_an_outage_cuts_do_not_park() -> None:
     world = World(has_succeeded=True)
     world.take_down(at=10.0)
     assert isinstance(world.fail(StreamTruncated("no end", ended_by_server=True), at=11.0), Retry)
+
+
+def test_lost_worker_is_neither_a_sign_of_an_outage_nor_an_answer() -> None:
+    world = World(has_succeeded=True)
+    for line in range(2 * FAILURE_THRESHOLD):
+        verdict = world.fail(WorkerLost("killed"), job=job(line), at=10.0)
+        assert verdict == Retry(delay_s=0.0, is_replacement=True)
+    assert world.events == []
+    world.take_down(at=20.0)
+    world.fail(WorkerLost("killed"), at=30.0)
+    assert world.health.is_down
+
+
+def test_lost_worker_does_not_show_that_the_endpoint_can_be_reached() -> None:
+    world = World()
+    world.fail(WorkerLost("killed"))
+    assert isinstance(world.fail(ConnectError("refused")), StopRun)

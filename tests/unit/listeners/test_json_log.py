@@ -29,6 +29,7 @@ from processor.core.events import (
 )
 from processor.core.models import Failure, Reply, Result
 from processor.core.secrets import Secret
+from processor.core.worker_events import WorkerEnded, WorkerStarted
 from processor.listeners.json_log import LOGGED_FIELDS, JsonLog
 from tests.support.run_events import attempt_failed, attempt_started
 
@@ -127,6 +128,17 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
     (
         Notice(at=1.0, text="the limit is lower"),
         {"event": "notice", "text": "the limit is lower"},
+    ),
+    (
+        WorkerStarted(at=1.0, worker="worker 1", node="host"),
+        {"event": "worker_started", "worker": "worker 1", "node": "host"},
+    ),
+    (
+        WorkerEnded(at=1.0, worker="worker 1", node="host", requests=7, lost_requests=2, reason="killed"),
+        {
+            "event": "worker_ended",
+            **{"worker": "worker 1", "node": "host", "requests": 7, "lost_requests": 2, "reason": "killed"},
+        },
     ),
     (
         Stopping(at=1.0, reason="disk full", grace_s=30.0),

@@ -23,7 +23,9 @@ from processor.core.errors import (
     Throttled,
     Timeout,
 )
+from processor.core.process_errors import WorkerLost
 from processor.retry.policy import (
+    MAX_WORKERS_LOST,
     AttemptHistory,
     FailJob,
     Retry,
@@ -221,3 +223,15 @@ def test_job_whose_reply_is_too_large_fails_permanently_and_is_not_paid_for_agai
     verdict = decide(ReplyTooLarge("70 MiB"))
     assert isinstance(verdict, FailJob)
     assert (verdict.failure.code, verdict.failure.permanent) == ("reply_too_large", True)
+
+
+def test_job_of_a_lost_worker_is_sent_again_at_once_and_given_up_only_after_many() -> None:
+    policy, history, error = RetryPolicy(max_attempts=1), AttemptHistory(), WorkerLost("killed")
+    verdicts: list[Verdict] = []
+    for at in range(MAX_WORKERS_LOST):
+        verdicts.append(policy.decide(error, history, counted_failures=0, now=NOON))
+        history.record(verdicts[-1], error, float(at))
+    assert verdicts[:-1] == [Retry(delay_s=0.0, is_replacement=True)] * (MAX_WORKERS_LOST - 1)
+    assert isinstance(verdicts[-1], FailJob)
+    assert (verdicts[-1].failure.code, verdicts[-1].failure.permanent) == ("worker_lost", False)
+    assert not counts_against_job(error)

@@ -1,0 +1,33 @@
+"""Tells whether two processes understand each other's messages: whether they run the same sources."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def program_version() -> str:
+    """Return the version for a person; two checkouts of the same one may differ."""
+    try:
+        return version("processor")
+    except PackageNotFoundError:  # its files were copied here without being installed
+        return "not installed"
+
+
+@cache
+def sources_digest() -> str:
+    """Return 16 hex digits over all sources of this program."""
+    digest = blake2b(digest_size=8)
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(PACKAGE).as_posix()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def python_version() -> str:
+    """Return major and minor, such as ``3.12``."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
