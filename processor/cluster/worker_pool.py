@@ -72,10 +72,9 @@ class WorkerPool:
             task.cancel()
         for worker in self._workers:
             self._emit_ended(worker, None)
-        await asyncio.gather(
-            *self._starting, *self._closing, *(worker.close() for worker in self._workers), return_exceptions=True
-        )
+            self._close_later(worker)
         self._workers.clear()
+        await asyncio.gather(*self._starting, *self._closing, return_exceptions=True)
 
     async def acquire(self) -> RemoteWorker:
         """Return the worker with the fewest requests, once there is one. Raises WorkersUnusable."""
@@ -158,7 +157,7 @@ class WorkerPool:
             self._start_one()
 
     def _close_later(self, worker: RemoteWorker) -> None:
-        task = asyncio.create_task(worker.close())
+        task = self._loop.create_task(worker.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
