@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from processor.app import factory, run_reporter
 from processor.app.batch_access import batch_accesses, batch_preset, simulated_target
 from processor.app.budget import open_budget
+from processor.app.job_source import open_job_files, unfinished_jobs
 from processor.app.open_batches import open_log
 from processor.app.plan import Plan
 from processor.app.prices import price_factor, price_list
@@ -91,7 +92,7 @@ async def run_batch(
     preset, accesses = batch_preset(plan.settings, accesses), batch_accesses(accesses)
     assert preset is not None, "the plan has been checked"
     async with AsyncExitStack() as stack:
-        job_files = factory.open_job_files(plan, accesses)
+        job_files = open_job_files(plan, accesses)
         stack.callback(job_files.close)
         stats = RunStats()
         progress = open_progress(plan, accesses, stats)
@@ -108,7 +109,7 @@ async def run_batch(
         counter = TokenCounter(plan.settings.encoding, asyncio.to_thread)
         budget = _budget(plan, preset, sink, log, prices, counter, target, emit)
         dependencies = BatchDependencies(
-            read_jobs=lambda: factory.unfinished_jobs(plan, job_files, sink),
+            read_jobs=lambda: unfinished_jobs(plan, job_files, sink),
             read_again=partial(aiter, job_files),
             source_name=plan.jobs_name,
             sink=sink,

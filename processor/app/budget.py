@@ -47,11 +47,12 @@ def open_budget(max_cost_usd: float | None, sink: Sink, prices: PriceList, emit:
     return BudgetGate(Budget(pico_usd(max_cost_usd), sink.recovered.spent.pico, report), prices)
 
 
-async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFiles) -> list[str]:
+async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFiles | None) -> list[str]:
     """Read the job files once, and look up the prices of all jobs to send. Return the notices for the user.
 
     Also counts the requests that a run without a budget left in flight. Raises ConfigError where no endpoint has a
-    price for the model of a job. Jobs from stdin are known only when they are read: there, for that of the settings.
+    price for the model of a job. Jobs from stdin are known only when they are read, and those of a session (None) only
+    when they come: there, for that of the settings.
     """
     sink, endpoints, counter = dependencies.sink, dependencies.endpoints, dependencies.counter
     gate = endpoints.budget
@@ -74,9 +75,9 @@ async def check_prices(plan: Plan, dependencies: Dependencies, job_files: JobFil
     return notices
 
 
-def _jobs_to_send(plan: Plan, job_files: JobFiles, sink: Sink) -> Iterator[Job]:
+def _jobs_to_send(plan: Plan, job_files: JobFiles | None, sink: Sink) -> Iterator[Job]:
     index, options = sink.job_index, run_options(plan)
-    if job_files.size is None:
+    if job_files is None or job_files.size is None:
         if plan.settings.model is not None:
             yield Job(line=0, custom_id="", fingerprint="", path="", model=plan.settings.model, body={})
         return

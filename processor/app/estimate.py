@@ -10,6 +10,7 @@ from pathlib import Path
 
 from processor.app import factory
 from processor.app.endpoint_factory import limit_settings
+from processor.app.job_source import open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.app.prices import price_factor
@@ -111,7 +112,7 @@ def _read_jobs(
     plan: Plan, accesses: Sequence[EndpointAccess], counter: JobCounter, tariffs: KnownTariffs, on_read: OnRead
 ) -> int:
     """Count all jobs. Returns the size of the files."""
-    with closing(factory.open_job_files(plan, accesses)) as job_files:
+    with closing(open_job_files(plan, accesses)) as job_files:
         total = 0
         for file in job_files.files:
             total += _size_of(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,11 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from processor.app.job_source import ordered_jobs
+from processor.app.job_source import ordered_jobs, unfinished_jobs
 from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
-from processor.config.endpoint_settings import answered_models
 from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
@@ -25,18 +24,12 @@ from processor.core.process_errors import LocalModelFailed
 from processor.core.urls import endpoint_address
 from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
-from processor.input.done_job_skipper import SkippedJobs
-from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles
-from processor.input.job_formats import JobDefaults, ParsedJob
-from processor.input.tables import TABLE_SUFFIXES, table_suffix
-from processor.input.template import Template
 from processor.output.index_entry import RunTarget
 from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
 from processor.protocols.registry import PROTOCOLS
-from processor.protocols.request_limits import UNKNOWN_LIMITS
 from processor.scheduler import LOOK_AHEAD, Dependencies, Forecast, RunOptions, forecast
 from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
@@ -67,23 +60,6 @@ def concurrency(plan: Plan, max_connections: int) -> int:
     return min(plan.settings.fixed_concurrency or default, max_connections)
 
 
-def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
-    settings = plan.settings
-    request_limits = {access.provider.request_limits for access in accesses}
-    defaults = JobDefaults(
-        endpoint=default_path(settings, accesses),
-        model=settings.model or (None if settings.local is None else Path(settings.local).stem),
-        base_urls=tuple(access.target.base_url for access in accesses),
-        # A job that one provider is known to refuse may be one for another.
-        request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
-        answered_models=answered_models(settings.endpoints) if accesses else None,
-    )
-    template = None if plan.template is None else Template(plan.template)
-    if template is not None and not any(map(table_suffix, plan.job_files)):
-        raise ConfigError(f"--template is for tables ({', '.join(TABLE_SUFFIXES)}), and {plan.jobs_name} is none")
-    return JobFiles(plan.job_files, defaults, max_line_bytes=settings.max_line_bytes, template=template)
-
-
 def run_target(plan: Plan, accesses: Sequence[EndpointAccess], schema: str | None = None) -> RunTarget:
     """What the rows of earlier runs are compared with: not the address of a server that the run starts.
 
@@ -110,6 +86,7 @@ def open_sink(plan: Plan, target: RunTarget) -> Sink:
             target=target,
             fsync=output.fsync,
             fsync_interval_s=output.fsync_interval_s,
+            run_in_thread=asyncio.to_thread,
         )
     except OutputError as error:
         raise ConfigError(str(error)) from None
@@ -265,14 +242,6 @@ def dependencies(
         prices=prices,
         validation=validation,
     )
-
-
-def unfinished_jobs(
-    plan: Plan, job_files: JobFiles, sink: Sink
-) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
-    if sink.recovered.replied:
-        return job_files.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
-    return aiter(job_files)
 
 
 def forecast_of(plan: Plan, job_files: JobFiles, sink: Sink) -> Forecast | None:

@@ -60,12 +60,13 @@ def raised_fd_limit() -> Iterator[int]:
     """
     _limit.enter()
     try:
-        yield _max_connections()
+        yield max_connections()
     finally:
         _limit.leave()
 
 
-def _max_connections() -> int:
+def max_connections() -> int:
+    """Return the number of connections that the limit leaves room for, at least 1."""
     limits = platform.open_file_limits()
     if limits is None:
         return MAX_CONNECTIONS_OF_UNKNOWN_LIMIT

@@ -1,18 +1,56 @@
-"""Where the jobs of a run come from, in the order that the plan asks for."""
+"""Opens the job files of a run, and reads their jobs in the order that the plan asks for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from pathlib import Path
 
 from processor.app.plan import Plan
+from processor.config.endpoint_resolution import EndpointAccess, default_path
+from processor.config.endpoint_settings import answered_models
+from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles
-from processor.input.job_formats import ParsedJob
+from processor.input.job_formats import JobDefaults, ParsedJob
+from processor.input.tables import TABLE_SUFFIXES, table_suffix
+from processor.input.template import Template
 from processor.output.sink import Sink
+from processor.protocols.request_limits import UNKNOWN_LIMITS
 from processor.scheduler import RunOptions
 from processor.tokens.counter import TokenCounter
+
+
+def job_defaults(settings: Settings, accesses: Sequence[EndpointAccess]) -> JobDefaults:
+    """What the settings add to jobs that name no API path or no model."""
+    request_limits = {access.provider.request_limits for access in accesses}
+    return JobDefaults(
+        endpoint=default_path(settings, accesses),
+        model=settings.model or (None if settings.local is None else Path(settings.local).stem),
+        base_urls=tuple(access.target.base_url for access in accesses),
+        # A job that one provider is known to refuse may be one for another.
+        request_limits=UNKNOWN_LIMITS if len(request_limits) != 1 else request_limits.pop(),
+        answered_models=answered_models(settings.endpoints) if accesses else None,
+    )
+
+
+def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
+    template = None if plan.template is None else Template(plan.template)
+    if template is not None and not any(map(table_suffix, plan.job_files)):
+        raise ConfigError(f"--template is for tables ({', '.join(TABLE_SUFFIXES)}), and {plan.jobs_name} is none")
+    defaults = job_defaults(plan.settings, accesses)
+    return JobFiles(plan.job_files, defaults, max_line_bytes=plan.settings.max_line_bytes, template=template)
+
+
+def unfinished_jobs(
+    plan: Plan, job_files: JobFiles, sink: Sink
+) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    if sink.recovered.replied:
+        return job_files.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
+    return aiter(job_files)
 
 
 def ordered_jobs(

@@ -177,3 +177,11 @@ def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
     if plan.settings.validate not in (None, SCHEMA_IN_JOB):
         yield Path(str(plan.settings.validate)), SCHEMA_FILE
     yield from ((Path(path), JOB_FILE) for path in plan.job_files if _is_local_file(path))
+
+
+def refuse_open_batches(plan: Plan) -> None:
+    """Raises ConfigError where jobs are in open batches, and this run would send them once more."""
+    if plan.out != "-" and OutputPaths.of(Path(plan.out)).batches.exists():
+        from processor.app.open_batches import refuse
+
+        refuse(plan)

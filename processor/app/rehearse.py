@@ -15,6 +15,7 @@ from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.estimate import known_replies, load_index, server_limits
+from processor.app.job_source import open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.app.run import relaxed_gc
@@ -150,7 +151,7 @@ def _with_replies(settings: SimulatorSettings, sample: ReplySample) -> Simulator
 
 def _models(plan: Plan, accesses: Sequence[EndpointAccess]) -> set[str]:
     """The models of all jobs, whose prices cannot be looked up on the virtual clock."""
-    with closing(factory.open_job_files(plan, accesses)) as job_files:
+    with closing(open_job_files(plan, accesses)) as job_files:
         if not job_files.can_be_read_again:
             raise ConfigError("rehearse reads the jobs twice: save them to a file")
         lines = islice(job_files.parse_lines(), plan.limit)
@@ -202,7 +203,7 @@ async def _run(
     sink = CountingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
     emit = FanOut([stats, _progress_listener(on_progress)])
-    with closing(factory.open_job_files(plan, accesses)) as job_files:
+    with closing(open_job_files(plan, accesses)) as job_files:
         concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
         targets = [access.target for access in accesses]
         budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)

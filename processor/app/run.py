@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from processor.app import factory, run_reporter
+from processor.app.accesses import resolved_accesses
 from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.fd_limit import raised_fd_limit
-from processor.app.plan import Plan, check_files
+from processor.app.job_source import open_job_files
+from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
 from processor.app.progress_display import open_progress, show_details
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
 from processor.app.validation import open_checks
-from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
-from processor.config.environment import environment
+from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
-from processor.output.paths import OutputPaths
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 
@@ -49,7 +47,7 @@ def run(
     every event of the run; one that raises an exception is not called again, and the run goes on. ``transport`` sends
     the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
-    accesses = _accesses(plan, environ, transport)
+    accesses = resolved_accesses(plan, environ, transport)
     loop_factory = platform.event_loop_factory()
     with relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.get_loop().set_exception_handler(log_unhandled)
@@ -64,7 +62,7 @@ async def run_async(
     transport: Transport | None = None,
 ) -> int:
     """Does the same as ``run`` inside a running loop, but handles no signals. If cancelled, aborts all requests."""
-    return await _run(plan, _accesses(plan, environ, transport), listeners, transport, stop_on_signals=False)
+    return await _run(plan, resolved_accesses(plan, environ, transport), listeners, transport, stop_on_signals=False)
 
 
 @contextmanager
@@ -76,16 +74,6 @@ def relaxed_gc() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*previous)
-
-
-def _accesses(plan: Plan, environ: Mapping[str, str] | None, transport: Transport | None) -> Sequence[EndpointAccess]:
-    """Address and key of each endpoint; none for the simulator."""
-    if plan.simulate:
-        if transport is not None:
-            raise ConfigError("a run has one transport: the simulator or the given one")
-        return ()
-    environ = environment(os.environ) if environ is None else environ
-    return resolve_endpoints(plan.settings, environ, needs_key=transport is None)
 
 
 async def _run(
@@ -105,7 +93,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
         concurrency = factory.concurrency(plan, max_connections)
-        job_files = factory.open_job_files(plan, accesses)
+        job_files = open_job_files(plan, accesses)
         stack.callback(job_files.close)
         checks = await open_checks(plan, stack)
         stats = RunStats()
@@ -158,11 +146,3 @@ async def _run_batch(
     check_batch(plan, accesses, transport)
     ended = await run_batch(plan, accesses, listeners, stop_on_signals=stop_on_signals)
     return without_batch(plan) if ended.stream_rest else ended.outcome.exit_code
-
-
-def refuse_open_batches(plan: Plan) -> None:
-    """Raises ConfigError where jobs are in open batches, and this run would send them once more."""
-    if plan.out != "-" and OutputPaths.of(Path(plan.out)).batches.exists():
-        from processor.app.open_batches import refuse
-
-        refuse(plan)

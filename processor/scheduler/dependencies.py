@@ -38,11 +38,27 @@ class ReplyPrinter(Protocol):
     def end(self, result: Result) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class NoJobYet:
+    """The source has no job at present, and may have one later."""
+
+    is_over: Callable[[], bool]
+    """Whether there is a job by now, or the end. Call ``Scheduler.wake`` when it changes."""
+
+
+SourceItem = ParsedJob | InvalidLine | SkippedJobs | Job | NoJobYet
+"""What a run reads. A ``ParsedJob`` is compared with earlier runs and lines first; a ``Job`` is sent."""
+
+
+def ignore_job(job: Job) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """The objects that a run works with."""
 
-    source: AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+    source: AsyncGenerator[SourceItem, None]
     read_again: Callable[[], AsyncGenerator[ParsedJob | InvalidLine, None]] | None
     """Reads the lines from the beginning once more; None where they can be read only once."""
     source_name: str
@@ -59,6 +75,8 @@ class Dependencies:
     prices: PriceList = field(default_factory=PriceList)
     validation: ReplyValidation | None = None
     """None where no output is checked."""
+    on_job_ended: Callable[[Job], None] = ignore_job
+    """Called when nothing more is done for a job in this run: its row is written, or it goes without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

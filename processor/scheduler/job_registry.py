@@ -62,24 +62,31 @@ class JobRegistry:
         Parked jobs have a bound of their own: they must not keep out the job whose success would release them.
         """
         while self._open_jobs - len(self._in_flight) - len(self._parked) >= look_ahead:
-            self._changed.clear()
-            await self._changed.wait()
+            await self.wait_for_change()
         self._open_jobs += 1
 
     def release_slot(self) -> None:
         self._open_jobs -= 1
         self._changed.set()
 
-    async def wait_while_others_are_open(self, count_parked: Callable[[], int]) -> None:
-        """Wait while jobs are open that are not parked. Returns at once where none is.
+    async def wait_while_others_are_open(self, count_parked: Callable[[], int], is_over: Callable[[], bool]) -> None:
+        """Wait while jobs are open that are not parked, or until ``is_over``. Returns at once where none is.
 
         ``count_parked`` returns how many jobs are held parked. It falls at once when some are released, so that a job
-        counts as parked no longer, although its task has not run since. Only ``release_slot`` and ``parked`` can make
-        the condition true.
+        counts as parked no longer, although its task has not run since. Only ``release_slot``, ``parked`` and ``wake``
+        can make the condition true.
         """
-        while self._open_jobs > count_parked():
-            self._changed.clear()
-            await self._changed.wait()
+        while self._open_jobs > count_parked() and not is_over():
+            await self.wait_for_change()
+
+    async def wait_for_change(self) -> None:
+        """Wait until a job ends or is parked, or ``wake`` is called."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let the task that reads jobs look again at what it waits for."""
+        self._changed.set()
 
     @property
     def in_flight(self) -> list[JobState]:
@@ -113,6 +120,12 @@ class JobRegistry:
         self._is_stopping = True
         for task in self._waiting:
             task.cancel()
+
+    def cancel_waiting_job(self, line: int) -> None:
+        """Cancel the task of the job of this line, if it waits and is not parked."""
+        for task, state in self._waiting.items():
+            if state.job.line == line and task not in self._parked:
+                task.cancel()
 
     def withdraw(self, is_closed_for: Callable[[JobState], bool]) -> None:
         """Let the tasks that wait for a permit or in their back-off end with EndpointClosed, where nothing like their

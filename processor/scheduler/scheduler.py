@@ -1,6 +1,6 @@
 """One run: reads the jobs, starts a task for each, and brings all of it to an orderly end.
 
-    _produce ─► _handle_item ─► a task for each job (Worker) ─► rows
+    SourceReader ─► _start_job ─► a task for each job (Worker) ─► rows
                     ▲
                     └── waits while enough jobs wait to be sent
 
@@ -12,32 +12,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, InputError, InternalError, OutputError
-from processor.core.events import JobSkipped, Stopping
+from processor.core.events import Stopping
 from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.core.secrets import mask_text
 from processor.health.parked_jobs import MAX_PARKED_JOBS
-from processor.input.done_job_skipper import SkippedJobs
-from processor.input.job_file import InvalidLine
-from processor.input.job_formats import ParsedJob
-from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import StopRun
 from processor.scheduler.attempt import JobState
 from processor.scheduler.deadline import DeadlineWatch
 from processor.scheduler.deferred_jobs import DeferredJobs
-from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, Outcome, RunOptions
+from processor.scheduler.dependencies import Dependencies, NoJobYet, Outcome, RunOptions
+from processor.scheduler.source_reader import SourceReader
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
-from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
-from processor.scheduler.selection import classify, skip_events, skip_reason
 from processor.scheduler.worker import Worker
 
 
@@ -57,8 +51,7 @@ class Scheduler:
         self._outcome: Outcome | None = None
         """Set when the run is stopped before its ordinary end."""
         self._abort_timer: asyncio.TimerHandle | None = None
-        self._lines_read = self._jobs_read = self._failed_earlier = 0
-        self._last_line = 0
+        self._reader = SourceReader(deps, options, self._worker.rows)
         self._to_send_last: list[Job] = []
         """Jobs that an earlier run left parked: they must not keep the others from being answered."""
 
@@ -78,14 +71,14 @@ class Scheduler:
         async with self._tasks:
             self._producer = self._start(self._produce)
         rows_without_job = 0
-        if self._last_line == END_OF_FILE:
+        if self._reader.last_line == END_OF_FILE:
             rows_without_job = self._deps.sink.job_index.count_rows_without_job()
         if self._worker.left_jobs:
             self.stop("; ".join(self._deps.endpoints.closed_reasons), exit_code=exit_codes.STOPPED)
         outcome = self._outcome or self._ordinary_outcome()
         try:
             nothing_sent = outcome.exit_code == exit_codes.NOTHING_SENT
-            await self._deps.sink.close(self._last_line, nothing_sent=nothing_sent)
+            await self._deps.sink.close(self._reader.last_line, nothing_sent=nothing_sent)
         except OutputError as error:
             self.stop(str(error), exit_code=exit_codes.STOPPED)
         return replace(self._outcome or outcome, rows_without_job=rows_without_job)
@@ -113,6 +106,21 @@ class Scheduler:
     @property
     def is_stopping(self) -> bool:
         return self._outcome is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why no new requests are sent; None while they are."""
+        return None if self._outcome is None else self._outcome.reason
+
+    # ------------------------------------------------------------ a source that waits for its jobs
+
+    def wake(self) -> None:
+        """The source that had no job has one now, or has ended: see ``NoJobYet``."""
+        self._registry.wake()
+
+    def withdraw(self, line: int) -> None:
+        """End the job of this line without a row, if it waits for a permit or in its back-off."""
+        self._registry.cancel_waiting_job(line)
 
     # ------------------------------------------------------------ what it is doing
 
@@ -158,6 +166,7 @@ class Scheduler:
         finally:
             self._registry.release_slot()
             self._worker.has_begun.set()
+            self._deps.on_job_ended(job)
         if verdict is not None:
             self._stop_by(verdict)
 
@@ -165,15 +174,15 @@ class Scheduler:
         self.stop(verdict.reason, exit_code=exit_codes.STOPPED, grace_s=verdict.grace_s)
 
     def _ordinary_outcome(self) -> Outcome:
-        if not self._jobs_read:
+        if not self._reader.jobs_read:
             return self._outcome_without_jobs()
-        has_failed_jobs = self._failed_earlier + self._worker.rows.failed_jobs > 0
+        has_failed_jobs = self._reader.failed_earlier + self._worker.rows.failed_jobs > 0
         return Outcome(exit_code=exit_codes.INCOMPLETE if has_failed_jobs else exit_codes.COMPLETE)
 
     def _outcome_without_jobs(self) -> Outcome:
         """The exit codes speak of the files: all of no jobs are done. Nothing on stdin is a mistake before the pipe."""
         name = self._deps.source_name
-        if self._lines_read:
+        if self._reader.lines_read:
             return Outcome(exit_code=exit_codes.INCOMPLETE, reason=f"{name} holds no job: every line is invalid")
         code = exit_codes.NOTHING_SENT if name == "stdin" else exit_codes.COMPLETE
         return Outcome(exit_code=code, reason=f"{name} holds no job")
@@ -181,26 +190,40 @@ class Scheduler:
     # ------------------------------------------------------------ reading jobs
 
     async def _produce(self) -> None:
-        await self._read_items()
-        for job in self._to_send_last:
-            await self._open_job(job)
-        self._to_send_last.clear()
-        await self._finish()
+        await self._reader.read(self._start_job, self._wait_for_jobs)
+        await self._open_last_jobs()
+        while await self._settle():
+            pass
 
-    async def _finish(self) -> None:
-        """Decide for the jobs that wait for others, whenever no other job is left, until no job is open.
+    async def _open_last_jobs(self) -> None:
+        last_jobs, self._to_send_last = self._to_send_last, []
+        for job in last_jobs:
+            await self._open_job(job)
+
+    async def _settle(self, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Decide for the jobs that wait for others, once no other job is open. Return False where no job is.
 
         The only place that does it, and one step at a time: what a decision leads to is awaited before the next one.
+        Returns before there is anything to decide where ``is_over`` becomes true.
         """
         endpoints = self._deps.endpoints
-        while True:
-            await self._registry.wait_while_others_are_open(endpoints.count_parked)
-            if endpoints.count_parked():
-                await decide_parked(endpoints, self._deps.sink)
-            elif self._worker.deferred:
-                await self._send_deferred()
-            else:
-                return
+        await self._registry.wait_while_others_are_open(endpoints.count_parked, is_over)
+        if is_over():
+            return True
+        if endpoints.count_parked():
+            await decide_parked(endpoints, self._deps.sink)
+        elif self._worker.deferred:
+            await self._send_deferred()
+        else:
+            return False
+        return True
+
+    async def _wait_for_jobs(self, pause: NoJobYet) -> None:
+        """Do meanwhile what is otherwise done at the end of the job file: the jobs that wait need an answer now."""
+        await self._open_last_jobs()
+        while not pause.is_over():
+            if not await self._settle(pause.is_over) and not pause.is_over():
+                await self._registry.wait_for_change()
 
     async def _send_deferred(self) -> None:
         """Send the jobs once more that failed while no more could be parked."""
@@ -208,31 +231,6 @@ class Scheduler:
         deferred, self._worker.deferred = self._worker.deferred, DeferredJobs()
         async for job, attempts in deferred.read_again(self._deps.read_again()):
             await self._open_job(job, attempts)
-
-    async def _read_items(self) -> None:
-        async with aclosing(self._deps.source) as source:
-            async for item in source:
-                await self._handle_item(item)
-                if self._lines_read == self._options.limit:
-                    return
-        self._last_line = END_OF_FILE
-
-    async def _handle_item(self, item: ParsedJob | InvalidLine | SkippedJobs) -> None:
-        lines = item.count if isinstance(item, SkippedJobs) else 1
-        self._lines_read += lines
-        # Lines of several files have no order that rows could be compared with, before all of them are read.
-        if item.source is None:
-            self._last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
-        if self._lines_read % LINES_PER_YIELD < lines:
-            await asyncio.sleep(0)
-        if isinstance(item, SkippedJobs):
-            self._count_skipped(item)
-        elif isinstance(item, InvalidLine):
-            await self._fail_line(item)
-        else:
-            self._jobs_read += 1
-            if (job := await self._job_to_run(item)) is not None:
-                await self._start_job(job)
 
     async def _start_job(self, job: Job) -> None:
         """Start the job; one that an earlier run left parked, after all others."""
@@ -246,6 +244,7 @@ class Scheduler:
         """Start the job's task, once fewer jobs wait. ``attempts``: requests sent for it earlier in this run."""
         if self._deps.endpoints.is_closed_for(job):
             self._worker.left_jobs += 1
+            self._deps.on_job_ended(job)
             return
         await self._registry.acquire_slot(self._options.look_ahead)
         self._preload_encoding(job.model)
@@ -253,31 +252,8 @@ class Scheduler:
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
 
-    def _count_skipped(self, skipped: SkippedJobs) -> None:
-        self._jobs_read += skipped.count
-        self._failed_earlier += skipped.permanent_failures
-        for event in skip_events(skipped):
-            self._deps.emit(event)
-
-    async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
-        """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
-        custom_id, status = classify(parsed, self._deps.sink.job_index, self._options)
-        if status is JobStatus.DUPLICATE:
-            await self._fail_line(duplicate_line(parsed, custom_id))
-            return None
-        reason = skip_reason(status, self._options)
-        if reason is None:
-            return parsed.with_id(custom_id)
-        self._failed_earlier += reason == "failed_permanently"
-        self._deps.emit(JobSkipped(reason=reason, custom_id=custom_id, line=parsed.line, model=parsed.model))
-        return None
-
     def _preload_encoding(self, model: str) -> None:
         """Load the model's encoding while the first requests are sent."""
         if model not in self._loading_models:
             self._loading_models.add(model)
             self._start(self._deps.counter.load, model)
-
-    async def _fail_line(self, line: InvalidLine) -> None:
-        result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
-        await self._worker.rows.write(result, None)

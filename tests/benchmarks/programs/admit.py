@@ -18,6 +18,7 @@ import uvloop
 
 from processor.app import factory
 from processor.app.endpoint_factory import endpoint_pool
+from processor.app.job_source import open_job_files
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.endpoint_settings import EndpointSettings
@@ -80,7 +81,7 @@ async def serve(plan: Plan) -> None:
     endpoints = endpoint_pool(plan, *_endpoints(plan), stats, concurrency=plan.settings.fixed_concurrency or 10_000)
     dependencies = factory.dependencies(
         plan,
-        factory.open_job_files(plan, ()),
+        open_job_files(plan, ()),
         factory.open_sink(plan, ANY_TARGET),
         answer,
         endpoints,

@@ -1,0 +1,93 @@
+"""Reads what a run is to do, and decides for each line: start its job, skip it, or give it a failed row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from processor.core.events import JobSkipped
+from processor.core.models import Job
+from processor.input.done_job_skipper import SkippedJobs
+from processor.input.job_file import InvalidLine
+from processor.input.job_formats import ParsedJob
+from processor.output.job_index import JobStatus
+from processor.output.sink import END_OF_FILE
+from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, NoJobYet, RunOptions
+from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
+from processor.scheduler.row_writer import RowWriter
+from processor.scheduler.selection import classify, skip_events, skip_reason
+
+
+class SourceReader:
+    """Reads the source of a run, once, and counts what it finds."""
+
+    def __init__(self, deps: Dependencies, options: RunOptions, rows: RowWriter) -> None:
+        self._deps = deps
+        self._options = options
+        self._rows = rows
+        self.lines_read = 0
+        self.jobs_read = 0
+        self.failed_earlier = 0
+        """Jobs whose permanent failure in an earlier run stands."""
+        self.last_line = 0
+        """The number of the last line that was read; END_OF_FILE after all of them."""
+
+    async def read(
+        self, start_job: Callable[[Job], Awaitable[None]], wait_for_jobs: Callable[[NoJobYet], Awaitable[None]]
+    ) -> None:
+        """Start each job that is to be sent, and give failed rows to lines that are none.
+
+        ``wait_for_jobs`` returns when a source that had no job has one. Raises InputError and OutputError.
+        """
+        async with aclosing(self._deps.source) as source:
+            async for item in source:
+                if isinstance(item, NoJobYet):
+                    await wait_for_jobs(item)
+                    continue
+                await self._handle_item(item, start_job)
+                if self.lines_read == self._options.limit:
+                    return
+        self.last_line = END_OF_FILE
+
+    async def _handle_item(
+        self, item: ParsedJob | InvalidLine | SkippedJobs | Job, start_job: Callable[[Job], Awaitable[None]]
+    ) -> None:
+        lines = item.count if isinstance(item, SkippedJobs) else 1
+        self.lines_read += lines
+        # Lines of several files have no order that rows could be compared with, before all of them are read.
+        if item.source is None:
+            self.last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
+        if self.lines_read % LINES_PER_YIELD < lines:
+            await asyncio.sleep(0)
+        if isinstance(item, SkippedJobs):
+            self._count_skipped(item)
+        elif isinstance(item, InvalidLine):
+            await self._fail_line(item)
+        else:
+            self.jobs_read += 1
+            if (job := item if isinstance(item, Job) else await self._job_to_run(item)) is not None:
+                await start_job(job)
+
+    def _count_skipped(self, skipped: SkippedJobs) -> None:
+        self.jobs_read += skipped.count
+        self.failed_earlier += skipped.permanent_failures
+        for event in skip_events(skipped):
+            self._deps.emit(event)
+
+    async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
+        """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
+        custom_id, status = classify(parsed, self._deps.sink.job_index, self._options)
+        if status is JobStatus.DUPLICATE:
+            await self._fail_line(duplicate_line(parsed, custom_id))
+            return None
+        reason = skip_reason(status, self._options)
+        if reason is None:
+            return parsed.with_id(custom_id)
+        self.failed_earlier += reason == "failed_permanently"
+        self._deps.emit(JobSkipped(reason=reason, custom_id=custom_id, line=parsed.line, model=parsed.model))
+        return None
+
+    async def _fail_line(self, line: InvalidLine) -> None:
+        result = result_of_invalid_line(line, self._deps.source_name, simulated=self._options.simulated)
+        await self._rows.write(result, None)
