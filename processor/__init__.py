@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from processor.app.run import run, run_async
     from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting
     from processor.config.settings_loading import load
-    from processor.core.errors import ConfigError, ProcessorError
+    from processor.core.errors import ConfigError, ProcessorError, RunStopped
+    from processor.session import Session
 
 _MODULES = {
     "ConfigError": "processor.core.errors",
@@ -32,6 +33,8 @@ _MODULES = {
     "Output": "processor.config.settings",
     "Plan": "processor.app.plan",
     "ProcessorError": "processor.core.errors",
+    "RunStopped": "processor.core.errors",
+    "Session": "processor.session",
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",
     "load": "processor.config.settings_loading",
@@ -46,6 +49,8 @@ __all__ = [
     "Output",
     "Plan",
     "ProcessorError",
+    "RunStopped",
+    "Session",
     "Settings",
     "Waiting",
     "load",

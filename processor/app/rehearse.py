@@ -28,7 +28,7 @@ from processor.cost.price_list import PriceList
 from processor.estimate.known_replies import KnownReplies, ReplySample
 from processor.input.job_file import InvalidLine
 from processor.listeners.fan_out import FanOut
-from processor.output.counting_sink import CountingSink
+from processor.output.discarding_sink import DiscardingSink
 from processor.output.paths import OutputPaths
 from processor.output.sink import RecoveredState
 from processor.protocols import RequestOptions, protocol_for
@@ -200,7 +200,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     provider = SimulatedProvider(settings)
     index, spent = load_index(plan, accesses, OutputPaths.of(Path(plan.out)))
-    sink = CountingSink(index, RecoveredState(spent=spent))
+    sink = DiscardingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
     emit = FanOut([stats, _progress_listener(on_progress)])
     with closing(open_job_files(plan, accesses)) as job_files:

@@ -50,8 +50,9 @@ SourceItem = ParsedJob | InvalidLine | SkippedJobs | Job | NoJobYet
 """What a run reads. A ``ParsedJob`` is compared with earlier runs and lines first; a ``Job`` is sent."""
 
 
-def ignore_job(job: Job) -> None:
-    """Do nothing."""
+def never_replied(endpoint: str, model: str) -> bool:
+    """Return False: the rows of earlier runs alone decide."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,8 @@ class Dependencies:
     source: AsyncGenerator[SourceItem, None]
     read_again: Callable[[], AsyncGenerator[ParsedJob | InvalidLine, None]] | None
     """Reads the lines from the beginning once more; None where they can be read only once."""
-    source_name: str
-    """The job file's name, for messages."""
+    source_name: str | None
+    """The job file's name, for messages; None where the jobs come from no file."""
     sink: Sink
     endpoints: EndpointPool
     transport: Transport
@@ -75,7 +76,10 @@ class Dependencies:
     prices: PriceList = field(default_factory=PriceList)
     validation: ReplyValidation | None = None
     """None where no output is checked."""
-    on_job_ended: Callable[[Job], None] = ignore_job
+    has_replied: Callable[[str, str], bool] = never_replied
+    """Whether this run has a reply of an endpoint (scheme, host and path) and model that counts as one of an earlier
+    run: it shows that a parked job is at fault where no other job is left."""
+    on_job_ended: Callable[[Job], None] | None = None
     """Called when nothing more is done for a job in this run: its row is written, or it goes without one."""
 
 

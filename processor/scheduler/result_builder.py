@@ -97,13 +97,15 @@ def result_of_failure(
     )
 
 
-def result_of_invalid_line(line: InvalidLine, source_name: str, *, simulated: bool) -> Result:
+def result_of_invalid_line(line: InvalidLine, source_name: str | None, *, simulated: bool) -> Result:
+    """``source_name``: of the job file; None where the line is none of a file."""
     name = source_name if line.source is None else line.source.name
+    place = "" if name is None else f"{name}, line {line.line}: "
     return Result(
         fingerprint=line.fingerprint,
         custom_id=line.found.custom_id,
         line=line.line,
-        failure=Failure(code=line.code, message=f"{name}, line {line.line}: {line.message}", permanent=True),
+        failure=Failure(code=line.code, message=f"{place}{line.message}", permanent=True),
         simulated=simulated,
         altered=line.found.altered,
         metadata=line.found.metadata,

@@ -29,9 +29,9 @@ from processor.scheduler.attempt import JobState
 from processor.scheduler.deadline import DeadlineWatch
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies, NoJobYet, Outcome, RunOptions
-from processor.scheduler.source_reader import SourceReader
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
+from processor.scheduler.source_reader import SourceReader
 from processor.scheduler.worker import Worker
 
 
@@ -166,7 +166,6 @@ class Scheduler:
         finally:
             self._registry.release_slot()
             self._worker.has_begun.set()
-            self._deps.on_job_ended(job)
         if verdict is not None:
             self._stop_by(verdict)
 
@@ -181,7 +180,7 @@ class Scheduler:
 
     def _outcome_without_jobs(self) -> Outcome:
         """The exit codes speak of the files: all of no jobs are done. Nothing on stdin is a mistake before the pipe."""
-        name = self._deps.source_name
+        name = self._deps.source_name or "the session"
         if self._reader.lines_read:
             return Outcome(exit_code=exit_codes.INCOMPLETE, reason=f"{name} holds no job: every line is invalid")
         code = exit_codes.NOTHING_SENT if name == "stdin" else exit_codes.COMPLETE
@@ -211,7 +210,7 @@ class Scheduler:
         if is_over():
             return True
         if endpoints.count_parked():
-            await decide_parked(endpoints, self._deps.sink)
+            await decide_parked(self._deps)
         elif self._worker.deferred:
             await self._send_deferred()
         else:
@@ -242,13 +241,17 @@ class Scheduler:
 
     async def _open_job(self, job: Job, attempts: int = 0) -> None:
         """Start the job's task, once fewer jobs wait. ``attempts``: requests sent for it earlier in this run."""
+        on_ended = self._deps.on_job_ended
         if self._deps.endpoints.is_closed_for(job):
             self._worker.left_jobs += 1
-            self._deps.on_job_ended(job)
+            if on_ended is not None:
+                on_ended(job)
             return
         await self._registry.acquire_slot(self._options.look_ahead)
         self._preload_encoding(job.model)
-        self._start(self._run_job, job, attempts)
+        task = self._start(self._run_job, job, attempts)
+        if on_ended is not None:
+            task.add_done_callback(lambda _: on_ended(job))
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
 

@@ -26,6 +26,20 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset(
         {"app", "config", "estimate", "export", "output", "remote", "protocols", "report", "simulator", "terminal"}
     ),
+    "session": frozenset(
+        {
+            "app",
+            "config",
+            "cost",
+            "endpoints",
+            "input",
+            "listeners",
+            "output",
+            "protocols",
+            "scheduler",
+            "tokens",
+        }
+    ),
     "app": ALL,
     "estimate": frozenset(
         {"scheduler", "report", "terminal", "input", "output", "protocols", "tokens", "stats", "ratelimit", "cost"}

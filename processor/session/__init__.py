@@ -1,0 +1,5 @@
+"""Runs jobs that a program hands over, and gives it their rows: see ``Session`` and ``results``."""
+
+from processor.session.session import Session
+
+__all__ = ["Session"]

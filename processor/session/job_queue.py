@@ -1,0 +1,73 @@
+"""Holds the jobs that were handed over until the run reads them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import NamedTuple
+
+from processor.core.models import Job
+from processor.input.job_file import InvalidLine
+from processor.scheduler.dependencies import NoJobYet, SourceItem
+
+
+class QueueShare:
+    """Counts the jobs of one caller in the queue. ``on_taken``: called when the run has read one of them."""
+
+    def __init__(self, on_taken: Callable[[], None] = lambda: None) -> None:
+        self.queued = 0
+        self._on_taken = on_taken
+
+    def take(self) -> None:
+        self.queued -= 1
+        self._on_taken()
+
+
+class _Queued(NamedTuple):
+    item: Job | InvalidLine
+    share: QueueShare
+
+
+class JobQueue:
+    """The source of a run that reads jobs as they come. Only one reader may iterate over it."""
+
+    def __init__(self) -> None:
+        self._queued: deque[_Queued] = deque()
+        self._is_closed = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when there is a job, or the end."""
+
+    def put(self, item: Job | InvalidLine, share: QueueShare) -> None:
+        """Add a job to be sent, or an object that is to get a failed row."""
+        share.queued += 1
+        self._queued.append(_Queued(item, share))
+        self.on_change()
+
+    def remove(self, number: int) -> bool:
+        """Remove the job with this number. False: it has been read."""
+        for queued in self._queued:
+            if queued.item.line == number:
+                self._queued.remove(queued)
+                queued.share.take()
+                return True
+        return False
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the jobs that have not been read."""
+        return (queued.item.line for queued in self._queued)
+
+    def close(self) -> None:
+        """Let the reader come to its end once it has read what is there."""
+        self._is_closed = True
+        self.on_change()
+
+    async def __aiter__(self) -> AsyncGenerator[SourceItem, None]:
+        pause = NoJobYet(lambda: bool(self._queued) or self._is_closed)
+        while True:
+            while self._queued:
+                queued = self._queued.popleft()
+                queued.share.take()
+                yield queued.item
+            if self._is_closed:
+                return
+            yield pause

@@ -1,0 +1,129 @@
+"""Makes the objects of a session from its settings: those of a run, but for its source, its display and its files."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from processor.app import factory
+from processor.app.accesses import resolved_accesses
+from processor.app.budget import check_prices, open_budget
+from processor.app.endpoint_factory import endpoint_pool
+from processor.app.fd_limit import max_connections
+from processor.app.job_source import job_defaults
+from processor.app.plan import Plan, check_files, refuse_open_batches
+from processor.app.prices import price_list
+from processor.app.validation import open_checks
+from processor.config.settings import Settings
+from processor.core.events import Listener, Notice, RunStarted, Transport
+from processor.core.models import Job
+from processor.endpoints.pool import EndpointPool
+from processor.input.job_formats import JobDefaults
+from processor.listeners.fan_out import FanOut
+from processor.listeners.outage_reminder import OutageReminder
+from processor.output.discarding_sink import DiscardingSink
+from processor.output.sink import Sink
+from processor.scheduler import Dependencies, RunOptions, Scheduler
+from processor.session.job_queue import JobQueue
+from processor.tokens.counter import TokenCounter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a session is opened with."""
+
+    settings: Settings
+    journal: Path | None
+    listeners: Sequence[Listener]
+    transport: Transport | None
+    environ: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCallbacks:
+    """What a session hears of its run."""
+
+    listener: Listener
+    on_job_ended: Callable[[Job], None]
+    has_replied: Callable[[str, str], bool]
+    """See ``Dependencies``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionParts:
+    """What a session works with."""
+
+    scheduler: Scheduler
+    sink: Sink
+    endpoints: EndpointPool
+    defaults: JobDefaults
+    run_options: RunOptions
+    emit: Listener
+
+
+async def open_parts(
+    options: SessionOptions, queue: JobQueue, callbacks: SessionCallbacks, stack: AsyncExitStack
+) -> SessionParts:
+    """Open all that a session needs; ``stack`` closes it. Raises ConfigError."""
+    settings, transport = options.settings, options.transport
+    plan = _plan(options)
+    accesses = resolved_accesses(plan, options.environ, transport)
+    concurrency = factory.concurrency(plan, max_connections())
+    checks = await open_checks(plan, stack)
+    reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
+    stack.callback(reminder.close)
+    emit = FanOut([callbacks.listener, reminder], external=options.listeners)
+    targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
+    sink: Sink = DiscardingSink()
+    if options.journal is not None:
+        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
+        stack.push_async_exit(sink)
+        refuse_open_batches(plan)
+    prices = price_list(plan, accesses, emit, own_transport=transport is not None)
+    stack.push_async_callback(prices.close)
+    budget = open_budget(settings.max_cost_usd, sink, prices, emit)
+    endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
+    dependencies = Dependencies(
+        source=aiter(queue),
+        read_again=None,
+        source_name=None,
+        sink=sink,
+        endpoints=endpoints,
+        transport=send,
+        counter=TokenCounter(settings.encoding, asyncio.to_thread),
+        emit=emit,
+        wall_clock=time.time,
+        prices=prices,
+        validation=checks.validation,
+        on_job_ended=callbacks.on_job_ended,
+        has_replied=callbacks.has_replied,
+    )
+    notices = await check_prices(plan, dependencies, None) if budget is not None else []
+    now = asyncio.get_running_loop().time()
+    emit(RunStarted(at=now, jobs=None, done=sink.recovered.replied))
+    for text in notices:
+        emit(Notice(at=now, text=text))
+    run_options = factory.run_options(plan)
+    scheduler = Scheduler(dependencies, run_options)
+    queue.on_change = scheduler.wake
+    return SessionParts(
+        scheduler=scheduler,
+        sink=sink,
+        endpoints=endpoints,
+        defaults=job_defaults(settings, accesses),
+        run_options=run_options,
+        emit=emit,
+    )
+
+
+def _plan(options: SessionOptions) -> Plan:
+    """The plan of a run that reads no job file and shows nothing. Raises ConfigError."""
+    journal = options.journal
+    plan = Plan(jobs=(), out="-" if journal is None else str(journal), settings=options.settings, quiet=True)
+    if journal is not None:
+        check_files(plan)
+    return plan
