@@ -63,7 +63,7 @@ def test_results_takes_an_asynchronous_iterable_and_answers_while_that_waits() -
     async def main() -> None:
         async with sessions.open() as session:
             async for row in session.results(jobs()):
-                seen.append(row["custom_id"])
+                seen.append(row["custom_id"])  # noqa: PERF401 - in the order of events
 
     play(main())
     assert seen == ["job-0", "after 0", "job-1", "after 1", "job-2", "after 2"]
@@ -265,7 +265,7 @@ def test_spent_quota_answers_what_is_in_flight_and_then_stops() -> None:
         async with sessions.open(replace(SETTINGS, concurrency=4)) as session:
             with pytest.raises(RunStopped, match="quota"):
                 async for row in session.results(job(number) for number in range(100)):
-                    rows.append(row)
+                    rows.append(row)  # noqa: PERF401 - it raises at the end
 
     play(main())
     assert 7 <= len(rows) <= 10
