@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from processor.app.run import run, run_async
     from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting
     from processor.config.settings_loading import load
-    from processor.core.errors import ConfigError, ProcessorError, RunStopped
-    from processor.session import Session
+    from processor.core.errors import ConfigError, ProcessorError
+    from processor.session import RunStopped, Session
 
 _MODULES = {
     "ConfigError": "processor.core.errors",
@@ -33,7 +33,7 @@ _MODULES = {
     "Output": "processor.config.settings",
     "Plan": "processor.app.plan",
     "ProcessorError": "processor.core.errors",
-    "RunStopped": "processor.core.errors",
+    "RunStopped": "processor.session",
     "Session": "processor.session",
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",

@@ -5,7 +5,6 @@
       InputError                      the job file cannot be read further: stops the run (exit 3, or 2 before a send)
       InvalidJob                      this line of the job file becomes a failed row
       OutputError                     the results cannot be written: stops the run (exit 3, or 2 before a send)
-      RunStopped                      a session sends nothing more: the job goes without a row
       InternalError                   this program is at fault: stops the run (exit 70), and nothing is sent again
       RequestError                    one attempt failed
         TransportError                the connection failed
@@ -95,12 +94,6 @@ class InvalidJob(ProcessorError):
 
 class OutputError(ProcessorError):
     code = "output"
-
-
-class RunStopped(ProcessorError):
-    """A session does not send this job, or has stopped before its reply. The message says why."""
-
-    code = "stopped"
 
 
 class InternalError(ProcessorError):

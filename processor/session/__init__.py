@@ -1,5 +1,6 @@
 """Runs jobs that a program hands over, and gives it their rows: see ``Session`` and ``results``."""
 
+from processor.session.answers import RunStopped
 from processor.session.session import Session
 
-__all__ = ["Session"]
+__all__ = ["RunStopped", "Session"]

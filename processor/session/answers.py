@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from processor.core.errors import ProcessorError
 from processor.core.models import JSON
+
+
+class RunStopped(ProcessorError):
+    """A session does not send this job, or has stopped before its reply. The message says why."""
+
+    code = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

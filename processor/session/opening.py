@@ -28,7 +28,7 @@ from processor.listeners.outage_reminder import OutageReminder
 from processor.output.discarding_sink import DiscardingSink
 from processor.output.sink import Sink
 from processor.scheduler import Dependencies, RunOptions, Scheduler
-from processor.session.job_queue import JobQueue
+from processor.session.handed_over import HandedOverJobs
 from processor.tokens.counter import TokenCounter
 
 
@@ -66,7 +66,7 @@ class SessionParts:
 
 
 async def open_parts(
-    options: SessionOptions, queue: JobQueue, callbacks: SessionCallbacks, stack: AsyncExitStack
+    options: SessionOptions, queue: HandedOverJobs, callbacks: SessionCallbacks, stack: AsyncExitStack
 ) -> SessionParts:
     """Open all that a session needs; ``stack`` closes it. Raises ConfigError."""
     settings, transport = options.settings, options.transport

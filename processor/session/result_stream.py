@@ -9,11 +9,10 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol
 
-from processor.core.errors import RunStopped
 from processor.core.models import JSON
 from processor.scheduler.dependencies import LINES_PER_YIELD, LOOK_AHEAD
-from processor.session.answers import Answer, Left, OnAnswer, OpenJob
-from processor.session.job_queue import QueueShare
+from processor.session.answers import Answer, Left, OnAnswer, OpenJob, RunStopped
+from processor.session.handed_over import QueueShare
 
 MAX_QUEUED = 32
 """Jobs of one iterable that the run has not read yet."""

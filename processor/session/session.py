@@ -12,13 +12,12 @@ from typing import Any, Self
 
 from processor.config.settings import Settings
 from processor.core import exit_codes
-from processor.core.errors import RunStopped
 from processor.core.events import JobFinished, Listener, RunEvent, RunFinished, Stopping, Transport
 from processor.core.models import JSON, Job
 from processor.output.row_json import to_row
-from processor.session.answers import Answer, Left, OnAnswer, OpenJob
+from processor.session.answers import Answer, Left, OnAnswer, OpenJob, RunStopped
+from processor.session.handed_over import HandedOverJobs, QueueShare
 from processor.session.job_parsing import parse_object
-from processor.session.job_queue import JobQueue, QueueShare
 from processor.session.opening import SessionCallbacks, SessionOptions, SessionParts, open_parts
 from processor.session.result_stream import ResultStream
 from processor.session.selection import JobSelection
@@ -60,7 +59,7 @@ class Session:
             transport=transport,
             environ=environ,
         )
-        self._queue = JobQueue()
+        self._queue = HandedOverJobs()
         self._share = QueueShare()
         self._stack = AsyncExitStack()
         self._parts: SessionParts | None = None

@@ -28,7 +28,7 @@ class _Queued(NamedTuple):
     share: QueueShare
 
 
-class JobQueue:
+class HandedOverJobs:
     """The source of a run that reads jobs as they come. Only one reader may iterate over it."""
 
     def __init__(self) -> None:
