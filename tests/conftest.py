@@ -27,6 +27,20 @@ settings.load_profile("no_deadline")
 PROCESS_FIXTURES = frozenset({"worker_processes", "model", "embedding_model", "sample"})
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keeps the garbage collector away from what collecting the tests creates, all of which stays.
+
+    Otherwise each full collection goes through a million objects of pytest, and tests that collect wait for it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if PROCESS_FIXTURES.intersection(getattr(item, "fixturenames", ())):

@@ -50,10 +50,10 @@ class CompactHashTable:
         """By chain: where its next record goes."""
         self._bloom = bytearray(_CHAINS << _BLOOM_BITS >> 3)
         """By chain: one bit for each of 256 classes of keys. Most new keys are known to be new without a lookup."""
+        self._size = 0
 
     def __len__(self) -> int:
-        full = (len(self._next_page) - _CHAINS) * (_USED_BYTES // _RECORD_BYTES)
-        return full + sum(offset % _PAGE_BYTES // _RECORD_BYTES for offset in self._next_offset)
+        return self._size
 
     def find(self, key: bytes) -> Slot | None:
         """Return the slot of the record with this key, or None."""
@@ -81,7 +81,7 @@ class CompactHashTable:
         ``new`` holds for each record its key, its packed fields, and 4 bytes that are ignored.
         """
         pages, next_offset, bloom, chains = self._pages, self._next_offset, self._bloom, _CHAINS
-        duplicates = []
+        duplicates: list[int] = []
         for number, (start, record) in enumerate(_NEW_RECORD.iter_unpack(new)):
             chain, key_class = start % chains, record[0]
             bloom_at, bloom_bit = chain << _BLOOM_BITS - 3 | key_class >> 3, 1 << (key_class & 7)
@@ -95,6 +95,7 @@ class CompactHashTable:
                 at = self._add_page(at >> _PAGE_BITS)
             pages[at : at + _RECORD_BYTES] = record
             next_offset[chain] = at + _RECORD_BYTES
+        self._size += len(new) // _NEW_RECORD.size - len(duplicates)
         return duplicates
 
     def _add_page(self, full_page: int) -> int:
@@ -133,12 +134,19 @@ class CompactHashTable:
         return count, twos
 
     def flags(self) -> Iterator[bytearray]:
-        """Yield the flags of all records, many at a time. Unused places have flags of 0."""
+        """Yield the flags of all records, many at a time. Unused places have flags of 0.
+
+        Reading the places of an empty table would take milliseconds: nothing is yielded.
+        """
+        if not self._size:
+            return
         for at in range(_FLAGS_OFFSET, _USED_BYTES, _RECORD_BYTES):
             yield self._pages[at::_PAGE_BYTES]
 
     def clear(self, flags: int) -> None:
         """Remove these flags from all records, and set all counts to 0."""
+        if not self._size:
+            return
         kept = bytes(value & ~flags for value in range(256))
         zeros = bytes(len(self._pages) >> _PAGE_BITS)
         for record in range(0, _USED_BYTES, _RECORD_BYTES):
