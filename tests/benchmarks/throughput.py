@@ -1,10 +1,11 @@
 """CPU time of a request, beside the shortest program that could be written: ``python -m tests.benchmarks.throughput``.
 
-The floor, this program and, if it is installed, a loop with the openai SDK answer the same jobs from the same server,
-one after the other, again and again; the server has the other core. A cost is the CPU time of a long run less that of a
+The floor, this program and, if they are installed, a loop with the openai SDK and lm-deluge (which does not stream, and
+so takes part in ``body`` alone) answer the same jobs from the same server, one after the other, again and again; the
+server has the other core. A cost is the CPU time of a long run less that of a
 short one, so that it excludes starting up. The table shows medians over the repetitions and ratios to the floor.
 
-    throughput [MODE ...] [--repeat N] [--beside FOLDER]       MODE: whole, paced, long (default: all three)
+    throughput [MODE ...] [--repeat N] [--beside FOLDER]       MODE: whole, body, paced, long (default: all)
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FLOOR = "floor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """Replies of `chunks` chunks over `over_s` seconds (0: in one write), `streams` of them at a time."""
+    """Replies of `chunks` chunks (0: as one JSON body) over `over_s` seconds (0: in one write), `streams` at a time."""
 
     title: str
     chunks: int
@@ -47,7 +48,7 @@ class Mode:
     short: int
     """Jobs of the short run, whose cost is subtracted."""
     long: int
-    target: float
+    target: float | None
     """The greatest cost of this program, as a ratio to the floor."""
 
 
@@ -89,6 +90,7 @@ MODES = {
     "whole": Mode(
         title="100 chunks in one write, 64 streams", chunks=100, over_s=0, streams=64, short=200, long=4200, target=1.15
     ),
+    "body": Mode(title="one JSON body, 64 streams", chunks=0, over_s=0, streams=64, short=200, long=8200, target=None),
     "paced": Mode(
         title="100 chunks over 1 s, 200 streams", chunks=100, over_s=1, streams=200, short=200, long=1200, target=0.85
     ),
@@ -107,12 +109,14 @@ def checkout_programs(chosen: Sequence[Checkout]) -> Iterable[Program]:
         yield ThisProgram(name=checkout.name, command=tuple(checkout.process()), checkout=checkout)
 
 
-def programs(chosen: Sequence[Checkout]) -> Iterable[Program]:
+def programs(mode: Mode, chosen: Sequence[Checkout]) -> Iterable[Program]:
     yield floor_program()
     yield from checkout_programs(chosen)
+    if mode.chunks == 0 and find_spec("lm_deluge"):
+        yield Program(name="lm-deluge", command=(sys.executable, str(PROGRAMS / "deluge.py")), repeat_divided_by=2)
     raw = (sys.executable, str(PROGRAMS / "raw.py"))
     yield Program(name="raw protocol, bytes discarded", command=raw, repeat_divided_by=2)
-    if find_spec("openai"):
+    if mode.chunks and find_spec("openai"):
         sdk = (sys.executable, str(PROGRAMS / "sdk.py"))
         yield Program(name="openai SDK + tenacity", command=sdk, jobs_divided_by=4, repeat_divided_by=4)
 
@@ -121,7 +125,7 @@ def sample(program: Program, mode: Mode, running: Server, folder: Path) -> Sampl
     out = folder / "out.jsonl"
     spent = []
     for count in (mode.short // program.jobs_divided_by, mode.long // program.jobs_divided_by):
-        jobs = write_jobs(folder / "jobs.jsonl", count)
+        jobs = write_jobs(folder / "jobs.jsonl", count, streamed=mode.chunks > 0)
         for left in folder.glob("out.*"):
             left.unlink()
         line = program.line(jobs, out, running.base_url, mode.streams)
@@ -136,6 +140,8 @@ def _reply_s(out: Path, mode: Mode, program: Program) -> float | None:
         return None
     rows = [orjson.loads(line) for line in out.read_bytes().splitlines()]
     assert len(rows) == mode.long // program.jobs_divided_by, f"{program.name} left {len(rows)} rows"
+    if "timing" not in rows[0]:
+        return None
     return mean(float(row["timing"]["total_s"]) for row in rows[mode.streams // program.jobs_divided_by :])
 
 
@@ -144,7 +150,7 @@ def measure(mode: Mode, repeat: int, chosen: Sequence[Checkout]) -> tuple[dict[s
     samples: dict[str, list[Sample]] = {}
     with tempfile.TemporaryDirectory() as folder, server(mode.chunks, mode.over_s) as running:
         for turn in range(repeat):
-            for program in programs(chosen):
+            for program in programs(mode, chosen):
                 if turn % program.repeat_divided_by == 0:
                     samples.setdefault(program.name, []).append(sample(program, mode, running, Path(folder)))
                     print(".", end="", file=sys.stderr, flush=True)
@@ -156,7 +162,7 @@ def rows(samples: dict[str, list[Sample]], mode: Mode) -> Iterable[list[str]]:
     for name, taken in samples.items():
         cost = median(one.cpu_s for one in taken)
         spread = f"{min(one.cpu_s for one in taken) / floor:.2f}-{max(one.cpu_s for one in taken) / floor:.2f}"
-        target = f"{mode.target:.2f}" if name == THIS.name else ""
+        target = f"{mode.target:.2f}" if mode.target and name == THIS.name else ""
         replies = [one.reply_s for one in taken if one.reply_s is not None]
         late = f"{100 * (median(replies) / mode.over_s - 1):+.1f} %" if mode.over_s and replies else ""
         yield [name, f"{cost:.3f} s", f"{cost / floor:.2f} x", target, spread, str(len(taken)), late]
