@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from processor.app import factory
@@ -18,7 +19,7 @@ from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoin
 from processor.core.errors import ConfigError, reason
 from processor.core.money import RowCosts, pico_usd
 from processor.estimate.batch_price import batch_price
-from processor.estimate.duration import ServerLimits, duration_of
+from processor.estimate.duration import SeenLimits, ServerLimits, duration_of
 from processor.estimate.estimate import Estimate
 from processor.estimate.job_costs import BudgetFit, JobCosts
 from processor.estimate.job_counts import JobCounter
@@ -65,7 +66,7 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         duration=duration_of(
             counter.counts.groups,
             limits,
-            server_limits(plan, plan.like),
+            seen_limits(plan, plan.like),
             reply_s=None if replies.all is None else replies.all.mean_s,
             concurrency=plan.settings.fixed_concurrency,
         ),
@@ -156,19 +157,22 @@ def _read_file(
         raise ConfigError(f"cannot read {file.path}: {reason(error)}") from None
 
 
-def server_limits(plan: Plan, like: Path | None) -> Mapping[str, ServerLimits]:
-    """The limits that the server last announced in an earlier run, by limit group: in that of the output, else in the
-    one that wrote ``like``."""
-    found = _announced_limits(Path(plan.out))
-    return found or (_announced_limits(like) if like else {})
+def seen_limits(plan: Plan, like: Path | None) -> SeenLimits:
+    """What an earlier run tells about the server's limits: the last of the output, else the one that wrote ``like``."""
+    found = _seen_in(Path(plan.out))
+    return found or (_seen_in(like) if like else None) or SeenLimits()
 
 
-def _announced_limits(results: Path) -> Mapping[str, ServerLimits]:
-    found: dict[str, ServerLimits] = {}
+def _seen_in(results: Path) -> SeenLimits | None:
+    """None where no history tells of replies."""
+    by_group: dict[str, ServerLimits] = {}
+    has_replies = False
     with suppress(OSError):
         for line in read_history(OutputPaths.of(results).history):
             limits = line.get("limits")
+            has_replies = has_replies or bool(line.get("done"))
             for group, values in limits.items() if isinstance(limits, dict) and "time" in line else ():
                 if values.get("source") == "reported":
-                    found[group] = ServerLimits(rpm=values.get("server_rpm"), tpm=values.get("server_tpm"))
-    return found
+                    rpm, tpm = values.get("server_rpm"), values.get("server_tpm")
+                    by_group[group] = ServerLimits(rpm=rpm or inf, tpm=tpm or inf)
+    return SeenLimits(by_group=by_group, is_silent=not by_group) if by_group or has_replies else None

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 
 from processor.app import factory
 from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
-from processor.app.estimate import known_replies, load_index, server_limits
+from processor.app.estimate import known_replies, load_index, seen_limits
 from processor.app.job_source import open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
@@ -116,17 +117,15 @@ def rehearse(
 def provider_settings(
     plan: Plan, access: EndpointAccess, replies: KnownReplies, options: RehearsalOptions
 ) -> SimulatorSettings:
-    """A provider with the limits that the server last announced, else with those configured."""
-    limits, seen = plan.settings.limits, server_limits(plan, plan.like)
-    server = next(iter(seen.values()), None)
-    rpm = (server and server.rpm) or limits.rpm
-    tpm = (server and server.tpm) or limits.tpm
+    """A provider with the limits that the server last announced; with those configured where no earlier run tells."""
+    limits, seen = plan.settings.limits, seen_limits(plan, plan.like)
+    server = next(iter(seen.by_group.values()), seen.of(""))
     is_rough = options.faults == ROUGH_NIGHT
     try:
         settings = SimulatorSettings(
             seed=options.seed,
-            rpm=max(1, round(rpm)) if rpm else None,
-            tpm=max(1, round(tpm)) if tpm else None,
+            rpm=_announced(server.rpm, limits.rpm),
+            tpm=_announced(server.tpm, limits.tpm),
             charging="larger" if (limits.charging or access.provider.charging) == "larger" else "sum",
             faults=Faults.parse(_ROUGH_NIGHT_FAULTS if is_rough else options.faults),
             outages=_ROUGH_NIGHT_OUTAGES if is_rough else (),
@@ -134,6 +133,13 @@ def provider_settings(
     except ValueError as error:
         raise ConfigError(f"--faults: {error}") from None
     return settings if replies.all is None else _with_replies(settings, replies.all)
+
+
+def _announced(seen: float | None, configured: float | None) -> int | None:
+    """The limit that the simulated provider announces; None: none. A server of which nothing is known has the limit
+    that is configured."""
+    limit = configured if seen is None else seen
+    return None if limit is None or limit == inf else max(1, round(limit))
 
 
 def _with_replies(settings: SimulatorSettings, sample: ReplySample) -> SimulatorSettings:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import floor
+from dataclasses import field
+from math import floor, inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
@@ -18,10 +19,28 @@ EQUAL_WITHIN = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """Limits per minute that the server announced in an earlier run; None: not known."""
+    """Limits per minute of a server. None: not known; inf: it announces none."""
 
     rpm: float | None = None
     tpm: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenLimits:
+    """What an earlier run tells about the limits of the server."""
+
+    by_group: Mapping[str, ServerLimits] = field(default_factory=dict)
+    """By limit group, where the server has announced any."""
+    is_silent: bool = False
+    """Whether replies came and no limit was announced."""
+
+    def of(self, group: str) -> ServerLimits:
+        """The limits of a group. Where one alone was seen, it may have had another name: limits given rename it."""
+        if group in self.by_group:
+            return self.by_group[group]
+        if len(self.by_group) == 1:
+            return next(iter(self.by_group.values()))
+        return ServerLimits(rpm=inf, tpm=inf) if self.is_silent else ServerLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +72,16 @@ class Duration:
 def duration_of(
     groups: Mapping[str, GroupTotals],
     limits: LimitSettings,
-    server: Mapping[str, ServerLimits],
+    seen: SeenLimits,
     *,
     reply_s: float | None,
     concurrency: int | None,
 ) -> Duration:
-    """``server``: by limit group. ``reply_s``: the mean time of a reply, None where it is not known.
+    """``seen``: in an earlier run. ``reply_s``: the mean time of a reply, None where it is not known.
 
     ``concurrency``: the number of requests in flight; None where the run finds it.
     """
-    bounds = [bound for name, group in groups.items() for bound in _bounds_of(name, group, limits, server.get(name))]
+    bounds = [bound for name, group in groups.items() for bound in _bounds_of(name, group, limits, seen)]
     requests = sum(group.requests for group in groups.values())
     if reply_s is not None and concurrency is not None and requests:
         spent_s = max(requests - concurrency, 0) * reply_s / concurrency
@@ -79,11 +98,11 @@ def duration_of(
     return Duration(bounds=tuple(bounds), reply_s=reply_s or 0.0)
 
 
-def _bounds_of(name: str, group: GroupTotals, limits: LimitSettings, server: ServerLimits | None) -> list[Bound]:
-    configured, known = limits.of(group.model), server or ServerLimits()
+def _bounds_of(name: str, group: GroupTotals, limits: LimitSettings, seen: SeenLimits) -> list[Bound]:
+    configured, server = limits.of(group.model), seen.of(name)
     found = (
-        _bound("requests", name, group, configured.rpm, known.rpm, bursts=limits.bursts),
-        _bound("tokens", name, group, configured.tpm, known.tpm, bursts=limits.bursts),
+        _bound("requests", name, group, configured.rpm, server.rpm, bursts=limits.bursts),
+        _bound("tokens", name, group, configured.tpm, server.tpm, bursts=limits.bursts),
         _bound("input_tokens", name, group, configured.input_tpm, None, bursts=limits.bursts),
         _bound("output_tokens", name, group, configured.output_tpm, None, bursts=limits.bursts),
     )
@@ -100,10 +119,9 @@ def _bound(
     bursts: bool,
 ) -> Bound | None:
     amount = getattr(group, resource)
-    known = [limit for limit in (configured, server) if limit is not None]
-    if not known or not amount:
+    limit = min((limit for limit in (configured, server) if limit is not None), default=inf)
+    if limit == inf or not amount:
         return None
-    limit = min(known)
     # What the server's counter holds at the start is sent at once. Below the server's limit requests are paced evenly.
     # Where the server's limit is not known, it is taken to be the one given.
     is_burst = bursts and (server is None or limit >= server * (1 - EQUAL_WITHIN))

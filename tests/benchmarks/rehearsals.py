@@ -1,77 +1,258 @@
-"""Rehearsals beside real runs over HTTP: ``python -m tests.benchmarks.rehearsals``. About three minutes.
+"""Forecasts beside real runs over HTTP: ``python -m tests.benchmarks.rehearsals``. About ten minutes.
 
-Each setting is run once against the simulator on a loopback port, and then rehearsed with five seeds, whose means are
-shown as ratios to the run. Real time takes part: on a busy machine the runs are late.
+Each setting is run with five seeds against the simulator on a loopback port. Then it is rehearsed with five seeds and
+estimated, with the replies of the first run as the sample. The tables show means: of `process rehearse` and
+`process estimate`, as ratios to the runs. Real time takes part: on a busy machine the runs are late.
+
+    rehearsals [--seeds 5] [--at-once 4]       runs at the same time
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from processor.protocols.chat import OVERHEAD, PRIMING_TOKENS
 from processor.simulator.faults import Faults
+from processor.simulator.rate_limiter import LimiterKind
 from processor.simulator.settings import SimulatorSettings
+from processor.tokens import encoding_files
 from tests.benchmarks.measure import show
 from tests.support.cli_world import Server, Shell, chat_job
 
-LIMITED = {"rpm": 6000, "tpm": 10**7}
-SETTINGS: tuple[tuple[str, dict[str, int], str, int], ...] = (
-    ("--concurrency 1", {}, "", 30),
-    ("--concurrency 2", {}, "", 60),
-    ("--concurrency 4", {}, "", 100),
-    ("--concurrency 8", {}, "", 200),
-    ("--rpm 600", LIMITED, "", 80),
-    ("--rpm 300", LIMITED, "", 40),
-    ("--rpm 1200", LIMITED, "", 150),
-    ("--tpm 60000", LIMITED, "", 50),
-    ("--concurrency 4", {}, "error_500=0.05", 100),
-    ("--rpm 600 --concurrency 8", LIMITED, "", 80),
+PRICES = {"gpt-4o-mini": (0.15, 0.6), "gpt-4o": (2.5, 10.0), "o-other": (1.0, 4.0)}
+"""US dollars for a million tokens of prompts, and of replies."""
+WITHIN = 0.05
+COUNTS_WITHIN = 3
+"""A number of requests may differ by so many, where that is more than `WITHIN`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A run of some seconds. ``rpm`` and ``tpm`` are limits of the server, which announces them."""
+
+    flags: str
+    jobs: int
+    rpm: int | None = None
+    tpm: int | None = None
+    kind: LimiterKind = "sliding"
+    faults: str = ""
+    models: tuple[str, ...] = ("gpt-4o-mini",)
+    prompt_words: int = 5
+    reply_tokens: tuple[int, int] = (10, 40)
+
+    @property
+    def name(self) -> str:
+        server = f"server {self.rpm} a minute" if self.rpm else ""
+        models = f"{len(self.models)} models" if len(self.models) > 1 else ""
+        return ", ".join(filter(None, (self.flags, server, self.faults, models)))
+
+    def of_server(self, seed: int) -> SimulatorSettings:
+        return SimulatorSettings(
+            seed=seed,
+            rpm=self.rpm,
+            tpm=self.tpm,
+            kind=self.kind,
+            faults=Faults.parse(self.faults),
+            first_token_s=0.2,
+            first_token_jitter=0.0,
+            speed_tps=100.0,
+            reply_tokens=self.reply_tokens,
+        )
+
+    def job(self, at: int) -> dict[str, Any]:
+        prompt = " ".join(["Say", *(f"word{at % 7}" for _ in range(at % (2 * self.prompt_words)))])
+        return chat_job(f"j{at}", prompt=prompt, max_tokens=200, model=self.models[at % len(self.models)])
+
+
+SETTINGS = (
+    Setting(flags="--concurrency 2", jobs=130),
+    Setting(flags="--concurrency 8", jobs=500),
+    Setting(flags="--concurrency 24", jobs=1500, models=("gpt-4o-mini", "gpt-4o", "o-other")),
+    Setting(flags="--rpm 600 --concurrency 100", jobs=300),
+    Setting(flags="--rpm 300 --concurrency 100", jobs=150, rpm=6_000, tpm=10**7),
+    Setting(flags="--tpm 120000 --concurrency 100", jobs=220, prompt_words=60, rpm=6_000, tpm=10**7),
+    Setting(flags="--concurrency 4", jobs=180, reply_tokens=(20, 100)),
+    Setting(flags="--concurrency 8", jobs=450, faults="error_500=0.05"),
+    Setting(flags="--concurrency 16", jobs=900, faults="cut=0.03,reset_mid=0.02", models=("gpt-4o-mini", "gpt-4o")),
+    Setting(flags="--concurrency 100", jobs=330, rpm=200),
 )
-SEEDS = 5
 
 
-def measure(flags: str, limits: dict[str, int], faults: str, jobs: int) -> tuple[float, float, float]:
-    """The time, the requests and the reply tokens of the rehearsals, each as a ratio to the run."""
-    settings = SimulatorSettings(
-        first_token_s=0.1,
-        first_token_jitter=0.0,
-        speed_tps=100.0,
-        reply_tokens=(10, 40),
-        faults=Faults.parse(faults),
-        rpm=limits.get("rpm"),
-        tpm=limits.get("tpm"),
-    )
-    server = Server(settings)
-    with tempfile.TemporaryDirectory() as name:
-        shell = Shell(Path(name))
-        shell.environ |= {"OPENAI_BASE_URL": server.base_url}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What a run took and used, or is said to."""
+
+    seconds: float
+    requests: float
+    refused: float
+    completion: float
+    cost_usd: float
+
+    @classmethod
+    def mean_of(cls, played: list[Played]) -> Played:
+        return cls(
+            seconds=mean(one.seconds for one in played),
+            requests=mean(one.requests for one in played),
+            refused=mean(one.refused for one in played),
+            completion=mean(one.completion for one in played),
+            cost_usd=mean(one.cost_usd for one in played),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    seconds: float
+    prompt: int
+    at_most_usd: float
+
+
+class Place:
+    """The folder of one setting, with its jobs and prices."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        self._setting = setting
+        self._shell = Shell(folder)
+        self._shell.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
+        self._shell.write("jobs.jsonl", *(setting.job(at) for at in range(setting.jobs)))
+        tables = (f'[prices."{name}"]\ninput = {price}\noutput = {reply}\n' for name, (price, reply) in PRICES.items())
+        (folder / "config.toml").write_text("".join(tables))
+        self.prompt_tokens = 0
+        """Of all jobs, as the run has counted them."""
+
+    def run(self, seed: int) -> Played:
+        server = Server(self._setting.of_server(seed), count_tokens=prompt_tokens)
+        words = self._setting.flags.split()
+        out, summary = f"r{seed}.jsonl", f"s{seed}.json"
         try:
-            shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=100) for at in range(jobs)))
-            run = shell("jobs.jsonl", "--out", "r.jsonl", "--quiet", "--summary-json", "s.json", *flags.split())
-            assert run.code == 0, run.err
-            real: dict[str, Any] = json.loads((shell.folder / "s.json").read_text())
-            wanted = ("rehearse", "jobs.jsonl", "--like", "r.jsonl", "--json", *flags.split())
-            wanted += ("--faults", faults) if faults else ()
-            plays = [json.loads(shell(*wanted, "--seed", str(seed)).out) for seed in range(SEEDS)]
+            flags = ("--quiet", "--summary-json", summary, "--base-url", server.base_url, *words)
+            ended = self._shell("jobs.jsonl", "--out", out, *flags, timeout_s=600)
+            assert ended.code == 0, ended.err
         finally:
-            shell.close()
             server.close()
-    return (
-        mean(play["seconds"] for play in plays) / real["elapsed_s"],
-        mean(play["requests"] for play in plays) / real["attempts"],
-        mean(play["tokens"]["completion"] for play in plays) / real["tokens"]["used"]["completion"],
+        found = json.loads((self._shell.folder / summary).read_text())
+        self.prompt_tokens = found["tokens"]["computed_beside_reported"]["prompt"]
+        return Played(
+            seconds=found["elapsed_s"],
+            requests=found["attempts"],
+            refused=sum((entry["status"] or 0) >= 300 for entry in server.requests),
+            completion=found["tokens"]["used"]["completion"],
+            cost_usd=found["cost_usd"],
+        )
+
+    def rehearse(self, seed: int) -> Played:
+        faults = ("--faults", self._setting.faults) if self._setting.faults else ()
+        found = self._forecast("rehearse", "--seed", str(seed), *faults)
+        return Played(
+            seconds=found["seconds"],
+            requests=found["requests"],
+            refused=sum(found["refused"].values()),
+            completion=found["tokens"]["completion"],
+            cost_usd=found["cost_usd"],
+        )
+
+    def estimate(self) -> Estimated:
+        found = self._forecast("estimate")
+        everything = found["all"]
+        return Estimated(
+            seconds=found["time"]["seconds"],
+            prompt=everything["prompt_tokens"],
+            at_most_usd=everything["cost_usd"]["at_most"],
+        )
+
+    def _forecast(self, command: str, *flags: str) -> dict[str, Any]:
+        words = (command, "jobs.jsonl", "--like", "r0.jsonl", "--json", *self._setting.flags.split(), *flags)
+        ended = self._shell(*words, timeout_s=600)
+        assert ended.code == 0, ended.err
+        found: dict[str, Any] = json.loads(ended.out)
+        return found
+
+
+@cache
+def _encode() -> Callable[[str], list[int]]:
+    return encoding_files.load("o200k_base").encode_ordinary
+
+
+def prompt_tokens(text: str) -> int:
+    """Count a chat prompt of one message as the program does: the server's count is that of the provider."""
+    return len(_encode()(text)) + OVERHEAD.tokens + PRIMING_TOKENS + 1  # the role
+
+
+def is_near(said: float, real: float) -> bool:
+    return abs(said - real) <= WITHIN * real
+
+
+def is_near_count(said: float, real: float) -> bool:
+    return abs(said - real) <= max(WITHIN * real, COUNTS_WITHIN)
+
+
+def rehearsal_row(name: str, said: Played, real: Played) -> list[str]:
+    is_met = (
+        all(is_near(getattr(said, what), getattr(real, what)) for what in ("seconds", "completion", "cost_usd"))
+        and is_near_count(said.requests, real.requests)
+        and is_near_count(said.refused, real.refused)
     )
+    ratios = (said.seconds / real.seconds, said.completion / real.completion, said.cost_usd / real.cost_usd)
+    return [
+        name,
+        f"{real.seconds:.1f} s",
+        *(f"{ratio:.3f} x" for ratio in ratios),
+        f"{said.requests:.1f} / {real.requests:.1f}",
+        f"{said.refused:.1f} / {real.refused:.1f}",
+        "met" if is_met else "missed",
+    ]
+
+
+def estimate_row(name: str, said: Estimated, real: list[Played], prompt_tokens: int) -> list[str]:
+    seconds, spent_usd = mean(one.seconds for one in real), max(one.cost_usd for one in real)
+    is_met = (
+        abs(said.seconds / seconds - 1) <= 0.1
+        and abs(said.prompt / prompt_tokens - 1) <= 0.01
+        and said.at_most_usd >= spent_usd
+    )
+    ratios = (said.seconds / seconds, said.prompt / prompt_tokens, said.at_most_usd / spent_usd)
+    return [name, f"{seconds:.1f} s", *(f"{ratio:.3f} x" for ratio in ratios), "met" if is_met else "missed"]
+
+
+def measure(folder: Path, seeds: int, in_parallel: Callable[..., list[Any]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Play all settings. Return the rows of both tables."""
+    places = [Place(_made(folder / str(at)), setting) for at, setting in enumerate(SETTINGS)]
+    pairs = [(place, seed) for seed in range(seeds) for place in places]
+    runs = in_parallel(lambda pair: pair[0].run(pair[1]), pairs)
+    plays = [place.rehearse(seed) for place, seed in pairs]
+    estimates = [place.estimate() for place in places]
+    rehearsed, estimated = [], []
+    for at, (place, setting) in enumerate(zip(places, SETTINGS, strict=True)):
+        real, said = runs[at :: len(places)], plays[at :: len(places)]
+        rehearsed.append(rehearsal_row(setting.name, Played.mean_of(said), Played.mean_of(real)))
+        estimated.append(estimate_row(setting.name, estimates[at], real, place.prompt_tokens))
+    return rehearsed, estimated
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def main() -> None:
-    rows = []
-    for flags, limits, faults, jobs in SETTINGS:
-        ratios = measure(flags, limits, faults, jobs)
-        rows.append([f"{flags} {faults}".strip(), str(jobs), *(f"{ratio:.3f} x" for ratio in ratios)])
-    show("Rehearsals, as ratios to the run", ["setting", "jobs", "time", "requests", "reply tokens"], rows)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--at-once", type=int, default=4)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(options.at_once) as threads:
+        rehearsed, estimated = measure(Path(name), options.seeds, lambda work, items: list(threads.map(work, items)))
+    titles = ["setting", "run", "time", "reply tokens", "cost", "requests said / sent", "refused", "within 5 %"]
+    show("process rehearse, as ratios to the run", titles, rehearsed)
+    titles = ["setting", "run", "time", "prompt tokens", "at most / spent", "time within 10 %, prompt 1 %"]
+    show("process estimate, as ratios to the run", titles, estimated)
 
 
 if __name__ == "__main__":

@@ -148,10 +148,11 @@ class Shell:
 class Server:
     """The simulated provider on a loopback port, in a thread of its own."""
 
-    def __init__(self, settings: SimulatorSettings) -> None:
+    def __init__(self, settings: SimulatorSettings, *, count_tokens: Callable[[str], int] | None = None) -> None:
+        """``count_tokens``: of a prompt; see ``SimulatedProvider``."""
         self.requests: list[dict[str, Any]] = []
         """The requests in order; see ``SimulatedProvider``."""
-        self.provider = SimulatedProvider(settings, on_request=self.requests.append)
+        self.provider = SimulatedProvider(settings, on_request=self.requests.append, count_tokens=count_tokens)
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()

@@ -146,6 +146,34 @@ def test_estimated_time_is_that_of_the_run(
         assert expected["all"]["reply_tokens_expected"] == pytest.approx(run["tokens"]["completion"], rel=0.1)
 
 
+def test_limit_that_an_earlier_run_has_not_seen_announced_is_paced_evenly(
+    run_inside: Run, shell: Shell, sample: str
+) -> None:
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(90)))
+    args = ("jobs.jsonl", "--rpm", "60", "--concurrency", "100")
+    expected, run = (ask(run_inside, *args, "--like", sample) for ask in (estimate, rehearse))
+    assert expected["time"]["seconds"] == pytest.approx(90, rel=0.03)
+    assert run["seconds"] == pytest.approx(90, rel=0.03)
+    of_unknown_server, its_run = (ask(run_inside, *args, *LOCAL) for ask in (estimate, rehearse))
+    assert of_unknown_server["time"]["seconds"] == pytest.approx(30, rel=0.03), "a bucket or window of 60 at the start"
+    assert its_run["seconds"] < 70
+
+
+def test_limit_that_an_earlier_run_has_seen_announced_is_used_from_the_start(
+    run_inside: Run, shell: Shell, start_server: StartServer
+) -> None:
+    start_server(replace(INSTANT, rpm=120))
+    shell.write("sample.jsonl", *(chat_job(f"s{at}") for at in range(40)))
+    assert run_inside("sample.jsonl", "--out", "like.jsonl", "--concurrency", "30", "--quiet").code == 0
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}") for at in range(180)))
+    args = ("jobs.jsonl", "--like", "like.jsonl", "--concurrency", "200")
+    for flags in ((), ("--rpm", "120")):  # the limit given renames the limit group
+        expected, run = (ask(run_inside, *args, *flags) for ask in (estimate, rehearse))
+        (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
+        assert (bound["limit"], bound["seconds"]) == (120, 30)
+        assert 58 < run["seconds"] < 66, "a window of 120, and another"
+
+
 def test_rehearsal_of_a_rough_night_shows_refusals_and_ends(run_inside: Run, shell: Shell) -> None:
     shell.write("jobs.jsonl", *chat_jobs(300))
     night = rehearse(run_inside, "jobs.jsonl", "--rpm", "3", "--faults", "rough-night", *LOCAL)
