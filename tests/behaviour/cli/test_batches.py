@@ -257,10 +257,9 @@ def test_killed_run_is_gone_on_with(start_server: StartServer, shell: Shell) -> 
     assert_each_once(shell, server)
 
 
-@pytest.mark.process
-def test_simulated_batches_need_no_key(shell: Shell) -> None:
+def test_simulated_batches_need_no_key(shell: Shell, run_inside: Run) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
-    run = shell("jobs.jsonl", "--simulate", "--batch", "--quiet")
+    run = run_inside("jobs.jsonl", "--simulate", "--batch", "--quiet")
     assert (run.code, run.err) == (0, "")
     (row,) = shell.rows("jobs.simulated.jsonl")
     assert (row["simulated"], row["served_by"]) == (True, "batch")

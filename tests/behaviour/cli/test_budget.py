@@ -77,12 +77,13 @@ def test_lost_sums_are_named(shell: Shell, run_inside: Run, server: Server) -> N
     assert "the state file is gone" in again.err
 
 
-@pytest.mark.process
-def test_job_from_stdin_without_a_price_becomes_a_failed_row(shell: Shell, start_server: StartServer) -> None:
+def test_job_from_stdin_without_a_price_becomes_a_failed_row(
+    shell: Shell, run_inside: Run, start_server: StartServer
+) -> None:
     server = start_server(INSTANT)
     shell.write("jobs.jsonl", *jobs(1), chat_job("other", model="my-model", max_tokens=5))
     lines = (shell.folder / "jobs.jsonl").read_bytes()
-    result = shell("-", "--out", "r.jsonl", "--max-cost", "1", stdin=lines)
+    result = run_inside("-", "--out", "r.jsonl", "--max-cost", "1", stdin=lines)
     assert (result.code, len(server.requests)) == (1, 1), result.err
     assert [row["error"]["code"] for row in shell.rows("r.errors.jsonl")] == ["unknown_cost"]
 

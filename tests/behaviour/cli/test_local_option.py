@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli_world import Shell, wait_until
+from tests.support.cli_world import ProgramResult, Shell, wait_until
 from tests.support.model_weights import WeightsNotFound, weights
 
 LOADED = [pytest.mark.model, pytest.mark.slow, pytest.mark.process]
@@ -50,7 +51,6 @@ def is_alive(process_id: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -59,16 +59,18 @@ def is_alive(process_id: int) -> bool:
         (["--local", "jobs.jsonl"], "--local: jobs.jsonl is no GGUF file"),
         (["--local", "a.gguf", "--base-url", "http://127.0.0.1:1/v1"], "base_url names another endpoint: remove one"),
         (["--local", "a.gguf", "--provider", "ollama"], "provider names another endpoint: remove one"),
-        (["--local", "a.gguf"], "a.gguf cannot be served: "),
+        pytest.param(["--local", "a.gguf"], "a.gguf cannot be served: ", marks=pytest.mark.process),
     ],
     ids=["missing", "folder", "no GGUF", "base url", "provider", "broken"],
 )
-def test_wrong_use_sends_nothing(shell: Shell, arguments: list[str], message: str) -> None:
+def test_wrong_use_sends_nothing(
+    shell: Shell, run_inside: Callable[..., ProgramResult], arguments: list[str], message: str
+) -> None:
     if message.startswith("a.gguf"):
         pytest.importorskip("xllamacpp")
     shell.write("jobs.jsonl", *jobs(1))
     (shell.folder / "a.gguf").write_bytes(b"GGUF" + bytes(100))
-    result = shell("jobs.jsonl", "--out", "r.jsonl", *arguments)
+    result = run_inside("jobs.jsonl", "--out", "r.jsonl", *arguments)
     assert result.code == 2
     assert message in result.err
     assert not (shell.folder / "r.jsonl").exists()

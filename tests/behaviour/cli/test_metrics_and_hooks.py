@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli_world import Shell
+from tests.support.cli_world import ProgramResult, Shell
 
-pytestmark = pytest.mark.process
+Run = Callable[..., ProgramResult]
 
 RECORDER = """
 import sys
@@ -44,9 +45,9 @@ def events(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_metrics_are_valid_and_equal_the_summary(shell: Shell) -> None:
+def test_metrics_are_valid_and_equal_the_summary(shell: Shell, run_inside: Run) -> None:
     args = ("jobs.jsonl", "--simulate", "--metrics-file", "run.prom", "--summary-json", "summary.json", "--quiet")
-    assert shell(*args).code == 1
+    assert run_inside(*args).code == 1
     text = (shell.folder / "run.prom").read_text()
     summary = json.loads((shell.folder / "summary.json").read_text())
     samples = [line for line in text.splitlines() if not line.startswith("# ")]
@@ -67,46 +68,48 @@ def test_metrics_are_valid_and_equal_the_summary(shell: Shell) -> None:
     assert sorted(path.name for path in shell.folder.iterdir() if "prom" in path.name) == ["run.prom"]
 
 
-def test_metrics_file_keeps_its_mode(shell: Shell) -> None:
+def test_metrics_file_keeps_its_mode(shell: Shell, run_inside: Run) -> None:
     path = shell.folder / "run.prom"
     path.touch(mode=0o600)
-    shell("jobs.jsonl", "--simulate", "--metrics-file", "run.prom", "--quiet")
+    run_inside("jobs.jsonl", "--simulate", "--metrics-file", "run.prom", "--quiet")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_size
 
 
-def test_metrics_that_cannot_be_written_stop_before_the_first_request(shell: Shell) -> None:
-    result = shell("jobs.jsonl", "--simulate", "--metrics-file", "none/run.prom")
+def test_metrics_that_cannot_be_written_stop_before_the_first_request(shell: Shell, run_inside: Run) -> None:
+    result = run_inside("jobs.jsonl", "--simulate", "--metrics-file", "none/run.prom")
     assert (result.code, "none" in result.error) == (2, True)
 
 
-def test_report_is_written_at_the_end_with_the_command_to_go_on(shell: Shell) -> None:
-    assert shell("jobs.jsonl", "--simulate", "--report", "page.html", "--quiet").code == 1
+def test_report_is_written_at_the_end_with_the_command_to_go_on(shell: Shell, run_inside: Run) -> None:
+    assert run_inside("jobs.jsonl", "--simulate", "--report", "page.html", "--quiet").code == 1
     page = (shell.folder / "page.html").read_text()
     assert "83% of 6 rows" in page
     assert "process jobs.jsonl --simulate --report page.html --quiet" in page
-    result = shell("jobs.jsonl", "--simulate", "--report", "page.html", "--out", "-")
+    result = run_inside("jobs.jsonl", "--simulate", "--report", "page.html", "--out", "-")
     assert (result.code, "--report needs a results file" in result.error) == (2, True)
 
 
-def test_hook_hears_that_the_run_is_done(shell: Shell) -> None:
-    result = shell("jobs.jsonl", "--simulate", "--quiet", *hook_config(shell.folder))
+@pytest.mark.process
+def test_hook_hears_that_the_run_is_done(shell: Shell, run_inside: Run) -> None:
+    result = run_inside("jobs.jsonl", "--simulate", "--quiet", *hook_config(shell.folder))
     assert result.code == 1
     (done,) = events(shell.folder)
     assert (done["event"], done["exit_code"], done["replies"], done["failed"]) == ("done", 1, 5, 1)
     assert done["results"] == "jobs.simulated.jsonl"
 
 
-def test_hook_that_fails_fails_no_run(shell: Shell) -> None:
-    result = shell("jobs.jsonl", "--simulate", *hook_config(shell.folder, code=3))
+@pytest.mark.process
+def test_hook_that_fails_fails_no_run(shell: Shell, run_inside: Run) -> None:
+    result = run_inside("jobs.jsonl", "--simulate", *hook_config(shell.folder, code=3))
     assert result.code == 1
     assert len(events(shell.folder)) == 1
 
 
-def test_hook_in_the_working_folder_is_not_started(shell: Shell) -> None:
+def test_hook_in_the_working_folder_is_not_started(shell: Shell, run_inside: Run) -> None:
     hook_config(shell.folder)
     (shell.folder / "hooks.toml").rename(shell.folder / "config.toml")
-    result = shell("jobs.jsonl", "--simulate")
+    result = run_inside("jobs.jsonl", "--simulate")
     assert result.code == 1
     assert events(shell.folder) == []
     assert "hooks.notice in config.toml is ignored" in result.err

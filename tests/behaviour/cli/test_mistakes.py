@@ -12,7 +12,6 @@ import pytest
 
 from processor.config import settings_loading
 from tests.support.cli_world import KEY, ProgramResult, Shell
-from tests.support.slow_cases import slow_except
 
 Run = Callable[..., ProgramResult]
 
@@ -174,10 +173,9 @@ def test_job_file_of_another_format_sends_and_writes_nothing(run_inside: Run, tm
     assert [path.name for path in tmp_path.iterdir()] == ["jobs.txt"]
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("data", slow_except([b"id,prompt\n1,Hello\n", b"\x1f\x8b\x08\0", b"[\n  {\n", b""], b""))
-def test_stdin_of_another_format_or_without_jobs_leaves_no_files(shell: Shell, data: bytes) -> None:
-    result = shell("-", "--simulate", "--out", "r.jsonl", "--quiet", stdin=data)
+@pytest.mark.parametrize("data", [b"id,prompt\n1,Hello\n", b"\x1f\x8b\x08\0", b"[\n  {\n", b""])
+def test_stdin_of_another_format_or_without_jobs_leaves_no_files(shell: Shell, run_inside: Run, data: bytes) -> None:
+    result = run_inside("-", "--simulate", "--out", "r.jsonl", "--quiet", stdin=data)
     assert result.code == 2
     assert result.error.startswith("stdin is " if data else "stdin holds no job")
     assert list(shell.folder.iterdir()) == []

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from processor.scheduler import job_order
-from processor.simulator.settings import INSTANT, SimulatorSettings
+from processor.simulator.settings import SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job
 
 Run = Callable[..., ProgramResult]
@@ -86,10 +86,8 @@ def test_order_needs_files_that_can_be_read_twice(shell: Shell, run_inside: Run,
     assert "convert it first" in result.error
 
 
-@pytest.mark.process
-def test_order_of_stdin_is_refused(shell: Shell, start_server: StartServer) -> None:
-    server = start_server(INSTANT)
-    result = shell("-", "--out", "r.jsonl", "--order", "shortest", stdin=b'{"prompt": "x", "model": "m"}\n')
+def test_order_of_stdin_is_refused(run_inside: Run, server: Server) -> None:
+    result = run_inside("-", "--out", "r.jsonl", "--order", "shortest", stdin=b'{"prompt": "x", "model": "m"}\n')
     assert (result.code, len(server.requests)) == (2, 0)
     assert "save those from stdin to a file" in result.error
 

@@ -103,10 +103,9 @@ def test_default_results_file_is_named_after_the_job_file(shell: Shell, run_insi
     assert len(shell.rows("mine.simulated.jsonl")) == 1
 
 
-@pytest.mark.process
-def test_banner_names_endpoint_key_variable_and_limits(shell: Shell, server: Server) -> None:
+def test_banner_names_endpoint_key_variable_and_limits(shell: Shell, run_inside: Run, server: Server) -> None:
     shell.write("jobs.jsonl", *chat_jobs(3))
-    result = shell("jobs.jsonl", "--rpm", "6000", "--tpm", "600000", "--concurrency", "2")
+    result = run_inside("jobs.jsonl", "--rpm", "6000", "--tpm", "600000", "--concurrency", "2")
     assert result.code == 0
     assert result.row("endpoint") == f"{server.base_url}, key from OPENAI_API_KEY"
     assert result.row("limits") == "6,000 requests and 600,000 tokens a minute; at most 2 in flight"
@@ -122,11 +121,10 @@ def test_key_is_read_from_a_dotenv_file(shell: Shell, run_inside: Run, server: S
     assert result.row("endpoint").endswith(", key from MINE")
 
 
-@pytest.mark.process
-def test_jobs_from_stdin_and_rows_to_stdout(shell: Shell, server: Server) -> None:
+def test_jobs_from_stdin_and_rows_to_stdout(shell: Shell, run_inside: Run, server: Server) -> None:
     shell.write("jobs.jsonl", *chat_jobs(2), {"id": "wrong"})
     jobs = (shell.folder / "jobs.jsonl").read_bytes()
-    result = shell("-", "--out", "-", stdin=jobs)
+    result = run_inside("-", "--out", "-", stdin=jobs)
     assert result.code == 1
     assert {json.loads(line)["custom_id"] for line in result.out.splitlines()} == {"job-0", "job-1"}
     assert result.row("results") == "stdout"

@@ -133,9 +133,8 @@ def test_report_refuses_a_compressed_job_file(shell: Shell, run_inside: Run, thr
     assert (result.code, result.error) == (2, "--with-input reads no compressed job files: unpack c.zst")
 
 
-@pytest.mark.process
-def test_stdin_may_be_one_of_the_files(shell: Shell, server: Server) -> None:
+def test_stdin_may_be_one_of_the_files(shell: Shell, run_inside: Run, server: Server) -> None:
     shell.write("a.jsonl", chat_job("a1"))
-    found = shell("-", "a.jsonl", "--out", "r.jsonl", stdin=json.dumps(chat_job("s1")).encode())
+    found = run_inside("-", "a.jsonl", "--out", "r.jsonl", stdin=json.dumps(chat_job("s1")).encode())
     assert found.code == 0
     assert places(shell, "r.jsonl") == [("-", 1, "s1"), ("a.jsonl", 1, "a1")]

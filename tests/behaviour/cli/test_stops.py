@@ -39,11 +39,10 @@ SOON_S = 10.0
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.process
-def test_wrong_key_stops_the_run_after_one_request(shell: Shell, start_server: StartServer) -> None:
+def test_wrong_key_stops_the_run_after_one_request(shell: Shell, run_inside: Run, start_server: StartServer) -> None:
     server = start_server(replace(INSTANT, auth="refused"))
     shell.write("jobs.jsonl", *chat_jobs(100))
-    result = shell("jobs.jsonl", "--out", "r.jsonl")
+    result = run_inside("jobs.jsonl", "--out", "r.jsonl")
     assert (result.code, result.out) == (3, "")
     assert result.row("stopped") == "100 jobs remaining: the provider refused: Incorrect API key provided."
     assert result.row("to resume") == "process jobs.jsonl --out r.jsonl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from html.parser import HTMLParser
@@ -13,8 +14,10 @@ import pytest
 
 from processor.report.data import ReportOptions
 from processor.report.make_report import make_report
-from tests.support.cli_world import Shell
+from tests.support.cli_world import ProgramResult
 from tests.support.report_rows import failed_row, reply_row, write_rows
+
+Run = Callable[..., ProgramResult]
 
 HOSTILE = '<img src=x onerror="alert(1)">\u202e</script><script>alert(2)</script>'
 
@@ -162,11 +165,9 @@ def test_page_of_few_rows_is_written(tmp_path: Path, rows: int) -> None:
     assert "<h1>Report on r.jsonl</h1>" in page
 
 
-@pytest.mark.process
-def test_command_writes_the_page_beside_the_results(tmp_path: Path) -> None:
-    shell = Shell(tmp_path)
+def test_command_writes_the_page_beside_the_results(tmp_path: Path, run_inside: Run) -> None:
     write_rows(tmp_path / "r.jsonl", [reply_row(1)])
-    result = shell("report", "r.jsonl")
+    result = run_inside("report", "r.jsonl")
     assert (result.code, result.out, result.err) == (0, "r.report.html: 1 reply, 0 failed\n", "")
     assert (tmp_path / "r.report.html").stat().st_size > 3000
     for args, error in (
@@ -175,6 +176,6 @@ def test_command_writes_the_page_beside_the_results(tmp_path: Path) -> None:
         (("report", "r.jsonl", "--with-input", "none.jsonl"), "cannot read none.jsonl"),
         (("report", "r.report.html"), "r.report.html is not a results file"),
     ):
-        result = shell(*args)
+        result = run_inside(*args)
         assert result.code == 2
         assert error in result.error

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from processor.output.paths import OutputPaths
 from processor.output.row_lookup import find_row
-from tests.support.cli_world import Shell
+from tests.support.cli_world import ProgramResult
 from tests.support.report_rows import failed_row, reply_row, write_rows
 
 
@@ -33,18 +32,16 @@ def test_row_that_counts_is_found(tmp_path: Path) -> None:
     assert found.row["custom_id"] == "job-2"
 
 
-@pytest.mark.process
-def test_command_prints_a_job_with_its_reply(tmp_path: Path) -> None:
+def test_command_prints_a_job_with_its_reply(tmp_path: Path, run_inside: Callable[..., ProgramResult]) -> None:
     paths(tmp_path)
-    shell = Shell(tmp_path)
-    result = shell("show", "r.jsonl", "job-2")
+    result = run_inside("show", "r.jsonl", "job-2")
     assert (result.code, result.err) == (0, "")
     for part in ("job-2, line 2", "m at https://llm.example/v1", "1 request", "10 prompt, 2 reply", "\n\nreply 2\n"):
         assert part in result.out
-    assert json.loads(shell("show", "r.jsonl", "line:1", "--json").out)["custom_id"] == "job-1"
-    assert "rejected: no" in shell("show", "r.jsonl", "line:3").out
-    assert "line:2, line 12" in shell("show", "r.jsonl", "line:2").out  # an id before a line
-    missing = shell("show", "r.jsonl", "job-9")
+    assert json.loads(run_inside("show", "r.jsonl", "line:1", "--json").out)["custom_id"] == "job-1"
+    assert "rejected: no" in run_inside("show", "r.jsonl", "line:3").out
+    assert "line:2, line 12" in run_inside("show", "r.jsonl", "line:2").out  # an id before a line
+    missing = run_inside("show", "r.jsonl", "job-9")
     assert missing.code == 1
     assert missing.error.startswith("no row of job-9 in r.jsonl or r.errors.jsonl")
-    assert shell("show", "none.jsonl", "job-1").code == 2
+    assert run_inside("show", "none.jsonl", "job-1").code == 2

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from tests.support.cli_world import Shell
+from tests.support.cli_world import ProgramResult
 from tests.support.report_rows import failed_row, reply_row, write_rows
 
 
-@pytest.mark.process
-def test_status_tells_counts_age_limits_and_what_binds(tmp_path: Path) -> None:
-    shell = Shell(tmp_path)
-    assert shell("status", "r.jsonl").code == 2
+def test_status_tells_counts_age_limits_and_what_binds(
+    tmp_path: Path, run_inside: Callable[..., ProgramResult]
+) -> None:
+    assert run_inside("status", "r.jsonl").code == 2
     write_rows(tmp_path / "r.jsonl", [reply_row(1), reply_row(2)])
     write_rows(tmp_path / "r.errors.jsonl", [failed_row(3)])
     lines = [
@@ -31,7 +30,7 @@ def test_status_tells_counts_age_limits_and_what_binds(tmp_path: Path) -> None:
         },
     ]
     (tmp_path / "r.history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = shell("status", "r.jsonl")
+    result = run_inside("status", "r.jsonl")
     assert (result.code, result.err) == (0, "")
     for part in (
         "at work, last written ",
@@ -43,7 +42,7 @@ def test_status_tells_counts_age_limits_and_what_binds(tmp_path: Path) -> None:
         assert part in result.out
     for path in tmp_path.glob("r.*"):
         os.utime(path, (1e9, 1e9))
-    assert "no run has written lately" in shell("status", "r.jsonl").out
-    found = json.loads(shell("status", "r.jsonl", "--json").out)
+    assert "no run has written lately" in run_inside("status", "r.jsonl").out
+    found = json.loads(run_inside("status", "r.jsonl", "--json").out)
     assert (found["replies"], found["failed"], found["may_be_at_work"]) == (2, 1, False)
     assert found["last_minute"]["in_flight"] == 7
