@@ -71,7 +71,9 @@ def _host() -> Iterator[None]:
     wakeup_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_LIMIT, limits[1]))
     gc.set_threshold(123, 45, 6)
+    gc.unfreeze()  # the number of frozen objects falls when one of them is no longer used
     yield
+    gc.freeze()
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     gc.set_threshold(*thresholds)
     signal.set_wakeup_fd(wakeup_fd)
