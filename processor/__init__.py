@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting
     from processor.config.settings_loading import load
     from processor.core.errors import ConfigError, ProcessorError
-    from processor.session import RunStopped, Session
+    from processor.session import RunStopped, Session, results
 
 _MODULES = {
     "ConfigError": "processor.core.errors",
@@ -38,6 +38,7 @@ _MODULES = {
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",
     "load": "processor.config.settings_loading",
+    "results": "processor.session",
     "run": "processor.app.run",
     "run_async": "processor.app.run",
 }
@@ -54,6 +55,7 @@ __all__ = [
     "Settings",
     "Waiting",
     "load",
+    "results",
     "run",
     "run_async",
 ]

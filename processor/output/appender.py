@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from asyncio import Future
+from collections.abc import Callable
 from pathlib import Path
 
 from processor.core.fast_dataclass import dataclass
@@ -39,6 +40,8 @@ class Appender:
         self._file: StorageFile | None = None
         self._size = 0
         self._modified_ns = 0
+        self.on_written: Callable[[IndexEntry, int], None] | None = None
+        """Called for each row that was written, with the position at which it begins."""
         self.may_be_overwritten = False
         """Another program has modified the file since this run wrote to it. Its size tells of no change in place."""
 
@@ -147,6 +150,11 @@ class Appender:
 
     def _pop_pending(self, count: int) -> list[PendingRow]:
         rows, self.pending = self.pending[:count], self.pending[count:]
+        if self.on_written is not None:
+            offset = self._size
+            for row in rows:
+                self.on_written(row.entry, offset)
+                offset += len(row.raw)
         self._size += sum(len(row.raw) for row in rows)
         return rows
 

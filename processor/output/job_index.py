@@ -136,6 +136,12 @@ class JobIndex:
         FIELDS.pack_into(*slot, check, attempts, count + 1, flags)
         return f"{fingerprint}-{count + 2}"
 
+    def forget_job(self, custom_id: str) -> None:
+        """Forget that the job was seen, so that ``classify`` takes the next one with its id for the same."""
+        if slot := self._table.find(job_key(custom_id)):
+            check, attempts, count, flags = FIELDS.unpack_from(*slot)
+            FIELDS.pack_into(*slot, check, attempts, count, flags & ~SEEN_THIS_RUN)
+
     # ------------------------------------------------------------ queries
 
     def attempts(self, custom_id: str) -> int:

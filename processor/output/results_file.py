@@ -58,10 +58,11 @@ class ResultsFile:
         self.paths = paths
         self.job_index = job_index
         self.recovered = recovered
-        self._storage = storage
+        self.storage = storage
         self._recovery = recovery
         self._replies = replies
         self._failures = Appender(storage, paths.failures)
+        self.appenders = (self._replies, self._failures)
         self._in_flight_log = in_flight_log
         self._is_new = is_new
         """This run has created the results file."""
@@ -182,11 +183,11 @@ class ResultsFile:
             return False
         path, size = self.paths.replies, self.recovered.replies.size
         with as_output_error(path):
-            return await self._run_in_thread(lambda: has_reply_of(self._storage, path, size, endpoint, model))
+            return await self._run_in_thread(lambda: has_reply_of(self.storage, path, size, endpoint, model))
 
     def free_bytes(self) -> int:
         with as_output_error(self.paths.replies):
-            return self._storage.free_bytes(self.paths.replies)
+            return self.storage.free_bytes(self.paths.replies)
 
     def _schedule_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Flush at once if no other job in flight could add a row, else GROUP_COMMIT_S after the last flush."""
@@ -202,7 +203,7 @@ class ResultsFile:
     def _flush(self) -> None:
         self._next_flush, self._flush_scheduled_now = None, False
         self._earliest_flush_at = asyncio.get_running_loop().time() + GROUP_COMMIT_S
-        for appender in (one for one in (self._replies, self._failures) if one.pending):
+        for appender in (one for one in self.appenders if one.pending):
             written, error = appender.flush()
             for row in written:
                 if not row.entry.flags & INVALID_LINE:
@@ -258,7 +259,7 @@ class ResultsFile:
         await self._fsync.finish()
         if self._error_message is not None:
             raise OutputError(self._error_message)
-        for appender in (self._replies, self._failures):
+        for appender in self.appenders:
             with as_output_error(appender.path):
                 appender.raise_if_changed()
         if self._replies.may_be_overwritten:
@@ -274,7 +275,7 @@ class ResultsFile:
 
     def _discard_if_empty(self) -> None:
         """Remove the files of this run where they hold nothing: it has left the folder as it was."""
-        paths, storage = self.paths, self._storage
+        paths, storage = self.paths, self.storage
         if self._replies.size or storage.exists(paths.failures) or not self._in_flight_log.is_empty:
             return
         with suppress(OSError):

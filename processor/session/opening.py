@@ -19,6 +19,7 @@ from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
 from processor.app.validation import open_checks
 from processor.config.settings import Settings
+from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice, RunStarted, Transport
 from processor.core.models import Job
 from processor.endpoints.pool import EndpointPool
@@ -26,9 +27,13 @@ from processor.input.job_formats import JobDefaults
 from processor.listeners.fan_out import FanOut
 from processor.listeners.outage_reminder import OutageReminder
 from processor.output.discarding_sink import DiscardingSink
+from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
+from processor.output.written_rows import WrittenRows
 from processor.scheduler import Dependencies, RunOptions, Scheduler
+from processor.session.answers import OpenJobs
 from processor.session.handed_over import HandedOverJobs
+from processor.session.selection import EveryJob, JobSelection, UnwrittenJobs
 from processor.tokens.counter import TokenCounter
 
 
@@ -61,12 +66,16 @@ class SessionParts:
     sink: Sink
     endpoints: EndpointPool
     defaults: JobDefaults
-    run_options: RunOptions
+    selection: JobSelection
     emit: Listener
 
 
 async def open_parts(
-    options: SessionOptions, queue: HandedOverJobs, callbacks: SessionCallbacks, stack: AsyncExitStack
+    options: SessionOptions,
+    queue: HandedOverJobs,
+    open_jobs: OpenJobs,
+    callbacks: SessionCallbacks,
+    stack: AsyncExitStack,
 ) -> SessionParts:
     """Open all that a session needs; ``stack`` closes it. Raises ConfigError."""
     settings, transport = options.settings, options.transport
@@ -83,6 +92,8 @@ async def open_parts(
         sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
         refuse_open_batches(plan)
+    run_options = factory.run_options(plan)
+    selection = _selection(sink, open_jobs, run_options)
     prices = price_list(plan, accesses, emit, own_transport=transport is not None)
     stack.push_async_callback(prices.close)
     budget = open_budget(settings.max_cost_usd, sink, prices, emit)
@@ -107,7 +118,6 @@ async def open_parts(
     emit(RunStarted(at=now, jobs=None, done=sink.recovered.replied))
     for text in notices:
         emit(Notice(at=now, text=text))
-    run_options = factory.run_options(plan)
     scheduler = Scheduler(dependencies, run_options)
     queue.on_change = scheduler.wake
     return SessionParts(
@@ -115,9 +125,19 @@ async def open_parts(
         sink=sink,
         endpoints=endpoints,
         defaults=job_defaults(settings, accesses),
-        run_options=run_options,
+        selection=selection,
         emit=emit,
     )
+
+
+def _selection(sink: Sink, open_jobs: OpenJobs, options: RunOptions) -> JobSelection:
+    """Raises ConfigError where the journal cannot be read."""
+    if not isinstance(sink, ResultsFile):
+        return EveryJob(sink.job_index)
+    try:
+        return UnwrittenJobs(sink.job_index, WrittenRows(sink), open_jobs, options)
+    except OutputError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _plan(options: SessionOptions) -> Plan:

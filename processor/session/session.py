@@ -12,15 +12,16 @@ from typing import Any, Self
 
 from processor.config.settings import Settings
 from processor.core import exit_codes
-from processor.core.events import JobFinished, Listener, RunEvent, RunFinished, Stopping, Transport
+from processor.core.events import JobFinished, JobSkipped, Listener, RunEvent, RunFinished, Stopping, Transport
 from processor.core.models import JSON, Job
+from processor.input.job_formats import ParsedJob
 from processor.output.row_json import to_row
-from processor.session.answers import Answer, Left, OnAnswer, OpenJob, RunStopped
+from processor.session.answers import Answer, Left, OnAnswer, OpenJob, OpenJobs, RunStopped
 from processor.session.handed_over import HandedOverJobs, QueueShare
 from processor.session.job_parsing import parse_object
 from processor.session.opening import SessionCallbacks, SessionOptions, SessionParts, open_parts
 from processor.session.result_stream import ResultStream
-from processor.session.selection import JobSelection
+from processor.session.selection import WrittenRow
 
 CLOSED = "the session is closed"
 
@@ -64,9 +65,7 @@ class Session:
         self._stack = AsyncExitStack()
         self._parts: SessionParts | None = None
         self._running: asyncio.Task[Any] | None = None
-        self._open: dict[int, OpenJob] = {}
-        """By number."""
-        self._selection: JobSelection | None = None
+        self._open = OpenJobs()
         self._streams: set[ResultStream] = set()
         self._jobs = 0
         self._replied: set[tuple[str, str]] = set()
@@ -88,9 +87,7 @@ class Session:
             has_replied=lambda endpoint, model: (endpoint, model) in self._replied,
         )
         async with AsyncExitStack() as stack:
-            parts = await open_parts(self._options, self._queue, callbacks, stack)
-            self._selection = JobSelection(parts.sink.job_index, self._open)
-            self._parts = parts
+            self._parts = parts = await open_parts(self._options, self._queue, self._open, callbacks, stack)
             self._running = asyncio.create_task(parts.scheduler.run(), name="processor.Session")
             self._stack = stack.pop_all()
         return self
@@ -121,7 +118,7 @@ class Session:
             if not running.done():
                 running.cancel()
                 await asyncio.wait({running})
-            self._leave(CLOSED, list(self._open))
+            self._leave(CLOSED, self._open.numbers())
         outcome = running.result()
         await parts.sink.close()  # closed by now: raises the error of that
         now = asyncio.get_running_loop().time()
@@ -183,18 +180,28 @@ class Session:
     def _hand_over(self, job: object, on_answer: OnAnswer, share: QueueShare) -> OpenJob | None:
         """Put the job into the queue of the run, or answer it at once and return None."""
         parts = self._parts
-        if parts is None or self._selection is None:
+        if parts is None:
             raise RuntimeError("enter the session first: async with processor.Session(...) as session")
-        if self._is_closed or parts.scheduler.is_stopping:
-            on_answer(Left(self.stopped or CLOSED))
+        if self._is_closed:
+            on_answer(Left(CLOSED))
             return None
         self._jobs += 1
         parsed = parse_object(job, self._jobs, parts.defaults, self._options.settings.max_line_bytes)
-        item = self._selection.item_to_run(parsed)
-        custom_id = item.custom_id if isinstance(item, Job) else None
-        opened = OpenJob(number=self._jobs, custom_id=custom_id, fingerprint=item.fingerprint, waiters=[on_answer])
-        self._open[opened.number] = opened
-        self._queue.put(item, share)
+        selected = parts.selection.select(parsed) if isinstance(parsed, ParsedJob) else parsed
+        if isinstance(selected, WrittenRow):
+            parts.emit(JobSkipped(reason=selected.reason, custom_id=selected.custom_id, line=self._jobs))
+            on_answer(selected.row)
+            return None
+        if isinstance(selected, OpenJob):
+            selected.waiters.append(on_answer)
+            return selected
+        if (reason := parts.scheduler.stop_reason) is not None:
+            on_answer(Left(reason))
+            return None
+        custom_id = selected.custom_id if isinstance(selected, Job) else None
+        opened = OpenJob(number=self._jobs, custom_id=custom_id, fingerprint=selected.fingerprint, waiters=[on_answer])
+        self._open.add(opened)
+        self._queue.put(selected, share)
         return opened
 
     def _abandon(self, opened: OpenJob, on_answer: OnAnswer) -> None:
@@ -204,7 +211,7 @@ class Session:
         if opened.waiters or opened.number not in self._open or self._parts is None:
             return
         if self._queue.remove(opened.number):
-            del self._open[opened.number]
+            self._open.remove(opened.number)
         else:
             self._parts.scheduler.withdraw(opened.number)
 
@@ -217,7 +224,7 @@ class Session:
                 self._left_reason = None
                 if result.failure is None:
                     self._replied.add((result.endpoint, result.asked_model or ""))
-            if (opened := self._open.pop(result.line, None)) is not None:
+            if (opened := self._open.remove(result.line)) is not None:
                 opened.answer(to_row(result))
         elif isinstance(event, Stopping):
             self._leave(event.reason, list(self._queue.numbers()))
@@ -233,5 +240,5 @@ class Session:
 
     def _leave(self, reason: str, numbers: Iterable[int]) -> None:
         for number in numbers:
-            if (opened := self._open.pop(number, None)) is not None:
+            if (opened := self._open.remove(number)) is not None:
                 opened.answer(Left(reason))
