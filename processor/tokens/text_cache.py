@@ -23,10 +23,13 @@ encoding them 20 µs, and a role 2 µs. Longer texts would need too much memory.
 
 MAX_CACHED_TEXTS = 64
 
-MAX_CACHED_WORDS = 1 << 14
-"""About 2 MB."""
+MAX_CACHED_WORDS = 1 << 13
+"""Then the words become the older half of the table, in place of those before: about 2 MB in all."""
 
 MAX_CACHED_WORD_CHARS = 32
+
+MAX_CACHED_ENDS = 1 << 10
+"""First words of texts, which have no space before them, and last words with the white space behind them."""
 
 MAX_MISSED_SHARE = 0.25
 """Where more words than this have to be encoded, encoding whole texts takes less time."""
@@ -39,34 +42,54 @@ _NOT_SEPARATE = 1 << 60
 
 
 class WordTokens(dict[str, int]):
-    """The number of tokens of each word with a space before it."""
+    """The number of tokens of each word with a space before it.
+
+    Words that have not come for a while are forgotten, so that the table never fills up with numbers and names: without
+    that, a new name that stands ten times in a text would be encoded ten times.
+    """
 
     def __init__(self, encode_ordinary: Callable[[str], list[int]]) -> None:
         super().__init__()
         self._encode = encode_ordinary
+        self._cached_end = lru_cache(maxsize=MAX_CACHED_ENDS)(lambda text: len(encode_ordinary(text)))
+        self._older: dict[str, int] = {}
+        """The words that were in the table when it was last full. One that comes again is taken over."""
         self.missed = 0
         """Words that were encoded."""
 
     def __missing__(self, word: str) -> int:
         if not word or word[-1].isspace():
             return _NOT_SEPARATE  # the space behind it belongs to a run of white space
-        return self.add(word)
+        tokens = self._older.get(word)
+        if tokens is None:
+            return self.add(word)
+        self._keep(word, tokens)
+        return tokens
 
     def add(self, word: str) -> int:
-        """Count a word, which may end with white space if it is the last of its text."""
+        """Count a word that is not in the table, and does not end with white space."""
         self.missed += 1
         tokens = len(self._encode(f" {word}"))
-        # A word that ends with white space is separate only at the end of a text: the next text may go on behind it.
-        if 0 < len(word) <= MAX_CACHED_WORD_CHARS and len(self) < MAX_CACHED_WORDS and not word[-1].isspace():
-            self[word] = tokens
+        if 0 < len(word) <= MAX_CACHED_WORD_CHARS:
+            self._keep(word, tokens)
         return tokens
+
+    def of_end(self, text: str) -> int:
+        """Count what is separate only at the beginning of a text, or at its end: elsewhere text may go on with it."""
+        return self._cached_end(text) if len(text) <= MAX_CACHED_WORD_CHARS else len(self._encode(text))
+
+    def _keep(self, word: str, tokens: int) -> None:
+        if len(self) >= MAX_CACHED_WORDS:
+            self._older = self.copy()
+            self.clear()
+        self[word] = tokens
 
     def _of_unfinished(self, words: list[str]) -> int:
         """As ``of_all``, for a text that ends with white space."""
         last = len(words) - 1
         while last and (not words[last - 1] or words[last - 1][-1].isspace()):
             last -= 1
-        tokens = self.add(" ".join(words[last:]))
+        tokens = self.of_end(" " + " ".join(words[last:]))
         return tokens + self.of_all(words[:last]) if last else tokens
 
     def of_all(self, words: list[str]) -> int:
@@ -116,7 +139,7 @@ class TextCounter:
         if not words or first[-1:].isspace():
             return len(self._encode(text))
         self._looked_up += len(words)
-        return (len(self._encode(first)) if first else 0) + self._words.of_all(words)
+        return (self._words.of_end(first) if first else 0) + self._words.of_all(words)
 
 
 def split_text(text: str, max_chars: int = MAX_PIECE_CHARS, within: int = BREAK_WITHIN_CHARS) -> Iterator[str]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.tokens.encoding_files import ENCODING_FILES, load
-from processor.tokens.text_cache import MAX_CACHED_TEXTS, MAX_PIECE_CHARS, TextCounter, split_text
+from processor.tokens.text_cache import MAX_CACHED_TEXTS, MAX_CACHED_WORDS, MAX_PIECE_CHARS, TextCounter, split_text
 from tests.support.slow_cases import slow_except
 
 PROSE = "The harbour was quiet at 5:30, and it's said 'twas foggy...\n\n  Still, 12345 boats  sailed!\t"
@@ -118,7 +118,23 @@ def test_words_are_encoded_once() -> None:
     count = TextCounter(encode)
     assert count("one two three") == 3
     assert count("one three two two") == 4
-    assert encoded == ["one", " two", " three", "one"]
+    assert encoded == ["one", " two", " three"]
+
+
+def test_a_new_word_is_encoded_once_for_each_text_however_many_words_have_come() -> None:
+    count, encoded = recording_counter()
+    known = ["the", "order", "of"]
+    for number in range(3 * MAX_CACHED_WORDS):
+        count(" ".join([*known, f"n{number}", *known, f"n{number}", *known, *known, *known]))
+    assert encoded.count(f" n{3 * MAX_CACHED_WORDS - 1}") == 1
+    assert encoded.count(" order") == 1
+
+
+def test_the_first_and_the_last_word_of_texts_are_encoded_once() -> None:
+    count, encoded = recording_counter()
+    for middle in ("two", "two two", "two two two"):
+        assert count(f"one {middle} three\n") == len(f"one {middle} three\n")
+    assert encoded == ["one", " three\n", " two"]
 
 
 def test_texts_whose_words_do_not_repeat_are_encoded_whole() -> None:
