@@ -20,6 +20,18 @@ from processor.protocols.reported_usage import usage_in
 from processor.protocols.request_limits import RequestLimits
 from processor.tokens.rules import ModelCounter, TokenCount, count_characters, tokens_in
 
+
+class ReplyEnding(typing.NamedTuple):
+    """How a reply ended."""
+
+    finish_reasons: tuple[str, ...]
+    """In the words of the API: each reason once."""
+    is_cut_short: bool
+    """It, or one choice of it, ended at the limit of output tokens."""
+    is_unconfirmed: bool
+    """It came to a clean end without a reason that is known to mean success."""
+
+
 STREAM_FIELDS = ("stream", "stream_options")
 """Parameters of a request that change how the reply is sent, and not what it says."""
 
@@ -170,6 +182,12 @@ class Protocol(ABC):
     def is_unconfirmed(self, body: JSON) -> bool:
         """Whether the reply came to a clean end without a reason that is known to mean success."""
         return False
+
+    def ending(self, body: JSON, request: JSON) -> ReplyEnding:
+        """The three above together. Both are bodies."""
+        return ReplyEnding(
+            tuple(self.finish_reasons(body)), self.is_cut_short(body, request), self.is_unconfirmed(body)
+        )
 
     def is_refused(self, body: JSON) -> bool:
         """Whether the model, or a filter, refused to write the reply, or one choice of it."""

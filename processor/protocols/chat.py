@@ -22,8 +22,18 @@ _INSTEAD_OF_CONTENT = frozenset({"tool_calls", "function_call", "refusal", "audi
 
 _SYSTEM_ROLES = ("system", "developer")
 
-_PROMPT_FIELDS = (("tools", "tools"), ("functions", "tools"), ("web_search_options", "tools"), ("documents", "files"))
+_PROMPT_FIELDS = {"tools": "tools", "functions": "tools", "web_search_options": "tools", "documents": "files"}
 """Fields beside the messages that become part of the prompt, and why their count is an estimate."""
+
+_COUNTED_BESIDE_CONTENT = (
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+)
+"""Fields of a reply's message, beside its content, whose tokens count."""
 
 PRIMING_TOKENS = 3
 """Every reply is primed with ``<|start|>assistant<|message|>``."""
@@ -168,9 +178,9 @@ class ChatCompletions(ChoicesProtocol):
         tokens = PRIMING_TOKENS
         for message in messages if isinstance(messages, list) else ():
             tokens += _count_message(message, counter, overhead, reasons)
-        for key, reason in _PROMPT_FIELDS:
-            if body.get(key):
-                tokens += count_as_json(body[key], counter.count_text, reasons, reason)
+        for key in _PROMPT_FIELDS.keys() & body.keys():
+            if body[key]:
+                tokens += count_as_json(body[key], counter.count_text, reasons, _PROMPT_FIELDS[key])
         response_format = body.get("response_format")
         if isinstance(response_format, dict) and response_format.get("json_schema"):
             tokens += count_as_json(response_format["json_schema"], counter.count_text, reasons, "schema")
@@ -187,8 +197,11 @@ class ChatCompletions(ChoicesProtocol):
         message = choice.get("message")
         if not isinstance(message, dict):
             return super()._count_choice(choice, request, counter, reasons)
+        content = message.get("content")
+        if isinstance(content, str) and not any(map(message.get, _COUNTED_BESIDE_CONTENT)):  # nearly all replies
+            return counter.count_text(content)
         tokens = 0
-        for value in (message.get("content"), message.get("reasoning_content") or message.get("reasoning")):
+        for value in (content, message.get("reasoning_content") or message.get("reasoning")):
             if isinstance(value, str):
                 tokens += counter.count_text(value)
             elif value:

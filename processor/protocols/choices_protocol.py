@@ -8,7 +8,7 @@ from typing import Any
 from processor.core import json_bytes
 from processor.core.errors import ProtocolError, StatusError
 from processor.core.models import JSON, Job
-from processor.protocols.base import Protocol, RequestOptions
+from processor.protocols.base import Protocol, ReplyEnding, RequestOptions
 from processor.protocols.choices_accumulator import END_MARKER
 from processor.protocols.error_mapping import error_from_event
 from processor.protocols.finish_reasons import failed_reply, given_reason, is_failure, is_success
@@ -22,6 +22,8 @@ from processor.protocols.reply_json import as_object, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.request_body import unstreamed
 from processor.tokens.rules import ModelCounter
+
+_STOPPED = ReplyEnding(("stop",), is_cut_short=False, is_unconfirmed=False)
 
 
 class ChoicesProtocol(Protocol):
@@ -86,6 +88,12 @@ class ChoicesProtocol(Protocol):
             if not is_success(given_reason(choice.get("finish_reason"))):
                 return True
         return False
+
+    def ending(self, body: JSON, request: JSON) -> ReplyEnding:
+        choices = _choices_in(body)
+        if len(choices) == 1 and choices[0].get("finish_reason") == "stop":  # most replies
+            return _STOPPED
+        return super().ending(body, request)
 
     def outputs(self, reply: JSON, request: JSON) -> list[str]:
         return [self._output_of(choice, request) for choice in _choices_in(reply)]

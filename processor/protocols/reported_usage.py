@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from processor.core.models import JSON, Usage
 
 MAX_TOKENS = 1_000_000_000
@@ -30,12 +28,12 @@ def reported_reasoning_tokens(body: JSON) -> int | None:
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
-    places: list[Any] = [usage.get(name) for name in _DETAILS]
-    for place in (*places, usage):
-        tokens = place.get("reasoning_tokens") if isinstance(place, dict) else None
-        if type(tokens) is int:
+    for name in _DETAILS:
+        details = usage.get(name)
+        if isinstance(details, dict) and type(tokens := details.get("reasoning_tokens")) is int:
             return tokens
-    return None
+    tokens = usage.get("reasoning_tokens")
+    return tokens if type(tokens) is int else None
 
 
 def lift_groq_usage(body: JSON) -> None:

@@ -35,6 +35,7 @@ def result_of_reply(
     ``endpoint`` is the address that answered."""
     if reported is None and (fields := protocol.usage_json(usage)) is not None:
         reply = replace(reply, body={**reply.body, "usage": fields})
+    ending = protocol.ending(reply.body, job.body)
     return Result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
@@ -45,10 +46,10 @@ def result_of_reply(
         streamed=streamed,
         usage=usage,
         reported=reported,
-        usage_estimated=tuple(dict.fromkeys(usage_estimated)),
-        finish_reasons=tuple(protocol.finish_reasons(reply.body)),
-        is_cut_short=protocol.is_cut_short(reply.body, job.body),
-        is_unconfirmed=protocol.is_unconfirmed(reply.body),
+        usage_estimated=tuple(dict.fromkeys(usage_estimated)) if usage_estimated else (),
+        finish_reasons=ending.finish_reasons,
+        is_cut_short=ending.is_cut_short,
+        is_unconfirmed=ending.is_unconfirmed,
         attempts=attempts,
         timing=timing,
         cost_usd=cost_usd,

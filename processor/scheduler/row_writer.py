@@ -64,8 +64,11 @@ class RowWriter:
         if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)
             prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
-        count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
-        return prompt, await counter.run_in_thread(count) if reply.is_large else count()
+        model_counter = counter.for_model(job.model)
+        if not reply.is_large:
+            return prompt, protocol.count_reply(reply.body, job.body, model_counter)
+        count = partial(protocol.count_reply, reply.body, job.body, model_counter)
+        return prompt, await counter.run_in_thread(count)
 
 
 def _finished_event(at: float, result: Result, state: JobState | None) -> JobFinished:

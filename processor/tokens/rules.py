@@ -20,7 +20,7 @@ not publish is an estimate, and the reason for each estimate is named in ``Token
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -86,22 +86,19 @@ def tokens_in(characters: int) -> int:
 
 
 def count_characters(values: list[Any]) -> int:
-    """Characters of all texts in the values. A token id counts as CHARS_PER_TOKEN, an image or the like as nothing.
-
-    Empties ``values``.
-    """
+    """Characters of all texts in the values. A token id counts as CHARS_PER_TOKEN, an image or the like as nothing."""
     total = 0
-    pending = values
+    pending: list[Iterable[Any]] = [values]
     while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            total += len(value)
-        elif isinstance(value, dict):
-            pending.extend(value.values() if _NOT_TEXT.isdisjoint(value) else _text_fields(value))
-        elif isinstance(value, list):
-            pending.extend(value)
-        elif isinstance(value, int):
-            total += CHARS_PER_TOKEN
+        for value in pending.pop():
+            if isinstance(value, str):
+                total += len(value)
+            elif isinstance(value, dict):
+                pending.append(value.values() if _NOT_TEXT.isdisjoint(value) else _text_fields(value))
+            elif isinstance(value, list):
+                pending.append(value)
+            elif isinstance(value, int):
+                total += CHARS_PER_TOKEN
     return total
 
 
