@@ -48,6 +48,7 @@ class HttpTransport:
         self._failure: Exception | None = None
         """An error of this program in a callback of a connection that no request observed."""
         self._routes: dict[tuple[Target, str], Route] = {}
+        self._last_route: tuple[Target, str, Route] | None = None
         self._in_flight = 0
         self._exit_stack = AsyncExitStack()
         self._batching: ReadBatching
@@ -127,6 +128,7 @@ class HttpTransport:
                 renewed = replace(target, key=after.key)
                 route = self._routes[renewed, path] = self._routes.pop((target, path))
                 route.headers = request_headers(renewed, path)
+        self._last_route = None
 
     async def _open_session(self, ssl_context: ssl.SSLContext | bool, *, force_close: bool) -> ClientSession:
         session = create_session(
@@ -146,11 +148,15 @@ class HttpTransport:
             raise internal_error(self._failure, "a callback of an idle connection")
 
     def _route(self, target: Target, path: str) -> Route:
+        # Nearly all requests go where the last one went. To hash a target with all its fields takes much longer.
+        if (last := self._last_route) is not None and last[0] is target and last[1] == path:
+            return last[2]
         route = self._routes.get((target, path))
         if route is None:
             route = self._routes[target, path] = Route(
                 target, path, trust_env=self._settings.trust_env, stream=self._settings.stream
             )
+        self._last_route = target, path, route
         return route
 
 

@@ -194,7 +194,7 @@ class HttpRequest:
         if 300 <= status < 400 and self._redirects.should_follow(status, raw_headers.get("Location")):
             return None
         self._status = status
-        headers = {name.lower(): value for name, value in raw_headers.items()}
+        headers = dict(zip(map(str.lower, raw_headers), raw_headers.values(), strict=True))
         self.request_id = request_id(headers)
         self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
         if 200 <= status < 300:

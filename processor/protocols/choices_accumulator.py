@@ -19,7 +19,7 @@ from processor.protocols.finish_reasons import failed_reply, given_reason, is_fa
 from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
-from processor.protocols.reply_json import as_object, parse_value
+from processor.protocols.reply_json import as_object, parse_plain_object, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.sse import ERROR_MARK
 
@@ -33,8 +33,11 @@ _DROPPED = frozenset({"error", "object", "obfuscation"})
 """Top-level fields of a chunk that have no place in the body."""
 _KEEP_FIRST = frozenset({"id", "created", "model"})
 """Some servers send a new value in every chunk."""
-_FIELD_ORDER = ("id", "object", "created", "model", "choices")
+_IN_ORDER: JSON = dict.fromkeys(("id", "object", "created", "model", "choices"))
+"""The fields with which a body begins, in their order."""
 _NOT_EXTRA = frozenset({"index", "delta", "text", "message", "finish_reason", "error"})
+_USUAL = _NOT_EXTRA | {"logprobs"}
+"""The fields of nearly all choices."""
 
 
 class Choice:
@@ -69,7 +72,7 @@ class ChoicesAccumulator(ABC):
         self._top_level: JSON = {}
         self._last_top_level: JSON = {}
         self._template = ChunkTemplate()
-        self._memory = MemoryBound()
+        self._memory: MemoryBound | None = None
         self._popped_chunks = 0
         self._failure_reason: str | None = None
         self.altered: set[str] = set()
@@ -110,8 +113,10 @@ class ChoicesAccumulator(ABC):
         choices = [self._assemble(index, choice) for index, choice in sorted(self._choices.items())]
         fields = {**self._top_level, "object": self.object_name, "choices": choices}
         lift_groq_usage(fields)
-        ordered = {name: fields.pop(name) for name in _FIELD_ORDER if name in fields}
-        body = ordered | fields
+        body = {**_IN_ORDER, **fields}
+        if len(body) > len(fields):
+            for name in _IN_ORDER.keys() - fields.keys():
+                del body[name]
         return join_halves(body, self.altered) if "surrogate" in self.altered else body
 
     @abstractmethod
@@ -143,8 +148,13 @@ class ChoicesAccumulator(ABC):
             self._feed_json(event)
 
     def _feed_json(self, event: bytes) -> None:
+        if (plain := parse_plain_object(event)) is not None:  # nearly all events
+            raise_error_in(plain)
+            self._feed_value(plain, event)
+            return
         altered: set[str] = set()
         try:
+            self._memory = self._memory or MemoryBound()
             value = parse_value(event, altered=altered, memory=self._memory)
         except ProtocolError as error:
             lines = event.split(b"\n")
@@ -183,16 +193,18 @@ class ChoicesAccumulator(ABC):
             raise ProtocolError("a choice is not an object")
         if streamed.get("error"):
             raise error_from_event(streamed)
-        index, delta = read_index(streamed, 0), self._delta_of(streamed)
-        choice = self._choices.get(index) or self._add_choice(index)
+        index, delta = streamed.get("index"), self._delta_of(streamed)
+        if type(index) is not int or (choice := self._choices.get(index)) is None:
+            index = read_index(streamed, 0)
+            choice = self._choices.get(index) or self._add_choice(index)
         content = self._content_of(delta)
         if not self.has_content:
             self.has_content = _has_content(content)
         merge(choice.content, content)
-        message = streamed.get("message")
+        message, reason = streamed.get("message"), streamed.get("finish_reason")
         if isinstance(message, dict) and _has_content(message):
             choice.message, self.has_content = message, True
-        if (reason := given_reason(streamed.get("finish_reason"))) is not None:
+        if reason is not None and (reason := given_reason(reason)) is not None:
             self._set_finish_reason(choice, reason)
         _merge_extra(choice.extra, streamed)
         return choice, delta
@@ -212,11 +224,13 @@ class ChoicesAccumulator(ABC):
 
     def _merge_top_level(self, chunk: JSON) -> None:
         chunk.pop("choices", None)
-        if chunk == self._last_top_level:
+        last = self._last_top_level
+        if chunk == last:
             return
         self._last_top_level = chunk
         for name, value in chunk.items():
-            if name in _DROPPED:
+            # A value that came with the last chunk changes nothing now.
+            if name in _DROPPED or (value is not None and last.get(name) == value):
                 continue
             known = self._top_level.get(name)
             if value is None and name != "usage":
@@ -231,6 +245,10 @@ def _has_content(message: JSON) -> bool:
 
 def _merge_extra(into: JSON, choice: JSON) -> None:
     """Concatenates lists, also those inside `logprobs`; any other value replaces the old one."""
+    if choice.get("logprobs") is None and _USUAL.issuperset(choice):
+        if "logprobs" in choice:
+            into.setdefault("logprobs", None)
+        return
     for name, value in choice.items():
         if name in _NOT_EXTRA:
             continue

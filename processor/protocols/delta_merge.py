@@ -75,7 +75,7 @@ def merge(into: JSON, delta: JSON) -> None:
 
 def finalize(merged: JSON) -> JSON:
     """The finished value: chunks joined to strings, tool calls listed in the order of their index."""
-    return {name: _finalize(value) for name, value in merged.items()}
+    return {name: value if type(value) is str else _finalize(value) for name, value in merged.items()}
 
 
 def read_index(piece: JSON, default: int) -> int:
@@ -174,6 +174,8 @@ def _merge_parts(parts: ContentParts, pieces: list[JSON]) -> ContentParts:
 
 
 def _finalize(value: Any) -> Any:
+    if value is None:
+        return None
     if isinstance(value, TextChunks):
         return "".join(value)
     if isinstance(value, ToolCalls):

@@ -33,6 +33,19 @@ def as_object(value: Any, data: bytes, subject: str = "an event") -> JSON:
     return value
 
 
+def parse_plain_object(data: bytes) -> JSON | None:
+    """Parse a small, flat JSON object, as nearly all events are. None where ``parse_value`` must look more closely."""
+    if len(data) > _MAX_UNCOUNTED_BYTES or data.count(b"{") + data.count(b"[") > _MAX_CONTAINERS:
+        return None
+    if may_have_long_integer(data):
+        return None
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def parse_value(
     data: bytes, subject: str = "an event", altered: set[str] | None = None, memory: MemoryBound | None = None
 ) -> Any:

@@ -14,6 +14,7 @@ the response's own ``date``, so that the clock of this machine does not matter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from processor.core.durations import duration_s, http_date_s, rfc3339_s
@@ -68,15 +69,20 @@ def parse_rate_limit_headers(
 ) -> dict[Resource, Reported]:
     """Header names must be lower case."""
     reported: dict[Resource, Reported] = {}
-    for resource, limit_name, remaining_name, reset_name in names:
-        if remaining_name in headers or limit_name in headers:
-            limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
-            if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS / 4:
-                continue  # less than one request and its reply need: the replies contradict it
-            if limit or remaining is not None:
-                reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))
-                reported[resource] = Reported(limit or None, remaining, reset_s)
+    for resource, limit_name, remaining_name, reset_name in _present(names, tuple(headers)):
+        limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
+        if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS / 4:
+            continue  # less than one request and its reply need: the replies contradict it
+        if limit or remaining is not None:
+            reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))
+            reported[resource] = Reported(limit or None, remaining, reset_s)
     return reported
+
+
+@lru_cache(maxsize=256)
+def _present(names: HeaderNames, header_names: tuple[str, ...]) -> HeaderNames:
+    """Those of the names that a response has. Cached, because a server sends the same headers with each response."""
+    return tuple(one for one in names if one[1] in header_names or one[2] in header_names)
 
 
 def parse_count(value: str | None) -> float | None:

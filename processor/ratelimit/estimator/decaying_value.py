@@ -12,6 +12,11 @@ class DecayingValue:
         self._value = 0.0
         self._raised_at = 0.0
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it has ever been raised. If not, it is 0 at all times."""
+        return self._value > 0
+
     def value(self, now: float) -> float:
         return self._value * 0.5 ** ((now - self._raised_at) / self._half_life_s) if self._value else 0.0
 

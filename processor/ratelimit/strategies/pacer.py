@@ -53,7 +53,9 @@ class Pacer:
         return self._free_at + (missing_s if missing_s <= BURST_TOLERANCE_S else full_wait_s)
 
     def record(self, cost: float, limit: float, now: float) -> None:
-        share_s = cost * WINDOW_S / (PACING_SHARE * limit) * exp(self._back_off.value(now))
+        share_s = cost * WINDOW_S / (PACING_SHARE * limit)
+        if self._back_off.is_raised:
+            share_s *= exp(self._back_off.value(now))
         # Time saved up before a burst is not made up for.
         tolerance_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
         self._free_at = min(now, max(self._free_at, now - tolerance_s)) + share_s
