@@ -32,7 +32,7 @@ from processor.http.read_batching import socket_fd
 from processor.http.response_head import without_length_beside_chunks
 
 _END_OF_HEADERS = b"\r\n\r\n"
-_HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 << 16, "max_headers": 1000}  # in bytes
+HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 << 16, "max_headers": 1000}  # in bytes
 
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
@@ -58,7 +58,7 @@ def create_session(
         timeout=ClientTimeout(total=None, connect=connect_timeout_s),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,  # see ``content_coding``
-        **_HEADER_LIMITS,
+        **HEADER_LIMITS,
     )
 
 
@@ -236,6 +236,11 @@ class Connection(ResponseHandler):
             self.observer.on_failure(error)
         elif self._on_failure is not None:
             self._on_failure(error)
+
+
+def is_fast(session: ClientSession) -> bool:
+    """Whether the connections of the session are ``Connection``."""
+    return isinstance(session.connector, FastConnector)
 
 
 class FastConnector(TCPConnector):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientSession, ServerDisconnectedError, StreamReader
+from aiohttp import ClientError, ClientResponse, ClientSession, ServerDisconnectedError, StreamReader
 
 from processor.core.errors import OptionRefused, RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
@@ -16,13 +16,7 @@ from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
 from processor.http.error_mapping import error_before_response, error_in_response, tls_expected_error
-from processor.http.fast_connector import (
-    AnyConnection,
-    Connection,
-    abort,
-    free_raw_headers,
-    observe,
-)
+from processor.http.fast_connector import AnyConnection, Connection, abort, free_raw_headers, observe
 from processor.http.parser_choice import error_parser, reply_parser
 from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
@@ -132,13 +126,7 @@ class HttpRequest:
         return await self._reply(failure)
 
     async def _exchange(self, session: ClientSession) -> None:
-        response = await session.post(
-            self._redirects.url,
-            data=RequestPayload(self._protocol.encode(self._job, self._options), self._on_sent, self._keep_error),
-            headers=self._route.headers,
-            proxy=self._route.proxy,
-            allow_redirects=False,
-        )
+        response = await self._post(session)
         try:
             free_raw_headers(response)
             if self._pending_error is not None:
@@ -155,6 +143,13 @@ class HttpRequest:
             self._redirects.follow()
             self._connection = None
             await self._exchange(session)
+
+    async def _post(self, session: ClientSession) -> ClientResponse:
+        body, url, route = self._protocol.encode(self._job, self._options), self._redirects.url, self._route
+        if (prepared := route.prepared_post(session, url)) is not None:
+            return await prepared.send(body, self._on_sent, self._keep_error)
+        payload = RequestPayload(body, self._on_sent, self._keep_error)
+        return await session.post(url, data=payload, headers=route.headers, proxy=route.proxy, allow_redirects=False)
 
     # ------------------------------------------------------------ callbacks of the connection
 
@@ -194,7 +189,7 @@ class HttpRequest:
         if 300 <= status < 400 and self._redirects.should_follow(status, raw_headers.get("Location")):
             return None
         self._status = status
-        headers = dict(zip(map(str.lower, raw_headers), raw_headers.values(), strict=True))
+        headers = {name.lower(): value for name, value in raw_headers.items()}
         self.request_id = request_id(headers)
         self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
         if 200 <= status < 300:

@@ -12,6 +12,7 @@ from processor.core.platform import has_unread_bytes
 from processor.http.fast_connector import AnyConnection, Connection, FailureListener, connection_of, has_leftovers
 from processor.http.read_batching import socket_fd
 
+CONTENT_TYPE = "application/json"
 _TURNS_TO_READ = 3
 """Turns of the event loop until bytes that have come are handed to their connection."""
 
@@ -30,7 +31,7 @@ class RequestPayload(Payload):
         on_sent: Callable[[AnyConnection], None],
         on_failure: FailureListener | None = None,
     ) -> None:
-        super().__init__(data, content_type="application/json")
+        super().__init__(data, content_type=CONTENT_TYPE)
         self._data = data
         self._on_sent = on_sent
         self._on_failure = on_failure
@@ -45,13 +46,18 @@ class RequestPayload(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         try:
             connection = connection_of(writer)
-            if connection is not None and (not _has_stray_bytes(connection) or await _were_of_tls(connection)):
+            if connection is not None and await is_ready(connection):
                 self._on_sent(connection)
         except Exception as error:
             if self._on_failure is not None:
                 self._on_failure(error)
             raise
         await writer.write(self._data)  # fails where the connection is closing: nothing is sent
+
+
+async def is_ready(connection: AnyConnection) -> bool:
+    """Whether a request may be sent on the connection. If bytes have come on it, it is closed."""
+    return not _has_stray_bytes(connection) or await _were_of_tls(connection)
 
 
 def _has_stray_bytes(connection: AnyConnection) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_used_connection_that_closes_before_the_response_is_reported_as_reused(e
     assert record.connections == 1
 
 
-def test_pooled_connection_that_closes_before_sending_is_reported_as_reused() -> None:
+def test_pooled_connection_that_closes_before_sending_is_reported_as_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> Record:
         record = Record()
 
@@ -66,9 +67,15 @@ def test_pooled_connection_that_closes_before_sending_is_reported_as_reused() ->
             target = Target(base_url=f"http://127.0.0.1:{port}")
             await transport(make_job(), target, lambda _: None)
             connection = pooled_connection(transport)
-            assert connection.transport is not None
-            # Runs between the moment the connection is taken from the pool and the first byte.
-            asyncio.get_running_loop().call_soon(connection.transport.close)
+            prepare = connection.set_response_params
+
+            def close_when_prepared(**params: Any) -> None:
+                """Runs between the moment the connection is taken from the pool and the first byte."""
+                prepare(**params)
+                assert connection.transport is not None
+                connection.transport.close()
+
+            monkeypatch.setattr(connection, "set_response_params", close_when_prepared)
             with pytest.raises(ConnectionLost) as raised:
                 await transport(make_job(), target, record.events.append)
             assert raised.value.reused

@@ -10,27 +10,35 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import aiohttp
 import pytest
 from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 
-from processor.http import fast_connector
+from processor.http import fast_connector, prepared_post
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import KEY, ROOT, Server, Shell, chat_jobs
 
 JOBS = 6
 AIOHTTP = Path(aiohttp.__path__[0])
 SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(AIOHTTP.rglob("*.py"))}
-TREE = ast.parse(Path(fast_connector.__file__).read_text(encoding="utf-8"))
+
+
+def nodes_of(module: ModuleType) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))))
+
+
+CONNECTOR_NODES = nodes_of(fast_connector)
+NODES = CONNECTOR_NODES + nodes_of(prepared_post)
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def private_attributes() -> list[str]:
     """The private attributes of aiohttp that the fast connections use."""
-    used = {node.attr for node in ast.walk(TREE) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+    used = {node.attr for node in CONNECTOR_NODES if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     return sorted(
         name
         for name in used
@@ -39,10 +47,10 @@ def private_attributes() -> list[str]:
 
 
 def methods() -> list[str]:
-    """The methods of aiohttp's connections and bodies that the fast ones call or replace."""
-    called = {node.func.attr for node in ast.walk(TREE) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
-    defined = {node.name for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)}
-    return [
+    """The methods of aiohttp's connections, bodies and pool that the fast ones call or replace."""
+    called = {node.func.attr for node in NODES if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
+    defined = {node.name for node in NODES if isinstance(node, ast.FunctionDef)}
+    return ["aiohttp.connector.TCPConnector.connect"] + [
         f"{base.__module__}.{base.__name__}.{name}"
         for base in (ResponseHandler, StreamReader)
         for name in sorted(called | defined)
