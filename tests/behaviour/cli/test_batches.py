@@ -300,29 +300,3 @@ def test_estimate_shows_both_prices_and_what_a_batch_does_not_take(run_inside: R
     assert "without 1 job of API paths that a batch does not take" in text
     elsewhere = run_inside("estimate", "jobs.jsonl", "--provider", "deepseek")
     assert "in batches" not in elsewhere.out
-
-
-@pytest.mark.process  # the SDK asks uname for its user agent
-@pytest.mark.usefixtures("quick")
-def test_official_sdk_reads_what_is_uploaded_and_its_batch_is_collected(
-    run_inside: Run, start_server: StartServer, shell: Shell
-) -> None:
-    openai = pytest.importorskip("openai")
-    server = start_server(settings(duration_s=0.3))
-    run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach")
-    with openai.OpenAI(base_url=server.base_url, api_key="none") as client:
-        (ours,) = client.batches.list()
-        assert (ours.endpoint, ours.completion_window) == ("/v1/chat/completions", "24h")
-        uploaded = client.files.content(ours.input_file_id).content
-        lines = [json.loads(line) for line in uploaded.splitlines()]
-        assert [line["body"]["max_tokens"] for line in lines] == [20] * 30
-        # The same batch once more, as the SDK submits it, in place of ours.
-        file = client.files.create(file=("jobs.jsonl", uploaded), purpose="batch")
-        theirs = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
-    (name,) = (one["batch"] for one in json.loads(run_inside("batch", "list", "r.jsonl", "--json").out))
-    journal = shell.folder / "r.batches.jsonl"
-    lines_before = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(line for line in lines_before if not line.startswith('{"submit"')))
-    assert run_inside("batch", "adopt", "r.jsonl", f"{name}={theirs.id}").code == 0
-    assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch").code == 0
-    assert sorted(row["custom_id"] for row in shell.rows("r.jsonl")) == sorted(f"job-{at}" for at in range(30))
