@@ -210,6 +210,7 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
         speed_tps=400.0,
         first_token_s=0.1,
         batches=BatchSettings(duration_s=SIMULATED_BATCH_S),
+        epoch_s=time.time(),
     )
     server = await serve(SimulatedProvider(settings))
     stack.push_async_callback(server.close)

@@ -58,7 +58,7 @@ class AnthropicBatches:
         call = ApiCall(method="GET", path=PATH, headers=_HEADERS)
         async for page in cursor_pages(unix_s, self._client, call, "after_id", _remote):
             for remote in page:
-                if is_older(remote, unix_s):
+                if is_older(remote, unix_s, self._client):
                     return
                 yield remote
 

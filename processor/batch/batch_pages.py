@@ -11,13 +11,16 @@ from processor.core.models import JSON
 
 PAGE = 100
 _MAX_PAGES = 1000
-_CLOCK_DIFFERENCE_S = 600.0
-"""The provider's clock and this machine's may differ by so much."""
+_CLOCK_SLACK_S = 600.0
+"""The clock of what lists the batches and that of what creates them may differ by so much."""
 
 
-def is_older(remote: RemoteBatch, unix_s: float) -> bool:
-    """Whether a batch was certainly created before this time."""
-    return remote.created_at is not None and remote.created_at < unix_s - _CLOCK_DIFFERENCE_S
+def is_older(remote: RemoteBatch, unix_s: float, client: ApiClient) -> bool:
+    """Whether a batch was certainly created before this time on this machine's clock, however wrong that is."""
+    difference_s = client.clock_difference_s
+    if difference_s is None or remote.created_at is None:
+        return False
+    return remote.created_at < unix_s + difference_s - _CLOCK_SLACK_S
 
 
 async def cursor_pages(
@@ -33,7 +36,7 @@ async def cursor_pages(
         page = await client.call(replace(call, query=query))
         found = batches_in(page, remote_of)
         yield found
-        is_last = not found or page.get("has_more") is not True or is_older(found[-1], unix_s)
+        is_last = not found or page.get("has_more") is not True or is_older(found[-1], unix_s, client)
         if is_last or found[-1].id == after:
             return
         after = found[-1].id
@@ -47,7 +50,7 @@ async def numbered_pages(
         query = (*call.query, ("page", str(number)), ("page_size", str(PAGE)))
         found = batches_in(await client.call(replace(call, query=query)), remote_of)
         yield found
-        if len(found) < PAGE or is_older(found[-1], unix_s):
+        if len(found) < PAGE or is_older(found[-1], unix_s, client):
             return
 
 

@@ -88,7 +88,7 @@ class ProviderBatches(Protocol):
     async def batch(self, batch_id: str) -> RemoteBatch: ...
 
     def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
-        """Yield the batches that were created since a moment, and perhaps some more."""
+        """Yield the batches that were created since a moment on this machine's clock, and perhaps some more."""
         ...
 
     def results(self, remote: RemoteBatch) -> AsyncIterator[ResultLine]:

@@ -168,7 +168,9 @@ class Submission:
         """Return the batch, if it is found, and the batches that it may be."""
         known = {one.batch_id for one in self._log.batches.values()}
         candidates = []
-        async for remote in self._api.list_since(batch.intended_at):
+        # A clock that has been put back since then says nothing of how old a batch is.
+        since = batch.intended_at if batch.intended_at <= self._now() else 0.0
+        async for remote in self._api.list_since(since):
             if remote.name == batch.name or (batch.file_id is not None and remote.input_file == batch.file_id):
                 return remote, []
             if self._api.is_found_in_list or remote.id in known:

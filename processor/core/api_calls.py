@@ -86,6 +86,11 @@ def answer_in(data: bytes, path: str) -> JSON:
 class ApiClient(Protocol):
     """Calls the API of one provider. The key goes to the origin of its base URL only."""
 
+    @property
+    def clock_difference_s(self) -> float | None:
+        """The provider's clock less this machine's, by its last response; None where it has not told the time."""
+        ...
+
     async def call(self, call: ApiCall) -> JSON:
         """Return the JSON object of the response; a list is that of an object's field ``data``.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -44,6 +46,12 @@ class HttpApiClient:
         self._target = target
         self._exit_stack = AsyncExitStack()
         self._session: ClientSession
+        self._clock_difference_s: float | None = None
+
+    @property
+    def clock_difference_s(self) -> float | None:
+        """See ``ApiClient``."""
+        return self._clock_difference_s
 
     async def __aenter__(self) -> Self:
         """Raises ConfigError where the CA file cannot be used."""
@@ -86,6 +94,7 @@ class HttpApiClient:
         failure: RequestError
         try:
             response = await self._send(call, url)
+            self._compare_clocks(response.headers.get("Date"))
             if not 200 <= response.status < 300:
                 names = {name.lower(): value for name, value in response.headers.items()}
                 raise error_from_response(response.status, names, await _read(response, _ERROR_BYTES, cut=True))
@@ -97,6 +106,11 @@ class HttpApiClient:
             if response is not None:
                 response.close()
         raise failure  # outside of the block: its context would be aiohttp's error, which holds the key
+
+    def _compare_clocks(self, date: str | None) -> None:
+        """Take in the time at which the provider has responded."""
+        with suppress(ValueError, TypeError):  # what it raises for other types and texts
+            self._clock_difference_s = parsedate_to_datetime(date or "").timestamp() - time.time()
 
     def _failure(
         self, error: Exception, call: ApiCall, response: ClientResponse | None, host_port: str

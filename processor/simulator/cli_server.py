@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from processor.core import platform
@@ -39,7 +41,7 @@ async def _run(settings: SimulatorSettings, host: str, port: int, print_line: Ca
     stopped = asyncio.Event()
     with platform.signal_handlers({signal.SIGINT: stopped.set, signal.SIGTERM: stopped.set}):
         try:
-            server = await serve(SimulatedProvider(settings), host, port)
+            server = await serve(SimulatedProvider(replace(settings, epoch_s=time.time())), host, port)
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
         except OSError as error:

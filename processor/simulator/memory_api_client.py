@@ -20,8 +20,16 @@ LATENCY_S = 0.05
 class MemoryApiClient:
     """An ``ApiClient``. ``clock_offset_s``: the provider's time when the loop's time is 0."""
 
-    def __init__(self, provider: SimulatedProvider, *, clock_offset_s: float = 0.0, root: str = "") -> None:
-        """``root``: stands before the API paths, as in a base URL."""
+    def __init__(
+        self,
+        provider: SimulatedProvider,
+        *,
+        clock_offset_s: float = 0.0,
+        root: str = "",
+        clock_difference_s: float | None = 0.0,
+    ) -> None:
+        """``root``: stands before the API paths, as in a base URL. ``clock_difference_s``: see ``ApiClient``."""
+        self.clock_difference_s = clock_difference_s
         self._provider = provider
         self._root = root
         self._clock_offset_s = clock_offset_s

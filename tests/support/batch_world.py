@@ -60,10 +60,20 @@ class BatchWorld(World):
     """A provider whose batches take 100 s."""
 
     def __init__(
-        self, *, shape: BatchShape = "openai", tariff: Tariff | None = None, seed: int = 0, **batches: Any
+        self,
+        *,
+        shape: BatchShape = "openai",
+        tariff: Tariff | None = None,
+        seed: int = 0,
+        clock_difference_s: float = 0.0,
+        tells_time: bool = True,
+        **batches: Any,
     ) -> None:
+        """``clock_difference_s``: the provider's clock less this machine's. ``tells_time``: its responses say so."""
         settings = BatchSettings(**{"duration_s": 100.0, **batches})
-        super().__init__(replace(INSTANT, batches=settings, seed=seed, epoch_s=1_800_000_000.0))
+        epoch_s = 1_800_000_000.0 + clock_difference_s
+        super().__init__(replace(INSTANT, batches=settings, seed=seed, epoch_s=epoch_s))
+        self.clock_difference_s = clock_difference_s if tells_time else None
         self.tariff = tariff
         self.shape = shape
         self.paths = frozenset({"/v1/messages"}) if shape == "anthropic" else PATHS
@@ -128,7 +138,12 @@ class BatchWorld(World):
             log=log,
             storage=memory,
             api=BATCH_APIS[self.shape](
-                MemoryApiClient(self.provider, clock_offset_s=began_at, root=ROOTS.get(self.shape, "")),
+                MemoryApiClient(
+                    self.provider,
+                    clock_offset_s=began_at,
+                    root=ROOTS.get(self.shape, ""),
+                    clock_difference_s=self.clock_difference_s,
+                ),
                 RequestOptions(),
             ),
             base_url=BASE_URL,

@@ -12,7 +12,7 @@ from processor.batch.verdicts import AccountRefused, Failed, SubmitAgain, verdic
 from processor.core import exit_codes, json_bytes
 from processor.core.events import Notice
 from processor.core.models import JSON, Job
-from tests.support.batch_world import BatchWorld
+from tests.support.batch_world import BATCHES, BatchWorld
 from tests.support.scheduler_world import short_job
 
 JOBS = [short_job(number, url="/v1/messages", max_tokens=9) for number in range(20)]
@@ -59,6 +59,30 @@ def test_mixed_faults_leave_one_row_each() -> None:
 def test_uncertain_creation_is_found_by_the_ids_of_its_jobs() -> None:
     world = BatchWorld(shape="anthropic", rates={"batch_lost_reply": 1.0})
     assert world.run_batch(JOBS).exit_code == exit_codes.COMPLETE
+    assert_one_row_each(world)
+    assert world.executed_more_than_once() == []
+
+
+@pytest.mark.parametrize(("difference_s", "tells_time"), [(-50_000.0, True), (50_000.0, True), (-50_000.0, False)])
+def test_clock_that_differs_from_the_provider_s_submits_nothing_twice(difference_s: float, tells_time: bool) -> None:
+    world = BatchWorld(
+        shape="anthropic", clock_difference_s=difference_s, tells_time=tells_time, rates={"batch_lost_reply": 1.0}
+    )
+    assert world.run_batch(JOBS, max_runs_s=1000).exit_code == exit_codes.COMPLETE
+    assert_one_row_each(world)
+    assert world.executed_more_than_once() == []
+
+
+def test_clock_that_is_put_back_submits_nothing_twice() -> None:
+    world = BatchWorld(shape="anthropic", rates={"batch_lost_reply": 1.0})
+    world.run_batch(JOBS, detach=True)
+    lines = world.journal()
+    for line in lines:
+        if "intend" in line:
+            line["at"] += 50_000.0
+    world.disk.names[BATCHES].data[:] = b"".join(json_bytes.dumps(line) + b"\n" for line in lines)
+    world.now_s += 200
+    assert world.run_batch(JOBS, max_runs_s=1000).exit_code == exit_codes.COMPLETE
     assert_one_row_each(world)
     assert world.executed_more_than_once() == []
 
