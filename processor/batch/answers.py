@@ -31,9 +31,9 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def texts_of(*values: Any) -> tuple[str, ...]:
-    """Those of the values that are texts, without empty ones."""
-    return tuple(filter(None, map(text_of, values)))
+def ids_of(*values: Any) -> tuple[str, ...]:
+    """The ids of files that are there: each is a text, or an object that has one (some servers with Mistral's API)."""
+    return tuple(filter(None, (text_of(value) or text_of(fields_of(value).get("id")) for value in values)))
 
 
 def sum_of(*counts: Any) -> int:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from processor.batch.answers import NAME_FIELD, id_in, name_in, sum_of, text_of, texts_of
+from processor.batch.answers import NAME_FIELD, id_in, ids_of, name_in, sum_of, text_of
 from processor.batch.batch_pages import PAGE, numbered_pages
 from processor.batch.file_batches import FileBatches
 from processor.batch.job_lines import job_line
@@ -62,8 +62,8 @@ class MistralBatches(FileBatches):
             status=status,
             ended_as=_ENDINGS.get(status),
             done=sum_of(answer.get("succeeded_requests"), answer.get("failed_requests")),
-            result_files=texts_of(answer.get("output_file"), answer.get("error_file")),
-            input_file=next(iter(texts_of(*inputs)), None) if isinstance(inputs, list) else None,
+            result_files=ids_of(answer.get("output_file"), answer.get("error_file")),
+            input_file=next(iter(ids_of(*inputs)), None) if isinstance(inputs, list) else None,
             errors=tuple(map(_error, errors)) if isinstance(errors, list) else (),
             created_at=number_of(answer.get("created_at")),
             name=name_in(answer),

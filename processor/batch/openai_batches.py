@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from processor.batch.answers import NAME_FIELD, id_in, name_in, sum_of, text_of, texts_of
+from processor.batch.answers import NAME_FIELD, id_in, ids_of, name_in, sum_of, text_of
 from processor.batch.batch_pages import PAGE, cursor_pages
 from processor.batch.file_batches import FileBatches
 from processor.batch.job_lines import job_line
@@ -62,7 +62,7 @@ class OpenAiBatches(FileBatches):
             status=status,
             ended_as=ENDINGS.get(status),
             done=sum_of(counts.get("completed"), counts.get("failed")) if counts else None,
-            result_files=texts_of(answer.get("output_file_id"), answer.get("error_file_id")),
+            result_files=ids_of(answer.get("output_file_id"), answer.get("error_file_id")),
             input_file=text_of(answer.get("input_file_id")) or None,
             errors=tuple(_error(one) for one in errors if isinstance(one, dict)) if isinstance(errors, list) else (),
             created_at=number_of(answer.get("created_at")),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from processor.batch.answers import id_in, text_of, texts_of
+from processor.batch.answers import id_in, ids_of, text_of
 from processor.batch.batch_pages import batches_in
 from processor.batch.file_batches import FileBatches
 from processor.batch.job_lines import job_line
@@ -48,7 +48,7 @@ class TogetherBatches(FileBatches):
             id=id_in(found),
             status=status,
             ended_as=ENDINGS.get(status.lower()),
-            result_files=texts_of(found.get("output_file_id"), found.get("error_file_id")),
+            result_files=ids_of(found.get("output_file_id"), found.get("error_file_id")),
             input_file=text_of(found.get("input_file_id")) or None,
             errors=(BatchError(code="failed", message=error),) if error else (),
             created_at=unix_time_of(found.get("created_at")),

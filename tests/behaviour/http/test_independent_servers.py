@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ COMMANDS: dict[str, list[str]] = {
         *("llmock/bin/llmock", "serve", "--host", "127.0.0.1", "--port", "{port}"),
         *("--stream-fault", "truncate=0.1", "--error-rate", "503=0.05"),
     ],
+    "llmock without faults": ["llmock/bin/llmock", "serve", "--host", "127.0.0.1", "--port", "{port}"],
     "mock-ai-api": ["mock-ai-api/bin/uvicorn", "app.openai_app:app", "--host", "127.0.0.1", "--port", "{port}"],
     "mock-ai-api messages": [
         *("mock-ai-api/bin/uvicorn", "app.anthropic_app:app", "--host", "127.0.0.1", "--port", "{port}"),
@@ -47,6 +49,16 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("mock-ai-api messages", "/v1"): ("messages",),
 }
 """The APIs by server and path of its base URL."""
+
+BATCHES: dict[tuple[str, str], tuple[str, str]] = {
+    ("aimock", "/v1"): ("openai", "chat/completions"),
+    ("llmock without faults", "/v1"): ("openai", "chat/completions"),
+    ("llmock without faults", "/groq/openai/v1"): ("groq", "chat/completions"),
+    ("llmock without faults", "/mistral/v1"): ("mistral", "chat/completions"),
+    ("llmock without faults", "/anthropic/v1"): ("anthropic", "messages"),
+    ("mock-ai-api messages", "/v1"): ("anthropic", "messages"),
+}
+"""The provider and the API of jobs in batches. llmock's API of Together has not the documented path of uploads."""
 
 FIXTURES = {
     "fixtures": [
@@ -134,6 +146,35 @@ def test_all_jobs_of_all_apis_get_whole_replies(
     assert rows.keys() == {one["id"] for one in jobs}
     for one in jobs:
         check_row(rows[one["id"]], one["url"].removeprefix("/v1/"))
+
+
+@pytest.mark.parametrize(("server", "base"), BATCHES, ids=lambda value: value.strip("/").replace("/", "-"))
+def test_all_jobs_in_a_batch_get_whole_replies(
+    addresses: dict[str, str], tmp_path: Path, server: str, base: str
+) -> None:
+    if server not in addresses:
+        pytest.skip(f"{server} is not installed: bash tests/independent_servers.sh")
+    shell = Shell(tmp_path)
+    provider, path = BATCHES[server, base]
+    shell.write("jobs.jsonl", *(job(path, number) for number in range(JOBS)))
+    (tmp_path / "config.toml").write_text("[batch]\npoll_min_s = 0.1\npoll_max_s = 0.5\n")
+    flags = ("--out", "r.jsonl", "--batch", "--provider", provider, "--base-url", addresses[server] + base)
+    left = shell("jobs.jsonl", *flags, "--detach", OPENAI_API_KEY=KEY)
+    assert left.code == 3, left.err
+    if server.startswith("mock-ai-api"):
+        (batch,) = json.loads(shell("batch", "list", "r.jsonl", "--json").out)
+        read(f"{addresses[server]}/v1/messages/batches/{batch['id']}/results")  # it ends once they have been read
+    done = shell("jobs.jsonl", *flags, OPENAI_API_KEY=KEY)
+    assert done.code == 0, done.err
+    rows = shell.rows("r.jsonl")
+    assert sorted(row["custom_id"] for row in rows) == sorted(f"{path} {number}" for number in range(JOBS))
+    assert {row["served_by"] for row in rows} == {"batch"}
+    assert not (tmp_path / "r.batches.jsonl").exists()
+
+
+def read(url: str) -> None:
+    with urllib.request.urlopen(url) as response:
+        response.read()
 
 
 def check_row(row: dict[str, Any], path: str) -> None:
