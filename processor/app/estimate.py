@@ -11,7 +11,7 @@ from pathlib import Path
 
 from processor.app import factory
 from processor.app.endpoint_factory import limit_settings
-from processor.app.job_source import open_job_files
+from processor.app.job_source import check_order, open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.app.prices import price_factor
@@ -19,12 +19,14 @@ from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoin
 from processor.core.errors import ConfigError, reason
 from processor.core.money import RowCosts, pico_usd
 from processor.estimate.batch_price import batch_price
-from processor.estimate.duration import SeenLimits, ServerLimits, duration_of
+from processor.estimate.duration import Duration, SeenLimits, ServerLimits, duration_of
 from processor.estimate.estimate import Estimate
+from processor.estimate.group_totals import GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCosts
 from processor.estimate.job_counts import JobCounter
 from processor.estimate.job_sizes import ScanOptions, SizedJob, read_parts
 from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
+from processor.estimate.sending_order import SendingOrder
 from processor.health.canary import TIMEOUT_WITH_KEY_S
 from processor.input.job_file import JobFile
 from processor.input.line_splitter import raise_if_cut
@@ -34,6 +36,7 @@ from processor.output.paths import OutputPaths
 from processor.output.scanner import scan_file
 from processor.output.sink import SpentEarlier
 from processor.output.storage import LocalStorage
+from processor.ratelimit.settings import LimitSettings
 from processor.stats.history_file import read_history
 
 OnRead = Callable[[int, int], None]
@@ -51,9 +54,14 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     index, spent = load_index(plan, accesses, paths)
     tariffs, now, max_cost_usd = KnownTariffs(plan, accesses), time.time(), plan.settings.max_cost_usd
     fit = None if max_cost_usd is None else BudgetFit(max(pico_usd(max_cost_usd) - spent.pico, 0))
-    costs = JobCosts(tariffs.of, now, fit)
-    counter = JobCounter(index, factory.run_options(plan), limits, replies, costs, plan.limit)
+    order = SendingOrder(plan.order, fit)
+    counter = JobCounter(
+        index, factory.run_options(plan), limits, replies, JobCosts(tariffs.of, now), order, plan.limit
+    )
     size = _read_jobs(plan, accesses, counter, tariffs, on_read)
+    order.close()
+    groups, seconds_of = counter.counts.groups, _duration(plan, limits, replies)
+    duration = seconds_of(groups)
     preset = accesses[0].provider.batch if len(accesses) == 1 else None
     return Estimate(
         jobs=plan.jobs_name,
@@ -63,15 +71,15 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         command=plan.command,
         counts=counter.counts,
         replies=replies,
-        duration=duration_of(
-            counter.counts.groups,
-            limits,
-            seen_limits(plan, plan.like),
-            reply_s=None if replies.all is None else replies.all.mean_s,
-            concurrency=plan.settings.fixed_concurrency,
-        ),
+        duration=duration,
         now=now,
         until=plan.until,
+        order=plan.order,
+        fit=None
+        if plan.until is None
+        else order.jobs_within(
+            plan.until - now - duration.reply_s, groups, lambda groups: seconds_of(groups).sending_s
+        ),
         max_cost_usd=max_cost_usd,
         budget=fit,
         batch=batch_price(
@@ -80,6 +88,15 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
             price_factor(plan.settings, preset),
         ),
     )
+
+
+def _duration(
+    plan: Plan, limits: LimitSettings, replies: KnownReplies
+) -> Callable[[Mapping[str, GroupTotals]], Duration]:
+    """Returns how long jobs take that charge the limit groups so much."""
+    seen = seen_limits(plan, plan.like)
+    reply_s = None if replies.all is None else replies.all.mean_s
+    return partial(duration_of, limits=limits, seen=seen, reply_s=reply_s, concurrency=plan.settings.fixed_concurrency)
 
 
 def known_replies(plan: Plan, like: Path | None) -> KnownReplies:
@@ -114,6 +131,7 @@ def _read_jobs(
 ) -> int:
     """Count all jobs. Returns the size of the files."""
     with closing(open_job_files(plan, accesses)) as job_files:
+        check_order(plan, job_files)
         total = 0
         for file in job_files.files:
             total += _size_of(file)
@@ -140,7 +158,10 @@ def _read_file(
 ) -> None:
     """Count the jobs of one file, within ``--limit``."""
     options = ScanOptions(
-        defaults=file.defaults, max_line_bytes=plan.settings.max_line_bytes, encoding=plan.settings.encoding
+        defaults=file.defaults,
+        max_line_bytes=plan.settings.max_line_bytes,
+        encoding=plan.settings.encoding,
+        is_ordered=plan.order != "file",
     )
     size, end = _size_of(file), 0
     try:

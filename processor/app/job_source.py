@@ -56,13 +56,20 @@ def unfinished_jobs(
 def ordered_jobs(
     plan: Plan, job_files: JobFiles, sink: Sink, options: RunOptions
 ) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
-    """The jobs by their size. Raises ConfigError where they can be read only once, or only in the order of the file."""
+    """The jobs by their size. Raises ConfigError; see ``check_order``."""
     from processor.scheduler.job_order import OrderedJobs  # most runs keep the order of the file
 
+    check_order(plan, job_files)
+    counter = TokenCounter(plan.settings.encoding, asyncio.to_thread)
+    longest_first = plan.order == "longest"
+    return aiter(OrderedJobs(job_files.files, sink.job_index, options, counter, longest_first=longest_first))
+
+
+def check_order(plan: Plan, job_files: JobFiles) -> None:
+    """Raises ConfigError where jobs in another order can be read only once, or only in the order of the file."""
+    if plan.order == "file":
+        return
     if not job_files.can_be_read_again:
         raise ConfigError(f"--order {plan.order} reads the jobs twice: save those from stdin to a file")
     if converted := next((file.path for file in job_files.files if file.is_converted), None):
         raise ConfigError(f"--order {plan.order} needs files of lines, and {converted} is none: convert it first")
-    counter = TokenCounter(plan.settings.encoding, asyncio.to_thread)
-    longest_first = plan.order == "longest"
-    return aiter(OrderedJobs(job_files.files, sink.job_index, options, counter, longest_first=longest_first))

@@ -42,6 +42,7 @@ def estimate(
     max_cost_usd: options.MaxCost = None,
     until: options.Until = None,
     limit: options.Limit = None,
+    order: options.Order = "file",
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
     as_json: Annotated[bool, option("Output", "--json", text="Print all of it as JSON.")] = False,

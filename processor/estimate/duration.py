@@ -8,7 +8,7 @@ from math import floor, inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
-from processor.estimate.job_counts import GroupTotals
+from processor.estimate.group_totals import GroupTotals
 from processor.ratelimit.settings import LimitSettings
 
 Resource = Literal["requests", "tokens", "input_tokens", "output_tokens", "in_flight"]
@@ -67,6 +67,11 @@ class Duration:
     @property
     def seconds(self) -> float | None:
         return self.bounds[0].seconds + self.reply_s if self.bounds else None
+
+    @property
+    def sending_s(self) -> float | None:
+        """Until the last request is sent."""
+        return self.bounds[0].seconds if self.bounds else None
 
 
 def duration_of(

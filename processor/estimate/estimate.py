@@ -12,6 +12,7 @@ from processor.estimate.duration import Bound, Duration
 from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import JobCounts, TokenTotals
 from processor.estimate.known_replies import KnownReplies
+from processor.estimate.sending_order import Order
 from processor.stats.summary_json import SKIPPED_KEYS
 
 
@@ -34,6 +35,9 @@ class Estimate:
     """Unix time of the estimate."""
     until: float | None = None
     """Unix time at which the run should be over."""
+    order: Order = "file"
+    fit: int | None = None
+    """About how many jobs are done by ``until``; None without it, or where no time is known."""
     max_cost_usd: float | None = None
     budget: BudgetFit | None = None
     """None without a budget."""
@@ -49,16 +53,6 @@ class Estimate:
         """Return ``12``, or ``more.jsonl:12`` where there are several files."""
         line, file = self.line_and_file(position)
         return f"{line}" if file is None else f"{file}:{line}"
-
-    @property
-    def fit(self) -> int | None:
-        """About how many jobs are done by ``until``; None without it, or where no time is known."""
-        seconds = self.duration.seconds
-        if self.until is None or seconds is None:
-            return None
-        jobs = self.counts.all.jobs
-        allowed_s = max(self.until - self.now - self.duration.reply_s, 0.0)
-        return min(jobs, int(jobs * allowed_s / max(seconds - self.duration.reply_s, 1e-9)))
 
 
 def estimate_json(estimate: Estimate) -> JSON:
@@ -92,6 +86,7 @@ def estimate_json(estimate: Estimate) -> JSON:
             "seconds": estimate.duration.seconds,
             "bounds": [_bound_json(bound) for bound in estimate.duration.bounds],
         },
+        "order": estimate.order,
         "fit_until": estimate.fit,
         "budget": _budget_json(estimate),
         "batch": _batch_json(estimate.batch),

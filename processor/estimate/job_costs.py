@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from processor.core.models import BilledUsage, RequestSize
 from processor.core.money import pico_usd_at_most
@@ -54,9 +55,18 @@ class CostTotals:
         return self.at_most_pico if self.is_priced and not self.unbounded else None
 
 
+class JobCost(NamedTuple):
+    """What a job costs at the known price of its model."""
+
+    expected_pico: int | None
+    """None where the length of its reply is not known."""
+    worst_pico: int | None
+    """None where nothing bounds it: it becomes a failed row."""
+
+
 @dataclass(slots=True)
 class BudgetFit:
-    """How many jobs fit into what is left of a budget, in the order of the file."""
+    """How many jobs fit into what is left of a budget, in the order in which they are sent."""
 
     left_pico: int
     """What earlier runs have left."""
@@ -69,42 +79,52 @@ class BudgetFit:
     _is_full: bool = False
     _is_surely_full: bool = False
 
-    def add(self, expected_pico: int | None, worst_pico: int | None) -> None:
+    def add(self, cost: JobCost) -> None:
         """Count the next job: the run stops at the first one whose worst case does not fit."""
-        if worst_pico is None:
-            return  # it becomes a failed row
-        self._is_surely_full |= self._at_most_pico + worst_pico > self.left_pico
+        if cost.worst_pico is not None:
+            self.add_alike(1, cost.expected_pico, cost.worst_pico, cost.worst_pico)
+
+    def add_alike(self, jobs: int, expected_pico: int | None, at_most_pico: int, largest_pico: int) -> None:
+        """Count the next jobs, which cost nearly the same: so much together, and ``largest_pico`` at most each."""
         if not self._is_surely_full:
-            self.at_least += 1
-            self._at_most_pico += worst_pico
+            room = self.left_pico - self._at_most_pico
+            fitting = min(jobs, room // largest_pico) if largest_pico else jobs
+            self.at_least += fitting
+            self._at_most_pico += at_most_pico
+            self._is_surely_full = fitting < jobs
         if expected_pico is None or self.expected is None:
             self.expected = None
             return
-        self._is_full |= self._expected_pico + worst_pico > self.left_pico
         if not self._is_full:
-            self.expected += 1
+            room = self.left_pico - self._expected_pico - largest_pico
+            beside_one = room * jobs // expected_pico if expected_pico else jobs
+            fitting = min(jobs, beside_one + 1) if room >= 0 else 0
+            self.expected += fitting
             self._expected_pico += expected_pico
+            self._is_full = fitting < jobs
 
 
 class JobCosts:
     """Computes the cost of one job after the other."""
 
-    def __init__(self, tariffs_of: TariffsOf, now: float, fit: BudgetFit | None = None) -> None:
+    def __init__(self, tariffs_of: TariffsOf, now: float) -> None:
         """``now``: Unix time, for tariffs that depend on it."""
         self._tariffs_of = tariffs_of
         self._now = now
-        self.fit = fit
         # Many jobs have the same size, and exact arithmetic takes its time.
         self._expected = lru_cache(maxsize=CACHED_SIZES)(self._expected_pico)
         self._worst = lru_cache(maxsize=CACHED_SIZES)(_worst_pico)
 
-    def add(self, size: RequestSize, expected_tokens: float | None, totals: CostTotals) -> None:
-        """``expected_tokens``: of the reply, with all its choices."""
+    def add(self, size: RequestSize, expected_tokens: float | None, totals: CostTotals) -> JobCost | None:
+        """Add the cost of a job, and return it; None where no price is known.
+
+        ``expected_tokens``: of the reply, with all its choices.
+        """
         totals.jobs += 1
         tariffs = self._tariffs_of(size.model)
         if not tariffs:
             totals.unknown += 1
-            return
+            return None
         expected = None
         if expected_tokens is not None:
             prompt_pico, token_pico = self._expected(tariffs[0], size.prompt_tokens)
@@ -115,8 +135,7 @@ class JobCosts:
         totals.without_reply += expected is None
         totals.at_most_pico += worst or 0
         totals.unbounded += worst is None
-        if self.fit is not None:
-            self.fit.add(expected, worst)
+        return JobCost(expected, worst)
 
     def _expected_pico(self, tariff: Tariff, prompt_tokens: int) -> tuple[int, int]:
         """Return the cost of a prompt, and of each token of its reply."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from processor.core.events import SkipReason
 from processor.core.models import Cost, RequestSize, SourceFile, position_of
+from processor.estimate.group_totals import GroupTotals
 from processor.estimate.job_costs import CostTotals, JobCosts
 from processor.estimate.job_sizes import SizedJob, SizedPart
 from processor.estimate.known_replies import KnownReplies
+from processor.estimate.sending_order import SendingOrder
 from processor.input.job_file import InvalidLine
 from processor.output.job_index import JobIndex, JobStatus
 from processor.ratelimit.settings import LimitSettings, limit_group_key
@@ -58,23 +60,6 @@ class TokenTotals:
         self.costs.add(other.costs)
 
 
-@dataclass(slots=True)
-class GroupTotals:
-    """What a limit group is charged."""
-
-    model: str
-    requests: int = 0
-    tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, cost: Cost) -> None:
-        self.requests += 1
-        self.tokens += cost.tokens
-        self.input_tokens += cost.input_tokens
-        self.output_tokens += cost.output_tokens
-
-
 @dataclass(slots=True, kw_only=True)
 class JobCounts:
     lines: int = 0
@@ -113,6 +98,7 @@ class JobCounter:
         limits: LimitSettings,
         replies: KnownReplies,
         costs: JobCosts,
+        order: SendingOrder,
         limit: int | None,
     ) -> None:
         self.counts = JobCounts()
@@ -121,6 +107,7 @@ class JobCounter:
         self._limits = limits
         self._replies = replies
         self._costs = costs
+        self._order = order
         self._limit = limit
         self._lines_before = 0
         self._source: SourceFile | None = None
@@ -153,7 +140,7 @@ class JobCounter:
         elif reason := skip_reason(status, self._options):
             self.counts.skipped[reason] += 1
         else:
-            self._add_size(item.size, position)
+            self._add_size(item, position)
 
     def _position(self, line_of_part: int) -> int:
         return position_of(self._lines_before + line_of_part, self._source)
@@ -164,8 +151,8 @@ class JobCounter:
         if len(mistakes.positions) < MAX_LISTED_LINES:
             mistakes.positions.append(position)
 
-    def _add_size(self, size: RequestSize, position: int) -> None:
-        counts = self.counts
+    def _add_size(self, item: SizedJob, position: int) -> None:
+        counts, size = self.counts, item.size
         counts.prompt.add(size.prompt_tokens)
         counts.largest = max(counts.largest, (size.prompt_tokens, -position))
         counts.estimated += bool(size.prompt_estimated)
@@ -180,11 +167,15 @@ class JobCounter:
         totals.is_expected_known &= expected is not None
         totals.at_most += at_most or 0
         totals.unbounded += at_most is None
-        self._costs.add(size, expected, totals.costs)
-        group = counts.groups.setdefault(limit_group_key(self._limits, size), GroupTotals(size.model))
-        output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
+        cost = self._costs.add(size, expected, totals.costs)
+        name, charged = limit_group_key(self._limits, size), self._charged(size, expected)
+        counts.groups.setdefault(name, GroupTotals(size.model)).add(charged)
+        self._order.add(item.size_in_order, size.model, name, charged, cost)
+
+    def _charged(self, size: RequestSize, expected: float | None) -> Cost:
+        """What the limits are charged. ``expected``: tokens of the reply."""
         accounting = self._limits.charging
         if accounting == "used" and expected is not None:
-            group.add(Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens))
-        else:
-            group.add(request_cost(size, accounting, output))
+            return Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens)
+        output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
+        return request_cost(size, accounting, output)

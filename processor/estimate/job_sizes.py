@@ -17,6 +17,7 @@ from processor.input.line_splitter import Line, LineSplitter
 from processor.input.prescan import split_file
 from processor.protocols import protocol_for
 from processor.protocols.token_bounds import TokenRatios, with_bounds
+from processor.scheduler.job_order import size_in_order
 from processor.tokens.counter import TokenCounter
 
 MIN_WORKER_BYTES = 8 << 20
@@ -33,12 +34,16 @@ class ScanOptions:
     max_line_bytes: int
     encoding: str | None
     """For models that tiktoken does not know."""
+    is_ordered: bool = False
+    """Whether the jobs are sent by their size."""
 
 
 class SizedJob(NamedTuple):
     job: ParsedJob
     """Without the contents of its body."""
     size: RequestSize
+    size_in_order: int = 0
+    """The tokens by which it has its place, where jobs are sent by their size."""
 
 
 class SizedPart(NamedTuple):
@@ -106,9 +111,16 @@ def _sized(line: Line, options: ScanOptions) -> SizedJob | InvalidLine:
     protocol, model_counter = protocol_for(job.path), counter.for_model(job.model)
     size = with_bounds(protocol.request_size(job, model_counter), job, protocol, model_counter, NO_RATIOS)
     body = {name: parsed.body[name] for name in _STUB_FIELDS if name in parsed.body}
-    return SizedJob(parsed._replace(body=body, metadata=None, raw=b""), size)
+    place = size_in_order(job, _counter_by_characters(options.encoding)) if options.is_ordered else 0
+    return SizedJob(parsed._replace(body=body, metadata=None, raw=b""), size, place)
 
 
 @lru_cache(maxsize=1)
 def _counter(encoding: str | None) -> TokenCounter:
+    return TokenCounter(encoding, asyncio.to_thread)
+
+
+@lru_cache(maxsize=1)
+def _counter_by_characters(encoding: str | None) -> TokenCounter:
+    """A counter without encodings, as a run has that puts jobs in order."""
     return TokenCounter(encoding, asyncio.to_thread)

@@ -123,6 +123,7 @@ def _cost_rows(estimate: Estimate) -> Iterator[LabelRow]:
         yield from _batch_rows(estimate.batch)
     if estimate.budget is not None and estimate.max_cost_usd is not None:
         yield LabelRow("budget", _budget_text(estimate.budget, estimate.max_cost_usd, estimate.counts.all.jobs))
+        yield from _order_rows(estimate)
 
 
 def _batch_rows(batch: BatchPrice) -> Iterator[LabelRow]:
@@ -142,6 +143,11 @@ def _budget_text(fit: BudgetFit, max_cost_usd: float, jobs: int) -> str:
     about = at_least if fit.expected is None else f"about {fit.expected:,} jobs ({at_least})"
     stay = jobs - (fit.at_least if fit.expected is None else fit.expected)
     return f"{left} of {limit} USD left: {about}; {stay:,} stay for later"
+
+
+def _order_rows(estimate: Estimate) -> Iterator[LabelRow]:
+    if estimate.order != "file":
+        yield LabelRow("", f"the {estimate.order} jobs first, by prompt and most output")
 
 
 def _some(models: list[str]) -> str:
@@ -178,6 +184,7 @@ def _time_rows(estimate: Estimate) -> Iterator[LabelRow]:
         until = datetime.fromtimestamp(estimate.until).astimezone()
         left = estimate.counts.all.jobs - estimate.fit
         yield LabelRow("until", f"{until:%a %H:%M}: about {plural(estimate.fit, 'job')}; {left:,} stay for later")
+        yield from _order_rows(estimate)
 
 
 def _resource(bound: Bound) -> str:

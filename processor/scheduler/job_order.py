@@ -17,6 +17,7 @@ from heapq import merge
 
 from processor.core import platform
 from processor.core.errors import InputError, reason
+from processor.core.models import Job
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import ParsedJob
 from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter
@@ -114,10 +115,7 @@ class OrderedJobs:
         custom_id, status = classify(parsed, self._index, self._options)
         if status is JobStatus.DUPLICATE:
             return _DUPLICATE
-        job = parsed.with_id(custom_id)
-        size = protocol_for(job.path).request_size(job, self._counter.for_model(job.model))
-        output = DEFAULT_OUTPUT_TOKENS if size.max_tokens is None else size.max_tokens
-        tokens = min(size.prompt_tokens + output * size.choices, _MAX_SIZE)
+        tokens = min(size_in_order(parsed.with_id(custom_id), self._counter), _MAX_SIZE)
         return 1 + (_MAX_SIZE - tokens if self._longest_first else tokens)
 
     def _line(self, file: JobFile, number: int, begin: int, end: int | None) -> ParsedJob | InvalidLine:
@@ -134,6 +132,13 @@ class OrderedJobs:
         if not found:
             raise InputError(f"{file.path} has changed while it is read, at line {number + 1}")
         return file.parse(found[0])
+
+
+def size_in_order(job: Job, counter: TokenCounter) -> int:
+    """The tokens by which a job has its place: its prompt and the most of its reply. ``counter``: without encodings."""
+    size = protocol_for(job.path).request_size(job, counter.for_model(job.model))
+    output = DEFAULT_OUTPUT_TOKENS if size.max_tokens is None else size.max_tokens
+    return size.prompt_tokens + output * size.choices
 
 
 def _sorted(keys: array[int]) -> Iterator[int]:

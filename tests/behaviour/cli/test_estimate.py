@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -96,12 +97,14 @@ def test_estimate_shows_the_command_that_starts_the_run(run_inside: Run, shell: 
         (["rehearse", "-", "--out", "r.jsonl"], "save stdin"),
         (["estimate", "jobs.jsonl", "--like", "few.jsonl"], "few.jsonl has 0 replies: give results with at least 30"),
         (["estimate", "jobs.jsonl", "--until", "25:00"], "a time is written HH:MM"),
+        (["estimate", "jobs.jsonl.gz", "--order", "longest"], "--order longest needs files of lines"),
         (["rehearse", "jobs.jsonl", "--faults", "none=1"], "unknown fault"),
     ],
 )
 def test_what_cannot_be_estimated_is_one_line(run_inside: Run, shell: Shell, args: list[str], message: str) -> None:
     shell.write("jobs.jsonl", *chat_jobs(3))
     shell.write("few.jsonl")
+    (shell.folder / "jobs.jsonl.gz").write_bytes(gzip.compress((shell.folder / "jobs.jsonl").read_bytes()))
     result = run_inside(*args)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert message in result.err
@@ -172,6 +175,24 @@ def test_limit_that_an_earlier_run_has_seen_announced_is_used_from_the_start(
         (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
         assert (bound["limit"], bound["seconds"]) == (120, 30)
         assert 58 < run["seconds"] < 66, "a window of 120, and another"
+
+
+def test_jobs_that_fit_into_a_budget_depend_on_their_order(run_inside: Run, shell: Shell, sample: str) -> None:
+    (shell.folder / "config.toml").write_text('[prices."gpt-4o-mini"]\ninput = 1\noutput = 4\n')
+    jobs = [chat_job(f"j{at}", prompt="word " * (1 + 37 * at % 400), max_tokens=40) for at in range(200)]
+    shell.write("jobs.jsonl", *jobs)
+    args = ("jobs.jsonl", "--like", sample, "--max-cost", "0.02", "--concurrency", "1")
+    fitting = {}
+    for order in ("file", "shortest", "longest"):
+        budget = estimate(run_inside, *args, "--order", order)["budget"]
+        run = rehearse(run_inside, *args, "--order", order, code=1)
+        assert budget["fit_at_least"] <= run["done"], order
+        assert budget["fit_expected"] == pytest.approx(run["done"], rel=0.05), order
+        fitting[order] = budget["fit_expected"]
+    assert fitting["shortest"] > 1.2 * fitting["file"] > 1.4 * fitting["longest"]
+    page = run_inside("estimate", *args, "--order", "shortest").out
+    assert "the shortest jobs first" in page
+    assert page.endswith("--order shortest\n"), "the command that starts the run keeps the order"
 
 
 def test_rehearsal_of_a_rough_night_shows_refusals_and_ends(run_inside: Run, shell: Shell) -> None:
