@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from processor.app.plan import Plan
     from processor.app.run import run, run_async
-    from processor.config.settings import Limits, ModelLimits, Output, Settings, Waiting
+    from processor.config.settings import Limits, ModelLimits, Output, RaySettings, Settings, Waiting
     from processor.config.settings_loading import load
     from processor.core.errors import ConfigError, ProcessorError
     from processor.session import RunStopped, Session, results
@@ -35,6 +35,7 @@ _MODULES = {
     "ProcessorError": "processor.core.errors",
     "RunStopped": "processor.session",
     "Session": "processor.session",
+    "RaySettings": "processor.config.settings",
     "Settings": "processor.config.settings",
     "Waiting": "processor.config.settings",
     "load": "processor.config.settings_loading",
@@ -50,6 +51,7 @@ __all__ = [
     "Output",
     "Plan",
     "ProcessorError",
+    "RaySettings",
     "RunStopped",
     "Session",
     "Settings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from processor.app.cluster import check_cluster
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.environment import environment
@@ -20,6 +21,7 @@ def resolved_accesses(
     ``environ``: None stands for the environment and ``.env``. A key is not required where there is a ``transport``.
     Raises ConfigError.
     """
+    check_cluster(plan, own_transport=transport is not None)
     if plan.simulate:
         if transport is not None:
             raise ConfigError("a run has one transport: the simulator or the given one")

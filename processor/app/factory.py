@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from processor.app.cluster import WorkersShown, open_cluster
 from processor.app.job_source import ordered_jobs, unfinished_jobs
 from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
@@ -35,6 +36,7 @@ from processor.terminal.echo import Echo
 from processor.tokens.counter import TokenCounter
 
 if TYPE_CHECKING:
+    from processor.cluster.remote import RemoteTransport
     from processor.http.client import HttpTransport
     from processor.http.key_renewal import KeyRenewal
     from processor.http.settings import TransportSettings
@@ -52,8 +54,19 @@ MAX_FORECAST_BYTES = 16 << 20
 MAX_FORECAST_BYTES."""
 
 
-def concurrency(plan: Plan, max_connections: int) -> int:
+class OpenedTransport(NamedTuple):
+    """What a run sends its requests with."""
+
+    targets: Sequence[Target]
+    """Where the requests go, for each endpoint."""
+    send: Transport
+    workers: WorkersShown | None = None
+    """None where the run sends its requests itself."""
+
+
+def concurrency(plan: Plan, max_connections: int, workers: WorkersShown | None = None) -> int:
     """The most requests in flight: the plan's number, or as many as there may be connections."""
+    max_connections = (workers.max_connections if workers else 0) or max_connections
     if plan.echo:
         return 1
     default = max_connections if plan.settings.local is None else LOCAL_CONCURRENCY
@@ -100,13 +113,14 @@ async def open_target(plan: Plan, accesses: Sequence[EndpointAccess], stack: Asy
 @asynccontextmanager
 async def open_transport(
     plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None, emit: Listener
-) -> AsyncIterator[tuple[Sequence[Target], Transport]]:
-    """Yields where requests go and what sends them: the given transport, else HTTP.
+) -> AsyncIterator[OpenedTransport]:
+    """Yields where requests go and what sends them: the given transport, else HTTP, from here or from a cluster.
 
     Without an access the target is a simulator that this starts on a loopback address. Raises ConfigError.
     """
     async with AsyncExitStack() as stack:
         local: LocalModel | None = None
+        workers: WorkersShown | None = None
         if not accesses:
             targets = [await _start_simulator(plan, stack)]
         elif transport is not None:
@@ -117,8 +131,8 @@ async def open_transport(
         else:
             targets = [await first_target(access) for access in accesses]
         if transport is None:
-            transport = await _open_http(plan, accesses, targets, emit, stack)
-        yield targets, transport if local is None else local.transport(transport)
+            transport, workers = await _open_http(plan, accesses, targets, emit, stack)
+        yield OpenedTransport(targets, transport if local is None else local.transport(transport), workers)
 
 
 async def _start_local_model(plan: Plan, path: Path, emit: Listener, stack: AsyncExitStack) -> LocalModel:
@@ -168,18 +182,22 @@ async def _open_http(
     targets: Sequence[Target],
     emit: Listener,
     stack: AsyncExitStack,
-) -> Transport:
+) -> tuple[Transport, WorkersShown | None]:
     from processor.http.client import HttpTransport
 
     settings = transport_settings(plan, accesses)
     http = await stack.enter_async_context(HttpTransport(settings, on_notice=_emit_text(emit)))
     for target in targets:
         http.prepare(target, default_path(plan.settings, accesses))
-    send: Transport = http
+    sender: HttpTransport | RemoteTransport = http
+    workers = None
+    if plan.settings.ray.address is not None:
+        sender, workers = await open_cluster(plan, accesses, targets, settings, emit, stack)
+    send: Transport = sender
     for access, target in zip(accesses, targets, strict=bool(accesses)):
         if access.key_command is not None:
-            send = await stack.enter_async_context(_key_renewal(http, send, target, access.key_command))
-    return send
+            send = await stack.enter_async_context(_key_renewal(sender, send, target, access.key_command))
+    return send, workers
 
 
 def _emit_text(emit: Listener, *, is_warning: bool = False) -> Callable[[str], None]:
@@ -188,13 +206,15 @@ def _emit_text(emit: Listener, *, is_warning: bool = False) -> Callable[[str], N
     return lambda text: emit(Notice(at=now(), text=text, is_warning=is_warning))
 
 
-def _key_renewal(http: HttpTransport, send: Transport, target: Target, command: KeyCommand) -> KeyRenewal:
-    """``send``: what is sent through, ``http`` or the renewal of another endpoint's key around it."""
+def _key_renewal(
+    sender: HttpTransport | RemoteTransport, send: Transport, target: Target, command: KeyCommand
+) -> KeyRenewal:
+    """``send``: what is sent through, ``sender`` or the renewal of another endpoint's key around it."""
     from processor.config.key_command import run_key_command
     from processor.http.key_renewal import KeyRenewal
 
     fetch = partial(run_key_command, command.args)
-    return KeyRenewal(send, target, fetch, ttl_s=command.ttl_s, on_renewed=http.replace_key)
+    return KeyRenewal(send, target, fetch, ttl_s=command.ttl_s, on_renewed=sender.replace_key)
 
 
 async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:

@@ -14,7 +14,6 @@ from processor.app.accesses import resolved_accesses
 from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
-from processor.app.fd_limit import raised_fd_limit
 from processor.app.job_source import open_job_files
 from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
@@ -26,12 +25,10 @@ from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
+from processor.core.fd_limit import raised_fd_limit
+from processor.core.gc_pause import relax_gc
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
-
-GC_THRESHOLD = 10_000
-"""New objects between two collections of the youngest generation. A run creates few reference cycles, and with Python's
-default (700) the collector would traverse the jobs in flight again and again."""
 
 
 def run(
@@ -67,9 +64,8 @@ async def run_async(
 
 @contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Collect garbage less often: see GC_THRESHOLD."""
-    previous = gc.get_threshold()
-    gc.set_threshold(GC_THRESHOLD, *previous[1:])
+    """Collect garbage less often: see ``core.gc_pause``."""
+    previous = relax_gc()
     try:
         yield
     finally:
@@ -92,14 +88,15 @@ async def _run(
         plan = ended
     async with AsyncExitStack() as stack:
         max_connections = stack.enter_context(raised_fd_limit())
-        concurrency = factory.concurrency(plan, max_connections)
         job_files = open_job_files(plan, accesses)
         stack.callback(job_files.close)
         checks = await open_checks(plan, stack)
         stats = RunStats()
         progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
-        targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
+        opened = factory.open_transport(plan, accesses, transport, emit)
+        targets, send, workers = await stack.enter_async_context(opened)
+        concurrency = factory.concurrency(plan, max_connections, workers)
         # Nothing is written where the transport finds that nothing can be sent.
         sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
@@ -113,7 +110,7 @@ async def _run(
             deadline=open_deadline(plan, stats, time.time),
         )
         notices = await check_prices(plan, dependencies, job_files) if budget is not None else []
-        run_reporter.report_start(plan, accesses, job_files, sink, emit)
+        run_reporter.report_start(plan, accesses, job_files, sink, emit, workers)
         run_reporter.report_notices(notices, emit)
         if budget is not None:
             stats.budget = budget.budget.in_usd

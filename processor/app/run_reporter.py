@@ -8,11 +8,12 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from processor.app import factory
-from processor.app.fd_limit import RESERVED_FILES
+from processor.app.cluster import WorkersShown
 from processor.app.plan import Plan
 from processor.app.requested_listeners import open_hook, open_metrics
 from processor.app.run_description import describe_run
@@ -20,6 +21,7 @@ from processor.config.endpoint_resolution import EndpointAccess
 from processor.core import exit_codes, platform
 from processor.core.errors import ConfigError, OutputError, reason
 from processor.core.events import Listener, Notice, RunStarted
+from processor.core.fd_limit import RESERVED_FILES
 from processor.core.models import JSON
 from processor.core.private_files import pipe_opener
 from processor.core.secrets import mask_values
@@ -74,14 +76,19 @@ def open_listeners(
 
 
 def report_start(
-    plan: Plan, accesses: Sequence[EndpointAccess], job_files: JobFiles, sink: Sink, emit: Listener
+    plan: Plan,
+    accesses: Sequence[EndpointAccess],
+    job_files: JobFiles,
+    sink: Sink,
+    emit: Listener,
+    workers: WorkersShown | None = None,
 ) -> None:
     """Prints the banner and emits RunStarted."""
     jobs = job_files.count_lines()
     if jobs is not None and plan.limit is not None:
         jobs = min(jobs, plan.limit)
     expected = factory.forecast_of(plan, job_files, sink)
-    banner = _banner(plan, accesses, sink, jobs, expected)
+    banner = replace(_banner(plan, accesses, sink, jobs, expected), workers=str(workers) if workers else None)
     label_table.print_rows(startup_banner.warning_rows(banner) if plan.quiet else startup_banner.banner_rows(banner))
     done = expected.done if expected else _estimated_done(plan, sink, jobs)
     emit(RunStarted(at=asyncio.get_running_loop().time(), jobs=jobs, done=done, simulated=plan.simulate))

@@ -13,6 +13,7 @@ _LIMITS_AND_RETRIES = "Limits and retries"
 _OUTPUT = "Structured output"
 _SELECTION = "Selection of jobs"
 _BATCHES = "Batches"
+_CLUSTER = "Several cores and machines"
 _TRIAL = "Trial runs"
 _DISPLAY = "Display"
 _LIMITS = "Rate limits"
@@ -180,6 +181,19 @@ Changed = Annotated[
         metavar="keep|resend",
         text="Jobs edited, or answered by another model: keep the reply, or send again. [default: keep]",
     ),
+]
+
+RayAddress = Annotated[
+    str | None,
+    option(
+        _CLUSTER,
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        text="Send from workers in a Ray cluster: one started here, the one that runs here, or that of a head node.",
+    ),
+]
+Workers = Annotated[
+    int | None, option(_CLUSTER, "--workers", metavar="N", text="Number of workers. [default: one for each CPU]")
 ]
 
 Simulate = Annotated[bool, option(_TRIAL, "--simulate", text="Use the built-in simulator: no key, no cost.")]

@@ -57,6 +57,8 @@ def run(
     in_batches: options.InBatches = False,
     detach: options.Detach = False,
     stream_after: options.StreamAfter = None,
+    ray_address: options.RayAddress = None,
+    workers: options.Workers = None,
     simulate: options.Simulate = False,
     echo: options.Echo = False,
     progress: options.Progress = "auto",

@@ -93,5 +93,5 @@ def _setting_flags(params: Mapping[str, Any]) -> dict[str, Any]:
 
     from processor.config.settings import Settings
 
-    names = {"rpm", "tpm", *(setting.name for setting in fields(Settings))}
+    names = {"rpm", "tpm", "ray_address", "workers", *(setting.name for setting in fields(Settings))}
     return {name: value for name, value in params.items() if name in names}

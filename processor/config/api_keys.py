@@ -31,6 +31,8 @@ class KeySource:
     command: KeyCommand | None = None
     described_as: str | None = None
     """For a person; None without a key."""
+    variable: str | None = None
+    """The environment variable that holds the key."""
     unused_variable: str | None = None
     """The variable whose key is not sent, because the address is an http address."""
 
@@ -64,7 +66,8 @@ def key_source(
         return KeySource(unused_variable=variable)
     if address_from and not _is_from_dotenv(variable, environ):
         _refuse_foreign_variable(variable, settings, provider, url, address_from)
-    return KeySource(key=key, described_as=_description(key, variable, environ, is_address_foreign=bool(address_from)))
+    described_as = _description(key, variable, environ, is_address_foreign=bool(address_from))
+    return KeySource(key=key, described_as=described_as, variable=variable)
 
 
 def _of_command(settings: Settings, args: tuple[str, ...], url: BaseUrl) -> KeySource:

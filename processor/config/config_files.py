@@ -69,7 +69,7 @@ def read_tables(path: Path | None, environ: Mapping[str, str]) -> ConfigTables:
     return ConfigTables(
         by_file=((str(own_path), own), (CONFIG_FILE, found)),
         found_names=tuple(_names(found)),
-        ignored=tuple(f"{name} in {CONFIG_FILE} is ignored: to allow the command, {remedy}" for name in commands),
+        ignored=tuple(f"{name} in {CONFIG_FILE} is ignored: to allow the {_kind(name)}, {remedy}" for name in commands),
     )
 
 
@@ -117,14 +117,23 @@ def _providers(table: Table) -> Iterator[tuple[str, Table]]:
         yield from ((name, section) for name, section in providers.items() if isinstance(section, dict))
 
 
+def _kind(name: str) -> str:
+    return "address" if name.endswith(".address") else "command"
+
+
 def _remove_commands(table: Table) -> list[str]:
-    """Removes the commands of a table, and returns their names."""
+    """Removes the commands of a table, and the address of a cluster, which would execute code and be given keys.
+
+    Returns their names.
+    """
     places = [("", table, COMMAND)]
     places += [(f"providers.{name}.", section, COMMAND) for name, section in _providers(table)]
     endpoints = table.get("endpoints")
     for at, endpoint in enumerate(endpoints if isinstance(endpoints, list) else (), start=1):
         if isinstance(endpoint, dict):
             places.append((f"endpoints[{at}].", endpoint, COMMAND))
+    if isinstance(ray := table.get("ray"), dict):
+        places.append(("ray.", ray, "address"))
     if isinstance(hooks := table.get("hooks"), dict):
         places += [("hooks.", hooks, name) for name in tuple(hooks)]
     return [prefix + name for prefix, place, name in places if place.pop(name, None) is not None]

@@ -33,6 +33,8 @@ class EndpointAccess:
     provider: ProviderPreset
     key_from: str | None
     """Where the key comes from, for a person; None without a key."""
+    key_variable: str | None = None
+    """The environment variable that holds the key; None where it comes from elsewhere."""
     key_command: KeyCommand | None = None
     """Prints the key, which the target does not have yet."""
     address_from: str | None = None
@@ -107,6 +109,7 @@ def resolve_endpoint(settings: Settings, environ: Mapping[str, str], *, needs_ke
         target=target,
         provider=provider,
         key_from=source.described_as,
+        key_variable=source.variable,
         key_command=source.command,
         address_from=address_from,
         unused_key=source.unused_variable,

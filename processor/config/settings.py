@@ -72,6 +72,21 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaySettings:
+    """The section ``[ray]``: requests are sent from workers in a Ray cluster."""
+
+    address: str | None = None
+    """``local``: a cluster on this machine, for this run alone; ``auto``: the one that runs here; or HOST:PORT of the
+    head node. None: the run sends its requests itself."""
+    workers: int | None = None
+    """None: one for each CPU of the cluster, at most as many as the rate limit can occupy."""
+    worker_cpus: float = 1.0
+    """CPUs that Ray reserves for each worker."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Further resources that each worker needs: it runs on nodes that have them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """The section ``[hooks]``: commands, each a program and its arguments."""
 
@@ -137,6 +152,7 @@ class Settings:
     waiting: Waiting = Waiting()
     output: Output = Output()
     batch: Batch = Batch()
+    ray: RaySettings = RaySettings()
     hooks: Hooks = Hooks()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     prices: Mapping[str, ModelPrices] = field(default_factory=dict)

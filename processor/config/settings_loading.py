@@ -14,6 +14,7 @@ from processor.config.config_files import CONFIG_FILE, ConfigTables, read_tables
 from processor.config.endpoint_settings import check_endpoints
 from processor.config.environment import DOTENV, Environment
 from processor.config.price_settings import check_prices
+from processor.config.ray_address import check_ray
 from processor.config.setting_values import parse_table, parse_value
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
@@ -26,11 +27,15 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
 
     ``path`` is the settings file, which must exist; None: ``config.toml`` in the working folder over the one in the
     user's configuration folder, where they exist. Flags that are None are ignored; the flags ``rpm`` and ``tpm`` set
-    the limits of all jobs together.
+    the limits of all jobs together, ``ray_address`` and ``workers`` those of the section ``[ray]``.
     """
     tables = read_tables(path, environ)
     settings = _parse_files(tables)
-    types = {**get_type_hints(Settings, include_extras=True), **get_type_hints(RateLimits)}
+    types = {
+        **get_type_hints(Settings, include_extras=True),
+        **get_type_hints(RateLimits),
+        **{"ray_address": str, "workers": int},
+    }
     given = {
         name: parse_value(types[name], value, _flag_name(name)) for name, value in flags.items() if value is not None
     }
@@ -48,13 +53,19 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
         if isinstance(environ, Environment) and "OPENAI_BASE_URL" in environ.from_dotenv:
             chosen_by["base_url"] = str(DOTENV)
     limits = replace(settings.limits, **{name: given.pop(name) for name in ("rpm", "tpm") if name in given})
-    settings = replace(settings, **given, limits=limits, chosen_by=chosen_by, ignored_commands=tables.ignored)
+    on_ray = {
+        field: given.pop(name) for name, field in (("ray_address", "address"), ("workers", "workers")) if name in given
+    }
+    ray = replace(settings.ray, **on_ray)
+    if "workers" in on_ray and ray.address is None:
+        raise ConfigError("--workers needs a cluster: add --ray local, or leave it out")
+    settings = replace(settings, **given, limits=limits, ray=ray, chosen_by=chosen_by, ignored_commands=tables.ignored)
     _check(settings)
     return settings
 
 
 def _flag_name(name: str) -> str:
-    return "--" + name.removesuffix("_s").removesuffix("_usd").replace("_", "-")
+    return "--" + name.removesuffix("_s").removesuffix("_usd").removesuffix("_address").replace("_", "-")
 
 
 def _parse_files(tables: ConfigTables) -> Settings:
@@ -67,6 +78,7 @@ def _parse_files(tables: ConfigTables) -> Settings:
 def _check(settings: Settings) -> None:
     """Checks what the types of single fields cannot express."""
     check_prices(settings.prices)
+    check_ray(settings)
     if settings.waiting.backoff_max_s < settings.waiting.backoff_min_s:
         raise ConfigError("waiting.backoff_max_s must not be less than waiting.backoff_min_s")
     for endpoint in (settings.endpoint, *(provider.endpoint for provider in settings.providers.values())):

@@ -13,7 +13,6 @@ from processor.app import factory
 from processor.app.accesses import resolved_accesses
 from processor.app.budget import check_prices, open_budget
 from processor.app.endpoint_factory import endpoint_pool
-from processor.app.fd_limit import max_connections
 from processor.app.job_source import job_defaults
 from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
@@ -21,6 +20,7 @@ from processor.app.validation import open_checks
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice, RunStarted, Transport
+from processor.core.fd_limit import max_connections
 from processor.core.models import Job
 from processor.endpoints.pool import EndpointPool
 from processor.input.job_formats import JobDefaults
@@ -81,12 +81,13 @@ async def open_parts(
     settings, transport = options.settings, options.transport
     plan = _plan(options)
     accesses = resolved_accesses(plan, options.environ, transport)
-    concurrency = factory.concurrency(plan, max_connections())
     checks = await open_checks(plan, stack)
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
     emit = FanOut([callbacks.listener, reminder], external=options.listeners)
-    targets, send = await stack.enter_async_context(factory.open_transport(plan, accesses, transport, emit))
+    opened = factory.open_transport(plan, accesses, transport, emit)
+    targets, send, workers = await stack.enter_async_context(opened)
+    concurrency = factory.concurrency(plan, max_connections(), workers)
     sink: Sink = DiscardingSink()
     if options.journal is not None:
         sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))

@@ -21,6 +21,7 @@ from processor.core.events import (
     Stopping,
 )
 from processor.core.models import Failure, Result
+from processor.core.worker_events import WorkerEnded
 from processor.stats.cost_stats import CostStats
 from processor.stats.reply_stats import ReplyStats, bounded_label
 from processor.stats.throughput import Throughput
@@ -70,6 +71,8 @@ class RunStats:
         """Attempts that ended without a reply after they were sent, and were not refused."""
         self.asked_again = 0
         """Replies that were not valid, and after which the job was asked again."""
+        self.workers: list[WorkerEnded] = []
+        """The workers of the run that have ended, with what they did."""
         self.costs = CostStats()
         self.stop_reason: str | None = None
         self.last_event_at = 0.0
@@ -89,6 +92,7 @@ class RunStats:
             LimitsChanged: self.throughput.on_limits_changed,
             BottleneckChanged: self._on_bottleneck_changed,
             Stopping: self._on_stopping,
+            WorkerEnded: self.workers.append,
         }
 
     def __call__(self, event: RunEvent) -> None:

@@ -58,6 +58,13 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
             name: {"attempts": attempts, "replies": stats.replies_by_endpoint[name]}
             for name, attempts in stats.attempts_by_endpoint.items()
         },
+        "workers": [
+            {
+                **{"worker": ended.worker, "node": ended.node, "requests": ended.requests},
+                **{"lost_requests": ended.lost_requests, "reason": ended.reason},
+            }
+            for ended in stats.workers
+        ],
         "retried": dict(stats.retried),
         "validation": {"valid": replies.checked, "asked_again": stats.asked_again},
         "maybe_billed": stats.possibly_billed,

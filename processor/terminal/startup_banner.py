@@ -69,6 +69,8 @@ class Banner:
     possibly_billed: int = 0
     """Requests that an earlier run had in flight when it was killed."""
     warnings: tuple[str, ...] = ()
+    workers: str | None = None
+    """The workers that send the requests; None where the run does it itself."""
 
 
 def warning_rows(banner: Banner) -> list[LabelRow]:
@@ -80,6 +82,7 @@ def banner_rows(banner: Banner) -> list[LabelRow]:
     return [
         LabelRow("jobs", _jobs(banner)),
         *_endpoints(banner),
+        *([LabelRow("workers", banner.workers)] if banner.workers else []),
         LabelRow("limits", _limits(banner)),
         _results(banner),
         *warning_rows(banner),

@@ -123,9 +123,28 @@ def _attempts(stats: RunStats) -> Iterator[LabelRow]:
             for name, attempts in stats.attempts_by_endpoint.items()
         )
         yield LabelRow("endpoints", ", ".join(shares))
+    yield from _workers(stats)
     if stats.possibly_billed and not stats.simulated:
         text = f"{plural(stats.possibly_billed, 'attempt')} sent, but ended without a reply"
         yield LabelRow("possibly billed", text, "warning")
+
+
+def _workers(stats: RunStats) -> Iterator[LabelRow]:
+    if not stats.workers:
+        return
+    lost = [ended for ended in stats.workers if ended.reason is not None]
+    counts = [ended.requests for ended in stats.workers if ended.reason is None]
+    text = f"{len(counts):,}"
+    if counts:
+        text += f", with {_range(min(counts), max(counts))} requests each"
+    if lost:
+        in_flight = plural(sum(ended.lost_requests for ended in lost), "request")
+        text += f"; {len(lost):,} lost, with {in_flight} in flight, which were sent again"
+    yield LabelRow("workers", text, "warning" if lost else "")
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _validation(stats: RunStats) -> Iterator[LabelRow]:

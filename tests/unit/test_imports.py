@@ -89,6 +89,7 @@ THIRD_PARTY = {
     "genai_prices": {"cost"},
     "jsonschema_rs": {"validation"},
     "fsspec": {"remote"},
+    "ray": {"cluster"},
     "pyarrow": {"export", "input"},
 }
 """The folders that may import a library: each library is wrapped in one place."""

@@ -10,6 +10,7 @@ import pytest
 
 from processor.core.events import BottleneckChanged, JobFinished, JobSkipped, RunEvent, RunStarted, SkipReason, Stopping
 from processor.core.models import Failure, Reply, Result, Timing, Usage
+from processor.core.worker_events import WorkerEnded
 from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import label_table, status_line
@@ -69,6 +70,22 @@ def test_summary_of_a_run_without_failures_is_short() -> None:
         "whole reply  3.0 s median, 3.0 s p95\n"
         "limited by   requests 100%\n"
         "results      results.jsonl\n"
+    )
+
+
+def worker_ended(requests: int, reason: str | None = None, lost_requests: int = 0) -> RunEvent:
+    return WorkerEnded(at=1.0, worker="w", node="n", requests=requests, lost_requests=lost_requests, reason=reason)
+
+
+def workers_row(*events: RunEvent) -> str:
+    (row,) = [line for line in summary(stats_after(*events)).splitlines() if line.startswith("workers")]
+    return row.removeprefix("workers").strip()
+
+
+def test_summary_says_what_workers_did_and_lost() -> None:
+    assert workers_row(worker_ended(7), worker_ended(9)) == "2, with 7 to 9 requests each"
+    assert workers_row(worker_ended(3, "killed", 50), worker_ended(9)) == (
+        "1, with 9 requests each; 1 lost, with 50 requests in flight, which were sent again"
     )
 
 
