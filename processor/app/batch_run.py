@@ -20,6 +20,7 @@ from processor.app.plan import Plan
 from processor.app.prices import price_factor, price_list
 from processor.app.progress_display import open_progress
 from processor.app.signals import handle_signals
+from processor.app.validation import open_checks
 from processor.batch.batch_budget import BatchBudget
 from processor.batch.batch_log import BatchLog
 from processor.batch.batch_run import BatchRun
@@ -31,6 +32,7 @@ from processor.batch.upload_file import UploadPath
 from processor.config import GENERIC
 from processor.config.batch_presets import BatchPreset
 from processor.config.endpoint_resolution import EndpointAccess, named_provider
+from processor.config.settings import SCHEMA_IN_JOB
 from processor.core.api_calls import ApiClient
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
@@ -72,9 +74,10 @@ def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Trans
 def _check_other_flags(plan: Plan) -> None:
     if plan.order != "file":
         raise ConfigError("--order has no effect with --batch: the provider chooses the order; leave it out")
-    for name, is_given in (("--echo", plan.echo), ("--validate", plan.settings.validate is not None)):
-        if is_given:
-            raise ConfigError(f"{name} and --batch cannot be used together: leave out one of them")
+    if plan.echo:
+        raise ConfigError("--echo and --batch cannot be used together: leave out one of them")
+    if plan.settings.validate == SCHEMA_IN_JOB:
+        raise ConfigError("--validate job and --batch cannot be used together: name a file with one schema")
 
 
 def _check_detach(plan: Plan) -> None:
@@ -94,13 +97,14 @@ async def run_batch(
     async with AsyncExitStack() as stack:
         job_files = open_job_files(plan, accesses)
         stack.callback(job_files.close)
+        checks = await open_checks(plan, stack)
         stats = RunStats()
         progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
         target = await factory.open_target(plan, accesses, stack)
         target = target if accesses else simulated_target(target, preset)
         client = await stack.enter_async_context(_http_client(plan, accesses, target))
-        sink = factory.open_sink(plan, factory.run_target(plan, accesses))
+        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
         assert isinstance(sink, ResultsFile), "the plan has been checked"
         log = open_log(plan, target)
@@ -124,6 +128,7 @@ async def run_batch(
             wall_clock=time.time,
             run_in_thread=asyncio.to_thread,
             budget=budget,
+            validation=checks.validation,
         )
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
         if budget is not None:

@@ -159,6 +159,7 @@ def _banner(
         rpm=limits.rpm,
         tpm=limits.tpm,
         own_limits=tuple(limits.models),
+        in_batches=plan.in_batches,
         simulated=plan.simulate,
         is_awaited=plan.reads_stdin and console.is_typed(),
         damage=_damage(plan, sink),

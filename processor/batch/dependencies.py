@@ -20,6 +20,7 @@ from processor.input.job_formats import ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.storage import Storage
 from processor.scheduler import Outcome, RunOptions
+from processor.scheduler.reply_validation import ReplyValidation
 from processor.tokens.counter import TokenCounter
 
 Items = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
@@ -49,6 +50,8 @@ class BatchDependencies:
     """Returns Unix seconds."""
     run_in_thread: RunInThread
     budget: BatchBudget | None = None
+    validation: ReplyValidation | None = None
+    """Checks the output of replies against one schema; None: nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,9 @@ class BatchRows:
             cost_usd=cost_usd,
             served_by=SERVED_BY,
         )
+        if deps.validation is not None:
+            result = await deps.validation.judge_once(protocol, job, result, billed, deps.emit)
+            self._counts.failed += result.failure is not None
         await self._add(result)
 
     async def write_failure(self, batch: OpenBatch, record: JobRecord, failed: Failed) -> None:

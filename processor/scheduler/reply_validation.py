@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from processor.core.events import ReplyInvalid
-from processor.core.models import Failure, Result, Usage, Validation
+from processor.core.events import Listener, ReplyInvalid
+from processor.core.models import Failure, Job, Result, Usage, Validation
+from processor.protocols import Protocol
 from processor.protocols.structured_output import correction
 from processor.scheduler.attempt import AskAgain, JobState
 from processor.scheduler.dependencies import Dependencies
@@ -100,12 +101,14 @@ class ReplyValidation:
             return result
         output, problems = found
         again = None
-        reason = self._reason_to_end(state, result, problems)
+        reason = _why_final(state.protocol, result, problems)
+        if reason is None and asks.replies > self._max_invalid:
+            reason = ""
         if reason is None:
             again = state.protocol.ask_again(state.job.body, output, correction(problems))
             if again is None:
                 reason = "and this request has no place to say so"
-        deps.emit(_event(state, asks.replies, problems, is_asked_again=again is not None))
+        deps.emit(_event(state.job, asks.replies, problems, is_asked_again=again is not None))
         failed = replace(result, failure=_failure(asks.replies, problems, reason))
         if again is None:
             return failed
@@ -116,6 +119,20 @@ class ReplyValidation:
             deps.printer.on_invalid(str(problems[0]))
         return AskAgain()
 
+    async def judge_once(self, protocol: Protocol, job: Job, result: Result, billed: Usage, emit: Listener) -> Result:
+        """Return the row of a reply whose job is not asked again. All replies must have one schema."""
+        assert self._schema is not None and result.reply is not None, "only replies with a schema are judged"
+        if not protocol.generates_text:
+            return result
+        outputs = protocol.outputs(result.reply.body, job.body)
+        result = replace(result, validation=Asks(self._schema).add(billed, result.cost_usd))
+        found = await self._first_invalid(self._schema, outputs or [""])
+        if found is None:
+            return result
+        _, problems = found
+        emit(_event(job, 1, problems, is_asked_again=False))
+        return replace(result, failure=_failure(1, problems, _why_final(protocol, result, problems)))
+
     async def _first_invalid(
         self, schema: PreparedSchema, outputs: Sequence[str]
     ) -> tuple[str, tuple[Problem, ...]] | None:
@@ -124,25 +141,24 @@ class ReplyValidation:
                 return output, problems
         return None
 
-    def _reason_to_end(self, state: JobState, result: Result, problems: Sequence[Problem]) -> str | None:
-        """Return why the job is not asked again; None where it may be. The rest of a sentence about its reply."""
-        assert result.reply is not None and state.asks is not None
-        if result.is_cut_short:
-            return "since it ended at the limit of output tokens"
-        if state.protocol.is_refused(result.reply.body):
-            return "since the model, or a filter, refused to write it"
-        if any(problem.is_undecided for problem in problems):
-            return "so that it counts as not valid"
-        if state.asks.replies > self._max_invalid:
-            return ""
-        return None
+
+def _why_final(protocol: Protocol, result: Result, problems: Sequence[Problem]) -> str | None:
+    """Return why another reply would be no better; None where it might. The rest of a sentence about the reply."""
+    assert result.reply is not None, "only replies are judged"
+    if result.is_cut_short:
+        return "since it ended at the limit of output tokens"
+    if protocol.is_refused(result.reply.body):
+        return "since the model, or a filter, refused to write it"
+    if any(problem.is_undecided for problem in problems):
+        return "so that it counts as not valid"
+    return None
 
 
-def _event(state: JobState, asks: int, problems: Sequence[Problem], *, is_asked_again: bool) -> ReplyInvalid:
+def _event(job: Job, asks: int, problems: Sequence[Problem], *, is_asked_again: bool) -> ReplyInvalid:
     return ReplyInvalid(
         at=asyncio.get_running_loop().time(),
-        custom_id=state.job.custom_id,
-        line=state.job.line,
+        custom_id=job.custom_id,
+        line=job.line,
         asks=asks,
         problems=tuple(map(str, problems)),
         is_asked_again=is_asked_again,

@@ -62,6 +62,8 @@ class Banner:
     tpm: float | None = None
     own_limits: tuple[str, ...] = ()
     """Models with limits of their own."""
+    in_batches: bool = False
+    """The jobs are sent through a batch API, to which the limits do not apply."""
     simulated: bool = False
     is_awaited: bool = False
     """The jobs are to be typed: stdin is a terminal."""
@@ -132,6 +134,8 @@ def _endpoint(endpoint: EndpointShown) -> str:
 
 
 def _limits(banner: Banner) -> str:
+    if banner.in_batches:
+        return "those of the provider for batches"
     limits = [
         f"{limit:,.0f} {unit}"
         for limit, unit in ((banner.rpm, "requests"), (banner.tpm, "tokens"))

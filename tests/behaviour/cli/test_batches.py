@@ -110,6 +110,31 @@ def test_batch_of_which_nothing_is_certain_is_adopted_or_given_up(
 
 
 @pytest.mark.usefixtures("quick")
+def test_replies_of_a_batch_are_checked_and_invalid_ones_can_be_sent_again(
+    run_inside: Run, start_server: StartServer, shell: Shell
+) -> None:
+    pytest.importorskip("jsonschema_rs")
+    server = start_server(SimulatorSettings(batches=BatchSettings(duration_s=0.3)))
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}}
+    (shell.folder / "schema.json").write_text(json.dumps(schema))
+    shell.write("jobs.jsonl", chat_job("prose"), chat_job("json", max_tokens=500, **asked))
+    flags = ("jobs.jsonl", "--out", "r.jsonl", "--validate", "schema.json")
+    run = run_inside(*flags, "--batch")
+    assert run.code == 1, run.err
+    (row,) = shell.rows("r.jsonl")
+    assert (row["custom_id"], row["served_by"], row["validation"]["asks"]) == ("json", "batch", 1)
+    (failure,) = shell.rows("r.errors.jsonl")
+    assert (failure["custom_id"], failure["error"]["code"]) == ("prose", "invalid_output")
+    assert failure["response"]["body"]["choices"], "the reply is kept"
+    assert len(server.provider.batch_api.batches) == 1, "it is not submitted again by itself"
+    assert run_inside(*flags, "--batch").code == 1
+    assert len(server.provider.batch_api.batches) == 1
+    run_inside(*flags, "--batch", "--retry-failed")
+    assert len(server.provider.batch_api.batches) == 2
+
+
+@pytest.mark.usefixtures("quick")
 def test_what_is_left_is_streamed(run_inside: Run, start_server: StartServer, shell: Shell) -> None:
     server = start_server(settings(duration_s=0.3))
     short = [{"id": "own", "model": "m", "url": "/v1/messages", "prompt": "Hi", "max_tokens": 5}]
@@ -135,6 +160,7 @@ def test_what_is_left_is_streamed(run_inside: Run, start_server: StartServer, sh
         (["--batch", "--detach", "--until", "07:00"], "--detach ends the run before the time of --until"),
         (["--batch", "--detach", "--simulate"], "--detach leaves the batches to the provider"),
         (["--batch", "--echo"], "--echo and --batch cannot be used together"),
+        (["--batch", "--validate", "job"], "--validate job and --batch cannot be used together: name a file with"),
         (["--batch", "--order", "longest"], "--order has no effect with --batch: the provider chooses the order"),
         (["--batch", "--stream-after", "7"], "a time is written HH:MM"),
         (["--batch", "--provider", "ollama"], "no batch API is known at ollama"),
