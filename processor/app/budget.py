@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from itertools import islice
 
 from processor.app.factory import run_options
+from processor.app.job_source import planned_lines
 from processor.app.plan import Plan
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, Notice
@@ -81,7 +81,7 @@ def _jobs_to_send(plan: Plan, job_files: JobFiles | None, sink: Sink) -> Iterato
         if plan.settings.model is not None:
             yield Job(line=0, custom_id="", fingerprint="", path="", model=plan.settings.model, body={})
         return
-    for line in islice(job_files.parse_lines(), plan.limit):
+    for line in planned_lines(plan, job_files):
         if not isinstance(line, InvalidLine):
             custom_id, status = classify(line, index, options)
             if status is not JobStatus.DUPLICATE and skip_reason(status, options) is None:

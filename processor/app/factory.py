@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from processor.app.cluster import WorkersShown, open_cluster
-from processor.app.job_source import ordered_jobs, unfinished_jobs
+from processor.app.job_source import MAX_FORECAST_BYTES, ordered_jobs, planned_lines, unfinished_jobs
 from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
@@ -49,10 +48,6 @@ LOCAL_CONCURRENCY = 4
 SIMULATED_BATCH_S = 3.0
 """How long a batch takes at the simulator of a trial run."""
 
-MAX_FORECAST_BYTES = 16 << 20
-"""Larger job files are not compared with the results before the first request: that takes about a second more for each
-MAX_FORECAST_BYTES."""
-
 
 class OpenedTransport(NamedTuple):
     """What a run sends its requests with."""
@@ -79,12 +74,12 @@ def run_target(plan: Plan, accesses: Sequence[EndpointAccess], schema: str | Non
     ``schema``: the digest of that which all output is checked against.
     """
     if plan.settings.local is not None:
-        return RunTarget(schema=schema)
+        return RunTarget(schema=schema, shard=plan.shard)
     addresses = (endpoint_address(access.target.base_url, path) for access in accesses for path in PROTOCOLS)
     model = plan.settings.model
     sent = (access.settings.model_sent(model) for access in accesses if access.settings and model is not None)
     models = frozenset(name for name in (model, *sent) if name is not None)
-    return RunTarget(addresses=frozenset(addresses), models=models, schema=schema)
+    return RunTarget(addresses=frozenset(addresses), models=models, schema=schema, shard=plan.shard)
 
 
 def open_sink(plan: Plan, target: RunTarget) -> Sink:
@@ -273,7 +268,7 @@ def forecast_of(plan: Plan, job_files: JobFiles, sink: Sink) -> Forecast | None:
     size = job_files.size
     if size is None or size > MAX_FORECAST_BYTES or not (sink.recovered.replied or sink.recovered.failed):
         return None
-    return forecast(islice(job_files.parse_lines(), plan.limit), sink.job_index, run_options(plan))
+    return forecast(planned_lines(plan, job_files), sink.job_index, run_options(plan))
 
 
 def run_options(plan: Plan) -> RunOptions:
@@ -282,6 +277,7 @@ def run_options(plan: Plan) -> RunOptions:
         grace_s=settings.grace_s,
         look_ahead=1 if plan.echo else LOOK_AHEAD,
         limit=plan.limit,
+        shard=plan.shard,
         retry_failed=plan.retry_failed,
         resend_changed=settings.changed == "resend",
         simulated=plan.simulate,

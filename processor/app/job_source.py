@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from processor.app.plan import Plan
@@ -14,7 +15,7 @@ from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
-from processor.input.job_files import JobFiles
+from processor.input.job_files import JobFiles, is_in_shard
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.tables import TABLE_SUFFIXES, table_suffix
 from processor.input.template import Template
@@ -22,6 +23,10 @@ from processor.output.sink import Sink
 from processor.protocols.request_limits import UNKNOWN_LIMITS
 from processor.scheduler import RunOptions
 from processor.tokens.counter import TokenCounter
+
+MAX_FORECAST_BYTES = 16 << 20
+"""Larger job files are not compared with the results before the first request: that takes about a second more for each
+MAX_FORECAST_BYTES."""
 
 
 def job_defaults(settings: Settings, accesses: Sequence[EndpointAccess]) -> JobDefaults:
@@ -45,9 +50,34 @@ def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
     return JobFiles(plan.job_files, defaults, max_line_bytes=plan.settings.max_line_bytes, template=template)
 
 
+def planned_lines(plan: Plan, job_files: JobFiles) -> Iterator[ParsedJob | InvalidLine]:
+    """Yield the lines of regular files that are within ``--limit`` and in the plan's shard. Blocks while it reads.
+
+    Raises ConfigError.
+    """
+    lines = islice(job_files.parse_lines(), plan.limit)
+    return (line for line in lines if is_in_shard(line, plan.shard))
+
+
+def count_planned_lines(plan: Plan, job_files: JobFiles) -> int | None:
+    """Return how many lines the run has; None where that is not known, or would take long. Raises ConfigError."""
+    if plan.shard is not None:
+        size = job_files.size
+        known = size is not None and size <= MAX_FORECAST_BYTES
+        return sum(1 for _ in planned_lines(plan, job_files)) if known else None
+    lines = job_files.count_lines()
+    return lines if lines is None or plan.limit is None else min(lines, plan.limit)
+
+
 def unfinished_jobs(
     plan: Plan, job_files: JobFiles, sink: Sink
 ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    """Read the job files, and skip finished jobs unread where that is faster.
+
+    It is not with a shard: between its jobs stand those of others.
+    """
+    if plan.shard is not None:
+        return aiter(job_files)
     if sink.recovered.replied:
         return job_files.unfinished(partial(sink.job_index.skip_done, permanent=not plan.retry_failed), plan.limit)
     return aiter(job_files)

@@ -10,6 +10,7 @@ from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
+from processor.core.shards import Shard
 from processor.output.paths import OutputPaths
 from processor.remote.addresses import scheme_of, shown_address
 
@@ -36,6 +37,8 @@ class Plan:
     """Path of the template that makes jobs of tables."""
     limit: int | None = None
     """Only the first ``limit`` jobs of the file; None: all."""
+    shard: Shard | None = None
+    """Only this part of them; None: all."""
     order: Literal["file", "shortest", "longest"] = "file"
     until: float | None = None
     """Unix time after which no reply is wanted any more; None: no deadline."""
@@ -77,7 +80,7 @@ class Plan:
         return STDIN in self.job_files
 
 
-def default_out(jobs: Sequence[str], *, simulate: bool) -> str:
+def default_out(jobs: Sequence[str], *, simulate: bool, shard: Shard | None = None) -> str:
     """The path of the results file where ``--out`` is not given. Raises ConfigError for stdin, which has no name,
     and for several files, of which none is to be preferred.
 
@@ -90,7 +93,10 @@ def default_out(jobs: Sequence[str], *, simulate: bool) -> str:
     if path == STDIN:
         raise ConfigError("jobs from stdin need --out FILE, or --out - for stdout")
     name, kind = Path(shown_address(path)).name, "simulated" if simulate else "results"
-    out = f"{name.removesuffix('.jsonl') or name}.{kind}.jsonl"
+    stem = name.removesuffix(".jsonl") or name
+    if shard is not None:
+        return f"{stem}.{shard.number}-of-{shard.count}.{kind}.jsonl"
+    out = f"{stem}.{kind}.jsonl"
     shared = f"{Path(path).stem}.{kind}.jsonl"
     if shared == out or Path(out).exists() or not Path(shared).exists():
         return out

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.estimate import known_replies, load_index, seen_limits
-from processor.app.job_source import open_job_files
+from processor.app.job_source import count_planned_lines, open_job_files, planned_lines
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.plan import Plan
 from processor.app.run import relaxed_gc
@@ -160,7 +159,7 @@ def _models(plan: Plan, accesses: Sequence[EndpointAccess]) -> set[str]:
     with closing(open_job_files(plan, accesses)) as job_files:
         if not job_files.can_be_read_again:
             raise ConfigError("rehearse reads the jobs twice: save them to a file")
-        lines = islice(job_files.parse_lines(), plan.limit)
+        lines = planned_lines(plan, job_files)
         return {line.model for line in lines if not isinstance(line, InvalidLine)}
 
 
@@ -238,7 +237,7 @@ async def _run(
         if budget is not None:
             stats.budget = budget.budget.in_usd
             await check_prices(plan, dependencies, job_files)
-        emit(RunStarted(at=loop.time(), jobs=job_files.count_lines(), done=0, simulated=True))
+        emit(RunStarted(at=loop.time(), jobs=count_planned_lines(plan, job_files), done=0, simulated=True))
         outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
         emit(RunFinished(at=loop.time(), exit_code=outcome.exit_code, reason=outcome.reason))
     return stats, outcome, stats.elapsed_s(stats.last_event_at), provider.billing.completion_tokens

@@ -29,6 +29,7 @@ def describe_run(plan: Plan) -> RunDescription:
         settings={
             "jobs": _shown_jobs(plan),
             **{name: getattr(plan, name) for name in _PLAN_FIELDS},
+            **({} if plan.shard is None else {"shard": str(plan.shard)}),
             **{name: getattr(settings, name) for name in _SETTINGS},
             "base_url": settings.base_url and settings.base_url.partition("?")[0],
             "endpoints": [endpoint.name for endpoint in settings.endpoints],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from processor.app import factory
 from processor.app.cluster import WorkersShown
+from processor.app.job_source import count_planned_lines
 from processor.app.plan import Plan
 from processor.app.requested_listeners import open_hook, open_metrics
 from processor.app.run_description import describe_run
@@ -84,9 +85,7 @@ def report_start(
     workers: WorkersShown | None = None,
 ) -> None:
     """Prints the banner and emits RunStarted."""
-    jobs = job_files.count_lines()
-    if jobs is not None and plan.limit is not None:
-        jobs = min(jobs, plan.limit)
+    jobs = count_planned_lines(plan, job_files)
     expected = factory.forecast_of(plan, job_files, sink)
     banner = replace(_banner(plan, accesses, sink, jobs, expected), workers=str(workers) if workers else None)
     label_table.print_rows(startup_banner.warning_rows(banner) if plan.quiet else startup_banner.banner_rows(banner))
@@ -137,7 +136,7 @@ def _banner(
     limits = plan.settings.limits
     to_send = expected.to_send if expected else None
     return startup_banner.Banner(
-        source=plan.jobs_name,
+        source=plan.jobs_name if plan.shard is None else f"part {plan.shard} of {plan.jobs_name}",
         jobs=jobs,
         done=expected.done if expected else None,
         failed_permanently=expected.failed_permanently if expected else 0,

@@ -74,7 +74,8 @@ class JobReader:
                 counts.last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
                 if counts.lines % LINES_PER_YIELD < lines:
                     await asyncio.sleep(0)
-                yield item
+                if isinstance(item, SkippedJobs) or self._options.run.includes(item):
+                    yield item
                 if counts.lines == self._options.run.limit:
                     return
         counts.last_line = END_OF_FILE

@@ -43,6 +43,7 @@ def estimate(
     until: options.Until = None,
     limit: options.Limit = None,
     order: options.Order = "file",
+    shard: options.Shard = None,
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,
     as_json: Annotated[bool, option("Output", "--json", text="Print all of it as JSON.")] = False,

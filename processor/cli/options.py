@@ -163,6 +163,10 @@ MaxCost = Annotated[
 Limit = Annotated[
     int | None, option(_SELECTION, "--limit", metavar="N", text="Process only the first N jobs of the file.")
 ]
+Shard = Annotated[
+    str | None,
+    option(_SELECTION, "--shard", metavar="K/N", text="Process only part K of N, for several machines or processes."),
+]
 Order = Annotated[
     Literal["file", "shortest", "longest"],
     option(

@@ -37,6 +37,7 @@ def rehearse(
     max_cost_usd: options.MaxCost = None,
     until: options.Until = None,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     order: options.Order = "file",
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,

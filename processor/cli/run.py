@@ -51,6 +51,7 @@ def run(
     max_cost_usd: options.MaxCost = None,
     until: options.Until = None,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     order: options.Order = "file",
     retry_failed: options.RetryFailed = False,
     changed: options.Changed = None,

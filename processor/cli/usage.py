@@ -61,6 +61,7 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     from processor.app.plan import Plan, default_out
     from processor.config.clock_times import next_occurrence
     from processor.config.settings_loading import load
+    from processor.core.shards import parse_shard
 
     flags = context.params
     jobs, out, limit, config = (flags[name] for name in ("jobs", "out", "limit", "config"))
@@ -76,7 +77,9 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     given["jobs"] = jobs[0] if len(jobs) == 1 else tuple(jobs)
     if flags.get("no_progress"):
         given["progress"] = "none"
-    given["out"] = default_out(jobs, simulate=flags.get("simulate", False)) if out is None else out
+    shard = None if flags.get("shard") is None else parse_shard(flags["shard"])
+    given["shard"] = shard
+    given["out"] = default_out(jobs, simulate=flags.get("simulate", False), shard=shard) if out is None else out
     settings = load(None if config is None else Path(config), _setting_flags(flags), environ)
     return Plan(**given, settings=settings, command=("process", *sys.argv[1:]))
 

@@ -110,6 +110,7 @@ class JobCounter:
         self._order = order
         self._limit = limit
         self._lines_before = 0
+        self._lines_read = 0
         self._source: SourceFile | None = None
 
     def begin_file(self, source: SourceFile | None) -> None:
@@ -119,12 +120,15 @@ class JobCounter:
     @property
     def is_full(self) -> bool:
         """Whether ``--limit`` leaves out what follows."""
-        return self.counts.lines == self._limit
+        return self._lines_read == self._limit
 
     def add(self, part: SizedPart) -> None:
         for item in part.items:
             if self.is_full:
                 return
+            self._lines_read += 1
+            if not self._options.includes(item if isinstance(item, InvalidLine) else item.job):
+                continue
             self.counts.lines += 1
             if isinstance(item, InvalidLine):
                 self._add_mistake(item.code, self._position(item.line), item.message)

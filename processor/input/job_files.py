@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from processor.core.models import SourceFile
+from processor.core.shards import Shard
 from processor.input.done_job_skipper import SkipDone, SkippedJobs
 from processor.input.job_file import MAX_LINE_BYTES, InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
@@ -111,6 +112,17 @@ class JobFiles:
                 async for item in items:
                     read += item.count if isinstance(item, SkippedJobs) else 1
                     yield item
+
+
+def is_in_shard(line: ParsedJob | InvalidLine, shard: Shard | None) -> bool:
+    """Whether a line belongs to this part of the jobs, by its id, or by its fingerprint where it has none.
+
+    Lines that are no jobs belong to one, too, so that each has one failed row in all parts together.
+    """
+    if shard is None:
+        return True
+    custom_id = line.found.custom_id if isinstance(line, InvalidLine) else line.custom_id
+    return shard.holds(line.fingerprint if custom_id is None else custom_id)
 
 
 def _encodable(path: str) -> str:

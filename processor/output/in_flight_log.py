@@ -20,6 +20,7 @@ from zlib import crc32
 
 from processor.core.errors import ConfigError
 from processor.core.job_keys import KEY_BYTES
+from processor.core.shards import Shard
 from processor.output.index_entry import MAX_ATTEMPTS
 from processor.output.storage import Storage, StorageFile, as_output_error, open_locked
 
@@ -36,6 +37,9 @@ IDLE, IN_FLIGHT, PARKED = 0, 1, 2
 """States of a record. PARKED: the job was left without a row, and is sent last by the next run."""
 _RESERVED, _SPENT = 3, 4
 """In the place of a state: kinds of records about money."""
+_SHARD = 5
+"""In the place of a state: the record that says which part of the jobs the output is for."""
+_SHARD_BODY = Struct("<II3xB")
 _PREFIX_BYTES = 6
 """Of a job's key, in a record of what its request can cost: a wrong one, once in 1e9 kills, counts another amount."""
 _AMOUNT_BYTES = KEY_BYTES + 2 - _PREFIX_BYTES
@@ -95,6 +99,8 @@ class InFlightLog:
         self._spent_slot: int | None = None
         self.spent_pico = 0
         """What was spent beside the rows, in 1e-12 USD. Call ``load`` first."""
+        self.shard: Shard | None = None
+        """The part of the jobs whose rows the output holds; None: all, or not known. Call ``load`` first."""
         self._has_tried_disk = False
 
     @classmethod
@@ -146,6 +152,9 @@ class InFlightLog:
             key, attempts, state = _BODY.unpack(body)
             if is_valid and state == _SPENT and self._spent_slot is None:
                 self._spent_slot, self.spent_pico = slot, _SPENT_BODY.unpack(body)[0]
+            elif is_valid and state == _SHARD and self.shard is None:
+                number, count, _ = _SHARD_BODY.unpack(body)
+                self.shard = Shard(number=number, count=count)
             elif is_valid and state <= PARKED and key not in self._slots:
                 self._slots[key] = slot
                 records.append((key, attempts, state))
@@ -177,6 +186,12 @@ class InFlightLog:
             self._slot_count += 1
         self.spent_pico = min(max(self.spent_pico + pico, 0), _MAX_SPENT)
         self._write_body(self._spent_slot, _SPENT_BODY.pack(self.spent_pico, _SPENT))
+
+    def write_shard(self, shard: Shard) -> None:
+        """Write which part of the jobs the output is for. Call it once, after ``load``."""
+        self.shard = shard
+        self._slot_count += 1
+        self._write_body(self._slot_count - 1, _SHARD_BODY.pack(shard.number, shard.count, _SHARD))
 
     def write(self, key: bytes, attempts: int, state: int) -> None:
         """Write the record of a job."""
@@ -227,12 +242,12 @@ class InFlightLog:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no job has a record, and nothing was spent beside the rows."""
+        """Whether it has no record of a job, and nothing was spent beside the rows."""
         return not self._slots and not self.spent_pico
 
     def truncate_if_empty(self) -> None:
         """Empty the file if it is known to hold nothing."""
-        if self.is_empty and self._file.size():
+        if self.is_empty and self.shard is None and self._file.size():
             self._file.truncate(0)
             self._free_slots.clear()
             self._reserved_slots.clear()
@@ -265,5 +280,5 @@ def _checked(data: bytes, slot: int) -> tuple[bytes, bool]:
 def _is_foreign(data: bytes) -> bool:
     """Whether this cannot be what a run left, even one that was killed or lost power in the middle of a record."""
     if len(data) > _STATE_AT:
-        return any(state > _SPENT for state in data[_STATE_AT::_RECORD_BYTES])
+        return any(state > _SHARD for state in data[_STATE_AT::_RECORD_BYTES])
     return len(data) >= _MIN_TEXT_BYTES and data.isascii() and data.decode().strip().isprintable()

@@ -13,6 +13,7 @@ from processor.core.fast_dataclass import dataclass
 from processor.core.job_keys import CHECK_BYTES, KEY_BYTES, failure_check, job_key, request_check
 from processor.core.models import Result
 from processor.core.money import RowCosts
+from processor.core.shards import Shard
 from processor.core.urls import with_model
 
 REPLIED, FAILED, PERMANENT, INVALID_LINE, SIMULATED = 1, 2, 4, 8, 16
@@ -46,6 +47,8 @@ class RunTarget:
     """The model of jobs that name none, under each name that it has at an endpoint; empty: there are no such jobs."""
     schema: str | None = None
     """The digest of the schema that all output is checked against; None: there is none, or each job has its own."""
+    shard: Shard | None = None
+    """The part of the jobs that this run sends; None: all."""
 
     def flags(self, endpoint: object, model: object) -> int:
         """Return the flags of a row that names these. What a row does not name counts as unchanged."""

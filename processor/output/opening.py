@@ -10,6 +10,7 @@ from processor.output.index_entry import FAILED, REPLIED
 from processor.output.job_index import JobIndex
 from processor.output.paths import OutputPaths
 from processor.output.recovery import Recovery
+from processor.output.shard_check import check_shard
 from processor.output.sink import RecoveredState, SpentEarlier
 from processor.output.storage import Storage, as_output_error
 
@@ -59,6 +60,7 @@ def recover(
     """Load the state file, load and repair the rows, and open the results file, in this order."""
     with as_output_error(paths.state):
         logged = list(log.load())
+        check_shard(storage, paths, log, recovery.target.shard)
     spent_beside_rows = log.spent_pico
     with as_output_error(paths.replies):
         replies_report, failures_report = recovery.load_and_repair()

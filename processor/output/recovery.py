@@ -54,7 +54,7 @@ class Recovery:
         """``replies`` holds the results file, open and locked; a compacted one takes its place there.
         ``record_dropped``: see ``compact``."""
         self._record_dropped = record_dropped
-        self._target = target
+        self.target = target
         self._replies = replies
         self._storage = storage
         self._paths = paths
@@ -139,7 +139,7 @@ class Recovery:
             self._index,
             replies=replies,
             simulated=self._simulated,
-            target=self._target,
+            target=self.target,
         )
 
     def _repair(self, report: ScanReport, *, replies: bool) -> None:

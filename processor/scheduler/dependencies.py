@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from processor.core.events import Listener, RequestEvent, Transport
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Result
+from processor.core.shards import Shard
 from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
+from processor.input.job_files import is_in_shard
 from processor.input.job_formats import ParsedJob
 from processor.output.sink import Sink
 from processor.scheduler.deadline import Deadline
@@ -92,11 +94,17 @@ class RunOptions:
     look_ahead: int = LOOK_AHEAD
     limit: int | None = None
     """Only so many lines of the job file are run."""
+    shard: Shard | None = None
+    """Only the lines of this part are run, of those within the limit; None: all."""
     retry_failed: bool = False
     resend_changed: bool = False
     simulated: bool = False
     stream: bool = True
     """Whether replies are asked for as streams."""
+
+    def includes(self, line: ParsedJob | InvalidLine) -> bool:
+        """Whether a line within the limit belongs to this run's shard."""
+        return is_in_shard(line, self.shard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

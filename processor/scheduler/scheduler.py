@@ -181,6 +181,9 @@ class Scheduler:
     def _outcome_without_jobs(self) -> Outcome:
         """The exit codes speak of the files: all of no jobs are done. Nothing on stdin is a mistake before the pipe."""
         name = self._deps.source_name or "the session"
+        if self._options.shard is not None and self._reader.lines_read == self._reader.lines_of_other_shards:
+            reason = f"part {self._options.shard} of {name} holds no job"
+            return Outcome(exit_code=exit_codes.COMPLETE, reason=reason)
         if self._reader.lines_read:
             return Outcome(exit_code=exit_codes.INCOMPLETE, reason=f"{name} holds no job: every line is invalid")
         code = exit_codes.NOTHING_SENT if name == "stdin" else exit_codes.COMPLETE

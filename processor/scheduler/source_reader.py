@@ -27,6 +27,7 @@ class SourceReader:
         self._options = options
         self._rows = rows
         self.lines_read = 0
+        self.lines_of_other_shards = 0
         self.jobs_read = 0
         self.failed_earlier = 0
         """Jobs whose permanent failure in an earlier run stands."""
@@ -60,6 +61,9 @@ class SourceReader:
             self.last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
         if self.lines_read % LINES_PER_YIELD < lines:
             await asyncio.sleep(0)
+        if self._options.shard is not None and self._is_of_other_shard(item):
+            self.lines_of_other_shards += 1
+            return
         if isinstance(item, SkippedJobs):
             self._count_skipped(item)
         elif isinstance(item, InvalidLine):
@@ -68,6 +72,9 @@ class SourceReader:
             self.jobs_read += 1
             if (job := item if isinstance(item, Job) else await self._job_to_run(item)) is not None:
                 await start_job(job)
+
+    def _is_of_other_shard(self, item: ParsedJob | InvalidLine | SkippedJobs | Job) -> bool:
+        return isinstance(item, ParsedJob | InvalidLine) and not self._options.includes(item)
 
     def _count_skipped(self, skipped: SkippedJobs) -> None:
         self.jobs_read += skipped.count
