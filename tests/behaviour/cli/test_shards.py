@@ -16,12 +16,17 @@ Run = Callable[..., ProgramResult]
 SHARDS = 3
 
 
-def write_mixed_jobs(shell: Shell) -> list[dict[str, Any]]:
+def write_mixed_jobs(shell: Shell) -> None:
     """Jobs with and without ids, equal ones, two with one id, and lines that are no jobs."""
     nameless = [{"model": "gpt-4o-mini", "prompt": f"Say {number % 8}.", "max_tokens": 5} for number in range(16)]
-    jobs = [*(chat_job(f"job-{number}") for number in range(30)), *nameless, chat_job("job-1"), {"id": "no-job"}, [1]]
+    jobs: list[Any] = [
+        *(chat_job(f"job-{number}") for number in range(30)),
+        *nameless,
+        chat_job("job-1"),
+        {"id": "no-job"},
+        [1],
+    ]
     shell.write("jobs.jsonl", *jobs)
-    return jobs
 
 
 def names_in(shell: Shell, name: str) -> list[str]:
