@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import NamedTuple
 
-from processor.ratelimit.strategies.aimd_rate import MIN_ACCEPTED_PER_RANDOM_429
+MIN_ACCEPTED_PER_RANDOM_429 = 10
+"""With so many answered requests of others per refused one, next to none of them is refused."""
 
 
 class Refusal(NamedTuple):

@@ -9,71 +9,22 @@ charging  servers that announce their limit and charge 0.7 to 1.5 times what the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from time import process_time
 
-from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
-from processor.ratelimit.settings import LimitSettings
 from processor.simulator.rate_limiter import LimiterKind
 from tests.benchmarks.measure import show
-from tests.support.limiter_simulation import MEAN_TOKENS, Simulation, job_tokens
+from tests.support.limit_campaigns import charging, silent, unlimited
+from tests.support.limiter_simulation import Simulation
 
 Row = list[str]
 HEADER = ["server", "refused", "share", "time / bound", "within"]
 KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second", "quantised")
 SILENT_RATES = (60, 300, 1_200, 3_000, 12_000)
-SILENT_MINUTES = 10
 RANDOM_SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 RATIOS = (0.7, 0.9, 1.15, 1.3, 1.5)
 CHARGED_RATES = (3, 12, 60, 300, 3_000)
-LATENCY_S = 1.0
-
-
-def silent(kind: LimiterKind, rate: int, *, given: int | None, seed: int = 1) -> tuple[Simulation, float]:
-    """A run at a silent limit, and 1.25 times its least time. ``given``: the concurrency; None: auto."""
-    costs = [1] * (SILENT_MINUTES * rate)
-    run = Simulation(
-        rpm=rate,
-        tpm=None,
-        kind=kind,
-        latency_s=LATENCY_S,
-        dialect="none",
-        rewrite_retry_after=lambda _: None,
-        settings=LimitSettings(concurrency_is_fixed=given is not None),
-        concurrency=given or 1_000,
-        seed=seed,
-    ).run(costs)
-    return run, 1.25 * run.server.min_duration_s(costs)
-
-
-def unlimited(
-    share: float | Callable[[float], float], jobs: int, *, given: int | None, latency_s: float, seed: int = 1
-) -> tuple[Simulation, float]:
-    """A run at a server without limits, which refuses this share at a time of the run, and the bound of its time:
-    1.1 times the time of the same run without refusals, and one pause for each refusal."""
-
-    def simulation(refused: float | Callable[[float], float]) -> Simulation:
-        return Simulation(
-            rpm=None,
-            tpm=None,
-            latency_s=latency_s,
-            dialect="none",
-            settings=LimitSettings(concurrency_is_fixed=given is not None),
-            concurrency=given or 64,
-            random_429_share=refused,
-            seed=seed,
-        ).run([1] * jobs)
-
-    run, best = simulation(share), simulation(0.0)
-    return run, 1.1 * best.last_s + FIRST_COOL_DOWN_S * run.random_429s
-
-
-def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple[Simulation, float]:
-    """A run at a server that charges ``ratio`` times what the limiter expects, and the promised time."""
-    costs = job_tokens("tpm", rate, max(20, int(5.5 * min(rate, 300) if rate < 3_000 else 2.5 * rate)), seed)
-    run = Simulation(rpm=None, tpm=rate * MEAN_TOKENS, kind=kind, token_ratio=lambda _: ratio).run(costs)
-    return run, 1.02 * run.server.min_duration_s([int(cost * ratio) for cost in costs]) + 3 + 1.25 * run.latency_s
 
 
 def _row(name: str, run: Simulation, bound_s: float, allowed: float) -> Row:

@@ -2,17 +2,19 @@
 
 Additive increase, multiplicative decrease, judged by episodes. An episode begins after the one before it, and ends when
 all responses to the requests that were throttled at the same time have come: when the first request after the cool-down
-is granted. If the limit was exhausted, almost every request sent after the first throttled one was throttled, too;
-otherwise the 429s are random overload, and sending slower would not make them fewer. They count as random, too, if
-they go on while the rate falls.
+is granted. Whether the 429s are due to a limit, or random overload, is told by `RefusalMemory`: until it shows a limit,
+no rate is set, because sending slower would not make random 429s fewer. They count as random, too, if they go on while
+the rate falls.
 
-A 429 between accepted requests shows that the rate was too high, if only by a little. Episodes in which no request is
-accepted mean that a sliding window is full: its capacity is what was sent in the last minute.
+A 429 between accepted requests shows that the rate was too high, if only by a little: it falls to 90 % of what was
+accepted. Episodes in which no request is accepted mean that a sliding window is full: its capacity is what was accepted
+in the last minute.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from math import inf
 
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
@@ -20,6 +22,7 @@ from processor.ratelimit.estimator.send_history import KEPT_ENTRIES, WINDOW_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import BACK_OFF, Pacer
+from processor.ratelimit.strategies.refusal_memory import MAX_RANDOM_SHARE, RefusalMemory
 
 BURST_REFILL_S = 10.0
 """The first rate: what was sent in a minute before the first 429 was a burst, which the server allows once in this
@@ -34,9 +37,6 @@ in each further minute without a 429."""
 
 DECREASE_FACTOR = 1 - BACK_OFF
 
-MIN_ACCEPTED_PER_RANDOM_429 = 10
-"""With so many accepted requests per 429 in the first episodes, the 429s are random."""
-
 MAX_RANDOM_EPISODES = 2
 """What is seen in more episodes in a row than this is not random."""
 
@@ -45,17 +45,11 @@ SLOWER_SHARE = (1 + DECREASE_FACTOR) / 2
 MAX_FUTILE_DECREASES = 4
 """After more throttled episodes than this at ever slower rates, the 429s do not depend on the rate, unless more
 requests than at first were accepted in between."""
-FEWER_429S_FACTOR = 1.5
-"""Growth of the accepted requests between episodes that shows that slower rates help."""
 
 MIN_RATE_SENDS = 8
 """Requests over which the rate before a 429 is measured."""
 ACCEPTED_RATE_SENDS = 24
 """Requests over which the accepted rate is measured."""
-
-EXHAUSTED_SHARE = 0.3
-"""If the limit is exhausted, at least this share is throttled: of the requests after the first throttled one, or of
-several episodes."""
 
 
 class AimdRate:
@@ -67,13 +61,12 @@ class AimdRate:
         self._accepted = 0
         """Requests since the last episode."""
         self._sent_in_window = 0.0
-        """What had been sent within a minute when the server began to throttle."""
-        self._recent_accepted = self._recent_throttled = 0.0
-        """Requests of the episodes before the first rate; an episode counts half as much as the next one."""
+        """What had been accepted within a minute when the server began to throttle."""
+        self._memory = RefusalMemory()
+        self._short_episodes: list[ThrottlingEpisode] = []
+        """Those in a row, since the last one, that were too short to tell the accepted rate."""
         self._none_accepted_streak = 0
         """Episodes in a row in which no request was accepted."""
-        self._many_throttled_streak = 0
-        """Episodes in a row in which many requests were throttled."""
         self._throttled_rate = 0.0
         """The last rate that was too high."""
         self._first_throttled_rate = 0.0
@@ -103,7 +96,8 @@ class AimdRate:
         self.per_minute = min(self.per_minute + increase, UNLIMITED)
 
     def on_throttled(self, sent_at: float, at: float, sent_in_window: float) -> None:
-        """``sent_in_window``: the cost that was sent in the minute before ``sent_at``."""
+        """``sent_in_window``: the requests that were sent in the minute before ``sent_at`` and not throttled, and this
+        one."""
         if sent_at <= self._episode.since:
             return
         if not self._episode.throttled and (self.per_minute is None or not self._none_accepted_streak):
@@ -111,41 +105,45 @@ class AimdRate:
         self._episode.on_throttled(sent_at, at)
 
     def _evaluate(self, episode: ThrottlingEpisode) -> None:
-        is_repeated = episode.throttled > 1
-        exhausted = episode.mostly_throttled_after_first or (
-            episode.many_throttled and (is_repeated or self._many_throttled_streak >= MAX_RANDOM_EPISODES)
+        behind = episode.behind_first_429
+        self._memory.add(
+            up_to_first=episode.sent - behind, behind=behind, refused_behind=min(behind, episode.throttled - 1)
         )
+        is_limit = self._memory.shows_limit
+        if is_limit:  # chance is not believed for long: the next verdict needs new evidence
+            self._memory = RefusalMemory()
         if self.per_minute is None:
-            self._set_first_rate(episode, exhausted=exhausted)
-        elif episode.none_accepted and (is_repeated or self._none_accepted_streak >= MAX_RANDOM_EPISODES):
+            if is_limit:
+                refilled = self._sent_in_window * WINDOW_S / BURST_REFILL_S
+                self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, UNLIMITED))
+        elif episode.none_accepted and (episode.throttled > 1 or self._none_accepted_streak >= MAX_RANDOM_EPISODES):
             self.per_minute = min(self.per_minute, max(1.0, self._sent_in_window))
             self._ramping = self._is_random = False
-        elif exhausted or not self._is_random:
-            self.per_minute = self._decreased(episode, self.per_minute, exhausted=exhausted)
+            self._short_episodes.clear()
+            self._accepted_per_decrease.clear()
+        elif is_limit or not self._is_random:
+            self.per_minute = self._decreased(episode, self.per_minute, exhausted=is_limit)
         self._none_accepted_streak = self._none_accepted_streak + 1 if episode.none_accepted else 0
-        self._many_throttled_streak = self._many_throttled_streak + 1 if episode.many_throttled else 0
-
-    def _set_first_rate(self, episode: ThrottlingEpisode, *, exhausted: bool) -> None:
-        """Set no rate if the 429s are random: a short episode is judged together with those before it."""
-        self._recent_accepted = self._recent_accepted / 2 + episode.accepted
-        self._recent_throttled = self._recent_throttled / 2 + episode.throttled
-        mostly_accepted = self._recent_accepted >= MIN_ACCEPTED_PER_RANDOM_429 * self._recent_throttled
-        if exhausted or not (episode.has_enough_data or mostly_accepted):
-            refilled = self._sent_in_window * WINDOW_S / BURST_REFILL_S
-            self.per_minute = max(1.0, DECREASE_FACTOR * min(episode.rate_before_429(), refilled, UNLIMITED))
 
     def _decreased(self, episode: ThrottlingEpisode, rate: float, *, exhausted: bool) -> float:
         """A slower rate; if slower rates have not helped, the rate before all of them."""
+        accepted_rate = episode.accepted_rate(self._short_episodes)
+        if accepted_rate < inf:
+            self._short_episodes.clear()
+        elif episode.sent:
+            self._short_episodes.append(episode)
         if exhausted or rate >= SLOWER_SHARE * self._throttled_rate:
             self._first_throttled_rate = rate
             self._accepted_per_decrease.clear()
         self._throttled_rate = rate
         self._accepted_per_decrease.append(episode.accepted)
         is_futile = len(self._accepted_per_decrease) > MAX_FUTILE_DECREASES
-        self._is_random = self._ramping = is_futile and not _grows(self._accepted_per_decrease)
+        self._is_random = self._ramping = (
+            is_futile and not _grows(self._accepted_per_decrease) and self._memory.refused_share <= MAX_RANDOM_SHARE
+        )
         if self._is_random:
             return self._first_throttled_rate
-        return DECREASE_FACTOR * max(min(rate, episode.accepted_rate()), 1.0)
+        return DECREASE_FACTOR * max(min(rate, accepted_rate), 1.0)
 
 
 class ThrottlingEpisode:
@@ -180,29 +178,34 @@ class ThrottlingEpisode:
         return self.accepted <= 0
 
     @property
-    def many_throttled(self) -> bool:
-        return self.throttled >= EXHAUSTED_SHARE * self.sent
+    def behind_first_429(self) -> int:
+        """The requests behind the first throttled one, including those sent at the same time."""
+        first_at = min(self._throttled_sent_times)
+        return max(0, sum(at >= first_at for at in self._sent_times) - 1)
 
-    @property
-    def has_enough_data(self) -> bool:
-        """Whether enough requests were sent after the first throttled one to know what became of them."""
-        return self._count_after_first_429(self._sent_times) > 0
+    def accepted_rate(self, before: Sequence[ThrottlingEpisode] = ()) -> float:
+        """Of the last accepted requests, including the cool-down before them if it was recent. inf: not known.
 
-    @property
-    def mostly_throttled_after_first(self) -> bool:
-        sent = self._count_after_first_429(self._sent_times)
-        return sent > 0 and self._count_after_first_429(self._throttled_sent_times) >= EXHAUSTED_SHARE * sent
-
-    def accepted_rate(self) -> float:
-        """Of the last requests, including the cool-down before them if it was recent. inf: not known."""
-        if self.sent < MIN_RATE_SENDS:
+        ``before``: earlier episodes in a row that were too short to tell.
+        """
+        if sum(one.sent for one in (*before, self)) < MIN_RATE_SENDS:
             return inf
-        sends = min(self.sent, ACCEPTED_RATE_SENDS)
-        if self.sent > ACCEPTED_RATE_SENDS:
-            since = self._sent_times[-ACCEPTED_RATE_SENDS]
-        else:
-            since = max(self.since, self._sent_times[0] - FIRST_COOL_DOWN_S)
-        return (sends - self.throttled) * WINDOW_S / max(1e-3, self._sent_times[-1] - since)
+        accepted = [at for one in (*before, self) for at in one.accepted_times()]
+        first = (*before, self)[0]
+        since = max(first.since, first._sent_times[0] - FIRST_COOL_DOWN_S)
+        if len(accepted) > ACCEPTED_RATE_SENDS:
+            since = accepted[-ACCEPTED_RATE_SENDS - 1]
+            del accepted[:-ACCEPTED_RATE_SENDS]
+        return len(accepted) * WINDOW_S / max(1e-3, self._sent_times[-1] - since)
+
+    def accepted_times(self) -> list[float]:
+        throttled, accepted = Counter(self._throttled_sent_times), []
+        for at in self._sent_times:
+            if throttled[at]:
+                throttled[at] -= 1
+            else:
+                accepted.append(at)
+        return accepted
 
     def rate_before_429(self) -> float:
         """Of the last requests before the first throttled one, and of that one. inf: not known."""
@@ -210,15 +213,11 @@ class ThrottlingEpisode:
         before = [at for at in self._sent_times if at <= first_at][-MIN_RATE_SENDS:]
         return WINDOW_S * (len(before) - 1) / max(1e-3, before[-1] - before[0]) if len(before) > 1 else inf
 
-    def _count_after_first_429(self, times: list[float] | deque[float]) -> int:
-        first_at = min(self._throttled_sent_times)
-        return sum(at > first_at for at in times)
-
 
 def _grows(accepted: list[int]) -> bool:
     """Whether more requests were accepted before each of the later decreases than before the earlier ones."""
     half = len(accepted) // 2
-    return sum(accepted[-half:]) >= FEWER_429S_FACTOR * sum(accepted[:half])
+    return sum(accepted[-half:]) > sum(accepted[:half])
 
 
 class AimdStrategy(Strategy):
@@ -227,6 +226,7 @@ class AimdStrategy(Strategy):
     def __init__(self, model: ServerModel, pacer: Pacer) -> None:
         super().__init__(model, pacer)
         self.rate = AimdRate()
+        self._throttled_sent_times: deque[float] = deque(maxlen=KEPT_ENTRIES)
 
     @property
     def pacing_limit(self) -> float:
@@ -249,4 +249,7 @@ class AimdStrategy(Strategy):
     def on_unexplained_429(self, sent_at: float, at: float) -> None:
         """A request was throttled, and no known limit explains it."""
         history = self._model.history
-        self.rate.on_throttled(sent_at, at, history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S))
+        self._throttled_sent_times.append(sent_at)
+        throttled = sum(at > sent_at - WINDOW_S for at in self._throttled_sent_times)
+        sent = history.total_sent_by(sent_at) - history.total_sent_by(sent_at - WINDOW_S)
+        self.rate.on_throttled(sent_at, at, sent - throttled + 1)

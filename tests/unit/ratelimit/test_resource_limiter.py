@@ -195,10 +195,13 @@ def test_pacer_reset_leaves_room_in_a_small_bucket_for_the_refused_cost_only() -
 
 
 def find_rate(limiter: ResourceLimiter) -> None:
-    """By a burst of 40 requests, the last of which is throttled without a word about limits."""
-    limiter.on_grant(40, 10.0)
-    limiter.on_sent(40, 10.0)
-    limiter.on_unexplained_429(10.0, 10.1)
+    """By a burst of 40 requests, the last of which are throttled without a word about limits."""
+    sent_times = [10.0 + n / 1000 for n in range(40)]
+    for at in sent_times:
+        limiter.on_grant(1, at)
+        limiter.on_sent(1, at)
+    for at in sent_times[-4:]:
+        limiter.on_unexplained_429(at, 10.1)
     limiter.on_grant(0, 12.0)
     assert limiter.has_found_rate
 

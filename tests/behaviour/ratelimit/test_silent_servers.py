@@ -1,0 +1,52 @@
+"""Servers that announce nothing: a limit is found, and random refusals are told from one.
+
+``python -m tests.benchmarks.limit_campaigns silent random seconds`` makes the whole tables.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from processor.simulator.rate_limiter import LimiterKind
+from tests.support.limit_campaigns import silent, unlimited
+
+slow = pytest.mark.slow
+KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
+
+
+@pytest.mark.parametrize(
+    ("rate", "given"), [(300, None), pytest.param(300, 200, marks=slow), pytest.param(1200, None, marks=slow)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_silent_limit_is_found_at_the_cost_of_few_refusals(kind: LimiterKind, rate: int, given: int | None) -> None:
+    """With a number of requests in flight given, they may all be refused once."""
+    run, bound_s = silent(kind, rate, given=given)
+    assert run.throttled <= (given or 0) + 0.022 * run.attempts
+    assert run.last_s <= bound_s
+
+
+@slow
+def test_rate_does_not_collapse_where_many_requests_are_refused_at_once() -> None:
+    """More are refused at once than the accepted rate is measured over."""
+    run, bound_s = silent("minute", 3000, given=None)
+    assert run.throttled <= 0.02 * run.attempts
+    assert run.last_s <= 1.05 * bound_s
+
+
+@pytest.mark.parametrize("latency_s", [0.3, 2.0])
+@pytest.mark.parametrize(
+    ("share", "seed"), [(0.02, 1), (0.2, 0), *(pytest.param(share, 2, marks=slow) for share in (0.01, 0.05, 0.1))]
+)
+@pytest.mark.parametrize("given", [None, pytest.param(64, marks=slow)])
+def test_random_refusals_cost_one_pause_each(given: int | None, share: float, seed: int, latency_s: float) -> None:
+    run, bound_s = unlimited(share, 1500, given=given, latency_s=latency_s, seed=seed)
+    assert run.last_s <= bound_s
+
+
+@slow
+def test_refusals_during_one_second_in_twenty_cost_one_pause_each() -> None:
+    def share(at: float) -> float:
+        return 0.02 if at % 20 < 1 else 0.0
+
+    run, bound_s = unlimited(share, 6000, given=None, latency_s=0.3, seed=1)
+    assert run.last_s <= bound_s

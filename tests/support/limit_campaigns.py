@@ -1,0 +1,62 @@
+"""Runs at silent limits, at servers that refuse at random, and at servers that charge differently, each with its bound.
+
+The table of all of them is made by ``tests/benchmarks/limit_campaigns.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
+from processor.ratelimit.settings import LimitSettings
+from processor.simulator.rate_limiter import LimiterKind
+from tests.support.limiter_simulation import MEAN_TOKENS, Simulation, job_tokens
+
+SILENT_MINUTES = 10
+LATENCY_S = 1.0
+
+
+def silent(kind: LimiterKind, rate: int, *, given: int | None, seed: int = 1) -> tuple[Simulation, float]:
+    """A run at a silent limit, and 1.25 times its least time. ``given``: the concurrency; None: auto."""
+    costs = [1] * (SILENT_MINUTES * rate)
+    run = Simulation(
+        rpm=rate,
+        tpm=None,
+        kind=kind,
+        latency_s=LATENCY_S,
+        dialect="none",
+        rewrite_retry_after=lambda _: None,
+        settings=LimitSettings(concurrency_is_fixed=given is not None),
+        concurrency=given or 1_000,
+        seed=seed,
+    ).run(costs)
+    return run, 1.25 * run.server.min_duration_s(costs)
+
+
+def unlimited(
+    share: float | Callable[[float], float], jobs: int, *, given: int | None, latency_s: float, seed: int = 1
+) -> tuple[Simulation, float]:
+    """A run at a server without limits, which refuses this share at a time of the run, and the bound of its time:
+    1.1 times the time of the same run without refusals, and one pause for each refusal."""
+
+    def simulation(refused: float | Callable[[float], float]) -> Simulation:
+        return Simulation(
+            rpm=None,
+            tpm=None,
+            latency_s=latency_s,
+            dialect="none",
+            settings=LimitSettings(concurrency_is_fixed=given is not None),
+            concurrency=given or 64,
+            random_429_share=refused,
+            seed=seed,
+        ).run([1] * jobs)
+
+    run, best = simulation(share), simulation(0.0)
+    return run, 1.1 * best.last_s + FIRST_COOL_DOWN_S * run.random_429s
+
+
+def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple[Simulation, float]:
+    """A run at a server that charges ``ratio`` times what the limiter expects, and the promised time."""
+    costs = job_tokens("tpm", rate, max(20, int(5.5 * min(rate, 300) if rate < 3_000 else 2.5 * rate)), seed)
+    run = Simulation(rpm=None, tpm=rate * MEAN_TOKENS, kind=kind, token_ratio=lambda _: ratio).run(costs)
+    return run, 1.02 * run.server.min_duration_s([int(cost * ratio) for cost in costs]) + 3 + 1.25 * run.latency_s
