@@ -33,10 +33,9 @@ _AT_ONCE = Retry(delay_s=0.0)
 class Exclusions(set[Endpoint]):
     """The endpoints that have given a job up."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._for_now: tuple[Endpoint, ...] = ()
-        """Those that ask this job alone to wait."""
+    # No ``__init__``: every job has one of these, and nearly all stay empty.
+    _for_now: tuple[Endpoint, ...] = ()
+    """Those that ask this job alone to wait."""
 
     def add_for_now(self, endpoint: Endpoint) -> None:
         """Exclude an endpoint while another one is up."""

@@ -26,7 +26,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from processor.http.fast_connector import HEADER_LIMITS, AnyConnection, FailureListener
-from processor.http.request_payload import CONTENT_TYPE, is_ready
+from processor.http.request_payload import CONTENT_TYPE, has_stray_bytes, were_of_tls
 
 MAX_JOINED_BYTES = 64 * 1024
 """A larger body is not copied behind the head, to send both in one write."""
@@ -68,7 +68,7 @@ class PreparedPost:
             assert protocol is not None
             protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=None, **HEADER_LIMITS)
             try:
-                if await is_ready(protocol):
+                if not has_stray_bytes(protocol) or await were_of_tls(protocol):
                     on_sent(protocol)
             except Exception as error:
                 on_failure(error)

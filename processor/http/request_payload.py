@@ -46,7 +46,7 @@ class RequestPayload(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         try:
             connection = connection_of(writer)
-            if connection is not None and await is_ready(connection):
+            if connection is not None and (not has_stray_bytes(connection) or await were_of_tls(connection)):
                 self._on_sent(connection)
         except Exception as error:
             if self._on_failure is not None:
@@ -55,12 +55,7 @@ class RequestPayload(Payload):
         await writer.write(self._data)  # fails where the connection is closing: nothing is sent
 
 
-async def is_ready(connection: AnyConnection) -> bool:
-    """Whether a request may be sent on the connection. If bytes have come on it, it is closed."""
-    return not _has_stray_bytes(connection) or await _were_of_tls(connection)
-
-
-def _has_stray_bytes(connection: AnyConnection) -> bool:
+def has_stray_bytes(connection: AnyConnection) -> bool:
     """Whether the connection is closing, or bytes have come on it: they belong to no request."""
     transport = connection.transport
     if transport is None or transport.is_closing() or has_leftovers(connection):
@@ -69,7 +64,7 @@ def _has_stray_bytes(connection: AnyConnection) -> bool:
     return descriptor is not None and has_unread_bytes(descriptor)
 
 
-async def _were_of_tls(connection: AnyConnection) -> bool:
+async def were_of_tls(connection: AnyConnection) -> bool:
     """Whether the bytes that have come belonged to TLS itself, so that the connection can be used. Else close it."""
     transport = connection.transport
     if transport is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from processor.core.events import Listener, Notice, RunEvent
 
@@ -18,8 +18,9 @@ class FanOut:
     is a bug and ends the run as an internal error. A listener from outside that raises an exception is not called
     again, and the run goes on: the other listeners get a Notice, and the traceback goes to the logger ``processor``.
 
-    A listener of the program that names its event types in an attribute ``event_types`` gets no others. Three events of
-    each job go to every listener that names none.
+    A listener of the program that names its event types in an attribute ``event_types`` gets no others. One that has a
+    method ``handler_of`` is asked once for each type of event what to call for it, if anything. A listener that has
+    neither gets three events of each job.
     """
 
     def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
@@ -30,7 +31,8 @@ class FanOut:
     def __call__(self, event: RunEvent) -> None:
         kind = type(event)
         if (listeners := self._by_type.get(kind)) is None:
-            listeners = self._by_type[kind] = tuple(each for each in self._listeners if _takes(each, kind))
+            handlers = (_handler(each, kind) for each in self._listeners)
+            listeners = self._by_type[kind] = tuple(each for each in handlers if each is not None)
         for listener in listeners:
             listener(event)
         for listener in self._external:
@@ -47,6 +49,9 @@ class FanOut:
         self(Notice(at=asyncio.get_running_loop().time(), text=text))
 
 
-def _takes(listener: Listener, kind: type[RunEvent]) -> bool:
+def _handler(listener: Listener, kind: type[RunEvent]) -> Listener | None:
+    handler_of: Callable[[type[RunEvent]], Listener | None] | None = getattr(listener, "handler_of", None)
+    if handler_of is not None:
+        return handler_of(kind)
     event_types: Collection[type[RunEvent]] | None = getattr(listener, "event_types", None)
-    return event_types is None or kind in event_types
+    return listener if event_types is None or kind in event_types else None

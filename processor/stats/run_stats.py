@@ -95,6 +95,10 @@ class RunStats:
             WorkerEnded: self.workers.append,
         }
 
+    def handler_of(self, kind: type[RunEvent]) -> Callable[[Any], None] | None:
+        """What is called with events of this type; None for those that are not counted."""
+        return self._handlers.get(kind)
+
     def __call__(self, event: RunEvent) -> None:
         handler = self._handlers.get(type(event))
         if handler is not None:

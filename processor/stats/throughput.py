@@ -116,7 +116,8 @@ class RollingWindow:
         self._newest = 0
 
     def add(self, at: float, amount: int = 1) -> None:
-        self._advance_to(at)
+        if int(at / self._width_s) > self._newest:
+            self._advance_to(at)
         self._amounts[self._newest % len(self._amounts)] += amount
 
     def total(self, at: float) -> int:

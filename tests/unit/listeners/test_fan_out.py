@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -67,6 +68,17 @@ class NoticeListener:
 
     def __call__(self, event: RunEvent) -> None:
         self.events.append(event)
+
+
+class HandlingListener(NoticeListener):
+    def handler_of(self, kind: type[RunEvent]) -> Callable[[RunEvent], None] | None:
+        return self.events.append if kind is Stopping else None
+
+
+def test_listener_with_handlers_gets_the_events_that_it_has_one_for() -> None:
+    listener, stopping = HandlingListener(), Stopping(at=2.0, reason="a test")
+    emitted(FanOut([listener]), EVENT, stopping, stopping)
+    assert listener.events == [stopping, stopping]
 
 
 def test_listener_that_names_event_types_gets_no_others() -> None:
