@@ -224,19 +224,21 @@ class ChoicesAccumulator(ABC):
 
     def _merge_top_level(self, chunk: JSON) -> None:
         chunk.pop("choices", None)
-        last = self._last_top_level
-        if chunk == last:
+        fields, usage = self._top_level, chunk.pop("usage", None)
+        if usage is not None and (usage or not fields.get("usage")):
+            fields["usage"] = usage
+        # Nearly all chunks of a stream are equal, but for what is taken out above.
+        if chunk == self._last_top_level:
             return
         self._last_top_level = chunk
         for name, value in chunk.items():
-            # A value that came with the last chunk changes nothing now.
-            if name in _DROPPED or (value is not None and last.get(name) == value):
+            if name in _DROPPED:
                 continue
-            known = self._top_level.get(name)
-            if value is None and name != "usage":
-                self._top_level.setdefault(name, None)
-            elif value is not None and not (known and (name in _KEEP_FIRST or not value)):
-                self._top_level[name] = value
+            known = fields.get(name)
+            if value is None:
+                fields.setdefault(name, None)
+            elif not (known and (name in _KEEP_FIRST or not value)):
+                fields[name] = value
 
 
 def _has_content(message: JSON) -> bool:
