@@ -1,7 +1,7 @@
 """Runs the command line and counts its byte codes: ``python traced.py COUNTS.json ARGUMENT...``.
 
-Writes, for each function that was called, how often, and how many byte codes it executed. Threads are not counted. The
-run takes thirty times as long as without, so that the rate limiter meets requests further apart than in an ordinary run.
+Writes, for each function that was called, how many byte codes it executed, and how often it was called or resumed.
+Threads are not counted.
 """
 
 from __future__ import annotations
