@@ -1,8 +1,13 @@
 """Turns a file of LLM requests into a file of replies.
 
-From a program:
+From a program that has its jobs in a list, a generator or a DataFrame:
 
     import processor
+
+    for row in processor.results(jobs, processor.Settings(model="gpt-4o-mini")):
+        ...
+
+``Session`` is the same for asynchronous programs. From a program that has them in a file:
 
     plan = processor.Plan(jobs="jobs.jsonl", out="results.jsonl", settings=processor.Settings(model="gpt-4o-mini"))
     exit_code = processor.run(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +18,9 @@ from processor.app.job_source import job_defaults
 from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
 from processor.app.validation import open_checks
+from processor.config.environment import environment
 from processor.config.settings import Settings
+from processor.config.settings_loading import load
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice, RunStarted, Transport
 from processor.core.fd_limit import max_connections
@@ -41,7 +44,8 @@ from processor.tokens.counter import TokenCounter
 class SessionOptions:
     """What a session is opened with."""
 
-    settings: Settings
+    settings: Settings | None
+    """None: those that ``process`` would find."""
     journal: Path | None
     listeners: Sequence[Listener]
     transport: Transport | None
@@ -66,6 +70,7 @@ class SessionParts:
     sink: Sink
     endpoints: EndpointPool
     defaults: JobDefaults
+    max_job_bytes: int
     selection: JobSelection
     emit: Listener
 
@@ -78,9 +83,11 @@ async def open_parts(
     stack: AsyncExitStack,
 ) -> SessionParts:
     """Open all that a session needs; ``stack`` closes it. Raises ConfigError."""
-    settings, transport = options.settings, options.transport
-    plan = _plan(options)
-    accesses = resolved_accesses(plan, options.environ, transport)
+    transport = options.transport
+    environ = environment(os.environ) if options.environ is None else options.environ
+    settings = load(None, {}, environ) if options.settings is None else options.settings
+    plan = _plan(options.journal, settings)
+    accesses = resolved_accesses(plan, environ, transport)
     checks = await open_checks(plan, stack)
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
@@ -126,6 +133,7 @@ async def open_parts(
         sink=sink,
         endpoints=endpoints,
         defaults=job_defaults(settings, accesses),
+        max_job_bytes=settings.max_line_bytes,
         selection=selection,
         emit=emit,
     )
@@ -141,10 +149,9 @@ def _selection(sink: Sink, open_jobs: OpenJobs, options: RunOptions) -> JobSelec
         raise ConfigError(str(error)) from None
 
 
-def _plan(options: SessionOptions) -> Plan:
+def _plan(journal: Path | None, settings: Settings) -> Plan:
     """The plan of a run that reads no job file and shows nothing. Raises ConfigError."""
-    journal = options.journal
-    plan = Plan(jobs=(), out="-" if journal is None else str(journal), settings=options.settings, quiet=True)
+    plan = Plan(jobs=(), out="-" if journal is None else str(journal), settings=settings, quiet=True)
     if journal is not None:
         check_files(plan)
     return plan

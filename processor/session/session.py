@@ -47,14 +47,14 @@ class Session:
         transport: Transport | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """``settings``: None stands for the defaults.
+        """``settings``: None stands for those of ``config.toml`` and the environment, as for ``process``.
 
         ``journal``: path of a results file, to which rows are appended, and from which jobs are answered that have
         their row there. ``listeners`` get every event. ``transport`` sends the requests in place of HTTP; a key is then
         not required. ``environ`` holds the key; None: the environment and ``.env``.
         """
         self._options = SessionOptions(
-            settings=settings or Settings(),
+            settings=settings,
             journal=None if journal is None else Path(journal),
             listeners=listeners,
             transport=transport,
@@ -186,7 +186,7 @@ class Session:
             on_answer(Left(CLOSED))
             return None
         self._jobs += 1
-        parsed = parse_object(job, self._jobs, parts.defaults, self._options.settings.max_line_bytes)
+        parsed = parse_object(job, self._jobs, parts.defaults, parts.max_job_bytes)
         selected = parts.selection.select(parsed) if isinstance(parsed, ParsedJob) else parsed
         if isinstance(selected, WrittenRow):
             parts.emit(JobSkipped(reason=selected.reason, custom_id=selected.custom_id, line=self._jobs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -392,6 +393,22 @@ def test_session_that_was_not_entered_says_so() -> None:
             await Session(SETTINGS).result(job(1))
 
     play(main())
+
+
+def test_session_without_settings_has_those_that_the_program_would_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text('model = "from-the-file"\nencoding = "p50k_base"\n')
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "XDG_CONFIG_HOME": str(tmp_path)}
+    transport = MemoryTransport(Sessions().provider)
+
+    async def main() -> JSON:
+        async with Session(transport=transport, environ=environ) as session:
+            return await session.result({"prompt": "Hello"})
+
+    row = play(main())
+    assert (row["asked_model"], row["endpoint"]) == ("from-the-file", "http://127.0.0.1:9/v1/chat/completions")
 
 
 def test_session_needs_a_key_as_a_run_does() -> None:
