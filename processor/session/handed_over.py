@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 
@@ -32,7 +32,8 @@ class HandedOverJobs:
     """The source of a run that reads jobs as they come. Only one reader may iterate over it."""
 
     def __init__(self) -> None:
-        self._queued: deque[_Queued] = deque()
+        self._queued: OrderedDict[int, _Queued] = OrderedDict()
+        """By number."""
         self._is_closed = False
         self.on_change: Callable[[], None] = lambda: None
         """Called when there is a job, or the end."""
@@ -40,21 +41,20 @@ class HandedOverJobs:
     def put(self, item: Job | InvalidLine, share: QueueShare) -> None:
         """Add a job to be sent, or an object that is to get a failed row."""
         share.queued += 1
-        self._queued.append(_Queued(item, share))
+        self._queued[item.line] = _Queued(item, share)
         self.on_change()
 
     def remove(self, number: int) -> bool:
         """Remove the job with this number. False: it has been read."""
-        for queued in self._queued:
-            if queued.item.line == number:
-                self._queued.remove(queued)
-                queued.share.take()
-                return True
-        return False
+        queued = self._queued.pop(number, None)
+        if queued is None:
+            return False
+        queued.share.take()
+        return True
 
     def numbers(self) -> Iterator[int]:
         """Yield the numbers of the jobs that have not been read."""
-        return (queued.item.line for queued in self._queued)
+        return iter(self._queued)
 
     def close(self) -> None:
         """Let the reader come to its end once it has read what is there."""
@@ -65,7 +65,7 @@ class HandedOverJobs:
         pause = NoJobYet(lambda: bool(self._queued) or self._is_closed)
         while True:
             while self._queued:
-                queued = self._queued.popleft()
+                _, queued = self._queued.popitem(last=False)
                 queued.share.take()
                 yield queued.item
             if self._is_closed:

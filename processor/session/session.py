@@ -65,6 +65,7 @@ class Session:
         self._stack = AsyncExitStack()
         self._parts: SessionParts | None = None
         self._running: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._open = OpenJobs()
         self._streams: set[ResultStream] = set()
         self._jobs = 0
@@ -88,6 +89,7 @@ class Session:
         )
         async with AsyncExitStack() as stack:
             self._parts = parts = await open_parts(self._options, self._queue, self._open, callbacks, stack)
+            self._loop = asyncio.get_running_loop()
             self._running = asyncio.create_task(parts.scheduler.run(), name="processor.Session")
             self._stack = stack.pop_all()
         return self
@@ -182,6 +184,8 @@ class Session:
         parts = self._parts
         if parts is None:
             raise RuntimeError("enter the session first: async with processor.Session(...) as session")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("use the session in the event loop in which it was entered")
         if self._is_closed:
             on_answer(Left(CLOSED))
             return None

@@ -411,6 +411,17 @@ def test_session_without_settings_has_those_that_the_program_would_find(
     assert (row["asked_model"], row["endpoint"]) == ("from-the-file", "http://127.0.0.1:9/v1/chat/completions")
 
 
+def test_session_is_refused_to_another_event_loop() -> None:
+    sessions = Sessions()
+
+    async def main() -> None:
+        async with sessions.open() as session:
+            with pytest.raises(RuntimeError, match="the event loop in which it was entered"):
+                await asyncio.get_running_loop().run_in_executor(None, asyncio.run, session.result(job(1)))
+
+    asyncio.run(main())
+
+
 def test_session_needs_a_key_as_a_run_does() -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
