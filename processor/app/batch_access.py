@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
@@ -13,6 +14,8 @@ from processor.core.models import Target
 
 _DEPLOYMENTS = "/deployments/"
 """In the path of a base URL: the name of a model follows (Azure with an ``api_version``)."""
+_SWITCHES = frozenset({"--allow-http"})
+_CONNECTION_FLAGS = _SWITCHES | {"--config", "--base-url", "--provider", "--api-key-env", "--ca-file"}
 _SIMULATED_TOGETHER = "/together/v1"
 
 
@@ -38,6 +41,16 @@ def simulated_target(target: Target, preset: BatchPreset) -> Target:
     if preset.shape != "together":
         return target
     return replace(target, base_url=target.base_url.removesuffix("/v1") + _SIMULATED_TOGETHER)
+
+
+def connection_flags(command: Sequence[str]) -> str:
+    """Those flags of a run's command line that ``process batch cancel`` needs, too, with a space before each word."""
+    words: list[str] = []
+    for word, following in zip(command, (*command[1:], ""), strict=True):
+        name, equals, _ = word.partition("=")
+        if name in _CONNECTION_FLAGS:
+            words += [word] if equals or name in _SWITCHES else [word, following]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _above_deployments(target: Target) -> Target:

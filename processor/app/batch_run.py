@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processor.app import factory, run_reporter
-from processor.app.batch_access import batch_accesses, batch_preset, simulated_target
+from processor.app.batch_access import batch_accesses, batch_preset, connection_flags, simulated_target
 from processor.app.budget import open_budget
 from processor.app.job_source import open_job_files, unfinished_jobs
 from processor.app.open_batches import open_log
@@ -212,6 +212,7 @@ def _options(plan: Plan, preset: BatchPreset) -> BatchOptions:
         keep_remote_files=batch.keep_remote_files,
         price_factor=price_factor(settings, preset),
         output=plan.out,
+        connection_flags=connection_flags(plan.command),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from processor.app.batch_access import connection_flags
 from processor.app.plan import Plan
 from processor.batch.batch_log import BatchLog
 from processor.core.errors import ConfigError, OutputError
@@ -55,5 +56,5 @@ def refuse(plan: Plan) -> None:
         batches = f"{plural(count, 'batch', 'batches')} {'is' if count == 1 else 'are'}"
         raise ConfigError(
             f"{batches} with the provider, with {plural(jobs, 'job')} of {plan.out}: go on with --batch, or cancel "
-            f"with process batch cancel {plan.out}"
+            f"with process batch cancel {plan.out}{connection_flags(plan.command)}"
         )

@@ -190,7 +190,8 @@ class BatchRun:
 
     def _end_reason(self) -> str:
         waiting = self._counts.left + len(self._deps.log.again)
-        return end_reason(self._deps.log.open_batches, waiting, self._options.output)
+        options = self._options
+        return end_reason(self._deps.log.open_batches, waiting, options.output, options.connection_flags)
 
     async def _close(self, outcome: Outcome, *, stream_rest: bool) -> Outcome:
         """Write what is left, and release the files. Returns the outcome, which an error may change."""

@@ -77,6 +77,8 @@ class BatchOptions:
     price_factor: float | None = None
     output: str = "RESULTS"
     """The results file, for the commands in messages."""
+    connection_flags: str = ""
+    """What the command that cancels needs to reach the provider, with a space before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

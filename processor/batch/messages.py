@@ -25,8 +25,8 @@ def not_in_batch(path: str, paths: Collection[str]) -> Failure:
     return Failure(code=NOT_IN_BATCH, message=message)
 
 
-def end_reason(open_batches: Sequence[OpenBatch], waiting: int, output: str) -> str:
-    """Why a run ends while batches are open, and what to do."""
+def end_reason(open_batches: Sequence[OpenBatch], waiting: int, output: str, connection_flags: str = "") -> str:
+    """Why a run ends while batches are open, and what to do. ``connection_flags``: see ``BatchOptions``."""
     if stuck := [batch for batch in open_batches if batch.is_uncertain or batch.is_lost]:
         return "; ".join(_stuck(batch, output) for batch in stuck)
     submitted = sum(batch.state == "submitted" for batch in open_batches)
@@ -34,7 +34,7 @@ def end_reason(open_batches: Sequence[OpenBatch], waiting: int, output: str) -> 
     found = ((submitted, "with the provider"), (pending, "being submitted"))
     batches = ", ".join(f"{_batches_are(count)} {where}" for count, where in found if count)
     jobs = "" if not waiting else ", 1 job waits for room" if waiting == 1 else f", {waiting:,} jobs wait for room"
-    cancel = f", `process batch cancel {shlex.quote(output)}` cancels" if submitted else ""
+    cancel = f", `process batch cancel {shlex.quote(output)}{connection_flags}` cancels" if submitted else ""
     return f"{batches or 'no batch is open'}{jobs}; the same command goes on{cancel}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,6 +34,11 @@ def status(
         state = state_of(paths, time.time())
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename or results}: {reason(error)}") from None
+    if paths.batches.exists():
+        from processor.app.batch_commands import listed
+
+        found = listed(results)
+        state = replace(state, open_batches=len(found), jobs_in_batches=sum(one["jobs"] for one in found))
     if as_json:
         import json
 

@@ -25,6 +25,8 @@ class RunState:
     """The last minute in the history."""
     age_s: float | None
     """Seconds since the last row or line of history was written; None where there is none."""
+    open_batches: int = 0
+    jobs_in_batches: int = 0
 
     @property
     def may_be_at_work(self) -> bool:

@@ -13,6 +13,9 @@ from processor.terminal.label_table import LabelRow
 def status_rows(state: RunState) -> list[LabelRow]:
     """Return the rows with labels that a person reads."""
     entries = [("state", _state(state)), ("replies", f"{state.replies:,}"), ("failed", f"{state.failures:,}")]
+    if state.open_batches:
+        batches = plural(state.open_batches, "batch", "batches")
+        entries.append(("open", f"{batches} with {plural(state.jobs_in_batches, 'job')}: see process batch list"))
     if (last := state.last) is not None:
         entries += [
             ("speed", f"{plural(last.requests, 'request')} in the last {duration(last.seconds)}"),
@@ -51,6 +54,8 @@ def status_json(state: RunState) -> JSON:
     return {
         "replies": state.replies,
         "failed": state.failures,
+        "open_batches": state.open_batches,
+        "jobs_in_batches": state.jobs_in_batches,
         "may_be_at_work": state.may_be_at_work,
         "age_s": state.age_s,
         "started_at": state.run.started_at if state.run else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,9 @@ def test_detached_run_is_gone_on_with_and_no_other_run_touches_its_jobs(
     assert "1 batch is with the provider" in detached.err
     assert "process batch cancel r.jsonl" in detached.err
     assert stat.S_IMODE((shell.folder / "r.batches.jsonl").stat().st_mode) == 0o600
+    assert "1 batch with 30 jobs: see process batch list" in run_inside("status", "r.jsonl").out
+    told = json.loads(run_inside("status", "r.jsonl", "--json").out)
+    assert (told["open_batches"], told["jobs_in_batches"]) == (1, 30)
     refused = run_inside("jobs.jsonl", "--out", "r.jsonl", "--retry-failed")
     assert refused.code == 2
     assert refused.error.startswith("1 batch is with the provider, with 30 jobs of r.jsonl: go on with --batch")
@@ -203,7 +207,9 @@ def test_batches_of_each_provider(run_inside: Run, start_server: StartServer, sh
     url = "/v1/messages" if name == "anthropic" else "/v1/chat/completions"
     shell.write("jobs.jsonl", *({**job, "url": url} for job in chat_jobs(5)))
     flags = ("--provider", name.split()[0], "--base-url", server.base_url.removesuffix("/v1") + path)
-    assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach", *flags).code == 3
+    left = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach", *flags)
+    assert left.code == 3
+    assert f"`process batch cancel r.jsonl {shlex.join(flags)}` cancels" in left.err
     assert "is cancelled" in run_inside("batch", "cancel", "r.jsonl", *flags).out
     done = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", *flags)
     assert done.code == 0, done.err
