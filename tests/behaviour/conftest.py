@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,7 @@ def run_inside(
     Tests of what only a process has start one: signals, closed streams, limits, the start of the interpreter.
     """
     monkeypatch.chdir(shell.folder)
+    monkeypatch.setattr(main.Command, "load", _load)
 
     def run(*args: str, stdin: bytes = b"") -> ProgramResult:
         monkeypatch.setattr(sys, "argv", ["process", *args])
@@ -50,6 +53,15 @@ def run_inside(
         return ProgramResult(int(end.value.code or 0), written.out, written.err)
 
     yield run
+
+
+@cache
+def _load(command: main.Command) -> Any:
+    """Loads a command once for all tests, as a process does."""
+    return _LOAD(command)
+
+
+_LOAD = main.Command.load
 
 
 @contextmanager

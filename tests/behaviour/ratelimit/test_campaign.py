@@ -363,7 +363,7 @@ def delay_with_outliers_s(rng: Random) -> float:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 @pytest.mark.parametrize("minutes", [pytest.param(1.5, marks=pytest.mark.slow), MINUTES])
-@pytest.mark.parametrize("mode", ["rpm", "tpm"])
+@pytest.mark.parametrize("mode", ["tpm", pytest.param("rpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_late_arrivals_cause_few_429s_and_no_loss_of_bursts(
     kind: LimiterKind, mode: Mode, minutes: float, seed: int

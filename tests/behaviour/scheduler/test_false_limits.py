@@ -11,7 +11,7 @@ from processor.core.events import RequestEvent, RequestListener, ResponseStarted
 from processor.core.models import Job, Reply, Target
 from tests.support.scheduler_world import World, short_job
 
-JOBS = [short_job(number) for number in range(200)]
+JOBS = [short_job(number) for number in range(100)]
 
 
 def with_headers(headers: Mapping[str, str]) -> Callable[[Transport], Transport]:
@@ -35,7 +35,7 @@ def test_false_token_limit_holds_nobody_back(limit: str, prefix: str) -> None:
     world = World()
     headers = {prefix.format("limit"): limit, prefix.format("remaining"): limit, prefix.format("reset"): "999999999h"}
     run = world.run(JOBS, wrap_transport=with_headers(headers))
-    assert (run.exit_code, len(world.rows())) == (0, 200)
+    assert (run.exit_code, len(world.rows())) == (0, 100)
     assert run.took_s < 60
 
 
@@ -51,5 +51,5 @@ def test_false_usage_holds_nobody_back(tokens: int) -> None:
 
     world = World()
     run = world.run(JOBS, wrap_transport=wrap)
-    assert (run.exit_code, len(world.rows())) == (0, 200)
+    assert (run.exit_code, len(world.rows())) == (0, 100)
     assert run.took_s < 60

@@ -82,7 +82,7 @@ def test_full_concurrency_returns_after_an_outage(how: OutageKind) -> None:
     assert sum(ended.at < at < ended.at + 5 for at, _, _ in run.sent) >= 8
 
 
-@pytest.mark.parametrize("how", OUTAGE_KINDS)
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "refuse", "429"))
 def test_outage_longer_than_max_outage_stops_the_run_and_the_next_run_continues(how: OutageKind) -> None:
     world = world_with_outage(how)
     run = world.run(JOBS, max_outage_s=1800.0)
@@ -146,7 +146,7 @@ def test_provider_that_breaks_off_every_reply_is_down() -> None:
     assert world.disk.contents(ERRORS) is None
 
 
-@pytest.mark.parametrize("down_s", [0.0, 10.0, 600.0])
+@pytest.mark.parametrize("down_s", slow_except([0.0, 10.0, 600.0], 0.0, 600.0))
 def test_network_that_fails_repeatedly_fails_no_job(down_s: float) -> None:
     world = World(replace(LONG_REPLIES, reply_tokens=(10, 15)))
     times = [(begin, begin + down_s) for begin in (20.0 + number * (down_s + 14.0) for number in range(12))]

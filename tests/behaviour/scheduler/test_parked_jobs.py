@@ -52,8 +52,8 @@ def failed_ids(world: World) -> set[str]:
 def test_one_refused_job_fails_and_all_others_are_answered(kind: str, concurrency: int) -> None:
     world = World()
     wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
-    run = world.run(jobs(*range(400)), concurrency=concurrency, wrap_transport=wrap)
-    assert (run.exit_code, len(world.rows())) == (1, 399)
+    run = world.run(jobs(*range(150)), concurrency=concurrency, wrap_transport=wrap)
+    assert (run.exit_code, len(world.rows())) == (1, 149)
     (row,) = world.failures()
     assert (row["custom_id"], row["attempts"], row["own_fault"]) == ("job-0", 1, True)
 
@@ -62,8 +62,8 @@ def test_one_refused_job_fails_and_all_others_are_answered(kind: str, concurrenc
 def test_job_whose_responses_are_never_understood_is_tried_again_and_fails(kind: str) -> None:
     world = World()
     wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
-    run = world.run(jobs(*range(400)), wrap_transport=wrap, policy=RetryPolicy(max_attempts=3))
-    assert (run.exit_code, len(world.rows())) == (1, 399)
+    run = world.run(jobs(*range(150)), wrap_transport=wrap, policy=RetryPolicy(max_attempts=3))
+    assert (run.exit_code, len(world.rows())) == (1, 149)
     (row,) = world.failures()
     assert (row["custom_id"], row["attempts"], "own_fault" in row) == ("job-0", 3, False)
 
@@ -79,10 +79,10 @@ def test_job_whose_first_response_is_not_understood_is_answered_later(kind: str)
 
 @pytest.mark.parametrize("kind", slow_except(PERHAPS_THE_JOB, "403", "html"))
 def test_one_such_job_delays_the_others_by_less_than_five_seconds(kind: str) -> None:
-    ordinary = World().run(jobs(*range(400)))
+    ordinary = World().run(jobs(*range(200)))
     last_before = max(event.at for event in ordinary.events_of(JobFinished))
     wrap = answering(only("job-0", error=PERHAPS_THE_JOB[kind]))
-    run = World().run(jobs(*range(400)), wrap_transport=wrap)
+    run = World().run(jobs(*range(200)), wrap_transport=wrap)
     last = max(event.at for event in run.events_of(JobFinished) if event.result.custom_id != "job-0")
     assert last < last_before + 5
 
@@ -152,7 +152,7 @@ def test_server_that_begins_to_answer_like_this_is_given_up_after_twenty(kind: s
     """After 100 replies, e.g. because the account is used up or a proxy wants a login."""
     world = World()
     wrap = answering(lambda job: PERHAPS_THE_JOB[kind]() if int(job.custom_id[4:]) >= 100 else None)
-    run = world.run(jobs(*range(1000)), concurrency=8, wrap_transport=wrap)
+    run = world.run(jobs(*range(300)), concurrency=8, wrap_transport=wrap)
     assert (run.exit_code, len(world.rows())) == (3, 100)
     assert len(run.sent) <= 100 + MAX_PARKED_PER_CAUSE + 8
     assert not failed_ids(world)
@@ -264,11 +264,11 @@ def denied(scope: Any, status: int = 429, **more: Any) -> Callable[[], RequestEr
 def test_exhausted_account_stops_the_run_at_once_also_after_successes(status: int) -> None:
     world = World()
     wrap = answering(lambda job: denied("endpoint", status)() if int(job.custom_id[4:]) >= 100 else None)
-    run = world.run(jobs(*range(400)), concurrency=8, wrap_transport=wrap)
+    run = world.run(jobs(*range(200)), concurrency=8, wrap_transport=wrap)
     assert (run.exit_code, len(world.rows()), failed_ids(world)) == (3, 100, set())
     assert len(run.sent) <= 108
     assert run.reason == "the provider refused: you exceeded your current quota"
-    assert world.run(jobs(*range(400))).exit_code == 0, "what was refused is sent again"
+    assert world.run(jobs(*range(200))).exit_code == 0, "what was refused is sent again"
 
 
 def test_quota_of_one_model_leaves_the_others_alone_and_names_the_time_it_comes_back() -> None:

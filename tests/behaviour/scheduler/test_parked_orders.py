@@ -81,7 +81,7 @@ def check_run(world: World, jobs: int, script: Script, *, concurrency: int) -> N
         assert run.reason
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_run_ends_in_whatever_order_its_jobs_end(seed: int, has_earlier_rows: bool) -> None:
     random = Random(seed)

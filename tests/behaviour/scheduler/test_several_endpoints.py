@@ -19,6 +19,7 @@ from processor.simulator.rate_limiter import LimiterKind
 from processor.simulator.settings import Outage, SimulatorSettings
 from tests.support.scheduler_world import FAST_PROVIDER, RunRecord, World, short_job
 from tests.support.several_endpoints import SeveralWorld, table
+from tests.support.slow_cases import slow_except
 
 SERVER = replace(FAST_PROVIDER, first_token_s=0.2)
 
@@ -192,7 +193,7 @@ def test_run_ends_where_no_endpoint_is_left_for_the_jobs_that_remain() -> None:
     assert len(world.replied()) == 50 and not world.failures()
 
 
-@pytest.mark.parametrize("kind", ["refuse", "500", "503"])
+@pytest.mark.parametrize("kind", slow_except(["refuse", "500", "503"], "refuse", "503"))
 def test_outage_of_one_endpoint_costs_no_job_and_it_is_used_again_afterwards(kind: str) -> None:
     down = (Outage(kind=kind, from_s=20.0, to_s=200.0),)  # type: ignore[arg-type]
     world = SeveralWorld({"east": replace(limited(60), outages=down), "west": limited(60)})
@@ -357,7 +358,7 @@ def night_provider(rng: Random) -> SimulatorSettings:
     return replace(SERVER, **rng.choice(troubles))
 
 
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 300))])
+@pytest.mark.parametrize("seed", slow_except(range(300), *range(6)))
 def test_night_with_failing_endpoints_gives_each_job_one_row_and_blames_none(seed: int) -> None:
     rng = Random(seed)
     providers = {f"e{at}": night_provider(rng) for at in range(rng.randint(2, 4))}

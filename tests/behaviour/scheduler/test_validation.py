@@ -16,6 +16,7 @@ from processor.scheduler.scheduler import Scheduler
 from processor.simulator.faults import Faults
 from processor.simulator.settings import SimulatorSettings
 from tests.support.scheduler_world import RunRecord, World, kill_at
+from tests.support.slow_cases import slow_except
 from tests.support.tariffs import a_million_tokens_cost
 
 SCHEMA = {
@@ -114,10 +115,13 @@ def test_killed_runs_lose_no_job_and_ask_no_answered_one_again(seed: int) -> Non
     assert all(is_valid(output(row)) for row in provider.rows())
 
 
+@pytest.mark.parametrize("moments", slow_except([range(0, 20, 3), range(1, 20, 3), range(2, 20, 3)], range(0, 20, 3)))
 @pytest.mark.parametrize("max_cost_usd", [None, 100.0], ids=["one endpoint", "dispatcher"])
-def test_jobs_that_are_asked_again_keep_their_slots_from_retries_and_other_models(max_cost_usd: float | None) -> None:
+def test_jobs_that_are_asked_again_keep_their_slots_from_retries_and_other_models(
+    max_cost_usd: float | None, moments: range
+) -> None:
     jobs = [job(number, model=MODELS[number % 3], max_tokens=200) for number in range(150)]
-    for number in range(20):
+    for number in moments:
         provider = world(0.6, error_500=0.1)
         provider.run(
             jobs,

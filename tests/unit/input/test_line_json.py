@@ -335,7 +335,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(more=ANY_JSON, metadata=ANY_JSON, has_id=st.booleans(), ensure_ascii=st.booleans())
 def test_job_line_survives_to_the_wire_and_to_the_row(
     more: Any, metadata: Any, has_id: bool, ensure_ascii: bool

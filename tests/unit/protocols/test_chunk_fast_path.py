@@ -121,7 +121,7 @@ def outcome(payloads: list[bytes], *, uses_template: bool) -> Any:
 
 @given(ENDS, MIDDLES)
 @example((HEAD, TAIL), [b'"a"', b'"b', b'c"'])
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_stream_gives_the_same_body_with_and_without_the_fast_path(
     ends: tuple[bytes, bytes], middles: list[bytes]
 ) -> None:

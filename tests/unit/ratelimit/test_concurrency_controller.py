@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
+from tests.support.slow_cases import slow_except
 
 
 def limits_over_time(
@@ -41,7 +42,7 @@ def second_half(limits: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("server_slots", [16, 64, 200])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", slow_except(range(5), 0))
 def test_limit_settles_near_the_number_that_the_server_works_on(server_slots: int, seed: int) -> None:
     settled = second_half(
         limits_over_time(ConcurrencyController(10_000), 3600, server_slots=lambda _: server_slots, seed=seed)
@@ -101,7 +102,7 @@ def test_limit_doubles_each_reply_time_until_the_server_is_busy(server_slots: in
 
 
 @pytest.mark.parametrize("server_slots", [4, 64, 200])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", slow_except(range(5), 0))
 def test_limit_is_well_above_the_knee_for_a_few_reply_times_only(server_slots: int, seed: int) -> None:
     limits = limits_over_time(ConcurrencyController(10_000), 3600, server_slots=lambda _: server_slots, seed=seed)
     # There is one value for each reply: at the knee, so many come in one reply time.

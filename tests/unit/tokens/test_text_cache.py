@@ -61,7 +61,7 @@ def test_a_text_is_cut_before_the_first_of_several_spaces() -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODING_FILES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     text=st.lists(
         st.sampled_from([*PROSE, "’", "é", "漢", " ", " the", " x", "'s", "1 ", "! ", "\n "]), max_size=200
@@ -96,7 +96,7 @@ TEXT_PARTS = [
 
 
 @pytest.mark.parametrize("encoding", ENCODING_FILES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.lists(st.sampled_from(TEXT_PARTS) | st.text(max_size=3), max_size=40).map("".join), max_size=6)
 )
