@@ -99,6 +99,7 @@ async def run_batch(
         stack.callback(job_files.close)
         checks = await open_checks(plan, stack)
         stats = RunStats()
+        stats.in_batches = True
         progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
         target = await factory.open_target(plan, accesses, stack)

@@ -51,6 +51,8 @@ class RunStats:
         self.jobs: int | None = None
         """Jobs in the file; None where the number is unknown."""
         self.simulated = False
+        self.in_batches = False
+        """The provider sends the requests, whose speed and end are not known."""
         self.failures_by_code: dict[str, FailureCount] = {}
         self.permanent_failures = 0
         """Of the failures of this run, those that sending the job again cannot change."""
@@ -134,7 +136,7 @@ class RunStats:
     def eta_s(self, now: float) -> float | None:
         """Seconds to the end at the recent speed; None where it cannot be estimated."""
         remaining = self.remaining
-        if remaining is None:
+        if remaining is None or self.in_batches:
             return None
         tokens_a_job = self.reserved_tokens / self.attempts if self.attempts else 0.0
         return self.throughput.eta_s(remaining, now, self.elapsed_s(now), tokens_a_job=tokens_a_job)

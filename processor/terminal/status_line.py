@@ -62,12 +62,10 @@ def time_left(stats: RunStats, now: float) -> str:
 
 
 def details(stats: RunStats, now: float) -> list[Detail]:
-    used, throughput = stats.replies.used, stats.throughput
+    used = stats.replies.used
     shown = [
         Detail(f"{stats.failed:,} failed", style="bad", priority=9) if stats.failed else None,
-        Detail(f"{stats.in_flight:,} in flight", priority=6),
-        Detail(_used_of_limit(throughput.requests_last_minute(now), throughput.rpm), "RPM", priority=8),
-        Detail(_used_of_limit(throughput.tokens_last_minute(now), throughput.tpm), "TPM", priority=7),
+        *([] if stats.in_batches else _speed(stats, now)),
         Detail(f"{abbreviated(used.prompt + used.completion)} tokens", priority=1),
         Detail(f"{stats.replies.cost_usd:,.2f} USD", priority=3) if stats.replies.cost_usd is not None else None,
         Detail("simulated", priority=4) if stats.simulated else None,
@@ -75,6 +73,15 @@ def details(stats: RunStats, now: float) -> list[Detail]:
         _next_request(stats, now),
     ]
     return [detail for detail in shown if detail is not None]
+
+
+def _speed(stats: RunStats, now: float) -> list[Detail]:
+    throughput = stats.throughput
+    return [
+        Detail(f"{stats.in_flight:,} in flight", priority=6),
+        Detail(_used_of_limit(throughput.requests_last_minute(now), throughput.rpm), "RPM", priority=8),
+        Detail(_used_of_limit(throughput.tokens_last_minute(now), throughput.tpm), "TPM", priority=7),
+    ]
 
 
 def fit_width(every: Sequence[Detail], width: int, gap: int) -> list[Detail]:

@@ -57,6 +57,16 @@ def test_status_line_in_a_log_is_complete_and_has_no_escape_codes() -> None:
     ]
 
 
+def test_status_line_of_batches_tells_neither_speed_nor_end() -> None:
+    stats = RunStats()
+    stats.in_batches = True
+    for event in half_a_run(-90.0):
+        stats(event)
+    text = status_line.log_text(stats, 10.0, 0.0)
+    assert "999/2,000 done (50%), 1 failed, 999k tokens" in text
+    assert not any(word in text for word in ("in flight", "RPM", "TPM", "left", "ends at"))
+
+
 def test_notice_is_printed_at_once_on_one_line() -> None:
     assert log_of(1.0, Notice(at=0.0, text="the provider\nis down")) == ["12:00:00 the provider is down"]
     assert output_of("notices", io.StringIO(), 1.0, Notice(at=0.0, text="the provider\nis down")) == (
