@@ -16,6 +16,7 @@ from processor.app.batch_access import batch_accesses, batch_preset, connection_
 from processor.app.budget import open_budget
 from processor.app.job_source import open_job_files, unfinished_jobs
 from processor.app.open_batches import open_log
+from processor.app.outputs import open_results_file
 from processor.app.plan import Plan
 from processor.app.prices import price_factor, price_list
 from processor.app.progress_display import open_progress
@@ -105,9 +106,8 @@ async def run_batch(
         target = await factory.open_target(plan, accesses, stack)
         target = target if accesses else simulated_target(target, preset)
         client = await stack.enter_async_context(_http_client(plan, accesses, target))
-        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
+        sink = open_results_file(plan, factory.run_target(plan, accesses, checks.schema_digest))
         stack.push_async_exit(sink)
-        assert isinstance(sink, ResultsFile), "the plan has been checked"
         log = open_log(plan, target)
         prices = price_list(plan, accesses, emit, own_transport=False)
         stack.push_async_callback(prices.close)

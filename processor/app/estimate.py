@@ -13,6 +13,7 @@ from processor.app import factory
 from processor.app.endpoint_factory import limit_settings
 from processor.app.job_source import check_order, open_job_files
 from processor.app.known_tariffs import KnownTariffs
+from processor.app.outputs import with_local_out
 from processor.app.plan import Plan
 from processor.app.prices import price_factor
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
@@ -45,6 +46,7 @@ OnRead = Callable[[int, int], None]
 
 def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda end, lines: None) -> Estimate:
     """Raises ConfigError where a file cannot be read."""
+    plan = with_local_out(plan)
     if plan.reads_stdin:
         raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
@@ -67,7 +69,7 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         jobs=plan.jobs_name,
         files=tuple(plan.job_files),
         size=size,
-        results=plan.out,
+        results=plan.results_name,
         command=plan.command,
         counts=counter.counts,
         replies=replies,

@@ -17,7 +17,7 @@ from processor.app.job_source import MAX_FORECAST_BYTES, ordered_jobs, planned_l
 from processor.app.plan import Plan
 from processor.config.api_keys import KeyCommand
 from processor.config.endpoint_resolution import EndpointAccess, default_path
-from processor.core.errors import ConfigError, KeyCommandFailed, OutputError
+from processor.core.errors import ConfigError, KeyCommandFailed
 from processor.core.events import Listener, Notice, Transport
 from processor.core.models import Target
 from processor.core.process_errors import LocalModelFailed
@@ -26,9 +26,7 @@ from processor.cost.price_list import PriceList
 from processor.endpoints.pool import EndpointPool
 from processor.input.job_files import JobFiles
 from processor.output.index_entry import RunTarget
-from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
-from processor.output.stdout_sink import StdoutSink
 from processor.protocols.registry import PROTOCOLS
 from processor.scheduler import LOOK_AHEAD, Dependencies, Forecast, RunOptions, forecast
 from processor.terminal.echo import Echo
@@ -80,24 +78,6 @@ def run_target(plan: Plan, accesses: Sequence[EndpointAccess], schema: str | Non
     sent = (access.settings.model_sent(model) for access in accesses if access.settings and model is not None)
     models = frozenset(name for name in (model, *sent) if name is not None)
     return RunTarget(addresses=frozenset(addresses), models=models, schema=schema, shard=plan.shard)
-
-
-def open_sink(plan: Plan, target: RunTarget) -> Sink:
-    """Opens the results file, locks it and repairs it after a crash. Raises ConfigError where that fails."""
-    if plan.out == "-":
-        return StdoutSink()
-    output = plan.settings.output
-    try:
-        return ResultsFile.open(
-            Path(plan.out),
-            simulated=plan.simulate,
-            target=target,
-            fsync=output.fsync,
-            fsync_interval_s=output.fsync_interval_s,
-            run_in_thread=asyncio.to_thread,
-        )
-    except OutputError as error:
-        raise ConfigError(str(error)) from None
 
 
 async def open_target(plan: Plan, accesses: Sequence[EndpointAccess], stack: AsyncExitStack) -> Target:

@@ -12,7 +12,7 @@ from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.shards import Shard
 from processor.output.paths import OutputPaths
-from processor.remote.addresses import scheme_of, shown_address
+from processor.remote.addresses import WRITABLE, scheme_of, shown_address
 
 if TYPE_CHECKING:
     from processor.terminal.progress import ProgressChoice
@@ -31,8 +31,13 @@ class Plan:
     jobs: str | Sequence[str]
     """Path of the job file, or those of several, in their order; ``-`` is stdin."""
     out: str
-    """Path of the results file; ``-`` is stdout."""
+    """Path of the results file, or its address in an object store; ``-`` is stdout."""
     settings: Settings
+    work_dir: Path | None = None
+    """The folder of the results files that are published in an object store; None: one in the cache folder."""
+    published_at: str | None = None
+    """The address that the results are published at, where ``out`` is their file in the work folder: set by
+    ``published_output.with_local_out``."""
     template: str | None = None
     """Path of the template that makes jobs of tables."""
     limit: int | None = None
@@ -73,6 +78,11 @@ class Plan:
         names = ["stdin" if path == STDIN else shown_address(path) for path in self.job_files]
         shown = names if len(names) <= MAX_FILES_NAMED else [*names[:1], f"{len(names) - 1} more files"]
         return ", ".join(shown)
+
+    @property
+    def results_name(self) -> str:
+        """What the results are called in messages."""
+        return self.published_at or self.out
 
     @property
     def reads_stdin(self) -> bool:
@@ -134,9 +144,11 @@ def _check_names(plan: Plan) -> None:
         raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
     if "://" in plan.out:
         raise ConfigError(
-            f"{shown_address(plan.out)}: results are written to this machine: give --out FILE, and then "
-            f"process export FILE --out {shown_address(plan.out)}"
+            f"cannot write results to {shown_address(plan.out)}: give --out FILE, or an address at "
+            f"{', '.join(f'{scheme}://' for scheme in sorted(WRITABLE))}"
         )
+    if plan.work_dir is not None and plan.published_at is None:
+        raise ConfigError(f"--work-dir is for results in an object store, and {plan.out} is a file: leave it out")
     if plan.out != "-" and (plain := without_suffix(plan.out)) != plan.out:
         raise ConfigError(
             f"{plan.out}: results are not compressed, as runs append to them: give --out {plain}, and then "

@@ -17,6 +17,7 @@ from processor.app.endpoint_factory import endpoint_pool
 from processor.app.estimate import known_replies, load_index, seen_limits
 from processor.app.job_source import count_planned_lines, open_job_files, planned_lines
 from processor.app.known_tariffs import KnownTariffs
+from processor.app.outputs import with_local_out
 from processor.app.plan import Plan
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
@@ -91,6 +92,7 @@ def rehearse(
     plan: Plan, environ: Mapping[str, str], options: RehearsalOptions, on_progress: OnProgress = lambda done, jobs: None
 ) -> Rehearsal:
     """Raises ConfigError. Sends nothing and writes nothing."""
+    plan = with_local_out(plan)
     if plan.reads_stdin:
         raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
     if remote := next((path for path in plan.job_files if scheme_of(path)), None):

@@ -46,7 +46,7 @@ def _hook_context(plan: Plan, stats: RunStats) -> JSON:
     """What every event for the hook carries, beside its own fields."""
     return {
         "jobs_file": " ".join(map(shown_address, plan.job_files)),
-        "results": plan.out,
+        "results": plan.results_name,
         "jobs": stats.jobs,
         "replies": stats.done + stats.done_earlier,
         "failed": stats.failed,

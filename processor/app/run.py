@@ -15,6 +15,7 @@ from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.job_source import open_job_files
+from processor.app.outputs import open_sink, with_work_folder
 from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
 from processor.app.progress_display import open_progress, show_details
@@ -80,6 +81,7 @@ async def _run(
     *,
     stop_on_signals: bool,
 ) -> int:
+    plan = with_work_folder(plan)
     check_files(plan)
     if plan.in_batches or plan.detach or plan.stream_after is not None:
         ended = await _run_batch(plan, accesses, listeners, transport, stop_on_signals=stop_on_signals)
@@ -98,8 +100,7 @@ async def _run(
         targets, send, workers = await stack.enter_async_context(opened)
         concurrency = factory.concurrency(plan, max_connections, workers)
         # Nothing is written where the transport finds that nothing can be sent.
-        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
-        stack.push_async_exit(sink)
+        sink = await open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest), emit, stack)
         refuse_open_batches(plan)
         prices = price_list(plan, accesses, emit, own_transport=transport is not None)
         stack.push_async_callback(prices.close)

@@ -114,7 +114,7 @@ def report_lack(plan: Plan, emit: Listener, *, concurrency: int, progress_mode: 
     if plan.progress in ("panel", "line") and progress_mode == "log":
         emit(Notice(at=at, text=f"--progress {plan.progress} needs a terminal that shows escape codes: this is a log"))
     if plan.out != "-" and not platform.HAS_FILE_LOCKS:
-        text = f"this system has no file locks: do not start a second run on {plan.out} while this one works"
+        text = f"this system has no file locks: do not start a second run on {plan.results_name} while this one works"
         emit(Notice(at=at, text=text, is_warning=True))
 
 
@@ -143,7 +143,8 @@ def _banner(
         not_jobs=expected.not_jobs if expected else 0,
         to_send=to_send,
         earlier_replies=sink.recovered.replied,
-        results=plan.out,
+        results=plan.results_name,
+        journal=plan.out if plan.published_at else None,
         endpoints=tuple(
             startup_banner.EndpointShown(
                 local_model=str(access.local_model) if access.local_model else None,
@@ -211,7 +212,8 @@ def _foreign_rows_warning(plan: Plan, expected: Forecast) -> tuple[str, ...]:
     if expected.has_known_jobs or not expected.to_send or plan.limit is not None:
         return ()
     rows = plural(expected.rows_without_job, "row")
-    return (f"none of the {rows} in {plan.out} is of a job in {plan.jobs_name}: is it the output of another job file?",)
+    here = plan.results_name
+    return (f"none of the {rows} in {here} is of a job in {plan.jobs_name}: is it the output of another job file?",)
 
 
 def _disk_space_warning(sink: Sink, jobs_left: int) -> tuple[str, ...]:
@@ -232,7 +234,7 @@ def report_end(plan: Plan, stats: RunStats, outcome: Outcome, *, is_below_banner
     errors = OutputPaths.of(Path(plan.out)).failures
     can_continue = plan.command and not plan.reads_stdin and plan.out != "-"
     context = SummaryContext(
-        results=plan.out,
+        results=plan.results_name,
         errors=str(errors) if plan.out != "-" and errors.exists() else None,
         rows_without_job=outcome.rows_without_job,
         command=shlex.join(plan.command) if can_continue else None,

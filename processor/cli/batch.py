@@ -10,9 +10,10 @@ import typer
 
 from processor.cli import options
 from processor.cli.options import option
-from processor.cli.report import Results
+from processor.cli.results import Results
 from processor.core import exit_codes
 from processor.core.errors import ConfigError
+from processor.remote.addresses import is_writable
 from processor.terminal.console import print_error
 
 ACTIONS = ("list", "cancel", "adopt", "assume-lost")
@@ -53,18 +54,21 @@ def batch(
 
     if action not in ACTIONS:
         raise ConfigError(f"process batch needs one of {', '.join(ACTIONS)}, not {action!r}")
+    if is_writable(results):
+        raise ConfigError(f"runs with --batch write to files of this machine: give that file in place of {results}")
+    path = Path(results)
     if action == "list":
-        return _list(batch_commands.listed(results), as_json=as_json)
+        return _list(batch_commands.listed(path), as_json=as_json)
     if action == "cancel":
         flags = {"base_url": base_url, "provider": provider, "api_key_env": api_key_env}
-        return _tell(_cancel(results, name, config, {**flags, "ca_file": ca_file, "allow_http": allow_http}), results)
+        return _tell(_cancel(path, name, config, {**flags, "ca_file": ca_file, "allow_http": allow_http}), results)
     if name is None:
         raise ConfigError(f"process batch {action} needs a BATCH: see process batch list {results}")
     if action == "adopt":
         ours, _, theirs = name.rpartition("=")
-        found = batch_commands.adopt(results, ours or None, theirs)
+        found = batch_commands.adopt(path, ours or None, theirs)
     else:
-        found = batch_commands.assume_lost(results, name)
+        found = batch_commands.assume_lost(path, name)
     return _tell(found, results)
 
 
@@ -77,7 +81,7 @@ def _cancel(results: Path, name: str | None, config: Path | None, flags: dict[st
     return batch_commands.cancel(results, name, load(config, flags, environ), environ)
 
 
-def _tell(texts: list[str], results: Path) -> int:
+def _tell(texts: list[str], results: str) -> int:
     for text in texts:
         typer.echo(text)
     if not texts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.cli.options import option
-from processor.cli.report import Results
+from processor.cli.results import Results, WorkDir, results_path
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, OutputError
 
@@ -32,6 +32,7 @@ def export(
         list[str] | None,
         option("Files", "--input", metavar="JOBS", text="The job file; repeat it for several. Rows come in its order."),
     ] = None,
+    work_dir: WorkDir = None,
     template: Annotated[
         str | None, option("Files", "--template", metavar="FILE", text="As in the run, where --input is a table.")
     ] = None,
@@ -70,6 +71,7 @@ def export(
       process export results.jsonl --out scores.csv --json-field score
       process export results.jsonl --out batch.jsonl --format openai-batch
       process export results.jsonl --out s3://bucket/results.parquet
+      process export s3://bucket/results.jsonl --out all.jsonl
     """
     from processor.export.export import ExportOptions
     from processor.export.export import export as write_export
@@ -81,7 +83,7 @@ def export(
         raise ConfigError("where to? Give --out FILE, for example --out results.csv")
     contents = Contents(with_input=with_input, with_failed=with_failed, text=text, json_fields=tuple(json_field or ()))
     options = ExportOptions(
-        results=results,
+        results=results_path(results, work_dir),
         out=out,
         format=format_name or ("jsonl" if out == "-" else None),
         inputs=tuple(inputs or ()),

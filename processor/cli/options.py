@@ -42,7 +42,22 @@ TemplateFile = Annotated[
 ]
 Out = Annotated[
     str | None,
-    option(_FILES, "--out", "-o", metavar="RESULTS", text="Results file. [default: <JOBS stem>.results.jsonl]"),
+    option(
+        _FILES,
+        "--out",
+        "-o",
+        metavar="RESULTS",
+        text="Results file or s3:// address. [default: <JOBS stem>.results.jsonl]",
+    ),
+]
+WorkDir = Annotated[
+    Path | None,
+    option(
+        _FILES,
+        "--work-dir",
+        metavar="DIR",
+        text="RESULTS at s3://, gs://, az://: the folder they are published from. [default: in the cache folder]",
+    ),
 ]
 Config = Annotated[
     Path | None,

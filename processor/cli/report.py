@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from processor.cli.options import option
+from processor.cli.results import Results, WorkDir, results_path
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, OutputError
-
-Results = Annotated[Path, typer.Argument(metavar="RESULTS", hidden=True)]
+from processor.remote.addresses import is_writable
 
 
 def report(
@@ -27,6 +27,7 @@ def report(
         Path | None,
         option("Contents", "--with-input", metavar="JOBS", text="Also show the jobs that are listed, from this file."),
     ] = None,
+    work_dir: WorkDir = None,
     no_messages: Annotated[
         bool, option("Contents", "--no-messages", text="Leave out error messages, which may quote a prompt.")
     ] = False,
@@ -46,9 +47,11 @@ def report(
     if with_input is not None and not with_input.is_file():
         raise ConfigError(f"cannot read {with_input}: give the job file of these results")
     options = ReportOptions(with_text=with_text, input_path=with_input, with_messages=not no_messages)
-    path = out or default_report_path(results)
+    path = out or default_report_path(Path(results))
+    if is_writable(results) and out is None:
+        path = Path(path.name)
     try:
-        data = make_report(results, path, options)
+        data = make_report(results_path(results, work_dir), path, options)
     except OutputError as error:
         raise ConfigError(str(error)) from None
     typer.echo(f"{path}: {plural(data.rows.replies, 'reply', 'replies')}, {data.rows.failed:,} failed")

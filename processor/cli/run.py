@@ -24,6 +24,7 @@ def run(
     ctx: typer.Context,
     jobs: options.Jobs,
     out: options.Out = None,
+    work_dir: options.WorkDir = None,
     template: options.TemplateFile = None,
     config: options.Config = None,
     log_file: options.LogFile = None,
@@ -83,6 +84,7 @@ def run(
 
       process jobs.jsonl --out results.jsonl
       process may.jsonl june.jsonl.gz --out results.jsonl
+      process jobs.jsonl --out s3://bucket/results.jsonl
       process jobs.jsonl --simulate                      no key, no cost
       process jobs.jsonl --local model.gguf              a model on this machine
       process jobs.jsonl --echo --limit 3                try a prompt
@@ -96,7 +98,7 @@ def run(
 
     environ = os.environ if simulate else environment(os.environ)  # the simulator needs no key
     files = {"log_file": log_file, "summary_json": summary_json, "metrics_file": metrics_file, "report": report}
-    plan = plan_of(ctx, environ, like=like, **files)
+    plan = plan_of(ctx, environ, like=like, work_dir=work_dir, **files)
     if stream_after is not None:
         from dataclasses import replace
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from processor.cli.options import option
-from processor.cli.report import Results
+from processor.cli.results import Results, WorkDir, results_path
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, reason
 
@@ -18,6 +18,7 @@ _LINE = "line:"
 def show(
     results: Results,
     job: Annotated[str, typer.Argument(metavar="ID|line:N|line:FILE:N", hidden=True)],
+    work_dir: WorkDir = None,
     as_json: Annotated[bool, option("Output", "--json", text="Print the row as it stands in the file.")] = False,
 ) -> int:
     """Prints the job with this id, or of this line of the job file: its reply or
@@ -30,7 +31,7 @@ def show(
     from processor.output.paths import OutputPaths
     from processor.output.row_lookup import find_row
 
-    paths = OutputPaths.of_existing(results)
+    paths = OutputPaths.of_existing(results_path(results, work_dir))
     file, _, number = job.removeprefix(_LINE).rpartition(":")
     try:
         found = find_row(paths, custom_id=job)

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from processor.cli.options import option
-from processor.cli.report import Results
+from processor.cli.results import Results, WorkDir, results_path
 from processor.core import exit_codes
 from processor.core.errors import ConfigError, reason
 
 
 def status(
     results: Results,
+    work_dir: WorkDir = None,
     as_json: Annotated[bool, option("Output", "--json", text="Print it as a JSON object.")] = False,
 ) -> int:
     """Prints how the last run on RESULTS stands and how old that is: replies,
@@ -29,7 +30,7 @@ def status(
     from processor.report.run_state import state_of
     from processor.report.status_text import status_json, status_rows
 
-    paths = OutputPaths.of_existing(results, history_suffices=True)
+    paths = OutputPaths.of_existing(results_path(results, work_dir), history_suffices=True)
     try:
         state = state_of(paths, time.time())
     except OSError as error:

@@ -50,6 +50,10 @@ class Output:
     fsync_interval_s: float = 1.0
     accept_weaker: bool = False
     """Say nothing where the file system lacks locks, fsync or replacing a file."""
+    publish_interval_s: float = 60.0
+    """Results in an object store: rows are published so often."""
+    lease_s: float = 120.0
+    """Results in an object store: so long after a run was killed another machine may go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from processor.core.secrets import Secret
 EXTRAS = {"s3": "s3", "gs": "gs", "az": "az", "hf": "hf", "https": "https"}
 """The schemes of addresses that are read, and the extra that installs what each needs."""
 WRITABLE = {"s3", "gs", "az"}
-"""Those that an export is written to."""
+"""Those that an export is written to, and results are published to."""
 
 
 def scheme_of(path: str) -> str | None:
@@ -21,7 +21,7 @@ def scheme_of(path: str) -> str | None:
 
 
 def is_writable(path: str) -> bool:
-    """Whether an export can be written to this address."""
+    """Whether an export can be written to this address, and results can be published there."""
     return scheme_of(path) in WRITABLE
 
 

@@ -1,14 +1,12 @@
-"""Reads a remote file from its beginning, and puts a whole file at an address. fsspec is imported only here."""
+"""Reads a remote file from its beginning, and puts a whole file at an address."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from processor.core.errors import ConfigError, reason
-from processor.remote.addresses import EXTRAS, scheme_of, shown_address
+from processor.remote.addresses import shown_address
+from processor.remote.file_system import as_os_error, file_system
 
 READ_AHEAD_BYTES = 4 << 20
 """Fetched at a time."""
@@ -23,9 +21,9 @@ class RemoteFile:
     def __init__(self, path: str) -> None:
         """Open the file. Raises ConfigError where a package is missing or the file cannot be read."""
         self.name = shown_address(path)
-        self._system, self._path = _file_system(path)
+        self._system, self._path = file_system(path)
         try:
-            with _as_os_error():
+            with as_os_error():
                 self._version = self._read_version()
                 self._file = self._open()
         except OSError as error:
@@ -38,18 +36,18 @@ class RemoteFile:
         return getattr(self._file, "size", None) or 0
 
     def read(self, size: int = -1) -> bytes:
-        with _as_os_error():
+        with as_os_error():
             return bytes(self._file.read(size))
 
     def seek(self, at: int, whence: int = 0) -> int:
-        with _as_os_error():
+        with as_os_error():
             if (at, whence) == (0, 0):
                 self._restart()
                 return 0
             return int(self._file.seek(at, whence))
 
     def tell(self) -> int:
-        with _as_os_error():
+        with as_os_error():
             return int(self._file.tell())
 
     def seekable(self) -> bool:
@@ -60,7 +58,7 @@ class RemoteFile:
 
     def close(self) -> None:
         self.closed = True
-        with _as_os_error():
+        with as_os_error():
             self._file.close()
 
     def _open(self) -> Any:
@@ -84,40 +82,11 @@ class RemoteFile:
 
 def upload(local: str, path: str) -> None:
     """Put a file at an address, where it appears when it is whole. Raises ConfigError, OSError."""
-    system, target = _file_system(path, "write")
-    with _as_os_error():
+    system, target = file_system(path, "write")
+    with as_os_error():
         system.put_file(local, target)
 
 
 def check_can_upload(path: str) -> None:
     """Raises ConfigError where a package for the address is missing, before anything is made for it."""
-    _file_system(path, "write")
-
-
-def _file_system(path: str, purpose: str = "read") -> tuple[Any, str]:
-    """Return fsspec's file system of an address, and the path in it. Raises ConfigError where a package is missing."""
-    scheme = scheme_of(path) or ""
-    try:
-        import fsspec
-
-        with _as_os_error():
-            return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
-    except ImportError:
-        remedy = f"pip install 'processor[{EXTRAS[scheme]}]'"
-        raise ConfigError(f"cannot {purpose} {shown_address(path)}: {scheme}:// needs a package: {remedy}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot {purpose} {shown_address(path)}: {reason(error)}") from None
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Raise what the libraries of the object stores raise, which has no common type, as an OSError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        why = f", or it cannot be reached: {error.__cause__}" if error.__cause__ else ""
-        raise OSError(errno.ENOENT, f"there is no such file{why}") from None
-    except (OSError, ImportError):
-        raise
-    except Exception as error:  # noqa: BLE001
-        raise OSError(str(error) or type(error).__name__) from None
+    file_system(path, "write")

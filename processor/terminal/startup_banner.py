@@ -55,7 +55,9 @@ class Banner:
     earlier_replies: int = 0
     """Replies in the results file."""
     results: str
-    """Path of the results file; ``-`` is stdout."""
+    """Path or address of the results; ``-`` is stdout."""
+    journal: str | None = None
+    """Path of the results file that is published at the address; None where there is none."""
     endpoints: tuple[EndpointShown, ...]
     concurrency: int | None
     rpm: float | None = None
@@ -86,7 +88,7 @@ def banner_rows(banner: Banner) -> list[LabelRow]:
         *_endpoints(banner),
         *([LabelRow("workers", banner.workers)] if banner.workers else []),
         LabelRow("limits", _limits(banner)),
-        _results(banner),
+        *_results(banner),
         *warning_rows(banner),
         BLANK,
     ]
@@ -147,10 +149,11 @@ def _limits(banner: Banner) -> str:
     return f"{per_minute}{own_limits}{in_flight}"
 
 
-def _results(banner: Banner) -> LabelRow:
+def _results(banner: Banner) -> list[LabelRow]:
     if banner.results == "-":
-        return LabelRow("results", "stdout, so a stopped run cannot be resumed", "warning")
-    return LabelRow("results", banner.results)
+        return [LabelRow("results", "stdout, so a stopped run cannot be resumed", "warning")]
+    journal = [] if banner.journal is None else [LabelRow("journal", banner.journal)]
+    return [LabelRow("results", banner.results), *journal]
 
 
 def _warnings(banner: Banner) -> list[str]:

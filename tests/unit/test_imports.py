@@ -24,7 +24,19 @@ ALL = "all"
 
 MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "cli": frozenset(
-        {"app", "config", "estimate", "export", "output", "remote", "protocols", "report", "simulator", "terminal"}
+        {
+            "app",
+            "config",
+            "estimate",
+            "export",
+            "output",
+            "publishing",
+            "remote",
+            "protocols",
+            "report",
+            "simulator",
+            "terminal",
+        }
     ),
     "session": frozenset(
         {
@@ -59,6 +71,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "listeners": frozenset({"stats"}),
     "config": frozenset({"protocols", "ratelimit"}),
     "input": frozenset({"protocols", "remote"}),
+    "publishing": frozenset({"output", "remote"}),
     "output": frozenset(),
     "protocols": frozenset({"tokens"}),
     "tokens": frozenset(),

@@ -19,6 +19,7 @@ import uvloop
 from processor.app import factory
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.job_source import open_job_files
+from processor.app.outputs import open_results_file
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.config.endpoint_settings import EndpointSettings
@@ -82,7 +83,7 @@ async def serve(plan: Plan) -> None:
     dependencies = factory.dependencies(
         plan,
         open_job_files(plan, ()),
-        factory.open_sink(plan, ANY_TARGET),
+        open_results_file(plan, ANY_TARGET),
         answer,
         endpoints,
         stats,
