@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import field
 
 from processor.core.errors import ConfigError, OutputError
@@ -110,8 +111,9 @@ def acquire_lease(folder: ObjectFolder, terms: LeaseTerms) -> Lease:
             f"the store of {folder.name} overwrites files that should only be created: give --out FILE, and then "
             f"process export FILE --out {folder.name}"
         )
-    for number in leases:
-        folder.remove(lease_name(number))
+    with suppress(OSError):  # without the right to delete they stay, and do not count
+        for number in leases:
+            folder.remove(lease_name(number))
     return lease
 
 

@@ -37,4 +37,5 @@ def as_os_error() -> Iterator[None]:
     except (OSError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001
-        raise OSError(str(error) or type(error).__name__) from None
+        text = str(error).strip() or type(error).__name__
+        raise OSError(text.splitlines()[0].removesuffix(".")) from None

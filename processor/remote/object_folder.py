@@ -72,8 +72,10 @@ class RemoteFolder:
         try:
             with _as_write_error():
                 self._system.pipe_file(self._path_of(name), data, mode="create")
-        except FileExistsError:
-            return False
+        except OSError as error:
+            if isinstance(error, FileExistsError) or _is_precondition_failed(error):
+                return False
+            raise
         return True
 
     def put(self, name: str, data: bytes) -> None:
@@ -101,3 +103,11 @@ def _as_write_error() -> Iterator[None]:
             yield
         except FileNotFoundError as error:
             raise OSError(errno.EIO, f"there is no such bucket or container ({error})") from None
+
+
+def _is_precondition_failed(error: OSError) -> bool:
+    """Whether the store answered 412. s3fs takes it for an existing object only where the response names the condition,
+    which not all stores with the API of S3 do."""
+    response = getattr(error.__cause__, "response", None)
+    metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    return isinstance(metadata, dict) and metadata.get("HTTPStatusCode") == 412

@@ -15,6 +15,7 @@ from processor.app.accesses import resolved_accesses
 from processor.app.budget import check_prices, open_budget
 from processor.app.endpoint_factory import endpoint_pool
 from processor.app.job_source import job_defaults
+from processor.app.outputs import open_sink
 from processor.app.plan import Plan, check_files, refuse_open_batches
 from processor.app.prices import price_list
 from processor.app.validation import open_checks
@@ -97,8 +98,7 @@ async def open_parts(
     concurrency = factory.concurrency(plan, max_connections(), workers)
     sink: Sink = DiscardingSink()
     if options.journal is not None:
-        sink = factory.open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest))
-        stack.push_async_exit(sink)
+        sink = await open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest), emit, stack)
         refuse_open_batches(plan)
     run_options = factory.run_options(plan)
     selection = _selection(sink, open_jobs, run_options)

@@ -1,4 +1,4 @@
-"""An object store in memory, machines with work folders, and runs that are killed at a given step of publishing."""
+"""Object stores whose operations are watched, machines with work folders, and runs that are killed at a given step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from processor.publishing.lease import LeaseTerms
 from processor.publishing.publication import PublishingTerms, opened_publication
 from processor.publishing.published_results import PublishedResults
 from processor.publishing.work_folder import WorkFolder
+from processor.remote.object_folder import ObjectFolder
 from processor.simulator.virtual_clock import inline, run
+from tests.support.results_samples import failure, invalid_line, reply
 
 ADDRESS = "s3://bucket/folder/r.jsonl"
 INTERVAL_S = 10.0
@@ -34,53 +36,90 @@ class Killed(BaseException):
     """The process is gone: from now on nothing that it does has an effect."""
 
 
-class MemoryStore:
-    """The objects of a folder in a store. Implements ``ObjectFolder``."""
+class MemoryFolder:
+    """An ``ObjectFolder`` in memory."""
 
     name = ADDRESS
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.on_operation: BeforeAndAfter = lambda name, is_done: None
-        """May raise OSError or Killed."""
         self.ignores_create = False
         """It overwrites where it should create."""
 
     def list(self) -> Sequence[str]:
-        self.on_operation("list", False)
         return sorted(self.objects)
 
     def read(self, name: str) -> bytes:
-        self.on_operation(f"read {name}", False)
         return self.objects[name]
 
     def create(self, name: str, data: bytes) -> bool:
-        self.on_operation(f"create {name}", False)
         if name in self.objects and not self.ignores_create:
             return False
         self.objects[name] = data
+        return True
+
+    def put(self, name: str, data: bytes) -> None:
+        self.objects[name] = data
+
+    def remove(self, name: str) -> None:
+        self.objects.pop(name, None)
+
+
+class WatchedFolder:
+    """An ``ObjectFolder`` that reports what is done to another one, and checks that parts never change."""
+
+    def __init__(self, inner: ObjectFolder) -> None:
+        self._inner = inner
+        self.on_operation: BeforeAndAfter = lambda name, is_done: None
+        """May raise OSError or Killed."""
+
+    @property
+    def name(self) -> str:
+        return ADDRESS
+
+    def list(self) -> Sequence[str]:
+        self.on_operation("list", False)
+        return self._inner.list()
+
+    def read(self, name: str) -> bytes:
+        self.on_operation(f"read {name}", False)
+        return self._inner.read(name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        self.on_operation(f"create {name}", False)
+        if not self._inner.create(name, data):
+            return False
         self.on_operation(f"create {name}", True)
         return True
 
     def put(self, name: str, data: bytes) -> None:
         assert name.startswith("lease-"), "a part is never changed"
         self.on_operation(f"put {name}", False)
-        self.objects[name] = data
+        self._inner.put(name, data)
         self.on_operation(f"put {name}", True)
 
     def remove(self, name: str) -> None:
         assert name.startswith("lease-"), "a part is never removed"
         self.on_operation(f"remove {name}", False)
-        self.objects.pop(name, None)
+        self._inner.remove(name)
         self.on_operation(f"remove {name}", True)
 
     def parts(self) -> Sequence[str]:
-        return [name for name in sorted(self.objects) if not name.startswith("lease-")]
+        return [name for name in sorted(self._inner.list()) if not name.startswith("lease-")]
 
     def expire_leases(self) -> None:
         """Let so much time pass that all leases have expired."""
-        for name in [name for name in self.objects if name.startswith("lease-")]:
-            self.objects[name] = self.objects[name].replace(b'"renewed_at": ', b'"renewed_at": -')
+        for name in (name for name in self._inner.list() if name.startswith("lease-")):
+            self._inner.put(name, self._inner.read(name).replace(b'"renewed_at": ', b'"renewed_at": -'))
+
+
+class MemoryStore(WatchedFolder):
+    """A watched folder in memory."""
+
+    def __init__(self) -> None:
+        self.folder = MemoryFolder()
+        self.objects = self.folder.objects
+        super().__init__(self.folder)
 
 
 @dataclass
@@ -106,7 +145,7 @@ class Machine:
     """A machine with its work folder."""
 
     path: Path
-    store: MemoryStore
+    store: WatchedFolder
     notices: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     """The ids of the jobs that its runs have sent."""
@@ -194,3 +233,39 @@ class Machine:
                 row = index.raw(place)
                 ids.append(("-" if place & 1 else "+") + row.partition(b'"custom_id":')[2].split(b",")[0].decode())
         return sorted(name.replace('"', "") for name in ids)
+
+
+NIGHTS: tuple[tuple[Result, ...], ...] = (
+    (reply("a"), failure("f"), invalid_line(3), reply("b"), failure("g"), reply("c")),
+    (reply("a", request="other"), reply("f"), reply("b"), failure("g"), reply("c"), reply("d")),
+)
+"""In the second one the invalid line was corrected, a failed job gets its reply, and an edited job is sent again: both
+files lose rows."""
+EXPECTED = ["+a", "+b", "+c", "+d", "+f", "-g"]
+
+
+def play(folder: Path, store: WatchedFolder, kill: Kill, *, resume_elsewhere: bool, night: int) -> None:
+    """Play all nights, one of them killed, and each on the machine that the last one ended on."""
+    machine = Machine(folder / "a", store)
+    for number, answers in enumerate(NIGHTS):
+        if number == night and machine.run_killed(answers, kill) and resume_elsewhere:
+            store.expire_leases()
+            machine = Machine(folder / "b", store)
+        run(machine.run(answers))
+
+
+def play_with_a_kill_at_each_step(
+    folder: Path, make_store: Callable[[], WatchedFolder], *, resume_elsewhere: bool, night: int, kind: str = ""
+) -> int:
+    """Play the nights once for each step of one of them, or each whose name begins so. Return the number of steps."""
+    count = Kill()
+    play(folder / "count", make_store(), count, resume_elsewhere=False, night=night)
+    steps = [at for at, name in enumerate(count.operations) if name.startswith(kind)]
+    for at in steps:
+        kill, store, here = Kill(at), make_store(), folder / str(at)
+        play(here, store, kill, resume_elsewhere=resume_elsewhere, night=night)
+        assert kill.frozen is not None
+        run(Machine(here / "a", store).run(NIGHTS[-1]))  # a machine that was killed finds the parts of the other
+        for machine in ("reader", "a"):
+            assert Machine(here / machine, store).exported() == EXPECTED, (at, kill.operations[-1])
+    return len(steps)

@@ -6,30 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from processor.core.models import Result
 from processor.simulator.virtual_clock import run
-from tests.support.published_world import Kill, Machine, MemoryStore
-from tests.support.results_samples import failure, invalid_line, reply
-
-NIGHTS: tuple[tuple[Result, ...], ...] = (
-    (reply("a"), failure("f"), invalid_line(3), reply("b"), failure("g"), reply("c")),
-    (reply("a", request="other"), reply("f"), reply("b"), failure("g"), reply("c"), reply("d")),
-)
-"""In the second one the invalid line was corrected, a failed job gets its reply, and an edited job is sent again: both
-files lose rows."""
-EXPECTED = ["+a", "+b", "+c", "+d", "+f", "-g"]
-
-
-def play(folder: Path, kill: Kill, *, resume_elsewhere: bool, night: int) -> MemoryStore:
-    """Play all nights, one of them killed, and each on the machine that the last one ended on."""
-    store = MemoryStore()
-    machine = Machine(folder / "a", store)
-    for number, answers in enumerate(NIGHTS):
-        if number == night and machine.run_killed(answers, kill) and resume_elsewhere:
-            store.expire_leases()
-            machine = Machine(folder / "b", store)
-        run(machine.run(answers))
-    return store
+from tests.support.published_world import EXPECTED, NIGHTS, Kill, Machine, MemoryStore, play_with_a_kill_at_each_step
+from tests.support.results_samples import reply
 
 
 @pytest.mark.parametrize("resume_elsewhere", [False, True], ids=["same machine", "empty machine"])
@@ -37,17 +16,8 @@ def play(folder: Path, kill: Kill, *, resume_elsewhere: bool, night: int) -> Mem
 def test_run_that_is_killed_at_any_step_leaves_one_row_for_each_job(
     tmp_path: Path, night: int, resume_elsewhere: bool
 ) -> None:
-    count = Kill()
-    play(tmp_path / "count", count, resume_elsewhere=False, night=night)
-    assert len(count.operations) > 8
-    for at in range(len(count.operations)):
-        kill = Kill(at)
-        folder = tmp_path / str(at)
-        store = play(folder, kill, resume_elsewhere=resume_elsewhere, night=night)
-        assert kill.frozen is not None
-        run(Machine(folder / "a", store).run(NIGHTS[-1]))  # a machine that was killed finds the parts of the other
-        for machine in ("reader", "a"):
-            assert Machine(folder / machine, store).exported() == EXPECTED, (at, kill.operations[-1])
+    steps = play_with_a_kill_at_each_step(tmp_path, MemoryStore, resume_elsewhere=resume_elsewhere, night=night)
+    assert steps > 15
 
 
 def test_part_whose_creation_was_not_recorded_is_not_published_again(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_creation_whose_answer_was_lost_is_found_to_be_the_own_one() -> None:
 
 def test_store_that_overwrites_where_it_should_create_is_refused() -> None:
     store = MemoryStore()
-    store.ignores_create = True
+    store.folder.ignores_create = True
     with pytest.raises(ConfigError, match="overwrites files that should only be created: give --out FILE"):
         acquire_lease(store, terms("a"))
 
