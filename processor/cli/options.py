@@ -50,15 +50,6 @@ Out = Annotated[
         text="Results file or s3:// address. [default: <JOBS stem>.results.jsonl]",
     ),
 ]
-WorkDir = Annotated[
-    Path | None,
-    option(
-        _FILES,
-        "--work-dir",
-        metavar="DIR",
-        text="RESULTS at s3://, gs://, az://: the folder they are published from. [default: in the cache folder]",
-    ),
-]
 Config = Annotated[
     Path | None,
     option(_FILES, "--config", metavar="FILE", text="Settings file. [default: config.toml, if it exists]"),

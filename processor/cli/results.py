@@ -1,4 +1,4 @@
-"""The argument RESULTS of the commands that read results."""
+"""RESULTS: the argument of the commands that read results, and the folder of those in an object store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from processor.remote.addresses import is_writable
 Results = Annotated[str, typer.Argument(metavar="RESULTS", hidden=True)]
 WorkDir = Annotated[
     Path | None,
-    option("Files", "--work-dir", metavar="DIR", text="For RESULTS at an address: as in the run."),
+    option(
+        "Files",
+        "--work-dir",
+        metavar="DIR",
+        text="RESULTS at s3://, gs://, az://: its files on this machine. [default: in the cache folder]",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import os
 import typer
 
 from processor.cli import options
+from processor.cli.results import WorkDir
 from processor.cli.usage import plan_of
 
 EXIT_CODES = """
@@ -24,7 +25,7 @@ def run(
     ctx: typer.Context,
     jobs: options.Jobs,
     out: options.Out = None,
-    work_dir: options.WorkDir = None,
+    work_dir: WorkDir = None,
     template: options.TemplateFile = None,
     config: options.Config = None,
     log_file: options.LogFile = None,

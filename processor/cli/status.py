@@ -38,7 +38,7 @@ def status(
     if paths.batches.exists():
         from processor.app.batch_commands import listed
 
-        found = listed(results)
+        found = listed(paths.replies)
         state = replace(state, open_batches=len(found), jobs_in_batches=sum(one["jobs"] for one in found))
     if as_json:
         import json
