@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
             "terminal",
         }
     ),
+    "ray": frozenset({"session", "config", "protocols"}),
     "session": frozenset(
         {
             "app",
@@ -102,7 +103,7 @@ THIRD_PARTY = {
     "genai_prices": {"cost"},
     "jsonschema_rs": {"validation"},
     "fsspec": {"remote"},
-    "ray": {"cluster"},
+    "ray": {"cluster", "ray"},
     "pyarrow": {"export", "input"},
 }
 """The folders that may import a library: each library is wrapped in one place."""
