@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +90,10 @@ def checkouts(arguments: argparse.Namespace) -> list[Checkout]:
     return [THIS, Checkout(name=f"process of {folder.name}", folder=folder, python=arguments.beside_python)]
 
 
-def run(command: Sequence[str], *, checkout: Checkout = THIS, core: int = CLIENT_CORE) -> Cost:
-    """Run a program to its end in the folder of a checkout. Raises RuntimeError if it fails."""
+def run(command: Sequence[str], *, checkout: Checkout = THIS, core: int | None = CLIENT_CORE) -> Cost:
+    """Run a program to its end in the folder of a checkout. Raises RuntimeError if it fails. ``core``: None for all."""
     started_at = time.perf_counter()
-    with pinned(core):
+    with nullcontext() if core is None else pinned(core):
         child = subprocess.Popen(
             command, cwd=checkout.folder, env=checkout.environment, stdout=subprocess.PIPE, text=True
         )

@@ -1,8 +1,8 @@
-"""Forecasts beside real runs over HTTP: ``python -m tests.benchmarks.rehearsals``. About ten minutes.
+"""Forecasts beside real runs over HTTP: ``python -m tests.benchmarks.rehearsals``. About fifteen minutes.
 
 Each setting is run with five seeds against the simulator on a loopback port. Then it is rehearsed with five seeds and
-estimated, with the replies of the first run as the sample. The tables show means: of `process rehearse` and
-`process estimate`, as ratios to the runs. Real time takes part: on a busy machine the runs are late.
+estimated, with the replies of the five runs as the sample. The tables show means: of `process rehearse` and, where
+there are no faults, of `process estimate`, as ratios to the runs. Real time takes part: a busy machine makes runs late.
 
     rehearsals [--seeds 5] [--at-once 4]       runs at the same time
 """
@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from processor.output.paths import OutputPaths
 from processor.protocols.chat import OVERHEAD, PRIMING_TOKENS
 from processor.simulator.faults import Faults
 from processor.simulator.rate_limiter import LimiterKind
@@ -62,9 +62,9 @@ class Setting:
             tpm=self.tpm,
             kind=self.kind,
             faults=Faults.parse(self.faults),
-            first_token_s=0.2,
+            first_token_s=0.5,
             first_token_jitter=0.0,
-            speed_tps=100.0,
+            speed_tps=50.0,
             reply_tokens=self.reply_tokens,
         )
 
@@ -74,17 +74,20 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(flags="--concurrency 2", jobs=130),
-    Setting(flags="--concurrency 8", jobs=500),
-    Setting(flags="--concurrency 24", jobs=1500, models=("gpt-4o-mini", "gpt-4o", "o-other")),
-    Setting(flags="--rpm 600 --concurrency 100", jobs=300),
-    Setting(flags="--rpm 300 --concurrency 100", jobs=150, rpm=6_000, tpm=10**7),
+    Setting(flags="--concurrency 2", jobs=70),
+    Setting(flags="--concurrency 8", jobs=280),
+    Setting(flags="--concurrency 24", jobs=850, models=("gpt-4o-mini", "gpt-4o", "o-other")),
+    Setting(flags="--rpm 600 --concurrency 100", jobs=600),
+    Setting(flags="--rpm 120 --concurrency 20", jobs=120, models=("gpt-4o-mini", "gpt-4o")),
+    Setting(flags="--rpm 300 --concurrency 100", jobs=300, rpm=6_000, tpm=10**7),
     Setting(flags="--tpm 120000 --concurrency 100", jobs=220, prompt_words=60, rpm=6_000, tpm=10**7),
-    Setting(flags="--concurrency 4", jobs=180, reply_tokens=(20, 100)),
-    Setting(flags="--concurrency 8", jobs=450, faults="error_500=0.05"),
-    Setting(flags="--concurrency 16", jobs=900, faults="cut=0.03,reset_mid=0.02", models=("gpt-4o-mini", "gpt-4o")),
-    Setting(flags="--concurrency 100", jobs=330, rpm=200),
+    Setting(flags="--rpm 1200 --concurrency 4", jobs=80, reply_tokens=(20, 100)),
+    Setting(flags="--concurrency 50", jobs=400, rpm=200),
+    Setting(flags="--concurrency 60", jobs=600, rpm=900, kind="minute", tpm=10**7),
+    Setting(flags="--concurrency 8", jobs=250, faults="error_500=0.05"),
+    Setting(flags="--concurrency 16", jobs=500, faults="cut=0.03,reset_mid=0.02", models=("gpt-4o-mini", "gpt-4o")),
 )
+SAMPLE = "sample.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,14 @@ class Place:
             cost_usd=found["cost_usd"],
         )
 
+    def make_sample(self, seeds: int) -> None:
+        """Put the replies of all runs into one file, beside the history of the first: the server's limits."""
+        folder = self._shell.folder
+        rows = b"".join((folder / f"r{seed}.jsonl").read_bytes() for seed in range(seeds))
+        (folder / SAMPLE).write_bytes(rows)
+        history = OutputPaths.of(folder / SAMPLE).history
+        history.write_bytes(OutputPaths.of(folder / "r0.jsonl").history.read_bytes())
+
     def rehearse(self, seed: int) -> Played:
         faults = ("--faults", self._setting.faults) if self._setting.faults else ()
         found = self._forecast("rehearse", "--seed", str(seed), *faults)
@@ -169,21 +180,19 @@ class Place:
         )
 
     def _forecast(self, command: str, *flags: str) -> dict[str, Any]:
-        words = (command, "jobs.jsonl", "--like", "r0.jsonl", "--json", *self._setting.flags.split(), *flags)
+        words = (command, "jobs.jsonl", "--like", SAMPLE, "--json", *self._setting.flags.split(), *flags)
         ended = self._shell(*words, timeout_s=600)
         assert ended.code == 0, ended.err
         found: dict[str, Any] = json.loads(ended.out)
         return found
 
 
-@cache
-def _encode() -> Callable[[str], list[int]]:
-    return encoding_files.load("o200k_base").encode_ordinary
+_ENCODING = encoding_files.load("o200k_base")  # not at the first request, which would be late then
 
 
 def prompt_tokens(text: str) -> int:
     """Count a chat prompt of one message as the program does: the server's count is that of the provider."""
-    return len(_encode()(text)) + OVERHEAD.tokens + PRIMING_TOKENS + 1  # the role
+    return len(_ENCODING.encode_ordinary(text)) + OVERHEAD.tokens + PRIMING_TOKENS + 1  # the role
 
 
 def is_near(said: float, real: float) -> bool:
@@ -227,13 +236,15 @@ def measure(folder: Path, seeds: int, in_parallel: Callable[..., list[Any]]) -> 
     places = [Place(_made(folder / str(at)), setting) for at, setting in enumerate(SETTINGS)]
     pairs = [(place, seed) for seed in range(seeds) for place in places]
     runs = in_parallel(lambda pair: pair[0].run(pair[1]), pairs)
-    plays = [place.rehearse(seed) for place, seed in pairs]
-    estimates = [place.estimate() for place in places]
+    for place in places:
+        place.make_sample(seeds)
+    plays = in_parallel(lambda pair: pair[0].rehearse(pair[1]), pairs)
     rehearsed, estimated = [], []
     for at, (place, setting) in enumerate(zip(places, SETTINGS, strict=True)):
         real, said = runs[at :: len(places)], plays[at :: len(places)]
         rehearsed.append(rehearsal_row(setting.name, Played.mean_of(said), Played.mean_of(real)))
-        estimated.append(estimate_row(setting.name, estimates[at], real, place.prompt_tokens))
+        if not setting.faults:
+            estimated.append(estimate_row(setting.name, place.estimate(), real, place.prompt_tokens))
     return rehearsed, estimated
 
 
