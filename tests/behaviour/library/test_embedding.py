@@ -22,6 +22,8 @@ import processor
 from processor.core.errors import AccessDenied
 from processor.core.events import RequestListener, RunEvent, RunFinished
 from processor.core.models import Job, Reply, Target
+from processor.simulator.settings import INSTANT
+from tests.support.cli_world import Server
 
 JOBS = "".join(f'{{"id": "{name}", "model": "gpt-4o", "prompt": "hello"}}\n' for name in "abc")
 
@@ -215,3 +217,59 @@ def test_run_that_has_ended_is_not_kept(tmp_path: Path, refused: bool) -> None:
         return code, kept() is not None
 
     assert asyncio.run(scenario()) == (3 if refused else 0, False)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(INSTANT)
+    yield server
+    server.close()
+
+
+def test_session_changes_nothing_of_the_process_also_while_it_works(tmp_path: Path, server: Server) -> None:
+    settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base")
+
+    async def embedded() -> list[dict[str, object]]:
+        snapshots = [snapshot()]
+        async with processor.Session(settings, journal=tmp_path / "rows.jsonl", environ={}) as session:
+            snapshots.append(snapshot())
+            assert (await session.result({"prompt": "hello"}))["error"] is None
+            snapshots.append(snapshot())
+        return [*snapshots, snapshot()]
+
+    before, *later = asyncio.run(embedded())
+    assert all(snapshot == before for snapshot in later)
+
+
+def test_session_sends_no_more_at_a_time_than_the_limit_on_open_files_allows(server: Server) -> None:
+    settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base", concurrency=5000)
+
+    async def embedded() -> int:
+        async with processor.Session(settings, environ={}) as session:
+            calls = [session.result({"prompt": f"hello {number}"}) for number in range(SOFT_LIMIT + 50)]
+            return sum(row["error"] is None for row in await asyncio.gather(*calls))
+
+    assert asyncio.run(embedded()) == SOFT_LIMIT + 50
+
+
+def test_results_gives_the_process_back(server: Server) -> None:
+    settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base")
+    before = snapshot()
+    (row,) = processor.results([{"prompt": "hello"}], settings, environ={})
+    assert (row["error"], snapshot()) == (None, before)
+
+
+def test_session_that_has_ended_is_not_kept(server: Server) -> None:
+    settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base")
+
+    async def scenario() -> bool:
+        async with processor.Session(settings, environ={}) as session:
+            async for _ in session.results({"prompt": f"hello {number}"} for number in range(100)):
+                break
+        kept = weakref.ref(session)
+        del session
+        await asyncio.sleep(0)
+        gc.collect()
+        return kept() is not None
+
+    assert not asyncio.run(scenario())
