@@ -52,6 +52,10 @@ SourceItem = ParsedJob | InvalidLine | SkippedJobs | Job | NoJobYet
 """What a run reads. A ``ParsedJob`` is compared with earlier runs and lines first; a ``Job`` is sent."""
 
 
+def ignore_job(job: Job) -> None:
+    """Do nothing."""
+
+
 def never_replied(endpoint: str, model: str) -> bool:
     """Return False: the rows of earlier runs alone decide."""
     return False
@@ -81,7 +85,7 @@ class Dependencies:
     has_replied: Callable[[str, str], bool] = never_replied
     """Whether this run has a reply of an endpoint (scheme, host and path) and model that counts as one of an earlier
     run: it shows that a parked job is at fault where no other job is left."""
-    on_job_ended: Callable[[Job], None] | None = None
+    on_job_ended: Callable[[Job], None] = ignore_job
     """Called when nothing more is done for a job in this run: its row is written, or it goes without one."""
 
 

@@ -28,7 +28,7 @@ from processor.retry.policy import StopRun
 from processor.scheduler.attempt import JobState
 from processor.scheduler.deadline import DeadlineWatch
 from processor.scheduler.deferred_jobs import DeferredJobs
-from processor.scheduler.dependencies import Dependencies, NoJobYet, Outcome, RunOptions
+from processor.scheduler.dependencies import Dependencies, NoJobYet, Outcome, RunOptions, ignore_job
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.parked_decision import decide_parked
 from processor.scheduler.source_reader import SourceReader
@@ -247,13 +247,16 @@ class Scheduler:
         on_ended = self._deps.on_job_ended
         if self._deps.endpoints.is_closed_for(job):
             self._worker.left_jobs += 1
-            if on_ended is not None:
-                on_ended(job)
+            on_ended(job)
             return
-        await self._registry.acquire_slot(self._options.look_ahead)
+        try:
+            await self._registry.acquire_slot(self._options.look_ahead)
+        except asyncio.CancelledError:
+            on_ended(job)
+            raise
         self._preload_encoding(job.model)
         task = self._start(self._run_job, job, attempts)
-        if on_ended is not None:
+        if on_ended is not ignore_job:
             task.add_done_callback(lambda _: on_ended(job))
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one

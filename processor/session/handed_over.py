@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
 from processor.core.models import Job
@@ -52,9 +52,12 @@ class HandedOverJobs:
         queued.share.take()
         return True
 
-    def numbers(self) -> Iterator[int]:
-        """Yield the numbers of the jobs that have not been read."""
-        return iter(self._queued)
+    def remove_all(self) -> list[int]:
+        """Remove all jobs, and return their numbers."""
+        numbers = list(self._queued)
+        for number in numbers:
+            self.remove(number)
+        return numbers
 
     def close(self) -> None:
         """Let the reader come to its end once it has read what is there."""

@@ -91,6 +91,7 @@ class Session:
             self._parts = parts = await open_parts(self._options, self._queue, self._open, callbacks, stack)
             self._loop = asyncio.get_running_loop()
             self._running = asyncio.create_task(parts.scheduler.run(), name="processor.Session")
+            self._running.add_done_callback(lambda _: self._leave(self.stopped or CLOSED, self._open.numbers()))
             self._stack = stack.pop_all()
         return self
 
@@ -231,7 +232,7 @@ class Session:
             if (opened := self._open.remove(result.line)) is not None:
                 opened.answer(to_row(result))
         elif isinstance(event, Stopping):
-            self._leave(event.reason, list(self._queue.numbers()))
+            self._leave(event.reason, self._queue.remove_all())
 
     def _on_job_ended(self, job: Job) -> None:
         if job.line not in self._open or self._parts is None:

@@ -258,19 +258,38 @@ def test_refused_key_stops_the_session() -> None:
     assert "refused" in play(main())
 
 
-def test_spent_quota_answers_what_is_in_flight_and_then_stops() -> None:
+@pytest.mark.parametrize("count", [20, 2000])
+def test_spent_quota_answers_what_is_in_flight_and_then_stops(count: int) -> None:
     sessions = Sessions(replace(FAST_PROVIDER, quota=10))
     rows: list[JSON] = []
 
     async def main() -> None:
         async with sessions.open(replace(SETTINGS, concurrency=4)) as session:
             with pytest.raises(RunStopped, match="quota"):
-                async for row in session.results(job(number) for number in range(100)):
+                async for row in session.results(job(number) for number in range(count)):
                     rows.append(row)  # noqa: PERF401 - it raises at the end
 
     play(main())
     assert 7 <= len(rows) <= 10
     assert all(row["error"] is None for row in rows)
+
+
+def test_every_caller_is_told_that_the_session_has_stopped_whatever_its_job_waits_for() -> None:
+    """In flight, for a permit, to be read further, or in the queue."""
+    sessions = Sessions(replace(FAST_PROVIDER, quota=10))
+    seconds: list[float] = []
+
+    async def main() -> list[Any]:
+        async with sessions.open(replace(SETTINGS, concurrency=4)) as session:
+            calls = [session.result(job(number)) for number in range(LOOK_AHEAD * 2)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            seconds.append(asyncio.get_running_loop().time())
+            return outcomes
+
+    outcomes = play(main())
+    assert 7 <= sum(isinstance(outcome, dict) for outcome in outcomes) <= 10
+    assert all("quota" in str(outcome) for outcome in outcomes if not isinstance(outcome, dict))
+    assert seconds[0] < SETTINGS.grace_s
 
 
 def test_unknown_model_is_found_at_once_and_does_not_stop_other_models() -> None:
