@@ -37,6 +37,8 @@ from processor.core.fast_dataclass import dataclass
 
 SEARCH_WAITS_S = (2.0, 8.0, 20.0)
 """Before each look for a batch whose creation had no answer: a list may show it late."""
+MAX_UNANSWERED = 3
+"""After so many creations without an answer, none of which the provider's list shows, the list is not trusted."""
 _FIRST_WAIT_S = 1.0
 _MAX_WAIT_S = 60.0
 
@@ -125,7 +127,7 @@ class Submission:
             self._budget.release(batch)
 
     async def _create(self, batch: OpenBatch, file: FileBody | None) -> RemoteBatch | CreationRefused | None:
-        began_at, wait_s = asyncio.get_running_loop().time(), _FIRST_WAIT_S
+        began_at, wait_s, unanswered = asyncio.get_running_loop().time(), _FIRST_WAIT_S, 0
         while True:
             self._interruptions.check()
             try:
@@ -138,6 +140,8 @@ class Submission:
                 failure: RequestError = error  # it was certainly not created
             except RequestError as error:
                 found = await self._search(batch)
+                unanswered += 1
+                batch.is_uncertain = batch.is_uncertain or (found is None and unanswered >= MAX_UNANSWERED)
                 if found is not None or batch.is_uncertain:
                     return found
                 failure = error

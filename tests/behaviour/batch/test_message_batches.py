@@ -8,10 +8,12 @@ import pytest
 
 from processor.batch.anthropic_batches import result_line
 from processor.batch.sizes import BatchLimits
+from processor.batch.submission import MAX_UNANSWERED
 from processor.batch.verdicts import AccountRefused, Failed, SubmitAgain, verdict_on
 from processor.core import exit_codes, json_bytes
 from processor.core.events import Notice
 from processor.core.models import JSON, Job
+from processor.simulator.response_script import json_response
 from tests.support.batch_world import BATCHES, BatchWorld
 from tests.support.scheduler_world import short_job
 
@@ -85,6 +87,15 @@ def test_clock_that_is_put_back_submits_nothing_twice() -> None:
     assert world.run_batch(JOBS, max_runs_s=1000).exit_code == exit_codes.COMPLETE
     assert_one_row_each(world)
     assert world.executed_more_than_once() == []
+
+
+def test_list_that_does_not_show_what_was_created_ends_the_run() -> None:
+    world = BatchWorld(shape="anthropic", rates={"batch_lost_reply": 1.0})
+    world.provider.message_batches._list = lambda query: json_response({"data": [], "has_more": False})  # type: ignore[method-assign]
+    run = world.run_batch(JOBS)
+    assert run.exit_code == exit_codes.STOPPED
+    assert "it is not certain whether the provider has batch" in (run.reason or "")
+    assert world.batches_left == MAX_UNANSWERED
 
 
 def test_detached_run_with_an_uncertain_batch_names_both_commands() -> None:
