@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,17 +12,31 @@ from tests.support.reply_reading import STREAM_HEADERS, ReplyReader
 from tests.support.transcripts import TRANSCRIPTS, Transcript
 
 
+JSON_HEADERS = {"content-type": "application/json", "content-encoding": "gzip"}
+
+
 @pytest.mark.parametrize("size", [None, 1, 10])
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_reply_is_read_whole_or_is_an_error(name: str, size: int | None) -> None:
-    check(TRANSCRIPTS[name], ReplyReader(request=TRANSCRIPTS[name].request), TRANSCRIPTS[name].body, size)
+def test_replies_are_read_whole_or_are_errors(size: int | None) -> None:
+    for name, transcript in TRANSCRIPTS.items():
+        with named(name):
+            check(transcript, ReplyReader(request=transcript.request), transcript.body, size)
 
 
-@pytest.mark.parametrize("headers", [STREAM_HEADERS, {"content-type": "application/json", "content-encoding": "gzip"}])
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_compressed_reply_is_read_in_the_same_way(name: str, headers: dict[str, str]) -> None:
-    transcript = TRANSCRIPTS[name]
-    check(transcript, ReplyReader(headers, transcript.request), gzip.compress(transcript.body, 1), 50)
+@pytest.mark.parametrize("headers", [STREAM_HEADERS, JSON_HEADERS], ids=["stream", "json"])
+def test_compressed_replies_are_read_in_the_same_way(headers: dict[str, str]) -> None:
+    for name, transcript in TRANSCRIPTS.items():
+        with named(name):
+            check(transcript, ReplyReader(headers, transcript.request), gzip.compress(transcript.body, 1), 50)
+
+
+@contextmanager
+def named(transcript: str) -> Iterator[None]:
+    """Adds the name of the transcript to an error: one test reads all of them."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the transcript {transcript!r}")
+        raise
 
 
 def check(transcript: Transcript, reader: ReplyReader, body: bytes, size: int | None) -> None:
