@@ -231,6 +231,15 @@ def test_table_finds_all_records_of_a_long_chain() -> None:
     assert table.find(b"\0\0" + key(200)[2:]) is None
 
 
+def test_key_that_is_added_again_is_one_record() -> None:
+    table = CompactHashTable()
+    assert (len(table), list(table.flags())) == (0, [])
+    for number in (1, 2, 1):
+        table.add(key(number), bytes(4), 0, 0, REPLIED)
+    assert len(table) == 2
+    assert sum(flags.count(REPLIED) for flags in table.flags()) == 2
+
+
 def test_table_takes_less_than_20_bytes_a_record_while_it_grows() -> None:
     """Not counted: the memory it takes from the start, and its last growth step, which is not full yet."""
     table = CompactHashTable()
