@@ -11,7 +11,6 @@ import pytest
 from tests.support.reply_reading import STREAM_HEADERS, ReplyReader
 from tests.support.transcripts import TRANSCRIPTS, Transcript
 
-
 JSON_HEADERS = {"content-type": "application/json", "content-encoding": "gzip"}
 
 
