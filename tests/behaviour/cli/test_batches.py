@@ -289,6 +289,14 @@ def test_killed_run_is_gone_on_with(start_server: StartServer, shell: Shell) -> 
     assert_each_once(shell, server)
 
 
+@pytest.fixture
+def quick_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the simulator's batches after a moment, not after the seconds that a person watches."""
+    monkeypatch.setattr("processor.app.factory.SIMULATED_BATCH_S", 0.1)
+    monkeypatch.setattr("processor.app.batch_run.SIMULATED_POLL_S", 0.05)
+
+
+@pytest.mark.usefixtures("quick_simulation")
 def test_simulated_batches_need_no_key(shell: Shell, run_inside: Run) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
     run = run_inside("jobs.jsonl", "--simulate", "--batch", "--quiet")
@@ -297,6 +305,7 @@ def test_simulated_batches_need_no_key(shell: Shell, run_inside: Run) -> None:
     assert (row["simulated"], row["served_by"]) == (True, "batch")
 
 
+@pytest.mark.usefixtures("quick_simulation")
 @pytest.mark.parametrize("provider", ["anthropic", "together", "mistral"])
 def test_simulated_batches_are_like_those_of_the_named_provider(run_inside: Run, shell: Shell, provider: str) -> None:
     (shell.folder / "jobs.jsonl").write_text('{"id": "a", "model": "m", "prompt": "Hi", "max_tokens": 5}\n')
