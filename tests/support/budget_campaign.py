@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 
+from processor.core.events import Transport
 from processor.core.models import JSON, Timeouts
 from processor.core.money import PICO, pico_usd
 from processor.core.token_bounds import TokenBounds
@@ -84,6 +86,7 @@ class BudgetCampaign:
             fault_plan=fault_plan,
             prices=PriceList({MODEL: tariff()}),
             max_cost_usd=budget_usd,
+            wrap_transport=self._wrap_transport(),
         )
         self.runs += 1
         self.kills += run.exit_code is None
@@ -96,6 +99,10 @@ class BudgetCampaign:
         if run.budget is not None and run.exit_code is not None:
             assert billed <= run.budget.budget.spent_pico + run.budget.budget.reserved_pico, "something is not counted"
         return run
+
+    def _wrap_transport(self) -> Callable[[Transport], Transport]:
+        """What is put between the scheduler and the provider."""
+        return lambda transport: transport
 
     def billed_pico(self) -> int:
         billing = self._world.provider.billing
@@ -173,8 +180,8 @@ def _stopped(rng: Random) -> Disturbance:
     return f"stopped at {at:.3f} s", on_start, None
 
 
-def play(seed: int) -> BudgetCampaign:
-    campaign = BudgetCampaign(seed)
+def play(seed: int, kind: type[BudgetCampaign] = BudgetCampaign) -> BudgetCampaign:
+    campaign = kind(seed)
     try:
         return campaign.play()
     except BaseException as error:

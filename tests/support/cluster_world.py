@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from processor.cluster.memory import ClusterFaults, MemoryCluster
 from processor.cluster.remote import RemoteTransport
-from processor.core.events import RequestListener, RunEvent, Transport
+from processor.core.events import RequestEvent, RequestListener, RunEvent, Transport
 from processor.core.models import Job, Reply, Target
 from processor.core.process_errors import WorkerLost
 from processor.core.secrets import Secret
 from processor.http.settings import TransportSettings
+from tests.support.budget_campaign import BudgetCampaign
 from tests.support.nights_night import Night
 from tests.support.scheduler_network import network_down_during
 from tests.support.scheduler_world import KEY
@@ -61,11 +62,21 @@ class ClusterTransport:
         await self.cluster.close()
 
     async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
+        events: list[RequestEvent] = []
+
+        def observe(event: RequestEvent) -> None:
+            events.append(event)
+            on_event(event)
+
         try:
-            return await self.remote(job, target, on_event)
+            return await self.remote(job, target, observe)
         except WorkerLost:
             self.lost[job.custom_id] += 1
             self._on_lost(job)
+            raise
+        except GeneratorExit:  # the driver is killed: a worker may have sent it, and not have said so yet
+            if not events:
+                self._on_lost(job)
             raise
 
     def events_of(self, kind: type) -> list[Any]:
@@ -99,6 +110,15 @@ class ClusterNight(Night):
     def _on_lost(self, job: Job) -> None:
         self.losses += 1
         self.audit.allowed_payments[job.custom_id, job.fingerprint] += 1
+
+
+class ClusterBudgetCampaign(BudgetCampaign):
+    """A budget while the requests are sent by workers that are lost."""
+
+    def _wrap_transport(self) -> Callable[[Transport], Transport]:
+        seed = self.seed * 100 + self.runs
+        faults = _faults(Random(f"cluster {seed}"))
+        return lambda transport: ClusterTransport(transport, faults=faults, seed=seed)
 
 
 def _faults(rng: Random) -> ClusterFaults:
