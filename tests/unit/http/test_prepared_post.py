@@ -29,6 +29,7 @@ async def received(body: bytes, *, prepared: bool, force_close: bool) -> tuple[b
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat?a=%20b")
     async with (
+        asyncio.timeout(10),
         server,
         create_session(ssl_context=True, connect_timeout_s=5, force_close=force_close, fast=prepared) as session,
     ):
