@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import shutil
 import socket
@@ -55,6 +56,7 @@ def moto_server() -> Iterator[ObjectStore]:
     """Start moto's S3 server in a thread."""
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request takes longer than the request
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -23,6 +23,7 @@ from tests.support.published_world import WatchedFolder, play_with_a_kill_at_eac
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
 SERVERS = {"moto": moto_server, "azurite": azurite_server}
 JOBS = 90
+LEASE_S = 2.0
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -35,7 +36,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ObjectStore]:
 def shell(tmp_path: Path, server: ObjectStore) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     shell.environ |= server.environ | {"PYTHONWARNINGS": "ignore"}
-    (tmp_path / "config.toml").write_text("[output]\npublish_interval_s = 0.3\nlease_s = 3.0\n")
+    (tmp_path / "config.toml").write_text(f"[output]\npublish_interval_s = 0.3\nlease_s = {LEASE_S}\n")
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(chat_job(f"job-{at}")) + "\n" for at in range(JOBS)))
     yield shell
     shell.close()
@@ -71,6 +72,7 @@ def test_killed_run_is_gone_on_with_here_and_on_an_empty_machine(shell: Shell, s
             assert (refused.code, f"is writing to {address}: wait for its run to end" in refused.err) == (2, True)
         running.send_signal(signal.SIGKILL)
         shell.end(running)
+    time.sleep(LEASE_S)  # the lease expires on the clock of the machine
     be("second")
     second = shell(*words)
     assert second.code == 0, second.err
