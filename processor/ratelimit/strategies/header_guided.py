@@ -12,7 +12,7 @@ from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, B
 from processor.ratelimit.estimator.counter_models import SMALL_BUCKET_S
 from processor.ratelimit.estimator.send_history import MERGE_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
-from processor.ratelimit.estimator.token_ratio import ISOLATION_S
+from processor.ratelimit.estimator.token_ratio import ISOLATION_S, MIN_BURST_REQUESTS
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
 
@@ -20,11 +20,17 @@ CALIBRATION_REQUESTS = 3
 """Requests kept back from the first bursts, while the type of the counter is unknown."""
 
 
+RATIO_BURST_REQUESTS = 3 * MIN_BURST_REQUESTS
+"""Requests of unlike sizes of which none is too large a part for the token ratio to be learned."""
+
+
 class HeaderGuided(Strategy):
     def __init__(self, model: ServerModel, pacer: Pacer, *, bursts: bool) -> None:
         super().__init__(model, pacer)
         self._bursts = bursts
         self._breaker = BurstBreaker()
+        self._is_ratio_tested = False
+        """Whether a burst was sent from which the token ratio can be learned."""
         self._fast_path_cost = 0.0
         self._fast_path_until = -inf
 
@@ -81,14 +87,26 @@ class HeaderGuided(Strategy):
         """At once, as far as the breaker allows a burst, else evenly."""
         model, breaker, rate = self._model, self._breaker, self._model.rate
         breaker.reset_if_due(now)
-        if breaker.state is BreakerState.UNTESTED and model.available(now) >= SMALL_BUCKET_S * rate:
+        is_untested = breaker.state is BreakerState.UNTESTED
+        is_untested = is_untested or (breaker.state is BreakerState.ALLOWED and not self._is_ratio_tested)
+        if is_untested and model.available(now) >= SMALL_BUCKET_S * rate:
             isolated_at = self._isolated_at(model.last_sent_at)
             if now < isolated_at:
                 return isolated_at
-            breaker.start_probe(PROBE_S * rate + model.mean_cost, now)
+            self._start_probe(now)
         if breaker.allows(cost, model.headers_at, now):
             return now
         return max(self._paced_at(cost), self._isolated_at(breaker.probe_ended_at))
+
+    def _start_probe(self, now: float) -> None:
+        """Send a first burst that shows whether bursts are allowed; and where it was too small for that, a second one
+        from which the token ratio is learned, before all that fits is sent."""
+        model = self._model
+        budget, for_ratio = PROBE_S * model.rate + model.mean_cost, RATIO_BURST_REQUESTS * model.mean_cost
+        if self._breaker.state is BreakerState.ALLOWED:
+            budget = for_ratio = min(for_ratio, model.available(now) / 2)  # the server may charge more
+        self._is_ratio_tested = not model.server_units_differ or budget >= for_ratio
+        self._breaker.start_probe(budget, now)
 
     def _isolated_at(self, sent_at: float) -> float:
         """Leave a gap around a burst from which the token ratio is learned."""
