@@ -53,7 +53,7 @@ def system_names(path: Path) -> Iterator[str]:
                 yield name
 
 
-FSYNC_SETTINGS = {"factory.py"}
+FSYNC_SETTINGS = {"outputs.py"}
 """Where an attribute of that name is no system call: the scheduler's setting of when rows are synced."""
 
 
