@@ -130,7 +130,8 @@ def _bound(
     # What the server's counter holds at the start is sent at once. Below the server's limit requests are paced evenly.
     # Where the server's limit is not known, it is taken to be the one given.
     is_burst = bursts and (server is None or limit >= server * (1 - EQUAL_WITHIN))
-    per_minute = _whole_requests(limit, amount / group.requests) if is_burst else limit
+    # Either way no minute has more than the limit.
+    per_minute = _whole_requests(limit, amount / group.requests)
     paced = max(amount - per_minute, 0.0) if is_burst else amount
     return Bound(
         resource=resource,

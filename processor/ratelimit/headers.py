@@ -71,7 +71,7 @@ def parse_rate_limit_headers(
     reported: dict[Resource, Reported] = {}
     for resource, limit_name, remaining_name, reset_name in _present(names, tuple(headers)):
         limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
-        if resource != "requests" and limit and limit < DEFAULT_OUTPUT_TOKENS / 4:
+        if resource != "requests" and limit is not None and limit < DEFAULT_OUTPUT_TOKENS / 4:
             continue  # less than one request and its reply need: the replies contradict it
         if limit or remaining is not None:
             reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))

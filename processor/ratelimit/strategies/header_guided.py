@@ -105,7 +105,7 @@ class HeaderGuided(Strategy):
         budget, for_ratio = PROBE_S * model.rate + model.mean_cost, RATIO_BURST_REQUESTS * model.mean_cost
         if self._breaker.state is BreakerState.ALLOWED:
             budget = for_ratio = min(for_ratio, model.available(now) / 2)  # the server may charge more
-        self._is_ratio_tested = not model.server_units_differ or budget >= for_ratio
+        self._is_ratio_tested |= not model.server_units_differ or budget >= for_ratio
         self._breaker.start_probe(budget, now)
 
     def _isolated_at(self, sent_at: float) -> float:

@@ -95,9 +95,14 @@ def test_headers_of_both_dialects_are_parsed() -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1"])
 def test_limit_of_zero_or_less_counts_as_absent(limit: str) -> None:
-    headers = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "12"}
-    assert parse_rate_limit_headers(headers) == {"tokens": Reported(None, 12)}
+    headers = {"x-ratelimit-limit-requests": limit, "x-ratelimit-remaining-requests": "12"}
+    assert parse_rate_limit_headers(headers) == {"requests": Reported(None, 12)}
     assert parse_rate_limit_headers({"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "-1"}) == {}
+
+
+@pytest.mark.parametrize("limit", ["0", "1", "10"])
+def test_what_remains_of_a_token_limit_too_low_for_a_reply_is_not_believed_either(limit: str) -> None:
+    assert parse_rate_limit_headers({"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": "0"}) == {}
 
 
 def test_reset_alone_reports_no_limit() -> None:
