@@ -21,7 +21,10 @@ import pytest
 import processor
 from processor.core.errors import AccessDenied
 from processor.core.events import RequestListener, RunEvent, RunFinished
+from processor.core.fd_limit import RESERVED_FILES
 from processor.core.models import Job, Reply, Target
+from processor.simulator.memory_transport import MemoryTransport
+from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import Server
 
@@ -241,15 +244,28 @@ def test_session_changes_nothing_of_the_process_also_while_it_works(tmp_path: Pa
     assert all(snapshot == before for snapshot in later)
 
 
-def test_session_sends_no_more_at_a_time_than_the_limit_on_open_files_allows(server: Server) -> None:
-    settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base", concurrency=5000)
+def test_session_sends_no_more_at_a_time_than_the_limit_on_open_files_allows() -> None:
+    """Without a server, whose own connections would count against the limit of this process."""
+    settings = processor.Settings(base_url="http://127.0.0.1:9/v1", model="m", encoding="p50k_base", concurrency=5000)
+    send = MemoryTransport(SimulatedProvider(INSTANT), latency_s=(0.05, 0.05))
+    in_flight = most = 0
+
+    async def counted(job: Job, target: Target, on_event: RequestListener) -> Reply:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        try:
+            return await send(job, target, on_event)
+        finally:
+            in_flight -= 1
 
     async def embedded() -> int:
-        async with processor.Session(settings, environ={}) as session:
-            calls = [session.result({"prompt": f"hello {number}"}) for number in range(SOFT_LIMIT + 50)]
+        async with processor.Session(settings, environ={}, transport=counted) as session:
+            calls = [session.result({"prompt": f"hello {number}"}) for number in range(SOFT_LIMIT + 200)]
             return sum(row["error"] is None for row in await asyncio.gather(*calls))
 
-    assert asyncio.run(embedded()) == SOFT_LIMIT + 50
+    assert asyncio.run(embedded()) == SOFT_LIMIT + 200
+    assert most == SOFT_LIMIT - RESERVED_FILES
 
 
 def test_results_gives_the_process_back(server: Server) -> None:
