@@ -132,9 +132,7 @@ async def run_batch(
             validation=checks.validation,
         )
         run_reporter.report_start(plan, accesses, job_files, sink, emit)
-        if budget is not None:
-            stats.budget = budget.budget.in_usd
-            budget.budget.report_if_mostly_spent()
+        run_reporter.show_budget(stats, budget)
         run = BatchRun(dependencies, _options(plan, preset))
         if stop_on_signals:
             stack.enter_context(handle_signals(run, stats, progress))

@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from processor.app import factory, run_reporter
 from processor.app.accesses import resolved_accesses
-from processor.app.budget import check_prices, open_budget
+from processor.app.budget import check_prices
 from processor.app.deadline import open_deadline
-from processor.app.endpoint_factory import endpoint_pool
 from processor.app.job_source import open_job_files
-from processor.app.outputs import open_sink, with_work_folder
-from processor.app.plan import Plan, check_files, refuse_open_batches
-from processor.app.prices import price_list
+from processor.app.outputs import with_work_folder
+from processor.app.plan import Plan, check_files
 from processor.app.progress_display import open_progress, show_details
+from processor.app.run_parts import open_run_parts
 from processor.app.signals import handle_signals
 from processor.app.unhandled_errors import log_unhandled
 from processor.app.validation import open_checks
@@ -96,27 +95,17 @@ async def _run(
         stats = RunStats()
         progress = open_progress(plan, accesses, stats)
         emit = run_reporter.open_listeners(plan, accesses, stats, progress, listeners, stack)
-        opened = factory.open_transport(plan, accesses, transport, emit)
-        targets, send, workers = await stack.enter_async_context(opened)
-        concurrency = factory.concurrency(plan, max_connections, workers)
-        # Nothing is written where the transport finds that nothing can be sent.
-        sink = await open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest), emit, stack)
-        refuse_open_batches(plan)
-        prices = price_list(plan, accesses, emit, own_transport=transport is not None)
-        stack.push_async_callback(prices.close)
-        budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
-        endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
+        parts = await open_run_parts(plan, accesses, transport, emit, checks, stack, max_connections=max_connections)
+        sink, endpoints = parts.sink, parts.endpoints
         dependencies = replace(
-            factory.dependencies(plan, job_files, sink, send, endpoints, emit, prices, checks.validation),
+            factory.dependencies(plan, job_files, sink, parts.send, endpoints, emit, parts.prices, checks.validation),
             deadline=open_deadline(plan, stats, time.time),
         )
-        notices = await check_prices(plan, dependencies, job_files) if budget is not None else []
-        run_reporter.report_start(plan, accesses, job_files, sink, emit, workers)
+        notices = await check_prices(plan, dependencies, job_files) if parts.budget is not None else []
+        run_reporter.report_start(plan, accesses, job_files, sink, emit, parts.workers)
         run_reporter.report_notices(notices, emit)
-        if budget is not None:
-            stats.budget = budget.budget.in_usd
-            budget.budget.report_if_mostly_spent()
-        run_reporter.report_lack(plan, emit, concurrency=concurrency, progress_mode=progress.mode)
+        run_reporter.show_budget(stats, parts.budget)
+        run_reporter.report_lack(plan, emit, concurrency=parts.concurrency, progress_mode=progress.mode)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
         show_details(progress, stats, scheduler, endpoints)
         if stop_on_signals:

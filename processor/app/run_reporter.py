@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processor.app import factory
 from processor.app.cluster import WorkersShown
@@ -38,6 +39,10 @@ from processor.stats.summary_json import SummaryContext, summary_json
 from processor.terminal import console, label_table, startup_banner, summary
 from processor.terminal.formatting import plural, size
 from processor.terminal.progress import Mode
+
+if TYPE_CHECKING:
+    from processor.batch.batch_budget import BatchBudget
+    from processor.endpoints.budget_gate import BudgetGate
 
 FEW_CONNECTIONS = 256
 """With fewer a run may be limited by them, if ``--concurrency`` does not ask for less."""
@@ -104,6 +109,13 @@ def _estimated_done(plan: Plan, sink: Sink, jobs: int | None) -> int:
     # With --limit the finished jobs may be beyond the limit: they are counted as they are read.
     done = sink.recovered.replied if plan.limit is None else 0
     return done if jobs is None else min(done, jobs)
+
+
+def show_budget(stats: RunStats, budget: BudgetGate | BatchBudget | None) -> None:
+    """Let the statistics know the run's budget, if it has one, and say so where most of it is spent already."""
+    if budget is not None:
+        stats.budget = budget.budget.in_usd
+        budget.budget.report_if_mostly_spent()
 
 
 def report_lack(plan: Plan, emit: Listener, *, concurrency: int, progress_mode: Mode) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from processor.app import factory
 from processor.app.accesses import resolved_accesses
-from processor.app.budget import check_prices, open_budget
-from processor.app.endpoint_factory import endpoint_pool
+from processor.app.budget import check_prices
 from processor.app.job_source import job_defaults
-from processor.app.outputs import open_sink
-from processor.app.plan import Plan, check_files, refuse_open_batches
-from processor.app.prices import price_list
+from processor.app.plan import Plan, check_files
+from processor.app.run_parts import open_run_parts
 from processor.app.validation import open_checks
 from processor.config.environment import environment
 from processor.config.settings import Settings
@@ -93,35 +91,28 @@ async def open_parts(
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
     emit = FanOut([callbacks.listener, reminder], external=options.listeners)
-    opened = factory.open_transport(plan, accesses, transport, emit)
-    targets, send, workers = await stack.enter_async_context(opened)
-    concurrency = factory.concurrency(plan, max_connections(), workers)
-    sink: Sink = DiscardingSink()
-    if options.journal is not None:
-        sink = await open_sink(plan, factory.run_target(plan, accesses, checks.schema_digest), emit, stack)
-        refuse_open_batches(plan)
-    run_options = factory.run_options(plan)
+    discarding = DiscardingSink() if options.journal is None else None
+    parts = await open_run_parts(
+        plan, accesses, transport, emit, checks, stack, max_connections=max_connections(), sink=discarding
+    )
+    sink, run_options = parts.sink, factory.run_options(plan)
     selection = _selection(sink, open_jobs, run_options)
-    prices = price_list(plan, accesses, emit, own_transport=transport is not None)
-    stack.push_async_callback(prices.close)
-    budget = open_budget(settings.max_cost_usd, sink, prices, emit)
-    endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
     dependencies = Dependencies(
         source=aiter(queue),
         read_again=None,
         source_name=None,
         sink=sink,
-        endpoints=endpoints,
-        transport=send,
+        endpoints=parts.endpoints,
+        transport=parts.send,
         counter=TokenCounter(settings.encoding, asyncio.to_thread),
         emit=emit,
         wall_clock=time.time,
-        prices=prices,
+        prices=parts.prices,
         validation=checks.validation,
         on_job_ended=callbacks.on_job_ended,
         has_replied=callbacks.has_replied,
     )
-    notices = await check_prices(plan, dependencies, None) if budget is not None else []
+    notices = await check_prices(plan, dependencies, None) if parts.budget is not None else []
     now = asyncio.get_running_loop().time()
     emit(RunStarted(at=now, jobs=None, done=sink.recovered.replied))
     for text in notices:
@@ -131,7 +122,7 @@ async def open_parts(
     return SessionParts(
         scheduler=scheduler,
         sink=sink,
-        endpoints=endpoints,
+        endpoints=parts.endpoints,
         defaults=job_defaults(settings, accesses),
         max_job_bytes=settings.max_line_bytes,
         selection=selection,
