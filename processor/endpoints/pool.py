@@ -69,7 +69,7 @@ class EndpointPool:
             self._raise_if_closed(endpoint, job)
             if health.is_down and await health.probe_turn.wait():
                 return await self._acquire_probe(endpoint, job, size, is_retry=is_retry)
-            if not health.canary.is_cleared:
+            if not health.canary.is_over:
                 permit = await self._acquire_in_turn(endpoint, job, size, is_retry=is_retry)
             else:
                 inner = await endpoint.limiter.acquire(size, is_retry=is_retry)

@@ -28,11 +28,15 @@ class Canary:
         self._is_open = False
         self._has_refusal = False
         self._active = 0
+        self._woken = 0
+        """Those that were given a turn, and whose tasks have not run since: nobody may overtake them."""
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     async def acquire(self) -> None:
         """Wait for the turn to send a request, first come, first served. If cancelled, no turn has been taken."""
+        while self._woken:  # noqa: ASYNC110 - they run in the next iteration of the loop
+            await asyncio.sleep(0)
         if self.has_free_turn:
             self._active += 1
             return
@@ -42,8 +46,10 @@ class Canary:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
+                self._woken -= 1
                 self.release()
             raise
+        self._woken -= 1
 
     def release(self) -> None:
         """The request has ended, or is not sent."""
@@ -74,6 +80,11 @@ class Canary:
         self._active += 1
 
     @property
+    def is_over(self) -> bool:
+        """Whether requests need no turn: a response was understood, and nobody is left who has waited for one."""
+        return self.is_cleared and not self._woken
+
+    @property
     def is_undecided(self) -> bool:
         """Whether a first request is out, and nothing has been refused yet."""
         return not (self.is_cleared or self._is_open or self._has_refusal) and self._active > 0
@@ -97,4 +108,5 @@ class Canary:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 self._active += 1
+                self._woken += 1
                 waiter.set_result(None)

@@ -104,3 +104,26 @@ def test_cancelled_request_passes_its_turn_on() -> None:
         assert last.done()
 
     play(main())
+
+
+def test_request_that_comes_in_the_moment_of_the_first_reply_does_not_overtake_those_that_wait() -> None:
+    async def main() -> None:
+        canary = Canary(2.0)
+        order: list[str] = []
+
+        async def request(name: str) -> None:
+            if not canary.is_over:
+                await canary.acquire()
+            order.append(name)
+
+        await canary.acquire()
+        names = ["second", "third", "late"]
+        tasks = [asyncio.create_task(request(name)) for name in names[:2]]
+        await asyncio.sleep(0.01)
+        tasks.append(asyncio.create_task(request("late")))  # runs before those that are woken now
+        canary.on_understood()
+        await asyncio.gather(*tasks)
+        assert order == names
+        assert canary.is_over
+
+    play(main())
