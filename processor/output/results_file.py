@@ -7,16 +7,15 @@ log, and, only where damage was found, ``<stem>.damaged.jsonl`` with the lines t
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from processor.core.errors import ConfigError, OutputError
 from processor.core.job_keys import job_key
 from processor.core.models import Result, RunInThread
 from processor.output.appender import Appender, PendingRow
+from processor.output.closing import ClosedOnce
 from processor.output.earlier_replies import has_reply_of
 from processor.output.fsync import FsyncScheduler
 from processor.output.in_flight_log import IN_FLIGHT, PARKED, ErrorReporter, InFlightLog
@@ -33,7 +32,7 @@ GROUP_COMMIT_S = 0.02
 """The least time between two writes of rows while other jobs are in flight, so that rows share a write."""
 
 
-class ResultsFile:
+class ResultsFile(ClosedOnce):
     """A ``Sink`` on disk, made by ``open``.
 
     A failed row never replaces a reply: where a changed job is sent again and fails, its old reply stays, and the
@@ -73,7 +72,6 @@ class ResultsFile:
         """The next flush is at the end of this iteration of the event loop."""
         self._earliest_flush_at = 0.0
         """On the event loop's clock; used only while other jobs are in flight."""
-        self._closing: asyncio.Task[None] | None = None
         self._error_message: str | None = None
         self._state_errors = ErrorReporter(partial(self._fail, paths.state))
 
@@ -234,15 +232,6 @@ class ResultsFile:
 
     # ------------------------------------------------------------ closing
 
-    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
-        """See ``Sink``. Raises OutputError also for errors since the last ``append``.
-
-        Cancelling the caller does not stop it.
-        """
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(lines_read, nothing_sent))
-        await asyncio.shield(self._closing)
-
     async def _close(self, lines_read: int | None, nothing_sent: bool) -> None:
         try:
             await self._finish(lines_read)
@@ -287,12 +276,3 @@ class ResultsFile:
         self._replies.close()
         self._failures.close()
         self._in_flight_log.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OutputError) if error is not None or self._closing is not None else nullcontext():
-            await self.close(nothing_sent=isinstance(error, ConfigError))

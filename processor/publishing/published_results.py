@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext, suppress
-from types import TracebackType
-from typing import Self
-
-from processor.core.errors import ConfigError, OutputError
+from processor.core.errors import OutputError
 from processor.core.models import Result
+from processor.output.closing import ClosedOnce
 from processor.output.results_file import ResultsFile
 from processor.publishing.publication import Publication
 
 
-class PublishedResults:
+class PublishedResults(ClosedOnce):
     """A ``Sink``. Rows are written to the results files first, and published from there."""
 
     def __init__(self, results: ResultsFile, publication: Publication) -> None:
@@ -21,7 +17,6 @@ class PublishedResults:
         self.recovered = results.recovered
         self._results = results
         self._publication = publication
-        self._closing: asyncio.Task[None] | None = None
 
     async def append(self, result: Result) -> None:
         """See ``Sink``. A reply is kept also where another machine has taken over: it is paid for."""
@@ -52,14 +47,8 @@ class PublishedResults:
         """See ``Sink``: of the disk with the work folder."""
         return self._results.free_bytes()
 
-    async def close(self, lines_read: int | None = None, *, nothing_sent: bool = False) -> None:
-        """See ``Sink``. Raises OutputError also where not all rows could be published. Cancelling the caller does not
-        stop it."""
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(lines_read, nothing_sent))
-        await asyncio.shield(self._closing)
-
     async def _close(self, lines_read: int | None, nothing_sent: bool) -> None:
+        """Raises OutputError also where not all rows could be published."""
         is_published = await self._publication.finish(self._results.sync)
         # Compaction would move the rows that are not published yet.
         await self._results.close(lines_read if is_published else None, nothing_sent=nothing_sent)
@@ -68,12 +57,3 @@ class PublishedResults:
         self._publication.raise_if_lost()
         if not is_published:
             raise OutputError("not all rows could be published")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OutputError) if error is not None or self._closing is not None else nullcontext():
-            await self.close(nothing_sent=isinstance(error, ConfigError))
