@@ -15,8 +15,7 @@ import orjson
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.simulator import error_responses
-from processor.simulator.batch_lines import AnswerRequest, BatchLine, parse_lines
-from processor.simulator.batch_settings import BatchSettings
+from processor.simulator.batch_lines import BatchExecution, parse_lines
 from processor.simulator.batch_shapes import MistralShape, OpenAiShape, ProviderShape, TogetherShape
 from processor.simulator.multipart import form_fields
 from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
@@ -29,18 +28,10 @@ _PURPOSES = {None: b"batch", "/upload": b"batch-api"}
 
 
 class BatchApi:
-    """The files and batches of one provider. ``on_answered`` is called with each line that has been executed."""
+    """The files and batches of one provider."""
 
-    def __init__(
-        self,
-        settings: BatchSettings,
-        *,
-        seed: int,
-        epoch_s: float,
-        answer: AnswerRequest,
-        on_answered: Callable[[BatchLine], None],
-    ) -> None:
-        self._batches = SimulatedBatches(settings, seed=seed, epoch_s=epoch_s, answer=answer, on_answered=on_answered)
+    def __init__(self, execution: BatchExecution) -> None:
+        self._batches = SimulatedBatches(execution)
         self.files = self._batches.files
         self.batches = self._batches.batches
         """By id, the oldest first."""

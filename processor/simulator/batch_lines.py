@@ -29,6 +29,20 @@ class BatchLine:
         return identity(self.path, self.body)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchExecution:
+    """How the batches of one provider are executed."""
+
+    settings: BatchSettings
+    seed: int
+    """Of the faults."""
+    epoch_s: float
+    """Unix time at the start of the provider's clock."""
+    answer: AnswerRequest
+    on_answered: Callable[[BatchLine], None]
+    """Called with each line that has been executed."""
+
+
 def parse_lines(
     data: bytes, endpoint: str, *, model: str | None = None, lines_have_urls: bool = True
 ) -> tuple[list[BatchLine], list[JSON]]:

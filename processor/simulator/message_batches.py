@@ -6,7 +6,6 @@ https://docs.anthropic.com/en/api/creating-message-batches
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -15,9 +14,9 @@ import orjson
 
 from processor.core.models import JSON
 from processor.simulator import error_responses
-from processor.simulator.batch_lines import AnswerRequest, BatchLine
+from processor.simulator.batch_lines import BatchExecution, BatchLine
 from processor.simulator.batch_pages import page_of
-from processor.simulator.batch_settings import CANCEL_S, LINE_FAULTS, BatchSettings
+from processor.simulator.batch_settings import CANCEL_S, LINE_FAULTS
 from processor.simulator.response_script import ResponseStep, ScriptedResponse, json_response
 
 _PATH = re.compile(r"/messages/batches(?:/([^/]+)(?:/(results|cancel))?)?$")
@@ -40,22 +39,12 @@ class MessageBatch:
 
 
 class MessageBatches:
-    """The batches of one provider. ``on_answered`` is called with each line that has been executed."""
+    """The batches of one provider."""
 
-    def __init__(
-        self,
-        settings: BatchSettings,
-        *,
-        seed: int,
-        epoch_s: float,
-        answer: AnswerRequest,
-        on_answered: Callable[[BatchLine], None],
-    ) -> None:
-        self._settings = settings
-        self._seed = seed
-        self._epoch_s = epoch_s
-        self._answer = answer
-        self._on_answered = on_answered
+    def __init__(self, execution: BatchExecution) -> None:
+        self._execution = execution
+        self._settings = execution.settings
+        self._seed = execution.seed
         self._created = 0
         self.batches: dict[str, MessageBatch] = {}
         """By id, the oldest first."""
@@ -134,7 +123,7 @@ class MessageBatches:
         for number, line in enumerate(batch.lines):
             result: JSON | None = {"type": left}
             if number < answered:
-                self._on_answered(line)
+                self._execution.on_answered(line)
                 result = self._result(line, self._settings.draw(LINE_FAULTS, f"{self._seed}:{batch.id}:{number}"))
             if result is not None:
                 batch.results.append({"custom_id": line.custom_id, "result": result})
@@ -147,7 +136,7 @@ class MessageBatches:
             error = {"type": "error", "error": {"type": kind, "message": "The request could not be answered."}}
             return {"type": "errored", "error": error}
         try:
-            return {"type": "succeeded", "message": self._answer(line.path, line.body)}
+            return {"type": "succeeded", "message": self._execution.answer(line.path, line.body)}
         except ValueError as error:
             return {
                 "type": "errored",
@@ -162,7 +151,7 @@ class MessageBatches:
             "type": "message_batch",
             "processing_status": "canceling" if is_canceling else "in_progress" if batch.results is None else "ended",
             "request_counts": {"processing": 0 if batch.results is not None else len(batch.lines), **counts},
-            "created_at": datetime.fromtimestamp(self._epoch_s + batch.created_at, UTC).isoformat(),
-            "expires_at": datetime.fromtimestamp(self._epoch_s + batch.created_at + 86400, UTC).isoformat(),
+            "created_at": datetime.fromtimestamp(self._execution.epoch_s + batch.created_at, UTC).isoformat(),
+            "expires_at": datetime.fromtimestamp(self._execution.epoch_s + batch.created_at + 86400, UTC).isoformat(),
             "results_url": f"/v1/messages/batches/{batch.id}/results" if batch.results is not None else None,
         }

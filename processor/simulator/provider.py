@@ -12,7 +12,7 @@ from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
 from processor.simulator import error_responses
 from processor.simulator.batch_api import BatchApi
-from processor.simulator.batch_lines import BatchLine
+from processor.simulator.batch_lines import BatchExecution, BatchLine
 from processor.simulator.billing_log import BillingLog
 from processor.simulator.completion import CountTokens, count_prompt_tokens
 from processor.simulator.faults import NO_FAULTS, DrawnFaults
@@ -65,14 +65,15 @@ class SimulatedProvider:
         """Attempts for which faults were drawn, by identity. Throttled requests do not count, so that draws replay."""
         self._burst_until = 0.0
         self._admitted = 0
-        of_batches: dict[str, Any] = {
-            "seed": self.settings.seed,
-            "epoch_s": self.settings.epoch_s,
-            "answer": self.expected_body,
-            "on_answered": self._record_batch_line,
-        }
-        self.batch_api = BatchApi(self.settings.batches, **of_batches)
-        self.message_batches = MessageBatches(self.settings.batches, **of_batches)
+        execution = BatchExecution(
+            settings=self.settings.batches,
+            seed=self.settings.seed,
+            epoch_s=self.settings.epoch_s,
+            answer=self.expected_body,
+            on_answered=self._record_batch_line,
+        )
+        self.batch_api = BatchApi(execution)
+        self.message_batches = MessageBatches(execution)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float, *, query: str = ""

@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/batch
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import orjson
@@ -13,8 +12,8 @@ import orjson
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import JSON
 from processor.core.text import CHARS_PER_TOKEN
-from processor.simulator.batch_lines import AnswerRequest, BatchLine, answer_lines
-from processor.simulator.batch_settings import CANCEL_S, WHOLE_FAULTS, BatchSettings
+from processor.simulator.batch_lines import BatchExecution, BatchLine, answer_lines
+from processor.simulator.batch_settings import CANCEL_S, WHOLE_FAULTS
 from processor.simulator.file_store import FileStore, hash_of
 
 BatchState = Literal[
@@ -48,23 +47,13 @@ class SimulatedBatch:
 
 
 class SimulatedBatches:
-    """The batches of one provider. ``on_answered`` is called with each line that has been executed."""
+    """The batches of one provider."""
 
-    def __init__(
-        self,
-        settings: BatchSettings,
-        *,
-        seed: int,
-        epoch_s: float,
-        answer: AnswerRequest,
-        on_answered: Callable[[BatchLine], None],
-    ) -> None:
-        self._settings = settings
-        self._seed = seed
-        self._epoch_s = epoch_s
-        self._answer = answer
-        self._on_answered = on_answered
-        self.files = FileStore(epoch_s)
+    def __init__(self, execution: BatchExecution) -> None:
+        self._execution = execution
+        self._settings = execution.settings
+        self._seed = execution.seed
+        self.files = FileStore(execution.epoch_s)
         self.batches: dict[str, SimulatedBatch] = {}
         """By id, the oldest first."""
 
@@ -153,13 +142,13 @@ class SimulatedBatches:
             batch.lines,
             answered,
             "batch_expired" if state == "expired" else "batch_cancelled",
-            self._answer,
+            self._execution.answer,
             self._settings,
             f"{self._seed}:{batch.id}",
             all_fail=batch.fault == "batch_all_failed",
         )
         for line in batch.lines[:answered]:
-            self._on_answered(line)
+            self._execution.on_answered(line)
         batch.completed, batch.failed = files.completed, files.failed
         if files.output:
             batch.output_file_id = self.files.add(bytes(files.output), "batch_output", at)["id"]
@@ -167,7 +156,7 @@ class SimulatedBatches:
             batch.error_file_id = self.files.add(bytes(files.errors), "batch_output", at)["id"]
 
     def unix(self, at: float) -> int:
-        return int(self._epoch_s + at)
+        return int(self._execution.epoch_s + at)
 
 
 def _tokens(line: BatchLine) -> int:
