@@ -42,7 +42,7 @@ def with_local_out(plan: Plan) -> Plan:
 
 
 def with_work_folder(plan: Plan) -> Plan:
-    """Do the same, and create the work folder."""
+    """Return the plan of ``with_local_out``, and create its work folder. Raises ConfigError."""
     plan = with_local_out(plan)
     if plan.published_at is not None:
         _work_folder(plan, plan.published_at).create()

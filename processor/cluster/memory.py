@@ -1,7 +1,8 @@
 """Workers in this process, on the event loop's clock: for tests, with faults by a seed.
 
-The bytes pass through the same calls as between two machines. Calls take time, answers of different workers overtake
-each other, a worker dies at any call, and one behind a partition works on while nothing is heard of it.
+The bytes pass through the same calls as between two machines. Calls are delayed, responses of different workers arrive
+in any order, a worker may die at any call, and a partitioned worker keeps sending requests although the driver cannot
+reach it.
 """
 
 from __future__ import annotations

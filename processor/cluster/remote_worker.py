@@ -196,7 +196,7 @@ class RemoteWorker:
                 task.cancel()
         in_flight = [request for request in self._requests.values() if not request.ended.done()]
         self.lost_requests = sum(request.is_pushed for request in in_flight)
-        self._on_lost(self, error)  # first: nobody must choose this worker any more
+        self._on_lost(self, error)  # first, so that no further request is assigned to this worker
         now = self._loop.time()
         for request in in_flight:
             request.assume_sent(now)

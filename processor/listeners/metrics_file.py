@@ -7,7 +7,6 @@ of OpenTelemetry's conventions for generative AI where there are any.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from processor.core import platform
 from processor.core.errors import ConfigError, reason
+from processor.core.private_files import private_opener
 from processor.core.secrets import mask_text
 from processor.stats.request_histograms import FixedHistogram, RequestHistograms
 from processor.stats.run_stats import RunStats
@@ -80,7 +80,7 @@ class MetricsFile:
         # The file itself is created first: a replacement gets its mode, and is never more open than it.
         self._path.touch(mode=0o666)
         temp = self._path.with_name(self._path.name + _TEMP_SUFFIX)
-        with open(temp, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(temp, "wb", opener=private_opener) as file:
             file.write(text)
         temp.chmod(self._path.stat().st_mode & 0o777)
         platform.replace_file(temp, self._path)

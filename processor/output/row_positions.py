@@ -1,7 +1,7 @@
 """Where the rows of jobs stand in their files: about 10 bytes for each row of a million, in memory.
 
-A part of a job's key selects a chain, and 16 further bits are kept with the position. Among a million rows one search
-in 2,000 finds a row of another job as well: whoever reads the rows compares their ids.
+A part of a job's key selects a chain, and 16 further bits are stored with each position. With a million rows, one
+search in 2,000 also returns a row of another job, so the caller must compare the ids of the rows.
 """
 
 from __future__ import annotations

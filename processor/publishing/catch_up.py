@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
-from processor.core.private_files import private_opener
+from processor.core.private_files import private_opener, replaced_file, sync
 from processor.output.paths import OutputPaths
 from processor.publishing.part_names import FolderContents, Kind, contents_of, part_name
 from processor.publishing.record import Published, Record
@@ -68,9 +67,9 @@ def _new_parts(folder: ObjectFolder, contents: FolderContents, kind: Kind, known
         return _NewParts(generation=generation, numbers=numbers, replaces_earlier=True)
     if known.number and (generation < known.generation or numbers[-1] < known.number):
         raise ConfigError(
-            f"files are gone from {folder.name}, at least {part_name(kind, known.generation, known.number)}: put them "
-            "back; or, to start anew, give another --out, or remove the work folder that this run would use (it is "
-            "named after `journal` in the first lines of a run) and what is left at the address"
+            f"files are gone from {folder.name}, at least {part_name(kind, known.generation, known.number)}: restore "
+            "them. To start over, give another --out, or delete the work folder of this output (the first lines of a "
+            "run show it after `journal`) and what is left at the address"
         )
     later = [number for number in numbers if number > known.number or generation > known.generation]
     return _NewParts(generation=generation, numbers=later, replaces_earlier=False)
@@ -101,24 +100,21 @@ def _insert(path: Path, at: int, parts: Iterator[bytes], *, drop_before: bool) -
     """Insert rows into a file, and return the position behind them. ``drop_before``: in the place of those before."""
     if not drop_before and file_size(path) == at:
         with open(path, "ab", opener=private_opener) as file:
-            return _write(file, parts)
-    temp = path.with_name(path.name + _TEMP_SUFFIX)
-    with open(temp, "wb", opener=private_opener) as new:
+            behind = _write(file, parts)
+            sync(file)
+        return behind
+    with replaced_file(path, _TEMP_SUFFIX) as new:
         if not drop_before:
             _copy(path, new, 0, at)
         behind = _write(new, parts)
         _copy(path, new, at, file_size(path))
-        new.flush()
-        platform.sync_file(new.fileno())
-    platform.replace_file(temp, path)
     return behind
 
 
 def _write(file: BinaryIO, parts: Iterator[bytes]) -> int:
+    """Append the parts, and return the position behind them."""
     for data in parts:
         file.write(data)
-    file.flush()
-    platform.sync_file(file.fileno())
     return file.tell()
 
 

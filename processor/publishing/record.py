@@ -7,10 +7,9 @@ import os
 from dataclasses import asdict, field
 from pathlib import Path
 
-from processor.core import platform
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
-from processor.core.private_files import private_opener
+from processor.core.private_files import replaced_file
 from processor.publishing.part_names import FIRST_GENERATION, Kind
 
 _FORMAT = 1
@@ -57,9 +56,5 @@ def load_record(path: Path, address: str) -> Record:
 
 def save_record(path: Path, record: Record) -> None:
     """Write the record in one step. Raises OSError."""
-    temp = path.with_name(f"{path.name}.writing")
-    with open(temp, "wb", opener=private_opener) as file:
+    with replaced_file(path, ".writing") as file:
         file.write(json.dumps({"format": _FORMAT, **asdict(record)}, indent=1).encode())
-        file.flush()
-        platform.sync_file(file.fileno())
-    platform.replace_file(temp, path)

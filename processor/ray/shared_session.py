@@ -22,7 +22,7 @@ RESTART_WAIT_S = 2.0
 
 
 class SessionActor:
-    """Holds the session. Ray starts it again where it is lost; the session is then opened anew."""
+    """Holds the session. If the actor is lost, Ray restarts it, and it opens the session again."""
 
     def __init__(self, settings: Settings, journal: str | None) -> None:
         self._settings = settings

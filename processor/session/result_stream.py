@@ -33,8 +33,8 @@ class Abandon(Protocol):
 class ResultStream:
     """Reads its iterable in a task of its own, from the start until it is closed.
 
-    It holds at most LOOK_AHEAD rows that nobody has taken, MAX_QUEUED jobs in the queue, and those that the run has
-    read: the requests in flight, and LOOK_AHEAD that wait.
+    Memory is bounded: at most LOOK_AHEAD finished rows, MAX_QUEUED jobs in the queue, and the jobs that the run has
+    read, which are the requests in flight and up to LOOK_AHEAD jobs that wait.
     """
 
     def __init__(self, hand_over: HandOver, abandon: Abandon, jobs: Iterable[Any] | AsyncIterable[Any]) -> None:

@@ -8,7 +8,7 @@ in the first sample, and q of m requests in the second, the logarithm of the lik
 
     G = m (q ln(q / p) + (1 - q) ln((1 - q) / (1 - p)))
 
-and chance alone gives so high a share with a probability of at most e^-G (Chernoff's bound).
+and if the refusals are random, a share of q or more has a probability of at most e^-G (Chernoff's bound).
 """
 
 from __future__ import annotations
