@@ -88,7 +88,7 @@ class MemoryCluster:
 
     def _new_host(self) -> WorkerHost:
         return WorkerHost(
-            lambda settings, on_notice: _Sender(self._transport),
+            lambda settings, on_notice: PlainSender(self._transport),
             node="memory",
             max_connections=10_000,
             environ=self._environ,
@@ -222,8 +222,8 @@ class MemoryLink:
         await self._is_reachable.wait()
 
 
-class _Sender:
-    """A transport as a worker uses it."""
+class PlainSender:
+    """A transport as a worker uses it, without connections or keys."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

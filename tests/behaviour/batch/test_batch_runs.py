@@ -12,6 +12,7 @@ import pytest
 
 from processor.batch.batch_run import BatchRun
 from processor.batch.sizes import BatchLimits
+from processor.config.batch_presets import BatchShape
 from processor.core import exit_codes
 from processor.core.events import JobFinished, Notice
 from processor.cost.tariff import Rate, Rates, Tariff, TariffPeriod
@@ -98,8 +99,9 @@ def test_provider_sees_neither_names_nor_metadata_nor_stream_options() -> None:
         ("batch_all_failed", {"server_error"}),
     ],
 )
-def test_fault_that_stays_ends_in_failed_rows(fault: str, codes: set[str]) -> None:
-    world = BatchWorld(rates={fault: 1.0})
+@pytest.mark.parametrize("shape", ["openai", "mistral", "together"])
+def test_fault_that_stays_ends_in_failed_rows(shape: BatchShape, fault: str, codes: set[str]) -> None:
+    world = BatchWorld(shape=shape, rates={fault: 1.0})
     run = world.run_batch(JOBS, limits=SMALL)
     assert run.exit_code == exit_codes.INCOMPLETE
     assert_one_row_each(world)

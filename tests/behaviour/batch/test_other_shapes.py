@@ -80,24 +80,12 @@ def test_batch_is_submitted_as_the_provider_documents(shape: BatchShape) -> None
         assert (shown["status"], shown["input_file_id"]) == ("VALIDATING", file["id"])
 
 
-@pytest.mark.parametrize(
-    ("fault", "codes"),
-    [
-        ("batch_missing", {"batch_no_result"}),
-        ("batch_odd", {"batch_no_result"}),
-        ("batch_server_error", {"server_error"}),
-        ("batch_refused", {"rejected"}),
-        ("batch_failed", {"batch_failed"}),
-        ("batch_all_failed", {"server_error"}),
-        ("batch_expired", {"batch_expired"}),
-    ],
-)
-def test_fault_that_stays_ends_in_failed_rows(shape: BatchShape, fault: str, codes: set[str]) -> None:
-    world = BatchWorld(shape=shape, rates={fault: 1.0})
+def test_jobs_of_batches_that_expire_end_in_failed_rows(shape: BatchShape) -> None:
+    world = BatchWorld(shape=shape, rates={"batch_expired": 1.0})
     run = world.run_batch(JOBS, limits=SMALL)
     assert run.exit_code == exit_codes.INCOMPLETE
     assert_one_row_each(world)
-    assert {row["error"]["code"] for row in world.failures()} == codes
+    assert {row["error"]["code"] for row in world.failures()} == {"batch_expired"}
 
 
 def test_whole_failure_tells_the_provider_s_words(shape: BatchShape) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
 from processor.cluster.host import WorkerHost
+from processor.cluster.memory import PlainSender
 from processor.cluster.messages import (
     CancelRequest,
     RequestEnded,
@@ -29,22 +29,15 @@ SETTINGS = encode(WorkerSettings(transport=TransportSettings(), interval_s=0.02)
 REPLY = Reply(status_code=200, request_id=None, body={})
 
 
-class Sender:
+class Sender(PlainSender):
     """Fails jobs by their name."""
 
     def __init__(self) -> None:
+        super().__init__(self._send)
         self.sent: list[str] = []
         self.cancelled: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    async def __call__(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
+    async def _send(self, job: Job, target: Target, on_event: RequestListener) -> Reply:
         self.sent.append(job.custom_id)
         on_event(Sent(asyncio.get_running_loop().time()))
         try:
@@ -57,9 +50,6 @@ class Sender:
         if job.custom_id == "mistake":
             raise KeyError("x")
         return REPLY
-
-    def replace_key(self, before: Target, after: Target) -> None:
-        pass
 
 
 def request(number: int, name: str) -> SendRequest:
