@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from processor.batch.answers import id_in, sum_of, text_of
-from processor.batch.batch_pages import cursor_pages, is_older
+from processor.batch.batch_pages import batches_by_cursor, is_older
 from processor.batch.file_lines import lines_from
 from processor.batch.job_lines import job_line
 from processor.batch.open_batch import OpenBatch
@@ -56,11 +56,10 @@ class AnthropicBatches:
     async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first, and older ones are left out."""
         call = ApiCall(method="GET", path=PATH, headers=_HEADERS)
-        async for page in cursor_pages(unix_s, self._client, call, "after_id", _remote):
-            for remote in page:
-                if is_older(remote, unix_s, self._client):
-                    return
-                yield remote
+        async for remote in batches_by_cursor(unix_s, self._client, call, "after_id", _remote):
+            if is_older(remote, unix_s, self._client):
+                return
+            yield remote
 
     async def results(self, remote: RemoteBatch) -> AsyncIterator[ResultLine]:
         """See ``ProviderBatches``. The address that the provider names for them is not used."""

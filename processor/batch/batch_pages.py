@@ -23,10 +23,10 @@ def is_older(remote: RemoteBatch, unix_s: float, client: ApiClient) -> bool:
     return remote.created_at < unix_s + difference_s - _CLOCK_SLACK_S
 
 
-async def cursor_pages(
+async def batches_by_cursor(
     unix_s: float, client: ApiClient, call: ApiCall, after_name: str, remote_of: Callable[[JSON], RemoteBatch]
-) -> AsyncIterator[list[RemoteBatch]]:
-    """Yield the batches of each page, up to the one whose last batch is older. Raises RequestError.
+) -> AsyncIterator[RemoteBatch]:
+    """Yield the batches of all pages, up to the one whose last batch is older. Raises RequestError.
 
     ``call``: for the first page. ``after_name``: the parameter that names the last batch of the page before.
     """
@@ -35,21 +35,23 @@ async def cursor_pages(
         query = (("limit", str(PAGE)), *(((after_name, after),) if after else ()))
         page = await client.call(replace(call, query=query))
         found = batches_in(page, remote_of)
-        yield found
+        for remote in found:
+            yield remote
         is_last = not found or page.get("has_more") is not True or is_older(found[-1], unix_s, client)
         if is_last or found[-1].id == after:
             return
         after = found[-1].id
 
 
-async def numbered_pages(
+async def batches_by_page_number(
     unix_s: float, client: ApiClient, call: ApiCall, remote_of: Callable[[JSON], RemoteBatch]
-) -> AsyncIterator[list[RemoteBatch]]:
-    """As ``cursor_pages``, where pages have numbers from 0 on. ``call``: without the page and its size."""
+) -> AsyncIterator[RemoteBatch]:
+    """As ``batches_by_cursor``, where pages have numbers from 0 on. ``call``: without the page and its size."""
     for number in range(_MAX_PAGES):
         query = (*call.query, ("page", str(number)), ("page_size", str(PAGE)))
         found = batches_in(await client.call(replace(call, query=query)), remote_of)
-        yield found
+        for remote in found:
+            yield remote
         if len(found) < PAGE or is_older(found[-1], unix_s, client):
             return
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from processor.batch.answers import NAME_FIELD, id_in, ids_of, name_in, sum_of, text_of
-from processor.batch.batch_pages import PAGE, numbered_pages
+from processor.batch.batch_pages import PAGE, batches_by_page_number
 from processor.batch.file_batches import FileBatches
 from processor.batch.job_lines import job_line
 from processor.batch.open_batch import OpenBatch
@@ -39,12 +39,10 @@ class MistralBatches(FileBatches):
         body = {name: value for name, value in job.body.items() if name != "model"}
         return job_line(own_id, replace(job, body=body), self._options)
 
-    async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
+    def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first."""
         call = ApiCall(method="GET", path=self.path, query=(("order_by", "-created"),))
-        async for page in numbered_pages(unix_s, self._client, call, self._remote):
-            for remote in page:
-                yield remote
+        return batches_by_page_number(unix_s, self._client, call, self._remote)
 
     def _request(self, batch: OpenBatch) -> JSON:
         return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from processor.batch.answers import NAME_FIELD, id_in, ids_of, name_in, sum_of, text_of
-from processor.batch.batch_pages import PAGE, cursor_pages
+from processor.batch.batch_pages import PAGE, batches_by_cursor
 from processor.batch.file_batches import FileBatches
 from processor.batch.job_lines import job_line
 from processor.batch.open_batch import OpenBatch
@@ -35,12 +35,10 @@ class OpenAiBatches(FileBatches):
         """See ``ProviderBatches``."""
         return job_line(own_id, job, self._options, method="POST", url=self._url(job.path))
 
-    async def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
+    def list_since(self, unix_s: float) -> AsyncIterator[RemoteBatch]:
         """See ``ProviderBatches``. The newest come first."""
         call = ApiCall(method="GET", path=self.path)
-        async for page in cursor_pages(unix_s, self._client, call, "after", self._remote):
-            for remote in page:
-                yield remote
+        return batches_by_cursor(unix_s, self._client, call, "after", self._remote)
 
     def _request(self, batch: OpenBatch) -> JSON:
         return {
