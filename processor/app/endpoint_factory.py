@@ -87,7 +87,7 @@ def _without_bottlenecks(emit: Listener) -> Listener:
 def _only_endpoint(
     plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
 ) -> Endpoint:
-    alone_s = _alone_s(target)
+    alone_s = seconds_alone(target)
     health = _health(plan.settings, target.address, emit, alone_s=alone_s)
     limits = limit_settings(plan.settings, access, first_alone_s=alone_s)
     return Endpoint(target, RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency), health)
@@ -105,7 +105,7 @@ def _one_of_several(
 ) -> Endpoint:
     """``limiters``: those made so far, by limit group; the function adds to it."""
     emit_own = _without_bottlenecks(emit)
-    alone_s = _alone_s(target)
+    alone_s = seconds_alone(target)
     health = _health(plan.settings, table.name, emit_own, alone_s=alone_s, is_only=False)
     group = table.name if table.limit_group is None else table.limit_group
     # A limit group and an endpoint may have the same name.
@@ -127,7 +127,8 @@ def _one_of_several(
     return Endpoint(target, limiter, health, name=table.name, weight=table.weight, model_sent=table.model_sent)
 
 
-def _alone_s(target: Target) -> float:
+def seconds_alone(target: Target) -> float:
+    """Return how long the first request is sent alone at most, where it has no answer."""
     return TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
-from math import inf
 from pathlib import Path
 
 from processor.app import factory
-from processor.app.endpoint_factory import limit_settings
+from processor.app.deadline import SHARE
+from processor.app.endpoint_factory import limit_settings, seconds_alone
 from processor.app.job_source import check_order, open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.outputs import with_local_out
@@ -20,15 +20,15 @@ from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoin
 from processor.core.errors import ConfigError, reason
 from processor.core.money import RowCosts, pico_usd
 from processor.estimate.batch_price import batch_price
-from processor.estimate.duration import Duration, SeenLimits, ServerLimits, duration_of
+from processor.estimate.duration import Duration, InFlight, Start, duration_of
 from processor.estimate.estimate import Estimate
 from processor.estimate.group_totals import GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCosts
 from processor.estimate.job_counts import JobCounter
 from processor.estimate.job_sizes import ScanOptions, SizedJob, read_parts
 from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
+from processor.estimate.seen_limits import SeenLimits, likeliest_counter, seen_in
 from processor.estimate.sending_order import SendingOrder
-from processor.health.canary import TIMEOUT_WITH_KEY_S
 from processor.input.job_file import JobFile
 from processor.input.line_splitter import raise_if_cut
 from processor.output.in_flight_log import read_spent
@@ -38,6 +38,7 @@ from processor.output.scanner import scan_file
 from processor.output.sink import SpentEarlier
 from processor.output.storage import LocalStorage
 from processor.ratelimit.settings import LimitSettings
+from processor.scheduler.deadline import UNKNOWN_REPLY_S
 from processor.stats.history_file import read_history
 
 OnRead = Callable[[int, int], None]
@@ -50,7 +51,8 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     if plan.reads_stdin:
         raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
-    limits = limit_settings(plan.settings, accesses[0], first_alone_s=TIMEOUT_WITH_KEY_S)
+    alone_s = seconds_alone(accesses[0].target)
+    limits = limit_settings(plan.settings, accesses[0], first_alone_s=alone_s)
     replies = known_replies(plan, plan.like)
     paths = OutputPaths.of(Path(plan.out))
     index, spent = load_index(plan, accesses, paths)
@@ -62,8 +64,8 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     )
     size = _read_jobs(plan, accesses, counter, tariffs, on_read)
     order.close()
-    groups, seconds_of = counter.counts.groups, _duration(plan, limits, replies)
-    duration = seconds_of(groups)
+    groups, duration_within = counter.counts.groups, _duration(plan, accesses[0], limits, replies)
+    late_s = 0.0 if plan.until is None else _late_s(replies, plan.until - now)
     preset = accesses[0].provider.batch if len(accesses) == 1 else None
     return Estimate(
         jobs=plan.jobs_name,
@@ -73,15 +75,14 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         command=plan.command,
         counts=counter.counts,
         replies=replies,
-        duration=duration,
+        duration=duration_within(groups),
         now=now,
         until=plan.until,
         order=plan.order,
+        late_s=late_s,
         fit=None
         if plan.until is None
-        else order.jobs_within(
-            plan.until - now - duration.reply_s, groups, lambda groups: seconds_of(groups).sending_s
-        ),
+        else order.jobs_within(plan.until - now - late_s, groups, lambda groups: duration_within(groups).sending_s),
         max_cost_usd=max_cost_usd,
         budget=fit,
         batch=batch_price(
@@ -92,13 +93,30 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     )
 
 
+def _late_s(replies: KnownReplies, left_s: float) -> float:
+    """How long before the deadline the last request is sent: nearly every reply takes less."""
+    known_s = None if replies.all is None else replies.all.quantile_s(SHARE)
+    if known_s is not None:
+        return known_s
+    # A run sends nothing where less time is left than that, and then learns how long its replies take.
+    return UNKNOWN_REPLY_S if left_s < UNKNOWN_REPLY_S else 0.0
+
+
 def _duration(
-    plan: Plan, limits: LimitSettings, replies: KnownReplies
+    plan: Plan, access: EndpointAccess, limits: LimitSettings, replies: KnownReplies
 ) -> Callable[[Mapping[str, GroupTotals]], Duration]:
     """Returns how long jobs take that charge the limit groups so much."""
-    seen = seen_limits(plan, plan.like)
-    reply_s = None if replies.all is None else replies.all.mean_s
-    return partial(duration_of, limits=limits, seen=seen, reply_s=reply_s, concurrency=plan.settings.fixed_concurrency)
+    concurrency, sample = plan.settings.fixed_concurrency, replies.all
+    response_s = 0.0 if sample is None else sample.first_response_s or 0.0
+    tail_s = 0.0 if sample is None or concurrency is None else sample.tail_s(concurrency)
+    return partial(
+        duration_of,
+        limits=limits,
+        seen=seen_limits(plan, plan.like),
+        likeliest=likeliest_counter(access.provider.counter_period_s),
+        start=Start(alone_s=min(response_s, limits.first_alone_s), probe_s=response_s),
+        in_flight=None if concurrency is None else InFlight(requests=concurrency, tail_s=tail_s),
+    )
 
 
 def known_replies(plan: Plan, like: Path | None) -> KnownReplies:
@@ -188,14 +206,7 @@ def seen_limits(plan: Plan, like: Path | None) -> SeenLimits:
 
 def _seen_in(results: Path) -> SeenLimits | None:
     """None where no history tells of replies."""
-    by_group: dict[str, ServerLimits] = {}
-    has_replies = False
-    with suppress(OSError):
-        for line in read_history(OutputPaths.of(results).history):
-            limits = line.get("limits")
-            has_replies = has_replies or bool(line.get("done"))
-            for group, values in limits.items() if isinstance(limits, dict) and "time" in line else ():
-                if values.get("source") == "reported":
-                    rpm, tpm = values.get("server_rpm"), values.get("server_tpm")
-                    by_group[group] = ServerLimits(rpm=rpm or inf, tpm=tpm or inf)
-    return SeenLimits(by_group=by_group, is_silent=not by_group) if by_group or has_replies else None
+    try:
+        return seen_in(read_history(OutputPaths.of(results).history))
+    except OSError:
+        return None

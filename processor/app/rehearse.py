@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 
 from processor.app import factory
 from processor.app.budget import check_prices, open_budget
 from processor.app.deadline import open_deadline
 from processor.app.endpoint_factory import endpoint_pool
-from processor.app.estimate import known_replies, load_index, seen_limits
+from processor.app.estimate import known_replies, load_index
 from processor.app.job_source import count_planned_lines, open_job_files, planned_lines
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.outputs import with_local_out
 from processor.app.plan import Plan
+from processor.app.rehearsed_provider import RehearsalOptions, RehearsedProvider
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
@@ -26,20 +26,16 @@ from processor.core.events import JobFinished, Listener, RequestListener, RunEve
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Target, Usage
 from processor.cost.price_list import PriceList
-from processor.estimate.known_replies import KnownReplies, ReplySample
+from processor.estimate.known_replies import KnownReplies
 from processor.input.job_file import InvalidLine
 from processor.listeners.fan_out import FanOut
 from processor.output.discarding_sink import DiscardingSink
 from processor.output.paths import OutputPaths
 from processor.output.sink import RecoveredState
-from processor.protocols import RequestOptions, protocol_for
+from processor.protocols import protocol_for
 from processor.remote.addresses import scheme_of, shown_address
 from processor.scheduler import Outcome, Scheduler
 from processor.simulator import virtual_clock
-from processor.simulator.faults import Faults
-from processor.simulator.memory_transport import MemoryTransport
-from processor.simulator.provider import SimulatedProvider
-from processor.simulator.settings import Outage, SimulatorSettings
 from processor.stats.run_stats import RunStats
 from processor.tokens.counter import TokenCounter
 
@@ -49,20 +45,6 @@ OnProgress = Callable[[int, int], None]
 MAX_CONNECTIONS = 1000
 JOBS_PER_PICTURE = 100
 """Jobs played between two calls of ``OnProgress``."""
-ROUGH_NIGHT = "rough-night"
-_ROUGH_NIGHT_FAULTS = (
-    "error_500=0.01,burst_429=0.005,reset_before=0.005,reset_mid=0.005,cut=0.005,in_band_error=0.002,stall_mid=0.001"
-)
-_ROUGH_NIGHT_OUTAGES = (Outage(from_s=3600, to_s=4200, kind="503"), Outage(from_s=10800, to_s=10920, kind="refuse"))
-SAMPLED_LENGTHS = 1000
-"""Reply lengths that the simulated provider draws from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RehearsalOptions:
-    faults: str = ""
-    """Rates of faults as of ``process simulate``, or ``rough-night``."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,60 +81,19 @@ def rehearse(
         raise ConfigError(f"rehearse reads files of this machine only: download {shown_address(remote)} first")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, plan.like)
-    settings = provider_settings(plan, accesses[0], replies, options)
+    provider = RehearsedProvider(plan, accesses[0], replies, options)
     tariffs = KnownTariffs(plan, accesses)
     tariffs.load(_models(plan, accesses))
     began = time.monotonic()
     with relaxed_gc():
-        stats, outcome, seconds, billed = virtual_clock.run(_run(plan, accesses, settings, tariffs.prices, on_progress))
+        stats, outcome, seconds = virtual_clock.run(_run(plan, accesses, provider, tariffs.prices, on_progress))
     return Rehearsal(
         stats=stats,
         outcome=outcome,
         seconds=seconds,
         took_s=time.monotonic() - began,
         replies=replies,
-        generated_tokens=billed,
-    )
-
-
-def provider_settings(
-    plan: Plan, access: EndpointAccess, replies: KnownReplies, options: RehearsalOptions
-) -> SimulatorSettings:
-    """A provider with the limits that the server last announced; with those configured where no earlier run tells."""
-    limits, seen = plan.settings.limits, seen_limits(plan, plan.like)
-    server = next(iter(seen.by_group.values()), seen.of(""))
-    is_rough = options.faults == ROUGH_NIGHT
-    try:
-        settings = SimulatorSettings(
-            seed=options.seed,
-            rpm=_announced(server.rpm, limits.rpm),
-            tpm=_announced(server.tpm, limits.tpm),
-            charging="larger" if (limits.charging or access.provider.charging) == "larger" else "sum",
-            faults=Faults.parse(_ROUGH_NIGHT_FAULTS if is_rough else options.faults),
-            outages=_ROUGH_NIGHT_OUTAGES if is_rough else (),
-        )
-    except ValueError as error:
-        raise ConfigError(f"--faults: {error}") from None
-    return settings if replies.all is None else _with_replies(settings, replies.all)
-
-
-def _announced(seen: float | None, configured: float | None) -> int | None:
-    """The limit that the simulated provider announces; None: none. A server of which nothing is known has the limit
-    that is configured."""
-    limit = configured if seen is None else seen
-    return None if limit is None or limit == inf else max(1, round(limit))
-
-
-def _with_replies(settings: SimulatorSettings, sample: ReplySample) -> SimulatorSettings:
-    count = len(sample.tokens)
-    picked = tuple(max(1, sample.tokens[at * count // SAMPLED_LENGTHS]) for at in range(SAMPLED_LENGTHS))
-    first_token_s = sum(sample.first_token_s) / len(sample.first_token_s) if sample.first_token_s else 0.0
-    generated_s = max((sample.mean_s or 0.0) - first_token_s, 1e-3)
-    return replace(
-        settings,
-        reply_lengths=picked,
-        first_token_s=first_token_s,
-        speed_tps=max(sample.mean_tokens(None) / generated_s, 1e-3),
+        generated_tokens=provider.generated_tokens,
     )
 
 
@@ -200,12 +141,11 @@ def _counting_prompts(send: Transport, counter: TokenCounter) -> Transport:
 async def _run(
     plan: Plan,
     accesses: Sequence[EndpointAccess],
-    settings: SimulatorSettings,
+    provider: RehearsedProvider,
     prices: PriceList,
     on_progress: OnProgress,
-) -> tuple[RunStats, Outcome, float, int]:
+) -> tuple[RunStats, Outcome, float]:
     loop = asyncio.get_running_loop()
-    provider = SimulatedProvider(settings)
     index, spent = load_index(plan, accesses, OutputPaths.of(Path(plan.out)))
     sink = DiscardingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
@@ -215,16 +155,8 @@ async def _run(
         targets = [access.target for access in accesses]
         budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
-        # Unstreamed replies take as long and cost a fraction of the time to simulate.
-        memory = MemoryTransport(
-            provider,
-            latency_s=(0.0, 0.0),  # it is part of the times of replies
-            seed=settings.seed,
-            timeouts=plan.settings.waiting,
-            options=RequestOptions(streamed=False),
-        )
         counter = TokenCounter(plan.settings.encoding, virtual_clock.inline)
-        send = _counting_prompts(memory, counter)
+        send = _counting_prompts(provider, counter)
         started_at = time.time()
 
         def wall_clock() -> float:
@@ -242,4 +174,4 @@ async def _run(
         emit(RunStarted(at=loop.time(), jobs=count_planned_lines(plan, job_files), done=0, simulated=True))
         outcome = await Scheduler(dependencies, factory.run_options(plan)).run()
         emit(RunFinished(at=loop.time(), exit_code=outcome.exit_code, reason=outcome.reason))
-    return stats, outcome, stats.elapsed_s(stats.last_event_at), provider.billing.completion_tokens
+    return stats, outcome, stats.elapsed_s(stats.last_event_at)

@@ -58,8 +58,8 @@ def rehearse(
       process rehearse jobs.jsonl --rpm 500 --tpm 200000
       process rehearse jobs.jsonl --like june.results.jsonl --faults rough-night
     """
-    from processor.app.rehearse import RehearsalOptions
     from processor.app.rehearse import rehearse as play
+    from processor.app.rehearsed_provider import RehearsalOptions
     from processor.config.environment import environment
     from processor.terminal.label_table import print_rows
     from processor.terminal.scan_progress import rehearsal_progress

@@ -65,6 +65,7 @@ _HOSTED = (
         request_limits=_OPENAI_LIMITS,
         root_path="/openai/v1",
         root_path_with_api_version="/openai/deployments/{model}",
+        counter_period_s=1.0,
         hosts=("*.openai.azure.com", "*.services.ai.azure.com", "*.cognitiveservices.azure.com"),
         batch=_AZURE_BATCHES,
         quirks="the model of a job names the deployment",

@@ -48,6 +48,9 @@ class ProviderPreset:
     rate_limit_headers: HeaderDialect = "minute"
     charging: TokenAccounting = "sum"
     """How tokens are counted against the limit, see ``ratelimit.settings.TokenAccounting``."""
+    counter_period_s: float = 60.0
+    """The time in which an empty bucket of its limits is full again, as it documents that. Forecasts assume it until a
+    run has found out how the server counts."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that this program would add, and that the provider answers with an error: see
     ``protocols.known_refusals``."""

@@ -7,11 +7,12 @@ by the parts of a run to its listeners. Times named ``at`` are seconds on the ev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import field
 from math import inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
-from processor.core.models import Job, Reply, Result, Target
+from processor.core.models import JSON, Job, Reply, Result, Target
 from processor.core.worker_events import WorkerEnded, WorkerStarted
 
 # ---------------------------------------------------------------- events of one request
@@ -171,7 +172,8 @@ class ReplyInvalid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsChanged:
-    """The limits in force for a limit group changed, by configuration or by a server's headers."""
+    """The limits in force for a limit group changed, by configuration or by a server's headers; or its responses have
+    shown how the server counts."""
 
     at: float
     limit_group: str
@@ -181,6 +183,10 @@ class LimitsChanged:
     server_rpm: float | None = None
     """As the server reports it, which may be more than the limit in force; None: not known."""
     server_tpm: float | None = None
+    counters: Mapping[str, JSON] = field(default_factory=dict)
+    """How the server counts, by resource (``requests``, ``tokens``), as far as its responses have shown: ``kind``,
+    ``window`` or ``bucket``; ``size``, what it holds; ``period_s``, the length of the window, or the time in which an
+    empty bucket is full again; ``is_announced``, false where headers promise more than this counter grants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
-from math import floor, inf
+from math import ceil, floor, inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 from processor.estimate.group_totals import GroupTotals
+from processor.estimate.seen_limits import Counter, SeenLimits
 from processor.ratelimit.settings import LimitSettings
 
 Resource = Literal["requests", "tokens", "input_tokens", "output_tokens", "in_flight"]
 
 EQUAL_WITHIN = 0.01
 """A configured limit that differs from the server's by less is the server's: then bursts are sent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
-    """Limits per minute of a server. None: not known; inf: it announces none."""
-
-    rpm: float | None = None
-    tpm: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenLimits:
-    """What an earlier run tells about the limits of the server."""
-
-    by_group: Mapping[str, ServerLimits] = field(default_factory=dict)
-    """By limit group, where the server has announced any."""
-    is_silent: bool = False
-    """Whether replies came and no limit was announced."""
-
-    def of(self, group: str) -> ServerLimits:
-        """The limits of a group. Where one alone was seen, it may have had another name: limits given rename it."""
-        if group in self.by_group:
-            return self.by_group[group]
-        if len(self.by_group) == 1:
-            return next(iter(self.by_group.values()))
-        return ServerLimits(rpm=inf, tpm=inf) if self.is_silent else ServerLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +29,46 @@ class Bound:
     limit: float
     """Per minute; for ``in_flight`` the requests at once."""
     is_from_history: bool = False
+    counter: Counter | None = None
+    """How the server counts; None where its counter does not matter, because requests are paced evenly below it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a run begins, in seconds."""
+
+    alone_s: float = 0.0
+    """The first request is in flight alone so long."""
+    probe_s: float = 0.0
+    """So long a first burst waits for its responses, before all that fits is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """The requests that may be in flight."""
+
+    requests: int
+    tail_s: float = 0.0
+    """The last reply comes so much later than if all requests in flight ended together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duration:
     bounds: tuple[Bound, ...]
     """The longest first; empty where nothing is known that bounds the run."""
-    reply_s: float
-    """The mean time of a reply, which the last request takes as well."""
+    start_s: float
+    """Until more than a first request, and a first burst, are sent."""
+    end_s: float
+    """From sending the last request to the end of the last reply."""
 
     @property
     def seconds(self) -> float | None:
-        return self.bounds[0].seconds + self.reply_s if self.bounds else None
+        return None if self.sending_s is None else self.sending_s + self.end_s
 
     @property
     def sending_s(self) -> float | None:
         """Until the last request is sent."""
-        return self.bounds[0].seconds if self.bounds else None
+        return self.start_s + self.bounds[0].seconds if self.bounds else None
 
 
 def duration_of(
@@ -79,68 +76,86 @@ def duration_of(
     limits: LimitSettings,
     seen: SeenLimits,
     *,
-    reply_s: float | None,
-    concurrency: int | None,
+    likeliest: Counter,
+    start: Start,
+    in_flight: InFlight | None,
 ) -> Duration:
-    """``seen``: in an earlier run. ``reply_s``: the mean time of a reply, None where it is not known.
+    """``seen``: in an earlier run. ``likeliest``: the counter of a server of which no run has found it out.
 
-    ``concurrency``: the number of requests in flight; None where the run finds it.
+    ``in_flight``: None where the run finds their number.
     """
-    bounds = [bound for name, group in groups.items() for bound in _bounds_of(name, group, limits, seen)]
     requests = sum(group.requests for group in groups.values())
-    if reply_s is not None and concurrency is not None and requests:
-        spent_s = max(requests - concurrency, 0) * reply_s / concurrency
-        bounds.append(
+    replies_s = sum(group.replies_s for group in groups.values())
+    bounds = []
+    if in_flight is not None and replies_s:
+        bounds.append(_bound_in_flight(requests, replies_s, in_flight.requests))
+    full_speed_s = bounds[0].seconds if bounds else 0.0
+    for name, group in groups.items():
+        bounds += _bounds_of(name, group, limits, seen, likeliest, full_speed_s)
+    bounds.sort(key=lambda bound: bound.seconds, reverse=True)
+    has_bursts = any(bound.counter is not None and not bound.counter.is_small for bound in bounds)
+    is_bound_in_flight = bool(bounds) and bounds[0].resource == "in_flight"
+    return Duration(
+        bounds=tuple(bounds),
+        start_s=start.alone_s + (start.probe_s if has_bursts else 0.0),
+        end_s=replies_s / max(requests, 1) + (in_flight.tail_s if in_flight and is_bound_in_flight else 0.0),
+    )
+
+
+def _bound_in_flight(requests: int, replies_s: float, limit: int) -> Bound:
+    beyond_first = max(requests - limit, 0) / requests
+    return Bound(
+        resource="in_flight", limit_group="*", seconds=beyond_first * replies_s / limit, amount=replies_s, limit=limit
+    )
+
+
+def _bounds_of(
+    name: str, group: GroupTotals, limits: LimitSettings, seen: SeenLimits, likeliest: Counter, full_speed_s: float
+) -> list[Bound]:
+    configured, server = limits.of(group.model), seen.of(name)
+    pairs: tuple[tuple[Resource, float | None, float | None], ...] = (
+        ("requests", configured.rpm, server.rpm),
+        ("tokens", configured.tpm, server.tpm),
+        ("input_tokens", configured.input_tpm, None),
+        ("output_tokens", configured.output_tpm, None),
+    )
+    found = []
+    for resource, of_user, of_server in pairs:
+        limit = min((limit for limit in (of_user, of_server) if limit is not None), default=inf)
+        amount = getattr(group, resource)
+        if limit == inf or not amount:
+            continue
+        # The server's count governs where its limit is not above that given. Where it is not known, it is taken to be
+        # the one given.
+        is_governed = limits.bursts and (of_server is None or limit >= of_server * (1 - EQUAL_WITHIN))
+        counter = server.counters.get(resource, likeliest) if is_governed else None
+        # Either way no minute has more than the limit, in whole requests.
+        per_minute = _whole_requests(limit, amount / group.requests)
+        found.append(
             Bound(
-                resource="in_flight",
-                limit_group="*",
-                seconds=spent_s,
-                amount=requests * reply_s,
-                limit=concurrency,
+                resource=resource,
+                limit_group=name,
+                seconds=_sending_s(amount, per_minute, counter, full_speed_s),
+                amount=amount,
+                limit=limit,
+                is_from_history=of_user is None or (of_server is not None and of_server < of_user),
+                counter=counter,
             )
         )
-    bounds.sort(key=lambda bound: bound.seconds, reverse=True)
-    return Duration(bounds=tuple(bounds), reply_s=reply_s or 0.0)
+    return found
 
 
-def _bounds_of(name: str, group: GroupTotals, limits: LimitSettings, seen: SeenLimits) -> list[Bound]:
-    configured, server = limits.of(group.model), seen.of(name)
-    found = (
-        _bound("requests", name, group, configured.rpm, server.rpm, bursts=limits.bursts),
-        _bound("tokens", name, group, configured.tpm, server.tpm, bursts=limits.bursts),
-        _bound("input_tokens", name, group, configured.input_tpm, None, bursts=limits.bursts),
-        _bound("output_tokens", name, group, configured.output_tpm, None, bursts=limits.bursts),
-    )
-    return [bound for bound in found if bound is not None]
-
-
-def _bound(
-    resource: Resource,
-    name: str,
-    group: GroupTotals,
-    configured: float | None,
-    server: float | None,
-    *,
-    bursts: bool,
-) -> Bound | None:
-    amount = getattr(group, resource)
-    limit = min((limit for limit in (configured, server) if limit is not None), default=inf)
-    if limit == inf or not amount:
-        return None
-    # What the server's counter holds at the start is sent at once. Below the server's limit requests are paced evenly.
-    # Where the server's limit is not known, it is taken to be the one given.
-    is_burst = bursts and (server is None or limit >= server * (1 - EQUAL_WITHIN))
-    # Either way no minute has more than the limit.
-    per_minute = _whole_requests(limit, amount / group.requests)
-    paced = max(amount - per_minute, 0.0) if is_burst else amount
-    return Bound(
-        resource=resource,
-        limit_group=name,
-        seconds=paced * 60 / per_minute,
-        amount=amount,
-        limit=limit,
-        is_from_history=configured is None or (server is not None and server < configured),
-    )
+def _sending_s(amount: float, per_minute: float, counter: Counter | None, full_speed_s: float) -> float:
+    """The time until all of it is sent. ``full_speed_s``: the same where no limit holds it back."""
+    if counter is None or counter.is_small:
+        return amount * 60 / per_minute
+    size = per_minute * counter.period_s / 60
+    if counter.kind == "bucket":  # what it holds at the start is sent at once
+        return max(amount - size, 0.0) * 60 / per_minute
+    # What fills a window is sent at once; then nothing is, until the window is over.
+    full_windows = max(ceil(amount / size) - 1, 0)
+    rest = amount - full_windows * size
+    return full_windows * counter.period_s + full_speed_s * rest / amount
 
 
 def _whole_requests(limit: float, mean: float) -> float:

@@ -12,6 +12,7 @@ from processor.estimate.duration import Bound, Duration
 from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import JobCounts, TokenTotals
 from processor.estimate.known_replies import KnownReplies
+from processor.estimate.seen_limits import Counter
 from processor.estimate.sending_order import Order
 from processor.stats.summary_json import SKIPPED_KEYS
 
@@ -35,6 +36,8 @@ class Estimate:
     """Unix time of the estimate."""
     until: float | None = None
     """Unix time at which the run should be over."""
+    late_s: float = 0.0
+    """So long before ``until`` the last request is sent."""
     order: Order = "file"
     fit: int | None = None
     """About how many jobs are done by ``until``; None without it, or where no time is known."""
@@ -163,4 +166,11 @@ def _bound_json(bound: Bound) -> JSON:
         "amount": bound.amount,
         "limit": bound.limit,
         "from_history": bound.is_from_history,
+        "counter": _counter_json(bound.counter),
     }
+
+
+def _counter_json(counter: Counter | None) -> JSON | None:
+    if counter is None:
+        return None
+    return {"kind": counter.kind, "period_s": counter.period_s, "assumed": counter.is_assumed}

@@ -173,8 +173,9 @@ class JobCounter:
         totals.unbounded += at_most is None
         cost = self._costs.add(size, expected, totals.costs)
         name, charged = limit_group_key(self._limits, size), self._charged(size, expected)
-        counts.groups.setdefault(name, GroupTotals(size.model)).add(charged)
-        self._order.add(item.size_in_order, size.model, name, charged, cost)
+        reply_s = self._replies.expected_s(size.model, at_most) or 0.0
+        counts.groups.setdefault(name, GroupTotals(size.model)).add(charged, reply_s)
+        self._order.add(item.size_in_order, size.model, name, charged, cost, reply_s)
 
     def _charged(self, size: RequestSize, expected: float | None) -> Cost:
         """What the limits are charged. ``expected``: tokens of the reply."""

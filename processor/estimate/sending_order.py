@@ -55,15 +55,16 @@ class SendingOrder:
         self.budget = budget
         self._classes: dict[int, SizeClass] = {}
 
-    def add(self, size: int, model: str, group: str, charged: Cost, cost: JobCost | None) -> None:
-        """Count a job. ``size``: in tokens, as a run puts it in order. ``cost``: None where no price is known."""
+    def add(self, size: int, model: str, group: str, charged: Cost, cost: JobCost | None, reply_s: float = 0.0) -> None:
+        """Count a job. ``size``: in tokens, as a run puts it in order. ``cost``: None where no price is known.
+        ``reply_s``: how long its reply is expected to take."""
         if self.order == "file":
             if self.budget is not None and cost is not None:
                 self.budget.add(cost)
             return
         found = self._classes.setdefault(_rounded(size), SizeClass())
         found.jobs += 1
-        found.groups.setdefault(group, GroupTotals(model)).add(charged)
+        found.groups.setdefault(group, GroupTotals(model)).add(charged, reply_s)
         if cost is not None and cost.worst_pico is not None:
             found.add_cost(cost.expected_pico, cost.worst_pico)
 
@@ -77,8 +78,7 @@ class SendingOrder:
     def jobs_within(self, allowed_s: float, groups: Mapping[str, GroupTotals], seconds_of: SecondsOf) -> int | None:
         """About how many jobs may be sent in a time; None where no limit is known. ``groups``: of all jobs."""
         if self.order == "file":
-            jobs, seconds = sum(group.requests for group in groups.values()), seconds_of(groups)
-            return None if seconds is None else _part(jobs, allowed_s, seconds)
+            return _jobs_alike_within(allowed_s, groups, seconds_of)
         total: dict[str, GroupTotals] = {}
         done, done_s = 0, 0.0
         for found in self._in_order():
@@ -95,6 +95,25 @@ class SendingOrder:
     def _in_order(self) -> Iterator[SizeClass]:
         for size in sorted(self._classes, reverse=self.order == "longest"):
             yield self._classes[size]
+
+
+def _jobs_alike_within(allowed_s: float, groups: Mapping[str, GroupTotals], seconds_of: SecondsOf) -> int | None:
+    """The most of these jobs that may be sent in a time, by bisection: seconds grow in steps where windows fill."""
+    few, many = 0, sum(group.requests for group in groups.values())
+    seconds = seconds_of(groups)
+    if seconds is None:
+        return None
+    if seconds <= allowed_s:
+        return many
+    jobs = many
+    while many - few > 1:
+        middle = (few + many) // 2
+        part = {name: group.part(middle / jobs) for name, group in groups.items()}
+        if (seconds_of(part) or 0.0) <= allowed_s:
+            few = middle
+        else:
+            many = middle
+    return few if allowed_s >= 0 else 0
 
 
 def _part(jobs: int, allowed_s: float, seconds: float) -> int:

@@ -14,6 +14,7 @@ from processor.estimate.duration import Bound
 from processor.estimate.estimate import Estimate
 from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import TokenTotals
+from processor.estimate.seen_limits import Counter
 from processor.terminal.formatting import abbreviated, duration, plural, size
 from processor.terminal.label_table import LabelRow
 
@@ -176,26 +177,46 @@ def _time_rows(estimate: Estimate) -> Iterator[LabelRow]:
         yield LabelRow("time", "unknown: give --rpm, --tpm or --concurrency, or run once: the history keeps the limits")
         return
     yield LabelRow("time", f"{duration(seconds)}, bound by {_resource(bounds[0])}")
+    is_one_group = len(estimate.counts.groups) == 1
     for bound in bounds[:MAX_SHOWN_BOUNDS]:
-        yield LabelRow(f"  {_resource(bound)}", f"{duration(bound.seconds)}  {_bound_text(bound)}")
+        group = "" if is_one_group else f" for {bound.limit_group}"
+        yield LabelRow(f"  {_resource(bound)}", f"{duration(bound.seconds)}  {_bound_text(bound, group)}")
+    if bounds[0].counter is not None:
+        yield LabelRow("", counter_text(bounds[0].counter))
     end = datetime.fromtimestamp(estimate.now + seconds).astimezone()
     yield LabelRow("end", f"{end:%a %d %b %H:%M}, if started now; without refusals and outages")
     if estimate.fit is not None and estimate.until is not None:
         until = datetime.fromtimestamp(estimate.until).astimezone()
         left = estimate.counts.all.jobs - estimate.fit
         yield LabelRow("until", f"{until:%a %H:%M}: about {plural(estimate.fit, 'job')}; {left:,} stay for later")
+        if estimate.late_s:
+            yield LabelRow("", f"nothing is sent in the last {duration(estimate.late_s)}: {_late_text(estimate)}")
         yield from _order_rows(estimate)
+
+
+def _late_text(estimate: Estimate) -> str:
+    return "99 of 100 replies take less" if estimate.replies.source else "no reply is known yet"
+
+
+def counter_text(counter: Counter) -> str:
+    """How the server counts, for a person."""
+    if counter.kind == "window":
+        counted = f"in a window of {duration(counter.period_s)}"
+    elif counter.is_small:
+        counted = f"in a bucket of {duration(counter.period_s)}: sent evenly"
+    else:
+        counted = "in a bucket that is refilled evenly"
+    return f"counted {counted}{': assumed' if counter.is_assumed else ', as an earlier run has found'}"
 
 
 def _resource(bound: Bound) -> str:
     return bound.resource.replace("_", " ")
 
 
-def _bound_text(bound: Bound) -> str:
+def _bound_text(bound: Bound, group: str) -> str:
     if bound.resource == "in_flight":
         return f"{bound.limit:,.0f} at once"
     source = ", as the server last said" if bound.is_from_history else ""
-    group = "" if bound.limit_group == "*" else f" for {bound.limit_group}"
     return f"{abbreviated(bound.amount)} at {bound.limit:,.0f} a minute{group}{source}"
 
 

@@ -48,7 +48,7 @@ LOGGED_FIELDS: dict[str, tuple[str, ...]] = {
     "job_finished": (*_REQUEST, "attempts", "cost_usd"),
     "job_failed": (*_REQUEST, "attempts", "code", "message"),
     "reply_invalid": ("custom_id", "line", "asks", "problems", "is_asked_again"),
-    "limits_changed": ("limit_group", "rpm", "tpm", "source"),
+    "limits_changed": ("limit_group", "rpm", "tpm", "source", "counters"),
     "concurrency_changed": ("limit_group", "limit", "reason"),
     "bottleneck_changed": ("bottleneck",),
     "outage_started": ("endpoint", "message"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 from processor.core.errors import ProcessorError
-from processor.core.models import Cost, RequestSize, Usage
+from processor.core.models import JSON, Cost, RequestSize, Usage
 from processor.health.first_requests import FirstRequests
 from processor.ratelimit.cooldown import CoolDown
 from processor.ratelimit.fair_queue import FairQueue
@@ -89,6 +89,12 @@ class LimitGroup:
         )
 
     @property
+    def counters(self) -> dict[str, JSON]:
+        """How the server counts, by resource, as far as that is known."""
+        found = {resource: limiter.counter for resource, limiter in self.resource_limiters.items()}
+        return {resource: counter for resource, counter in found.items() if counter is not None}
+
+    @property
     def has_no_limits(self) -> bool:
         """Whether no limit is known: none is configured, and the server has announced none."""
         return self._requests.limit is None and all(one.limit is None for one in self.resource_limiters.values())
@@ -166,6 +172,7 @@ class LimitGroup:
             if status == 200 and resource not in reported:
                 limiter.on_headers_absent()
             limiter.on_response(reservation.cost_by_resource[resource], reservation.granted_at, at)
+            changed |= resource in reported and limiter.has_new_counter()
         self.wake_up.fire()
         if changed:
             self._on_limits_changed(self, at)

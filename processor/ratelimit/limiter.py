@@ -267,6 +267,7 @@ class RateLimiter:
                 source="reported",
                 server_rpm=limiters["requests"].reported,
                 server_tpm=limiters["tokens"].reported,
+                counters=group.counters,
             )
         )
         for resource, limiter in group.resource_limiters.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from math import inf
 
+from processor.core.models import JSON
 from processor.ratelimit.estimator.send_history import WINDOW_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.headers import Reported
@@ -19,7 +20,7 @@ from processor.ratelimit.strategies.aimd_rate import AimdStrategy
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.fixed_rate import FixedRate
 from processor.ratelimit.strategies.header_guided import HeaderGuided
-from processor.ratelimit.strategies.pacer import Pacer
+from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
 
 LIMIT_TOLERANCE = 0.01
 """Limits that differ by no more than this share are the same."""
@@ -40,6 +41,7 @@ class ResourceLimiter:
         self._strategy: Strategy = self._aimd if configured is None else self._fixed_rate
         self._maximum: float | None = None
         """The configured limit where it is below the reported one."""
+        self._known_counter_kind: str | None = None
         self._throttled_at = -inf
         self._limit_sent_at = -inf
         """When the newest request was sent whose response named the limit."""
@@ -59,6 +61,31 @@ class ResourceLimiter:
     def is_overruled(self) -> bool:
         """Whether more is configured than the server grants."""
         return self.configured is not None and self.configured > (1 + LIMIT_TOLERANCE) * (self.reported or inf)
+
+    @property
+    def counter(self) -> JSON | None:
+        """How the server counts, as ``LimitsChanged.counters`` describes it; None: not known."""
+        if self.reported is None or (kind := self._counter_kind) is None:
+            return None
+        is_refusing = kind == "refuses bursts"
+        period_s = PER_SECOND_BUCKET_S if is_refusing else self.model.counter_period_s
+        return {
+            "kind": "window" if kind == "window" else "bucket",
+            "size": round(self.reported * period_s / WINDOW_S, 1),
+            "period_s": round(period_s, 2),
+            "is_announced": not is_refusing,
+        }
+
+    @property
+    def _counter_kind(self) -> str | None:
+        if self._header_guided.bursts_are_refused:
+            return "refuses bursts"
+        return "small bucket" if self.model.is_small_bucket else self.model.counter_type
+
+    def has_new_counter(self) -> bool:
+        """Whether responses have shown since the last call that the server counts in another way than was known."""
+        before, self._known_counter_kind = self._known_counter_kind, self._counter_kind
+        return self._known_counter_kind != before
 
     def exceeds_limit(self, cost: float) -> bool:
         """Whether this exceeds a whole minute's limit.
@@ -154,7 +181,7 @@ class ResourceLimiter:
         if self._maximum is not None:
             chosen: Strategy = self._fixed_rate
             self._fixed_rate.maximum = self._maximum
-        elif self.model.has_headers:
+        elif self.model.headers_at > -inf:
             chosen = self._header_guided
         else:
             chosen = self._aimd if self.model.limit == UNLIMITED else self._fixed_rate

@@ -109,7 +109,7 @@ class MinuteCounter:
             "tokens": {name: now.counts[name] - before.counts[name] for name in ("reserved", "prompt", "completion")},
             "limits": {
                 group: {"rpm": limits.rpm, "tpm": limits.tpm, "source": limits.source}
-                | {"server_rpm": limits.server_rpm, "server_tpm": limits.server_tpm}
+                | {"server_rpm": limits.server_rpm, "server_tpm": limits.server_tpm, "counters": limits.counters}
                 for group, limits in stats.throughput.limits.items()
             },
             "bound_by_s": _added_s(now.bound_by_s, before.bound_by_s),

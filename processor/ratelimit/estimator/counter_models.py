@@ -140,7 +140,12 @@ class BucketModel(CounterModel):
     @property
     def is_small(self) -> bool:
         """Whether the server is known to have a bucket of only a few seconds' refill."""
-        return self.is_certain and self._history.limit - self.external.used < SMALL_BUCKET_S * self._history.rate
+        return self.is_certain and self.capacity < SMALL_BUCKET_S * self._history.rate
+
+    @property
+    def capacity(self) -> float:
+        """What the bucket holds at most beside external usage: what a small bucket never shows looks as if used."""
+        return self._history.limit - self.external.used
 
     @property
     def margin(self) -> float:

@@ -70,11 +70,8 @@ class ServerModel:
         return self._classifier.counter_type
 
     @property
-    def has_headers(self) -> bool:
-        return self._facts.headers_at > -inf
-
-    @property
     def headers_at(self) -> float:
+        """When the newest response with a header arrived; -inf before the first."""
         return self._facts.headers_at
 
     @property
@@ -85,6 +82,10 @@ class ServerModel:
     @property
     def is_small_bucket(self) -> bool:
         return self._bucket.is_small
+
+    @property
+    def counter_period_s(self) -> float:
+        return self._bucket.capacity / self.rate if self.is_small_bucket else WINDOW_S
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
@@ -296,4 +297,4 @@ class ServerModel:
     @property
     def _window_suffices(self) -> bool:
         """Whether the bucket model need not agree. Where others use the key the types look alike: both must."""
-        return not self.has_headers or (self.counter_type == "window" and not self.shared_key)
+        return self.headers_at == -inf or (self.counter_type == "window" and not self.shared_key)

@@ -6,6 +6,8 @@ is configured below what the server grants (`maximum`), which no 60-second windo
 
 from __future__ import annotations
 
+from math import inf
+
 from processor.ratelimit.estimator.server_model import ServerModel
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import Pacer
@@ -30,6 +32,6 @@ class FixedRate(Strategy):
     def throttled(self, granted_at: float, at: float, *, had_room: bool, is_new: bool) -> None:
         super().throttled(granted_at, at, had_room=had_room, is_new=is_new)
         # Where headers show that the room was used up, the model keeps more in reserve instead.
-        is_pace_too_fast = had_room or not self._model.has_headers or self._model.is_small_bucket
+        is_pace_too_fast = had_room or self._model.headers_at == -inf or self._model.is_small_bucket
         if is_new and is_pace_too_fast and self._pacer.assume_per_second_bucket:
             self._pacer.back_off(at)

@@ -35,6 +35,11 @@ class HeaderGuided(Strategy):
         self._fast_path_until = -inf
 
     @property
+    def bursts_are_refused(self) -> bool:
+        """Whether the server has refused a burst that its headers had room for."""
+        return self._breaker.state is BreakerState.FORBIDDEN
+
+    @property
     def pacing_limit(self) -> float:
         return self._model.limit
 
@@ -64,7 +69,7 @@ class HeaderGuided(Strategy):
         self._breaker.on_response(granted_at, self._model.rate)
 
     def throttled(self, granted_at: float, at: float, *, had_room: bool, is_new: bool) -> None:
-        was_paced = self._breaker.state is BreakerState.FORBIDDEN or self._model.is_small_bucket
+        was_paced = self.bursts_are_refused or self._model.is_small_bucket
         if is_new and was_paced and self._pacer.assume_per_second_bucket:
             self._pacer.back_off(at)
         self._breaker.on_throttled(granted_at, at, had_room=had_room)

@@ -162,19 +162,68 @@ def test_limit_that_an_earlier_run_has_not_seen_announced_is_paced_evenly(
     assert its_run["seconds"] < 70
 
 
-def test_limit_that_an_earlier_run_has_seen_announced_is_used_from_the_start(
-    run_inside: Run, shell: Shell, start_server: StartServer
+def write_history(shell: Shell, results: str, groups: dict[str, dict[str, Any]]) -> None:
+    """The history of an earlier run to which the server has announced these limits."""
+    limits = {name: {"rpm": None, "tpm": None, "source": "reported", **values} for name, values in groups.items()}
+    minute = {"run": "0" * 16, "time": "2026-01-01T00:01:00+00:00", "done": 60, "limits": limits}
+    shell.write(f"{results.removesuffix('.jsonl')}.history.jsonl", {"run": "0" * 16, "started_at": ""}, minute)
+
+
+GROUP = "/v1/chat/completions gpt-4o-mini"
+
+
+def counter(kind: str, period_s: float, *, is_announced: bool = True) -> dict[str, Any]:
+    return {"kind": kind, "size": 2 * period_s, "period_s": period_s, "is_announced": is_announced}
+
+
+@pytest.mark.parametrize(
+    ("found", "sending_s", "text"),
+    [
+        ({}, 30, "counted in a bucket that is refilled evenly: assumed"),
+        ({"requests": counter("window", 60)}, 60, "counted in a window of 1m 00s, as an earlier run has found"),
+        (
+            {"requests": counter("bucket", 60)},
+            30,
+            "counted in a bucket that is refilled evenly, as an earlier run has found",
+        ),
+        (
+            {"requests": counter("bucket", 0.9)},
+            90,
+            "counted in a bucket of 0.90 s: sent evenly, as an earlier run has found",
+        ),
+        ({"requests": counter("bucket", 1.0, is_announced=False)}, 90, "counted in a bucket of 1.0 s: sent evenly"),
+    ],
+)
+def test_forecasts_count_as_the_server_did_in_an_earlier_run(
+    run_inside: Run, shell: Shell, sample: str, found: dict[str, Any], sending_s: float, text: str
 ) -> None:
-    start_server(replace(INSTANT, rpm=120))
-    shell.write("sample.jsonl", *(chat_job(f"s{at}") for at in range(40)))
-    assert run_inside("sample.jsonl", "--out", "like.jsonl", "--concurrency", "30", "--quiet").code == 0
-    shell.write("jobs.jsonl", *(chat_job(f"j{at}") for at in range(180)))
-    args = ("jobs.jsonl", "--like", "like.jsonl", "--concurrency", "200")
+    write_history(shell, sample, {GROUP: {"server_rpm": 120, "counters": found}})
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(180)))
+    args = ("jobs.jsonl", "--like", sample, "--concurrency", "100")
     for flags in ((), ("--rpm", "120")):  # the limit given renames the limit group
         expected, run = (ask(run_inside, *args, *flags) for ask in (estimate, rehearse))
         (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
-        assert (bound["limit"], bound["seconds"]) == (120, 30)
-        assert 58 < run["seconds"] < 66, "a window of 120, and another"
+        assert (bound["limit"], bound["seconds"]) == (120, pytest.approx(sending_s, abs=1))
+        assert bound["counter"]["assumed"] == (not found)
+        assert expected["time"]["seconds"] == pytest.approx(run["seconds"], rel=0.1)
+    assert text in run_inside("estimate", *args).out
+
+
+def test_models_with_limits_of_their_own_are_rehearsed_apart(run_inside: Run, shell: Shell, sample: str) -> None:
+    counters = {"requests": counter("window", 60)}
+    models = {"gpt-4o-mini": 60, "gpt-4o": 120}
+    write_history(
+        shell,
+        sample,
+        {f"/v1/chat/completions {model}": {"server_rpm": rpm, "counters": counters} for model, rpm in models.items()},
+    )
+    jobs = [chat_job(f"{model}-{at}", model=model, max_tokens=200) for at in range(150) for model in models]
+    shell.write("jobs.jsonl", *jobs)
+    args = ("jobs.jsonl", "--like", sample, "--concurrency", "100")
+    expected, run = (ask(run_inside, *args) for ask in (estimate, rehearse))
+    assert expected["time"]["seconds"] == pytest.approx(120, rel=0.1), "three windows of 60, and two of 120 meanwhile"
+    assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.1)
+    assert run["refused"] == {}
 
 
 def test_jobs_that_fit_into_a_budget_depend_on_their_order(run_inside: Run, shell: Shell, sample: str) -> None:

@@ -89,8 +89,16 @@ ENTRIES: list[tuple[RunEvent, dict[str, Any]]] = [
         },
     ),
     (
-        LimitsChanged(at=1.0, limit_group="m", rpm=500.0, tpm=None, source="reported"),
-        {"event": "limits_changed", "limit_group": "m", "rpm": 500.0, "tpm": None, "source": "reported"},
+        LimitsChanged(
+            at=1.0,
+            limit_group="m",
+            rpm=500.0,
+            tpm=None,
+            source="reported",
+            counters={"requests": {"kind": "window"}},
+        ),
+        {"event": "limits_changed", "limit_group": "m", "rpm": 500.0, "tpm": None, "source": "reported"}
+        | {"counters": {"requests": {"kind": "window"}}},
     ),
     (
         ConcurrencyChanged(at=1.0, limit_group="m", limit=16, reason="throughput follows"),

@@ -136,7 +136,7 @@ def test_lower_remaining_never_permits_an_earlier_request(sent: list[float], one
 def test_remaining_above_the_limit_is_ignored_by_the_model() -> None:
     limiter = ResourceLimiter(60, tolerance=0.0)
     limiter.on_headers(Reported(None, 1000), 0.0, 1, 0.2, refused=False)
-    assert not limiter.model.has_headers
+    assert limiter.model.headers_at == -inf
 
 
 # ------------------------------------------------------------ costs above the limit

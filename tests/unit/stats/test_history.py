@@ -117,7 +117,7 @@ def test_each_line_holds_what_happened_since_the_line_before(tmp_path: Path) -> 
     assert minutes[0]["tokens"] == {"reserved": 50, "prompt": 0, "completion": 0}
     assert minutes[1]["tokens"] == {"reserved": 50, "prompt": 10, "completion": 5}
     assert minutes[0]["limits"] == {
-        "*": {"rpm": 60, "tpm": None, "source": "configured", "server_rpm": None, "server_tpm": None}
+        "*": {"rpm": 60, "tpm": None, "source": "configured", "server_rpm": None, "server_tpm": None, "counters": {}}
     }
     assert round(minutes[1]["bound_by_s"]["requests"]) == 60
     assert [sum(count for _, count in line["total_s"]) for line in minutes] == [0, 1, 1]
