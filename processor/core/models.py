@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from processor.core.fast_dataclass import dataclass
@@ -133,6 +134,14 @@ class RequestSize:
     """Why ``prompt_tokens`` is an estimate, e.g. ``("tools",)``: see ``tokens.rules``."""
     bounds: TokenBounds | None = None
     """In a run with a budget: what the request can be billed for at most."""
+    recount: Callable[[], RequestSize | None] | None = field(default=None, compare=False, repr=False)
+    """Where the prompt was estimated by its characters: counts it once its encoding is loaded, and returns None before
+    that. A request may wait for longer."""
+
+    def as_known_now(self) -> RequestSize:
+        """Return the size with the prompt as it can be counted now."""
+        counted = None if self.recount is None else self.recount()
+        return self if counted is None else replace(counted, goes_first=self.goes_first, bounds=self.bounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

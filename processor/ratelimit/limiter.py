@@ -81,8 +81,7 @@ class RateLimiter:
         request exceeds a whole minute's limit. If the wait is cancelled, nothing has been taken.
         """
         group = self._group(size)
-        cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
-        request = QueuedRequest.create(cost, goes_first=size.goes_first)
+        request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
         group.raise_if_too_large(request.cost_by_resource)
         await self._start_limiter.acquire()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
@@ -110,7 +109,7 @@ class RateLimiter:
 
     def check(self, size: RequestSize) -> Blocked | Grantable:
         """Return what ``grant`` takes if a request of this size may be sent now. Raises TooLarge."""
-        group = self._group(size)
+        group, size = self._group(size), size.as_known_now()
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
         by_resource = cost_by_resource(cost)
         group.raise_if_too_large(by_resource)
@@ -170,6 +169,7 @@ class RateLimiter:
         """Grant all requests of the group that may be sent now, and schedule the next call for the first that waits."""
         now = asyncio.get_running_loop().time()
         while (request := group.queue.head()) is not None:
+            request.renew()
             try:
                 group.raise_if_too_large(request.cost_by_resource)
             except TooLarge as error:
@@ -199,7 +199,7 @@ class RateLimiter:
         if blocked is not None:
             self._slots.dequeue(group.wake_up)
             return blocked
-        if request.goes_first:
+        if request.size.goes_first:
             self._slots.move_to_front(group.wake_up)
         if not self._slots.available_to(group.wake_up):
             self._slots.enqueue(group.wake_up)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processor.core.models import Cost
+from processor.core.models import Cost, RequestSize
 from processor.ratelimit.headers import Resource
+from processor.ratelimit.settings import TokenAccounting
+from processor.ratelimit.token_cost import ExpectedOutput, request_cost
 
 CostByResource = Mapping[Resource, int]
 
@@ -39,19 +41,44 @@ class Reservation:
         return self.granted_at if self.sent_at is None else self.sent_at
 
 
-@dataclass(slots=True)
 class QueuedRequest:
-    """A request that waits in the queue of its group for a reservation."""
+    """A request that waits in the queue of its group for a reservation.
 
-    cost: Cost
-    cost_by_resource: CostByResource
-    reservation: asyncio.Future[Reservation]
-    goes_first: bool
+    What it is charged is estimated anew when it comes to the head of the queue: by then its encoding may be loaded, and
+    the length of replies known.
+    """
 
-    @classmethod
-    def create(cls, cost: Cost, *, goes_first: bool) -> QueuedRequest:
-        return cls(cost, cost_by_resource(cost), asyncio.get_running_loop().create_future(), goes_first)
+    __slots__ = (
+        "_accounting",
+        "_expected_output",
+        "_expected_tokens",
+        "cost",
+        "cost_by_resource",
+        "reservation",
+        "size",
+    )
+
+    def __init__(self, size: RequestSize, accounting: TokenAccounting, expected_output: ExpectedOutput) -> None:
+        self.size = size
+        self._accounting: TokenAccounting = accounting
+        self._expected_output = expected_output
+        self.reservation: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
+        self._estimate()
 
     @property
     def is_done(self) -> bool:
         return self.reservation.done()
+
+    def renew(self) -> None:
+        """Estimate again what it is charged, where more is known than before."""
+        size = self.size
+        if size.recount is not None:
+            self.size = size.as_known_now()
+        elif size.max_tokens is not None or self._expected_tokens == self._expected_output.tokens:
+            return
+        self._estimate()
+
+    def _estimate(self) -> None:
+        self._expected_tokens = self._expected_output.tokens
+        self.cost = request_cost(self.size, self._accounting, self._expected_tokens)
+        self.cost_by_resource = cost_by_resource(self.cost)

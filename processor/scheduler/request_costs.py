@@ -16,14 +16,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from processor.core.errors import RequestError, StatusError
-from processor.core.models import Job, Reply, Usage
+from processor.core.models import Job, Reply, RequestSize, Usage
 from processor.core.money import pico_usd
 from processor.cost.worst_case import worst_case_pico
 from processor.endpoints.endpoint import EndpointPermit
+from processor.protocols import Protocol
 from processor.protocols.billed_usage import billed_usage, reported_cost_usd
 from processor.protocols.token_bounds import TokenRatios, token_bounds, with_bounds
 from processor.scheduler.attempt import Attempt, JobState
 from processor.scheduler.dependencies import Dependencies
+from processor.tokens.counter import TokenCounter
 
 _MAYBE_BILLED = frozenset({408, 499, 504, 524})
 """Statuses by which a proxy gives up waiting for a server that may have generated the reply."""
@@ -32,6 +34,23 @@ _MAYBE_BILLED = frozenset({408, 499, 504, 524})
 def may_be_billed(status: int | None) -> bool:
     """Whether a request without a reply may have been billed. ``status``: of the response; None where none came."""
     return status is None or 200 <= status < 300 or status in _MAYBE_BILLED
+
+
+def size_of_job(job: Job, protocol: Protocol, counter: TokenCounter) -> RequestSize:
+    """Return the size of the job's request. Its prompt is estimated by its characters until its encoding is loaded: the
+    first requests are sent before that, and by then many jobs wait, which are counted then."""
+    size = protocol.request_size(job, counter.for_model(job.model))
+    if counter.is_loaded(job.model):
+        return size
+    counted: RequestSize | None = None
+
+    def recount() -> RequestSize | None:
+        nonlocal counted
+        if counted is None and counter.is_loaded(job.model):
+            counted = protocol.request_size(job, counter.for_model(job.model))
+        return counted
+
+    return replace(size, recount=recount)
 
 
 class ReplyCost(NamedTuple):

@@ -26,7 +26,7 @@ from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.masking import mask_error, masked_reply
-from processor.scheduler.request_costs import RequestCosts
+from processor.scheduler.request_costs import RequestCosts, size_of_job
 from processor.scheduler.result_builder import result_of_reply
 from processor.scheduler.row_writer import RowWriter
 
@@ -116,7 +116,7 @@ class Worker:
             task=task,
             job=job,
             protocol=protocol,
-            size=protocol.request_size(job, self._deps.counter.for_model(job.model)),
+            size=size_of_job(job, protocol, self._deps.counter),
             enqueued_at=self._loop.time(),
             attempts=earlier + attempts,
             earlier_attempts=earlier,
