@@ -18,7 +18,7 @@ from processor.app.job_source import count_planned_lines, open_job_files, planne
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.outputs import with_local_out
 from processor.app.plan import Plan
-from processor.app.rehearsed_provider import RehearsalOptions, RehearsedProvider
+from processor.app.rehearsed_provider import RehearsalOptions, RehearsedLimits, RehearsedProvider
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError
@@ -57,6 +57,8 @@ class Rehearsal:
     """On the virtual clock."""
     took_s: float
     replies: KnownReplies
+    limits: Mapping[str, RehearsedLimits]
+    """Of the simulated provider, by limit group."""
     generated_tokens: int
     """Of all replies that the provider has generated, also of those that broke off."""
 
@@ -93,6 +95,7 @@ def rehearse(
         seconds=seconds,
         took_s=time.monotonic() - began,
         replies=replies,
+        limits=provider.limits,
         generated_tokens=provider.generated_tokens,
     )
 

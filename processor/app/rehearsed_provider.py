@@ -15,9 +15,9 @@ from processor.core.events import RequestListener
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Target
 from processor.estimate.known_replies import KnownReplies, ReplySample
-from processor.estimate.seen_limits import Counter, ServerLimits, likeliest_counter
+from processor.estimate.seen_limits import Counter, likeliest_counter
 from processor.protocols import RequestOptions
-from processor.ratelimit.settings import RateLimits, limit_group_key
+from processor.ratelimit.settings import limit_group_key
 from processor.simulator.faults import Faults
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
@@ -29,6 +29,8 @@ _ROUGH_NIGHT_FAULTS = (
     "error_500=0.01,burst_429=0.005,reset_before=0.005,reset_mid=0.005,cut=0.005,in_band_error=0.002,stall_mid=0.001"
 )
 _ROUGH_NIGHT_OUTAGES = (Outage(from_s=3600, to_s=4200, kind="503"), Outage(from_s=10800, to_s=10920, kind="refuse"))
+ALL_JOBS = "*"
+"""The limit group of jobs that share all limits."""
 SAMPLED_LENGTHS = 1000
 """Reply lengths that the simulated provider draws from."""
 
@@ -38,6 +40,15 @@ class RehearsalOptions:
     faults: str = ""
     """Rates of faults as of ``process simulate``, or ``rough-night``."""
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsedLimits:
+    """Limits per minute that the simulated provider announces; None: none."""
+
+    rpm: int | None
+    tpm: int | None
+    counter: Counter
 
 
 class RehearsedProvider:
@@ -55,6 +66,16 @@ class RehearsedProvider:
         self._transports: dict[tuple[str, str], MemoryTransport] = {}
         """By limit group and model."""
         self._providers: list[SimulatedProvider] = []
+        self.limits: dict[str, RehearsedLimits] = {}
+        """By limit group, as far as jobs were sent; ``*``: of all jobs together."""
+
+    def _limits_of(self, group: str) -> RehearsedLimits:
+        several, configured = self._seen.by_group, self._limits.default
+        server = several[group] if group in several else next(iter(several.values()), self._seen.of(group))
+        rpm, tpm = _announced(server.rpm, configured.rpm), _announced(server.tpm, configured.tpm)
+        found = [server.counters[name] for name in ("requests", "tokens") if name in server.counters]
+        counter = found[-1 if rpm is None else 0] if found else self._likeliest
+        return RehearsedLimits(rpm=rpm, tpm=tpm, counter=counter)
 
     @property
     def generated_tokens(self) -> int:
@@ -71,7 +92,7 @@ class RehearsedProvider:
     def _group_of(self, job: Job) -> str:
         """The limit group of the job where the server was seen to limit several, else one for all jobs."""
         name = limit_group_key(self._limits, job)
-        return name if len(self._seen.by_group) > 1 and name in self._seen.by_group else ""
+        return name if len(self._seen.by_group) > 1 and name in self._seen.by_group else ALL_JOBS
 
     def _transport(self, group: str, model: str) -> MemoryTransport:
         settings = self._settings_of(group, model)
@@ -88,25 +109,10 @@ class RehearsedProvider:
         )
 
     def _settings_of(self, group: str, model: str) -> SimulatorSettings:
-        server = self._server(group)
-        configured = self._limits.of(model) if group else self._limits.default
-        settings = replace(
-            self._settings,
-            rpm=_announced(server.rpm, configured.rpm),
-            tpm=_announced(server.tpm, configured.tpm),
-            kind=_kind(self._counter(server, configured)),
-        )
+        limits = self.limits.setdefault(group, self._limits_of(group))
+        settings = replace(self._settings, rpm=limits.rpm, tpm=limits.tpm, kind=_kind(limits.counter))
         sample = self._replies.of_model(model)
         return settings if sample is None else _with_replies(settings, sample)
-
-    def _server(self, group: str) -> ServerLimits:
-        return self._seen.of(group) if group else next(iter(self._seen.by_group.values()), self._seen.of(""))
-
-    def _counter(self, server: ServerLimits, configured: RateLimits) -> Counter:
-        """The counter of all its limits: that of requests, where they are limited."""
-        is_by_requests = _announced(server.rpm, configured.rpm) is not None
-        found = [server.counters[name] for name in ("requests", "tokens") if name in server.counters]
-        return found[0 if is_by_requests else -1] if found else self._likeliest
 
 
 def _settings(options: RehearsalOptions, *, charges_larger: bool) -> SimulatorSettings:

@@ -14,9 +14,15 @@ from processor.cli.usage import plan_of
 from processor.core import exit_codes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from processor.app.rehearse import Rehearsal
+    from processor.app.rehearsed_provider import RehearsedLimits
     from processor.core.models import JSON
     from processor.terminal.label_table import LabelRow
+
+
+MAX_SHOWN_LIMITS = 6
 
 
 def rehearse(
@@ -99,6 +105,7 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
         LabelRow("tokens", f"{abbreviated(prompt)} prompt + {abbreviated(completion)} completion"),
         *_cost_rows(found),
         LabelRow("replies", replies),
+        *(LabelRow("" if at else "server", text) for at, text in enumerate(_limit_texts(found.limits))),
         LabelRow("took", duration(found.took_s)),
         BLANK,
         LabelRow("sent", "nothing"),
@@ -106,6 +113,19 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
     if found.outcome.reason:
         rows.insert(3, LabelRow("stopped", found.outcome.reason, "bad"))
     return rows
+
+
+def _limit_texts(limits: Mapping[str, RehearsedLimits]) -> Iterator[str]:
+    """What the simulated provider allows, a line for each limit group."""
+    from processor.estimate.text import counter_text
+
+    for group, one in list(limits.items())[:MAX_SHOWN_LIMITS]:
+        amounts = ((one.rpm, "requests"), (one.tpm, "tokens"))
+        shown = " and ".join(f"{limit:,} {what}" for limit, what in amounts if limit is not None)
+        of_group = f" for {group}" if len(limits) > 1 else ""
+        yield f"{shown} a minute{of_group}, {counter_text(one.counter)}" if shown else f"no limits{of_group}"
+    if len(limits) > MAX_SHOWN_LIMITS:
+        yield f"... and {len(limits) - MAX_SHOWN_LIMITS} more"
 
 
 def _cost_rows(found: Rehearsal) -> list[LabelRow]:
@@ -118,6 +138,8 @@ def _cost_rows(found: Rehearsal) -> list[LabelRow]:
 
 
 def _json(found: Rehearsal) -> JSON:
+    from processor.estimate.estimate import counter_json
+
     stats = found.stats
     return {
         "seconds": found.seconds,
@@ -140,4 +162,8 @@ def _json(found: Rehearsal) -> JSON:
         "unconfirmed_cost_usd": stats.costs.unconfirmed_usd,
         "costs": stats.costs.as_json(),
         "replies_from": found.replies.source,
+        "server": {
+            group: {"rpm": limits.rpm, "tpm": limits.tpm, "counter": counter_json(limits.counter)}
+            for group, limits in found.limits.items()
+        },
     }

@@ -166,11 +166,11 @@ def _bound_json(bound: Bound) -> JSON:
         "amount": bound.amount,
         "limit": bound.limit,
         "from_history": bound.is_from_history,
-        "counter": _counter_json(bound.counter),
+        "counter": counter_json(bound.counter),
     }
 
 
-def _counter_json(counter: Counter | None) -> JSON | None:
+def counter_json(counter: Counter | None) -> JSON | None:
     if counter is None:
         return None
     return {"kind": counter.kind, "period_s": counter.period_s, "assumed": counter.is_assumed}

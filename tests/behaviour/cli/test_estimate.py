@@ -205,8 +205,11 @@ def test_forecasts_count_as_the_server_did_in_an_earlier_run(
         (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
         assert (bound["limit"], bound["seconds"]) == (120, pytest.approx(sending_s, abs=1))
         assert bound["counter"]["assumed"] == (not found)
+        (server,) = run["server"].values()
+        assert (server["rpm"], server["tpm"], server["counter"]) == (120, None, bound["counter"])
         assert expected["time"]["seconds"] == pytest.approx(run["seconds"], rel=0.1)
     assert text in run_inside("estimate", *args).out
+    assert f"120 requests a minute, {text}" in run_inside("rehearse", *args).out
 
 
 def test_models_with_limits_of_their_own_are_rehearsed_apart(run_inside: Run, shell: Shell, sample: str) -> None:
