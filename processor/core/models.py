@@ -135,8 +135,7 @@ class RequestSize:
     bounds: TokenBounds | None = None
     """In a run with a budget: what the request can be billed for at most."""
     recount: Callable[[], RequestSize | None] | None = field(default=None, compare=False, repr=False)
-    """Where the prompt was estimated by its characters: counts it once its encoding is loaded, and returns None before
-    that. A request may wait for longer."""
+    """Where the prompt is estimated until its encoding is loaded: returns the exact size after that, None before."""
 
     def as_known_now(self) -> RequestSize:
         """Return the size with the prompt as it can be counted now."""
