@@ -88,7 +88,7 @@ def _only_endpoint(
     plan: Plan, access: EndpointAccess | None, target: Target, emit: Listener, *, concurrency: int
 ) -> Endpoint:
     alone_s = seconds_alone(target)
-    health = _health(plan.settings, target.address, emit, alone_s=alone_s)
+    health = endpoint_health(plan.settings, target.address, emit, alone_s=alone_s)
     limits = limit_settings(plan.settings, access, first_alone_s=alone_s)
     return Endpoint(target, RateLimiter(limits, emit=health.emit_from_limiter, concurrency=concurrency), health)
 
@@ -106,7 +106,7 @@ def _one_of_several(
     """``limiters``: those made so far, by limit group; the function adds to it."""
     emit_own = _without_bottlenecks(emit)
     alone_s = seconds_alone(target)
-    health = _health(plan.settings, table.name, emit_own, alone_s=alone_s, is_only=False)
+    health = endpoint_health(plan.settings, table.name, emit_own, alone_s=alone_s, is_only=False)
     group = table.name if table.limit_group is None else table.limit_group
     # A limit group and an endpoint may have the same name.
     key = f"{'endpoint' if table.limit_group is None else 'group'} {group}"
@@ -132,7 +132,9 @@ def seconds_alone(target: Target) -> float:
     return TIMEOUT_WITH_KEY_S if target.key else TIMEOUT_WITHOUT_KEY_S
 
 
-def _health(settings: Settings, name: str, emit: Listener, *, alone_s: float, is_only: bool = True) -> EndpointHealth:
+def endpoint_health(
+    settings: Settings, name: str, emit: Listener, *, alone_s: float, is_only: bool = True
+) -> EndpointHealth:
     waiting = settings.waiting
     backoff = Backoff(min_s=waiting.backoff_min_s, max_s=waiting.backoff_max_s)
     policy = RetryPolicy(max_attempts=settings.max_attempts, backoff=backoff, max_wait_s=waiting.max_wait_s)

@@ -13,6 +13,7 @@ from processor.app.plan import Plan
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice
 from processor.output.index_entry import RunTarget
+from processor.output.opening import OutputLocked
 from processor.output.results_file import ResultsFile
 from processor.output.sink import Sink
 from processor.output.stdout_sink import StdoutSink
@@ -57,16 +58,26 @@ def _work_folder(plan: Plan, address: str) -> WorkFolder:
 
 def open_results_file(plan: Plan, target: RunTarget) -> ResultsFile:
     """Open the results file, lock it and repair it after a crash. Raises ConfigError where that fails."""
+    try:
+        return open_results_file_at(Path(plan.out), plan, target)
+    except OutputLocked as error:
+        raise ConfigError(str(error)) from None
+
+
+def open_results_file_at(path: Path, plan: Plan, target: RunTarget) -> ResultsFile:
+    """Do the same with the file of this path. Raises OutputLocked where another run or session has it open."""
     output = plan.settings.output
     try:
         return ResultsFile.open(
-            Path(plan.out),
+            path,
             simulated=plan.simulate,
             target=target,
             fsync=output.fsync,
             fsync_interval_s=output.fsync_interval_s,
             run_in_thread=asyncio.to_thread,
         )
+    except OutputLocked:
+        raise
     except OutputError as error:
         raise ConfigError(str(error)) from None
 

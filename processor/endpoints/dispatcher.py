@@ -24,7 +24,7 @@ from processor.core.events import Bottleneck, BottleneckChanged, Listener
 from processor.core.models import Job, RequestSize
 from processor.cost.budget import Fit
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
-from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit, Limiter
 from processor.endpoints.least_used import LeastUsed, use_of
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.fair_queue import FairQueue
@@ -89,7 +89,7 @@ class Dispatcher:
         self._wake_up_times = WakeUpTimes()
         self._run_wake_up = WakeUp(self._wake_up_times)
         self._wake_ups = {endpoint.limiter: WakeUp(self._wake_up_times) for endpoint in self._endpoints}
-        self._sharing: dict[RateLimiter, list[Endpoint]] = {}
+        self._sharing: dict[Limiter, list[Endpoint]] = {}
         """The endpoints of each rate limiter."""
         for endpoint in self._endpoints:
             self._sharing.setdefault(endpoint.limiter, []).append(endpoint)
@@ -267,7 +267,7 @@ class Dispatcher:
         if request.too_large_for.issuperset(left) and not request.is_done:
             request.permit.set_exception(error)
 
-    def _arm(self, limiter: RateLimiter, until: float, endpoints: Sequence[Endpoint]) -> None:
+    def _arm(self, limiter: Limiter, until: float, endpoints: Sequence[Endpoint]) -> None:
         """Drain the queues for these endpoints when something changes at a rate limiter, at ``until`` at the latest."""
         wake_up = self._wake_ups[limiter]
         due_at = inf if wake_up.due_at is None else wake_up.due_at

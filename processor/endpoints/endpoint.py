@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from typing import Protocol
 
 from processor.core.models import Job, RequestSize, Target
 from processor.core.urls import endpoint_address, with_model
@@ -12,9 +13,24 @@ from processor.cost.budget import BudgetReservation
 from processor.health.endpoint_health import EndpointHealth
 from processor.ratelimit.limiter import Blocked, RateLimiter
 from processor.ratelimit.permit import Permit
+from processor.ratelimit.snapshot import LimiterSnapshot
 
 ModelNames = Callable[[str], str | None]
 """Returns the name under which a job's model is sent to an endpoint; None where the endpoint does not answer it."""
+
+
+class Limiter(Protocol):
+    """Grants permits: a ``RateLimiter``, or one of another process that several sessions share."""
+
+    async def acquire(self, size: RequestSize, *, is_retry: bool) -> Permit: ...
+
+    def group_name(self, job: Job) -> str: ...
+
+    def cool_down_s(self, job: Job) -> float: ...
+
+    def next_start_at(self) -> float | None: ...
+
+    def snapshot(self) -> LimiterSnapshot: ...
 
 
 class Endpoint:
@@ -25,7 +41,7 @@ class Endpoint:
     def __init__(
         self,
         target: Target,
-        limiter: RateLimiter,
+        limiter: Limiter,
         health: EndpointHealth,
         *,
         name: str | None = None,
@@ -82,7 +98,7 @@ class Endpoint:
             return Blocked("outage", free_at)
         if has_canary_turn and not canary.has_free_turn:
             return Blocked("in_flight", inf)
-        permit = self.limiter.try_acquire(self.size_as_sent(size))
+        permit = self._own_limiter.try_acquire(self.size_as_sent(size))
         if isinstance(permit, Blocked):
             return permit
         if is_probe:
@@ -91,9 +107,25 @@ class Endpoint:
             canary.take()
         return EndpointPermit(self, permit, self.job_as_sent(job), is_probe=is_probe, has_canary_turn=has_canary_turn)
 
+    @property
+    def _own_limiter(self) -> RateLimiter:
+        """The limiter of this process, which can be asked without waiting: a dispatcher needs one."""
+        assert isinstance(self.limiter, RateLimiter)
+        return self.limiter
+
     def is_undecided(self, size: RequestSize) -> bool:
         """Whether it is not known yet if there is room for a request of this size: the first response has not come."""
-        return self.health.canary.is_undecided or self.limiter.awaits_first_response(self.size_as_sent(size))
+        return self.health.canary.is_undecided or self._own_limiter.awaits_first_response(self.size_as_sent(size))
+
+
+class BudgetedPermit(Permit):
+    """A permit of a limiter that keeps the budget, too."""
+
+    __slots__ = ("reserved",)
+
+    def __init__(self, permit: Permit, reserved: BudgetReservation) -> None:
+        super().__init__(permit._group, permit._size, permit._reservation, permit._on_release)
+        self.reserved = reserved
 
 
 class EndpointPermit(Permit):
@@ -109,7 +141,7 @@ class EndpointPermit(Permit):
         self.job = job
         """The job as it is sent to this endpoint."""
         self.is_probe = is_probe
-        self.reserved: BudgetReservation | None = None
+        self.reserved: BudgetReservation | None = permit.reserved if isinstance(permit, BudgetedPermit) else None
         """The request's worst case, in a run with a budget."""
         self._has_canary_turn = has_canary_turn
 

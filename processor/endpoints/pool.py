@@ -20,7 +20,6 @@ from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermi
 from processor.endpoints.failover import Exclusions, Failover
 from processor.health.causes import Cause
 from processor.health.parked_jobs import ParkedJob
-from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import LeaveJob, Retry, Verdict
 
@@ -35,7 +34,7 @@ class EndpointPool:
         failover: Failover | None = None,
         budget: BudgetGate | None = None,
     ) -> None:
-        """``budget`` needs a dispatcher that has it, too."""
+        """``budget`` needs a dispatcher that has it, too, or an endpoint whose limiter keeps it."""
         self.budget = budget
         self._endpoints = endpoints
         self._dispatcher = dispatcher
@@ -104,7 +103,7 @@ class EndpointPool:
         try:
             self._raise_if_closed(endpoint, job)
             permit = await endpoint.limiter.acquire(size, is_retry=is_retry)
-        except (TooLarge, EndpointClosed, asyncio.CancelledError):
+        except BaseException:
             endpoint.health.probe_turn.end()
             raise
         return EndpointPermit(endpoint, permit, job, is_probe=True)

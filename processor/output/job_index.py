@@ -153,6 +153,11 @@ class JobIndex:
         slot = self._table.find(key)
         return bool(slot and FIELDS.unpack_from(*slot)[3] & REPLIED)
 
+    def has_row(self, key: bytes) -> bool:
+        """Whether the job has a reply or a failed row."""
+        slot = self._table.find(key)
+        return bool(slot and FIELDS.unpack_from(*slot)[3] & (REPLIED | FAILED))
+
     def count(self, flag: int, without: int = 0) -> int:
         """Return how many records have one flag and not the other."""
         matches = bytes(bool(value & flag and not value & without) for value in range(256))

@@ -15,10 +15,14 @@ from processor.output.sink import RecoveredState, SpentEarlier
 from processor.output.storage import Storage, as_output_error
 
 
+class OutputLocked(OutputError):
+    """Another run is writing to this output."""
+
+
 def lock_state(storage: Storage, paths: OutputPaths) -> InFlightLog:
     """Open and lock the state file.
 
-    Raises OutputError where another run has locked it, ConfigError where this program did not write it.
+    Raises OutputLocked where another run has locked it, ConfigError where this program did not write it.
     """
     log = InFlightLog.open(storage, paths.state)
     if log is None:
@@ -29,7 +33,7 @@ def lock_state(storage: Storage, paths: OutputPaths) -> InFlightLog:
 def lock_replies(storage: Storage, paths: OutputPaths, replies: Appender) -> None:
     """Open and lock the results file as well: by another name (a bind mount) it has another state file.
 
-    Raises OutputError where another run has locked it, ConfigError where it has further names.
+    Raises OutputLocked where another run has locked it, ConfigError where it has further names.
     """
     with as_output_error(paths.replies):
         paths.take_over_old_names(storage)
@@ -43,8 +47,8 @@ def lock_replies(storage: Storage, paths: OutputPaths, replies: Appender) -> Non
         )
 
 
-def _is_locked(paths: OutputPaths) -> OutputError:
-    return OutputError(f"another run is writing to {paths.replies}: wait for it, or give another --out")
+def _is_locked(paths: OutputPaths) -> OutputLocked:
+    return OutputLocked(f"another run is writing to {paths.replies}: wait for it, or give another --out")
 
 
 def recover(

@@ -44,11 +44,8 @@ class WrittenRows:
         for position in self._positions.find(job_key(custom_id)):
             path = self._paths[position.is_failure]
             with as_output_error(path):
-                raw = _line_at(self._storage, path, position.offset)
-            row = _row_of(raw)
-            name = row.get("custom_id")
-            is_other_job = (str(name) if type(name) is int else name) != custom_id
-            if not is_other_job and not (position.is_failure and _is_of_invalid_line(raw)):
+                row = row_at(self._storage, path, position, custom_id)
+            if row is not None:
                 return row
         raise OutputError(f"another program has changed {path}: the row of {custom_id!r} is not where it was written")
 
@@ -77,6 +74,17 @@ def _key_of(raw: bytes) -> bytes | None:
         entry = parse_entry(raw)
         return None if entry.flags & INVALID_LINE else entry.key
     return None
+
+
+def row_at(storage: Storage, path: Path, position: RowPosition, custom_id: str) -> JSON | None:
+    """Return the row that begins at this position of a file; None where it is not that of the job. Raises OSError."""
+    raw = _line_at(storage, path, position.offset)
+    row = _row_of(raw)
+    name = row.get("custom_id")
+    is_other_job = (str(name) if type(name) is int else name) != custom_id
+    if is_other_job or (position.is_failure and _is_of_invalid_line(raw)):
+        return None
+    return row
 
 
 def _is_of_invalid_line(raw: bytes) -> bool:

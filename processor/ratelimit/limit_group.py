@@ -190,7 +190,7 @@ class LimitGroup:
         self.cool_down.throttled(retry_after_s, at, is_new=is_new)
         self.wake_up.fire()
 
-    def hold_back(self, wait_s: float, at: float) -> None:
+    def hold_back(self, reservation: Reservation, wait_s: float, at: float) -> None:
         """A response other than a 429 asks to wait."""
         self.cool_down.throttled(wait_s, at, is_new=True)
         self.wake_up.fire()

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from processor.core.models import Cost, RequestSize, Usage
-from processor.ratelimit.limit_group import LimitGroup
-from processor.ratelimit.refusals import Refusal
+from processor.ratelimit.refusals import Refusal, RefusalCounter
 from processor.ratelimit.reservation import Reservation
+
+
+class PermitGroup(Protocol):
+    """What a permit reports to: a ``LimitGroup``, or what stands for one of another process."""
+
+    name: str
+    refusals: RefusalCounter
+
+    def sent(self, reservation: Reservation, at: float) -> None: ...
+
+    def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None: ...
+
+    def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None: ...
+
+    def hold_back(self, reservation: Reservation, wait_s: float, at: float) -> None: ...
+
+    def settled(self, reservation: Reservation, size: RequestSize, used: Usage, at: float) -> None: ...
+
+    def release(self, reservation: Reservation) -> None: ...
 
 
 class Permit:
@@ -34,7 +53,7 @@ class Permit:
     )
 
     def __init__(
-        self, group: LimitGroup, size: RequestSize, reservation: Reservation, on_release: Callable[[], None]
+        self, group: PermitGroup, size: RequestSize, reservation: Reservation, on_release: Callable[[], None]
     ) -> None:
         self._group = group
         self._size = size
@@ -66,7 +85,7 @@ class Permit:
 
     def hold_back(self, wait_s: float, at: float) -> None:
         """A response other than a 429 asks to wait: hold the limit group back for so long."""
-        self._group.hold_back(wait_s, at)
+        self._group.hold_back(self._reservation, wait_s, at)
 
     def refused_alone(self) -> None:
         """A 429 that concerns this job alone, see ``is_singled_out``: the limit group learns nothing from it."""

@@ -2,19 +2,21 @@
 
     import processor
     import ray
-    from processor.ray import Ask, start_session
+    from processor.ray import Ask
 
-    session = start_session(processor.Settings(model="gpt-4o-mini"), journal="/shared/results.jsonl")
     dataset = ray.data.read_parquet("s3://bucket/prompts").map_batches(
-        Ask, fn_constructor_kwargs={"session": session}, batch_size=64, concurrency=2, num_cpus=0.1
+        Ask,
+        fn_constructor_kwargs={"settings": processor.Settings(model="gpt-4o-mini"), "journal": "/shared/replies"},
+        batch_size=64,
+        concurrency=4,
+        num_cpus=0.5,
     )
     dataset.write_parquet("s3://bucket/replies")
 
-All actors of ``Ask`` hand their jobs to one session, an actor that begins and ends with the program: it has the limits,
-the budget and the journal for all of them.
+Each actor of ``Ask`` sends requests by itself. They share the limits of a key, with those of other programs of the
+cluster, too, and the budget: an actor that all of them ask grants each request.
 """
 
 from processor.ray.ask import Ask
-from processor.ray.shared_session import SharedSession, start_session
 
-__all__ = ["Ask", "SharedSession", "start_session"]
+__all__ = ["Ask"]

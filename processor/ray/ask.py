@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.core.fd_limit import raised_fd_limit
+from processor.core.models import JSON, Target
 from processor.protocols.reply_text import text_of_reply
-from processor.ray.shared_session import SharedSession
+from processor.ray.limiter_actor import connect, limiter_name
+from processor.session.shared_session import SharedSession
+from processor.shared_limits.link import ConnectLimiter
 
 Columns = Mapping[str, Any]
 """A batch of Ray Data in its NumPy format: arrays of one length by name."""
@@ -27,25 +36,54 @@ class Ask:
     """
 
     def __init__(
-        self, session: SharedSession, *, job_of: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        journal: str | PathLike[str] | None = None,
+        job_of: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
-        """``job_of`` makes the job of a row of the dataset; None: it is in the column ``job``, as an object or as JSON
-        text."""
-        self._session = session
+        """``settings``: None stands for those of ``config.toml`` and the environment of the node.
+
+        ``journal``: a folder that all nodes see, for the results files of all actors. ``job_of`` makes the job of a row
+        of the dataset; None: it is in the column ``job``, as an object or as JSON text.
+        """
+        self._shared = SharedSession(settings, None if journal is None else Path(journal), _connect, program=_program())
         self._job_of = job_of or _job_in_column
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._fd_limit = raised_fd_limit()
+        self._fd_limit.__enter__()
 
     async def __call__(self, batch: Columns) -> AsyncGenerator[dict[str, Any], None]:
         """Raises RunStopped where nothing more is sent, and ConfigError for settings that cannot be used."""
         names = list(batch)
         jobs = [self._job_of(dict(zip(names, values, strict=True))) for values in zip(*batch.values(), strict=True)]
-        rows = await self._session.rows([json.dumps(job, default=_plain) for job in jobs])
-        decoded = [json.loads(row) for row in rows]
+        rows = await self._rows([_plain_job(job) for job in jobs])
         yield {
             **batch,
-            "reply": [_text(row) for row in decoded],
-            "error": [None if row["error"] is None else row["error"]["code"] for row in decoded],
-            "row": rows,
+            "reply": [_text(row) for row in rows],
+            "error": [None if row["error"] is None else row["error"]["code"] for row in rows],
+            "row": [json.dumps(row) for row in rows],
         }
+
+    async def _rows(self, jobs: list[JSON]) -> list[JSON]:
+        async with self._opening:
+            if not self._is_open:
+                await self._shared.open()
+                self._is_open = True
+        # A block that Ray runs again may have been answered in part by an actor that is lost.
+        await self._shared.read_new_rows()
+        return list(await asyncio.gather(*(self._shared.session.result(job) for job in jobs)))
+
+
+def _connect(target: Target, key_command: tuple[str, ...]) -> ConnectLimiter:
+    return partial(connect, limiter_name(target, key_command))
+
+
+def _program() -> str:
+    import ray
+
+    return f"job {ray.get_runtime_context().get_job_id()}"
 
 
 def _job_in_column(row: dict[str, Any]) -> Mapping[str, Any]:
@@ -57,6 +95,12 @@ def _job_in_column(row: dict[str, Any]) -> Mapping[str, Any]:
 
 def _text(row: Mapping[str, Any]) -> str | None:
     return None if row["error"] is not None else text_of_reply(row["response"]["body"])
+
+
+def _plain_job(job: Mapping[str, Any]) -> JSON:
+    """Return the job with JSON values only."""
+    plain: JSON = json.loads(json.dumps(job, default=_plain))
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from processor.app.accesses import resolved_accesses
 from processor.app.budget import check_prices
 from processor.app.job_source import job_defaults
 from processor.app.plan import Plan, check_files
+from processor.app.pool_with_limiter import MakeLimiter
 from processor.app.run_parts import open_run_parts
 from processor.app.validation import open_checks
 from processor.config.environment import environment
@@ -29,12 +30,15 @@ from processor.input.job_formats import JobDefaults
 from processor.listeners.fan_out import FanOut
 from processor.listeners.outage_reminder import OutageReminder
 from processor.output.discarding_sink import DiscardingSink
+from processor.output.index_entry import RunTarget
 from processor.output.results_file import ResultsFile
+from processor.output.rows_of_others import RowsOfOthers
 from processor.output.sink import Sink
 from processor.output.written_rows import WrittenRows
 from processor.scheduler import Dependencies, RunOptions, Scheduler
 from processor.session.answers import OpenJobs
 from processor.session.handed_over import HandedOverJobs
+from processor.session.journal_folder import JournalFolder
 from processor.session.selection import EveryJob, JobSelection, UnwrittenJobs
 from processor.tokens.counter import TokenCounter
 
@@ -46,6 +50,10 @@ class SessionOptions:
     settings: Settings | None
     """None: those that ``process`` would find."""
     journal: Path | None
+    journal_folder: JournalFolder | None = None
+    """In place of ``journal``."""
+    make_limiter: MakeLimiter | None = None
+    """Makes the limiter, where it is not one of this process."""
     listeners: Sequence[Listener]
     transport: Transport | None
     environ: Mapping[str, str] | None
@@ -91,12 +99,20 @@ async def open_parts(
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
     emit = FanOut([callbacks.listener, reminder], external=options.listeners)
-    discarding = DiscardingSink() if options.journal is None else None
     parts = await open_run_parts(
-        plan, accesses, transport, emit, checks, stack, max_connections=max_connections(), sink=discarding
+        plan,
+        accesses,
+        transport,
+        emit,
+        checks,
+        stack,
+        max_connections=max_connections(),
+        open_output=_open_output(options, plan),
+        make_limiter=options.make_limiter,
     )
     sink, run_options = parts.sink, factory.run_options(plan)
-    selection = _selection(sink, open_jobs, run_options)
+    others = None if options.journal_folder is None else options.journal_folder.rows
+    selection = _selection(sink, open_jobs, run_options, others)
     dependencies = Dependencies(
         source=aiter(queue),
         read_again=None,
@@ -130,12 +146,23 @@ async def open_parts(
     )
 
 
-def _selection(sink: Sink, open_jobs: OpenJobs, options: RunOptions) -> JobSelection:
+def _open_output(options: SessionOptions, plan: Plan) -> Callable[[RunTarget], Awaitable[Sink]] | None:
+    """Return what opens the output; None: it is the plan's results file."""
+    if (folder := options.journal_folder) is not None:
+        return lambda target: folder.open(plan, target)
+    return _discard if options.journal is None else None
+
+
+async def _discard(target: RunTarget) -> Sink:
+    return DiscardingSink()
+
+
+def _selection(sink: Sink, open_jobs: OpenJobs, options: RunOptions, others: RowsOfOthers | None) -> JobSelection:
     """Raises ConfigError where the journal cannot be read."""
     if not isinstance(sink, ResultsFile):
         return EveryJob(sink.job_index)
     try:
-        return UnwrittenJobs(sink.job_index, WrittenRows(sink), open_jobs, options)
+        return UnwrittenJobs(sink.job_index, WrittenRows(sink), open_jobs, options, others)
     except OutputError as error:
         raise ConfigError(str(error)) from None
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processor.core.events import SkipReason
+from processor.core.job_keys import job_key
 from processor.core.models import JSON, Job
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobIndex, JobStatus
+from processor.output.rows_of_others import RowsOfOthers
 from processor.output.written_rows import WrittenRows
 from processor.scheduler import RunOptions
 from processor.scheduler.result_builder import duplicate_line
@@ -63,7 +65,16 @@ class UnwrittenJobs:
     only where it has no row, or a failed row that a later run would try again.
     """
 
-    def __init__(self, index: JobIndex, written: WrittenRows, open_jobs: OpenJobs, options: RunOptions) -> None:
+    def __init__(
+        self,
+        index: JobIndex,
+        written: WrittenRows,
+        open_jobs: OpenJobs,
+        options: RunOptions,
+        others: RowsOfOthers | None = None,
+    ) -> None:
+        """``others``: the rows of sessions that share the folder of the journal."""
+        self._others = others
         self._index = index
         self._written = written
         self._open = open_jobs
@@ -81,5 +92,15 @@ class UnwrittenJobs:
                 return duplicate_line(parsed, custom_id)
         reason = skip_reason(status, self._options)
         if reason is None:
-            return parsed.with_id(custom_id)
+            return self._of_others(parsed, custom_id) or parsed.with_id(custom_id)
         return WrittenRow(row=self._written.find(custom_id), custom_id=custom_id, reason=reason)
+
+    def _of_others(self, parsed: ParsedJob, custom_id: str) -> WrittenRow | None:
+        """Return the row that another session has written; None where the job is to be sent all the same."""
+        if self._others is None or not self._others.index.has_row(job_key(custom_id)):
+            return None
+        _, status = classify(parsed._replace(custom_id=custom_id), self._others.index, self._options)
+        self._others.index.forget_job(custom_id)
+        reason = skip_reason(status, self._options)
+        row = None if reason is None else self._others.find(custom_id)
+        return None if reason is None or row is None else WrittenRow(row=row, custom_id=custom_id, reason=reason)

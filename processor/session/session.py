@@ -75,6 +75,13 @@ class Session:
         """Why the last job with an end went without a row; None where it has one."""
         self._is_closed = False
 
+    @classmethod
+    def with_options(cls, options: SessionOptions) -> Self:
+        """Return a session that shares its limits, or the folder of its journal, with others."""
+        session = cls()
+        session._options = options
+        return session
+
     # ------------------------------------------------------------ opening and closing
 
     async def __aenter__(self) -> Self:

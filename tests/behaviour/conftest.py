@@ -14,6 +14,7 @@ import pytest
 
 from processor.cli import main
 from tests.support.cli_world import KEY, ProgramResult, Shell
+from tests.support.ray_cluster import RayCluster
 
 PIPE_BUFFER_BYTES = 4096
 """What every system keeps for the reader of a pipe."""
@@ -30,6 +31,14 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         assert "Warning" not in text
     for path in tmp_path.rglob("*"):
         assert path.name == ".env" or not path.is_file() or KEY.encode() not in path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """The Ray cluster of all tests that need one: starting it takes long."""
+    cluster = RayCluster()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

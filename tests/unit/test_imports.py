@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
             "terminal",
         }
     ),
-    "ray": frozenset({"session", "config", "protocols"}),
+    "ray": frozenset({"session", "shared_limits", "config", "protocols"}),
     "session": frozenset(
         {
             "app",
@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
             "output",
             "protocols",
             "scheduler",
+            "shared_limits",
             "tokens",
         }
     ),
@@ -62,6 +63,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
     "scheduler": frozenset(
         {"cost", "endpoints", "input", "output", "protocols", "tokens", "ratelimit", "health", "retry", "validation"}
     ),
+    "shared_limits": frozenset({"cluster", "endpoints", "ratelimit", "cost"}),
     "endpoints": frozenset({"cost", "ratelimit", "health", "retry"}),
     "cluster": frozenset({"http"}),
     "http": frozenset({"protocols"}),

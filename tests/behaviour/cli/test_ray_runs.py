@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from math import inf
@@ -33,13 +33,6 @@ StartServer = Callable[[SimulatorSettings], Server]
 TWO_SECONDS = SimulatorSettings(first_token_s=2.0, first_token_jitter=0.0, speed_tps=inf, canned=True)
 JOBS = 300
 COMMAND = ("jobs.jsonl", "--out", "r.jsonl", "--config", "ray.toml", "--workers", "2", "--concurrency", "100")
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RayCluster]:
-    cluster = RayCluster()
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture

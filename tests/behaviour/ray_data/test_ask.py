@@ -1,25 +1,23 @@
-"""``processor.ray.Ask``: what it adds to a batch, and how its actors share one session."""
+"""``processor.ray.Ask``: what it adds to a batch. Here its limiter is in this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from math import inf
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import processor
 from processor.core.errors import ConfigError
-from processor.ray import Ask, SharedSession
-from processor.ray.shared_session import SessionActor
-from processor.simulator.settings import INSTANT, SimulatorSettings
-from tests.support.cli_world import ROOT, Server
+from processor.core.models import Target
+from processor.core.secrets import Secret
+from processor.ray import Ask
+from processor.ray.limiter_actor import limiter_name
+from processor.simulator.settings import INSTANT
+from tests.support.cli_world import Server
+from tests.support.shared_limits_world import LimiterCluster
 
 
 @pytest.fixture
@@ -29,30 +27,20 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture
-def make_server() -> Iterator[Callable[[SimulatorSettings], Server]]:
-    servers: list[Server] = []
-
-    def make(settings: SimulatorSettings) -> Server:
-        servers.append(Server(settings))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.ray.ask._connect", lambda *args: LimiterCluster().connect(*args))
+    monkeypatch.setattr("processor.ray.ask._program", lambda: "test")
 
 
 async def ask(server: Server, *batches: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
-    """Pass batches to an actor of Ask, whose session is here."""
-    settings = processor.Settings(base_url=server.base_url, model="m")
-    actor = SessionActor(settings, None)
-    asking = Ask(cast(SharedSession, actor), **more)
+    """Pass batches to an actor of Ask."""
+    asking = Ask(processor.Settings(base_url=server.base_url, model="m"), **more)
     try:
         return [answer for batch in batches async for answer in asking(batch)]
     finally:
-        assert actor._session is not None
-        await actor._session.__aexit__(None, None, None)
-        actor._fd_limit.__exit__(None, None, None)
+        await asking._shared.close()
+        asking._fd_limit.__exit__(None, None, None)
 
 
 def test_batch_gets_a_reply_an_error_and_a_row_for_each_job(server: Server) -> None:
@@ -70,42 +58,24 @@ def test_job_is_made_of_the_columns(server: Server) -> None:
     assert json.loads(answer["row"][0])["custom_id"] == "q7"
 
 
-def test_dataset_without_jobs_is_a_mistake(server: Server) -> None:
-    asking = Ask(cast(SharedSession, None))
-
+def test_dataset_without_jobs_is_a_mistake() -> None:
     async def main() -> None:
+        asking = Ask(processor.Settings(base_url="http://127.0.0.1:9/v1"))
         with pytest.raises(ConfigError, match="the dataset has no column 'job': add it, or give job_of="):
             await anext(asking({"prompt": ["Hi"]}))
+        asking._fd_limit.__exit__(None, None, None)
 
     asyncio.run(main())
 
 
-PROGRAM = """
-import json, sys
-import processor, ray
-from processor.ray import Ask, start_session
-
-base_url, journal = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, address="local", log_to_driver=False)
-settings = processor.Settings(base_url=base_url, model="m", limits=processor.Limits(rpm=600))
-session = start_session(settings, journal=journal, num_cpus=0.5)
-dataset = ray.data.from_items([{"job": {"id": f"q{n}", "prompt": f"q{n}"}} for n in range(100)], override_num_blocks=5)
-for _ in range(2):
-    rows = dataset.map_batches(
-        Ask, fn_constructor_kwargs={"session": session}, batch_size=20, concurrency=2, num_cpus=0.25
-    ).take_all()
-    print(json.dumps([len({row["row"] for row in rows}), sum(row["error"] is None for row in rows)]))
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.process
-@pytest.mark.skipif(find_spec("ray") is None or find_spec("pyarrow") is None, reason="ray[data] is not installed")
-def test_actors_of_a_dataset_share_a_limit_and_a_journal(tmp_path: Path, make_server: Callable[..., Server]) -> None:
-    server = make_server(SimulatorSettings(rpm=600, kind="second", first_token_s=0.2, speed_tps=inf, canned=True))
-    command = [sys.executable, "-c", PROGRAM, server.base_url, str(tmp_path / "r.jsonl")]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300)
-    lines = [line for line in done.stdout.decode().splitlines() if line.startswith("[")]
-    assert lines == ["[100, 100]", "[100, 100]"]
-    assert [request["status"] for request in server.requests] == [200] * 100
+def test_name_of_a_limiter_tells_keys_apart_and_holds_none() -> None:
+    keys = ("a" * 20, "b" * 20)
+    targets = [
+        Target(base_url="https://api.example.com/v1"),
+        *(Target(base_url="https://api.example.com/v1", key=Secret(key)) for key in keys),
+        Target(base_url="https://other.example.com/v1", key=Secret(keys[0])),
+    ]
+    names = [limiter_name(target) for target in targets]
+    assert len(set(names)) == len(targets)
+    assert not any(key in name for key in keys for name in names)
+    assert limiter_name(targets[1], ("print-key",)) == limiter_name(targets[2], ("print-key",))

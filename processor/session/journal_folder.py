@@ -1,0 +1,75 @@
+"""The journal of a session that shares a folder with others: a file of its own, and those of the others to read."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from pathlib import Path
+
+from processor.app.outputs import open_results_file_at
+from processor.app.plan import Plan
+from processor.core.errors import ConfigError
+from processor.output.index_entry import RunTarget
+from processor.output.opening import OutputLocked
+from processor.output.results_file import ResultsFile
+from processor.output.rows_of_others import RowsOfOthers
+
+
+class JournalFolder:
+    """The results files ``journal-1.jsonl``, ``journal-2.jsonl``, ... of a folder that all sessions see.
+
+    A session takes the first one that no other has open, so that one that is started again goes on in the file of one
+    that is lost. The file system must have locks that hold between the machines.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spent_pico: dict[str, int] = {}
+        """What was spent before, by the file that says so: of those that this session has found unused."""
+        self.rows: RowsOfOthers
+        self._own: Path
+        self._reading = asyncio.Lock()
+
+    async def open(self, plan: Plan, target: RunTarget) -> ResultsFile:
+        """Open a file of this session's own, and read all others. Raises ConfigError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.folder} cannot be the folder of a journal: {error}") from None
+        own = await asyncio.to_thread(self._take_unused, plan, target)
+        self._own = own.paths.replies
+        self.spent_pico[self._own.name] = own.recovered.spent.pico
+        if plan.settings.max_cost_usd is not None:
+            await self._read_spent_of_unused(plan, target)
+        self.rows = RowsOfOthers(target)
+        await self.read_new()
+        return own
+
+    async def read_new(self) -> None:
+        """Read what the others have appended since the last call."""
+        async with self._reading:
+            others = [path for path in self._files() if path != self._own]
+            self.rows.add(await asyncio.to_thread(self.rows.read_new, others))
+
+    def _files(self) -> list[Path]:
+        numbered = {path.name: path for path in self.folder.glob("journal-*.jsonl")}
+        return [path for path in numbered.values() if path.stem.removeprefix("journal-").isdecimal()]
+
+    def _take_unused(self, plan: Plan, target: RunTarget) -> ResultsFile:
+        for number in count(1):
+            try:
+                return open_results_file_at(self.folder / f"journal-{number}.jsonl", plan, target)
+            except OutputLocked:
+                continue
+        raise AssertionError
+
+    async def _read_spent_of_unused(self, plan: Plan, target: RunTarget) -> None:
+        """The spending of a file that another session has open is told by that session."""
+        for path in self._files():
+            if path != self._own:
+                try:
+                    unused = await asyncio.to_thread(open_results_file_at, path, plan, target)
+                except OutputLocked:
+                    continue
+                self.spent_pico[path.name] = unused.recovered.spent.pico
+                await unused.close()
