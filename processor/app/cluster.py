@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ class WorkersShown:
 
     workers: tuple[WorkerInfo, ...]
     ray_version: str
+    in_flight: Callable[[], Mapping[str, int]]
+    """Returns the requests in flight at each worker that there is now, by its name."""
 
     @property
     def max_connections(self) -> int:
@@ -88,7 +90,7 @@ async def open_cluster(
         max_wait_s=plan.settings.waiting.max_outage_s,
     )
     await stack.enter_async_context(remote)
-    return remote, WorkersShown(workers=tuple(remote.workers), ray_version=cluster.version)
+    return remote, WorkersShown(workers=tuple(remote.workers), ray_version=cluster.version, in_flight=remote.in_flight)
 
 
 def default_workers(cpus: int, rpm: float | None) -> int:

@@ -10,6 +10,7 @@ from heapq import nsmallest
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
+from processor.app.cluster import WorkersShown
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core.text import one_line
@@ -65,8 +66,12 @@ def _destination(plan: Plan, accesses: Sequence[EndpointAccess]) -> str:
     return f"{url.hostname}:{url.port}" if url.port else f"{url.hostname}"
 
 
-def show_details(progress: Progress, stats: RunStats, scheduler: Scheduler, endpoints: EndpointPool) -> None:
+def show_details(
+    progress: Progress, stats: RunStats, scheduler: Scheduler, endpoints: EndpointPool, workers: WorkersShown | None
+) -> None:
     """Let the display ask the parts at work."""
+    if workers is not None:
+        stats.in_flight_by_worker = workers.in_flight
     stats.next_start_at = scheduler.next_start_at
     progress.details.oldest_requests = partial(_oldest_requests, scheduler)
     progress.details.endpoints = partial(_endpoint_uses, endpoints)

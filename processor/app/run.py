@@ -107,7 +107,7 @@ async def _run(
         run_reporter.show_budget(stats, parts.budget)
         run_reporter.report_lack(plan, emit, concurrency=parts.concurrency, progress_mode=progress.mode)
         scheduler = Scheduler(dependencies, factory.run_options(plan))
-        show_details(progress, stats, scheduler, endpoints)
+        show_details(progress, stats, scheduler, endpoints, parts.workers)
         if stop_on_signals:
             stack.enter_context(handle_signals(scheduler, stats, progress))
         with progress:

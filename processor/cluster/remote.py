@@ -52,6 +52,10 @@ class RemoteTransport:
         """The workers that can be used now."""
         return self._pool.workers
 
+    def in_flight(self) -> dict[str, int]:
+        """Return the requests in flight at each of them, by its name."""
+        return self._pool.in_flight
+
     async def __aenter__(self) -> Self:
         await self._pool.open()
         return self

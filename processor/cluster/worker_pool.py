@@ -60,6 +60,11 @@ class WorkerPool:
         """Those that can be used now."""
         return [worker.info for worker in self._workers]
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """The requests in flight at each of them."""
+        return {worker.name: worker.in_flight for worker in self._workers}
+
     async def open(self) -> None:
         """Start the workers, and wait until all are there, for WAIT_FOR_START_S at most. Raises nothing: where none
         can be used, ``acquire`` says so."""

@@ -41,6 +41,10 @@ class Period:
     outages: Mapping[str, str]
     """The messages, by endpoint."""
     notices: tuple[str, ...]
+    in_flight_by_worker: Mapping[str, int] = field(default_factory=dict)
+    """At the end; empty where the run sends its requests itself."""
+    lost_workers: int = 0
+    """In the run up to then."""
 
     @property
     def begin(self) -> float:
@@ -102,6 +106,8 @@ def _merged(periods: Sequence[Period]) -> Period:
         cost_usd=sum(costs) if costs else None,
         outages={name: text for period in periods for name, text in period.outages.items()},
         notices=tuple(notice for period in periods for notice in period.notices),
+        in_flight_by_worker=last.in_flight_by_worker,
+        lost_workers=last.lost_workers,
     )
 
 
@@ -132,6 +138,7 @@ def _period(line: JSON) -> Period | None:
     if end is None:
         return None
     limits = [fields_of(limit) for limit in fields_of(line.get("limits")).values()]
+    workers = fields_of(line.get("workers"))
     return Period(
         end=end,
         seconds=max(_number(line.get("seconds")), 0.001),
@@ -148,6 +155,8 @@ def _period(line: JSON) -> Period | None:
         cost_usd=None if line.get("cost_usd") is None else _number(line.get("cost_usd")),
         outages={name: str(text) for name, text in fields_of(line.get("outages")).items()},
         notices=tuple(str(notice) for notice in notices) if isinstance(notices := line.get("notices"), list) else (),
+        in_flight_by_worker={name: int(_number(count)) for name, count in fields_of(workers.get("in_flight")).items()},
+        lost_workers=int(_number(workers.get("lost"))),
     )
 
 

@@ -6,7 +6,7 @@ from processor.core.models import JSON
 from processor.report.run_history import Period
 from processor.report.run_state import RunState
 from processor.report.sections.limits import BOUND_BY
-from processor.terminal.formatting import abbreviated, duration, percent, plural
+from processor.terminal.formatting import abbreviated, duration, percent, plural, workers_text
 from processor.terminal.label_table import LabelRow
 
 
@@ -20,6 +20,7 @@ def status_rows(state: RunState) -> list[LabelRow]:
         entries += [
             ("speed", f"{plural(last.requests, 'request')} in the last {duration(last.seconds)}"),
             ("in flight", f"{last.in_flight:,}"),
+            ("workers", workers_text(last.in_flight_by_worker, last.lost_workers)),
             ("limits", _limits(last)),
             ("bound by", _bound_by(last)),
         ]
@@ -68,6 +69,8 @@ def status_json(state: RunState) -> JSON:
             "requests": last.requests,
             "tokens": last.tokens,
             "in_flight": last.in_flight,
+            "in_flight_by_worker": dict(last.in_flight_by_worker),
+            "lost_workers": last.lost_workers,
             "rpm": last.rpm,
             "tpm": last.tpm,
             "bound_by_s": dict(last.bound_by_s),

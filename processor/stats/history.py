@@ -121,6 +121,7 @@ class MinuteCounter:
             "unconfirmed_cost_usd": round(now.unconfirmed_cost_usd - before.unconfirmed_cost_usd, 12),
             "endpoints": _by_endpoint(now, before),
             "outages": dict(self._outages),
+            **_workers(stats),
             "notices": self._notices,
             "concurrency": self._concurrency,
         }
@@ -128,6 +129,12 @@ class MinuteCounter:
         self._outages = {name: text for name, text in self._outages.items() if name not in self._ended}
         self._ended.clear()
         return line
+
+
+def _workers(stats: RunStats) -> JSON:
+    """Nothing where the run sends its requests itself."""
+    in_flight, lost = stats.in_flight_by_worker(), stats.lost_workers
+    return {"workers": {"in_flight": dict(in_flight), "lost": lost}} if in_flight or lost else {}
 
 
 def _by_endpoint(now: _Totals, before: _Totals) -> JSON:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,8 @@ class RunStats:
         """Replies that were not valid, and after which the job was asked again."""
         self.workers: list[WorkerEnded] = []
         """The workers of the run that have ended, with what they did."""
+        self.in_flight_by_worker: Callable[[], Mapping[str, int]] = dict
+        """Requests in flight at each worker that there is now; empty where the run sends its requests itself."""
         self.costs = CostStats()
         self.stop_reason: str | None = None
         self.last_event_at = 0.0
@@ -129,6 +131,10 @@ class RunStats:
     def remaining(self) -> int | None:
         """Jobs with neither reply nor failed row yet; None where the number of jobs is unknown."""
         return None if self.jobs is None else max(self.jobs - self.done_earlier - self.done - self.failed, 0)
+
+    @property
+    def lost_workers(self) -> int:
+        return sum(ended.reason is not None for ended in self.workers)
 
     def elapsed_s(self, now: float) -> float:
         return 0.0 if self._started_at is None else max(now - self._started_at, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 
 MAX_LINE_CHARS = 160
@@ -10,6 +11,8 @@ MAX_LINE_CHARS = 160
 
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters"""
+
+MAX_WORKERS_NAMED = 4
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
@@ -67,6 +70,21 @@ def percent(share: float) -> str:
 
 def joined(parts: list[str]) -> str:
     return " · ".join(parts)
+
+
+def workers_text(in_flight: Mapping[str, int], lost: int) -> str:
+    """``3, with 12, 14, 9 in flight; 1 lost``; empty without workers. Of many workers only the least and the most."""
+    if not in_flight and not lost:
+        return ""
+    counts = list(in_flight.values())
+    if len(counts) > MAX_WORKERS_NAMED:
+        least, most = min(counts), max(counts)
+        requests = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        requests += " each"
+    else:
+        requests = ", ".join(f"{count:,}" for count in counts)
+    at_work = f"{len(counts):,}, with {requests} in flight" if counts else "0"
+    return at_work + (f"; {lost:,} lost" if lost else "")
 
 
 def printable(text: str) -> str:

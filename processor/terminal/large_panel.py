@@ -209,6 +209,7 @@ def _counts(state: PanelState, column: int) -> Block:
         ("tokens", tokens_text(state), ""),
         ("failed", counts_text(state.failed), "bad" if state.failed else ""),
         ("retried", counts_text(state.retried), "warning" if state.retried else ""),
+        *((("workers", state.workers, ""),) if state.workers else ()),
     )
     return [cut_line(styled(Span(f"{label:13}", "dim"), Span(text, style)), column) for label, text, style in entries]
 

@@ -113,5 +113,6 @@ def _reply_lines(state: PanelState) -> list[Line]:
         ("tokens", tokens_text(state), ""),
         ("failed", counts_text(state.failed), "bad" if state.failed else ""),
         ("retried", counts_text(state.retried), "warning" if state.retried else ""),
+        *((("workers", state.workers, ""),) if state.workers else ()),
     ]
     return [styled(Span(f"{label:{LABEL_WIDTH}}", "dim"), Span(text, style)) for label, text, style in entries]

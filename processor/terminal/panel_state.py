@@ -149,4 +149,6 @@ class PanelState:
     retried: tuple[tuple[str, int], ...]
     endpoints: tuple[EndpointShownLive, ...]
     """Empty where there is one."""
+    workers: str = ""
+    """See ``workers_text``."""
     large: LargeFormValues | None = None

@@ -10,6 +10,7 @@ from processor.stats.model_stats import ModelSums
 from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
+from processor.terminal.formatting import workers_text
 from processor.terminal.panel_recorder import EndpointUse, PanelRecorder
 from processor.terminal.panel_state import (
     EndpointShownLive,
@@ -69,6 +70,7 @@ def panel_state(
         failed=_failed(stats),
         retried=tuple(stats.retried.most_common()),
         endpoints=_endpoints(recorder, clock),
+        workers=workers_text(stats.in_flight_by_worker(), stats.lost_workers),
         large=_large(recorder, clock) if is_large else None,
     )
 

@@ -114,6 +114,15 @@ def test_workers_share_the_requests() -> None:
     assert all(event.requests > len(JOBS) / 6 and event.reason is None for event in ended)
 
 
+def test_requests_in_flight_are_known_by_worker() -> None:
+    seen: list[dict[str, int]] = []
+    ClusterRun(JOBS, workers=3, on_start=at(3.0, lambda run: seen.append(run.transport.remote.in_flight())))
+    (by_worker,) = seen
+    assert set(by_worker) == {"worker 1", "worker 2", "worker 3"}
+    assert sum(by_worker.values()) == 40
+    assert max(by_worker.values()) - min(by_worker.values()) <= 1
+
+
 def test_times_of_a_row_are_those_of_the_request_and_not_of_the_way() -> None:
     run = ClusterRun(JOBS[:5], faults=ClusterFaults(latency_s=(0.3, 0.3)))
     for row in run.world.rows():

@@ -38,7 +38,7 @@ address, base_url, name, count, more = sys.argv[1:]
 more = json.loads(more)
 ray.init(address=address, log_to_driver=False)
 settings = processor.Settings(
-    base_url=base_url, limits=processor.Limits(rpm=more.get("rpm")), concurrency=more.get("concurrency")
+    base_url=base_url, limits=processor.Limits(rpm=more.get("rpm")), concurrency=more.get("concurrency", "auto")
 )
 jobs = [{"job": {"id": f"{name}-{n}", "model": f"{name}-{n}", "prompt": "Hi"}} for n in range(int(count))]
 rows = ray.data.from_items(jobs, override_num_blocks=10).map_batches(

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from processor.output.paths import OutputPaths
 from processor.report.data import ReportOptions
 from processor.report.make_report import make_report
 from processor.report.run_history import MAX_PERIODS, periods_of, read_runs
+from processor.report.run_state import state_of
+from processor.report.status_text import status_json, status_rows
+from processor.terminal.label_table import LabelRow
 from tests.support.report_rows import reply_row, write_rows
 
 
@@ -76,3 +80,15 @@ def test_page_shows_limits_refusals_and_the_command_to_go_on(tmp_path: Path) -> 
         assert text in page
     make_report(results, tmp_path / "page.html", ReportOptions(with_messages=False))
     assert "503 from all" not in (tmp_path / "page.html").read_text()
+
+
+def test_status_tells_the_workers_of_the_last_minute(tmp_path: Path) -> None:
+    workers = {"in_flight": {"worker 1": 30, "worker 3": 34}, "lost": 1}
+    paths = OutputPaths.of(tmp_path / "r.jsonl")
+    write(paths.history, [header("a"), minute("a", 1), minute("a", 2, workers=workers)])
+    state = state_of(paths, 0.0)
+    assert LabelRow("workers", "2, with 30, 34 in flight; 1 lost") in status_rows(state)
+    told = status_json(state)["last_minute"]
+    assert (told["in_flight_by_worker"], told["lost_workers"]) == (workers["in_flight"], 1)
+    write(paths.history, [header("a"), minute("a", 1)])
+    assert "workers" not in [row.label for row in status_rows(state_of(paths, 0.0))]

@@ -28,6 +28,7 @@ from processor.core.events import (
 )
 from processor.core.models import JSON, Reply, Result, Timing, Usage
 from processor.core.secrets import Secret
+from processor.core.worker_events import WorkerEnded
 from processor.simulator import virtual_clock
 from processor.stats.history import RunDescription
 from processor.stats.history_file import HistoryFile, read_history
@@ -123,6 +124,20 @@ def test_each_line_holds_what_happened_since_the_line_before(tmp_path: Path) -> 
     assert [sum(count for _, count in line["total_s"]) for line in minutes] == [0, 1, 1]
     assert all(1.6 < upper_s < 3.2 for line in minutes for upper_s, _ in line["total_s"])
     assert {line["cost_usd"] for line in minutes} == {None}
+
+
+def test_line_holds_the_workers_where_the_run_has_some(tmp_path: Path) -> None:
+    async def with_workers(history: History) -> None:
+        await asyncio.sleep(61)
+        history.stats.in_flight_by_worker = lambda: {"worker 1": 3, "worker 2": 4}
+        lost = WorkerEnded(at=now(), worker="worker 0", node="n", requests=1, lost_requests=2, reason="killed")
+        history.emit(lost)
+        history.send()
+        await asyncio.sleep(60)
+
+    _, *minutes = play(tmp_path / "h", with_workers)
+    assert "workers" not in minutes[0]
+    assert minutes[1]["workers"] == {"in_flight": {"worker 1": 3, "worker 2": 4}, "lost": 1}
 
 
 def test_lines_of_a_second_run_follow_those_of_the_first_also_after_a_torn_line(tmp_path: Path) -> None:

@@ -61,3 +61,19 @@ def test_printable_replaces_control_characters_and_surrogates() -> None:
 
 def test_printable_keeps_joined_emoji() -> None:
     assert formatting.printable("👩\u200d🚀") == "👩\u200d🚀"
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "lost", "expected"),
+    [
+        ([], 0, ""),
+        ([12, 14, 9], 0, "3, with 12, 14, 9 in flight"),
+        ([12, 1400], 1, "2, with 12, 1,400 in flight; 1 lost"),
+        ([7, 3, 12, 4, 5], 2, "5, with 3 to 12 each in flight; 2 lost"),
+        ([4] * 16, 0, "16, with 4 each in flight"),
+        ([], 3, "0; 3 lost"),
+    ],
+)
+def test_workers_are_named_one_by_one_where_they_are_few(in_flight: list[int], lost: int, expected: str) -> None:
+    by_worker = {f"worker {number}": count for number, count in enumerate(in_flight)}
+    assert formatting.workers_text(by_worker, lost) == expected

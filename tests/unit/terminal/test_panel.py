@@ -15,6 +15,7 @@ from processor.core.events import (
     RunStarted,
     Stopping,
 )
+from processor.core.worker_events import WorkerEnded
 from processor.stats.run_stats import RunStats
 from processor.terminal.live import LivePanel
 from processor.terminal.panel_recorder import EndpointUse, PanelContext, PanelRecorder, RequestInFlight, RunDetails
@@ -57,6 +58,20 @@ def panel_of(
     while lines and not lines[-1]:
         lines.pop()
     return lines
+
+
+def with_workers(stats: RunStats, details: RunDetails) -> None:
+    stats.in_flight_by_worker = lambda: {"worker 1": 30, "worker 3": 34}
+    stats.workers.append(
+        WorkerEnded(at=1.0, worker="worker 2", node="n", requests=3, lost_requests=32, reason="it was killed")
+    )
+
+
+def test_panel_shows_the_workers(set_size: SetSize) -> None:
+    for columns, rows, label in ((80, 24, "workers     "), (160, 48, "workers      ")):
+        set_size(columns, rows)
+        shown = panel_of(*half_a_run(-100.0), columns=columns, rows=rows, prepare=with_workers)
+        assert any(label + "2, with 30, 34 in flight; 1 lost" in line for line in shown)
 
 
 @pytest.mark.usefixtures("set_size")
