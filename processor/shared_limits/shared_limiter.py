@@ -255,8 +255,7 @@ class SharedLimiter:
 
     def _opening_now(self) -> LimiterOpening:
         """What the session has spent by now, and may spend for what is in flight, counts as spent before."""
-        opening = self._opening
-        if opening.budget is None or self._budget is None:
+        if (opening := self._opening).budget is None or self._budget is None:
             return opening
         own = self._budget.spent_pico - self._spent_before_pico + self._budget.reserved_pico
         found = {**opening.budget.spent_pico, opening.session: own}

@@ -42,13 +42,14 @@ def by_ask(base_url: str, actors: int, concurrency: Any) -> Callable[[Any], Any]
 
 def by_http(base_url: str, actors: int) -> Callable[[Any], Any]:
     config = HttpRequestProcessorConfig(url=f"{base_url}/chat/completions", concurrency=actors, batch_size=64)
-    return build_processor(
+    stage: Callable[[Any], Any] = build_processor(
         config,
         preprocess=lambda row: {
             "payload": {"model": "m", "messages": [{"role": "user", "content": f"Question {row['n']}?"}]}
         },
         postprocess=lambda row: {"reply": row["http_response"]["choices"][0]["message"]["content"]},
     )
+    return stage
 
 
 main()
