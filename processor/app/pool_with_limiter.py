@@ -51,7 +51,8 @@ def pool_with_limiter(
 ) -> EndpointPool:
     """The pool of one endpoint whose limiter keeps the budget, too. Raises ConfigError where there are several."""
     if len(accesses) != 1 or accesses[0].settings is not None or plan.settings.local is not None:
-        raise ConfigError("sessions share the limits of one address: give base_url, and no [[endpoints]] and no local")
+        given = "a local model" if plan.settings.local is not None else "[[endpoints]]"
+        raise ConfigError(f"sessions share the limits of one address, and cannot use {given}: give base_url")
     access, target = accesses[0], targets[0]
     alone_s = seconds_alone(target)
     health = endpoint_health(plan.settings, target.address, emit, alone_s=alone_s)

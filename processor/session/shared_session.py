@@ -38,7 +38,9 @@ class SharedSession:
     ) -> None:
         """``program``: the name of the budget where there is no journal."""
         if settings is not None and settings.ray.address is not None:
-            raise ConfigError("the actors of Ask send the requests themselves: leave out the settings of ray")
+            raise ConfigError(
+                f"the sessions send the requests themselves: leave out the cluster {settings.ray.address}"
+            )
         self._connect = connect
         self._program = program
         self._folder = None if journal is None else JournalFolder(journal)

@@ -134,9 +134,10 @@ class LimiterHost:
                 self._limits.clear()
             self._opening = given
         elif (first.limits, first.concurrency) != (given.limits, given.concurrency):
+            limits, number = first.limits.default, first.concurrency or "auto"
             raise ConfigError(
-                "another session in this cluster uses the same key with other limits: give both the same rpm, tpm, "
-                "concurrency and models"
+                "another session in this cluster uses the same key with other limits: "
+                f"give both the same (there rpm {limits.rpm}, tpm {limits.tpm}, concurrency {number})"
             )
 
     async def push(self, name: str, group: bytes) -> None:
