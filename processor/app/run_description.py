@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from processor.app.plan import Plan
 from processor.core.models import JSON
 from processor.core.secrets import mask_text
+from processor.core.version import __version__
 from processor.ratelimit.settings import RateLimits
 from processor.remote.addresses import shown_address
 from processor.stats.history import RunDescription
@@ -23,7 +24,7 @@ def describe_run(plan: Plan) -> RunDescription:
     settings = plan.settings
     return RunDescription(
         run=os.urandom(8).hex(),
-        version=_version(),
+        version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=mask_text(shlex.join(plan.command)),
         settings={
@@ -49,12 +50,3 @@ def _shown_jobs(plan: Plan) -> str | list[str]:
 
 def _limits(limits: RateLimits) -> JSON:
     return {name: getattr(limits, name) for name in _LIMITS}
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("processor")
-    except PackageNotFoundError:
-        return "unknown"

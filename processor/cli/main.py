@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from threading import Thread
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -27,8 +29,11 @@ class Command:
     name: str
     summary: str
     """Its line on the help page of the program."""
+    sends_requests: bool = False
 
     def load(self) -> Any:
+        if False:
+            Thread(target=_import_http_client, name="import aiohttp", daemon=True).start()
         module = import_module(f"processor.cli.{self.name}")
         command_app = new_app()
         epilog = getattr(module, "EXIT_CODES", None)
@@ -37,7 +42,7 @@ class Command:
 
 
 COMMANDS = (
-    Command(name="run", summary="Send every job of a file and write the replies."),
+    Command(name="run", summary="Send every job of a file and write the replies.", sends_requests=True),
     Command(name="status", summary="Print how a run stands, from another terminal."),
     Command(name="estimate", summary="Check a job file and say what it takes."),
     Command(name="rehearse", summary="Play a run on a virtual clock and say how it went."),
@@ -48,6 +53,13 @@ COMMANDS = (
     Command(name="simulate", summary="Run a fake LLM server."),
 )
 """In the order of the help page."""
+
+
+def _import_http_client() -> None:
+    """Imports aiohttp while the main thread imports the rest. A third of its time goes to reading the certificates of
+    the system, for which OpenSSL needs no lock of the interpreter. An error comes again where aiohttp is used."""
+    with suppress(Exception):
+        import_module("aiohttp")
 
 
 def new_app() -> typer.Typer:
@@ -80,9 +92,9 @@ app = new_app()
 
 def _version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
+        from processor.core.version import __version__
 
-        typer.echo(f"process {version('processor')}")
+        typer.echo(f"process {__version__}")
         raise typer.Exit
 
 

@@ -1,7 +1,5 @@
 """``process run``: sends every job of a file."""
 
-from __future__ import annotations
-
 import os
 
 import typer
@@ -21,6 +19,7 @@ Exit codes:
 """
 
 
+# Annotations are objects here and not strings: typer would compile each of them again at every start.
 def run(
     ctx: typer.Context,
     jobs: options.Jobs,

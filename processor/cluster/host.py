@@ -28,10 +28,11 @@ from processor.cluster.messages import (
     encode_aged,
     target_with_key,
 )
-from processor.cluster.program_version import program_version, python_version, sources_digest
+from processor.cluster.program_version import python_version, sources_digest
 from processor.core.errors import InternalError, ProcessorError
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
+from processor.core.version import __version__
 from processor.http.settings import TransportSettings
 
 HEARTBEAT_S = 15.0
@@ -89,7 +90,7 @@ class WorkerHost:
 
     async def describe(self) -> bytes:
         info = WorkerInfo(
-            version=program_version(),
+            version=__version__,
             sources=sources_digest(),
             python=python_version(),
             node=self._node,

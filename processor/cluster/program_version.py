@@ -5,18 +5,9 @@ from __future__ import annotations
 import sys
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-
-
-def program_version() -> str:
-    """Return the version for a person; two checkouts of the same one may differ."""
-    try:
-        return version("processor")
-    except PackageNotFoundError:  # its files were copied here without being installed
-        return "not installed"
 
 
 @cache

@@ -6,12 +6,13 @@ import asyncio
 
 from processor.cluster.link import StartWorker
 from processor.cluster.messages import WorkerInfo, WorkerSettings
-from processor.cluster.program_version import program_version, python_version, sources_digest
+from processor.cluster.program_version import python_version, sources_digest
 from processor.cluster.remote_worker import RemoteWorker
 from processor.cluster.target_table import TargetTable
 from processor.core.errors import ConfigError, InternalError, ProcessorError
 from processor.core.events import Listener, Notice
 from processor.core.process_errors import WorkerLost, WorkersUnusable
+from processor.core.version import __version__
 from processor.core.worker_events import WorkerEnded, WorkerStarted
 
 MAX_LOSSES = 5
@@ -197,7 +198,7 @@ def version_problem(info: WorkerInfo) -> str | None:
     """Return why the worker does not understand the messages of this process; None where it does."""
     if info.sources != sources_digest():
         return (
-            f"{info.node} has another version of processor ({info.version}, here {program_version()}): "
+            f"{info.node} has another version of processor ({info.version}, here {__version__}): "
             "install the same one on all nodes"
         )
     if info.python != python_version():

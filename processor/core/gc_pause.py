@@ -6,7 +6,6 @@ The work would grow faster than the reply, and no other thread runs meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,5 +49,7 @@ def gc_paused() -> Iterator[None]:
 
 async def in_thread_without_gc(work: Callable[[], _T]) -> _T:
     """Does the work in a thread, with the collector paused."""
+    import asyncio  # not at the top, because every command imports this module
+
     with gc_paused():
         return await asyncio.to_thread(work)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import fields, replace
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import ClientSession
@@ -15,6 +14,7 @@ from yarl import URL
 from processor.core.errors import ConfigError
 from processor.core.models import Target
 from processor.core.urls import MODEL, endpoint_address, with_model
+from processor.core.version import __version__
 from processor.http.content_coding import accepted_codings
 from processor.http.fast_connector import is_fast
 from processor.http.prepared_post import PreparedPost, can_be_prepared
@@ -158,7 +158,7 @@ def request_headers(target: Target, path: str) -> CIMultiDict[str]:
         {
             "Accept": "text/event-stream, application/json",
             "Accept-Encoding": accepted_codings(),
-            "User-Agent": _user_agent(),
+            "User-Agent": f"processor/{__version__}",
         }
     )
     headers.update(PROTOCOLS[path].headers if path in PROTOCOLS else ())
@@ -169,10 +169,3 @@ def request_headers(target: Target, path: str) -> CIMultiDict[str]:
         if not (value.isascii() and value.isprintable()):
             raise ConfigError(f"the {name} header cannot be sent: it holds more than printable ASCII")
     return headers
-
-
-def _user_agent() -> str:
-    try:
-        return f"processor/{version('processor')}"
-    except PackageNotFoundError:
-        return "processor"  # run from its sources

@@ -49,9 +49,10 @@ def _responses() -> Iterator[list[bytes]]:
     yield [_HEAD + b"Content-Encoding: gzip\r\n", _CHUNKED + _chunk(compressed), _LAST_CHUNK]
     # With an informational response before it, and its head in two segments.
     yield [b"HTTP/1.1 103 Early Hints\r\n\r\n", _HEAD[:20], _HEAD[20:] + _CHUNKED + _chunk(whole) + _LAST_CHUNK]
-    # Broken off; then an error after which the server closes; each further request needs a new connection.
+    # Broken off; then an error after which the server closes; each further request needs a new connection. The error is
+    # a redirect because its status alone tells what it is: for others, patterns would be compiled at every start.
     yield [_HEAD + _CHUNKED + _chunk(whole[:100]), b""]
-    yield [b"HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"]
+    yield [b"HTTP/1.1 308 Elsewhere\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"]
     yield [_HEAD + b"Content-Length: %d\r\n\r\n" % len(whole), whole]
 
 

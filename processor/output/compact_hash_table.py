@@ -1,8 +1,7 @@
 """A map from 9-byte keys to small records of fixed width: 18.3 bytes a record, also while it grows.
 
 A dict of a million entries takes 85 MB, and moves all of them when it grows. Here a key selects a chain of pages, and
-a page never moves. Each chain has its first page from the start (8 MB in all), so that the first 450,000 records take
-no further memory.
+the pages of a chain are linked. Up to 450,000 records most chains have one page, 8 MB in all.
 """
 
 from __future__ import annotations
@@ -42,12 +41,13 @@ Slot = tuple[bytearray, int]
 
 class CompactHashTable:
     def __init__(self) -> None:
-        self._pages = _zeros(_CHAINS << _PAGE_BITS)
+        self._pages = bytearray()
+        """The pages in the order in which they were added. The numbers of pages begin after those of the chains."""
         self._next_page = array("I", bytes(4 * _CHAINS))
-        """By page: the next page of its chain, 0 for the last. A chain starts at the page with its own number, so
-        that lookups go through the full pages first, where most records are."""
-        self._next_offset = array("Q", range(0, _CHAINS << _PAGE_BITS, _PAGE_BYTES))
-        """By chain: where its next record goes."""
+        """By chain: its first page. By page: the next page of its chain. 0: there is none. Lookups go through the full
+        pages first, where most records are."""
+        self._next_offset = array("Q", bytes(8 * _CHAINS))
+        """By chain: where its next record goes; 0 where the chain has no page yet."""
         self._bloom = bytearray(_CHAINS << _BLOOM_BITS >> 3)
         """By chain: one bit for each of 256 classes of keys. Most new keys are known to be new without a lookup."""
         self._size = 0
@@ -58,17 +58,16 @@ class CompactHashTable:
     def find(self, key: bytes) -> Slot | None:
         """Return the slot of the record with this key, or None."""
         pages, next_page, tail = self._pages, self._next_page, key[_CHAIN_BYTES:]
-        page = (key[0] << 8 | key[1]) % _CHAINS
-        while True:
-            start = page << _PAGE_BITS
+        page = next_page[(key[0] << 8 | key[1]) % _CHAINS]
+        while page:
+            start = page - _CHAINS << _PAGE_BITS
             at = pages.find(tail, start, start + _USED_BYTES)
             while at >= 0:
                 if (at - start) % _RECORD_BYTES == 0:
                     return pages, at + _TAIL_BYTES
                 at = pages.find(tail, at + 1, start + _USED_BYTES)
             page = next_page[page]
-            if not page:
-                return None
+        return None
 
     def add(self, key: bytes, check: bytes, attempts: int, count: int, flags: int) -> Slot | None:
         """Add a record and return None. If the key has a record, leave it unchanged and return its slot."""
@@ -91,21 +90,23 @@ class CompactHashTable:
                 duplicates.append(number)
                 continue
             at = next_offset[chain]
-            if at % _PAGE_BYTES == _USED_BYTES:
-                at = self._add_page(at >> _PAGE_BITS)
+            if not at:
+                at = self._add_page(chain)
+            elif at % _PAGE_BYTES == _USED_BYTES:
+                at = self._add_page(chains + (at >> _PAGE_BITS))
             pages[at : at + _RECORD_BYTES] = record
             next_offset[chain] = at + _RECORD_BYTES
         self._size += len(new) // _NEW_RECORD.size - len(duplicates)
         return duplicates
 
-    def _add_page(self, full_page: int) -> int:
-        """Append a page to the chain of a full one. Return its offset."""
+    def _add_page(self, before: int) -> int:
+        """Append a page to a full page, or to a chain without pages. Return its offset."""
         page = len(self._next_page)
-        at = page << _PAGE_BITS
+        at = page - _CHAINS << _PAGE_BITS
         if at == len(self._pages):
-            self._pages += _zeros(_GROWTH_BYTES)
+            self._pages += bytes(_GROWTH_BYTES)
         self._next_page.append(0)
-        self._next_page[full_page] = page
+        self._next_page[before] = page
         return at
 
     def mark_while(self, identities: memoryview, matches: tuple[bytes, bytes], flag: int) -> tuple[int, int]:
@@ -119,10 +120,12 @@ class CompactHashTable:
         count = twos = 0
         for start, wanted, table in _IDENTITY.iter_unpack(identities):
             page = start % chains
-            while (at := pages.find(wanted, begin := page << _PAGE_BITS, begin + _USED_BYTES)) < 0:
+            at = -1
+            while at < 0:
                 page = next_page[page]
                 if not page:
                     return count, twos
+                at = pages.find(wanted, begin := page - chains << _PAGE_BITS, begin + _USED_BYTES)
             flags = pages[at + flags_offset]
             match = matches[table][flags]
             if not match or (at - begin) % _RECORD_BYTES:
@@ -154,8 +157,3 @@ class CompactHashTable:
             self._pages[flags_at::_PAGE_BYTES] = self._pages[flags_at::_PAGE_BYTES].translate(kept)
             for at in range(record + _COUNT_OFFSET, flags_at):
                 self._pages[at::_PAGE_BYTES] = zeros
-
-
-def _zeros(size: int) -> bytearray:
-    # bytearray(size) takes its memory page by page when it is first used; this takes it at once.
-    return bytearray(1) * size

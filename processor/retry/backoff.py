@@ -6,9 +6,13 @@ the next attempt. So tenacity's retry object is asked for its decisions only.
 
 from __future__ import annotations
 
-from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from processor.core.fast_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +30,21 @@ class RetrySchedule:
     """
 
     def __init__(self, max_attempts: int, backoff: Backoff) -> None:
-        self._retrying = AsyncRetrying(
-            stop=stop_after_attempt(max_attempts),
+        self._max_attempts = max_attempts
+        self._backoff = backoff
+
+    @cached_property
+    def _retrying(self) -> AsyncRetrying:
+        """Is made for the first failure: importing tenacity would delay the first request."""
+        from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
+
+        return AsyncRetrying(
+            stop=stop_after_attempt(self._max_attempts),
             # The multiplier is doubled because a first bound of min_s would leave nothing to draw: all jobs that failed
             # together would then be sent again together.
-            wait=wait_random_exponential(multiplier=2 * backoff.min_s, min=backoff.min_s, max=backoff.max_s),
+            wait=wait_random_exponential(
+                multiplier=2 * self._backoff.min_s, min=self._backoff.min_s, max=self._backoff.max_s
+            ),
         )
 
     def is_exhausted(self, failures: int) -> bool:
@@ -41,6 +55,8 @@ class RetrySchedule:
         return float(self._retrying.wait(self._state(max(failures, 1))))
 
     def _state(self, failures: int) -> RetryCallState:
+        from tenacity import RetryCallState
+
         state = RetryCallState(self._retrying, fn=None, args=(), kwargs={})
         state.attempt_number = failures
         return state
