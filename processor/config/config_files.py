@@ -7,7 +7,6 @@ execute what it says: a command is taken only from a file that the user names, o
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,15 +91,25 @@ _FOLDERS = ("APPDATA", "XDG_CONFIG_HOME", "HOME")
 
 def _read_toml(path: Path, *, must_exist: bool) -> Table:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         if must_exist:
             raise ConfigError(f"cannot read {path}: {reason(error)}") from None
         return {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {reason(error)}; make it readable, or {OTHER_FILE}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; correct it, or {OTHER_FILE}") from None
+    except UnicodeDecodeError as error:
+        raise _not_toml(path, error) from None
+    import tomllib  # most runs have no settings file
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(path, error) from None
+
+
+def _not_toml(path: Path, error: ValueError) -> ConfigError:
+    return ConfigError(f"{path} is not valid TOML: {error}; correct it, or {OTHER_FILE}")
 
 
 def _merge(below: Table, above: Table) -> Table:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from importlib.util import find_spec
 
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.core.lazy_pattern import LazyPattern
 
 LOCAL = "local"
 """A cluster on this machine that begins and ends with the run."""
 AUTO = "auto"
 """The cluster that this machine is part of."""
 
-_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}")
+_HOST_AND_PORT = LazyPattern(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}")
 
 
 def check_ray(settings: Settings) -> None:

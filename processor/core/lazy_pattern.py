@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import AnyStr, Generic
+from typing import Any, AnyStr, Generic
 
 
 class LazyPattern(Generic[AnyStr]):
@@ -25,5 +26,17 @@ class LazyPattern(Generic[AnyStr]):
     def match(self, text: AnyStr, start: int = 0, end: int = sys.maxsize) -> re.Match[AnyStr] | None:
         return self._compiled.match(text, start, end)
 
+    def fullmatch(self, text: AnyStr) -> re.Match[AnyStr] | None:
+        return self._compiled.fullmatch(text)
+
     def search(self, text: AnyStr) -> re.Match[AnyStr] | None:
         return self._compiled.search(text)
+
+    def findall(self, text: AnyStr) -> list[Any]:
+        return self._compiled.findall(text)
+
+    def finditer(self, text: AnyStr) -> Iterator[re.Match[AnyStr]]:
+        return self._compiled.finditer(text)
+
+    def sub(self, replacement: AnyStr | Callable[[re.Match[AnyStr]], AnyStr], text: AnyStr) -> AnyStr:
+        return self._compiled.sub(replacement, text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
 from math import floor, log10
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 PICO = 10**12
 """Units in a US dollar."""
-_PICO = Decimal(PICO)
 
 
 def pico_usd(amount: float) -> int:
@@ -18,7 +20,7 @@ def pico_usd(amount: float) -> int:
 
 def pico_usd_at_most(amount: Decimal) -> int:
     """Return an exact amount, rounded up."""
-    return int((amount * _PICO).to_integral_value(rounding=ROUND_CEILING))
+    return int((amount * PICO).to_integral_value(rounding="ROUND_CEILING"))
 
 
 def usd(pico: int) -> float:

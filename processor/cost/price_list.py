@@ -10,15 +10,18 @@ import asyncio
 import json
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from processor.core.events import Listener, Notice
 from processor.core.import_path import module_command
 from processor.core.process_groups import child_process
-from processor.cost.tariff import Tariff, tariff_from_json
+
+if TYPE_CHECKING:
+    from processor.cost.tariff import Tariff
 
 Asked = tuple[str, str]
 """The base URL of an endpoint, and a model."""
-LookUp = Callable[[Sequence[Asked]], Awaitable[Sequence[Tariff | None]]]
+LookUp = Callable[[Sequence[Asked]], Awaitable[Sequence["Tariff | None"]]]
 
 LOOK_UP_TIMEOUT_S = 20.0
 """Rows wait for their price no longer."""
@@ -33,6 +36,8 @@ async def look_up_published(asked: Sequence[Asked]) -> Sequence[Tariff | None]:
             output, _ = await process.communicate(json.dumps(asked).encode())
         if process.returncode != 0:
             return unknown  # such as without the price library
+        from processor.cost.tariff import tariff_from_json  # after the first request was sent
+
         return [None if found is None else tariff_from_json(found) for found in json.loads(output)]
     except (OSError, ValueError):  # TimeoutError is an OSError
         return unknown

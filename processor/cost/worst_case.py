@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from processor.core.money import pico_usd_at_most
 from processor.core.token_bounds import TokenBounds
-from processor.cost.tariff import Tariff
+
+if TYPE_CHECKING:
+    from processor.cost.tariff import Tariff
 
 
 def worst_case_pico(tariff: Tariff, bounds: TokenBounds) -> int | None:

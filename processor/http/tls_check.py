@@ -6,15 +6,15 @@ Few servers say so in words, and a TLS alert is no HTTP response: most just clos
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from http import HTTPStatus
 
 from processor.core.errors import StatusError
+from processor.core.lazy_pattern import LazyPattern
 
 _WITHIN_S = 2.0
 
-_TLS_EXPECTED = re.compile(
+_TLS_EXPECTED = LazyPattern(
     r"(?i)plain HTTP request was sent to HTTPS port"  # nginx
     r"|sent an HTTP request to an HTTPS server"  # Go
     r"|speaking plain HTTP to an SSL-enabled server"  # Apache

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from processor.core.errors import InvalidJob
 from processor.core.fast_dataclass import dataclass
 from processor.core.json_bytes import MAX_DEPTH, is_nested_deeper
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.input.line_json import custom_id_of, without_non_finite
 from processor.protocols.lenient_json import join_halves
 
 _KEPT = ("custom_id", "id", "metadata")
-_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+_SPACE = LazyPattern(r"[ \t\r\n\ufeff]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ Without this, each line of such a file would become a failed row.
 
 from __future__ import annotations
 
-import re
-
 import orjson
+
+from processor.core.lazy_pattern import LazyPattern
 
 HEAD_BYTES = 64 * 1024
 ENOUGH_LINES = 4
@@ -24,7 +24,7 @@ _COMPRESSED = (
 
 _UTF32_MARKS = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_HEADER = re.compile(rb'"?[A-Za-z_][\w .-]*"?(([,;\t])"?[\w .-]+"?)(\2"?[\w .-]+"?)*')
+_HEADER = LazyPattern(rb'"?[A-Za-z_][\w .-]*"?(([,;\t])"?[\w .-]+"?)(\2"?[\w .-]+"?)*')
 _COLUMNS = frozenset({"id", "custom_id", "prompt", "model", "messages", "system", "text", "question", "input", "body"})
 _CSV_TO_JSON = "import csv,json; [print(json.dumps(row)) for row in csv.DictReader(open(0,encoding='utf-8-sig')%s)]"
 

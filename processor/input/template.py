@@ -17,11 +17,12 @@ from typing import Any
 
 from processor.core import json_bytes
 from processor.core.errors import ConfigError, reason
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 
-_PLACE = re.compile(r"\{\{([^{}\n]+)\}\}|\{([^{}\n]+)\}")
+_PLACE = LazyPattern(r"\{\{([^{}\n]+)\}\}|\{([^{}\n]+)\}")
 """A name in two pairs of braces, or in one."""
-_NAME = re.compile(r"[^\W\d][\w .-]*")
+_NAME = LazyPattern(r"[^\W\d][\w .-]*")
 """What looks like the name of a column."""
 _TEXTS = frozenset({"id", "custom_id", "prompt", "system", "model"})
 _IDS = ("id", "custom_id")

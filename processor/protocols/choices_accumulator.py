@@ -5,12 +5,12 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from processor.core.errors import ProtocolError, ReplyTooLarge, StreamTruncated
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.protocols.chunk_fast_path import ChunkTemplate
 from processor.protocols.delta_merge import ContentParts, TextChunks, finalize, merge, read_index
@@ -25,7 +25,7 @@ from processor.protocols.sse import ERROR_MARK
 
 END_MARKER = b"[DONE]"
 
-_KEEP_ALIVE = re.compile(
+_KEEP_ALIVE = LazyPattern(
     rb"(?i)[\[(<:]*\s*(?:keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|alive|connected|waiting|queued|processing|noop)\W*"
 )
 """Data of events that some servers send while the model is busy, in place of a comment."""

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
 from typing import Any
 
 import orjson
 
 from processor.core.fast_dataclass import dataclass
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.core.text import one_line
 
 _MAX_PAGE_BYTES = 8192
 """Enough for a title; the searches below are quadratic in the worst case."""
-_INVISIBLE = re.compile(rb"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->")
-_TITLE = re.compile(rb"(?is)<title[^>]*>(.*?)</title")
-_TAG = re.compile(rb"(?s)<[^>]*>")
+_INVISIBLE = LazyPattern(rb"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->")
+_TITLE = LazyPattern(rb"(?is)<title[^>]*>(.*?)</title")
+_TAG = LazyPattern(rb"(?s)<[^>]*>")
 
 _MAX_DEPTH = 50
 """What lies deeper in a body is dropped: it is not shown, and some JSON libraries could not read it again."""
@@ -51,7 +51,7 @@ _MESSAGE_FIELDS = (
 _CODE_FIELDS = ("code", "error_code", "type", "status", "reason", "kind")
 _DETAIL_CODE_FIELDS = ("error_code", "reason")
 """Anthropic, Google."""
-_FIELD_IN_TEXT = re.compile(r"['\"`]([a-z][\w.]{1,60})['\"`]")
+_FIELD_IN_TEXT = LazyPattern(r"['\"`]([a-z][\w.]{1,60})['\"`]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +108,8 @@ def readable_text(data: bytes) -> str:
     """Plain text unchanged; of an HTML page its title, or all its text where it has none."""
     if b"<" not in data:
         return data.decode("utf-8", "replace")
+    from html import unescape  # its tables take a millisecond to import
+
     data = data[:_MAX_PAGE_BYTES]
     title = _TITLE.search(data)
     page = title.group(1) if title else _TAG.sub(b" ", _INVISIBLE.sub(b" ", data))

@@ -23,6 +23,7 @@ from processor.core.errors import (
     Throttled,
     UrlNotFound,
 )
+from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
 from processor.core.text import one_line
 from processor.protocols.account_errors import is_wrong_key, spent_scope
@@ -76,8 +77,8 @@ _NOT_IMPLEMENTED = 501
 """The one status from 500 on that is not retried: the server does not have the function."""
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_LIMIT_AND_REQUESTED = re.compile(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
-_CONTEXT_EXCEEDED = re.compile(
+_LIMIT_AND_REQUESTED = LazyPattern(r"\blimit:? ([\d,]{1,15}).{0,80}?\brequested:? ([\d,]{1,15})", re.IGNORECASE)
+_CONTEXT_EXCEEDED = LazyPattern(
     r"(?i)(?:exceed|maximum|larger|longer|too long).{0,80}\bcontext[ _](?:length|size|window)"
     r"|\bcontext[ _](?:length|size|window)\b.{0,80}(?:exceed|too (?:large|long|small))"
     r"|\b(?:prompt|input) is too long\b"
@@ -90,18 +91,18 @@ _MODEL_CODES = frozenset(
 )
 # A 404 may have nearly the same words for another reason ("no endpoints found that support tools"), so that these
 # patterns match whole messages, or words that are used for models only.
-_NO_MODEL_404 = re.compile(
+_NO_MODEL_404 = LazyPattern(
     r"(?i)^model: \S+$"  # Anthropic
     r"|\bmodels?\b.{0,200}\b(?:does not exist|(?:is |was )?not found)\b"  # vLLM, SGLang, Ollama, Gemini, Groq
     r"|^no endpoints found for \S+$"  # OpenRouter
 )
-_NO_MODEL_400 = re.compile(
+_NO_MODEL_400 = LazyPattern(
     r"(?i)\bis not a valid model id\b"  # OpenRouter
     r"|^model not exist$"  # DeepSeek
     r"|\binvalid model name passed in model="  # LiteLLM
     r"|\bthe model `[^`]{1,200}` does not exist\b"
 )
-_NO_URL = re.compile(
+_NO_URL = LazyPattern(
     r"(?i)^(?:not found|file not found|resource not found|404 page not found)\.?$"  # FastAPI, llama.cpp, Azure, Go
     r"|^invalid url \("  # OpenAI
 )

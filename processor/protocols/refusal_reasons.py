@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from processor.core.errors import BadRequest, RequestError
+from processor.core.lazy_pattern import LazyPattern
 
 CONTENT_FILTER = "content_filter"
 CONTEXT_LENGTH = "context_length"
@@ -20,8 +19,8 @@ _CODES = {
     "exceed_context_size_error": CONTEXT_LENGTH,
 }
 _MESSAGES = (
-    (re.compile(r"(?i)maximum context length|context window|prompt is too long|too many tokens"), CONTEXT_LENGTH),
-    (re.compile(r"(?i)content (management )?(policy|filter)|flagged as|safety (system|filter)"), CONTENT_FILTER),
+    (LazyPattern(r"(?i)maximum context length|context window|prompt is too long|too many tokens"), CONTEXT_LENGTH),
+    (LazyPattern(r"(?i)content (management )?(policy|filter)|flagged as|safety (system|filter)"), CONTENT_FILTER),
 )
 """Of servers that give no code of their own: vLLM, Anthropic, Mistral, LiteLLM."""
 

@@ -63,7 +63,8 @@ def _waits(headers: Mapping[str, str], error: ErrorBody, now: float | None, *, q
             # https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
             yield max(0.0, date - now)
     yield from _waits_in_body(error)
-    yield from _waits_in_message(error.message, now)
+    if error.message:
+        yield from _waits_in_message(error.message, now)
     if quota and now is not None:
         yield from _resets(headers, error.error, now)
 

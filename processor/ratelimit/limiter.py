@@ -11,9 +11,9 @@ All requests that may be sent are granted in one callback: waking them one by on
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property, partial
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
 from processor.core.fast_dataclass import dataclass
@@ -25,15 +25,10 @@ from processor.ratelimit.permit import Permit
 from processor.ratelimit.reservation import CostByResource, QueuedRequest, cost_by_resource
 from processor.ratelimit.settings import LimitSettings, limit_group_key
 from processor.ratelimit.snapshot import LimiterSnapshot, LimitGroupSnapshot
+from processor.ratelimit.start_throttle import StartThrottle
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import request_cost
 from processor.ratelimit.wake_up import WakeUpTimes
-
-if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
-
-MAX_STARTS_PER_10_MS = 100
-"""Cap on starts, also at once: 10,000 a second are more than one process can send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class RateLimiter:
         self._prefix = f"{name} " if name else ""
         self._emit = emit
         self._concurrency = concurrency
-        self._has_started = False
+        self._starts = StartThrottle()
         self._slots = InFlightSlots(concurrency)
         self._release_slot = self._slots.release
         self._wake_up_times = WakeUpTimes()
@@ -84,7 +79,7 @@ class RateLimiter:
         group = self._group(size)
         request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
         group.raise_if_too_large(request.cost_by_resource)
-        await self.throttle_start()
+        await self._starts.wait_for_turn()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)
@@ -96,17 +91,9 @@ class RateLimiter:
             group.wake_up.fire()
             raise
 
-    @cached_property
-    def _start_limiter(self) -> AsyncLimiter:
-        from aiolimiter import AsyncLimiter  # its import would delay the first request
-
-        return AsyncLimiter(MAX_STARTS_PER_10_MS, 0.01)
-
     async def throttle_start(self) -> None:
-        """Wait until another request may start, whatever the limits: see ``MAX_STARTS_PER_10_MS``."""
-        if self._has_started:
-            await self._start_limiter.acquire()
-        self._has_started = True
+        """Wait until another request may start, whatever the limits."""
+        await self._starts.wait_for_turn()
 
     def try_acquire(self, size: RequestSize) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.

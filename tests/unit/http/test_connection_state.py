@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-
 import pytest
 
 from processor.core.models import Target
+from processor.core.version import __version__
 from processor.http.connection_state import KeepAliveBreaker, Route, request_url
 
 CHAT = "/v1/chat/completions"
@@ -47,17 +46,9 @@ def test_obfuscation_is_disabled_only_for_openai() -> None:
     assert not disables_obfuscation("https://api.openai.com.example/v1")
 
 
-def test_user_agent_names_the_version_where_the_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: str) -> str:
-        raise PackageNotFoundError
-
-    def user_agent() -> str:
-        return Route(Target(base_url="https://host/v1"), CHAT, trust_env=False).headers["User-Agent"]
-
-    monkeypatch.setattr("processor.http.connection_state.version", lambda _: "1.2.3")
-    assert user_agent() == "processor/1.2.3"
-    monkeypatch.setattr("processor.http.connection_state.version", missing)
-    assert user_agent() == "processor"
+def test_user_agent_names_the_version() -> None:
+    headers = Route(Target(base_url="https://host/v1"), CHAT, trust_env=False).headers
+    assert headers["User-Agent"] == f"processor/{__version__}"
 
 
 def test_keep_alive_breaker_doubles_its_back_off_with_each_loss() -> None:
