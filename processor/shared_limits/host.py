@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 
 from processor.cluster.grouping import MessageGroups, group_interval_s
 from processor.cluster.messages import WorkerInfo, decode
-from processor.cluster.program_version import program_version, python_version, sources_digest
+from processor.cluster.program_version import python_version, sources_digest
 from processor.core.errors import ConfigError
 from processor.core.events import LimitsChanged, RunEvent
+from processor.core.version import __version__
 from processor.cost.budget import BudgetReservation
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
@@ -100,7 +101,7 @@ class LimiterHost:
 
     async def describe(self) -> bytes:
         info = WorkerInfo(
-            version=program_version(),
+            version=__version__,
             sources=sources_digest(),
             python=python_version(),
             node=self._node,

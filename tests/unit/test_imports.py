@@ -8,6 +8,7 @@ settings and hands them to each other.
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,3 +212,34 @@ def test_start_of_every_command_imports_no_slow_library(module: str) -> None:
     check = f"import sys, {module}; print(*(name for name in {SLOW_TO_IMPORT!r} if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+_PRINT_MODULES_AT_FIRST_CONNECTION = """
+import os, sys
+def on_event(name, arguments):
+    if name == "socket.connect":
+        print(*sys.modules, flush=True)
+        os._exit(0)
+sys.addaudithook(on_event)
+from processor.__main__ import main
+main()
+"""
+
+
+@pytest.mark.process
+def test_first_request_waits_for_no_import_that_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "Hi", "model": "gpt-4o-mini"}\n')
+    command = [
+        sys.executable,
+        "-c",
+        _PRINT_MODULES_AT_FIRST_CONNECTION,
+        "jobs.jsonl",
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+    assert "aiohttp" in loaded
+    assert loaded.isdisjoint({"tenacity", "aiolimiter", "rich", "genai_prices"})
+    assert loaded.isdisjoint({"decimal", "gzip", "html", "importlib.metadata", "tomllib"})
