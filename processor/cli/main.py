@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from importlib import import_module
-from threading import Thread
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +17,7 @@ from processor.cli.command_parser import CommandParser
 from processor.cli.help_formatter import ProgramHelp
 from processor.core import exit_codes
 from processor.core.fast_dataclass import dataclass
+from processor.core.gc_pause import resume_gc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +28,13 @@ class Command:
     name: str
     summary: str
     """Its line on the help page of the program."""
-    sends_requests: bool = False
+    ends_gc_pause: bool = False
+    """Whether its function calls ``resume_gc``, once it has imported what it needs."""
 
     def load(self) -> Any:
-        if False:
-            Thread(target=_import_http_client, name="import aiohttp", daemon=True).start()
         module = import_module(f"processor.cli.{self.name}")
+        if not self.ends_gc_pause:
+            resume_gc()
         command_app = new_app()
         epilog = getattr(module, "EXIT_CODES", None)
         command_app.command(self.name, cls=CommandParser, epilog=epilog)(getattr(module, self.name))
@@ -42,7 +42,7 @@ class Command:
 
 
 COMMANDS = (
-    Command(name="run", summary="Send every job of a file and write the replies.", sends_requests=True),
+    Command(name="run", summary="Send every job of a file and write the replies.", ends_gc_pause=True),
     Command(name="status", summary="Print how a run stands, from another terminal."),
     Command(name="estimate", summary="Check a job file and say what it takes."),
     Command(name="rehearse", summary="Play a run on a virtual clock and say how it went."),
@@ -53,13 +53,6 @@ COMMANDS = (
     Command(name="simulate", summary="Run a fake LLM server."),
 )
 """In the order of the help page."""
-
-
-def _import_http_client() -> None:
-    """Imports aiohttp while the main thread imports the rest. A third of its time goes to reading the certificates of
-    the system, for which OpenSSL needs no lock of the interpreter. An error comes again where aiohttp is used."""
-    with suppress(Exception):
-        import_module("aiohttp")
 
 
 def new_app() -> typer.Typer:

@@ -7,6 +7,7 @@ import typer
 from processor.cli import options
 from processor.cli.results import WorkDir
 from processor.cli.usage import plan_of
+from processor.core.gc_pause import resume_gc
 
 EXIT_CODES = """
 Exit codes:
@@ -105,4 +106,5 @@ def run(
         from processor.config.clock_times import next_occurrence
 
         plan = replace(plan, stream_after=next_occurrence(stream_after))
+    resume_gc()
     return run_plan(plan, environ)

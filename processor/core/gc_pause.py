@@ -25,6 +25,14 @@ def relax_gc() -> tuple[int, int, int]:
     return previous
 
 
+def resume_gc() -> None:
+    """Turn the collector on after the start of a program of our own. What has been imported stays until the end, so
+    that no collection needs to traverse it."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 class _Pauses:
     """How many there are at this time, and whether the collector was on before the first."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from processor.core.gc_pause import gc_paused, in_thread_without_gc
+from processor.core.gc_pause import gc_paused, in_thread_without_gc, resume_gc
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +43,9 @@ def test_work_in_a_thread_that_fails_ends_the_pause() -> None:
     with pytest.raises(ValueError):
         asyncio.run(in_thread_without_gc(fail))
     assert gc.isenabled()
+
+
+def test_embedding_program_keeps_its_collector_as_it_is() -> None:
+    frozen = gc.get_freeze_count()
+    resume_gc()
+    assert gc.get_freeze_count() == frozen
