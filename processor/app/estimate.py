@@ -24,7 +24,7 @@ from processor.estimate.duration import Duration, InFlight, Start, duration_of
 from processor.estimate.estimate import Estimate
 from processor.estimate.group_totals import GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCosts
-from processor.estimate.job_counts import JobCounter
+from processor.estimate.job_counts import JobCounter, JobCounts
 from processor.estimate.job_sizes import ScanOptions, SizedJob, read_parts
 from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
 from processor.estimate.seen_limits import SeenLimits, likeliest_counter, seen_in
@@ -48,8 +48,6 @@ OnRead = Callable[[int, int], None]
 def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda end, lines: None) -> Estimate:
     """Raises ConfigError where a file cannot be read."""
     plan = with_local_out(plan)
-    if plan.reads_stdin:
-        raise ConfigError("estimate reads the jobs from a file only: save stdin to one")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     alone_s = seconds_alone(accesses[0].target)
     limits = limit_settings(plan.settings, accesses[0], first_alone_s=alone_s)
@@ -65,7 +63,8 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
     size = _read_jobs(plan, accesses, counter, tariffs, on_read)
     order.close()
     groups, duration_within = counter.counts.groups, _duration(plan, accesses[0], limits, replies)
-    late_s = 0.0 if plan.until is None else _late_s(replies, plan.until - now)
+    left_s = None if plan.until is None else plan.until - now
+    late_s = 0.0 if left_s is None else _late_s(replies, left_s)
     preset = accesses[0].provider.batch if len(accesses) == 1 else None
     return Estimate(
         jobs=plan.jobs_name,
@@ -80,17 +79,33 @@ def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda en
         until=plan.until,
         order=plan.order,
         late_s=late_s,
-        fit=None
-        if plan.until is None
-        else order.jobs_within(plan.until - now - late_s, groups, lambda groups: duration_within(groups).sending_s),
+        fit=None if left_s is None else _fit_until(order, left_s - late_s, groups, duration_within),
         max_cost_usd=max_cost_usd,
         budget=fit,
+        unpriced=() if fit is None else _unpriced(counter.counts),
         batch=batch_price(
             counter.counts.models,
             () if preset is None else preset.paths,
             price_factor(plan.settings, preset),
         ),
     )
+
+
+def _unpriced(counts: JobCounts) -> tuple[str, ...]:
+    """The models without a price, which a run with a budget does not start with."""
+    return tuple(dict.fromkeys(model for (model, _), totals in counts.models.items() if totals.costs.unknown))
+
+
+def _fit_until(
+    order: SendingOrder,
+    allowed_s: float,
+    groups: Mapping[str, GroupTotals],
+    duration_within: Callable[[Mapping[str, GroupTotals]], Duration],
+) -> int | None:
+    """About how many jobs are sent in this time; None where no time is known."""
+    if allowed_s < 0:
+        return 0
+    return order.jobs_within(allowed_s, groups, lambda part: duration_within(part).sending_s)
 
 
 def _late_s(replies: KnownReplies, left_s: float) -> float:

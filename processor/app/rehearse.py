@@ -77,8 +77,6 @@ def rehearse(
 ) -> Rehearsal:
     """Raises ConfigError. Sends nothing and writes nothing."""
     plan = with_local_out(plan)
-    if plan.reads_stdin:
-        raise ConfigError("rehearse reads the jobs from a file only: save stdin to one")
     if remote := next((path for path in plan.job_files if scheme_of(path)), None):
         raise ConfigError(f"rehearse reads files of this machine only: download {shown_address(remote)} first")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)

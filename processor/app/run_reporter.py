@@ -115,6 +115,7 @@ def show_budget(stats: RunStats, budget: BudgetGate | BatchBudget | None) -> Non
     """Let the statistics know the run's budget, if it has one, and say so where most of it is spent already."""
     if budget is not None:
         stats.budget = budget.budget.in_usd
+        stats.needed_budget_usd = budget.budget.needed_usd
         budget.budget.report_if_mostly_spent()
 
 

@@ -130,7 +130,7 @@ class JobSubmitter:
         if fit is Fit.WAITS and self._options.detach:
             return False
         await self._watch.wait_for_all()
-        reason = budget.budget.why_exhausted(worst_pico, place_of(job.line, job.source))
+        reason = budget.budget.exhaust(worst_pico, place_of(job.line, job.source))
         raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=reason))
 
     async def _submit(self, draft: BatchDraft) -> bool:

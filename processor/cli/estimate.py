@@ -81,4 +81,7 @@ def _print(found: Estimate) -> None:
     if found.counts.models:
         typer.echo(f"\n{model_table(found)}\n")
         print_rows(list(detail_rows(found)), sys.stdout)
-    typer.echo(f"\nNothing was sent. To start:\n{start_command(found)}")
+    if found.counts.all.jobs:
+        typer.echo(f"\nNothing was sent. To start:\n{start_command(found)}")
+    else:
+        typer.echo("\nA run with these flags has nothing to send.")

@@ -94,12 +94,12 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
     end = datetime.now() + timedelta(seconds=found.seconds)
     refused = ", ".join(f"{count:,} with {status}" for status, count in stats.refused.most_common()) or "none"
     shares = stats.throughput.bottleneck_shares(stats.last_event_at)
-    bounds = (f"{BOTTLENECK_LABELS[name]} {percent(share)}" for name, share in shares)
+    bounds = ", ".join(f"{BOTTLENECK_LABELS[name]} {percent(share)}" for name, share in shares)
     replies = f"as in {found.replies.source}" if found.replies.source else "of assumed lengths: give --like RESULTS"
     prompt, completion = found.prompt_tokens, found.completion_tokens
     rows = [
         LabelRow("time", f"{duration(found.seconds)}; if started now, it ends {end:%a %d %b %H:%M}"),
-        LabelRow("bound by", ", ".join(bounds)),
+        *([LabelRow("bound by", bounds)] if bounds else []),
         LabelRow("done", f"{plural(stats.done, 'job')}, {stats.failed:,} failed"),
         LabelRow("requests", f"{stats.attempts:,}; refused: {refused}"),
         LabelRow("tokens", f"{abbreviated(prompt)} prompt + {abbreviated(completion)} completion"),
@@ -111,7 +111,7 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
         LabelRow("sent", "nothing"),
     ]
     if found.outcome.reason:
-        rows.insert(3, LabelRow("stopped", found.outcome.reason, "bad"))
+        rows.insert(2, LabelRow("stopped", found.outcome.reason, "bad"))
     return rows
 
 

@@ -16,6 +16,8 @@ from processor.core.errors import ConfigError
 if TYPE_CHECKING:
     from processor.app.plan import Plan
 
+READ_FILES_ONLY = ("estimate", "rehearse")
+"""The commands that read the jobs more than once, or in parts."""
 _EXTRA_ARGUMENTS = "Got unexpected extra argument"
 _NUMBERS = {"is not a valid float": "is not a number", "is not a valid int": "is not a whole number"}
 """Words of the parser, and how to say them to a person."""
@@ -77,6 +79,8 @@ def plan_of(context: typer.Context, environ: Mapping[str, str], **files: Path | 
     given["jobs"] = jobs[0] if len(jobs) == 1 else tuple(jobs)
     if flags.get("no_progress"):
         given["progress"] = "none"
+    if context.info_name in READ_FILES_ONLY and "-" in jobs:
+        raise ConfigError(f"{context.info_name} reads the jobs from a file only: save stdin to one")
     shard = None if flags.get("shard") is None else parse_shard(flags["shard"])
     given["shard"] = shard
     given["out"] = default_out(jobs, simulate=flags.get("simulate", False), shard=shard) if out is None else out

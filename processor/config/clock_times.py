@@ -11,7 +11,7 @@ def next_occurrence(text: str, now: datetime | None = None) -> float:
     """The Unix time of the next ``HH:MM`` in local time. Raises ConfigError."""
     now = now or datetime.now()
     try:
-        at = datetime.strptime(text, "%H:%M")
+        at = datetime.strptime(text if len(text) == len("HH:MM") else "", "%H:%M")
     except ValueError:
         raise ConfigError(f"a time is written HH:MM, e.g. 07:30, not {text!r}") from None
     today = now.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)

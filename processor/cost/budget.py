@@ -37,6 +37,8 @@ class Budget:
         self.spent_pico = spent_pico
         """Also what may have been spent for requests that broke off."""
         self.reserved_pico = 0
+        self.needed_pico: int | None = None
+        """The least budget with which the next job could have been sent; None until one did not fit."""
         self._on_mostly_spent: Callable[[Budget], None] | None = on_mostly_spent
 
     @property
@@ -63,8 +65,13 @@ class Budget:
         """Return what is spent, and the limit, in US dollars."""
         return usd(self.spent_pico), usd(self.limit_pico)
 
-    def why_exhausted(self, worst_pico: int, place: str) -> str:
-        """Say that the job in this place does not fit. ``worst_pico``: the most that its request can cost."""
+    def needed_usd(self) -> float | None:
+        return None if self.needed_pico is None else usd(self.needed_pico)
+
+    def exhaust(self, worst_pico: int, place: str) -> str:
+        """The job in this place does not fit, and the run ends: return why. ``worst_pico``: the most that its request
+        can cost."""
+        self.needed_pico = self.spent_pico + worst_pico
         left_pico = max(self.left_pico, 0)
         limit, worst, spent, left = in_dollars(self.limit_pico, worst_pico, self.spent_pico, left_pico)
         return (

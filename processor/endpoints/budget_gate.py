@@ -47,7 +47,7 @@ class BudgetGate:
         if found <= {Fit.UNKNOWN, Fit.EXCEEDS}:
             self.is_closed = True
             least_pico = min(pico for pico in worst.values() if pico is not None)
-            raise BudgetExhausted(self.budget.why_exhausted(least_pico, place_of(job.line, job.source)))
+            raise BudgetExhausted(self.budget.exhaust(least_pico, place_of(job.line, job.source)))
         return fits
 
     def reserve(self, endpoint: Endpoint, job: Job, size: RequestSize) -> BudgetReservation:

@@ -44,6 +44,8 @@ class Estimate:
     max_cost_usd: float | None = None
     budget: BudgetFit | None = None
     """None without a budget."""
+    unpriced: tuple[str, ...] = ()
+    """Models without a price: a run with a budget does not start before they have one."""
     batch: BatchPrice | None = None
     """None where the provider's batch API, or its price, is not known."""
 
@@ -138,8 +140,9 @@ def _budget_json(estimate: Estimate) -> JSON | None:
     return {
         "max_cost_usd": estimate.max_cost_usd,
         "left_usd": usd(estimate.budget.left_pico),
-        "fit_expected": estimate.budget.expected,
-        "fit_at_least": estimate.budget.at_least,
+        "fit_expected": 0 if estimate.unpriced else estimate.budget.expected,
+        "fit_at_least": 0 if estimate.unpriced else estimate.budget.at_least,
+        "models_without_price": list(estimate.unpriced),
     }
 
 

@@ -46,7 +46,8 @@ class ReplySample:
         if self.mean_s is None:
             return None
         fewer_tokens = self.mean_tokens(None) - self.mean_tokens(at_most)
-        return max(self.mean_s - fewer_tokens * self._s_per_token, self.total_s[0])
+        shortest_s = self.first_token_s[0] if self.first_token_s else 0.0
+        return max(self.mean_s - fewer_tokens * self._s_per_token, shortest_s)
 
     @property
     def first_response_s(self) -> float | None:

@@ -76,7 +76,10 @@ class SendingOrder:
                     self.budget.add_alike(found.bounded, found.expected_pico, found.at_most_pico, found.largest_pico)
 
     def jobs_within(self, allowed_s: float, groups: Mapping[str, GroupTotals], seconds_of: SecondsOf) -> int | None:
-        """About how many jobs may be sent in a time; None where no limit is known. ``groups``: of all jobs."""
+        """About how many jobs may be sent in a time of at least 0; None where no limit is known.
+
+        ``groups``: of all jobs.
+        """
         if self.order == "file":
             return _jobs_alike_within(allowed_s, groups, seconds_of)
         total: dict[str, GroupTotals] = {}
@@ -113,7 +116,7 @@ def _jobs_alike_within(allowed_s: float, groups: Mapping[str, GroupTotals], seco
             few = middle
         else:
             many = middle
-    return few if allowed_s >= 0 else 0
+    return few
 
 
 def _part(jobs: int, allowed_s: float, seconds: float) -> int:

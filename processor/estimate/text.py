@@ -111,9 +111,9 @@ def _cost_rows(estimate: Estimate) -> Iterator[LabelRow]:
     expected, at_most = costs.known_expected_pico, costs.known_at_most_pico
     texts = [
         "expected: unknown, give --like RESULTS" if expected is None else f"{dollars(usd(expected))} expected",
-        "no bound" if at_most is None else f"{dollars(usd(at_most))} at most",
+        "at most: nothing bounds it" if at_most is None else f"{dollars(usd(at_most))} at most",
     ]
-    yield LabelRow("cost", ", ".join(texts))
+    yield LabelRow("cost", "; ".join(texts))
     if unknown:
         yield LabelRow("", f"without {_some(unknown)}: no price is known")
         yield LabelRow("", f"set one under {_table(unknown[0])}")
@@ -123,8 +123,7 @@ def _cost_rows(estimate: Estimate) -> Iterator[LabelRow]:
     if estimate.batch is not None and estimate.batch.costs.is_priced:
         yield from _batch_rows(estimate.batch)
     if estimate.budget is not None and estimate.max_cost_usd is not None:
-        yield LabelRow("budget", _budget_text(estimate.budget, estimate.max_cost_usd, estimate.counts.all.jobs))
-        yield from _order_rows(estimate)
+        yield from _budget_rows(estimate, estimate.budget, estimate.max_cost_usd)
 
 
 def _batch_rows(batch: BatchPrice) -> Iterator[LabelRow]:
@@ -136,6 +135,15 @@ def _batch_rows(batch: BatchPrice) -> Iterator[LabelRow]:
     yield LabelRow("in batches", ", ".join([*texts, f"{batch.factor:.0%} of the price, within 24 hours: --batch"]))
     if batch.not_taken:
         yield LabelRow("", f"without {plural(batch.not_taken, 'job')} of API paths that a batch does not take")
+
+
+def _budget_rows(estimate: Estimate, fit: BudgetFit, max_cost_usd: float) -> Iterator[LabelRow]:
+    if estimate.unpriced:
+        text = f"nothing is sent: --max-cost needs the price of {_some(list(estimate.unpriced))}"
+        yield LabelRow("budget", text, "warning")
+        return
+    yield LabelRow("budget", _budget_text(fit, max_cost_usd, estimate.counts.all.jobs))
+    yield from _order_rows(estimate)
 
 
 def _budget_text(fit: BudgetFit, max_cost_usd: float, jobs: int) -> str:
@@ -175,27 +183,39 @@ def _time_rows(estimate: Estimate) -> Iterator[LabelRow]:
     seconds = estimate.duration.seconds
     if seconds is None:
         yield LabelRow("time", "unknown: give --rpm, --tpm or --concurrency, or run once: the history keeps the limits")
-        return
-    yield LabelRow("time", f"{duration(seconds)}, bound by {_resource(bounds[0])}")
+    else:
+        yield LabelRow("time", f"{duration(seconds)}, bound by {_resource(bounds[0])}")
+        yield from _bound_rows(estimate)
+        end = datetime.fromtimestamp(estimate.now + seconds).astimezone()
+        yield LabelRow("end", f"{end:%a %d %b %H:%M}, if started now; without refusals and outages")
+    if estimate.until is not None:
+        yield from _until_rows(estimate, estimate.until)
+
+
+def _bound_rows(estimate: Estimate) -> Iterator[LabelRow]:
+    bounds = estimate.duration.bounds
     is_one_group = len(estimate.counts.groups) == 1
     for bound in bounds[:MAX_SHOWN_BOUNDS]:
         group = "" if is_one_group else f" for {bound.limit_group}"
         yield LabelRow(f"  {_resource(bound)}", f"{duration(bound.seconds)}  {_bound_text(bound, group)}")
     if bounds[0].counter is not None:
         yield LabelRow("", counter_text(bounds[0].counter))
-    end = datetime.fromtimestamp(estimate.now + seconds).astimezone()
-    yield LabelRow("end", f"{end:%a %d %b %H:%M}, if started now; without refusals and outages")
-    if estimate.fit is not None and estimate.until is not None:
-        until = datetime.fromtimestamp(estimate.until).astimezone()
-        left = estimate.counts.all.jobs - estimate.fit
-        yield LabelRow("until", f"{until:%a %H:%M}: about {plural(estimate.fit, 'job')}; {left:,} stay for later")
-        if estimate.late_s:
-            yield LabelRow("", f"nothing is sent in the last {duration(estimate.late_s)}: {_late_text(estimate)}")
-        yield from _order_rows(estimate)
+
+
+def _until_rows(estimate: Estimate, until: float) -> Iterator[LabelRow]:
+    at = f"{datetime.fromtimestamp(until).astimezone():%a %H:%M}"
+    if estimate.fit is None:
+        yield LabelRow("until", f"{at}: unknown how many jobs, as the time is")
+        return
+    left = estimate.counts.all.jobs - estimate.fit
+    yield LabelRow("until", f"{at}: about {plural(estimate.fit, 'job')}; {left:,} stay for later")
+    if estimate.late_s:
+        yield LabelRow("", f"nothing is sent in the last {duration(estimate.late_s)}: {_late_text(estimate)}")
+    yield from _order_rows(estimate)
 
 
 def _late_text(estimate: Estimate) -> str:
-    return "99 of 100 replies take less" if estimate.replies.source else "no reply is known yet"
+    return "99 of 100 replies take less" if estimate.replies.source else "no reply is known, give --like RESULTS"
 
 
 def counter_text(counter: Counter) -> str:

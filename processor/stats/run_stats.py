@@ -84,6 +84,8 @@ class RunStats:
         """When the next request may start, on the event loop's clock; None where that is not known."""
         self.budget: Callable[[], tuple[float, float] | None] = lambda: None
         """What all runs on the output have spent, and may spend, in USD; None without a budget."""
+        self.needed_budget_usd: Callable[[], float | None] = lambda: None
+        """The least budget with which the next job could have been sent; None where the budget did not stop the run."""
         self._started_at: float | None = None
         self._done_at_start = 0
         self._handlers: dict[type[RunEvent], Callable[[Any], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import ceil, floor, log10
 
 from processor.core.events import SkipReason
 from processor.core.money import dollars, in_dollars, pico_usd
@@ -242,11 +243,42 @@ def _next_command(stats: RunStats, context: SummaryContext) -> Iterator[LabelRow
         return
     permanent = stats.permanent_failures + stats.skipped["failed_permanently"]
     if stats.remaining or stats.stop_reason or stats.failed > permanent:
-        yield LabelRow("to resume", context.command, "command")
+        yield from _resume_rows(stats, context.command)
     elif permanent:
         needs_flag = stats.skipped["failed_permanently"] or not NEEDS_RETRY_FLAG.isdisjoint(stats.failures_by_code)
         flag = " --retry-failed" if needs_flag and "--retry-failed" not in context.command else ""
         yield LabelRow("once fixed", context.command + flag, "command")
+
+
+def _resume_rows(stats: RunStats, command: str) -> Iterator[LabelRow]:
+    """The command that goes on: with a larger budget where this one is spent, since the same would send nothing."""
+    least_usd = stats.needed_budget_usd()
+    if least_usd is None:
+        yield LabelRow("to resume", command, "command")
+        return
+    replies = stats.replies
+    rest_usd = stats.remaining * (replies.cost_usd or 0.0) / replies.priced if stats.remaining and replies.priced else 0
+    amount = _rounded_up(least_usd + rest_usd)  # the last job, too, is sent only if the most that it can cost fits
+    yield LabelRow("to resume", with_flag(command, "--max-cost", amount), "command")
+    all_jobs = "about what all jobs need, if the others cost as much as those of this run"
+    yield LabelRow("", f"this budget is {all_jobs if rest_usd else 'the least with which another job is sent'}")
+
+
+def _rounded_up(usd: float) -> str:
+    """To two digits that are not zeros, and to whole cents beyond."""
+    digits = max(2, 1 - floor(log10(usd)))
+    return f"{ceil(round(usd * 10**digits, 6)) / 10**digits:.{digits}f}"
+
+
+def with_flag(command: str, flag: str, value: str) -> str:
+    """Return the command with another value of a flag, which it need not have."""
+    words = shlex.split(command)
+    for at, word in enumerate(words):
+        if word == flag:
+            return shlex.join([*words[: at + 1], value, *words[at + 2 :]])
+        if word.startswith(f"{flag}="):
+            return shlex.join([*words[:at], f"{flag}={value}", *words[at + 1 :]])
+    return shlex.join([*words, flag, value])
 
 
 def _by_count(counts: Counter[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,11 +38,14 @@ def test_run_stops_at_the_first_job_that_does_not_fit_and_goes_on_with_a_larger_
     spent_usd = sum(row["cost_usd"] for row in shell.rows("r.jsonl"))
     assert 0.0012 - 0.001 < spent_usd <= 0.0012
     assert "the budget of 0.0012" in first.row("stopped")
-    assert "--max-cost" in first.row("to resume")
+    assert "--max-cost 0.0012" not in first.row("to resume"), "the same command would send nothing"
+    assert "about what all jobs need" in first.err
     nothing = run_inside("jobs.jsonl", "--out", "r.jsonl", "--max-cost", "0.0012")
     assert (nothing.code, len(server.requests)) == (3, done)
-    rest = run_inside("jobs.jsonl", "--out", "r.jsonl", "--max-cost", "1")
-    assert rest.code == 0
+    assert float(shlex.split(nothing.row("to resume"))[-1]) > 0.0012
+    assert "the least with which another job is sent" in nothing.err
+    rest = run_inside(*shlex.split(first.row("to resume"))[1:])
+    assert rest.code == 0, "as much as all jobs need"
     assert len(shell.rows("r.jsonl")) == 30
 
 
@@ -141,6 +145,11 @@ def test_estimate_names_the_models_without_a_price(shell: Shell, run_inside: Run
     shown = run_inside("estimate", "jobs.jsonl", "--base-url", "http://127.0.0.1:9/v1").out
     assert "0.0020 USD at most" in shown
     assert "without my-model: no price is known" in shown and '[prices."my-model"]' in shown
+    limited = "estimate", "jobs.jsonl", "--base-url", "http://127.0.0.1:9/v1", "--max-cost", "1"
+    assert "nothing is sent: --max-cost needs the price of my-model" in run_inside(*limited).out, "as a run says"
+    budget = json.loads(run_inside(*limited, "--json").out)["budget"]
+    assert (budget["fit_expected"], budget["fit_at_least"]) == (0, 0)
+    assert budget["models_without_price"] == ["my-model"]
     alone = shell.write("alone.jsonl", chat_job("other", model="my-model", max_tokens=5))
     found = json.loads(run_inside("estimate", alone, "--base-url", "http://127.0.0.1:9/v1", "--json").out)
     assert found["cost_usd"] == {

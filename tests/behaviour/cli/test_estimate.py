@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -93,10 +94,13 @@ def test_estimate_shows_the_command_that_starts_the_run(run_inside: Run, shell: 
     ("args", "message"),
     [
         (["estimate", "absent.jsonl"], "cannot read absent.jsonl"),
+        (["estimate", "-"], "estimate reads the jobs from a file only: save stdin"),
+        (["rehearse", "-"], "rehearse reads the jobs from a file only: save stdin"),
         (["estimate", "-", "--out", "r.jsonl"], "save stdin"),
         (["rehearse", "-", "--out", "r.jsonl"], "save stdin"),
         (["estimate", "jobs.jsonl", "--like", "few.jsonl"], "few.jsonl has 0 replies: give results with at least 30"),
         (["estimate", "jobs.jsonl", "--until", "25:00"], "a time is written HH:MM"),
+        (["estimate", "jobs.jsonl", "--until", "7:5"], "a time is written HH:MM"),
         (["estimate", "jobs.jsonl.gz", "--order", "longest"], "--order longest needs files of lines"),
         (["rehearse", "jobs.jsonl", "--faults", "none=1"], "unknown fault"),
     ],
@@ -176,40 +180,67 @@ def counter(kind: str, period_s: float, *, is_announced: bool = True) -> dict[st
     return {"kind": kind, "size": 2 * period_s, "period_s": period_s, "is_announced": is_announced}
 
 
-@pytest.mark.parametrize(
-    ("found", "sending_s", "text"),
-    [
-        ({}, 30, "counted in a bucket that is refilled evenly: assumed"),
-        ({"requests": counter("window", 60)}, 60, "counted in a window of 1m 00s, as an earlier run has found"),
-        (
-            {"requests": counter("bucket", 60)},
-            30,
-            "counted in a bucket that is refilled evenly, as an earlier run has found",
-        ),
-        (
-            {"requests": counter("bucket", 0.9)},
-            90,
-            "counted in a bucket of 0.90 s: sent evenly, as an earlier run has found",
-        ),
-        ({"requests": counter("bucket", 1.0, is_announced=False)}, 90, "counted in a bucket of 1.0 s: sent evenly"),
-    ],
-)
-def test_forecasts_count_as_the_server_did_in_an_earlier_run(
-    run_inside: Run, shell: Shell, sample: str, found: dict[str, Any], sending_s: float, text: str
-) -> None:
-    write_history(shell, sample, {GROUP: {"server_rpm": 120, "counters": found}})
+FOUND = [
+    ({}, 30, "counted in a bucket that is refilled evenly: assumed"),
+    ({"requests": counter("window", 60)}, 60, "counted in a window of 1m 00s, as an earlier run has found"),
+    (
+        {"requests": counter("bucket", 60)},
+        30,
+        "counted in a bucket that is refilled evenly, as an earlier run has found",
+    ),
+    (
+        {"requests": counter("bucket", 0.9)},
+        90,
+        "counted in a bucket of 0.90 s: sent evenly, as an earlier run has found",
+    ),
+    ({"requests": counter("bucket", 1.0, is_announced=False)}, 90, "counted in a bucket of 1.0 s: sent evenly"),
+]
+"""What a history tells of the counter, when the last of 180 requests is sent at 120 a minute, and what is said."""
+
+
+def test_forecasts_count_as_the_server_did_in_an_earlier_run(run_inside: Run, shell: Shell, sample: str) -> None:
     shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(180)))
     args = ("jobs.jsonl", "--like", sample, "--concurrency", "100")
-    for flags in ((), ("--rpm", "120")):  # the limit given renames the limit group
-        expected, run = (ask(run_inside, *args, *flags) for ask in (estimate, rehearse))
-        (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
-        assert (bound["limit"], bound["seconds"]) == (120, pytest.approx(sending_s, abs=1))
-        assert bound["counter"]["assumed"] == (not found)
-        (server,) = run["server"].values()
-        assert (server["rpm"], server["tpm"], server["counter"]) == (120, None, bound["counter"])
-        assert expected["time"]["seconds"] == pytest.approx(run["seconds"], rel=0.1)
-    assert text in run_inside("estimate", *args).out
-    assert f"120 requests a minute, {text}" in run_inside("rehearse", *args).out
+    for found, sending_s, text in FOUND:
+        write_history(shell, sample, {GROUP: {"server_rpm": 120, "counters": found}})
+        for flags in ((), ("--rpm", "120")):  # the limit given renames the limit group
+            expected, run = (ask(run_inside, *args, *flags) for ask in (estimate, rehearse))
+            (bound,) = (bound for bound in expected["time"]["bounds"] if bound["resource"] == "requests")
+            assert (bound["limit"], bound["seconds"]) == (120, pytest.approx(sending_s, abs=1)), text
+            assert bound["counter"]["assumed"] == (not found)
+            (server,) = run["server"].values()
+            assert (server["rpm"], server["tpm"], server["counter"]) == (120, None, bound["counter"])
+            assert expected["time"]["seconds"] == pytest.approx(run["seconds"], rel=0.1), text
+        assert text in run_inside("estimate", *args).out
+        assert f"120 requests a minute, {text}" in run_inside("rehearse", *args).out
+
+
+def test_jobs_that_fit_until_a_deadline_are_those_of_a_run(run_inside: Run, shell: Shell, sample: str) -> None:
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(2000)))
+    at = datetime.now() + timedelta(minutes=3)
+    for flags in (("--concurrency", "4"), ("--rpm", "200", "--concurrency", "50")):
+        args = ("jobs.jsonl", "--like", sample, *flags, "--until", f"{at:%H:%M}")
+        expected, run = estimate(run_inside, *args), rehearse(run_inside, *args, code=1)
+        assert run["exit_code"] == 3
+        assert expected["fit_until"] == pytest.approx(run["done"], rel=0.05), flags
+    page = run_inside("estimate", *args).out
+    assert "stay for later" in page and "99 of 100 replies take less" in page
+
+
+def test_nothing_fits_where_the_deadline_leaves_less_time_than_an_unknown_reply(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(3))
+    args = ("estimate", "jobs.jsonl", *LOCAL, "--until")
+    soon, later = (f"{datetime.now() + timedelta(minutes=minutes):%H:%M}" for minutes in (5, 60))
+    assert "about 0 jobs; 3 stay for later" in (page := run_inside(*args, soon).out)
+    assert "nothing is sent in the last 10m 00s: no reply is known" in page
+    assert "unknown how many jobs" in run_inside(*args, later).out
+    assert "about 3 jobs; 0 stay" in run_inside(*args, later, "--rpm", "60").out
+
+
+def test_estimate_of_a_run_that_sends_nothing_shows_no_command(run_inside: Run, shell: Shell) -> None:
+    shell.write("jobs.jsonl")
+    assert run_inside("estimate", "jobs.jsonl", *LOCAL).out.endswith("\nA run with these flags has nothing to send.\n")
+    assert "bound by" not in run_inside("rehearse", "jobs.jsonl", *LOCAL).out
 
 
 def test_models_with_limits_of_their_own_are_rehearsed_apart(run_inside: Run, shell: Shell, sample: str) -> None:
