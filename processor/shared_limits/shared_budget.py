@@ -29,7 +29,7 @@ class SharedBudget:
         """Wait until the request fits. Raises BudgetSpent where it never will."""
         while (fit := self._budget.fit(worst_pico)) is not Fit.FITS:
             if fit is Fit.EXCEEDS:
-                raise BudgetSpent(self._budget.why_exhausted(worst_pico, "one of the sessions that share it"))
+                raise BudgetSpent(self._budget.exhaust(worst_pico, "one of the sessions that share it"))
             await self._changed.wait()
         return self._budget.reserve(worst_pico)
 
