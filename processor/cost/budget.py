@@ -69,8 +69,10 @@ class Budget:
         return None if self.needed_pico is None else usd(self.needed_pico)
 
     def exhaust(self, worst_pico: int, place: str) -> str:
-        """The job in this place does not fit, and nothing more is sent: return why. ``worst_pico``: the most that its request
-        can cost."""
+        """The job in this place does not fit, and nothing more is sent: return why.
+
+        ``worst_pico``: the most that its request can cost.
+        """
         self.needed_pico = self.spent_pico + worst_pico
         left_pico = max(self.left_pico, 0)
         limit, worst, spent, left = in_dollars(self.limit_pico, worst_pico, self.spent_pico, left_pico)
