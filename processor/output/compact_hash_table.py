@@ -27,7 +27,8 @@ _PAGE_BITS = 8
 _PAGE_BYTES = 1 << _PAGE_BITS
 _USED_BYTES = _PAGE_BYTES // _RECORD_BYTES * _RECORD_BYTES
 _GROWTH_BYTES = 1 << 20
-"""Memory is added in steps of this size."""
+"""Memory is added in steps of this size; once the first is full, a page for each chain is added at once. Moving many
+megabytes often would leave holes between other values."""
 
 _NEW_RECORD = Struct(f">H{_RECORD_BYTES}s4x")
 """A record to add: the bytes that select its chain, the record as stored, and 4 bytes that are ignored."""
@@ -104,7 +105,7 @@ class CompactHashTable:
         page = len(self._next_page)
         at = page - _CHAINS << _PAGE_BITS
         if at == len(self._pages):
-            self._pages += bytes(_GROWTH_BYTES)
+            self._pages += bytes(max(_GROWTH_BYTES, (_CHAINS << _PAGE_BITS) - at) if at else _GROWTH_BYTES)
         self._next_page.append(0)
         self._next_page[before] = page
         return at
