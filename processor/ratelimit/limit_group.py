@@ -58,6 +58,8 @@ class LimitGroup:
         self.queue: FairQueue[QueuedRequest] = FairQueue()
         self.wake_up = WakeUp(wake_up_times)
         self.in_flight = 0
+        self.released_since_drain = 0
+        """Requests that have ended since the queue was last looked at: others could not take their places yet."""
         self.cool_down = CoolDown()
         self._bursts = bursts
         self._header_names = header_names
@@ -202,12 +204,15 @@ class LimitGroup:
             return
         self.refusals.on_answered(reservation.sent_at)
         tokens = used.completion_tokens or 1
-        self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=self.in_flight)
+        # Of replies that come together the first frees a place that the next one's count must not miss.
+        in_flight = self.in_flight + (self.released_since_drain if self.queue.waiting else 0)
+        self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=in_flight)
         if self._refunds_unused:
             self._refund(reservation, used, reservation.sent_at, at)
 
     def release(self, reservation: Reservation) -> None:
         self.in_flight -= 1
+        self.released_since_drain += 1
         for resource, limiter in self.resource_limiters.items():
             amount = reservation.cost_by_resource[resource]
             if reservation.sent_at is None:

@@ -164,6 +164,7 @@ class RateLimiter:
     def _drain_queue(self, group: LimitGroup) -> None:
         """Grant all requests of the group that may be sent now, and schedule the next call for the first that waits."""
         now = asyncio.get_running_loop().time()
+        group.released_since_drain = 0
         while (request := group.queue.head()) is not None:
             request.renew()
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,14 @@ class RayCluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # sockets allow no longer path
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "COV"))}
-        environ |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.key = secrets.token_hex(24)
+        """What the variable RAY_TEST_KEY of all nodes holds."""
+        environ |= {
+            "RAY_TEST_KEY": self.key,
+            "PYTHONPATH": str(ROOT),
+            "RAY_TMPDIR": str(self.folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             env=environ,
@@ -42,6 +50,16 @@ class RayCluster:
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
         return self._read()
+
+    def places_of(self, secret: str) -> list[str]:
+        """Return where Ray keeps a text: in its files (logs, spilled objects, sockets' names), or in the values of the
+        head node."""
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        assert len(files) > 20
+        values = bytes.fromhex(self.ask("values")["values"])
+        assert len(values) > 100
+        found = [str(path) for path in files if secret.encode() in path.read_bytes() or secret in path.name]
+        return found + (["the values of the head node"] if secret.encode() in values else [])
 
     def close(self) -> None:
         self._process.communicate(timeout=120)

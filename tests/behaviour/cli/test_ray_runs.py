@@ -6,19 +6,21 @@ They take minutes, and need the extra ``ray``, which CI does not install: ``pyte
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from math import inf
-from pathlib import Path
 
 import pytest
 
-from processor.simulator.settings import SimulatorSettings
-from tests.support.cli_world import KEY, ProgramResult, Server, Shell, chat_jobs, wait_until
+from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
+from processor.simulator.settings import Outage, SimulatorSettings
+from tests.support.cli_world import ProgramResult, Server, Shell, chat_jobs, wait_until
 from tests.support.ray_cluster import RayCluster
 
 pytestmark = [
@@ -32,6 +34,9 @@ StartServer = Callable[[SimulatorSettings], Server]
 
 TWO_SECONDS = SimulatorSettings(first_token_s=2.0, first_token_jitter=0.0, speed_tps=inf, canned=True)
 JOBS = 300
+RPM: dict[LimiterKind, int] = {"sliding": 200, "minute": 200, "second": 1200, "quantised": 1200, "silent": 250}
+BURST: dict[LimiterKind, float] = {"minute": 1.0, "second": 1 / 60, "quantised": 1 / 60, "silent": 0.0}
+"""The share of a minute's limit that may be sent at once."""
 COMMAND = ("jobs.jsonl", "--out", "r.jsonl", "--config", "ray.toml", "--workers", "2", "--concurrency", "100")
 
 
@@ -119,29 +124,63 @@ def test_interrupted_run_ends_its_workers_and_can_be_resumed(
     assert len(server.requests) == JOBS
 
 
+@pytest.mark.parametrize("kind", LIMITER_KINDS)
 def test_limit_is_kept_and_used(
-    shell: Shell, start_server: StartServer, run_in: Callable[..., subprocess.Popen[bytes]]
+    shell: Shell, start_server: StartServer, run_in: Callable[..., subprocess.Popen[bytes]], kind: LimiterKind
 ) -> None:
-    server = start_server(replace(TWO_SECONDS, first_token_s=0.2, rpm=1200, kind="second"))
-    result = end(shell, run_in())
+    server = start_server(replace(TWO_SECONDS, first_token_s=0.2, rpm=RPM[kind], kind=kind))
+    result = end(shell, run_in("--rpm", str(RPM[kind])))
     assert result.code == 0, result.err
     assert_every_job_has_one_row(shell)
-    assert Counter(request["status"] for request in server.requests) == {200: JOBS}
+    statuses = Counter(request["status"] for request in server.requests)
+    assert (statuses[200], statuses.total() - JOBS <= 1) == (JOBS, True)
+    took_s = server.requests[-1]["at"] - server.requests[0]["at"]
+    least_s = 60.0 if kind == "sliding" else (JOBS - BURST[kind] * RPM[kind]) / (RPM[kind] / 60)
+    assert took_s <= 1.02 * least_s + 3.0 + 0.2
+
+
+def test_outage_costs_no_job(
+    shell: Shell, start_server: StartServer, run_in: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    server = start_server(replace(TWO_SECONDS, first_token_s=1.0))
+    run = run_in("--max-attempts", "1", "--summary-json", "s.json")
+    wait_until(lambda: shell.row_count("r.jsonl") >= 80, within_s=120)
+    now = time.monotonic()
+    outage = Outage(from_s=now, to_s=now + 8.0, kind="refuse")
+    server.provider.settings = replace(server.provider.settings, outages=(outage,))
+    result = end(shell, run)
+    assert result.code == 0, result.err
+    assert_every_job_has_one_row(shell)
+    assert "outage" in result.err
+    assert sum(worker["lost_requests"] for worker in shell.rows("s.json")[0]["workers"]) == 0
+
+
+def test_budget_is_kept_although_a_worker_is_killed(
+    shell: Shell, start_server: StartServer, run_in: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    server = start_server(replace(TWO_SECONDS, first_token_s=1.0, reply_tokens=(5, 15), canned=False))
+    with (shell.folder / "ray.toml").open("a") as settings:
+        settings.write('[prices."gpt-4o-mini"]\ninput = 0\noutput = 1000\n')  # at most 0.02 USD a job
+    run = run_in("--max-cost", "2")
+    wait_until(lambda: shell.row_count("r.jsonl") >= 40, within_s=120)
+    os.kill(workers()[0], signal.SIGKILL)
+    stopped = end(shell, run)
+    assert (stopped.code, "the budget of 2.00" in stopped.row("stopped")) == (3, True), stopped.err
+    assert 1.0 < server.provider.billing.completion_tokens / 1000 <= 2.0
+    assert end(shell, run_in("--max-cost", "20")).code == 0
+    assert_every_job_has_one_row(shell)
 
 
 def test_key_is_in_nothing_that_ray_keeps(
     shell: Shell, start_server: StartServer, cluster: RayCluster, run_in: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
+    key = secrets.token_hex(24)
     server = start_server(replace(TWO_SECONDS, first_token_s=0.1, auth="required"))
+    shell.environ["OPENAI_API_KEY"] = key
     result = end(shell, run_in())
     assert result.code == 0, result.err
-    assert len(server.requests) == JOBS
-    files = [path for path in Path(cluster.folder).rglob("*") if path.is_file()]
-    assert len(files) > 20
-    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
-    values = bytes.fromhex(cluster.ask("values")["values"])
-    assert len(values) > 100
-    assert KEY.encode() not in values
+    assert Counter(request["status"] for request in server.requests) == {200: JOBS}
+    assert cluster.places_of(key) == []
 
 
 def test_workers_of_another_version_are_not_used(

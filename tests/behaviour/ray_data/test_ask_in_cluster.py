@@ -38,7 +38,10 @@ address, base_url, name, count, more = sys.argv[1:]
 more = json.loads(more)
 ray.init(address=address, log_to_driver=False)
 settings = processor.Settings(
-    base_url=base_url, limits=processor.Limits(rpm=more.get("rpm")), concurrency=more.get("concurrency", "auto")
+    base_url=base_url,
+    api_key_env=more.get("key"),
+    limits=processor.Limits(rpm=more.get("rpm")),
+    concurrency=more.get("concurrency", "auto"),
 )
 jobs = [{"job": {"id": f"{name}-{n}", "model": f"{name}-{n}", "prompt": "Hi"}} for n in range(int(count))]
 rows = ray.data.from_items(jobs, override_num_blocks=10).map_batches(
@@ -118,6 +121,16 @@ def test_dataset_is_answered_from_the_journal_of_an_earlier_program(
     for _ in range(2):
         assert answered(start_program(cluster, server, "j", 100, journal=str(tmp_path))) == [100, 100]
     assert len(server.requests) == 100
+
+
+def test_key_is_in_nothing_that_ray_keeps(cluster: RayCluster, start_server: StartServer, tmp_path: Path) -> None:
+    settings = SimulatorSettings(first_token_s=0.1, speed_tps=inf, canned=True, auth="required")
+    server = start_server(settings)
+    program = start_program(cluster, server, "key", 50, journal=str(tmp_path), key="RAY_TEST_KEY")
+    assert answered(program) == [50, 50]
+    assert Counter(request["status"] for request in server.requests) == {200: 50}
+    assert cluster.places_of(cluster.key) == []
+    assert [path for path in tmp_path.iterdir() if cluster.key.encode() in path.read_bytes()] == []
 
 
 def actors() -> list[int]:

@@ -20,7 +20,7 @@ from processor.core.models import JSON
 from processor.session.shared_session import SharedSession
 from processor.shared_limits.host import IDLE_AFTER_S, LOST_AFTER_S
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
-from tests.support.session_world import FAST_PROVIDER, SETTINGS, job, play
+from tests.support.session_world import FAST_PROVIDER, SETTINGS, Sessions, job, play
 from tests.support.shared_limits_world import SharedWorld, rows_of
 
 QUICK = replace(FAST_PROVIDER, first_token_s=0.2, first_token_jitter=0.0, speed_tps=inf)
@@ -80,6 +80,26 @@ def test_number_in_flight_holds_for_all_sessions() -> None:
 
     play(main())
     assert world.refused == 0
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_number_in_flight_is_found_as_by_a_session_alone(sessions: int) -> None:
+    provider = replace(QUICK, first_token_s=1.0)
+
+    async def alone() -> float:
+        async with Sessions(provider).open() as session:
+            assert len([row async for row in session.results(jobs("a", 600))]) == 600
+        return asyncio.get_running_loop().time()
+
+    async def shared() -> float:
+        world = SharedWorld.create(provider)
+        some = [jobs(f"s{number}", 600 // sessions) for number in range(sessions)]
+        await asyncio.gather(*(rows_of(world.session(), one) for one in some))
+        return asyncio.get_running_loop().time()
+
+    alone_s = play(alone())
+    assert alone_s < 15  # 600 requests of a second each, from 4 in flight on
+    assert play(shared()) < 1.1 * alone_s + 1.0
 
 
 def test_calls_are_bounded_whatever_the_load() -> None:
