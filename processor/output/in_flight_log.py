@@ -260,13 +260,19 @@ class InFlightLog:
         return self._slot_count - 1
 
 
-def read_spent(storage: Storage, path: Path) -> int:
-    """Return what was spent beside the rows, without the lock: for programs that only read. Raises OSError."""
+def read_spent(
+    storage: Storage, path: Path, has_row_after: Callable[[bytes, int], bool] = lambda key, attempts: False
+) -> int:
+    """Return what was spent beside the rows, without the lock: for programs that only read. Raises OSError.
+
+    ``has_row_after``: whether the job with this key has a row that counts so many attempts: its record was not erased.
+    """
     if not storage.exists(path):
         return 0
     with closing(storage.open(path, "read")) as file:
         log = InFlightLog(file, is_new=False)
-        in_flight = sum(job.worst_pico or 0 for job in log.load() if job.state == IN_FLIGHT)
+        left = (job for job in log.load() if job.state == IN_FLIGHT and not has_row_after(job.key, job.attempts))
+        in_flight = sum(job.worst_pico or 0 for job in left)
     return log.spent_pico + in_flight
 
 

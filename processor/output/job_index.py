@@ -158,6 +158,11 @@ class JobIndex:
         slot = self._table.find(key)
         return bool(slot and FIELDS.unpack_from(*slot)[3] & (REPLIED | FAILED))
 
+    def has_attempts(self, key: bytes, attempts: int) -> bool:
+        """Whether at least so many requests were sent for the job, by its rows."""
+        slot = self._table.find(key)
+        return bool(slot and FIELDS.unpack_from(*slot)[1] >= attempts)
+
     def count(self, flag: int, without: int = 0) -> int:
         """Return how many records have one flag and not the other."""
         matches = bytes(bool(value & flag and not value & without) for value in range(256))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from processor.core.job_keys import job_key
 from processor.core.models import JSON
+from processor.core.money import RowCosts
 from processor.output.block_reader import BLOCK_BYTES, packed_entry, read_lines
+from processor.output.in_flight_log import read_spent
 from processor.output.index_entry import INVALID_LINE, SIMULATED, RunTarget, unpack_entry
 from processor.output.job_index import JobIndex
 from processor.output.paths import OutputPaths
@@ -32,6 +34,8 @@ class _OtherFile:
     offset: int = 0
     file_id: tuple[int, int] | None = None
     """A file that was compacted is another one, and is read from its beginning."""
+    costs: RowCosts = field(default_factory=RowCosts)
+    """Of all its rows."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +92,15 @@ class RowsOfOthers:
                     return row
         return None
 
+    def spent_pico(self, results: Path) -> int:
+        """Return what was spent for an output, in 1e-12 USD, by its rows that were read, and by its state file: there
+        also what requests in flight cost at most. Where it cannot be read, that counts as nothing."""
+        paths = OutputPaths.of(results)
+        spent = sum(self._files[path].costs.pico for path in (paths.replies, paths.failures) if path in self._files)
+        with suppress(OSError):
+            spent += read_spent(self._storage, paths.state, self.index.has_attempts)
+        return spent
+
     def _file(self, path: Path, is_failure: bool) -> _OtherFile:
         file = self._files.get(path)
         if file is None:
@@ -101,7 +114,7 @@ class RowsOfOthers:
         new = NewRows()
         status = file.path.stat()
         if file.file_id != (status.st_dev, status.st_ino) or status.st_size < file.offset:
-            file.file_id, file.offset = (status.st_dev, status.st_ino), 0
+            file.file_id, file.offset, file.costs = (status.st_dev, status.st_ino), 0, RowCosts()
         if status.st_size > file.offset:
             with closing(self._storage.open(file.path, "read")) as opened:
                 self._read_on(file, opened, min(opened.size(), 1 << _OFFSET_BITS), new)
@@ -117,7 +130,7 @@ class RowsOfOthers:
                     file.offset += len(raw)
 
     def _add_line(self, file: _OtherFile, raw: bytes, new: NewRows) -> None:
-        packed = packed_entry(raw, replies=not file.is_failure, target=self._target)
+        packed = packed_entry(raw, replies=not file.is_failure, target=self._target, costs=file.costs)
         if packed is None or (entry := unpack_entry(packed)).flags & (INVALID_LINE | SIMULATED):
             return
         new.entries.append(packed)

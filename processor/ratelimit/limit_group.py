@@ -58,8 +58,10 @@ class LimitGroup:
         self.queue: FairQueue[QueuedRequest] = FairQueue()
         self.wake_up = WakeUp(wake_up_times)
         self.in_flight = 0
+        self.is_queueing = False
+        """Whether requests wait since the queue was last looked at."""
         self.released_since_drain = 0
-        """Requests that have ended since the queue was last looked at: others could not take their places yet."""
+        """Requests that have ended since then: those that wait could not take their places yet."""
         self.cool_down = CoolDown()
         self._bursts = bursts
         self._header_names = header_names
@@ -205,7 +207,7 @@ class LimitGroup:
         self.refusals.on_answered(reservation.sent_at)
         tokens = used.completion_tokens or 1
         # Of replies that come together the first frees a place that the next one's count must not miss.
-        in_flight = self.in_flight + (self.released_since_drain if self.queue.waiting else 0)
+        in_flight = self.in_flight + (self.released_since_drain if self.is_queueing else 0)
         self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=in_flight)
         if self._refunds_unused:
             self._refund(reservation, used, reservation.sent_at, at)

@@ -176,9 +176,11 @@ class RateLimiter:
                 bottleneck, until = blocked
                 group.wake_up.schedule(partial(self._drain_queue, group), until)
                 self._bottlenecks[group] = bottleneck
+                group.is_queueing = True
                 break
             self._grant(group, request, now)
         else:
+            group.is_queueing = False
             self._slots.dequeue(group.wake_up)
             group.wake_up.cancel()
             self._bottlenecks.pop(group, None)

@@ -24,10 +24,9 @@ class JournalFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spent_pico: dict[str, int] = {}
-        """What was spent before, by the file that says so: of those that this session has found unused."""
         self.rows: RowsOfOthers
-        self._own: Path
+        self.own: Path
+        """The file of this session."""
         self._reading = asyncio.Lock()
 
     async def open(self, plan: Plan, target: RunTarget) -> ResultsFile:
@@ -37,10 +36,7 @@ class JournalFolder:
         except OSError as error:
             raise ConfigError(f"{self.folder} cannot be the folder of a journal: {error}") from None
         own = await asyncio.to_thread(self._take_unused, plan, target)
-        self._own = own.paths.replies
-        self.spent_pico[self._own.name] = own.recovered.spent.pico
-        if plan.settings.max_cost_usd is not None:
-            await self._read_spent_of_unused(plan, target)
+        self.own = own.paths.replies
         self.rows = RowsOfOthers(target)
         await self.read_new()
         return own
@@ -48,8 +44,15 @@ class JournalFolder:
     async def read_new(self) -> None:
         """Read what the others have appended since the last call."""
         async with self._reading:
-            others = [path for path in self._files() if path != self._own]
-            self.rows.add(await asyncio.to_thread(self.rows.read_new, others))
+            self.rows.add(await asyncio.to_thread(self.rows.read_new, self._others()))
+
+    async def spent_by_others(self) -> dict[str, int]:
+        """Return what the other files say was spent, in 1e-12 USD, by the name of the file."""
+        await self.read_new()
+        return {path.name: self.rows.spent_pico(path) for path in self._others()}
+
+    def _others(self) -> list[Path]:
+        return [path for path in self._files() if path != self.own]
 
     def _files(self) -> list[Path]:
         numbered = {path.name: path for path in self.folder.glob("journal-*.jsonl")}
@@ -62,14 +65,3 @@ class JournalFolder:
             except OutputLocked:
                 continue
         raise AssertionError
-
-    async def _read_spent_of_unused(self, plan: Plan, target: RunTarget) -> None:
-        """The spending of a file that another session has open is told by that session."""
-        for path in self._files():
-            if path != self._own:
-                try:
-                    unused = await asyncio.to_thread(open_results_file_at, path, plan, target)
-                except OutputLocked:
-                    continue
-                self.spent_pico[path.name] = unused.recovered.spent.pico
-                await unused.close()

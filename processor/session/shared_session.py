@@ -86,14 +86,14 @@ class SharedSession:
             on_unusable=needs.health.stop,
             budget=None if gate is None else gate.budget,
             worst_pico=None if gate is None else self._worst_pico(needs),
+            spent_elsewhere=None if self._folder is None else self._folder.spent_by_others,
         )
         return self._limiter
 
     def _budget_opening(self, limit_pico: int) -> BudgetOpening:
         if self._folder is None:
-            return BudgetOpening(name=self._program, limit_pico=limit_pico, spent_pico={})
-        name = str(self._folder.folder.resolve())
-        return BudgetOpening(name=name, limit_pico=limit_pico, spent_pico=dict(self._folder.spent_pico))
+            return BudgetOpening(name=self._program, limit_pico=limit_pico, file=secrets.token_hex(8))
+        return BudgetOpening(name=str(self._folder.folder.resolve()), limit_pico=limit_pico, file=self._folder.own.name)
 
     def _worst_pico(self, needs: LimiterNeeds) -> Callable[[RequestSize], int | None]:
         prices, base_url = needs.prices, needs.target.base_url

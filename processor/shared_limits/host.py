@@ -116,7 +116,7 @@ class LimiterHost:
         self._use_limits_of(given)
         budget = None
         if given.budget is not None:
-            budget = self._budgets.setdefault(given.budget.name, SharedBudget(given.budget))
+            budget = self._budgets.setdefault(given.budget.name, SharedBudget(given.budget.limit_pico))
             budget.join(given.session, given.budget)
         interval_s = group_interval_s(len(self._sessions) + 1)
         session = self._sessions[given.session] = _Session(given.session, budget, MessageGroups(interval_s))
@@ -179,7 +179,7 @@ class LimiterHost:
             self._release(session, known, has_responded=message.has_responded)
         elif isinstance(message, BudgetSettled):
             if session.budget is not None and known.reserved is not None:
-                session.budget.settle(known.reserved, message.pico)
+                session.budget.settle(session.name, known.reserved, message.pico)
         elif known.permit is not None:
             _report_to_permit(known, known.permit, message)
 
@@ -205,7 +205,7 @@ class LimiterHost:
         elif request.waits is not None and request.waits is not asyncio.current_task():
             request.waits.cancel()
         if session.budget is not None and request.reserved is not None:
-            session.budget.end(request.reserved, may_be_billed=request.is_sent)
+            session.budget.end(session.name, request.reserved, may_be_billed=request.is_sent)
 
     # ------------------------------------------------------------ sessions
 
@@ -235,8 +235,8 @@ class LimiterHost:
     def _leave_budget(self, session: _Session) -> None:
         """Without a session a budget is forgotten: the next one reads what was spent from its files."""
         for name, budget in list(self._budgets.items()):
-            budget.sessions.discard(session.name)
-            if not budget.sessions:
+            budget.files.pop(session.name, None)
+            if not budget.files:
                 del self._budgets[name]
 
     def _watch_idleness(self) -> None:

@@ -7,7 +7,7 @@ difference to its own: the way makes an event later, never earlier, so that a li
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 from processor.cluster.messages import decode, encode
@@ -27,8 +27,10 @@ class BudgetOpening:
     name: str
     """Sessions with the same name have one budget."""
     limit_pico: int
-    spent_pico: Mapping[str, int]
-    """What was spent before, by the file that says so: what is known of a file counts once."""
+    file: str
+    """What the session records its spending in."""
+    spent_pico: Mapping[str, int] = field(default_factory=dict)
+    """What was spent before, by the file that says so: that of this session, and those of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

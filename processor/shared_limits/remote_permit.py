@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from processor.ratelimit.refusals import RefusalCounter
 from processor.ratelimit.reservation import Reservation
 from processor.shared_limits.messages import (
     GroupHeldBack,
+    PermitGranted,
     PermitReleased,
     PermitResponded,
     PermitSent,
@@ -26,6 +28,16 @@ class NumberedReservation(Reservation):
 
     number: int = 0
     reserved: BudgetReservation | None = None
+
+
+@dataclass(slots=True, eq=False)
+class WaitingForPermit:
+    """A request that waits for its permit."""
+
+    size: RequestSize
+    is_retry: bool
+    worst_pico: int | None
+    granted: asyncio.Future[PermitGranted]
 
 
 class RemoteGroup:

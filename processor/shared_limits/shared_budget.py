@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
 
 from processor.cost.budget import Budget, BudgetReservation, Fit
 from processor.shared_limits.messages import BudgetOpening, BudgetSpent
 
 
 class SharedBudget:
-    """Reserves the worst case of each request before it is sent, as ``Budget`` does for one run."""
+    """Reserves the worst case of each request before it is sent, as ``Budget`` does for one run.
 
-    def __init__(self, opening: BudgetOpening) -> None:
-        self._budget = Budget(opening.limit_pico)
-        self._known_files: set[str] = set()
+    What is spent is known by the file that records it. A file of a session that takes part is told of by that session
+    alone; what another one finds in a file counts where it is more than is known.
+    """
+
+    def __init__(self, limit_pico: int) -> None:
+        self._budget = Budget(limit_pico)
+        self._spent: Counter[str] = Counter()
+        """In 1e-12 USD, by file."""
         self._changed = asyncio.Event()
-        self.sessions: set[str] = set()
+        self.files: dict[str, str] = {}
+        """Of the sessions that take part, by their names."""
 
     def join(self, session: str, opening: BudgetOpening) -> None:
         """A session takes part, with the spending that it has found. The limit that was given last holds."""
-        self.sessions.add(session)
+        self.files[session] = opening.file
         self._budget.limit_pico = opening.limit_pico
-        self._count_files(opening.spent_pico)
+        told_by_others = {file for name, file in self.files.items() if name != session}
+        for file, pico in opening.spent_pico.items():
+            if file not in told_by_others and pico > self._spent[file]:
+                self._spend(file, pico - self._spent[file])
         self._wake()
 
     async def reserve(self, worst_pico: int) -> BudgetReservation:
@@ -33,24 +42,20 @@ class SharedBudget:
             await self._changed.wait()
         return self._budget.reserve(worst_pico)
 
-    def settle(self, reserved: BudgetReservation, pico: int) -> None:
-        """The request has cost so much."""
-        reserved.settle(pico)
-        self._wake()
-
-    def end(self, reserved: BudgetReservation, *, may_be_billed: bool) -> None:
-        """Nobody says any more what the request has cost."""
-        if may_be_billed:
-            reserved.keep()
-        else:
+    def settle(self, session: str, reserved: BudgetReservation, pico: int) -> None:
+        """The request of a session has cost so much. Later calls change nothing."""
+        if reserved.is_open:
             reserved.release()
-        self._wake()
+            self._spend(self.files[session], pico)
+            self._wake()
 
-    def _count_files(self, spent_pico: Mapping[str, int]) -> None:
-        for file, pico in spent_pico.items():
-            if file not in self._known_files:
-                self._known_files.add(file)
-                self._budget.spend(pico)
+    def end(self, session: str, reserved: BudgetReservation, *, may_be_billed: bool) -> None:
+        """Nobody says any more what the request has cost."""
+        self.settle(session, reserved, reserved.worst_pico if may_be_billed else 0)
+
+    def _spend(self, file: str, pico: int) -> None:
+        self._spent[file] += pico
+        self._budget.spend(pico)
 
     def _wake(self) -> None:
         """Let all that wait look again, the longest-waiting first."""

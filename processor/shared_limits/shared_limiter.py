@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from processor.cluster.grouping import MessageGroups, group_interval_s
 from processor.cluster.messages import WorkerInfo, encode
@@ -37,21 +37,11 @@ from processor.shared_limits.messages import (
     decode_group,
     encode_group,
 )
-from processor.shared_limits.remote_permit import NumberedReservation, RemoteGroup, ToldReservation
+from processor.shared_limits.remote_permit import NumberedReservation, RemoteGroup, ToldReservation, WaitingForPermit
 
 MAX_LOSSES = 5
 """After so many losses, one after the other and without a permit in between, the session sends nothing more."""
 RECONNECT_AFTER_S = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A request that waits for its permit."""
-
-    size: RequestSize
-    is_retry: bool
-    worst_pico: int | None
-    granted: asyncio.Future[PermitGranted]
 
 
 class SharedLimiter:
@@ -59,7 +49,7 @@ class SharedLimiter:
 
     ``emit`` takes the events of the limiter. ``on_unusable`` is called with the reason once no permit can be had any
     more. ``worst_pico``: the most that a request can cost, in a session with a ``budget``; the shared one decides, and
-    this one shows what the session itself has spent.
+    this one counts what the session itself has spent. ``spent_elsewhere``: what other files of the budget tell.
     """
 
     def __init__(
@@ -72,6 +62,7 @@ class SharedLimiter:
         on_unusable: Callable[[str], None],
         budget: Budget | None = None,
         worst_pico: Callable[[RequestSize], int | None] | None = None,
+        spent_elsewhere: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
     ) -> None:
         self._connect = connect
         self._opening = opening
@@ -79,11 +70,12 @@ class SharedLimiter:
         self._on_unusable = on_unusable
         self._budget = budget
         self._worst_pico = worst_pico
+        self._spent_elsewhere = spent_elsewhere
         self._slots = asyncio.Semaphore(max_in_flight)
         self._last_number = 0
         self._first_number = 1
         """Of the permits that the limiter knows: those before it were of one that is lost."""
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, WaitingForPermit] = {}
         self._in_flight = 0
         self._messages: MessageGroups[ToLimiter] = MessageGroups(group_interval_s(1))
         self._groups: dict[str, RemoteGroup] = {}
@@ -91,7 +83,6 @@ class SharedLimiter:
         self._link: LimiterLink | None = None
         self._task: asyncio.Task[None] | None = None
         self._losses = 0
-        self._spent_before_pico = 0 if budget is None else budget.spent_pico
         self._unusable: str | None = None
 
     # ------------------------------------------------------------ Limiter
@@ -166,7 +157,7 @@ class SharedLimiter:
             raise EndpointClosed(self._unusable)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="processor.SharedLimiter")
-        waiting = _Waiting(size, is_retry, worst_pico, asyncio.get_running_loop().create_future())
+        waiting = WaitingForPermit(size, is_retry, worst_pico, asyncio.get_running_loop().create_future())
         self._ask(waiting)
         try:
             return await waiting.granted
@@ -176,13 +167,13 @@ class SharedLimiter:
         except BudgetSpent as error:
             raise BudgetExhausted(str(error)) from None
 
-    def _ask(self, waiting: _Waiting) -> None:
+    def _ask(self, waiting: WaitingForPermit) -> None:
         self._last_number += 1
         self._waiting[self._last_number] = waiting
         size = replace(waiting.size.as_known_now(), recount=None)  # which no message can hold
         self._messages.add(AcquirePermit(self._last_number, size, waiting.is_retry, waiting.worst_pico))
 
-    def _withdraw(self, waiting: _Waiting) -> None:
+    def _withdraw(self, waiting: WaitingForPermit) -> None:
         number = next((number for number, one in self._waiting.items() if one is waiting), None)
         if number is None and not waiting.granted.cancelled() and waiting.granted.exception() is None:
             number = waiting.granted.result().number  # granted in the same moment
@@ -236,7 +227,7 @@ class SharedLimiter:
         info = WorkerInfo(**json.loads(await answer_of(link.describe())))
         if (problem := version_problem(info)) is not None:
             raise ConfigError(problem)
-        sessions = json.loads(await answer_of(link.open(encode(self._opening_now()))))
+        sessions = json.loads(await answer_of(link.open(encode(await self._opening_now()))))
         self._messages = MessageGroups(group_interval_s(sessions))
         self._first_number = self._last_number + 1
         waiting, self._waiting = self._waiting, {}
@@ -253,13 +244,13 @@ class SharedLimiter:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    def _opening_now(self) -> LimiterOpening:
-        """What the session has spent by now, and may spend for what is in flight, counts as spent before."""
+    async def _opening_now(self) -> LimiterOpening:
+        """What may be spent for requests that are in flight counts as spent before."""
         if (opening := self._opening).budget is None or self._budget is None:
             return opening
-        own = self._budget.spent_pico - self._spent_before_pico + self._budget.reserved_pico
-        found = {**opening.budget.spent_pico, opening.session: own}
-        return replace(opening, budget=replace(opening.budget, spent_pico=found))
+        elsewhere = {} if self._spent_elsewhere is None else await self._spent_elsewhere()
+        own = {opening.budget.file: self._budget.spent_pico + self._budget.reserved_pico}
+        return replace(opening, budget=replace(opening.budget, spent_pico={**elsewhere, **own}))
 
     async def _push(self, link: LimiterLink) -> None:
         while True:

@@ -1,6 +1,6 @@
 """Runs in a real Ray cluster of three nodes: workers, nodes and the driver are killed in the middle.
 
-They take minutes, and need the extra ``ray``, which CI does not install: ``pytest -m ray``.
+They take minutes, and need the extra ``ray``, which CI installs only with ``RAY=1``: ``pytest -m ray``.
 """
 
 from __future__ import annotations

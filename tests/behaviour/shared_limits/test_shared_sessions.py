@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -411,3 +412,52 @@ def test_settings_that_cannot_be_shared_are_refused(changed: dict[str, Any], mes
             await SharedWorld.create().session(replace(SETTINGS, **changed)).open()
 
     play(main())
+
+
+# ---------------------------------------------------------------- by seed
+
+
+async def play_campaign(seed: int, folder: Path) -> tuple[SharedWorld, set[str]]:
+    """Programs come and go while the limiter is killed at any time. Return the world, and the jobs that have a row."""
+    rng = Random(f"shared limits {seed}")
+    world = SharedWorld.create(replace(QUICK, reply_tokens=(20, 60)), latency_s=rng.choice((0.0005, 0.002, 0.05)))
+    answered: set[str] = set()
+
+    async def program(number: int) -> None:
+        await asyncio.sleep(rng.uniform(0.0, 20.0))
+        shared = world.session(PRICED, folder)
+        await shared.open()
+        some = jobs(f"p{number % 5}", rng.randint(5, 30), max_tokens=60)  # some of them of a program before
+        await shared.read_new_rows()
+        found = await asyncio.gather(*(shared.session.result(one) for one in some), return_exceptions=True)
+        answered.update(one["custom_id"] for one in found if isinstance(one, dict) and one["error"] is None)
+        await shared.close()
+
+    async def kill_hosts() -> None:
+        for _ in range(rng.randint(0, 3)):
+            await asyncio.sleep(rng.uniform(0.5, 15.0))
+            world.cluster.kill_host()
+
+    await asyncio.gather(kill_hosts(), *(program(number) for number in range(rng.randint(2, 6))))
+    return world, answered
+
+
+def check_campaign(seed: int, folder: Path) -> int:
+    """Return how many replies there were."""
+    folder.mkdir()
+    world, answered = play(play_campaign(seed, folder))
+    assert spent_usd(world) <= PRICED.max_cost_usd, seed  # type: ignore[operator]
+    written = rows_in(folder)
+    assert answered <= set(written), seed
+    assert world.provider.billing.completed == len(written), seed
+    return len(written)
+
+
+def test_budget_is_kept_while_limiters_are_lost(tmp_path: Path) -> None:
+    assert sum(check_campaign(seed, tmp_path / str(seed)) for seed in range(6)) > 100
+
+
+@pytest.mark.slow
+def test_budget_is_kept_in_many_campaigns(tmp_path: Path) -> None:
+    for seed in range(100, 200):
+        check_campaign(seed, tmp_path / str(seed))
