@@ -128,6 +128,26 @@ def test_sessions_with_other_limits_are_refused() -> None:
     play(main())
 
 
+def test_limiter_of_another_version_is_not_used() -> None:
+    world = SharedWorld.create(QUICK)
+
+    async def main() -> None:
+        shared, host = world.session(), world.cluster.host
+        told = json.loads(await host.describe())
+
+        async def describe() -> bytes:
+            return json.dumps({**told, "version": "9.9.9", "sources": "0"}).encode()
+
+        host.describe = describe  # type: ignore[method-assign]
+        await shared.open()
+        with pytest.raises(RunStopped, match=r"memory has another version of processor \(9\.9\.9"):
+            await shared.session.result(job(1))
+        await shared.close()
+
+    play(main())
+    assert world.provider.billing.requests == 0
+
+
 # ---------------------------------------------------------------- losses
 
 
