@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 from datetime import UTC, datetime
 
 from processor.app.plan import Plan
@@ -27,6 +28,8 @@ def describe_run(plan: Plan) -> RunDescription:
         version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=mask_text(shlex.join(plan.command)),
+        process=os.getpid(),
+        host=socket.gethostname(),
         settings={
             "jobs": _shown_jobs(plan),
             **{name: getattr(plan, name) for name in _PLAN_FIELDS},

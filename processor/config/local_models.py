@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from processor.config.settings import Settings
-from processor.core.errors import ConfigError
+from processor.core.errors import ConfigError, reason
 
 GGUF_MAGIC = b"GGUF"
 """https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#file-structure"""
@@ -22,7 +22,7 @@ def checked_local_model(settings: Settings, local: str) -> Path:
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
     except OSError as error:
-        raise ConfigError(f"--local: cannot read {path}: {error.strerror or error}") from None
+        raise ConfigError(f"--local: cannot read {path}: {reason(error)}") from None
     if magic != GGUF_MAGIC:
         raise ConfigError(f"--local: {path} is no GGUF file, which holds the weights of a model for llama.cpp")
     if find_spec("xllamacpp") is None:

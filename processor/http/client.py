@@ -13,7 +13,7 @@ from typing import Self
 import aiohttp
 from aiohttp import ClientSession
 
-from processor.core.errors import ConfigError, ConnectError, ConnectionLost, RequestError, internal_error
+from processor.core.errors import ConfigError, ConnectError, ConnectionLost, RequestError, internal_error, reason
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.http import self_check
@@ -174,5 +174,5 @@ def ssl_context(ca_file: str | None) -> ssl.SSLContext | bool:
         context = ssl.create_default_context()
         context.load_verify_locations(ca_file)
     except OSError as error:
-        raise ConfigError(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from None
+        raise ConfigError(f"the CA file {ca_file} cannot be used: {reason(error)}") from None
     return context

@@ -188,10 +188,8 @@ class ErrorParser:
 
 def html_instead_of_reply_error(content_type: str) -> Callable[[bytes], ProtocolError]:
     """Makes the error for a web page in place of a reply, as a proxy or a login sends it."""
-    shown = content_type or "no content type"
-    return lambda data: ProtocolError(
-        f"a web page answered ({shown}), not an API: {one_line(readable_text(data), 200) or 'without text'}"
-    )
+    what = f"a web page answered ({content_type or 'no content type'}), not an API (is --base-url right?)"
+    return lambda data: ProtocolError(f"{what}: {one_line(readable_text(data), 200) or 'without text'}")
 
 
 def too_large(max_bytes: int) -> ReplyTooLarge:

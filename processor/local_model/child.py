@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from processor.core import platform
 from processor.core.child_processes import not_outliving
+from processor.core.errors import reason
 from processor.core.fast_dataclass import dataclass
 from processor.core.import_path import module_command
 from processor.core.models import Target
@@ -60,7 +61,7 @@ class LocalModelProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise LocalModelFailed(f"the local model cannot be started: {error.strerror or error}") from None
+            raise LocalModelFailed(f"the local model cannot be started: {reason(error)}") from None
         self._process = process
         self._guard.enter_context(not_outliving(process.pid))
         self._reader = asyncio.create_task(self._read_log(process))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
-from processor.core.errors import ConfigError
+from processor.core.errors import ConfigError, reason
 from processor.core.fast_dataclass import dataclass
 from processor.output.compaction import compacted_path, temp_path
 from processor.output.storage import Storage
 
+LINES_CHECKED = 1000
+"""Lines without a row at the beginning of a file that show that it is no results file."""
 STATE_SUFFIX = ".state"
 _SUFFIXES_BESIDE_RESULTS = (
     ".errors.jsonl",
@@ -56,11 +59,13 @@ class OutputPaths:
 
     @classmethod
     def of_existing(cls, results: Path, *, history_suffices: bool = False) -> OutputPaths:
-        """Do the same for an output that is read. Raises ConfigError where there is none."""
+        """Do the same for an output that is read. Raises ConfigError where there is none, or other text."""
         paths = cls.of(results)
         expected = (paths.replies, paths.failures, *((paths.history,) if history_suffices else ()))
         if not any(path.is_file() for path in expected):
             raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
+        if not _may_hold_rows(paths.replies):
+            raise ConfigError(f"{results} is not a results file: it holds no row")
         return paths
 
     def refuse_foreign(self, given: Path) -> None:
@@ -110,3 +115,21 @@ class OutputPaths:
             old = self.replies.with_name(f"{stem}.{kind}.jsonl")
             if storage.exists(old) and not storage.exists(path):
                 storage.replace(old, path)
+
+
+def _may_hold_rows(path: Path) -> bool:
+    """Whether the file is missing or empty, or has a row among its first lines. Raises ConfigError."""
+    from processor.core.json_reading import fields_of, parsed
+
+    lines = 0
+    try:
+        with open(path, "rb") as file:
+            for raw in islice(file, LINES_CHECKED):
+                if {"custom_id", "error"} <= fields_of(parsed(raw)).keys():
+                    return True
+                lines += 1
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from None
+    return not lines

@@ -6,7 +6,7 @@ import asyncio
 import os
 from functools import partial
 
-from processor.core.errors import OutputError
+from processor.core.errors import OutputError, reason
 from processor.core.models import Result, RunInThread
 from processor.output.row_json import encode_row
 from processor.output.sink import UnrecordedSink
@@ -41,7 +41,7 @@ class StdoutSink(UnrecordedSink):
             try:
                 await self._run_in_thread(lambda: write_all(partial(os.write, fd), raw))
             except OSError as error:
-                self._error_message = f"cannot write to standard output: {error.strerror}"
+                self._error_message = f"cannot write to standard output: {reason(error)}"
                 raise OutputError(self._error_message) from error
 
     def _raise_if_failed(self) -> None:

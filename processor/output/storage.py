@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from processor.core import platform
-from processor.core.errors import OutputError
+from processor.core.errors import OutputError, reason
 from processor.core.private_files import NEW_FILE_MODE
 
 OpenMode = Literal["read", "append", "new", "update"]
@@ -281,7 +281,12 @@ def write_all(write: Callable[[memoryview], int], data: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> str:
     """Return the message for a person; ``path`` is used where the error names no file."""
-    return f"cannot write {error.filename or path}: {error.strerror}"
+    return f"cannot write {error.filename or path}: {reason(error)}{_REMEDIES.get(error.errno or 0, '')}"
+
+
+_REMEDIES = {errno.ENOSPC: "; free some space"} | dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "; give another --out, in a folder that you may write to"
+)
 
 
 @contextmanager

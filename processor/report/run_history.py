@@ -60,6 +60,11 @@ class RunRecord:
     version: str
     settings: Mapping[str, Any]
     limits: Mapping[str, Any]
+    process: int | None = None
+    """Process id."""
+    host: str = ""
+    exit_code: int | None = None
+    """None where the run did not say that it ended."""
     periods: list[Period] = field(default_factory=list)
 
     @property
@@ -76,6 +81,7 @@ def read_runs(path: Path) -> list[RunRecord]:
                 runs[line["run"]] = _run(line)
             elif (run := runs.get(line["run"])) is not None and (period := _period(line)) is not None:
                 run.periods.append(period)
+                run.exit_code = _whole(line.get("exit_code"))
     return list(runs.values())
 
 
@@ -130,6 +136,8 @@ def _run(line: JSON) -> RunRecord:
         version=str(line.get("version") or ""),
         settings=fields_of(line.get("settings")),
         limits=fields_of(line.get("limits")),
+        process=_whole(line.get("process")),
+        host=str(line.get("host") or ""),
     )
 
 
@@ -167,6 +175,10 @@ def _limit(limits: Sequence[JSON], name: str) -> float | None:
 
 def _number(value: Any) -> float:
     return number_of(value) or 0.0
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 31 else None
 
 
 def _numbers(value: Any) -> dict[str, float]:

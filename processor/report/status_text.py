@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from processor.core import exit_codes
 from processor.core.models import JSON
 from processor.report.run_history import Period
 from processor.report.run_state import RunState
@@ -34,7 +35,24 @@ def _state(state: RunState) -> str:
     if state.age_s is None:
         return "nothing is written yet"
     written = f"last written {duration(state.age_s)} ago"
-    return f"at work, {written}" if state.may_be_at_work else f"no run has written lately, {written}"
+    match state.phase:
+        case "at_work":
+            return f"at work, {written}"
+        case "killed":
+            return f"killed: its process is gone, {written}; run the same command again to resume"
+        case "ended" if state.run is not None and (code := state.run.exit_code) is not None:
+            return f"{_ENDINGS.get(code, 'ended')} (exit code {code}), {written}"
+    return f"no run has written lately, {written}"
+
+
+_ENDINGS = {
+    exit_codes.COMPLETE: "complete",
+    exit_codes.INCOMPLETE: "ended, some jobs have no reply",
+    exit_codes.STOPPED: "stopped early, run the same command again to resume",
+    exit_codes.INTERRUPTED: "interrupted, run the same command again to resume",
+    exit_codes.INTERNAL_ERROR: "ended by an internal error",
+}
+"""By exit code of the last run."""
 
 
 def _limits(last: Period) -> str:
@@ -57,6 +75,8 @@ def status_json(state: RunState) -> JSON:
         "failed": state.failures,
         "open_batches": state.open_batches,
         "jobs_in_batches": state.jobs_in_batches,
+        "phase": state.phase,
+        "exit_code": state.run.exit_code if state.run else None,
         "may_be_at_work": state.may_be_at_work,
         "age_s": state.age_s,
         "started_at": state.run.started_at if state.run else None,

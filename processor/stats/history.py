@@ -35,6 +35,10 @@ class RunDescription:
     started_at: str
     """ISO 8601, UTC."""
     command: str
+    process: int
+    """Process id."""
+    host: str
+    """Name of the machine."""
     settings: JSON
     limits: JSON
     """As configured."""
@@ -45,6 +49,8 @@ class RunDescription:
             "version": self.version,
             "started_at": self.started_at,
             "command": self.command,
+            "process": self.process,
+            "host": self.host,
             "settings": self.settings,
             "limits": self.limits,
         }

@@ -85,13 +85,15 @@ class HistoryFile:
         if event.exit_code == exit_codes.NOTHING_SENT:
             self._take_back()
         elif self._description is not None or self._has_sent:
-            self._write_line(event.at)
+            self._write_line(event.at, exit_code=event.exit_code)
         self.close()
 
-    def _write_line(self, at: float) -> None:
+    def _write_line(self, at: float, *, exit_code: int | None = None) -> None:
+        """``exit_code``: that of the run, where this is its last line."""
         run = self._write_header()
         if self._counter is not None:
-            self._append(self._counter.next_line(run, at, _iso(self._unix_time())))
+            ending = {} if exit_code is None else {"exit_code": exit_code}
+            self._append({**self._counter.next_line(run, at, _iso(self._unix_time())), **ending})
 
     def _write_header(self) -> str:
         """Write the first line of the run, unless that is done. Returns the name of the run."""

@@ -248,4 +248,4 @@ def _stopping(event: Stopping, in_flight: int) -> str:
     text = f"stopping: {one_line(event.reason, max_chars=MAX_MESSAGE_CHARS)}"
     if not in_flight or not event.grace_s:
         return text
-    return f"{text}; waiting for {plural(in_flight, 'request')} in flight, press Ctrl-C to abort them"
+    return f"{text}; waiting for {plural(in_flight, 'request')} in flight, Ctrl-C or SIGTERM aborts them"

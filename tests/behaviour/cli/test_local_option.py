@@ -54,8 +54,8 @@ def is_alive(process_id: int) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--local", "missing.gguf"], "--local: cannot read missing.gguf: No such file or directory"),
-        (["--local", "."], "--local: cannot read .: Is a directory"),
+        (["--local", "missing.gguf"], "--local: cannot read missing.gguf: no such file or directory"),
+        (["--local", "."], "--local: cannot read .: is a directory"),
         (["--local", "jobs.jsonl"], "--local: jobs.jsonl is no GGUF file"),
         (["--local", "a.gguf", "--base-url", "http://127.0.0.1:1/v1"], "base_url names another endpoint: remove one"),
         (["--local", "a.gguf", "--provider", "ollama"], "provider names another endpoint: remove one"),

@@ -133,7 +133,7 @@ def test_unusable_ca_file_is_one_line(run_inside: Run, jobs: str, shell: Shell) 
     shell.environ["OPENAI_API_KEY"] = KEY
     result = run_inside(jobs, "--ca-file", "no.pem")
     assert result.code == 2
-    assert result.error == "the CA file no.pem cannot be used: No such file or directory"
+    assert result.error == "the CA file no.pem cannot be used: no such file or directory"
 
 
 def test_key_is_not_sent_over_http_to_another_machine(run_inside: Run, jobs: str, shell: Shell) -> None:

@@ -148,7 +148,7 @@ def test_closed_stdout_stops_the_run(shell: Shell, start_server: StartServer) ->
     process.stdout = None
     result = shell.end(process)
     assert result.code == 3
-    assert "cannot write to standard output: Broken pipe" in result.row("stopped")
+    assert "cannot write to standard output: broken pipe" in result.row("stopped")
 
 
 @pytest.mark.process

@@ -99,7 +99,7 @@ def every_step(kind: str, stride: int = 1) -> Iterator[tuple[int, Play, RunRecor
     raise AssertionError("no run ends without a fault")
 
 
-SAID = {"no_space": "No space left on device", "io_error": "Input/output error", "read_only": "Read-only file system"}
+SAID = {"no_space": "no space left on device", "io_error": "input/output error", "read_only": "read-only file system"}
 
 
 @pytest.mark.parametrize(

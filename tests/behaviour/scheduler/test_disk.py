@@ -44,7 +44,10 @@ def test_full_disk_stops_the_run_and_the_next_run_continues() -> None:
     world = World(FAST_PROVIDER)
     world.disk.capacity_bytes = 10_000
     run = world.run(JOBS)
-    assert (run.exit_code, run.reason) == (3, "cannot write /out/results.jsonl: No space left on device")
+    assert (run.exit_code, run.reason) == (
+        3,
+        "cannot write /out/results.jsonl: no space left on device; free some space",
+    )
     assert 0 < len(world.rows()) < 60
     assert len(run.left_in_flight) <= 8
     still_full = world.run(JOBS)
@@ -62,7 +65,7 @@ def test_disk_error_during_the_run_stops_it_at_once(operation: str) -> None:
 
     run = world.run(JOBS, fault_plan=plan, on_start=call_at(1.5, lambda: failing.__setitem__(0, True)))
     assert run.exit_code == 3
-    assert run.reason and "Input/output error" in run.reason
+    assert run.reason and "input/output error" in run.reason
     assert run.took_s < 5
     assert_next_run_continues(world, run)
 
@@ -71,7 +74,8 @@ def test_nothing_is_sent_if_the_disk_is_read_only() -> None:
     read_only: FaultPlan = lambda number, step: StorageFault(os_error(errno.EROFS))  # noqa: E731
     run = World(FAST_PROVIDER).run(JOBS, fault_plan=read_only)
     assert (run.exit_code, run.sent) == (2, [])
-    assert run.reason == "cannot write /out/results.jsonl.state: Read-only file system"
+    said = "cannot write /out/results.jsonl.state: read-only file system"
+    assert run.reason == f"{said}; give another --out, in a folder that you may write to"
 
 
 def test_deleted_results_file_stops_the_run() -> None:

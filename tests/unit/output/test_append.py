@@ -131,9 +131,9 @@ def test_full_disk_keeps_whole_rows_and_raises_for_the_others(capacity_bytes: in
         )
         assert journal.free_bytes() == disk_state.free_bytes()
         disk_state.capacity_bytes = 1 << 20
-        with pytest.raises(OutputError, match="No space left"):
+        with pytest.raises(OutputError, match="no space left"):
             await journal.append(reply("later"))
-        with pytest.raises(OutputError, match=r"cannot write /out/results.*: No space left on device"):
+        with pytest.raises(OutputError, match=r"cannot write /out/results.*: no space left on device"):
             await journal.close(END_OF_FILE)
         return [name for name, outcome in zip("abcde", outcomes, strict=True) if outcome is None], outcomes
 
@@ -162,7 +162,7 @@ def test_failed_fsync_raises_in_the_next_call() -> None:
         journal = open_results(disk_state, plan)
         await journal.append(reply("a"))
         await asyncio.sleep(5)
-        with pytest.raises(OutputError, match="Input/output error"):
+        with pytest.raises(OutputError, match="input/output error"):
             journal.record_in_flight("b", 1)
         with pytest.raises(OutputError):
             await journal.close()
@@ -199,7 +199,7 @@ def test_unwritable_state_file_raises_in_the_next_call(operation: str) -> None:
             journal.clear_in_flight("a", 1)
         elif operation == "append":
             await journal.append(reply("a"))
-        with pytest.raises(OutputError, match=r"results.jsonl.state: Input/output error"):
+        with pytest.raises(OutputError, match=r"results.jsonl.state: input/output error"):
             journal.record_in_flight("b", 1)
 
     run(main())
@@ -221,7 +221,7 @@ def test_full_disk_is_found_before_the_first_request_is_recorded() -> None:
 
     async def main() -> None:
         journal = open_results(disk_state)
-        with pytest.raises(OutputError, match=r"results.jsonl.state: No space left on device"):
+        with pytest.raises(OutputError, match=r"results.jsonl.state: no space left on device"):
             journal.record_in_flight("a", 1)
         with pytest.raises(OutputError):
             await journal.close()

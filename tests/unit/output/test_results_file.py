@@ -137,7 +137,7 @@ def test_path_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -
         os.mkfifo(out)
     else:
         out = tmp_path / "none" / "results.jsonl"
-    with pytest.raises(OutputError, match=r"cannot write .*: (not a regular file|No such file or directory)"):
+    with pytest.raises(OutputError, match=r"cannot write .*: (not a regular file|no such file or directory)"):
         ResultsFile.open(out)
     assert [path.name for path in tmp_path.iterdir()] == ([] if kind == "no folder" else ["results.jsonl"])
 
@@ -177,7 +177,7 @@ def test_output_deleted_after_its_last_row_raises_on_close(path: Path) -> None:
 def test_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(OutputError, match="Permission denied"):
+        with pytest.raises(OutputError, match="permission denied"):
             ResultsFile.open(tmp_path / "results.jsonl")
     finally:
         tmp_path.chmod(0o700)

@@ -48,7 +48,7 @@ def test_closed_pipe_raises_output_error_from_then_on() -> None:
     async def main() -> None:
         sink = StdoutSink(stdout_fd=out_end)
         sink.record_in_flight("a", 1)
-        with pytest.raises(OutputError, match="cannot write to standard output: Broken pipe"):
+        with pytest.raises(OutputError, match="cannot write to standard output: broken pipe"):
             await sink.append(reply("a"))
         with pytest.raises(OutputError):
             sink.record_in_flight("b", 1)

@@ -36,7 +36,14 @@ from processor.stats.run_stats import RunStats
 
 REQUEST: Any = {"custom_id": "a", "line": 1, "model": "m", "endpoint": "http://h/v1", "limit_group": "*", "attempt": 1}
 DESCRIPTION = RunDescription(
-    run="0" * 16, version="1", started_at="2026-01-01T00:00:00+00:00", command="process a", settings={}, limits={}
+    run="0" * 16,
+    version="1",
+    started_at="2026-01-01T00:00:00+00:00",
+    command="process a",
+    process=7,
+    host="here",
+    settings={},
+    limits={},
 )
 
 

@@ -105,7 +105,7 @@ def test_log_gets_a_status_line_where_a_long_cool_down_begins_and_ends(wait_s: f
 
 def test_stopping_message_gives_the_reason_and_the_requests_in_flight() -> None:
     text = output_of("notices", io.StringIO(), 100.0, *half_a_run(), Stopping(at=100.0, reason="interrupted"))
-    assert text == "stopping: interrupted; waiting for 64 requests in flight, press Ctrl-C to abort them\n"
+    assert text == "stopping: interrupted; waiting for 64 requests in flight, Ctrl-C or SIGTERM aborts them\n"
     assert output_of("notices", io.StringIO(), 1.0, Stopping(at=0.0, reason="quota")) == "stopping: quota\n"
     at_once = output_of(
         "notices", io.StringIO(), 100.0, *half_a_run(), Stopping(at=100.0, reason="no room", grace_s=0.0)
