@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from functools import partial
 from types import TracebackType
 from typing import Protocol
@@ -26,6 +24,7 @@ from processor.cluster.messages import (
     decode,
     encode,
     encode_aged,
+    encode_info,
     target_with_key,
 )
 from processor.cluster.program_version import python_version, sources_digest
@@ -97,7 +96,7 @@ class WorkerHost:
             pid=os.getpid(),
             max_connections=self._max_connections,
         )
-        return json.dumps(asdict(info)).encode()
+        return encode_info(info)
 
     async def open(self, settings: bytes) -> None:
         """Raises ConfigError where the transport cannot be used here."""

@@ -7,9 +7,10 @@ on is kept.
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import asdict, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -38,6 +39,18 @@ class WorkerInfo:
     pid: int
     max_connections: int
     """The most requests that it can have in flight."""
+
+
+def encode_info(info: WorkerInfo) -> bytes:
+    return json.dumps(asdict(info)).encode()
+
+
+def decode_info(data: bytes) -> WorkerInfo:
+    """Return what a worker tells of itself, which may be of another version and tell more, or less."""
+    told = json.loads(data)
+    unknown: dict[str, Any] = dict.fromkeys(("version", "sources", "python", "node"), "unknown")
+    unknown |= {"pid": 0, "max_connections": 0}
+    return WorkerInfo(**{name: told.get(name, other) for name, other in unknown.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

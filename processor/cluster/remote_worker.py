@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +19,7 @@ from processor.cluster.messages import (
     WorkerNotice,
     WorkerSettings,
     decode,
+    decode_info,
     encode,
     with_time,
 )
@@ -100,7 +100,7 @@ class RemoteWorker:
 
     async def describe(self) -> WorkerInfo:
         """Raises WorkerLost."""
-        self.info = WorkerInfo(**json.loads(await _answer(self._link.describe())))
+        self.info = decode_info(await _answer(self._link.describe()))
         return self.info
 
     async def start(self, settings: WorkerSettings, targets: TargetTable) -> None:

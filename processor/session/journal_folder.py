@@ -55,8 +55,8 @@ class JournalFolder:
         return [path for path in self._files() if path != self.own]
 
     def _files(self) -> list[Path]:
-        numbered = {path.name: path for path in self.folder.glob("journal-*.jsonl")}
-        return [path for path in numbered.values() if path.stem.removeprefix("journal-").isdecimal()]
+        found = self.folder.glob("journal-*.jsonl")
+        return [path for path in found if path.stem.removeprefix("journal-").isdecimal()]
 
     def _take_unused(self, plan: Plan, target: RunTarget) -> ResultsFile:
         for number in count(1):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from processor.cluster.grouping import MessageGroups, group_interval_s
-from processor.cluster.messages import WorkerInfo, decode
+from processor.cluster.messages import WorkerInfo, decode, encode_info
 from processor.cluster.program_version import python_version, sources_digest
 from processor.core.errors import ConfigError
 from processor.core.events import LimitsChanged, RunEvent
@@ -108,7 +108,7 @@ class LimiterHost:
             pid=os.getpid(),
             max_connections=0,
         )
-        return json.dumps(asdict(info)).encode()
+        return encode_info(info)
 
     async def open(self, opening: bytes) -> bytes:
         """Raises ConfigError where other sessions use the key with other limits."""

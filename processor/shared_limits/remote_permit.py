@@ -38,6 +38,8 @@ class WaitingForPermit:
     is_retry: bool
     worst_pico: int | None
     granted: asyncio.Future[PermitGranted]
+    number: int = 0
+    """Under which it was asked for last."""
 
 
 class RemoteGroup:

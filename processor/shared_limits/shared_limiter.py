@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from processor.cluster.grouping import MessageGroups, group_interval_s
-from processor.cluster.messages import WorkerInfo, encode
+from processor.cluster.messages import decode_info, encode
 from processor.cluster.worker_pool import version_problem
 from processor.core.errors import ConfigError
 from processor.core.events import LimitsChanged, Listener
@@ -169,17 +169,15 @@ class SharedLimiter:
 
     def _ask(self, waiting: WaitingForPermit) -> None:
         self._last_number += 1
+        waiting.number = self._last_number
         self._waiting[self._last_number] = waiting
         size = replace(waiting.size.as_known_now(), recount=None)  # which no message can hold
         self._messages.add(AcquirePermit(self._last_number, size, waiting.is_retry, waiting.worst_pico))
 
     def _withdraw(self, waiting: WaitingForPermit) -> None:
-        number = next((number for number, one in self._waiting.items() if one is waiting), None)
-        if number is None and not waiting.granted.cancelled() and waiting.granted.exception() is None:
-            number = waiting.granted.result().number  # granted in the same moment
-        if number is not None:
-            self._waiting.pop(number, None)
-            self.tell(PermitReleased(number, has_responded=False))
+        """Give the permit up, whether it was granted in the meantime or not."""
+        if self._waiting.pop(waiting.number, None) is not None or not waiting.granted.cancelled():
+            self.tell(PermitReleased(waiting.number, has_responded=False))
 
     def _on_released(self) -> None:
         self._in_flight -= 1
@@ -224,8 +222,7 @@ class SharedLimiter:
         """Open the link, ask for what has not been granted, and pass messages. Raises LimiterLost and ConfigError."""
         self._link = None
         link = await self._connect()
-        info = WorkerInfo(**json.loads(await answer_of(link.describe())))
-        if (problem := version_problem(info)) is not None:
+        if (problem := version_problem(decode_info(await answer_of(link.describe())))) is not None:
             raise ConfigError(problem)
         sessions = json.loads(await answer_of(link.open(encode(await self._opening_now()))))
         self._messages = MessageGroups(group_interval_s(sessions))
@@ -270,7 +267,10 @@ class SharedLimiter:
             self._emit(message.event)
             return
         waiting = self._waiting.pop(message.number, None)
-        if waiting is None or waiting.granted.done():
+        if waiting is None:
+            return
+        if waiting.granted.done():  # it was cancelled in this moment, and does not know of the permit
+            self.tell(PermitReleased(message.number, has_responded=False))
             return
         self._losses = 0
         if isinstance(message, PermitDenied):

@@ -17,9 +17,11 @@ from processor.config.endpoint_settings import EndpointSettings
 from processor.config.price_settings import ModelPrices
 from processor.config.settings import RaySettings
 from processor.core.errors import ConfigError, OutputError
-from processor.core.models import JSON
+from processor.core.models import JSON, RequestSize
 from processor.session.shared_session import SharedSession
 from processor.shared_limits.host import IDLE_AFTER_S, LOST_AFTER_S
+from processor.shared_limits.messages import PermitGranted
+from processor.shared_limits.shared_limiter import SharedLimiter
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from tests.support.session_world import FAST_PROVIDER, SETTINGS, Sessions, job, play
 from tests.support.shared_limits_world import SharedWorld, rows_of
@@ -250,6 +252,34 @@ def test_job_that_is_given_up_while_it_waits_takes_nothing() -> None:
         await asyncio.gather(*(shared.session.result(one) for one in jobs("c", 5)))
         assert asyncio.get_running_loop().time() - began < 8
         assert world.provider.billing.requests == before + 5
+        await shared.close()
+
+    play(main())
+
+
+def test_permit_that_comes_in_the_moment_of_a_cancellation_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = SharedWorld.create(QUICK)
+    on_message = SharedLimiter._on_message
+    asking: list[asyncio.Task[Any]] = []
+
+    def cancel_first(self: SharedLimiter, message: Any) -> None:
+        for task in asking if isinstance(message, PermitGranted) else ():
+            task.cancel()
+        on_message(self, message)
+
+    async def main() -> None:
+        shared = world.session()
+        await shared.open()
+        await shared.session.result(job(0))
+        assert shared._limiter is not None
+        monkeypatch.setattr(SharedLimiter, "_on_message", cancel_first)
+        size = RequestSize(path="/v1/chat/completions", model="m", prompt_tokens=1, prompt_chars=4, max_tokens=1)
+        asking.append(asyncio.create_task(shared._limiter.acquire(size, is_retry=False)))
+        await asyncio.wait(asking)
+        assert asking[0].cancelled()
+        await asyncio.sleep(1.0)
+        (session,) = world.cluster.host._sessions.values()
+        assert session.requests == {}
         await shared.close()
 
     play(main())

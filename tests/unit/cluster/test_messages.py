@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -14,8 +15,10 @@ from processor.cluster.messages import (
     SendRequest,
     WorkerNotice,
     decode,
+    decode_info,
     encode,
     encode_aged,
+    encode_info,
     numbered_target,
 )
 from processor.core.errors import Throttled
@@ -73,3 +76,10 @@ def test_target_is_passed_without_its_key() -> None:
     assert numbered.matches(KEY)
     assert not numbered.matches("another-key-of-nobody")
     assert not numbered.matches("")
+
+
+def test_what_a_worker_of_another_version_tells_is_read() -> None:
+    told = {"version": "9.9", "sources": "0" * 16, "python": "3.99", "node": "n", "colour": "blue"}
+    info = decode_info(json.dumps(told).encode())
+    assert (info.version, info.python, info.max_connections) == ("9.9", "3.99", 0)
+    assert decode_info(encode_info(info)) == info
