@@ -115,8 +115,9 @@ class BodyReader:
         batcher: ReadBatcher,
         on_progress: Callable[[], None],
         on_failure: Callable[[Exception], None],
+        finished: asyncio.Future[None] | None = None,
     ) -> None:
-        """``on_progress`` is called when the parser may have read events."""
+        """``on_progress`` is called when the parser may have read events. ``finished`` is done when the parser is."""
         self._content = content
         self._on_progress = on_progress
         self._thread: asyncio.Task[None] | None = None
@@ -127,10 +128,13 @@ class BodyReader:
         self._is_reading = False
         self.on_failure = on_failure
         """Takes an error that is this program's fault."""
-        self.finished: asyncio.Future[None] = batcher.loop.create_future()
+        self.finished: asyncio.Future[None] = batcher.loop.create_future() if finished is None else finished
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
         """Ignored: a further response belongs to no request."""
+
+    def on_no_response(self, error: Exception) -> None:
+        """Ignored: the response has begun."""
 
     def on_data(self) -> None:
         """Parse the bytes that have come, if any."""
@@ -220,8 +224,6 @@ class BodyReader:
         return self._content.is_eof()
 
     def close(self) -> None:
-        """Release the future if the request ended before its reply was read."""
+        """Read no more: the request has ended, perhaps before its reply was read."""
         if self._thread is not None:
             self._thread.cancel()
-        if not self.finished.cancel() and not self.finished.cancelled():
-            self.finished.exception()  # marks it as retrieved, or asyncio logs that it never was

@@ -11,8 +11,8 @@ from aiohttp import ClientSession
 from multidict import CIMultiDict
 from yarl import URL
 
-from processor.core.errors import ConfigError
-from processor.core.models import Target
+from processor.core.errors import ConfigError, OptionRefused, StatusError
+from processor.core.models import Job, Target
 from processor.core.urls import MODEL, endpoint_address, with_model
 from processor.core.version import __version__
 from processor.http.content_coding import accepted_codings
@@ -20,7 +20,7 @@ from processor.http.fast_connector import is_fast
 from processor.http.prepared_post import PreparedPost, can_be_prepared
 from processor.http.proxies import proxy_for
 from processor.http.read_batching import ReplyTiming
-from processor.protocols import RequestOptions, options_without
+from processor.protocols import Protocol, RequestOptions, options_without
 from processor.protocols.registry import PROTOCOLS
 
 _OPENAI = "api.openai.com"
@@ -134,6 +134,16 @@ class Route:
             if (value := getattr(adapted, field.name)) != getattr(sent, field.name)
         }
         self.request_options[model] = replace(self.request_options[model], **changes)
+
+    def refusal_of_option(
+        self, error: StatusError, protocol: Protocol, job: Job, sent: RequestOptions
+    ) -> OptionRefused | None:
+        """The error to raise where the job can be sent in another way, which is then remembered; else None."""
+        adapted = protocol.adapt(error, job, sent)
+        if adapted is None:
+            return None
+        self.adapt(job.model, sent, adapted)
+        return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
 
 
 def target_for(target: Target, model: str) -> Target:

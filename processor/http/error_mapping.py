@@ -29,6 +29,7 @@ from processor.core.errors import (
     StreamTruncated,
 )
 from processor.core.text import one_line
+from processor.http.fast_connector import NotHttp
 
 _PROXY_LOGIN = "put the proxy's user and password into HTTPS_PROXY (http://user:password@proxy:port)"
 _PROXY_REMEDY = "check HTTPS_PROXY, or name the host in NO_PROXY"
@@ -58,7 +59,7 @@ def error_before_response(error: Exception, host_port: str, *, reused: bool, con
         return ConnectError(_not_connected(error, host_port))
     if isinstance(error, InvalidURL):
         return AddressError(f"{host_port} is not a valid address: {one_line(error.description or '')}")
-    if isinstance(error, ClientResponseError):
+    if isinstance(error, ClientResponseError | NotHttp):
         return ProtocolError(f"{host_port} sent no valid HTTP response: {one_line(error.message)}")
     # aiohttp's message is then the part of the response's head that has come.
     response_begun = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from types import NoneType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import (
     ClientPayloadError,
-    ClientResponse,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
@@ -25,17 +24,26 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection as AiohttpConnection
 from aiohttp.http import RawResponseMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from processor.http.read_batching import socket_fd
 from processor.http.response_head import without_length_beside_chunks
 
+if TYPE_CHECKING:
+    from processor.http.connection_observer import ConnectionObserver
+
 _END_OF_HEADERS = b"\r\n\r\n"
 HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 << 16, "max_headers": 1000}  # in bytes
 
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
+
+ConnectionLease = AiohttpConnection
+"""What one request has of a connection: released, the connection goes back to the pool."""
+NotHttp = HttpProcessingError
+"""The connection has brought bytes that are no HTTP."""
 
 FailureListener = Callable[[Exception], None]
 
@@ -60,20 +68,6 @@ def create_session(
         auto_decompress=False,  # see ``content_coding``
         **HEADER_LIMITS,
     )
-
-
-class ConnectionObserver(Protocol):
-    """Is called from the socket callback. Waking a task for every segment costs more than parsing it, and bytes are
-    parsed faster while they are in the cache."""
-
-    def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
-        """The headers of a response have come, perhaps of an informational one (status 1xx)."""
-
-    def on_data(self) -> None:
-        """Bytes have come, or the connection is lost."""
-
-    def on_failure(self, error: Exception) -> None:
-        """A callback of the connection has failed through a fault of this program. The connection is closed."""
 
 
 class UnmeteredStreamReader(StreamReader):
@@ -114,6 +108,8 @@ class Connection(ResponseHandler):
 
     observer: ConnectionObserver | None = None
     """Of the request that was sent last."""
+    lease: ConnectionLease | None = None
+    """What gives it back to the pool. With it the head of the response goes to the observer alone: no task wakes up."""
     socket_fd: int | None = None
     """Where its reads can be delayed; None once it is lost."""
     has_sent = False
@@ -143,6 +139,7 @@ class Connection(ResponseHandler):
         """A request is about to be sent."""
         self._awaits_head = True
         self.has_received = False
+        self.lease = None
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
@@ -166,13 +163,27 @@ class Connection(ResponseHandler):
         if not self._awaits_head:
             self._close_at_once()  # a second response: to no request
             return
-        if head.code >= 200 or head.code == 101:
-            self._awaits_head = False
-            if self.transport is not None and self.transport.get_write_buffer_size():
-                self.force_close()  # the server has not read the request whole, and may answer a second time
-        super().feed_data(data, size)
-        if self.observer is not None:
+        is_informational = 100 <= head.code < 200 and head.code != 101  # another one follows
+        self._awaits_head = is_informational
+        if not is_informational and self.transport is not None and self.transport.get_write_buffer_size():
+            self.force_close()  # the server has not read the request whole, and may answer a second time
+        if self.lease is None:
+            super().feed_data(data, size)
+        elif not is_informational:
+            content.on_eof(self._give_back)
+        if self.observer is not None and not is_informational:
             self.observer.on_headers(head.code, head.headers, content)
+
+    def _give_back(self) -> None:
+        """The response has ended: another request may use the connection."""
+        lease, self.lease = self.lease, None
+        if lease is not None and not self.upgraded:
+            lease.release()
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if self._awaits_head and self.lease is not None and self.observer is not None and isinstance(exc, Exception):
+            self.observer.on_no_response(exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         try:
@@ -277,14 +288,6 @@ def abort(connection: AnyConnection) -> None:
     """Close the connection at once."""
     if connection.transport is not None:
         connection.transport.abort()
-
-
-def free_raw_headers(response: ClientResponse) -> None:
-    """Free the raw copy of the headers, which is not needed. A stream may take long, and there are many."""
-    try:  # noqa: SIM105 - contextlib.suppress takes six times as long
-        response._raw_headers = ()
-    except AttributeError:
-        pass
 
 
 def use_transports(session: ClientSession, open_transport: Callable[[ResponseHandler], asyncio.Transport]) -> None:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ServerDisconnectedError, StreamReader
+from aiohttp import ClientError, ClientSession, ServerDisconnectedError, StreamReader
 
-from processor.core.errors import OptionRefused, RequestError, StatusError, internal_error
+from processor.core.errors import RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.gc_pause import in_thread_without_gc
 from processor.core.models import Job, Reply
@@ -16,20 +16,17 @@ from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
 from processor.http.error_mapping import error_before_response, error_in_response, tls_expected_error
-from processor.http.fast_connector import AnyConnection, Connection, abort, free_raw_headers, observe
+from processor.http.fast_connector import AnyConnection, Connection, NotHttp, abort, observe
 from processor.http.parser_choice import error_parser, reply_parser
+from processor.http.prepared_post import PreparedPost
 from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
-from processor.http.request_payload import RequestPayload
+from processor.http.request_payload import RequestPayload, post
 from processor.http.response_body import ErrorParser, ResponseParser
 from processor.http.settings import TransportSettings
-from processor.http.timeouts import Deadlines
+from processor.http.timeouts import ERROR_BODY_WITHIN_S, Deadlines
 from processor.http.tls_check import says_tls_expected
 from processor.protocols import error_from_response, protocol_for, request_id
-
-_ERROR_BODY_WITHIN_S = 10.0
-_INFORMATIONAL = {*range(100, 200)} - {101}
-"""Statuses of responses that another one follows."""
 
 
 class HttpRequest:
@@ -44,6 +41,7 @@ class HttpRequest:
         "_body_reader",
         "_connection",
         "_deadlines",
+        "_ended",
         "_flush_threshold",
         "_has_first_token",
         "_job",
@@ -97,6 +95,7 @@ class HttpRequest:
         self._pending_error: Exception | None = None
         """Of a callback; the task raises it."""
         self._task: asyncio.Task[object] | None = None
+        self._ended: asyncio.Future[None] | None = None  # done when the reply is read, and where none will come
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError, and InternalError for an exception of this program in a callback of the connection."""
@@ -104,7 +103,7 @@ class HttpRequest:
         try:
             return await self._outcome(session)
         except StatusError as error:
-            refusal = self._refusal_of_option(error)
+            refusal = self._route.refusal_of_option(error, self._protocol, self._job, self._options)
             if refusal is None:
                 raise
         finally:
@@ -115,7 +114,7 @@ class HttpRequest:
         failure: RequestError | None = None
         try:
             await self._exchange(session)
-        except (ClientError, OSError) as error:
+        except (ClientError, OSError, NotHttp) as error:
             # Raised outside of this block: its context would be aiohttp's error, which holds the key.
             failure = self._failure(error)
         except asyncio.CancelledError:
@@ -126,9 +125,31 @@ class HttpRequest:
         return await self._reply(failure)
 
     async def _exchange(self, session: ClientSession) -> None:
-        response = await self._post(session)
+        self._ended = self._batching.loop.create_future()
+        body, url = self._protocol.encode(self._job, self._options), self._redirects.url
+        if (prepared := self._route.prepared_post(session, url)) is not None:
+            await self._exchange_in_callbacks(prepared, body, self._ended)
+        else:
+            await self._exchange_in_steps(session, body)
+        if self._redirects.target is not None:
+            self._redirects.follow()
+            self._connection = None
+            await self._exchange(session)
+
+    async def _exchange_in_callbacks(self, prepared: PreparedPost, body: bytes, ended: asyncio.Future[None]) -> None:
+        """Wake up once, at the end of the reply: its head and its body are read in callbacks of the connection."""
+        lease = await prepared.send(body, self._on_sent, self._keep_error)
         try:
-            free_raw_headers(response)
+            await ended
+            if self._pending_error is None and self._body_reader is not None:
+                await self._body_reader.wait()
+        finally:
+            lease.close()  # which the connection has given back where the response has ended
+
+    async def _exchange_in_steps(self, session: ClientSession, body: bytes) -> None:
+        payload, route = RequestPayload(body, self._on_sent, self._keep_error), self._route
+        response = await post(session, self._redirects.url, payload, route.headers, route.proxy)
+        try:
             if self._pending_error is not None:
                 return
             if self._connection is None:  # aiohttp has taken bytes for the response that came before the request
@@ -139,17 +160,6 @@ class HttpRequest:
         finally:
             if response.connection is not None:  # its response has not ended: it cannot be used again
                 response.close()
-        if self._redirects.target is not None:
-            self._redirects.follow()
-            self._connection = None
-            await self._exchange(session)
-
-    async def _post(self, session: ClientSession) -> ClientResponse:
-        body, url, route = self._protocol.encode(self._job, self._options), self._redirects.url, self._route
-        if (prepared := route.prepared_post(session, url)) is not None:
-            return await prepared.send(body, self._on_sent, self._keep_error)
-        payload = RequestPayload(body, self._on_sent, self._keep_error)
-        return await session.post(url, data=payload, headers=route.headers, proxy=route.proxy, allow_redirects=False)
 
     # ------------------------------------------------------------ callbacks of the connection
 
@@ -164,12 +174,18 @@ class HttpRequest:
             self._on_event(Sent(at, streamed=self._protocol.is_streamed(self._job, self._options)))
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
-        if self._body_reader is not None or status in _INFORMATIONAL:
+        if self._body_reader is not None:
             return
         try:
-            self._start_body(status, headers, content)
+            if self._start_body(status, headers, content) is None:
+                self.on_no_response()
         except Exception as error:  # noqa: BLE001
             self._keep_error(error)
+
+    def on_no_response(self, error: Exception | None = None) -> None:
+        """Wake the task: there is no body to be read."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None) if error is None else self._ended.set_exception(error)
 
     def on_data(self) -> None:
         """Ignored: the body has not begun."""
@@ -181,8 +197,8 @@ class HttpRequest:
             self._task.cancel()
 
     def _keep_error(self, error: Exception) -> None:
-        if self._pending_error is None:
-            self._pending_error = error
+        self._pending_error = self._pending_error or error
+        self.on_no_response()
 
     def _start_body(self, status: int, raw_headers: Mapping[str, str], content: StreamReader) -> BodyReader | None:
         """None where the request is to be sent to another address."""
@@ -198,11 +214,11 @@ class HttpRequest:
             )
         else:
             self._parser = error_parser(headers, partial(self._status_error, headers))
-            self._deadlines.cap(_ERROR_BODY_WITHIN_S)
+            self._deadlines.cap(ERROR_BODY_WITHIN_S)
         connection = self._connection if isinstance(self._connection, Connection) else None
         self._batcher = ReadBatcher(self._route.reply_timing[self._job.model], self._batching, connection)
         self._body_reader = BodyReader(
-            content, self._parser, self._deadlines, self._batcher, self._on_progress, self.on_failure
+            content, self._parser, self._deadlines, self._batcher, self._on_progress, self.on_failure, self._ended
         )
         if connection is not None:
             connection.observer = self._body_reader
@@ -216,7 +232,7 @@ class HttpRequest:
         else:
             self._parser = self._body_reader.parser = parser
         if isinstance(parser, ErrorParser):
-            self._deadlines.cap(_ERROR_BODY_WITHIN_S)
+            self._deadlines.cap(ERROR_BODY_WITHIN_S)
 
     def _on_progress(self) -> None:
         """The parser may have read events."""
@@ -239,10 +255,9 @@ class HttpRequest:
 
     def _abort(self) -> None:
         """A deadline has passed: abort the connection, so that the task which waits for it gets an error."""
-        connection, body_reader = self._connection, self._body_reader
         # After the end of the response another request may use the connection.
-        if connection is not None and not (body_reader and body_reader.is_at_end):
-            abort(connection)
+        if self._connection is not None and not (self._body_reader and self._body_reader.is_at_end):
+            abort(self._connection)
 
     async def _reply(self, failure: RequestError | None) -> Reply:
         """A complete reply is kept even if the connection broke afterwards."""
@@ -251,22 +266,10 @@ class HttpRequest:
             raise failure
         assert parser is not None
         body = await in_thread_without_gc(parser.result) if parser.is_large else parser.result()
-        altered = tuple(sorted(parser.altered))
+        altered = tuple(sorted(parser.altered)) if parser.altered else ()
         return Reply(
-            status_code=self._status,
-            request_id=self.request_id,
-            body=body,
-            altered=altered,
-            is_large=parser.is_large,
+            status_code=self._status, request_id=self.request_id, body=body, altered=altered, is_large=parser.is_large
         )
-
-    def _refusal_of_option(self, error: StatusError) -> OptionRefused | None:
-        """The error to raise where the job can be sent in another way, which is then remembered; else None."""
-        adapted = self._protocol.adapt(error, self._job, self._options)
-        if adapted is None:
-            return None
-        self._route.adapt(self._job.model, self._options, adapted)
-        return OptionRefused(str(error), status=error.status, body=error.body, error_code=error.error_code)
 
     def _close(self) -> None:
         self._deadlines.stop()
@@ -276,9 +279,11 @@ class HttpRequest:
             connection.observer = None
         if body_reader is not None:
             body_reader.close()
+        if self._ended is not None and not self._ended.cancel() and not self._ended.cancelled():
+            self._ended.exception()  # marks it as retrieved, or asyncio logs that it never was
         # These refer back to this object: without the cycles, replies are freed without the garbage collector.
         del self._deadlines
-        self._parser = self._body_reader = self._task = None
+        self._parser = self._body_reader = self._task = self._ended = None
 
     def _failure(self, error: Exception) -> RequestError:
         if self._deadlines.expired:

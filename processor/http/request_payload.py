@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from aiohttp import Payload
+from aiohttp import ClientResponse, ClientSession, Payload
 from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+from yarl import URL
 
 from processor.core.platform import has_unread_bytes
-from processor.http.fast_connector import AnyConnection, Connection, FailureListener, connection_of, has_leftovers
+from processor.http.fast_connector import (
+    AnyConnection,
+    Connection,
+    FailureListener,
+    connection_of,
+    has_leftovers,
+)
 from processor.http.read_batching import socket_fd
 
 CONTENT_TYPE = "application/json"
@@ -53,6 +61,13 @@ class RequestPayload(Payload):
                 self._on_failure(error)
             raise
         await writer.write(self._data)  # fails where the connection is closing: nothing is sent
+
+
+async def post(
+    session: ClientSession, url: URL, payload: RequestPayload, headers: CIMultiDict[str], proxy: URL | None
+) -> ClientResponse:
+    """Send a request in aiohttp's own way, and wait for the head of its response."""
+    return await session.post(url, data=payload, headers=headers, proxy=proxy, allow_redirects=False)
 
 
 def has_stray_bytes(connection: AnyConnection) -> bool:

@@ -12,6 +12,9 @@ CONFIRM_S = 0.05
 """How long a deadline must have passed. In between the event loop reads what has come: a timer may be called before the
 sockets are read, if the machine was busy."""
 
+ERROR_BODY_WITHIN_S = 10.0
+"""The longest wait for the body of a response that is no reply."""
+
 MAX_LATENESS_S = 1.0
 """A timer that is later shows that the process did not run, because it was stopped or its machine was suspended."""
 

@@ -44,6 +44,9 @@ class Reader:
         if status == 200:
             self.content = content
 
+    def on_no_response(self, error: Exception) -> None:
+        """Ignored: aiohttp raises it."""
+
     def on_data(self) -> None:
         while self.content is not None and self.content.exception() is None and (data := self.content.read_nowait()):
             self.body += data

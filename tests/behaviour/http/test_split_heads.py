@@ -39,6 +39,9 @@ class BufferMeter(Reader):
         self.max_buffered = 0
         self.size = 0
 
+    def on_no_response(self, error: Exception) -> None:
+        """Ignored: aiohttp raises it."""
+
     def on_data(self) -> None:
         if isinstance(self.content, StreamReader):
             self.max_buffered = max(self.max_buffered, sum(map(len, self.content._buffer)))

@@ -132,7 +132,7 @@ def test_timeout_after_the_last_byte_does_not_close_the_connection() -> None:
 
 
 def test_error_response_without_an_end_is_awaited_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.http.request._ERROR_BODY_WITHIN_S", 0.1)
+    monkeypatch.setattr("processor.http.request.ERROR_BODY_WITHIN_S", 0.1)
 
     async def script(server: ServerConnection) -> None:
         await server.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 900\r\n\r\nbusy")

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
+from aiohttp import StreamReader
 from multidict import CIMultiDict
 from yarl import URL
 
-from processor.http.fast_connector import create_session
+from processor.http.fast_connector import Connection, create_session
 from processor.http.prepared_post import MAX_JOINED_BYTES, PreparedPost, can_be_prepared
 from processor.http.request_payload import RequestPayload
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 HEADERS = CIMultiDict({"Accept": "application/json", "User-Agent": "test", "X-Own": "a b"})
+
+
+class HeadObserver:
+    """Waits for the head of a response, and ignores the rest."""
+
+    def __init__(self) -> None:
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def observe(self, connection: Connection) -> None:
+        connection.observer = self
+
+    def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
+        self.status.set_result(status)
+
+    def on_no_response(self, error: Exception) -> None:
+        self.status.set_exception(error)
+
+    def on_data(self) -> None:
+        """Ignored."""
+
+    def on_failure(self, error: Exception) -> None:
+        self.status.set_exception(error)
 
 
 async def received(body: bytes, *, prepared: bool, force_close: bool) -> tuple[bytes, list[bytes], bytes]:
@@ -34,11 +58,14 @@ async def received(body: bytes, *, prepared: bool, force_close: bool) -> tuple[b
         create_session(ssl_context=True, connect_timeout_s=5, force_close=force_close, fast=prepared) as session,
     ):
         if prepared:
-            response = await PreparedPost(session, url, HEADERS).send(body, lambda _: None, lambda _: None)
+            head_observer = HeadObserver()
+            lease = await PreparedPost(session, url, HEADERS).send(body, head_observer.observe, lambda _: None)
+            assert await head_observer.status == 200
+            lease.close()
         else:
             response = await session.post(url, data=RequestPayload(body, lambda _: None), headers=HEADERS)
-        assert response.status == 200
-        response.close()
+            assert response.status == 200
+            response.close()
         head, sent = await requests.get()
     first, *lines = head.replace(str(url.port).encode(), b"PORT").split(b"\r\n")
     return first, lines, sent
