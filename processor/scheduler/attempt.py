@@ -271,14 +271,19 @@ class Attempt:
         """The times that stand in the job's row; None if nothing was sent."""
         if self.sent_at is None:
             return None
-        started_ms = round(1000 * (unix_now_s - (now - self.sent_at)))
-        first_token_s = None if self.first_token_at is None else round(self.first_token_at - self.sent_at, 6)
+        started_ms = int(1000 * (unix_now_s - (now - self.sent_at)) + 0.5)
+        first_token_s = None if self.first_token_at is None else _in_microseconds(self.first_token_at - self.sent_at)
         return Timing(
             started_at=f"{_iso_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
-            queued_s=round(self.sent_at - self._state.enqueued_at, 6),
+            queued_s=_in_microseconds(self.sent_at - self._state.enqueued_at),
             first_token_s=first_token_s,
-            total_s=round(now - self.sent_at, 6),
+            total_s=_in_microseconds(now - self.sent_at),
         )
+
+
+def _in_microseconds(seconds: float) -> float:
+    """Round a duration to microseconds, without the detour of ``round`` over decimal digits."""
+    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 @lru_cache(maxsize=256)

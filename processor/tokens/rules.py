@@ -94,7 +94,13 @@ def count_characters(values: list[Any]) -> int:
             if isinstance(value, str):
                 total += len(value)
             elif isinstance(value, dict):
-                pending.append(value.values() if _NOT_TEXT.isdisjoint(value) else _text_fields(value))
+                if not _NOT_TEXT.isdisjoint(value):
+                    pending.append(_text_fields(value))
+                    continue
+                try:
+                    total += len("".join(value.values()))  # a message of texts, as most are: without a step for each
+                except TypeError:
+                    pending.append(value.values())
             elif isinstance(value, list):
                 pending.append(value)
             elif isinstance(value, int):
