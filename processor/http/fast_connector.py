@@ -24,7 +24,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection as AiohttpConnection
+from aiohttp.connector import Connection as _ConnectionLease
 from aiohttp.http import RawResponseMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -40,10 +40,8 @@ HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 <
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
 
-ConnectionLease = AiohttpConnection
-"""What one request has of a connection: released, the connection goes back to the pool."""
-NotHttp = HttpProcessingError
-"""The connection has brought bytes that are no HTTP."""
+ConnectionLease = _ConnectionLease  # gives a connection back to the pool
+NotHttp = HttpProcessingError  # what a connection has brought is no HTTP
 
 FailureListener = Callable[[Exception], None]
 
