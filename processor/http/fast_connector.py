@@ -39,7 +39,6 @@ HEADER_LIMITS: dict[str, Any] = {"max_line_size": 1 << 16, "max_field_size": 1 <
 
 AnyConnection = BaseProtocol
 """A ``Connection`` below, or one of aiohttp's own. It stays the same object from request to request."""
-
 ConnectionLease = _ConnectionLease  # gives a connection back to the pool
 NotHttp = HttpProcessingError  # what a connection has brought is no HTTP
 
