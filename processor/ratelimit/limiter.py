@@ -111,6 +111,7 @@ class RateLimiter:
         group.raise_if_too_large(by_resource)
         now = asyncio.get_running_loop().time()
         blocked = self._group_blocked_by(group, by_resource, now)
+        group.is_queueing, group.released_since_drain = blocked is not None, 0
         if blocked is not None:
             return Blocked(*blocked)
         if not self._slots.available_to(group.wake_up):

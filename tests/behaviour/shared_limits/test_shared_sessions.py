@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from processor import Limits, RunStopped
+from processor import Limits, RunStopped, Settings
 from processor.config.endpoint_settings import EndpointSettings
 from processor.config.price_settings import ModelPrices
 from processor.config.settings import RaySettings
@@ -89,9 +89,9 @@ def test_number_in_flight_holds_for_all_sessions() -> None:
 def test_number_in_flight_is_found_as_by_a_session_alone(sessions: int) -> None:
     provider = replace(QUICK, first_token_s=1.0)
 
-    async def alone() -> float:
-        async with Sessions(provider).open() as session:
-            assert len([row async for row in session.results(jobs("a", 600))]) == 600
+    async def alone(settings: Settings = SETTINGS) -> float:
+        async with Sessions(provider).open(settings) as session:
+            assert len([row async for row in session.results(jobs("a", 600, max_tokens=60))]) == 600
         return asyncio.get_running_loop().time()
 
     async def shared() -> float:
@@ -102,6 +102,7 @@ def test_number_in_flight_is_found_as_by_a_session_alone(sessions: int) -> None:
 
     alone_s = play(alone())
     assert alone_s < 15  # 600 requests of a second each, from 4 in flight on
+    assert play(alone(replace(PRICED, max_cost_usd=1e6))) < 15
     assert play(shared()) < 1.1 * alone_s + 1.0
 
 
