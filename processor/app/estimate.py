@@ -14,7 +14,7 @@ from processor.app.endpoint_factory import limit_settings, seconds_alone
 from processor.app.job_source import check_order, open_job_files
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.outputs import with_local_out
-from processor.app.plan import Plan
+from processor.app.plan import Plan, check_names
 from processor.app.prices import price_factor
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
 from processor.core.errors import ConfigError, reason
@@ -48,6 +48,7 @@ OnRead = Callable[[int, int], None]
 def estimate(plan: Plan, environ: Mapping[str, str], on_read: OnRead = lambda end, lines: None) -> Estimate:
     """Raises ConfigError where a file cannot be read."""
     plan = with_local_out(plan)
+    check_names(plan)
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     alone_s = seconds_alone(accesses[0].target)
     limits = limit_settings(plan.settings, accesses[0], first_alone_s=alone_s)

@@ -121,7 +121,7 @@ def check_files(plan: Plan) -> None:
 
     A run that appended results to its own job file would never end.
     """
-    _check_names(plan)
+    check_names(plan)
     purposes: dict[Path, str] = {}
     for path, purpose in _files(plan):
         if purpose not in (JOB_FILE, SCHEMA_FILE):
@@ -138,7 +138,7 @@ def check_files(plan: Plan) -> None:
         purposes[file] = purpose
 
 
-def _check_names(plan: Plan) -> None:
+def check_names(plan: Plan) -> None:
     """Raises ConfigError for names that no run can use."""
     if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
         raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from processor.app.estimate import known_replies, load_index
 from processor.app.job_source import count_planned_lines, open_job_files, planned_lines
 from processor.app.known_tariffs import KnownTariffs
 from processor.app.outputs import with_local_out
-from processor.app.plan import Plan
+from processor.app.plan import Plan, check_names
 from processor.app.rehearsed_provider import RehearsalOptions, RehearsedLimits, RehearsedProvider
 from processor.app.run import relaxed_gc
 from processor.config.endpoint_resolution import EndpointAccess, resolve_endpoints
@@ -57,6 +57,8 @@ class Rehearsal:
     """On the virtual clock."""
     took_s: float
     replies: KnownReplies
+    models: Collection[str]
+    """Of all jobs."""
     limits: Mapping[str, RehearsedLimits]
     """Of the simulated provider, by limit group."""
     generated_tokens: int
@@ -77,13 +79,15 @@ def rehearse(
 ) -> Rehearsal:
     """Raises ConfigError. Sends nothing and writes nothing."""
     plan = with_local_out(plan)
+    check_names(plan)
     if remote := next((path for path in plan.job_files if scheme_of(path)), None):
         raise ConfigError(f"rehearse reads files of this machine only: download {shown_address(remote)} first")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, plan.like)
     provider = RehearsedProvider(plan, accesses[0], replies, options)
     tariffs = KnownTariffs(plan, accesses)
-    tariffs.load(_models(plan, accesses))
+    models = _models(plan, accesses)
+    tariffs.load(models)
     began = time.monotonic()
     with relaxed_gc():
         stats, outcome, seconds = virtual_clock.run(_run(plan, accesses, provider, tariffs.prices, on_progress))
@@ -93,6 +97,7 @@ def rehearse(
         seconds=seconds,
         took_s=time.monotonic() - began,
         replies=replies,
+        models=sorted(models),
         limits=provider.limits,
         generated_tokens=provider.generated_tokens,
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 MAX_SHOWN_LIMITS = 6
+ASSUMED_LENGTHS = "of assumed lengths: give --like RESULTS"
 
 
 def rehearse(
@@ -86,6 +87,7 @@ def rehearse(
 def _rows(found: Rehearsal) -> list[LabelRow]:
     from datetime import datetime, timedelta
 
+    from processor.estimate.text import known_of_others
     from processor.terminal.formatting import abbreviated, duration, percent, plural
     from processor.terminal.label_table import BLANK, LabelRow
     from processor.terminal.status_line import BOTTLENECK_LABELS
@@ -95,7 +97,9 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
     refused = ", ".join(f"{count:,} with {status}" for status, count in stats.refused.most_common()) or "none"
     shares = stats.throughput.bottleneck_shares(stats.last_event_at)
     bounds = ", ".join(f"{BOTTLENECK_LABELS[name]} {percent(share)}" for name, share in shares)
-    replies = f"as in {found.replies.source}" if found.replies.source else "of assumed lengths: give --like RESULTS"
+    replies = found.replies
+    source = plural(replies.count, "reply", "replies")
+    of_others = known_of_others(replies, found.models)
     prompt, completion = found.prompt_tokens, found.completion_tokens
     rows = [
         LabelRow("time", f"{duration(found.seconds)}; if started now, it ends {end:%a %d %b %H:%M}"),
@@ -104,7 +108,8 @@ def _rows(found: Rehearsal) -> list[LabelRow]:
         LabelRow("requests", f"{stats.attempts:,}; refused: {refused}"),
         LabelRow("tokens", f"{abbreviated(prompt)} prompt + {abbreviated(completion)} completion"),
         *_cost_rows(found),
-        LabelRow("replies", replies),
+        LabelRow("replies", f"as in {replies.source} ({source})" if replies.source else ASSUMED_LENGTHS),
+        *([LabelRow("", of_others, "warning")] if of_others else []),
         *(LabelRow("" if at else "server", text) for at, text in enumerate(_limit_texts(found.limits))),
         LabelRow("took", duration(found.took_s)),
         BLANK,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -105,6 +105,10 @@ class KnownReplies:
     @property
     def all(self) -> ReplySample | None:
         return self._all
+
+    def of_others(self, models: Iterable[str]) -> list[str]:
+        """Those of these models that have too few replies of their own, so that those of all models stand for them."""
+        return [] if self._all is None else [model for model in models if model not in self._by_model]
 
     def of_model(self, model: str) -> ReplySample | None:
         """The replies of this model; of all where it has few; None without any."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from processor.core.events import SkipReason
@@ -14,6 +14,7 @@ from processor.estimate.duration import Bound
 from processor.estimate.estimate import Estimate
 from processor.estimate.job_costs import BudgetFit, CostTotals
 from processor.estimate.job_counts import TokenTotals
+from processor.estimate.known_replies import MIN_REPLIES, KnownReplies
 from processor.estimate.seen_limits import Counter
 from processor.terminal.formatting import abbreviated, duration, plural, size
 from processor.terminal.label_table import LabelRow
@@ -95,6 +96,8 @@ def detail_rows(estimate: Estimate) -> Iterator[LabelRow]:
     if counts.estimated:
         yield LabelRow("", f"{plural(counts.estimated, 'job')} estimated: see usage_estimated in the documentation")
     yield LabelRow("reply", _reply_text(estimate))
+    if others := known_of_others(estimate.replies, (model for model, _ in counts.models)):
+        yield LabelRow("", others, "warning")
     if counts.all.unbounded:
         yield LabelRow("", f"{plural(counts.all.unbounded, 'job')} without max_tokens: nothing bounds their replies")
     yield from _cost_rows(estimate)
@@ -176,6 +179,12 @@ def _reply_text(estimate: Estimate) -> str:
     if known.source is None:
         return "expected: unknown, give --like RESULTS; at most: max_tokens"
     return f"expected: as in {known.source} ({plural(known.count, 'reply', 'replies')}); at most: max_tokens"
+
+
+def known_of_others(replies: KnownReplies, models: Iterable[str]) -> str | None:
+    """What to say where models have no replies of their own, since lengths and times differ from model to model."""
+    others = replies.of_others(dict.fromkeys(models))
+    return f"fewer than {MIN_REPLIES} are of {_some(others)}: all models' replies stand for it" if others else None
 
 
 def _time_rows(estimate: Estimate) -> Iterator[LabelRow]:

@@ -102,6 +102,8 @@ def test_estimate_shows_the_command_that_starts_the_run(run_inside: Run, shell: 
         (["estimate", "jobs.jsonl", "--until", "25:00"], "a time is written HH:MM"),
         (["estimate", "jobs.jsonl", "--until", "7:5"], "a time is written HH:MM"),
         (["estimate", "jobs.jsonl.gz", "--order", "longest"], "--order longest needs files of lines"),
+        (["estimate", "jobs.jsonl", "--out", "-", "--max-cost", "1"], "--max-cost counts what the rows have cost"),
+        (["rehearse", "jobs.jsonl", "--out", "-", "--max-cost", "1"], "--max-cost counts what the rows have cost"),
         (["rehearse", "jobs.jsonl", "--faults", "none=1"], "unknown fault"),
     ],
 )
@@ -235,6 +237,15 @@ def test_nothing_fits_where_the_deadline_leaves_less_time_than_an_unknown_reply(
     assert "nothing is sent in the last 10m 00s: no reply is known" in page
     assert "unknown how many jobs" in run_inside(*args, later).out
     assert "about 3 jobs; 0 stay" in run_inside(*args, later, "--rpm", "60").out
+
+
+def test_models_without_replies_of_their_own_are_named(run_inside: Run, shell: Shell, sample: str) -> None:
+    shell.write("jobs.jsonl", chat_job("a"), chat_job("b", model="gpt-4o"))
+    for command in ("estimate", "rehearse"):
+        page = run_inside(command, "jobs.jsonl", "--like", sample).out
+        assert "fewer than 30 are of gpt-4o: all models' replies stand for it" in page
+        assert "(60 replies)" in page
+    assert "fewer than 30" not in run_inside("estimate", "sample.jsonl", "--like", sample).out
 
 
 def test_estimate_of_a_run_that_sends_nothing_shows_no_command(run_inside: Run, shell: Shell) -> None:
