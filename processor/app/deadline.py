@@ -39,4 +39,5 @@ def open_deadline(plan: Plan, stats: RunStats, wall_clock: Callable[[], float]) 
 
     earlier = known_replies(plan, plan.like).all
     reply_s = ReplyTime(stats, None if earlier is None else earlier.quantile_s(SHARE))
-    return Deadline(plan.until, wall_clock=wall_clock, reply_s=reply_s, grace_s=plan.settings.grace_s)
+    advice = " (--like RESULTS tells how long they take)"
+    return Deadline(plan.until, wall_clock=wall_clock, reply_s=reply_s, grace_s=plan.settings.grace_s, advice=advice)

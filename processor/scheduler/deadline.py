@@ -18,15 +18,23 @@ UNKNOWN_REPLY_S = 600.0
 
 
 class Deadline:
-    """``reply_s`` returns how long nearly every reply takes."""
+    """``reply_s`` returns how long nearly every reply takes, UNKNOWN_REPLY_S where that is not known: ``advice`` says
+    what the user can do then."""
 
     def __init__(
-        self, at_unix_s: float, *, wall_clock: Callable[[], float], reply_s: Callable[[], float], grace_s: float
+        self,
+        at_unix_s: float,
+        *,
+        wall_clock: Callable[[], float],
+        reply_s: Callable[[], float],
+        grace_s: float,
+        advice: str = "",
     ) -> None:
         self._at_unix_s = at_unix_s
         self._wall_clock = wall_clock
         self._reply_s = reply_s
         self._grace_s = grace_s
+        self._advice = advice
 
     @property
     def left_s(self) -> float:
@@ -46,9 +54,10 @@ class Deadline:
         """Return the end of the run where the next reply would come too late."""
         if self.sends_for_s >= 0:
             return None
-        at = datetime.fromtimestamp(self._at_unix_s)
+        at, reply_s = datetime.fromtimestamp(self._at_unix_s), self._reply_s()
+        assumed = f", as no reply is known{self._advice}" if reply_s == UNKNOWN_REPLY_S else ""
         reason = (
-            f"the deadline {at:%H:%M} leaves no time for a further reply, which may take {self._reply_s():.0f} s; "
+            f"the deadline {at:%H:%M} leaves no time for a further reply, which may take {reply_s:.0f} s{assumed}; "
             "run again to go on"
         )
         return StopRun(reason=reason, grace_s=max(self.left_s, 0.0) + self._grace_s)

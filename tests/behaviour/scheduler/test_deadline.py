@@ -60,6 +60,7 @@ def test_nothing_is_sent_where_the_deadline_is_too_near() -> None:
     world = World(TEN_SECONDS)
     run = world.run(jobs(3), deadline=until(300.0, reply_s=UNKNOWN_REPLY_S))
     assert (run.exit_code, run.sent) == (3, [])
+    assert run.reason is not None and "which may take 600 s, as no reply is known" in run.reason
 
 
 def test_suspended_machine_does_not_move_the_deadline() -> None:
