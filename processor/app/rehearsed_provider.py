@@ -11,13 +11,13 @@ from processor.app.estimate import seen_limits
 from processor.app.plan import Plan
 from processor.config.endpoint_resolution import EndpointAccess
 from processor.core.errors import ConfigError
-from processor.core.events import RequestListener
+from processor.core.events import FirstToken, RequestEvent, RequestListener, ResponseStarted
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Target
 from processor.estimate.known_replies import KnownReplies, ReplySample
 from processor.estimate.seen_limits import Counter, likeliest_counter
 from processor.protocols import RequestOptions
-from processor.ratelimit.settings import limit_group_key
+from processor.ratelimit.settings import TokenAccounting, limit_group_key
 from processor.simulator.faults import Faults
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
@@ -61,7 +61,9 @@ class RehearsedProvider:
         self._likeliest = likeliest_counter(access.provider.counter_period_s)
         self._replies = replies
         self._timeouts = plan.settings.waiting
-        self._settings = _settings(options, charges_larger=self._limits.charging == "larger")
+        has_first_tokens = replies.all is None or bool(replies.all.first_token_s)
+        self._is_streamed = plan.settings.stream and has_first_tokens
+        self._settings = replace(_settings(options, self._limits.charging), headers_with_first_token=self._is_streamed)
         self._rate_limiters: dict[str, ServerRateLimiter] = {}
         self._transports: dict[tuple[str, str], MemoryTransport] = {}
         """By limit group and model."""
@@ -87,7 +89,7 @@ class RehearsedProvider:
         transport = self._transports.get(key)
         if transport is None:
             transport = self._transports[key] = self._transport(*key)
-        return await transport(job, target, on_event)
+        return await transport(job, target, _first_token_with_headers(on_event) if self._is_streamed else on_event)
 
     def _group_of(self, job: Job) -> str:
         """The limit group of the job where the server was seen to limit several, else one for all jobs."""
@@ -99,7 +101,8 @@ class RehearsedProvider:
         provider = SimulatedProvider(settings)
         provider.rate_limiter = self._rate_limiters.setdefault(group, provider.rate_limiter)
         self._providers.append(provider)
-        # Unstreamed replies take as long and cost a fraction of the time to simulate.
+        # Unstreamed replies take as long and cost a fraction of the time to simulate. All that a run does at the first
+        # token of a stream, it does at their headers.
         return MemoryTransport(
             provider,
             latency_s=(0.0, 0.0),  # it is part of the times of replies
@@ -115,12 +118,21 @@ class RehearsedProvider:
         return settings if sample is None else _with_replies(settings, sample)
 
 
-def _settings(options: RehearsalOptions, *, charges_larger: bool) -> SimulatorSettings:
+def _first_token_with_headers(on_event: RequestListener) -> RequestListener:
+    def listen(event: RequestEvent) -> None:
+        on_event(event)
+        if isinstance(event, ResponseStarted) and event.status == 200:
+            on_event(FirstToken(event.at))
+
+    return listen
+
+
+def _settings(options: RehearsalOptions, charging: TokenAccounting) -> SimulatorSettings:
     is_rough = options.faults == ROUGH_NIGHT
     try:
         return SimulatorSettings(
             seed=options.seed,
-            charging="larger" if charges_larger else "sum",
+            charging=charging,
             faults=Faults.parse(_ROUGH_NIGHT_FAULTS if is_rough else options.faults),
             outages=_ROUGH_NIGHT_OUTAGES if is_rough else (),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil, floor, inf
 from typing import Literal
 
@@ -91,6 +92,8 @@ def duration_of(
         bounds.append(_bound_in_flight(requests, replies_s, in_flight.requests))
     full_speed_s = bounds[0].seconds if bounds else 0.0
     for name, group in groups.items():
+        if (reserving := _bound_by_reservations(name, group, limits, seen)) is not None:
+            bounds.append(reserving)
         bounds += _bounds_of(name, group, limits, seen, likeliest, full_speed_s)
     bounds.sort(key=lambda bound: bound.seconds, reverse=True)
     has_bursts = any(bound.counter is not None and not bound.counter.is_small for bound in bounds)
@@ -107,6 +110,20 @@ def _bound_in_flight(requests: int, replies_s: float, limit: int) -> Bound:
     return Bound(
         resource="in_flight", limit_group="*", seconds=beyond_first * replies_s / limit, amount=replies_s, limit=limit
     )
+
+
+def _bound_by_reservations(name: str, group: GroupTotals, limits: LimitSettings, seen: SeenLimits) -> Bound | None:
+    """Where the server counts what was used, each request in flight holds the most that it may use: only so many fit
+    into the limit at once."""
+    tpm = min(_known(limits.of(group.model).tpm), _known(seen.of(name).tpm))
+    if tpm == inf or not group.reserved or not group.replies_s:
+        return None
+    at_once = max(floor(tpm * group.requests / group.reserved), 1)
+    return replace(_bound_in_flight(group.requests, group.replies_s, at_once), limit_group=name)
+
+
+def _known(limit: float | None) -> float:
+    return inf if limit is None else limit
 
 
 def _bounds_of(
@@ -129,13 +146,11 @@ def _bounds_of(
         # the one given.
         is_governed = limits.bursts and (of_server is None or limit >= of_server * (1 - EQUAL_WITHIN))
         counter = server.counters.get(resource, likeliest) if is_governed else None
-        # Either way no minute has more than the limit, in whole requests.
-        per_minute = _whole_requests(limit, amount / group.requests)
         found.append(
             Bound(
                 resource=resource,
                 limit_group=name,
-                seconds=_sending_s(amount, per_minute, counter, full_speed_s),
+                seconds=_sending_s(amount, limit, amount / group.requests, counter, full_speed_s),
                 amount=amount,
                 limit=limit,
                 is_from_history=of_user is None or (of_server is not None and of_server < of_user),
@@ -145,19 +160,21 @@ def _bounds_of(
     return found
 
 
-def _sending_s(amount: float, per_minute: float, counter: Counter | None, full_speed_s: float) -> float:
-    """The time until all of it is sent. ``full_speed_s``: the same where no limit holds it back."""
-    if counter is None or counter.is_small:
-        return amount * 60 / per_minute
-    size = per_minute * counter.period_s / 60
-    if counter.kind == "bucket":  # what it holds at the start is sent at once
-        return max(amount - size, 0.0) * 60 / per_minute
+def _sending_s(amount: float, limit: float, mean: float, counter: Counter | None, full_speed_s: float) -> float:
+    """The time until all of it is sent. ``mean``: of a request. ``full_speed_s``: the same where no limit holds it
+    back."""
+    if counter is None:  # no minute has more than the limit
+        return amount * 60 / _whole_requests(limit, mean)
+    if counter.kind == "bucket":  # what it holds at the start is sent at once, where that is more than a moment's
+        held = 0.0 if counter.is_small else limit * counter.period_s / 60
+        return max(amount - held, 0.0) * 60 / limit
     # What fills a window is sent at once; then nothing is, until the window is over.
+    size = _whole_requests(limit * counter.period_s / 60, mean)
     full_windows = max(ceil(amount / size) - 1, 0)
     rest = amount - full_windows * size
     return full_windows * counter.period_s + full_speed_s * rest / amount
 
 
 def _whole_requests(limit: float, mean: float) -> float:
-    """What a window of one minute holds of requests that are charged ``mean`` each: only whole ones fit."""
+    """What a window holds of requests that are charged ``mean`` each: only whole ones fit."""
     return max(floor(limit / mean) * mean, min(mean, limit))

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from processor.core.models import Cost
+
+
+class Charge(NamedTuple):
+    """What one request is charged, and how long that takes."""
+
+    cost: Cost
+    reply_s: float = 0.0
+    """The time of its reply; 0 where it is not known."""
+    reserved: int = 0
+    """The tokens that the server counts until the reply is complete, where it then counts those used."""
 
 
 @dataclass(slots=True)
@@ -18,14 +29,18 @@ class GroupTotals:
     output_tokens: int = 0
     replies_s: float = 0.0
     """The time that all replies take, one after the other; 0 where it is not known."""
+    reserved: int = 0
+    """The tokens that all of them have reserved."""
 
-    def add(self, cost: Cost, reply_s: float = 0.0) -> None:
+    def add(self, charge: Charge) -> None:
         """Add a request."""
+        cost = charge.cost
         self.requests += 1
         self.tokens += cost.tokens
         self.input_tokens += cost.input_tokens
         self.output_tokens += cost.output_tokens
-        self.replies_s += reply_s
+        self.replies_s += charge.reply_s
+        self.reserved += charge.reserved
 
     def add_all(self, other: GroupTotals) -> None:
         self.requests += other.requests
@@ -33,6 +48,7 @@ class GroupTotals:
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.replies_s += other.replies_s
+        self.reserved += other.reserved
 
     def part(self, share: float) -> GroupTotals:
         """What a share of these requests is charged, if they are alike."""
@@ -43,4 +59,5 @@ class GroupTotals:
             round(self.input_tokens * share),
             round(self.output_tokens * share),
             self.replies_s * share,
+            round(self.reserved * share),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from processor.core.events import SkipReason
 from processor.core.models import Cost, RequestSize, SourceFile, position_of
-from processor.estimate.group_totals import GroupTotals
+from processor.estimate.group_totals import Charge, GroupTotals
 from processor.estimate.job_costs import CostTotals, JobCosts
 from processor.estimate.job_sizes import SizedJob, SizedPart
 from processor.estimate.known_replies import KnownReplies
@@ -172,15 +172,16 @@ class JobCounter:
         totals.at_most += at_most or 0
         totals.unbounded += at_most is None
         cost = self._costs.add(size, expected, totals.costs)
-        name, charged = limit_group_key(self._limits, size), self._charged(size, expected)
-        reply_s = self._replies.expected_s(size.model, at_most) or 0.0
-        counts.groups.setdefault(name, GroupTotals(size.model)).add(charged, reply_s)
-        self._order.add(item.size_in_order, size.model, name, charged, cost, reply_s)
+        name, charge = limit_group_key(self._limits, size), self._charge(size, expected, at_most)
+        counts.groups.setdefault(name, GroupTotals(size.model)).add(charge)
+        self._order.add(item.size_in_order, size.model, name, charge, cost)
 
-    def _charged(self, size: RequestSize, expected: float | None) -> Cost:
-        """What the limits are charged. ``expected``: tokens of the reply."""
+    def _charge(self, size: RequestSize, expected: float | None, at_most: int | None) -> Charge:
+        """What the limits are charged. ``expected``: tokens of the reply; ``at_most``: as the job bounds them."""
         accounting = self._limits.charging
-        if accounting == "used" and expected is not None:
-            return Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens)
         output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
-        return request_cost(size, accounting, output)
+        arriving, reply_s = request_cost(size, accounting, output), self._replies.expected_s(size.model, at_most) or 0.0
+        if accounting != "used" or expected is None:
+            return Charge(arriving, reply_s)
+        used = Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens)
+        return Charge(used, reply_s, arriving.tokens)

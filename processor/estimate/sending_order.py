@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from processor.core.models import Cost
-from processor.estimate.group_totals import GroupTotals
+from processor.estimate.group_totals import Charge, GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCost
 
 Order = Literal["file", "shortest", "longest"]
@@ -55,16 +54,15 @@ class SendingOrder:
         self.budget = budget
         self._classes: dict[int, SizeClass] = {}
 
-    def add(self, size: int, model: str, group: str, charged: Cost, cost: JobCost | None, reply_s: float = 0.0) -> None:
-        """Count a job. ``size``: in tokens, as a run puts it in order. ``cost``: None where no price is known.
-        ``reply_s``: how long its reply is expected to take."""
+    def add(self, size: int, model: str, group: str, charge: Charge, cost: JobCost | None) -> None:
+        """Count a job. ``size``: in tokens, as a run puts it in order. ``cost``: None where no price is known."""
         if self.order == "file":
             if self.budget is not None and cost is not None:
                 self.budget.add(cost)
             return
         found = self._classes.setdefault(_rounded(size), SizeClass())
         found.jobs += 1
-        found.groups.setdefault(group, GroupTotals(model)).add(charged, reply_s)
+        found.groups.setdefault(group, GroupTotals(model)).add(charge)
         if cost is not None and cost.worst_pico is not None:
             found.add_cost(cost.expected_pico, cost.worst_pico)
 

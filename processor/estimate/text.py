@@ -244,7 +244,8 @@ def _resource(bound: Bound) -> str:
 
 def _bound_text(bound: Bound, group: str) -> str:
     if bound.resource == "in_flight":
-        return f"{bound.limit:,.0f} at once"
+        reserved = "" if bound.limit_group == "*" else ": more do not fit into the limit on tokens"
+        return f"{bound.limit:,.0f} at once{reserved}"
     source = ", as the server last said" if bound.is_from_history else ""
     return f"{abbreviated(bound.amount)} at {bound.limit:,.0f} a minute{group}{source}"
 

@@ -22,7 +22,7 @@ from processor.simulator.rate_limiter import ServerRateLimiter
 from processor.simulator.reply_bodies import expected_body
 from processor.simulator.request_parser import ParsedRequest
 from processor.simulator.request_validation import check_key, validate
-from processor.simulator.response_script import ScriptedResponse
+from processor.simulator.response_script import ResponseStep, ScriptedResponse
 from processor.simulator.settings import Outage, SimulatorSettings
 
 OnRequest = Callable[[dict[str, Any]], None]
@@ -170,16 +170,19 @@ class SimulatedProvider:
             return replace(error_responses.NO_RESPONSE, start_delay_s=self._first_token_s())
         generated = self._generator.generate(request, drawn)
         self.billing.bill(request.identity, prompt_tokens, generated.billed_tokens)
-        start_delay_s = self._first_token_s() + generated.generation_s
+        start_delay_s, steps = self._first_token_s() + generated.generation_s, generated.steps
+        if self.settings.headers_with_first_token and steps:
+            start_delay_s -= generated.generation_s
+            steps = (ResponseStep(steps[0].delay_s + generated.generation_s, steps[0].data), *steps[1:])
         if self.settings.charging == "used":
             unused = _allowed_output(request) - generated.billed_tokens
-            ends_at = at + start_delay_s + sum(step.delay_s for step in generated.steps)
+            ends_at = at + start_delay_s + sum(step.delay_s for step in steps)
             self.rate_limiter.correct(ends_at, at, {"tokens": unused, "output_tokens": unused})
         headers["content-type"] = "text/event-stream; charset=utf-8" if request.streamed else "application/json"
         return ScriptedResponse(
             headers=headers,
             start_delay_s=start_delay_s,
-            steps=generated.steps,
+            steps=steps,
             ending=generated.ending,
             identity=request.identity if drawn.failure is None else None,
         )

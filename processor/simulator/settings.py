@@ -61,6 +61,8 @@ class SimulatorSettings:
     """Share by which `first_token_s` varies: uniformly between 1 - share and 1 + share."""
     speed_tps: float = 80.0
     """Tokens per second of each choice; `inf` sends the whole reply at once."""
+    headers_with_first_token: bool = False
+    """The headers of an unstreamed reply are sent with its first token, as those of a stream, and not with its end."""
     write_batch_s: float = 0.0
     """Chunks due within this time are sent in one write, with the last of them; this saves wake-ups."""
     reply_tokens: tuple[int, int] = (20, 400)

@@ -13,6 +13,9 @@ OVERSHOOT_S = 1e-6
 """Added to every jump. A jump to the exact time can leave a float remainder that a leaky bucket never waits out."""
 
 MAX_ITERATIONS_PER_INSTANT = 1_000_000
+ITERATIONS_PER_OVERSHOOT = 1000
+"""After so many iterations at one instant a little time passes, as it does on any machine: else a timer whose time is
+rounded to the present is set again without end."""
 
 
 class Deadlock(RuntimeError):
@@ -34,6 +37,8 @@ class _JumpingSelector(selectors.SelectSelector):
             self.now += timeout + OVERSHOOT_S
             self._iterations = 0
         self._iterations += 1
+        if self._iterations % ITERATIONS_PER_OVERSHOOT == 0:
+            self.now += OVERSHOOT_S
         if self._iterations > MAX_ITERATIONS_PER_INSTANT:
             raise Deadlock(f"{MAX_ITERATIONS_PER_INSTANT} iterations at t = {self.now} s and no time passes")
         return []

@@ -239,6 +239,22 @@ def test_nothing_fits_where_the_deadline_leaves_less_time_than_an_unknown_reply(
     assert "about 3 jobs; 0 stay" in run_inside(*args, later, "--rpm", "60").out
 
 
+def test_forecasts_charge_what_replies_have_used_where_the_provider_does(
+    run_inside: Run, shell: Shell, sample: str
+) -> None:
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=1000) for at in range(100)))
+    args = ("jobs.jsonl", "--like", sample, "--tpm", "5000", "--concurrency", "100")
+    write_history(shell, sample, {GROUP: {"server_rpm": None, "server_tpm": 5000, "counters": {}}})
+    seconds = {}
+    for charging in ("used", "sum"):
+        (shell.folder / "config.toml").write_text(f'[limits]\ncharging = "{charging}"\n')
+        expected, run = (ask(run_inside, *args) for ask in (estimate, rehearse))
+        seconds[charging] = run["seconds"]
+        # Where each reserves a thousand, five fit into the limit at once; an estimate takes them to end evenly.
+        assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.25), charging
+    assert seconds["used"] < 60 < 1000 < seconds["sum"]
+
+
 def test_models_without_replies_of_their_own_are_named(run_inside: Run, shell: Shell, sample: str) -> None:
     shell.write("jobs.jsonl", chat_job("a"), chat_job("b", model="gpt-4o"))
     for command in ("estimate", "rehearse"):

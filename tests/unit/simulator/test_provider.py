@@ -61,6 +61,13 @@ def test_non_streamed_reply_is_sent_after_its_generation_time() -> None:
     assert answer.headers["content-type"] == "application/json"
 
 
+def test_headers_of_a_non_streamed_reply_may_come_with_its_first_token() -> None:
+    settings = SimulatorSettings(speed_tps=50, first_token_s=0.4, first_token_jitter=0.0, headers_with_first_token=True)
+    answer = ask(SimulatedProvider(settings), max_tokens=10)
+    assert answer.start_delay_s == pytest.approx(0.4)
+    assert [step.delay_s for step in answer.steps] == [pytest.approx(0.2)]
+
+
 def test_writes_within_write_batch_s_are_merged() -> None:
     gathered = ask(SimulatedProvider(SimulatorSettings(speed_tps=100, write_batch_s=0.25)), stream=True, max_tokens=101)
     # The first at once, then what is due within a quarter of a second with the last of it.

@@ -57,3 +57,17 @@ def test_spinning_while_no_time_passes_raises_deadlock(monkeypatch: pytest.Monke
 
     with pytest.raises(Deadlock, match="no time passes"):
         run(main())
+
+
+def test_timer_that_is_set_for_the_present_again_and_again_comes_to_its_end() -> None:
+    """As aiolimiter does where the capacity that lacks is less than what the clock shows."""
+
+    async def main() -> float:
+        loop, due_at = asyncio.get_running_loop(), 1e-8
+        while loop.time() < due_at:
+            waked = loop.create_future()
+            loop.call_at(loop.time(), waked.set_result, None)
+            await waked
+        return loop.time()
+
+    assert 1e-8 <= run(main()) < 1e-3
