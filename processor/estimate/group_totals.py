@@ -8,7 +8,7 @@ from typing import NamedTuple
 from processor.core.models import Cost
 
 
-class Charge(NamedTuple):
+class ChargedRequest(NamedTuple):
     """What one request is charged, and how long that takes."""
 
     cost: Cost
@@ -32,15 +32,15 @@ class GroupTotals:
     reserved: int = 0
     """The tokens that all of them have reserved."""
 
-    def add(self, charge: Charge) -> None:
+    def add(self, charged: ChargedRequest) -> None:
         """Add a request."""
-        cost = charge.cost
+        cost = charged.cost
         self.requests += 1
         self.tokens += cost.tokens
         self.input_tokens += cost.input_tokens
         self.output_tokens += cost.output_tokens
-        self.replies_s += charge.reply_s
-        self.reserved += charge.reserved
+        self.replies_s += charged.reply_s
+        self.reserved += charged.reserved
 
     def add_all(self, other: GroupTotals) -> None:
         self.requests += other.requests

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from processor.core.events import SkipReason
 from processor.core.models import Cost, RequestSize, SourceFile, position_of
-from processor.estimate.group_totals import Charge, GroupTotals
+from processor.estimate.group_totals import ChargedRequest, GroupTotals
 from processor.estimate.job_costs import CostTotals, JobCosts
 from processor.estimate.job_sizes import SizedJob, SizedPart
 from processor.estimate.known_replies import KnownReplies
@@ -172,16 +172,16 @@ class JobCounter:
         totals.at_most += at_most or 0
         totals.unbounded += at_most is None
         cost = self._costs.add(size, expected, totals.costs)
-        name, charge = limit_group_key(self._limits, size), self._charge(size, expected, at_most)
-        counts.groups.setdefault(name, GroupTotals(size.model)).add(charge)
-        self._order.add(item.size_in_order, size.model, name, charge, cost)
+        name, charged = limit_group_key(self._limits, size), self._charged(size, expected, at_most)
+        counts.groups.setdefault(name, GroupTotals(size.model)).add(charged)
+        self._order.add(item.size_in_order, size.model, name, charged, cost)
 
-    def _charge(self, size: RequestSize, expected: float | None, at_most: int | None) -> Charge:
+    def _charged(self, size: RequestSize, expected: float | None, at_most: int | None) -> ChargedRequest:
         """What the limits are charged. ``expected``: tokens of the reply; ``at_most``: as the job bounds them."""
         accounting = self._limits.charging
         output = DEFAULT_OUTPUT_TOKENS if expected is None else round(expected / size.choices)
         arriving, reply_s = request_cost(size, accounting, output), self._replies.expected_s(size.model, at_most) or 0.0
         if accounting != "used" or expected is None:
-            return Charge(arriving, reply_s)
+            return ChargedRequest(arriving, reply_s)
         used = Cost(tokens=size.prompt_tokens + round(expected), input_tokens=size.prompt_tokens)
-        return Charge(used, reply_s, arriving.tokens)
+        return ChargedRequest(used, reply_s, arriving.tokens)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from processor.estimate.group_totals import Charge, GroupTotals
+from processor.estimate.group_totals import ChargedRequest, GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCost
 
 Order = Literal["file", "shortest", "longest"]
@@ -54,7 +54,7 @@ class SendingOrder:
         self.budget = budget
         self._classes: dict[int, SizeClass] = {}
 
-    def add(self, size: int, model: str, group: str, charge: Charge, cost: JobCost | None) -> None:
+    def add(self, size: int, model: str, group: str, charged: ChargedRequest, cost: JobCost | None) -> None:
         """Count a job. ``size``: in tokens, as a run puts it in order. ``cost``: None where no price is known."""
         if self.order == "file":
             if self.budget is not None and cost is not None:
@@ -62,7 +62,7 @@ class SendingOrder:
             return
         found = self._classes.setdefault(_rounded(size), SizeClass())
         found.jobs += 1
-        found.groups.setdefault(group, GroupTotals(model)).add(charge)
+        found.groups.setdefault(group, GroupTotals(model)).add(charged)
         if cost is not None and cost.worst_pico is not None:
             found.add_cost(cost.expected_pico, cost.worst_pico)
 

@@ -8,7 +8,7 @@ import pytest
 
 from processor.core.models import Cost
 from processor.estimate.duration import Duration, InFlight, Start, duration_of
-from processor.estimate.group_totals import Charge, GroupTotals
+from processor.estimate.group_totals import ChargedRequest, GroupTotals
 from processor.estimate.seen_limits import Counter, SeenLimits, ServerLimits, likeliest_counter, seen_in
 from processor.ratelimit.settings import LimitSettings, RateLimits
 
@@ -27,7 +27,7 @@ def seconds(
 ) -> Duration:
     group = GroupTotals(GROUP)
     for _ in range(requests):
-        group.add(Charge(Cost(), reply_s))
+        group.add(ChargedRequest(Cost(), reply_s))
     return duration_of(
         {GROUP: group},
         LimitSettings(default=RateLimits(rpm=rpm)),

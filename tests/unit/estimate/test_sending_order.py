@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from processor.core.models import Cost
-from processor.estimate.group_totals import Charge, GroupTotals
+from processor.estimate.group_totals import ChargedRequest, GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCost
 from processor.estimate.sending_order import Order, SendingOrder
 
@@ -29,7 +29,7 @@ def cost_of(size: int) -> JobCost:
 def counted(sizes: list[int], order: Order, budget_pico: int = 0) -> SendingOrder:
     sending = SendingOrder(order, BudgetFit(budget_pico))
     for size in sizes:
-        sending.add(size, GROUP, GROUP, Charge(Cost(tokens=size, input_tokens=size)), cost_of(size))
+        sending.add(size, GROUP, GROUP, ChargedRequest(Cost(tokens=size, input_tokens=size)), cost_of(size))
     sending.close()
     return sending
 
@@ -90,7 +90,7 @@ def test_jobs_in_the_order_of_the_file_are_alike() -> None:
     sizes = sizes_of(1000)
     groups = {GROUP: GroupTotals(GROUP)}
     for size in sizes:
-        groups[GROUP].add(Charge(Cost(tokens=size, input_tokens=size)))
+        groups[GROUP].add(ChargedRequest(Cost(tokens=size, input_tokens=size)))
     assert counted(sizes, "file").jobs_within(0.25 * seconds_of(groups), groups, seconds_of) == 250
     assert counted(sizes, "file").jobs_within(1.0, groups, lambda groups: None) is None
 
@@ -98,7 +98,7 @@ def test_jobs_in_the_order_of_the_file_are_alike() -> None:
 def test_jobs_without_a_bound_and_of_unknown_price_take_nothing_of_a_budget() -> None:
     sending = SendingOrder("shortest", budget := BudgetFit(100))
     for cost in (None, JobCost(expected_pico=1, worst_pico=None), JobCost(expected_pico=10, worst_pico=60)):
-        sending.add(5, GROUP, GROUP, Charge(Cost(tokens=5, input_tokens=5)), cost)
+        sending.add(5, GROUP, GROUP, ChargedRequest(Cost(tokens=5, input_tokens=5)), cost)
     sending.close()
     assert (budget.expected, budget.at_least) == (1, 1)
 
@@ -106,5 +106,5 @@ def test_jobs_without_a_bound_and_of_unknown_price_take_nothing_of_a_budget() ->
 def test_number_of_classes_does_not_grow_with_that_of_jobs() -> None:
     sending = SendingOrder("longest", None)
     for size in range(1, 300_000):
-        sending.add(size, GROUP, GROUP, Charge(Cost(tokens=size, input_tokens=size)), None)
+        sending.add(size, GROUP, GROUP, ChargedRequest(Cost(tokens=size, input_tokens=size)), None)
     assert len(sending._classes) < 4000
