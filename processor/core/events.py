@@ -65,8 +65,9 @@ place.
 
 # ---------------------------------------------------------------- events of a run
 
-Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input"]
-"""What keeps the next request from being sent right now."""
+Bottleneck = Literal["requests", "tokens", "in_flight", "cool_down", "outage", "input", "back_off"]
+"""What keeps the next request from being sent right now. ``input``: no job waits to be sent. ``back_off``: nor does
+any, because jobs wait before a further attempt; statistics tell the two apart, the event does not."""
 
 SkipReason = Literal["done", "changed", "other_model", "other_endpoint", "other_schema", "failed_permanently"]
 """``changed``: it has the reply to an earlier version of the job. ``other_model``, ``other_endpoint``: it has the reply

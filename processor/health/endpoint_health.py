@@ -285,8 +285,8 @@ class EndpointHealth:
             had_first_token=attempt.had_first_token,
             unresolved_since=unresolved_since,
         ):
-            self._emit(OutageStarted(at=attempt.now, endpoint=self._endpoint, message=str(error)))
             self._emit(BottleneckChanged(at=attempt.now, bottleneck="outage"))
+            self._emit(OutageStarted(at=attempt.now, endpoint=self._endpoint, message=str(error)))
 
     def _indicates_outage(self, error: RequestError) -> bool:
         """A response that the server ended itself is none before the first success: it may always answer so."""
@@ -296,5 +296,5 @@ class EndpointHealth:
     def _emit_recovery(self, is_recovered: bool, now: float) -> None:
         if is_recovered:
             self._on_available()
-            self._emit(OutageEnded(at=now, endpoint=self._endpoint))
             self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))
+            self._emit(OutageEnded(at=now, endpoint=self._endpoint))

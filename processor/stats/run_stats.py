@@ -138,6 +138,16 @@ class RunStats:
     def lost_workers(self) -> int:
         return sum(ended.reason is not None for ended in self.workers)
 
+    def next_request_at(self, now: float) -> float | None:
+        """When the next request may start, or the first job in its back-off is sent again; None where that is open."""
+        next_at = self.next_start_at()
+        return self.throughput.next_attempt_at(now) if next_at is None and self.is_backing_off else next_at
+
+    @property
+    def is_backing_off(self) -> bool:
+        """Whether no job waits to be sent because jobs wait before a further attempt."""
+        return self.throughput.bottleneck == "back_off"
+
     def elapsed_s(self, now: float) -> float:
         return 0.0 if self._started_at is None else max(now - self._started_at, 0.0)
 
@@ -171,6 +181,7 @@ class RunStats:
         self.in_flight += 1
         self.reserved_tokens += event.tokens
         self.throughput.record_sent(event.at, event.tokens)
+        self.throughput.record_back_off_ended(event.custom_id, event.at)
 
     def _on_attempt_finished(self, event: AttemptFinished) -> None:
         self.last_event_at = event.at
@@ -180,6 +191,8 @@ class RunStats:
             return
         if event.outcome in ("retry", "replace"):
             self.retried[bounded_label(event.code, self.retried)] += 1
+            if event.retry_delay_s:
+                self.throughput.record_back_off(event.custom_id, event.at, event.retry_delay_s)
         refused = event.status is not None and event.status >= 300
         if refused:
             self.refused[bounded_label(str(event.status), self.refused)] += 1

@@ -14,6 +14,11 @@ class Throughput:
         self.limits: dict[str, LimitsChanged] = {}
         """The last change, by limit group."""
         self.bottleneck: Bottleneck | None = None
+        self._reported_bottleneck: Bottleneck | None = None
+        self._next_attempts: dict[str, float] = {}
+        """When the back-off of a job ends, by its id."""
+        self._last_attempt_at = 0.0
+        """When the last of them ends."""
         self._bottleneck_since: float | None = None
         self._bottleneck_s: dict[Bottleneck | None, float] = {}
         """Seconds spent on each bottleneck before the present one."""
@@ -35,14 +40,35 @@ class Throughput:
             self.limits[event.limit_group] = event
 
     def on_bottleneck_changed(self, event: BottleneckChanged) -> None:
-        self._bottleneck_s = self._bottleneck_s_until(event.at)
-        self.bottleneck = event.bottleneck
-        self._bottleneck_since = event.at
+        self._reported_bottleneck = event.bottleneck
+        self._update_bottleneck(event.at)
+
+    def record_back_off(self, custom_id: str, at: float, delay_s: float) -> None:
+        """A job waits before a further attempt."""
+        self._next_attempts[custom_id] = at + delay_s
+        self._last_attempt_at = max(self._last_attempt_at, at + delay_s)
+        self._update_bottleneck(at)
+
+    def record_back_off_ended(self, custom_id: str, at: float) -> None:
+        """The job is sent, or has ended. Does nothing where it was not in its back-off."""
+        if self._next_attempts and self._next_attempts.pop(custom_id, None) is not None:
+            self._update_bottleneck(at)
+
+    def _update_bottleneck(self, at: float) -> None:
+        # A job that left its queue for another reason, which no event tells, counts until its back-off has ended.
+        is_back_off = self._reported_bottleneck == "input" and self._next_attempts and self._last_attempt_at > at
+        bottleneck = "back_off" if is_back_off else self._reported_bottleneck
+        self._bottleneck_s = self._bottleneck_s_until(at)
+        self.bottleneck, self._bottleneck_since = bottleneck, at
 
     # ---------------------------------------------------------------- output
 
     def requests_last_minute(self, now: float) -> int:
         return self._requests.total(now)
+
+    def next_attempt_at(self, now: float) -> float | None:
+        """When the first of the jobs in their back-off is sent again; None where none is in it."""
+        return min((at for at in self._next_attempts.values() if at > now), default=None)
 
     def tokens_last_minute(self, now: float) -> int:
         """As reserved when the requests were sent."""

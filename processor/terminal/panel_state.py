@@ -10,7 +10,7 @@ from processor.core.fast_dataclass import dataclass
 from processor.stats.recent_use import RecentColumns
 from processor.terminal.panel_recorder import EndpointUse, PanelContext, RequestInFlight
 
-Phase = Literal["starting", "working", "last_replies", "cool_down", "outage", "stopping", "over"]
+Phase = Literal["starting", "working", "last_replies", "cool_down", "back_off", "outage", "stopping", "over"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

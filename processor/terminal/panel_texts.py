@@ -65,6 +65,10 @@ def _situation_lines(state: PanelState) -> tuple[Line, Line]:
             wait = duration(situation.next_in_s or 0.0)
             first = styled(Span("COOL-DOWN", "warning"), f" as the server asked: the next request in {wait}")
             return first, styled(ends_text(situation, state.time))
+        case "back_off":
+            wait = duration(situation.next_in_s or 0.0)
+            first = styled(Span("BACK-OFF", "warning"), f" before further attempts: the next request in {wait}")
+            return first, styled(ends_text(situation, state.time))
         case "starting":
             return styled(_starting(situation, state.elapsed_s)), BLANK_LINE
         case "last_replies":

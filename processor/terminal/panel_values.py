@@ -80,11 +80,11 @@ def panel_state(
 
 def _situation(recorder: PanelRecorder, clock: Clock, *, is_over: bool) -> Situation:
     stats, now = recorder.stats, clock.now
-    next_at = stats.next_start_at()
+    next_at = stats.next_request_at(now)
     next_in_s = None if next_at is None else max(next_at - now, 0.0)
     phase = "over" if is_over else _phase(recorder, next_in_s)
-    left_s = stats.eta_s(now) if phase in ("working", "cool_down") else None
-    if left_s is not None and phase == "cool_down":
+    left_s = stats.eta_s(now) if phase in ("working", "cool_down", "back_off") else None
+    if left_s is not None and phase in ("cool_down", "back_off"):
         left_s += next_in_s or 0.0
     oldest = recorder.details.oldest_requests(1) if phase == "last_replies" else ()
     shares = dict(stats.throughput.bottleneck_shares(now))
@@ -110,8 +110,8 @@ def _phase(recorder: PanelRecorder, next_in_s: float | None) -> Phase:
         return "stopping"
     if recorder.outages and (bottleneck == "outage" or len(recorder.details.endpoints()) < 2):
         return "outage"
-    if bottleneck == "cool_down" and (next_in_s or 0.0) >= MIN_COOL_DOWN_SHOWN_S:
-        return "cool_down"
+    if bottleneck in ("cool_down", "back_off") and (next_in_s or 0.0) >= MIN_COOL_DOWN_SHOWN_S:
+        return bottleneck
     if not (stats.done or stats.failed):
         return "starting"
     is_all_sent = stats.remaining is not None and stats.remaining <= stats.in_flight

@@ -17,6 +17,7 @@ BOTTLENECK_LABELS: dict[Bottleneck | None, str] = {
     "in_flight": "concurrency",
     "cool_down": "cool-down",
     "outage": "outage",
+    "back_off": "back-off",
     "input": "available jobs",
     None: "nothing",
 }
@@ -56,9 +57,13 @@ def done_count(stats: RunStats) -> str:
 
 
 def time_left(stats: RunStats, now: float) -> str:
-    """``3m 20s left``; empty where it cannot be estimated, or the run is stopping."""
-    eta_s = stats.eta_s(now)
-    return "" if eta_s is None or stats.stop_reason else f"{duration(eta_s)} left"
+    """``3m 20s left``; empty where it cannot be estimated, in an outage, and while the run is stopping."""
+    left_s = _left_s(stats, now)
+    return "" if left_s is None else f"{duration(left_s)} left"
+
+
+def _left_s(stats: RunStats, now: float) -> float | None:
+    return None if stats.stop_reason or stats.throughput.bottleneck == "outage" else stats.eta_s(now)
 
 
 def details(stats: RunStats, now: float) -> list[Detail]:
@@ -99,8 +104,8 @@ def status_text(stats: RunStats, now: float) -> str:
 
 def log_text(stats: RunStats, now: float, unix_time: float) -> str:
     """The same for a log, which has the time of day before each line: with that of the end."""
-    eta_s = stats.eta_s(now)
-    ends = [] if eta_s is None or stats.stop_reason else [f"ends at about {_clock_time(unix_time, eta_s)}"]
+    left_s = _left_s(stats, now)
+    ends = [] if left_s is None else [f"ends at about {_clock_time(unix_time, left_s)}"]
     return ", ".join(_parts(stats, now) + ends)
 
 
@@ -124,7 +129,7 @@ def _used_of_limit(used: int, limit: float | None) -> str:
 
 def _next_request(stats: RunStats, now: float) -> Detail | None:
     """When the next request goes, where it has to wait. At higher rates the number could not be read."""
-    next_at, rpm = stats.next_start_at(), stats.throughput.rpm
+    next_at, rpm = stats.next_request_at(now), stats.throughput.rpm
     if next_at is None or stats.stop_reason:
         return None
     wait_s = max(next_at - now, 0.0)

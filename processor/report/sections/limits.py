@@ -32,6 +32,7 @@ BOUND_BY = {
     "in_flight": "concurrency",
     "cool_down": "cool-down",
     "outage": "outage",
+    "back_off": "back-off",
     "input": "available jobs",
     "nothing": "nothing",
 }

@@ -337,11 +337,11 @@ def test_outage_and_recovery_are_each_announced_once() -> None:
     world.take_down(at=10.0)
     world.health.on_success(1, 20.0, 21.0)
     assert world.events == [
-        OutageStarted(at=10.0, endpoint=ADDRESS, message="the server's message"),
         BottleneckChanged(at=10.0, bottleneck="outage"),
-        OutageEnded(at=21.0, endpoint=ADDRESS),
+        OutageStarted(at=10.0, endpoint=ADDRESS, message="the server's message"),
         BottleneckChanged(at=21.0, bottleneck=None),
-    ]
+        OutageEnded(at=21.0, endpoint=ADDRESS),
+    ], "what is shown with the message of an outage is the state in it"
 
 
 def test_limiter_cannot_replace_the_outage_as_bottleneck() -> None:
@@ -352,7 +352,7 @@ def test_limiter_cannot_replace_the_outage_as_bottleneck() -> None:
     world.health.emit_from_limiter(BottleneckChanged(at=12.0, bottleneck="input"))
     assert world.events == []
     world.health.on_success(1, 20.0, 21.0)
-    assert world.events[-1] == BottleneckChanged(at=21.0, bottleneck="input")
+    assert world.events[-2] == BottleneckChanged(at=21.0, bottleneck="input")
     world.health.emit_from_limiter(BottleneckChanged(at=22.0, bottleneck="in_flight"))
     assert world.events[-1] == BottleneckChanged(at=22.0, bottleneck="in_flight")
 

@@ -231,6 +231,33 @@ def test_eta_follows_a_change_of_speed() -> None:
     assert stats.eta_s(1199.0) == pytest.approx(1000, rel=0.02)
 
 
+def test_jobs_in_their_back_off_are_told_from_a_lack_of_jobs() -> None:
+    stats = stats_after(
+        BottleneckChanged(at=0.0, bottleneck="in_flight"),
+        attempt_failed("server_error", at=1.0, custom_id="a", retry_delay_s=9.0),
+        attempt_failed("server_error", at=1.0, custom_id="b", retry_delay_s=5.0),
+    )
+    assert stats.throughput.bottleneck == "in_flight", "another job waits to be sent"
+    stats(BottleneckChanged(at=2.0, bottleneck="input"))
+    assert (stats.throughput.bottleneck, stats.next_request_at(2.0)) == ("back_off", 6.0)
+    stats(attempt_started(6.0, custom_id="b"))
+    assert (stats.throughput.bottleneck, stats.next_request_at(6.0)) == ("back_off", 10.0)
+    stats(attempt_started(10.0, custom_id="a"))
+    assert (stats.throughput.bottleneck, stats.next_request_at(10.0)) == ("input", None)
+    assert stats.throughput.bottleneck_s(12.0) == {"in_flight": 2.0, "back_off": 8.0, "input": 2.0}
+
+
+def test_job_that_is_not_sent_again_after_its_back_off_is_forgotten() -> None:
+    stats = stats_after(
+        BottleneckChanged(at=0.0, bottleneck="input"),
+        attempt_failed("server_error", at=1.0, custom_id="withdrawn", retry_delay_s=9.0),
+    )
+    assert stats.throughput.bottleneck == "back_off"
+    stats(BottleneckChanged(at=20.0, bottleneck="tokens"))
+    stats(BottleneckChanged(at=21.0, bottleneck="input"))
+    assert (stats.throughput.bottleneck, stats.next_request_at(21.0)) == ("input", None)
+
+
 def test_bottleneck_shares_are_shares_of_time() -> None:
     stats = stats_after(
         BottleneckChanged(at=10.0, bottleneck="in_flight"),

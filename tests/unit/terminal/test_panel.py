@@ -193,6 +193,15 @@ def test_outage_is_shown_with_its_countdown_and_money() -> None:
     [
         ([BottleneckChanged(at=0.0, bottleneck="cool_down")], 31.0, None, "COOL-DOWN as the server asked: the next"),
         ([BottleneckChanged(at=0.0, bottleneck="input")], None, None, ", waiting for jobs"),
+        (
+            [
+                BottleneckChanged(at=0.0, bottleneck="input"),
+                attempt_failed("rate_limited", at=0.0, custom_id="job-0", retry_delay_s=31.3),
+            ],
+            None,
+            None,
+            "BACK-OFF before further attempts: the next request in 30 s",
+        ),
         ([Stopping(at=0.0, reason="quota", grace_s=30.0)], None, -5.0, "STOPPING: quota"),
     ],
 )

@@ -245,6 +245,18 @@ def test_bottleneck_is_the_last_detail(events: list[RunEvent], expected: Detail 
     assert last == (expected or Detail("0 tokens", priority=1))
 
 
+def test_log_gives_no_time_left_in_an_outage() -> None:
+    stats = RunStats()
+    for event in half_a_run():
+        stats(event)
+    assert " left, ends at about " in status_line.log_text(stats, 100.0, 1e9)
+    stats(BottleneckChanged(at=100.0, bottleneck="outage"))
+    text = status_line.log_text(stats, 100.0, 1e9)
+    assert "limited by outage" in text
+    assert " left" not in text
+    assert "ends at" not in text
+
+
 @pytest.mark.parametrize(
     ("next_at", "rpm", "expected"),
     [
