@@ -215,9 +215,17 @@ def _warnings(plan: Plan, sink: Sink, jobs_left: int | None, expected: Forecast 
     weaknesses = () if plan.settings.output.accept_weaker else tuple(sink.recovered.weaknesses)
     return (
         *weaknesses,
+        *_table_name_warning(plan),
         *(_foreign_rows_warning(plan, expected) if expected else ()),
         *(_disk_space_warning(sink, jobs_left) if jobs_left is not None else ()),
     )
+
+
+def _table_name_warning(plan: Plan) -> tuple[str, ...]:
+    """A warning if the name of the results promises a table."""
+    if not plan.results_name.lower().endswith((".csv", ".tsv", ".parquet", ".xlsx")):
+        return ()
+    return ("the results are JSON lines, whatever their name: process export makes a table of them",)
 
 
 def _foreign_rows_warning(plan: Plan, expected: Forecast) -> tuple[str, ...]:

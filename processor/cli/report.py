@@ -40,6 +40,7 @@ def report(
 
     Charts need two more packages: pip install 'processor[report]'
     """
+    from processor.report.assets import HOW_TO_GET_CHARTS, can_draw
     from processor.report.data import ReportOptions
     from processor.report.make_report import default_report_path, make_report
     from processor.terminal.formatting import plural
@@ -54,5 +55,6 @@ def report(
         data = make_report(results_path(results, work_dir), path, options)
     except OutputError as error:
         raise ConfigError(str(error)) from None
-    typer.echo(f"{path}: {plural(data.rows.replies, 'reply', 'replies')}, {data.rows.failed:,} failed")
+    charts = "" if can_draw() else f"; charts need two more packages: {HOW_TO_GET_CHARTS}"
+    typer.echo(f"{path}: {plural(data.rows.replies, 'reply', 'replies')}, {data.rows.failed:,} failed{charts}")
     return exit_codes.COMPLETE

@@ -116,7 +116,8 @@ def _no_key(settings: Settings, provider: ProviderPreset, environ: Mapping[str, 
     if name not in environ and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         return "no key: the variable that --api-key-env (or api_key_env) names is not set; it takes a name, not a key"
     state = "is empty" if name in environ else "is not set"
-    return f"no key: {name} {state}; set it, also in .env, or name another variable with --api-key-env{ignored}"
+    remedy = "set it in the environment or in .env, or name another variable with --api-key-env"
+    return f"no key: {name} {state}: {remedy}{ignored}"
 
 
 def _is_from_dotenv(variable: str, environ: Mapping[str, str]) -> bool:

@@ -94,7 +94,8 @@ def parse_value(kind: Any, value: Any, where: str) -> Any:
     is_of_type = isinstance(value, (int, float) if type_ is float else type_)
     is_bool = isinstance(value, bool)
     if not is_of_type or is_bool is not (type_ is bool) or (type_ in (int, float) and not least <= value < MAX_NUMBER):
-        raise ConfigError(f"{where} must be {' or '.join([description, *words])}, not {value!r}")
+        shown = int(value) if isinstance(value, float) and value.is_integer() else value  # a flag makes 0 a float
+        raise ConfigError(f"{where} must be {' or '.join([description, *words])}, not {shown!r}")
     return type_(value)
 
 

@@ -13,12 +13,13 @@ HEAD_BYTES = 64 * 1024
 ENOUGH_LINES = 4
 """Lines that tell what a pipe brings, where the first of them is not an object."""
 
+_ZIP_MARK, _EXCEL_MARK, _PARQUET_MARK = b"PK\x03\x04", b"[Content_Types].xml", b"PAR1"
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
     (b"\xfd7zXZ\0", "xz", "xzcat"),
     (b"BZh", "bzip2", "bzcat"),
-    (b"PK\x03\x04", "zip", "unzip -p"),
+    (_ZIP_MARK, "zip", "unzip -p"),
 )
 """The first bytes of compressed files, their format, and the command that unpacks them."""
 
@@ -34,12 +35,8 @@ def other_format(head: bytes, name: str) -> str | None:
 
     ``head`` holds its first HEAD_BYTES, or all of it.
     """
-    for mark, kind, unpack in _COMPRESSED:
-        if head.startswith(mark):
-            named = "give the name of the file, or unpack it" if kind in ("gzip", "zstd") else "unpack it"
-            return f"{name} is compressed ({kind}): {named}, for example with {unpack} FILE | process - --out RESULTS"
-    if head.startswith(_UTF32_MARKS):
-        return f"{name} is UTF-32: convert it, for example with iconv -f UTF-32 -t UTF-8 {name} >jobs.jsonl"
+    if (message := _by_first_bytes(head, name)) is not None:
+        return message
     if head.startswith(_UTF16_MARKS) or _is_utf16(head):
         return f"{name} is UTF-16: convert it, for example with iconv -f UTF-16 -t UTF-8 {name} >jobs.jsonl"
     if _has_only_carriage_returns(head):
@@ -47,6 +44,8 @@ def other_format(head: bytes, name: str) -> str | None:
     lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
     if not lines:
         return None
+    if _is_binary(head) and not any(map(_is_object, lines)):
+        return f"{name} is a binary file, not text with one JSON object a line"
     if _is_array(lines):
         return f"{name} is one JSON array, not one job a line: convert it, with jq -c '.[]' {name} >jobs.jsonl"
     if lines[0] == b"{":
@@ -57,10 +56,30 @@ def other_format(head: bytes, name: str) -> str | None:
     return None
 
 
+def _by_first_bytes(head: bytes, name: str) -> str | None:
+    """Do the same by the mark with which files of some formats begin."""
+    if head.startswith(_ZIP_MARK) and _EXCEL_MARK in head:
+        return f"{name} is an Excel workbook: save the sheet as CSV, and give that with --template FILE"
+    if head.startswith(_PARQUET_MARK):
+        return f"{name} is a Parquet file: give it a name that ends in .parquet, and --template FILE"
+    for mark, kind, unpack in _COMPRESSED:
+        if head.startswith(mark):
+            named = "give the name of the file, or unpack it" if kind in ("gzip", "zstd") else "unpack it"
+            return f"{name} is compressed ({kind}): {named}, for example with {unpack} FILE | process - --out RESULTS"
+    if head.startswith(_UTF32_MARKS):
+        return f"{name} is UTF-32: convert it, for example with iconv -f UTF-32 -t UTF-8 {name} >jobs.jsonl"
+    return None
+
+
 def is_enough(head: bytes) -> bool:
     """Whether ``other_format`` can tell from this beginning of a pipe, of which more may not come for long."""
     lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1] if line.strip()]
     return len(head) >= HEAD_BYTES or len(lines) >= ENOUGH_LINES or bool(lines and _is_object(lines[0]))
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether it holds zeros and is no UTF-8. Zeros alone may be what a loss of power has left of a text."""
+    return b"\0" in head and b"\xef\xbf\xbd" in head[: HEAD_BYTES - 4].decode(errors="replace").encode()
 
 
 def _is_utf16(head: bytes) -> bool:

@@ -27,9 +27,14 @@ class Library:
     licence: str
 
 
+def can_draw() -> bool:
+    """Whether the library that draws charts is installed."""
+    return find_spec("vl_convert") is not None
+
+
 def draw(specs: Sequence[Spec]) -> list[str] | None:
     """Return each chart as an SVG; None where the library that draws them is missing."""
-    if find_spec("vl_convert") is None:
+    if not can_draw():
         return None
     import vl_convert
 
@@ -38,7 +43,7 @@ def draw(specs: Sequence[Spec]) -> list[str] | None:
 
 def chart_library() -> Library | None:
     """The scripts that draw the charts in the browser: Vega, Vega-Lite and Vega-Embed."""
-    if find_spec("vl_convert") is None:
+    if not can_draw():
         return None
     import vl_convert
 

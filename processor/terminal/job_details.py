@@ -33,7 +33,7 @@ def job_details(row: JSON, path: Path) -> JobDetails:
         ("validation", _validation(fields_of(row.get("validation")))),
         ("timing", _timing(fields_of(row.get("timing")))),
         ("tokens", _tokens(fields_of(row.get("usage")), row.get("usage_source"))),
-        ("cost", "unknown" if row.get("cost_usd") is None else f"{row['cost_usd']} USD"),
+        ("cost", _cost(row)),
         ("metadata", one_line(str(row["metadata"])) if "metadata" in row else None),
     ]
     response = fields_of(row.get("response"))
@@ -85,4 +85,12 @@ def _tokens(usage: JSON, source: Any) -> str | None:
     if not usage:
         return None
     counted = f"{usage.get('prompt_tokens')} prompt, {usage.get('completion_tokens')} reply, as computed"
-    return counted + ("; the reply holds what the server reported" if source == "reported" else "")
+    return counted + ("; what the server reported stands in the reply: --json" if source == "reported" else "")
+
+
+def _cost(row: JSON) -> str:
+    if row.get("cost_usd") is not None:
+        return f"{row['cost_usd']} USD"
+    if row.get("simulated"):
+        return "none: simulated"
+    return "none: nothing was sent" if row.get("attempts") == 0 else "unknown"

@@ -69,8 +69,11 @@ def _failed(stats: RunStats) -> Iterator[LabelRow]:
     by_count = sorted(stats.failures_by_code.items(), key=lambda item: -item[1].count)
     for code, failure in by_count:
         example = one_line(failure.example, max_chars=60)
-        first = f"e.g. {example}" if failure.count > 1 else example
-        yield LabelRow(label, f"{failure.count:,} {code}, {first}: {one_line(failure.message, MAX_LINE_CHARS)}", "bad")
+        of_many = "e.g. " if failure.count > 1 else ""
+        job = "" if f"{example}:" in failure.message else f"{example}: "  # of a line without an id the message has it
+        yield LabelRow(
+            label, f"{failure.count:,} {code}, {of_many}{job}{one_line(failure.message, MAX_LINE_CHARS)}", "bad"
+        )
         label = ""
     if earlier := stats.skipped["failed_permanently"]:
         text = f"{plural(earlier, 'job')} failed permanently in an earlier run; use --retry-failed to send again"

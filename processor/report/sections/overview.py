@@ -52,8 +52,9 @@ def _numbers(data: ReportData) -> list[tuple[str, str, str | None]]:
         tiles.append(("From first to last request", duration(seconds), _speed(rows.replies, seconds)))
     prompt = sum(counts.prompt_tokens for counts in rows.by_model.values())
     completion = sum(counts.completion_tokens for counts in rows.by_model.values())
-    tiles.append(("Prompt tokens", abbreviated(prompt), f"{prompt:,}"))
-    tiles.append(("Reply tokens", abbreviated(completion), f"{completion:,}"))
+    for label, tokens in (("Prompt tokens", prompt), ("Reply tokens", completion)):
+        shown, exact = abbreviated(tokens), f"{tokens:,}"
+        tiles.append((label, shown, exact if exact != shown else None))
     tiles.append(("Cost", *_cost(data)))
     extra = rows.attempts - rows.rows
     tiles.append(("Requests", f"{rows.attempts:,}", f"{extra:,} beyond one for each job" if extra > 0 else None))

@@ -67,7 +67,7 @@ def _replies(points: Sequence[TimePoint]) -> Chart:
     replies, failed = _per_minute(points, "replies"), _per_minute(points, "failed")
     busiest = max(range(len(points)), key=lambda at: replies[at])
     message = (
-        f"At most {replies[busiest]:,.1f} replies a minute, at {clock(points[busiest].begin)}; "
+        f"At most {f'{replies[busiest]:,.1f}'.removesuffix('.0')} replies a minute, at {clock(points[busiest].begin)}; "
         f"{plural(sum(point.failed for point in points), 'job')} failed."
     )
     return _chart(

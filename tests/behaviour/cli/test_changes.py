@@ -157,3 +157,10 @@ def test_rows_of_another_job_file_are_pointed_out_before_anything_is_sent(
     )
     assert result.row("not in file") == "2 rows of jobs that are not in the job file; kept"
     assert Path(shell.folder, "r.jsonl").exists()
+
+
+def test_results_whose_name_promises_a_table_are_pointed_out(shell: Shell, run_inside: Run, server: Server) -> None:
+    shell.write("jobs.jsonl", *chat_jobs(1))
+    said = "the results are JSON lines, whatever their name: process export makes a table of them"
+    assert run_inside("jobs.jsonl", "--out", "r.csv").row("warning") == said
+    assert "whatever their name" not in run_inside("jobs.jsonl", "--out", "r.txt").err

@@ -54,10 +54,10 @@ def jobs(tmp_path: Path) -> str:
         (["jobs.jsonl", "--provider", "opneai"], "unknown provider 'opneai'; known are openai, "),
         (["jobs.jsonl", "--base-url", "host"], "the base URL must look like https://host/v1, not 'host'"),
         (["jobs.jsonl", "--config", "no.toml"], "cannot read no.toml: no such file or directory"),
-        (["jobs.jsonl"], "no key: OPENAI_API_KEY is not set; set it, also in .env, or name another "),
+        (["jobs.jsonl"], "no key: OPENAI_API_KEY is not set: set it in the environment or in .env, or name another "),
         (
             ["jobs.jsonl", "--api-key-env", "MINE"],
-            "no key: MINE is not set; set it, also in .env, or name another variable ",
+            "no key: MINE is not set: set it in the environment or in .env, or name another variable ",
         ),
         (["", "--simulate"], "the name of the job file is empty"),
         (["jobs.jsonl", "--simulate", "--out", ""], "--out is empty: give a file, or leave it out for the default"),

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from processor.output.paths import OutputPaths
 from processor.output.row_lookup import find_row
+from processor.terminal.job_details import job_details
 from tests.support.cli_world import ProgramResult
 from tests.support.report_rows import failed_row, reply_row, write_rows
 
@@ -45,3 +49,17 @@ def test_command_prints_a_job_with_its_reply(tmp_path: Path, run_inside: Callabl
     assert missing.code == 1
     assert missing.error.startswith("no row of job-9 in r.jsonl or r.errors.jsonl")
     assert run_inside("show", "none.jsonl", "job-1").code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "cost"),
+    [
+        ({"cost_usd": 0.5}, "0.5 USD"),
+        ({"cost_usd": None}, "unknown"),
+        ({"cost_usd": None, "simulated": True}, "none: simulated"),
+        ({"cost_usd": None, "attempts": 0}, "none: nothing was sent"),
+    ],
+)
+def test_cost_of_a_job_is_told_as_far_as_it_is_known(tmp_path: Path, changes: dict[str, Any], cost: str) -> None:
+    rows = job_details(reply_row(1, **changes), tmp_path).rows
+    assert {row.label: row.text for row in rows}["cost"] == cost

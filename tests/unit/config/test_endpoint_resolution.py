@@ -88,9 +88,9 @@ def test_base_url_with_a_password_is_refused() -> None:
 
 
 def test_error_for_a_missing_key_names_the_variable() -> None:
-    remedy = "set it, also in .env, or name another variable with --api-key-env"
-    assert config_error({}) == f"no key: OPENAI_API_KEY is not set; {remedy}"
-    assert config_error({"OPENAI_API_KEY": "  "}) == f"no key: OPENAI_API_KEY is empty; {remedy}"
+    remedy = "set it in the environment or in .env, or name another variable with --api-key-env"
+    assert config_error({}) == f"no key: OPENAI_API_KEY is not set: {remedy}"
+    assert config_error({"OPENAI_API_KEY": "  "}) == f"no key: OPENAI_API_KEY is empty: {remedy}"
 
 
 def test_key_is_read_from_the_variable_named_by_api_key_env() -> None:

@@ -230,7 +230,7 @@ def test_error_in_the_file_names_file_and_setting(text: str, message: str) -> No
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rpm": 0.0}, "--rpm must be a number greater than 0, not 0.0"),
+        ({"rpm": 0.0}, "--rpm must be a number greater than 0, not 0"),
         ({"concurrency": 0}, "--concurrency must be a whole number of at least 1 or auto, not 0"),
         ({"max_attempts": -1}, "--max-attempts must be a whole number of at least 1, not -1"),
         ({"grace_s": float("nan")}, "--grace must be a number of at least 0, not nan"),

@@ -32,6 +32,9 @@ OTHER = {
     ),
     "bzip2": (bz2.compress(DATA), r"is compressed \(bzip2\)"),
     "zip": (b"PK\x03\x04\x14\0\0\0", r"is compressed \(zip\)"),
+    "excel": (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "is an Excel workbook: save the sheet as CSV"),
+    "parquet": (b"PAR1\x15\x04\x15\x10\xff", "is a Parquet file: give it a name that ends in .parquet"),
+    "program": (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\0>\0\n\xd0\xff{}\n", "is a binary file, not text"),
     "utf-16 with a mark": (LINES.encode("utf-16"), "is UTF-16: convert it, for example with iconv -f UTF-16"),
     "utf-16 little-endian": (LINES.encode("utf-16-le"), "is UTF-16"),
     "utf-16 big-endian": (LINES.encode("utf-16-be"), "is UTF-16"),
@@ -63,6 +66,9 @@ JOB_FILES = {
     "blank": b" \n\n",
     "empty": b"",
     "zeros": bytes(100),
+    "zeros before a job": bytes(100) + DATA.split(b"\n")[0],
+    "a byte that is no UTF-8": b'{"a": "\xff"}\n',
+    "zeros and a byte that is no UTF-8 among jobs": b"\0\xff\n" + DATA,
 }
 
 

@@ -221,3 +221,9 @@ def test_json_summary_holds_the_counts_of_the_summary() -> None:
     assert found["total_s"]["median"] == pytest.approx(3.0, rel=0.02)
     assert found["finish_reasons"] == {"length": 1}
     assert found["command"] == "process jobs.jsonl --out results.jsonl"
+
+
+def test_line_of_a_failed_row_without_an_id_is_named_once() -> None:
+    failed = Failure(code="not_utf8", message="jobs.jsonl, line 7: not UTF-8", permanent=True)
+    rows = [JobFinished(at=1.0, result=Result(fingerprint="f", custom_id=None, line=7, failure=failed))] * 2
+    assert "2 not_utf8, e.g. jobs.jsonl, line 7: not UTF-8\n" in summary(stats_after(*rows))
