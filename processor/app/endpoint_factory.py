@@ -13,7 +13,6 @@ from processor.config.settings import Settings
 from processor.core.events import BottleneckChanged, Listener, RunEvent
 from processor.core.models import Target
 from processor.endpoints.budget_gate import BudgetGate
-from processor.endpoints.dispatcher import Dispatcher
 from processor.endpoints.endpoint import Endpoint
 from processor.endpoints.failover import Failover
 from processor.endpoints.pool import EndpointPool
@@ -43,6 +42,8 @@ def endpoint_pool(
         emit_own = emit if budget is None else _without_bottlenecks(emit)
         only = _only_endpoint(plan, access, targets[0], emit_own, concurrency=concurrency)
         return EndpointPool(only) if budget is None else one_with_budget(only, emit, budget, concurrency=concurrency)
+    from processor.endpoints.dispatcher import Dispatcher
+
     limiters: dict[str, RateLimiter] = {}
     endpoints = [
         _one_of_several(plan, access, access.settings, target, emit, limiters, concurrency=concurrency)
@@ -69,7 +70,10 @@ def endpoint_pool(
 
 def one_with_budget(only: Endpoint, emit: Listener, budget: BudgetGate, *, concurrency: int) -> EndpointPool:
     """The pool of one endpoint whose requests are admitted by the budget, too."""
-    unlimited = RateLimiter(LimitSettings(concurrency_is_fixed=True), emit=emit, concurrency=concurrency)
+    from processor.endpoints.dispatcher import Dispatcher
+
+    settings = LimitSettings(first_alone_s=0.0, concurrency_is_fixed=True)
+    unlimited = RateLimiter(settings, emit=emit, concurrency=concurrency)
     dispatcher = Dispatcher([only], unlimited, in_order=True, emit=emit, budget=budget)
     return EndpointPool(only, dispatcher=dispatcher, budget=budget)
 

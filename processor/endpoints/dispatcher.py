@@ -1,61 +1,33 @@
-"""Hands the jobs that wait to those of several endpoints that have room: admission where there is
-more than one, and where the run has a budget.
+"""Hands the jobs that wait to those of several endpoints that have room: admission where there is more than one, and
+where the run has a budget.
 
-    acquire ─► queue (one for all jobs that share limits everywhere) ─► the run's limits ─► an endpoint with room
-                          ▲                                                                     │
-                          └── any change at an endpoint: sent, responded, settled, release, ...─┘
+    acquire ─► queue (one for all jobs that share limits everywhere) ─► Admission ─► a permit at one endpoint
+                          ▲                                                │
+                          └── the lists in which the queue waits ◄─────────┘
+                                 ▲
+                                 └── any change: sent, responded, settled, release, ...
 
 The queue is here and not at the endpoints, so that a job belongs to none while it waits: the first endpoint that has
-room takes it. An endpoint that changes is asked alone, and only while jobs wait: the cost of a job does not grow with
-the number of endpoints that are at their limits.
+room takes it. What has changed wakes the list of those that wait for it, and only the first queue in that list is
+looked at; the next one where that has been served, or waits for something else. So the cost of a job does not grow with
+the number of limit groups, endpoints or waiting jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import count
-from math import inf
 
 from processor.core.events import Bottleneck, BottleneckChanged, Listener
 from processor.core.models import Job, RequestSize
-from processor.cost.budget import Fit
+from processor.endpoints.admission import Admission
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
-from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit, Limiter
-from processor.endpoints.least_used import LeastUsed, use_of
-from processor.endpoints.shared_permit import SharedPermit
-from processor.ratelimit.fair_queue import FairQueue
+from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
+from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
+from processor.endpoints.routes import Route
 from processor.ratelimit.limit_group import TooLarge
-from processor.ratelimit.limiter import Blocked, RateLimiter
-from processor.ratelimit.wake_up import WakeUp, WakeUpTimes
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class WaitingRequest:
-    """A request that waits for an endpoint with room."""
-
-    job: Job
-    size: RequestSize
-    number: int
-    """In the order of arrival; below all others where the request goes first."""
-    permit: asyncio.Future[EndpointPermit]
-    too_large_for: set[Endpoint] = field(default_factory=set)
-
-    @property
-    def is_done(self) -> bool:
-        return self.permit.done()
-
-
-class JobQueue(FairQueue[WaitingRequest]):
-    """The requests that wait for the same limit groups of the same endpoints."""
-
-    def __init__(self, groups: dict[Endpoint, str]) -> None:
-        super().__init__()
-        self.groups = groups
-        """The endpoints that answer them, in their order, and the name of the limit group at each."""
+from processor.ratelimit.limiter import RateLimiter
 
 
 class Dispatcher:
@@ -76,36 +48,24 @@ class Dispatcher:
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._run_limiter = run_limiter
-        self._in_order = in_order
-        self._least_used = LeastUsed(self._endpoints)
+        self._admission = Admission(self._endpoints, run_limiter, budget, self._on_room, in_order=in_order)
         self._emit = emit
-        self._budget = budget
-        self._numbers = count()
-        self._queue_of: dict[tuple[str, str, AbstractSet[Endpoint]], JobQueue] = {}
+        self._routes: dict[tuple[str, str, AbstractSet[Endpoint]], Route] = {}
         """By API path, model and excluded endpoints."""
-        self._queues: dict[tuple[tuple[str, str], ...], JobQueue] = {}
-        self._waiting: dict[JobQueue, None] = {}
-        """The queues that are not empty."""
-        self._wake_up_times = WakeUpTimes()
-        self._run_wake_up = WakeUp(self._wake_up_times)
-        self._wake_ups = {endpoint.limiter: WakeUp(self._wake_up_times) for endpoint in self._endpoints}
-        self._sharing: dict[Limiter, list[Endpoint]] = {}
-        """The endpoints of each rate limiter."""
-        for endpoint in self._endpoints:
-            self._sharing.setdefault(endpoint.limiter, []).append(endpoint)
-            endpoint.health.call_when_available(self._wake_ups[endpoint.limiter].fire)
-        self._blocked_by: Bottleneck = "input"
+        self._queues: dict[tuple[str, ...], JobQueue] = {}
+        """By the limit group of the run, and the endpoints with the limit group at each."""
         self._last_bottleneck: Bottleneck | None = None
+        self._bottleneck_event_scheduled = False
 
     async def acquire(
         self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint]
     ) -> EndpointPermit:
         """Wait until a request of this size may be sent to an endpoint outside ``exclude``. See ``EndpointPool``."""
-        excluded = frozenset(exclude)
+        route = self._route(job, frozenset(exclude))
         while True:
-            self._raise_if_closed(job, excluded)
+            route.raise_if_closed(job)
             await self._run_limiter.throttle_start()
-            permit = await self._wait(self._queue(job, excluded), job, size, is_retry=is_retry)
+            permit = await self._wait(route, job, size, is_retry=is_retry)
             endpoint = permit.endpoint
             if endpoint.closed_reason(job) is None and (permit.is_probe or not endpoint.health.is_down):
                 return permit
@@ -114,162 +74,86 @@ class Dispatcher:
 
     def next_start_at(self) -> float | None:
         """When the next request may start; None where none waits, or for something without a time."""
-        return self._wake_up_times.first() if self._waiting else None
-
-    def _raise_if_closed(self, job: Job, excluded: AbstractSet[Endpoint]) -> None:
-        reason = f"no endpoint answers the model {job.model}"
-        for endpoint in self._endpoints:
-            if endpoint not in excluded and endpoint.answers(job.model):
-                if (closed := endpoint.closed_reason(job)) is None:
-                    return
-                reason = closed
-        raise EndpointClosed(reason)
+        return self._admission.next_start_at()
 
     # ------------------------------------------------------------ the queues
 
-    def _queue(self, job: Job, excluded: frozenset[Endpoint]) -> JobQueue:
+    def _route(self, job: Job, excluded: frozenset[Endpoint]) -> Route:
         key = job.path, job.model, excluded
-        queue = self._queue_of.get(key)
-        if queue is None:
-            groups = {
-                endpoint: endpoint.limiter.group_name(endpoint.job_as_sent(job))
-                for endpoint in self._endpoints
-                if endpoint not in excluded and endpoint.answers(job.model)
-            }
-            shared = tuple((endpoint.name, group) for endpoint, group in groups.items())
-            queue = self._queue_of[key] = self._queues.setdefault(shared, JobQueue(groups))
-        return queue
+        route = self._routes.get(key)
+        if route is None:
+            endpoints = [one for one in self._endpoints if one not in excluded and one.answers(job.model)]
+            groups = [self._run_limiter.group_name(job)]
+            for endpoint in endpoints:
+                groups += endpoint.name, endpoint.limiter.group_name(endpoint.job_as_sent(job))
+            queue = self._queues.setdefault(tuple(groups), JobQueue(endpoints))
+            route = self._routes[key] = Route(queue, endpoints)
+        return route
 
-    async def _wait(self, queue: JobQueue, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
-        request = WaitingRequest(
-            job=job,
-            size=size,
-            number=-1 if size.goes_first else next(self._numbers),
-            permit=asyncio.get_running_loop().create_future(),
-        )
+    async def _wait(self, route: Route, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
+        queue = route.queue
+        is_next = size.goes_first or queue.head() is None
+        permit: asyncio.Future[EndpointPermit] = asyncio.get_running_loop().create_future()
+        request = WaitingRequest(job=job, size=size, route=route, permit=permit)
         queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
-        if queue not in self._waiting or size.goes_first:
-            self._waiting[queue] = None
-            self._drain(self._endpoints)
+        if size.goes_first:
+            queue.go_first()
+        if is_next:
+            while self._serve(queue):
+                pass
         try:
-            return await request.permit
+            return await permit
         except asyncio.CancelledError:
-            if not request.permit.cancelled() and request.permit.exception() is None:
-                request.permit.result().release()
-            for wake_up in (self._run_wake_up, *self._wake_ups.values()):
-                wake_up.fire()
+            if not permit.cancelled() and permit.exception() is None:
+                permit.result().release()
+            queue.on_cancelled(request)
+            if queue.head() is None:
+                self._admission.bottlenecks.pop(queue, None)
+                self._schedule_bottleneck_event()
             raise
 
-    def _drain(self, endpoints: Sequence[Endpoint]) -> None:
-        """Send what these endpoints have room for, the oldest first; and arrange to be called when they have more."""
-        now = asyncio.get_running_loop().time()
-        blocked: set[str] = set()
-        """Limit groups that an older request waits for: a younger one must not overtake it there."""
-        for queue in self._by_age():
-            while (request := queue.head()) is not None:
-                if not self._settle(request, queue, endpoints, blocked, now):
-                    break
+    def _on_room(self, waiting: WaitingList) -> None:
+        """There may be room for the queues in a list: let each have its turn, until one must go on waiting there."""
+        while (queue := waiting.first()) is not None:
+            waiting.reopen(queue)
+            if self._serve(queue):
+                waiting.move_to_end(queue)
+            elif waiting.waits:
+                break
             else:
-                self._waiting.pop(queue, None)
-        if not self._waiting:
-            self._blocked_by = "input"
-        if self._blocked_by != self._last_bottleneck:
-            self._last_bottleneck = self._blocked_by
-            self._emit(BottleneckChanged(at=now, bottleneck=self._blocked_by))
+                waiting.remove(queue)
 
-    def _by_age(self) -> list[JobQueue]:
-        queues = list(self._waiting)
-        if len(queues) > 1:
-            queues.sort(key=lambda queue: head.number if (head := queue.head()) else 0)
-        return queues
-
-    def _settle(
-        self, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint], blocked: set[str], now: float
-    ) -> bool:
-        """Grant the request at one of these endpoints, or fail it where it is too large. False: it goes on waiting."""
-        try:
-            of_run = self._run_limiter.check(request.size)
-        except TooLarge as error:
-            request.permit.set_exception(error)
-            return True
-        if isinstance(of_run, Blocked):
-            self._blocked_by = of_run.bottleneck
-            self._run_wake_up.schedule(partial(self._drain, self._endpoints), of_run.until)
+    def _serve(self, queue: JobQueue) -> bool:
+        """Grant the head of a queue a permit, or fail it where it can never be sent. False: there is none, or it waits
+        in the lists for what it lacks."""
+        self._schedule_bottleneck_event()
+        request = queue.head()
+        if request is None:
+            self._admission.bottlenecks.pop(queue, None)
             return False
-        if self._budget is not None:
-            endpoints = self._affordable(self._budget, request, queue, endpoints)
-            if request.is_done or not endpoints:
-                return request.is_done
-        permit = self._permit(request, queue, endpoints, blocked, now)
-        if permit is None:
-            return request.is_done
-        budget = self._budget
-        reserved = None if budget is None else budget.reserve(permit.endpoint, request.job, request.size)
-        wake_up = self._wake_ups[permit.endpoint.limiter]
-        run_permit = self._run_limiter.grant(of_run)
-        wake_ups = (wake_up, self._run_wake_up)
-        shared = SharedPermit(permit, run_permit, wake_ups, self._least_used.on_changed, reserved)
-        request.permit.set_result(shared)
+        try:
+            permit = self._admission.permit(queue, request)
+        except (TooLarge, BudgetExhausted, UnknownCost, EndpointClosed) as error:
+            request.permit.set_exception(error)
+        else:
+            if permit is None:
+                return False
+            request.permit.set_result(permit)
+        self._admission.bottlenecks.pop(queue, None)
         return True
 
-    def _affordable(
-        self, budget: BudgetGate, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint]
-    ) -> Sequence[Endpoint]:
-        """Return those of these endpoints where the budget has room for the request, or fail it where it has none."""
-        if budget.is_closed and not request.size.goes_first:
-            return ()
-        taking = [endpoint for endpoint in queue.groups if endpoint.closed_reason(request.job) is None]
-        try:
-            fits = budget.fits(taking, request.job, request.size) if taking else {}
-        except (BudgetExhausted, UnknownCost) as error:
-            request.permit.set_exception(error)
-            return ()
-        if Fit.FITS not in fits.values():  # the end of each request in flight gives back what it has not cost
-            self._blocked_by = "in_flight"
-            self._run_wake_up.schedule(partial(self._drain, self._endpoints))
-        return [endpoint for endpoint in endpoints if fits.get(endpoint) is Fit.FITS]
+    # ------------------------------------------------------------ events
 
-    def _permit(
-        self, request: WaitingRequest, queue: JobQueue, endpoints: Sequence[Endpoint], blocked: set[str], now: float
-    ) -> EndpointPermit | None:
-        soonest = inf
-        for endpoint in self._preferred(endpoints):
-            group = queue.groups.get(endpoint)
-            if group is None or group in blocked or endpoint.closed_reason(request.job) is not None:
-                continue
-            try:
-                permit = endpoint.try_acquire(request.job, request.size, now)
-            except TooLarge as error:
-                self._on_too_large(request, queue, endpoint, error)
-                continue
-            if isinstance(permit, EndpointPermit):
-                return permit
-            blocked.add(group)
-            if permit.until <= soonest:
-                soonest, self._blocked_by = permit.until, permit.bottleneck
-            if self._in_order and endpoint.is_undecided(request.size):  # the next one is not tried before
-                self._arm(endpoint.limiter, permit.until, self._endpoints)
-                break
-            self._arm(endpoint.limiter, permit.until, self._sharing[endpoint.limiter])
-        return None
+    def _schedule_bottleneck_event(self) -> None:
+        """Emit at the end of this loop iteration, so that changes within it are reported once."""
+        if not self._bottleneck_event_scheduled:
+            self._bottleneck_event_scheduled = True
+            asyncio.get_running_loop().call_soon(self._emit_bottleneck)
 
-    def _preferred(self, endpoints: Sequence[Endpoint]) -> Iterator[Endpoint]:
-        if self._in_order or len(endpoints) == 1:
-            yield from endpoints
-            return
-        first = self._least_used.first() if endpoints is self._endpoints else min(endpoints, key=use_of)
-        yield first
-        yield from (endpoint for endpoint in sorted(endpoints, key=use_of) if endpoint is not first)
-
-    def _on_too_large(self, request: WaitingRequest, queue: JobQueue, endpoint: Endpoint, error: TooLarge) -> None:
-        request.too_large_for.add(endpoint)
-        left = (one for one in queue.groups if one.closed_reason(request.job) is None)
-        if request.too_large_for.issuperset(left) and not request.is_done:
-            request.permit.set_exception(error)
-
-    def _arm(self, limiter: Limiter, until: float, endpoints: Sequence[Endpoint]) -> None:
-        """Drain the queues for these endpoints when something changes at a rate limiter, at ``until`` at the latest."""
-        wake_up = self._wake_ups[limiter]
-        due_at = inf if wake_up.due_at is None else wake_up.due_at
-        if not wake_up.is_armed or until < due_at or endpoints is self._endpoints:
-            wake_up.schedule(partial(self._drain, endpoints), min(until, due_at))
+    def _emit_bottleneck(self) -> None:
+        """Report what the queue waits for that has waited longest."""
+        self._bottleneck_event_scheduled = False
+        bottleneck: Bottleneck = next(iter(self._admission.bottlenecks.values()), "input")
+        if bottleneck != self._last_bottleneck:
+            self._last_bottleneck = bottleneck
+            self._emit(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bottleneck))

@@ -89,33 +89,39 @@ class Endpoint:
             address = self._addresses[path] = endpoint_address(self.target.base_url, path)
         return with_model(address, model)
 
-    def try_acquire(self, job: Job, size: RequestSize, now: float) -> EndpointPermit | Blocked:
-        """Return a permit if the job may be sent now, perhaps as a probe or as the canary. Raises TooLarge."""
+    def turn_blocked(self, now: float) -> Blocked | None:
+        """What a request waits for that needs the turn to be a probe or the canary; None: it need not wait for it."""
         health, canary = self.health, self.health.canary
-        is_probe = health.is_down
-        has_canary_turn = not (is_probe or canary.is_cleared)
-        if is_probe and (free_at := health.probe_turn.free_at()) > now:
-            return Blocked("outage", free_at)
-        if has_canary_turn and not canary.has_free_turn:
-            return Blocked("in_flight", inf)
-        permit = self._own_limiter.try_acquire(self.size_as_sent(size))
+        if health.is_down:
+            free_at = health.probe_turn.free_at()
+            return Blocked("outage", free_at) if free_at > now else None
+        return None if canary.has_free_turn else Blocked("in_flight", inf)
+
+    def try_acquire(self, job: Job, size: RequestSize, now: float) -> EndpointPermit | Blocked:
+        """Return a permit if the limits have room, perhaps as a probe or as the canary. Raises TooLarge.
+
+        It must not be blocked by the turn.
+        """
+        permit = self.own_limiter.try_acquire(self.size_as_sent(size))
         if isinstance(permit, Blocked):
             return permit
+        is_probe = self.health.is_down
+        has_canary_turn = not (is_probe or self.health.canary.is_cleared)
         if is_probe:
-            health.probe_turn.take(now)
+            self.health.probe_turn.take(now)
         if has_canary_turn:
-            canary.take()
+            self.health.canary.take()
         return EndpointPermit(self, permit, self.job_as_sent(job), is_probe=is_probe, has_canary_turn=has_canary_turn)
 
     @property
-    def _own_limiter(self) -> RateLimiter:
+    def own_limiter(self) -> RateLimiter:
         """The limiter of this process, which can be asked without waiting: a dispatcher needs one."""
         assert isinstance(self.limiter, RateLimiter)
         return self.limiter
 
     def is_undecided(self, size: RequestSize) -> bool:
         """Whether it is not known yet if there is room for a request of this size: the first response has not come."""
-        return self.health.canary.is_undecided or self._own_limiter.awaits_first_response(self.size_as_sent(size))
+        return self.health.canary.is_undecided or self.own_limiter.awaits_first_response(self.size_as_sent(size))
 
 
 class BudgetedPermit(Permit):

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
 from processor.core.errors import RequestError
 from processor.core.models import Job, RequestSize
 from processor.endpoints.budget_gate import BudgetGate
-from processor.endpoints.dispatcher import Dispatcher
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.failover import Exclusions, Failover
 from processor.health.causes import Cause
 from processor.health.parked_jobs import ParkedJob
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import LeaveJob, Retry, Verdict
+
+if TYPE_CHECKING:
+    from processor.endpoints.dispatcher import Dispatcher
 
 
 class EndpointPool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from processor.core.models import Usage
 from processor.cost.budget import BudgetReservation
@@ -12,8 +12,8 @@ from processor.ratelimit.wake_up import WakeUp
 
 
 class SharedPermit(EndpointPermit):
-    """Takes the place of both permits. What may give room to others fires ``wake_ups``; ``on_use_changed`` is told the
-    endpoint when it gets a request and when it is done with it."""
+    """Takes the place of both permits. Its end fires ``wake_ups``, beside those of its limit groups; ``on_use_changed``
+    is told the endpoint when it gets a request and when it is done with it."""
 
     __slots__ = ("_is_sent", "_on_use_changed", "_run_permit", "_wake_ups")
 
@@ -21,7 +21,7 @@ class SharedPermit(EndpointPermit):
         self,
         permit: EndpointPermit,
         run_permit: Permit,
-        wake_ups: tuple[WakeUp, ...],
+        wake_ups: Iterable[WakeUp],
         on_use_changed: Callable[[Endpoint], None],
         reserved: BudgetReservation | None = None,
     ) -> None:
@@ -41,7 +41,6 @@ class SharedPermit(EndpointPermit):
         super().sent(at)
         self._is_sent = True
         self._run_permit.sent(at)
-        self._wake()
 
     def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
         """The headers are those of one endpoint: the limits of the run learn nothing from them."""
@@ -50,25 +49,18 @@ class SharedPermit(EndpointPermit):
             self._run_permit.refused_alone()
         else:
             self._run_permit.responded(status, {}, at)
-        self._wake()
 
     def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
         super().throttled(status, headers, retry_after_s, at)
         self._run_permit.refused_alone()
-        self._wake()
 
     def refused_alone(self) -> None:
         super().refused_alone()
         self._run_permit.refused_alone()
 
-    def hold_back(self, wait_s: float, at: float) -> None:
-        super().hold_back(wait_s, at)
-        self._wake()
-
     def settled(self, usage: Usage | None, at: float) -> None:
         super().settled(usage, at)
         self._run_permit.settled(usage, at)
-        self._wake()
 
     def release(self) -> None:
         if not self._released:
@@ -79,8 +71,5 @@ class SharedPermit(EndpointPermit):
             self.reserved.keep() if self._is_sent else self.reserved.release()
         super().release()
         self._run_permit.release()
-        self._wake()
-
-    def _wake(self) -> None:
         for wake_up in self._wake_ups:
             wake_up.fire()

@@ -16,8 +16,13 @@ class InFlightSlots:
         self._waiters: OrderedDict[WakeUp, None] = OrderedDict()
         """Those that need nothing but a slot, the longest-waiting first. No step looks at all of them."""
 
+    @property
+    def has_free(self) -> bool:
+        """Whether a slot is free, whoever waits for it."""
+        return self.in_flight < self._capacity
+
     def available_to(self, waiter: WakeUp) -> bool:
-        return self.in_flight < self._capacity and (not self._waiters or self._first() is waiter)
+        return self.has_free and (not self._waiters or self._first() is waiter)
 
     def enqueue(self, waiter: WakeUp) -> None:
         """Fire the WakeUp when a slot is free and the waiter is first. It keeps its place until ``dequeue``."""
@@ -41,7 +46,7 @@ class InFlightSlots:
         self._wake_first()
 
     def _wake_first(self) -> None:
-        if self._waiters and self.in_flight < self._capacity:
+        if self._waiters and self.has_free:
             self._first().fire()
 
     def _first(self) -> WakeUp:

@@ -22,13 +22,13 @@ from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import LimitGroup, TooLarge
 from processor.ratelimit.permit import Permit
-from processor.ratelimit.reservation import CostByResource, QueuedRequest, cost_by_resource
+from processor.ratelimit.reservation import CostByResource, QueuedRequest, Reservation, cost_by_resource
 from processor.ratelimit.settings import LimitSettings, limit_group_key
 from processor.ratelimit.snapshot import LimiterSnapshot, LimitGroupSnapshot
 from processor.ratelimit.start_throttle import StartThrottle
 from processor.ratelimit.strategies.concurrency_controller import ConcurrencyController
 from processor.ratelimit.token_cost import request_cost
-from processor.ratelimit.wake_up import WakeUpTimes
+from processor.ratelimit.wake_up import WakeUp, WakeUpTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +98,37 @@ class RateLimiter:
     def try_acquire(self, size: RequestSize) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.
 
-        For a caller that has a queue of its own; ``acquire`` must not be used beside it.
+        For a caller with queues of its own that waits with the ``wake_up`` of the limit group; not beside ``acquire``. A
+        free slot is for whoever comes: those that wait for it may lack room elsewhere, and wait for each other.
         """
-        checked = self.check(size)
+        checked = self.check(size, in_turn=False)
         return checked if isinstance(checked, Blocked) else self.grant(checked)
 
-    def check(self, size: RequestSize) -> Blocked | Grantable:
-        """Return what ``grant`` takes if a request of this size may be sent now. Raises TooLarge."""
+    def check(self, size: RequestSize, *, in_turn: bool = True) -> Blocked | Grantable:
+        """Return what ``grant`` takes if a request of this size may be sent now. Raises TooLarge. ``in_turn``: a free
+        slot is for the limit group that has waited longest for one."""
         group, size = self._group(size), size.as_known_now()
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
         by_resource = cost_by_resource(cost)
         group.raise_if_too_large(by_resource)
         now = asyncio.get_running_loop().time()
-        blocked = self._group_blocked_by(group, by_resource, now)
+        blocked = self._blocked_by(group, by_resource, now, goes_first=size.goes_first, in_turn=in_turn)
         group.is_queueing, group.released_since_drain = blocked is not None, 0
-        if blocked is not None:
-            return Blocked(*blocked)
-        if not self._slots.available_to(group.wake_up):
-            return Blocked("in_flight", inf)
-        return Grantable(group, size, cost, by_resource, now)
+        return Grantable(group, size, cost, by_resource, now) if blocked is None else Blocked(*blocked)
 
     def grant(self, checked: Grantable) -> Permit:
         """Return the permit for what ``check`` has just found room for."""
         group, size, cost, by_resource, now = checked
-        self._slots.acquire()
-        return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
+        return Permit(group, size, self._reserve(group, cost, by_resource, now), self._release_slot)
+
+    def wake_up(self, size: RequestSize) -> WakeUp:
+        """What is fired when the limit group of a request may have more room. To be armed with what ``check`` says."""
+        return self._group(size).wake_up
+
+    def end_wait(self, wake_up: WakeUp) -> None:
+        """Nobody waits for more room in this limit group."""
+        self._slots.dequeue(wake_up)
+        wake_up.cancel()
 
     def awaits_first_response(self, size: RequestSize) -> bool:
         """Whether no more of the request's limit group is sent because its first response may name the limits."""
@@ -173,35 +179,37 @@ class RateLimiter:
             except TooLarge as error:
                 request.reservation.set_exception(error)
                 continue
-            if (blocked := self._blocked_by(group, request, now)) is not None:
+            cost, goes_first = request.cost_by_resource, request.size.goes_first
+            if (blocked := self._blocked_by(group, cost, now, goes_first=goes_first)) is not None:
                 bottleneck, until = blocked
                 group.wake_up.schedule(partial(self._drain_queue, group), until)
                 self._bottlenecks[group] = bottleneck
                 group.is_queueing = True
                 break
-            self._grant(group, request, now)
+            self._bottlenecks.pop(group, None)
+            request.reservation.set_result(self._reserve(group, request.cost, cost, now))
         else:
             group.is_queueing = False
-            self._slots.dequeue(group.wake_up)
-            group.wake_up.cancel()
+            self.end_wait(group.wake_up)
             self._bottlenecks.pop(group, None)
         self._schedule_bottleneck_event()
 
-    def _grant(self, group: LimitGroup, request: QueuedRequest, now: float) -> None:
+    def _reserve(self, group: LimitGroup, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self._slots.acquire()
         self._slots.dequeue(group.wake_up)
-        self._bottlenecks.pop(group, None)
-        request.reservation.set_result(group.grant(request.cost, request.cost_by_resource, now))
+        return group.grant(cost, by_resource, now)
 
-    def _blocked_by(self, group: LimitGroup, request: QueuedRequest, now: float) -> tuple[Bottleneck, float] | None:
-        """What the first request waits for, and when to check again. It queues for a slot if it needs nothing else."""
-        blocked = self._group_blocked_by(group, request.cost_by_resource, now)
+    def _blocked_by(
+        self, group: LimitGroup, cost: CostByResource, now: float, *, goes_first: bool, in_turn: bool = True
+    ) -> tuple[Bottleneck, float] | None:
+        """What a request waits for, and when to check again. Its group queues for a slot if it needs nothing else."""
+        blocked = self._group_blocked_by(group, cost, now)
         if blocked is not None:
             self._slots.dequeue(group.wake_up)
             return blocked
-        if request.size.goes_first:
+        if goes_first:
             self._slots.move_to_front(group.wake_up)
-        if not self._slots.available_to(group.wake_up):
+        if not (self._slots.available_to(group.wake_up) if in_turn else self._slots.has_free):
             self._slots.enqueue(group.wake_up)
             return "in_flight", inf
         return None

@@ -1,4 +1,4 @@
-"""Admission of a job takes as many steps whatever the number of limit groups and of jobs that wait."""
+"""Admission of a job takes as many steps whatever the number of limit groups, of endpoints and of jobs that wait."""
 
 from __future__ import annotations
 
@@ -17,15 +17,46 @@ TOLERANCE = 1.25
 """The first job of a limit group makes it, which costs more than to find it."""
 
 
-@pytest.mark.parametrize("bound", ["limits", "slots"])
-def test_cost_of_a_job_does_not_grow_with_the_number_of_limit_groups(bound: Bound) -> None:
-    few, many = (admission_cost(3 * groups, groups=groups, bound=bound, trace=True) for groups in (12, 48))
+CASES: list[tuple[Bound, bool, bool]] = [
+    ("limits", False, False),
+    ("slots", False, False),
+    ("limits", True, False),
+    ("slots", True, False),
+    ("limits", True, True),
+    ("slots", True, True),
+    ("budget", True, True),
+]
+"""What the jobs wait for; whether there is a dispatcher; whether there is a budget."""
+
+
+@pytest.mark.parametrize(("bound", "dispatched", "has_budget"), CASES)
+def test_cost_of_a_job_does_not_grow_with_the_number_of_limit_groups(
+    bound: Bound, dispatched: bool, has_budget: bool
+) -> None:
+    few, many = (
+        admission_cost(3 * groups, groups=groups, bound=bound, dispatched=dispatched, has_budget=has_budget, trace=True)
+        for groups in (12, 48)
+    )
     assert many.byte_codes < TOLERANCE * few.byte_codes
 
 
-@pytest.mark.parametrize("bound", ["limits", "slots"])
-def test_cost_of_a_job_does_not_grow_with_the_number_of_jobs_that_wait(bound: Bound) -> None:
-    few, many = (admission_cost(jobs, bound=bound, trace=True) for jobs in (30, 200))
+@pytest.mark.parametrize(("bound", "has_budget"), [(bound, budget) for bound, several, budget in CASES if several])
+def test_cost_of_a_job_does_not_grow_with_the_number_of_endpoints(bound: Bound, has_budget: bool) -> None:
+    few, many = (
+        admission_cost(100, endpoints=endpoints, bound=bound, dispatched=True, has_budget=has_budget, trace=True)
+        for endpoints in (4, 16)
+    )
+    assert many.byte_codes < TOLERANCE * few.byte_codes
+
+
+@pytest.mark.parametrize(("bound", "dispatched", "has_budget"), CASES)
+def test_cost_of_a_job_does_not_grow_with_the_number_of_jobs_that_wait(
+    bound: Bound, dispatched: bool, has_budget: bool
+) -> None:
+    few, many = (
+        admission_cost(jobs, bound=bound, dispatched=dispatched, has_budget=has_budget, trace=True)
+        for jobs in (30, 200)
+    )
     assert many.byte_codes < TOLERANCE * few.byte_codes
 
 

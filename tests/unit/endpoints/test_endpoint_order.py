@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.endpoints.endpoint import Endpoint
-from processor.endpoints.least_used import LeastUsed, use_of
+from processor.endpoints.endpoint_order import LeastUsed, use_of
 
 
 class Used:
@@ -24,14 +24,14 @@ class Used:
 )
 def test_first_is_the_one_that_a_search_finds(weights: list[float], steps: list[tuple[int, bool]]) -> None:
     endpoints = cast(list[Endpoint], [Used(weight) for weight in weights])
-    least_used = LeastUsed(endpoints)
+    least_used, every = LeastUsed(endpoints), set(endpoints)
     for picked, is_release in steps:
-        endpoint = endpoints[picked % len(endpoints)] if is_release else least_used.first()
+        endpoint = endpoints[picked % len(endpoints)] if is_release else least_used.first(every)
         if is_release and endpoint.in_flight:
             endpoint.in_flight -= 1
         else:
             endpoint.in_flight += 1
             endpoint.granted += 1
         least_used.on_changed(endpoint)
-        assert least_used.first() is min(endpoints, key=use_of)
+        assert least_used.first(every) is min(endpoints, key=use_of)
         assert len(least_used._heap) <= 8 * len(endpoints)
