@@ -160,8 +160,11 @@ class Admission:
         if not self._has_turn(group_list, queue, request):
             self._wait_in(group_list, queue, request, None, endpoint)
             return None
+        # While slots of the run are waited for, their order decides: else those whose turn it is for a slot of the run
+        # and those whose turn it is for one of the endpoint could wait for each other.
+        in_turn = not self._run_limiter.slots.has_waiters
         try:
-            permit = endpoint.try_acquire(request.job, request.size, now)
+            permit = endpoint.try_acquire(request.job, request.size, now, in_turn=in_turn)
         except TooLarge as error:
             request.impossible_at[endpoint] = error
             return None

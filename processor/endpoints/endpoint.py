@@ -97,12 +97,12 @@ class Endpoint:
             return Blocked("outage", free_at) if free_at > now else None
         return None if canary.has_free_turn else Blocked("in_flight", inf)
 
-    def try_acquire(self, job: Job, size: RequestSize, now: float) -> EndpointPermit | Blocked:
+    def try_acquire(self, job: Job, size: RequestSize, now: float, *, in_turn: bool) -> EndpointPermit | Blocked:
         """Return a permit if the limits have room, perhaps as a probe or as the canary. Raises TooLarge.
 
-        It must not be blocked by the turn.
+        It must not be blocked by that turn. ``in_turn``: see ``RateLimiter.try_acquire``.
         """
-        permit = self.own_limiter.try_acquire(self.size_as_sent(size))
+        permit = self.own_limiter.try_acquire(self.size_as_sent(size), in_turn=in_turn)
         if isinstance(permit, Blocked):
             return permit
         is_probe = self.health.is_down

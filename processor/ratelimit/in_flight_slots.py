@@ -21,6 +21,10 @@ class InFlightSlots:
         """Whether a slot is free, whoever waits for it."""
         return self.in_flight < self._capacity
 
+    @property
+    def has_waiters(self) -> bool:
+        return bool(self._waiters)
+
     def available_to(self, waiter: WakeUp) -> bool:
         return self.has_free and (not self._waiters or self._first() is waiter)
 

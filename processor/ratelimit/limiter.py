@@ -59,8 +59,8 @@ class RateLimiter:
         self._emit = emit
         self._concurrency = concurrency
         self._starts = StartThrottle()
-        self._slots = InFlightSlots(concurrency)
-        self._release_slot = self._slots.release
+        self.slots = InFlightSlots(concurrency)
+        self._release_slot = self.slots.release
         self._wake_up_times = WakeUpTimes()
         self._groups: dict[str, LimitGroup] = {}
         self._group_of: dict[tuple[str, str], LimitGroup] = {}  # by API path and model
@@ -95,18 +95,17 @@ class RateLimiter:
         """Wait until another request may start, whatever the limits."""
         await self._starts.wait_for_turn()
 
-    def try_acquire(self, size: RequestSize) -> Permit | Blocked:
+    def try_acquire(self, size: RequestSize, *, in_turn: bool = True) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.
 
-        For a caller with queues of its own that waits with the ``wake_up`` of the limit group; not beside ``acquire``. A
-        free slot is for whoever comes: those that wait for it may lack room elsewhere, and wait for each other.
+        For a caller with queues of its own that waits with the ``wake_up`` of the limit group; not beside ``acquire``.
+        ``in_turn``: a free slot is for the limit group that has waited longest for one.
         """
-        checked = self.check(size, in_turn=False)
+        checked = self.check(size, in_turn=in_turn)
         return checked if isinstance(checked, Blocked) else self.grant(checked)
 
     def check(self, size: RequestSize, *, in_turn: bool = True) -> Blocked | Grantable:
-        """Return what ``grant`` takes if a request of this size may be sent now. Raises TooLarge. ``in_turn``: a free
-        slot is for the limit group that has waited longest for one."""
+        """Return what ``grant`` takes if a request of this size may be sent now. See ``try_acquire``."""
         group, size = self._group(size), size.as_known_now()
         cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
         by_resource = cost_by_resource(cost)
@@ -127,16 +126,12 @@ class RateLimiter:
 
     def end_wait(self, wake_up: WakeUp) -> None:
         """Nobody waits for more room in this limit group."""
-        self._slots.dequeue(wake_up)
+        self.slots.dequeue(wake_up)
         wake_up.cancel()
 
     def awaits_first_response(self, size: RequestSize) -> bool:
         """Whether no more of the request's limit group is sent because its first response may name the limits."""
         return self._group(size).awaits_first_response(asyncio.get_running_loop().time())
-
-    @property
-    def in_flight(self) -> int:
-        return self._slots.in_flight
 
     def next_start_at(self) -> float | None:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
@@ -154,7 +149,7 @@ class RateLimiter:
     def snapshot(self) -> LimiterSnapshot:
         now = asyncio.get_running_loop().time()
         return LimiterSnapshot(
-            in_flight=self._slots.in_flight,
+            in_flight=self.slots.in_flight,
             limit_groups=tuple(
                 LimitGroupSnapshot(
                     name=group.name,
@@ -195,8 +190,8 @@ class RateLimiter:
         self._schedule_bottleneck_event()
 
     def _reserve(self, group: LimitGroup, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
-        self._slots.acquire()
-        self._slots.dequeue(group.wake_up)
+        self.slots.acquire()
+        self.slots.dequeue(group.wake_up)
         return group.grant(cost, by_resource, now)
 
     def _blocked_by(
@@ -205,12 +200,12 @@ class RateLimiter:
         """What a request waits for, and when to check again. Its group queues for a slot if it needs nothing else."""
         blocked = self._group_blocked_by(group, cost, now)
         if blocked is not None:
-            self._slots.dequeue(group.wake_up)
+            self.slots.dequeue(group.wake_up)
             return blocked
         if goes_first:
-            self._slots.move_to_front(group.wake_up)
-        if not (self._slots.available_to(group.wake_up) if in_turn else self._slots.has_free):
-            self._slots.enqueue(group.wake_up)
+            self.slots.move_to_front(group.wake_up)
+        if not (self.slots.available_to(group.wake_up) if in_turn else self.slots.has_free):
+            self.slots.enqueue(group.wake_up)
             return "in_flight", inf
         return None
 

@@ -207,7 +207,7 @@ def test_every_request_is_sent_in_the_end_whatever_it_waits_for(seed: int) -> No
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(one is True or isinstance(one, asyncio.CancelledError) for one in done)
         assert sum(one is True for one in done) >= 150 - len(given_up)
-        assert all(endpoint.in_flight == 0 == endpoint.own_limiter.in_flight for endpoint in world.endpoints)
+        assert all(endpoint.in_flight == 0 == endpoint.own_limiter.slots.in_flight for endpoint in world.endpoints)
         assert world.dispatcher.next_start_at() is None
         await asyncio.sleep(0)
         bottlenecks = [event for event in world.events if isinstance(event, BottleneckChanged)]
