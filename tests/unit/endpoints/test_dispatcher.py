@@ -43,7 +43,7 @@ class Limited:
     """The place of the endpoint whose limits are its own, too."""
 
 
-class World:
+class DispatcherWorld:
     """A dispatcher in front of endpoints, on the virtual clock."""
 
     def __init__(
@@ -147,7 +147,7 @@ def throttle(permit: EndpointPermit, wait_s: float | None) -> None:
     permit.release()
 
 
-def random_world(rng: Random) -> World:
+def random_world(rng: Random) -> DispatcherWorld:
     def limits() -> RateLimits:
         return RateLimits(rpm=rng.choice((None, 30.0, 120.0, 600.0)), tpm=rng.choice((None, None, 2_000.0, 20_000.0)))
 
@@ -164,7 +164,7 @@ def random_world(rng: Random) -> World:
         concurrency_is_fixed=True,
         first_alone_s=0.0,
     )
-    return World(
+    return DispatcherWorld(
         endpoints,
         of_run=of_run,
         concurrency=rng.choice((2, 10, 100)),
@@ -219,7 +219,9 @@ def test_every_request_is_sent_in_the_end_whatever_it_waits_for(seed: int) -> No
 def test_model_whose_limit_is_used_up_does_not_hold_back_another_one_at_the_same_endpoints() -> None:
     async def main() -> None:
         of_run = LimitSettings(per_model={"m0": RateLimits(rpm=1)}, concurrency_is_fixed=True, first_alone_s=0.0)
-        world = World([Limited(limits=RateLimits(rpm=6_000)), Limited(limits=RateLimits(rpm=6_000))], of_run=of_run)
+        world = DispatcherWorld(
+            [Limited(limits=RateLimits(rpm=6_000)), Limited(limits=RateLimits(rpm=6_000))], of_run=of_run
+        )
         first = await world.acquire("m0")
         first.sent(now())
         waiting = asyncio.create_task(world.acquire("m0"))
@@ -236,7 +238,7 @@ def test_model_whose_limit_is_used_up_does_not_hold_back_another_one_at_the_same
 
 def test_request_that_waits_for_the_budget_is_not_overtaken_by_cheap_ones_of_other_models() -> None:
     async def main() -> None:
-        world = World([Limited()], budget_tokens=100)
+        world = DispatcherWorld([Limited()], budget_tokens=100)
 
         async def send_cheap(model: str) -> None:
             while True:
@@ -256,7 +258,7 @@ def test_request_that_waits_for_the_budget_is_not_overtaken_by_cheap_ones_of_oth
 def test_head_that_goes_first_and_waits_for_its_endpoint_leaves_the_slots_of_the_run_to_others() -> None:
     async def main() -> None:
         endpoints = [Limited(concurrency=1, models=frozenset({"m0"})), Limited(models=frozenset({"m1"}))]
-        world = World(endpoints, concurrency=2)
+        world = DispatcherWorld(endpoints, concurrency=2)
         held = await world.acquire("m0")
         urgent = asyncio.create_task(world.acquire("m0", goes_first=True))
         await asyncio.sleep(1.0)
@@ -270,7 +272,7 @@ def test_head_that_goes_first_and_waits_for_its_endpoint_leaves_the_slots_of_the
 
 def test_queues_take_turns_at_what_they_share() -> None:
     async def main() -> None:
-        world = World([Limited(concurrency=1)])
+        world = DispatcherWorld([Limited(concurrency=1)])
         order: list[str] = []
 
         async def send(model: str) -> None:
@@ -287,7 +289,7 @@ def test_queues_take_turns_at_what_they_share() -> None:
 
 def test_request_that_goes_first_overtakes_all_that_wait() -> None:
     async def main() -> None:
-        world = World([Limited(concurrency=1), Limited(concurrency=1)], concurrency=2)
+        world = DispatcherWorld([Limited(concurrency=1), Limited(concurrency=1)], concurrency=2)
         held = [await world.acquire(), await world.acquire()]
         waiting = [asyncio.create_task(world.acquire(model)) for model in MODELS for _ in range(3)]
         await asyncio.sleep(1.0)
@@ -311,7 +313,7 @@ def test_request_that_goes_first_overtakes_all_that_wait() -> None:
 @pytest.mark.parametrize("model", ["m0", "m1"], ids=["in its queue", "in another queue"])
 def test_cancelled_head_lets_a_smaller_request_behind_it_be_sent_at_once(model: str) -> None:
     async def main() -> None:
-        world = World([Limited(limits=RateLimits(tpm=600)), Limited(limits=RateLimits(tpm=600))])
+        world = DispatcherWorld([Limited(limits=RateLimits(tpm=600)), Limited(limits=RateLimits(tpm=600))])
         for _ in range(2):
             permit = await world.acquire(tokens=500)
             permit.sent(now())
@@ -329,7 +331,9 @@ def test_cancelled_head_lets_a_smaller_request_behind_it_be_sent_at_once(model: 
 
 def test_request_too_large_for_one_endpoint_waits_for_the_other_and_fails_where_it_is_too_large_for_all() -> None:
     async def main() -> None:
-        world = World([Limited(limits=RateLimits(tpm=100)), Limited(limits=RateLimits(tpm=1000), concurrency=1)])
+        world = DispatcherWorld(
+            [Limited(limits=RateLimits(tpm=100)), Limited(limits=RateLimits(tpm=1000), concurrency=1)]
+        )
         held = await world.acquire(tokens=200)
         assert held.endpoint is world.endpoints[1]
         waiting = asyncio.create_task(world.acquire(tokens=200))
@@ -346,7 +350,7 @@ def test_request_too_large_for_one_endpoint_waits_for_the_other_and_fails_where_
 def test_request_too_large_for_the_endpoint_with_a_price_fails() -> None:
     async def main() -> None:
         endpoints = [Limited(limits=RateLimits(tpm=100)), Limited()]
-        world = World(endpoints, budget_tokens=1_000_000, tariffs=(1, 0))
+        world = DispatcherWorld(endpoints, budget_tokens=1_000_000, tariffs=(1, 0))
         assert (await world.acquire(tokens=1)).endpoint is world.endpoints[0]
         with pytest.raises(TooLarge):
             await world.acquire(tokens=200)
@@ -356,7 +360,7 @@ def test_request_too_large_for_the_endpoint_with_a_price_fails() -> None:
 
 def test_dear_endpoint_takes_part_once_the_budget_has_room_for_it() -> None:
     async def main() -> None:
-        world = World([Limited(concurrency=1), Limited()], budget_tokens=1_250, tariffs=(1, 100))
+        world = DispatcherWorld([Limited(concurrency=1), Limited()], budget_tokens=1_250, tariffs=(1, 100))
         cheap = await world.acquire(tokens=10)
         dear = await world.acquire(tokens=10)
         assert [cheap.endpoint, dear.endpoint] == world.endpoints
@@ -371,7 +375,7 @@ def test_dear_endpoint_takes_part_once_the_budget_has_room_for_it() -> None:
 
 def test_budget_holds_back_and_ends_the_run_when_nothing_can_come_back() -> None:
     async def main() -> None:
-        world = World([Limited()], budget_tokens=100)
+        world = DispatcherWorld([Limited()], budget_tokens=100)
         held = await world.acquire(tokens=60)
         large, small = (asyncio.create_task(world.acquire(model, tokens=60)) for model in ("m0", "m1"))
         await asyncio.sleep(1.0)
@@ -381,7 +385,7 @@ def test_budget_holds_back_and_ends_the_run_when_nothing_can_come_back() -> None
             await large
         assert not small.done()
         small.cancel()
-        unknown = World([Limited()], budget_tokens=100, tariffs=(0,))
+        unknown = DispatcherWorld([Limited()], budget_tokens=100, tariffs=(0,))
         with pytest.raises(UnknownCost):
             await unknown.acquire()
 
@@ -390,7 +394,7 @@ def test_budget_holds_back_and_ends_the_run_when_nothing_can_come_back() -> None
 
 def test_endpoint_that_is_stopped_is_left_out_and_requests_end_where_none_is_left() -> None:
     async def main() -> None:
-        world = World([Limited(concurrency=1), Limited(concurrency=1)])
+        world = DispatcherWorld([Limited(concurrency=1), Limited(concurrency=1)])
         held = [await world.acquire(), await world.acquire()]
         waiting = [asyncio.create_task(world.acquire()) for _ in range(2)]
         await asyncio.sleep(1.0)
@@ -410,7 +414,7 @@ def test_endpoint_that_is_stopped_is_left_out_and_requests_end_where_none_is_lef
 
 def test_requests_take_turns_as_the_canary_of_each_endpoint() -> None:
     async def main() -> None:
-        world = World([Limited(), Limited()], is_understood=False)
+        world = DispatcherWorld([Limited(), Limited()], is_understood=False)
         waiting = [asyncio.create_task(world.acquire(MODELS[at % 3])) for at in range(8)]
         await asyncio.sleep(0.1)
         assert [task.done() for task in waiting] == [True, True] + [False] * 6
