@@ -25,7 +25,7 @@ from processor.endpoints.budget_gate import BudgetGate
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.endpoints.endpoint_order import EndpointOrder, InOrder, LeastUsed
 from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
-from processor.endpoints.routes import route_prices
+from processor.endpoints.destinations import endpoint_prices
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Blocked, Grantable, RateLimiter
@@ -75,7 +75,7 @@ class Admission:
 
         Raises what ends the request without one.
         """
-        request.route.raise_if_closed(request.job)
+        request.destinations.raise_if_closed(request.job)
         run_list = self._run_list(queue, request)
         room = self._room_of_run(run_list, queue, request)
         if room is None:
@@ -108,13 +108,13 @@ class Admission:
         gate = self._budget
         if gate is None:
             return True
-        route, goes_first = request.route, request.size.goes_first
+        destinations, goes_first = request.destinations, request.size.goes_first
         if not gate.is_closed or goes_first:
-            if route.prices is None:
-                route.prices = route_prices(route.endpoints, partial(gate.tariff, job=request.job))
+            if destinations.prices is None:
+                destinations.prices = endpoint_prices(destinations.endpoints, partial(gate.tariff, job=request.job))
             if request.worst_pico is None:
-                request.worst_pico = gate.worst_by_class(route.prices, request.size)
-            fit = gate.best_fit(route.prices, request.worst_pico, request.job, request.size)
+                request.worst_pico = gate.worst_by_class(destinations.prices, request.size)
+            fit = gate.best_fit(destinations.prices, request.worst_pico, request.job, request.size)
             if fit is Fit.FITS and self._has_turn(self._budget_list, queue, request):
                 return True
         self._wait_in(self._budget_list, queue, request, _NO_BUDGET)
@@ -174,14 +174,14 @@ class Admission:
         return permit
 
     def _worst_pico(self, request: WaitingRequest, endpoint: Endpoint) -> int | None:
-        prices, worst_pico = request.route.prices, request.worst_pico
+        prices, worst_pico = request.destinations.prices, request.worst_pico
         assert prices is not None and worst_pico is not None, "the budget has been asked"
         return worst_pico[prices.class_of[endpoint]]
 
     def _raise_if_too_large(self, request: WaitingRequest) -> None:
         """Raises TooLarge where it is so for an endpoint, and no other one is left."""
         errors = [error for error in request.impossible_at.values() if error is not None]
-        taking = (one for one in request.route.endpoints if one.closed_reason(request.job) is None)
+        taking = (one for one in request.destinations.endpoints if one.closed_reason(request.job) is None)
         if errors and all(endpoint in request.impossible_at for endpoint in taking):
             raise errors[0]
 

@@ -13,7 +13,7 @@ from processor.endpoints.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from processor.cost.tariff import Tariff
-    from processor.endpoints.routes import RoutePrices
+    from processor.endpoints.destinations import EndpointPrices
 
 
 class BudgetExhausted(Exception):
@@ -58,11 +58,11 @@ class BudgetGate:
         """Return the most that the request can cost at an endpoint; None where that is not known."""
         return _worst_pico(self.tariff(endpoint, job), size)
 
-    def worst_by_class(self, prices: RoutePrices, size: RequestSize) -> list[int | None]:
+    def worst_by_class(self, prices: EndpointPrices, size: RequestSize) -> list[int | None]:
         """Return the most that a request can cost, for each class of prices."""
         return [_worst_pico(one.tariff, size) for one in prices.classes]
 
-    def best_fit(self, prices: RoutePrices, worst_pico: Sequence[int | None], job: Job, size: RequestSize) -> Fit:
+    def best_fit(self, prices: EndpointPrices, worst_pico: Sequence[int | None], job: Job, size: RequestSize) -> Fit:
         """Return FITS if the request fits at an endpoint that takes it, else WAITS if it may. ``worst_pico``: what it
         costs at most, for each class of prices. Raises BudgetExhausted and UnknownCost.
         """

@@ -25,7 +25,7 @@ from processor.endpoints.admission import Admission
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
-from processor.endpoints.routes import Route
+from processor.endpoints.destinations import Destinations
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
 
@@ -50,7 +50,7 @@ class Dispatcher:
         self._run_limiter = run_limiter
         self._admission = Admission(self._endpoints, run_limiter, budget, self._on_room, in_order=in_order)
         self._emit = emit
-        self._routes: dict[tuple[str, str, AbstractSet[Endpoint]], Route] = {}
+        self._destinations: dict[tuple[str, str, AbstractSet[Endpoint]], Destinations] = {}
         """By API path, model and excluded endpoints."""
         self._queues: dict[tuple[str, ...], JobQueue] = {}
         """By the limit group of the run, and the endpoints with the limit group at each."""
@@ -61,11 +61,11 @@ class Dispatcher:
         self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint]
     ) -> EndpointPermit:
         """Wait until a request of this size may be sent to an endpoint outside ``exclude``. See ``EndpointPool``."""
-        route = self._route(job, frozenset(exclude))
+        destinations = self._destinations_of(job, frozenset(exclude))
         while True:
-            route.raise_if_closed(job)
+            destinations.raise_if_closed(job)
             await self._run_limiter.throttle_start()
-            permit = await self._wait(route, job, size, is_retry=is_retry)
+            permit = await self._wait(destinations, job, size, is_retry=is_retry)
             endpoint = permit.endpoint
             if endpoint.closed_reason(job) is None and (permit.is_probe or not endpoint.health.is_down):
                 return permit
@@ -78,23 +78,23 @@ class Dispatcher:
 
     # ------------------------------------------------------------ the queues
 
-    def _route(self, job: Job, excluded: frozenset[Endpoint]) -> Route:
+    def _destinations_of(self, job: Job, excluded: frozenset[Endpoint]) -> Destinations:
         key = job.path, job.model, excluded
-        route = self._routes.get(key)
-        if route is None:
+        destinations = self._destinations.get(key)
+        if destinations is None:
             endpoints = [one for one in self._endpoints if one not in excluded and one.answers(job.model)]
             groups = [self._run_limiter.group_name(job)]
             for endpoint in endpoints:
                 groups += endpoint.name, endpoint.limiter.group_name(endpoint.job_as_sent(job))
             queue = self._queues.setdefault(tuple(groups), JobQueue(endpoints))
-            route = self._routes[key] = Route(queue, endpoints)
-        return route
+            destinations = self._destinations[key] = Destinations(queue, endpoints)
+        return destinations
 
-    async def _wait(self, route: Route, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
-        queue = route.queue
+    async def _wait(self, destinations: Destinations, job: Job, size: RequestSize, *, is_retry: bool) -> EndpointPermit:
+        queue = destinations.queue
         is_next = size.goes_first or queue.head() is None
         permit: asyncio.Future[EndpointPermit] = asyncio.get_running_loop().create_future()
-        request = WaitingRequest(job=job, size=size, route=route, permit=permit)
+        request = WaitingRequest(job=job, size=size, destinations=destinations, permit=permit)
         queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first:
             queue.go_first()

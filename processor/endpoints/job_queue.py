@@ -11,7 +11,7 @@ from functools import partial
 from processor.core.events import Bottleneck
 from processor.core.models import Job, RequestSize
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
-from processor.endpoints.routes import Route
+from processor.endpoints.destinations import Destinations
 from processor.ratelimit.fair_queue import FairQueue
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Blocked
@@ -24,12 +24,12 @@ class WaitingRequest:
 
     job: Job
     size: RequestSize
-    route: Route
+    destinations: Destinations
     permit: asyncio.Future[EndpointPermit]
     impossible_at: dict[Endpoint, TooLarge | None] = field(default_factory=dict)
     """Where it can never be sent, and why; None: its cost is not known, or more than the budget has left."""
     worst_pico: list[int | None] | None = None
-    """What it costs at most, for each class of prices of its route."""
+    """What it costs at most, for each class of prices of its destinations."""
 
     @property
     def is_done(self) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OpenEndpoints:
-    """Tells whether an endpoint is left that takes the jobs of a route, without looking at all of them: what is closed
+    """Tells whether an endpoint is left that takes jobs of one path and model, without looking at all: what is closed
     for one of its jobs is so for all, and for good."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
@@ -24,7 +24,7 @@ class OpenEndpoints:
         """Why the last one was closed."""
 
     def has_any(self, job: Job) -> bool:
-        """``job``: one of the route."""
+        """``job``: one of these."""
         while self._endpoints:
             reason = self._endpoints[-1].closed_reason(job)
             if reason is None:
@@ -36,28 +36,28 @@ class OpenEndpoints:
 
 @dataclass(slots=True, eq=False)
 class PriceClass:
-    """The endpoints of a route that have the same tariff; None: it is not known."""
+    """Endpoints that have the same tariff for a model; None: it is not known."""
 
     tariff: Tariff | None
     open: OpenEndpoints
 
 
 @dataclass(slots=True, eq=False)
-class RoutePrices:
-    """The tariffs of a route, each of them once: many endpoints have few."""
+class EndpointPrices:
+    """The tariffs of a model, each of them once: many endpoints have few."""
 
     classes: Sequence[PriceClass]
     class_of: Mapping[Endpoint, int]
     """The place of each endpoint's class among them."""
 
 
-class Route:
+class Destinations:
     """Where the jobs of one API path and model can go that the same endpoints have given up."""
 
     def __init__(self, queue: JobQueue, endpoints: Sequence[Endpoint]) -> None:
         self.queue = queue
         self.endpoints = endpoints
-        self.prices: RoutePrices | None = None
+        self.prices: EndpointPrices | None = None
         """In a run with a budget, once they have been looked up."""
         self._open = OpenEndpoints(endpoints)
 
@@ -67,12 +67,12 @@ class Route:
             raise EndpointClosed(self._open.closed_reason or f"no endpoint answers the model {job.model}")
 
 
-def route_prices(endpoints: Sequence[Endpoint], tariff_at: Callable[[Endpoint], Tariff | None]) -> RoutePrices:
-    """Return the prices of a route with these endpoints."""
+def endpoint_prices(endpoints: Sequence[Endpoint], tariff_at: Callable[[Endpoint], Tariff | None]) -> EndpointPrices:
+    """Return the prices at these endpoints."""
     of_tariff: dict[Tariff | None, list[Endpoint]] = {}
     for endpoint in endpoints:
         of_tariff.setdefault(tariff_at(endpoint), []).append(endpoint)
-    return RoutePrices(
+    return EndpointPrices(
         classes=[PriceClass(tariff, OpenEndpoints(those)) for tariff, those in of_tariff.items()],
         class_of={endpoint: at for at, those in enumerate(of_tariff.values()) for endpoint in those},
     )
