@@ -22,10 +22,10 @@ from processor.core.events import Bottleneck
 from processor.core.models import RequestSize
 from processor.cost.budget import Fit
 from processor.endpoints.budget_gate import BudgetGate
+from processor.endpoints.destinations import endpoint_prices
 from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.endpoints.endpoint_order import EndpointOrder, InOrder, LeastUsed
 from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
-from processor.endpoints.destinations import endpoint_prices
 from processor.endpoints.shared_permit import SharedPermit
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Blocked, Grantable, RateLimiter

@@ -23,9 +23,9 @@ from processor.core.events import Bottleneck, BottleneckChanged, Listener
 from processor.core.models import Job, RequestSize
 from processor.endpoints.admission import Admission
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
+from processor.endpoints.destinations import Destinations
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
-from processor.endpoints.destinations import Destinations
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
 

@@ -10,8 +10,8 @@ from functools import partial
 
 from processor.core.events import Bottleneck
 from processor.core.models import Job, RequestSize
-from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.endpoints.destinations import Destinations
+from processor.endpoints.endpoint import Endpoint, EndpointPermit
 from processor.ratelimit.fair_queue import FairQueue
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import Blocked
