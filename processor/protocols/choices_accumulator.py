@@ -84,8 +84,12 @@ class ChoicesAccumulator(ABC):
         return self.saw_end_marker or self._unfinished == 0
 
     def feed(self, events: Sequence[bytes]) -> None:
-        index = 0
-        while not self.saw_end_marker and (index := self._template.match_run(events, index)) < len(events):
+        index, count, template = 0, len(events), self._template
+        while not self.saw_end_marker:
+            if template.is_ready:
+                index = template.match_run(events, index)
+            if index == count:
+                return
             self._feed_event(events[index].strip())
             index += 1
 
@@ -150,7 +154,7 @@ class ChoicesAccumulator(ABC):
     def _feed_json(self, event: bytes) -> None:
         if (plain := parse_plain_object(event)) is not None:  # nearly all events
             raise_error_in(plain)
-            self._feed_value(plain, event)
+            self._feed_chunk(plain, event)
             return
         altered: set[str] = set()
         try:
@@ -168,25 +172,22 @@ class ChoicesAccumulator(ABC):
             self.altered |= altered
         raise_error_in(value, is_altered=bool(altered))
         if value is not None:
-            self._feed_value(value, b"" if altered else event)
+            self._feed_chunk(as_object(value, event), b"" if altered else event)
 
-    def _feed_value(self, value: Any, event: bytes) -> None:
+    def _feed_chunk(self, chunk: JSON, event: bytes) -> None:
         """Merge a chunk. ``event``: its bytes, where they can serve as a template."""
-        chunk = as_object(value, event)
-        if "choices" in chunk or "usage" in chunk:  # anything else is a ping, whose fields have no place in the body
-            self._merge_choices(chunk, event)
-            self._merge_top_level(chunk)
-
-    def _merge_choices(self, chunk: JSON, event: bytes) -> None:
         choices = chunk.get("choices")
         if choices is None:
-            return
-        if not isinstance(choices, list):
+            if "choices" not in chunk and "usage" not in chunk:
+                return  # a ping, whose fields have no place in the body
+        elif not isinstance(choices, list):
             raise ProtocolError("choices is not a list")
-        for streamed in choices:
-            choice, delta = self._merge_choice(streamed)
-            if event and not self._template.is_disabled and len(choices) == 1 and _adds_only_content(streamed):
-                self._template.learn(event, chunk, delta, choice.content)
+        else:
+            for streamed in choices:
+                choice, delta = self._merge_choice(streamed)
+                if delta and event and len(choices) == 1 and _adds_only_content(streamed):
+                    self._template.learn(event, chunk, delta, choice.content)
+        self._merge_top_level(chunk)
 
     def _merge_choice(self, streamed: Any) -> tuple[Choice, JSON]:
         if not isinstance(streamed, dict):
@@ -200,13 +201,19 @@ class ChoicesAccumulator(ABC):
         content = self._content_of(delta)
         if not self.has_content:
             self.has_content = _has_content(content)
-        merge(choice.content, content)
-        message, reason = streamed.get("message"), streamed.get("finish_reason")
-        if isinstance(message, dict) and _has_content(message):
-            choice.message, self.has_content = message, True
+        if content:
+            merge(choice.content, content)
+        reason = streamed.get("finish_reason")
         if reason is not None and (reason := given_reason(reason)) is not None:
             self._set_finish_reason(choice, reason)
-        _merge_extra(choice.extra, streamed)
+        if streamed.get("logprobs") is None and _USUAL.issuperset(streamed):  # nearly all
+            if "logprobs" in streamed:
+                choice.extra.setdefault("logprobs", None)
+        else:
+            _merge_extra(choice.extra, streamed)
+        message = streamed.get("message")
+        if message is not None and isinstance(message, dict) and _has_content(message):
+            choice.message, self.has_content = message, True
         return choice, delta
 
     def _add_choice(self, index: int) -> Choice:
@@ -231,6 +238,9 @@ class ChoicesAccumulator(ABC):
         if chunk == self._last_top_level:
             return
         self._last_top_level = chunk
+        if not fields:  # the first chunk
+            self._top_level = {name: value for name, value in chunk.items() if name not in _DROPPED}
+            return
         for name, value in chunk.items():
             if name in _DROPPED:
                 continue
@@ -247,10 +257,6 @@ def _has_content(message: JSON) -> bool:
 
 def _merge_extra(into: JSON, choice: JSON) -> None:
     """Concatenates lists, also those inside `logprobs`; any other value replaces the old one."""
-    if choice.get("logprobs") is None and _USUAL.issuperset(choice):
-        if "logprobs" in choice:
-            into.setdefault("logprobs", None)
-        return
     for name, value in choice.items():
         if name in _NOT_EXTRA:
             continue

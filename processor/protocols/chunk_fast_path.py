@@ -79,6 +79,11 @@ class ChunkTemplate:
         self._chunks = None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether there is a template to match."""
+        return self._chunks is not None
+
+    @property
     def is_disabled(self) -> bool:
         return self._misses >= _MAX_MISSES
 
@@ -88,6 +93,8 @@ class ChunkTemplate:
         ``content``: what the delta was merged into. No template is made where the delta holds more than one text,
         the text is escaped, or its place in the event is ambiguous.
         """
+        if self.is_disabled:
+            return
         field = _only_text_field(delta)
         chunks = content.get(field) if field else None
         if field is None or not isinstance(chunks, TextChunks):
