@@ -1,4 +1,5 @@
-"""Durations and dates as servers write them. No function raises: the result is None for what cannot be parsed."""
+"""Durations and dates: as servers write them, and as rows hold them. No function raises: the result is None for what
+cannot be parsed."""
 
 from __future__ import annotations
 
@@ -79,3 +80,14 @@ def rfc3339_s(text: str) -> float | None:
 
 def _unix_s(time: datetime) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def in_microseconds(seconds: float) -> float:
+    """Round a duration to microseconds, without the detour of ``round`` over decimal digits."""
+    return int(seconds * 1e6 + 0.5) / 1e6
+
+
+@lru_cache(maxsize=256)
+def iso_second(unix_s: int) -> str:
+    """Format a second as ISO 8601 in UTC. Cached, because many requests start in the same second."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -23,6 +23,7 @@ from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
 from processor.http.request_payload import RequestPayload, post
 from processor.http.response_body import ErrorParser, ResponseParser
+from processor.http.response_head import with_lower_names
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import ERROR_BODY_WITHIN_S, Deadlines
 from processor.http.tls_check import says_tls_expected
@@ -94,12 +95,11 @@ class HttpRequest:
         self._body_reader: BodyReader | None = None
         self._pending_error: Exception | None = None
         """Of a callback; the task raises it."""
-        self._task: asyncio.Task[object] | None = None
+        self._task: asyncio.Task[object] | None = None  # that waits for aiohttp, and not for ``_ended``
         self._ended: asyncio.Future[None] | None = None  # done when the reply is read, and where none will come
 
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError, and InternalError for an exception of this program in a callback of the connection."""
-        self._task = asyncio.current_task()
         try:
             return await self._outcome(session)
         except StatusError as error:
@@ -147,6 +147,7 @@ class HttpRequest:
             lease.close()  # which the connection has given back where the response has ended
 
     async def _exchange_in_steps(self, session: ClientSession, body: bytes) -> None:
+        self._task = asyncio.current_task()
         payload, route = RequestPayload(body, self._on_sent, self._keep_error), self._route
         response = await post(session, self._redirects.url, payload, route.headers, route.proxy)
         try:
@@ -164,7 +165,7 @@ class HttpRequest:
     # ------------------------------------------------------------ callbacks of the connection
 
     def _on_sent(self, connection: AnyConnection) -> None:
-        if self._task is None:
+        if self._ended is None:
             raise ServerDisconnectedError  # the request has ended: it must not be sent
         at = self._batching.loop.time()
         self._connection = connection
@@ -205,7 +206,7 @@ class HttpRequest:
         if 300 <= status < 400 and self._redirects.should_follow(status, raw_headers.get("Location")):
             return None
         self._status = status
-        headers = {name.lower(): value for name, value in raw_headers.items()}
+        headers = with_lower_names(raw_headers)
         self.request_id = request_id(headers)
         self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
         if 200 <= status < 300:

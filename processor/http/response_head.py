@@ -1,8 +1,10 @@
-"""Mends the head of a response that aiohttp's parser would refuse. No I/O."""
+"""Mends the head of a response that aiohttp's parser would refuse, and lowers the names of headers. No I/O."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\n(?:content-length:[^\r\n]*\r\n)+")
 
@@ -17,3 +19,13 @@ def without_length_beside_chunks(head: bytes) -> bytes | None:
     if b"\r\ntransfer-encoding:" not in lowered or b"\r\ncontent-length:" not in lowered:
         return None
     return _CONTENT_LENGTH.sub(b"\r\n", head)
+
+
+def with_lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers with their names in lower case. Of several with one name the last counts."""
+    return dict(zip(_lowered(tuple(headers)), headers.values(), strict=True))
+
+
+@lru_cache(maxsize=256)  # a server sends the same names with each response
+def _lowered(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(str.lower, names))

@@ -142,7 +142,10 @@ def error_from_event(event: JSON) -> StatusError:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The server's id of the request, where it sends one. Header names are lower case."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    for name in _REQUEST_ID_HEADERS:
+        if value := headers.get(name):
+            return value
+    return None
 
 
 def not_found_class(status: int, error: ErrorBody) -> type[NotFound] | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import field, replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from processor.core.durations import in_microseconds, iso_second
 from processor.core.errors import RequestError, StatusError, Throttled
 from processor.core.events import (
     AttemptFinished,
@@ -49,7 +48,8 @@ class JobState:
     """Requests sent for the job, in all runs."""
     earlier_attempts: int
     """Those of earlier runs."""
-    history: AttemptHistory = field(default_factory=AttemptHistory)
+    failures: AttemptHistory | None = None
+    """None while no attempt has failed, as for nearly all jobs: see ``history``."""
     attempt_started_at: float = 0.0
     """When the latest attempt began; 0 before the first one."""
     is_retry: bool = False
@@ -76,6 +76,13 @@ class JobState:
     """The replies so far, where the output of the job is checked."""
     is_singled_out: bool = False
     """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
+
+    @property
+    def history(self) -> AttemptHistory:
+        """The failed attempts in this run."""
+        if self.failures is None:
+            self.failures = AttemptHistory()
+        return self.failures
 
     @property
     def unconfirmed_cost_usd(self) -> float | None:
@@ -272,24 +279,13 @@ class Attempt:
         if self.sent_at is None:
             return None
         started_ms = int(1000 * (unix_now_s - (now - self.sent_at)) + 0.5)
-        first_token_s = None if self.first_token_at is None else _in_microseconds(self.first_token_at - self.sent_at)
+        first_token_s = None if self.first_token_at is None else in_microseconds(self.first_token_at - self.sent_at)
         return Timing(
-            started_at=f"{_iso_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
-            queued_s=_in_microseconds(self.sent_at - self._state.enqueued_at),
+            started_at=f"{iso_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
+            queued_s=in_microseconds(self.sent_at - self._state.enqueued_at),
             first_token_s=first_token_s,
-            total_s=_in_microseconds(now - self.sent_at),
+            total_s=in_microseconds(now - self.sent_at),
         )
-
-
-def _in_microseconds(seconds: float) -> float:
-    """Round a duration to microseconds, without the detour of ``round`` over decimal digits."""
-    return int(seconds * 1e6 + 0.5) / 1e6
-
-
-@lru_cache(maxsize=256)
-def _iso_second(unix_s: int) -> str:
-    """Format a second as ISO 8601 in UTC. Cached, because many requests start in the same second."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _outcome(verdict: Verdict) -> AttemptOutcome:
