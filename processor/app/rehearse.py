@@ -84,13 +84,16 @@ def rehearse(
         raise ConfigError(f"rehearse reads files of this machine only: download {shown_address(remote)} first")
     accesses = resolve_endpoints(plan.settings, environ, needs_key=False)
     replies = known_replies(plan, plan.like)
-    provider = RehearsedProvider(plan, accesses[0], replies, options)
+    counter = TokenCounter(plan.settings.encoding, virtual_clock.inline)
+    provider = RehearsedProvider(plan, accesses[0], replies, options, counter)
     tariffs = KnownTariffs(plan, accesses)
     models = _models(plan, accesses)
     tariffs.load(models)
     began = time.monotonic()
     with relaxed_gc():
-        stats, outcome, seconds = virtual_clock.run(_run(plan, accesses, provider, tariffs.prices, on_progress))
+        stats, outcome, seconds = virtual_clock.run(
+            _run(plan, accesses, provider, counter, tariffs.prices, on_progress)
+        )
     return Rehearsal(
         stats=stats,
         outcome=outcome,
@@ -148,6 +151,7 @@ async def _run(
     plan: Plan,
     accesses: Sequence[EndpointAccess],
     provider: RehearsedProvider,
+    counter: TokenCounter,
     prices: PriceList,
     on_progress: OnProgress,
 ) -> tuple[RunStats, Outcome, float]:
@@ -161,7 +165,6 @@ async def _run(
         targets = [access.target for access in accesses]
         budget = open_budget(plan.settings.max_cost_usd, sink, prices, emit)
         endpoints = endpoint_pool(plan, accesses, targets, emit, concurrency=concurrency, budget=budget)
-        counter = TokenCounter(plan.settings.encoding, virtual_clock.inline)
         send = _counting_prompts(provider, counter)
         started_at = time.time()
 

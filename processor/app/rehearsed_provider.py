@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import inf, sqrt
 from statistics import pstdev
 
@@ -17,12 +18,14 @@ from processor.core.models import Job, Reply, Target
 from processor.estimate.known_replies import KnownReplies, ReplySample
 from processor.estimate.seen_limits import Counter, likeliest_counter
 from processor.protocols import RequestOptions
+from processor.protocols.chat import OVERHEAD, PRIMING_TOKENS
 from processor.ratelimit.settings import TokenAccounting, limit_group_key
 from processor.simulator.faults import Faults
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.settings import Outage, SimulatorSettings
+from processor.tokens.counter import TokenCounter
 
 ROUGH_NIGHT = "rough-night"
 _ROUGH_NIGHT_FAULTS = (
@@ -55,7 +58,16 @@ class RehearsedProvider:
     """A transport to a simulated provider for each model, with the replies of that model. Those of a limit group share
     its rate limiter. Raises ConfigError for faults that do not exist."""
 
-    def __init__(self, plan: Plan, access: EndpointAccess, replies: KnownReplies, options: RehearsalOptions) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        access: EndpointAccess,
+        replies: KnownReplies,
+        options: RehearsalOptions,
+        counter: TokenCounter,
+    ) -> None:
+        """``counter``: that of the run, so that prompts cost what it counts, as at most providers."""
+        self._counter = counter
         self._limits = limit_settings(plan.settings, access, first_alone_s=0.0)
         self._seen = seen_limits(plan, plan.like)
         self._likeliest = likeliest_counter(access.provider.counter_period_s)
@@ -98,7 +110,7 @@ class RehearsedProvider:
 
     def _transport(self, group: str, model: str) -> MemoryTransport:
         settings = self._settings_of(group, model)
-        provider = SimulatedProvider(settings)
+        provider = SimulatedProvider(settings, count_tokens=partial(_prompt_tokens, self._counter, model))
         provider.rate_limiter = self._rate_limiters.setdefault(group, provider.rate_limiter)
         self._providers.append(provider)
         # Unstreamed replies take as long and cost a fraction of the time to simulate. All that a run does at the first
@@ -116,6 +128,11 @@ class RehearsedProvider:
         settings = replace(self._settings, rpm=limits.rpm, tpm=limits.tpm, kind=_kind(limits.counter))
         sample = self._replies.of_model(model)
         return settings if sample is None else _with_replies(settings, sample)
+
+
+def _prompt_tokens(counter: TokenCounter, model: str, text: str) -> int:
+    """Of a chat prompt of one message."""
+    return counter.for_model(model).count_text(text) + OVERHEAD.tokens + PRIMING_TOKENS
 
 
 def _first_token_with_headers(on_event: RequestListener) -> RequestListener:

@@ -148,9 +148,13 @@ class SimulatedProvider:
 
     def token_cost(self, request: ParsedRequest) -> int:
         """The tokens that a request counts against the limit when it arrives."""
-        estimate = -(-sum(map(len, request.prompts)) // CHARS_PER_TOKEN) * (request.choices // len(request.prompts))
-        allowed = _allowed_output(request)
-        return max(estimate, allowed) if self.settings.charging == "larger" else estimate + allowed
+        estimate, allowed = -(-sum(map(len, request.prompts)) // CHARS_PER_TOKEN), _allowed_output(request)
+        choices = request.choices // len(request.prompts)
+        if self.settings.charging == "larger":
+            return max(estimate * choices, allowed)
+        if self._count_tokens is not None:
+            estimate = count_prompt_tokens(request, self._count_tokens)
+        return estimate * choices + allowed
 
     def _rate_headers(self, at: float) -> dict[str, str]:
         return self.rate_limiter.headers(at, self.settings.dialect, epoch_s=self.settings.epoch_s)

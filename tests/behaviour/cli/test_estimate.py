@@ -218,9 +218,9 @@ def test_forecasts_count_as_the_server_did_in_an_earlier_run(run_inside: Run, sh
 
 
 def test_jobs_that_fit_until_a_deadline_are_those_of_a_run(run_inside: Run, shell: Shell, sample: str) -> None:
-    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(2000)))
-    at = datetime.now() + timedelta(minutes=3)
-    for flags in (("--concurrency", "4"), ("--rpm", "200", "--concurrency", "50")):
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(3000)))
+    at = datetime.now() + timedelta(minutes=20)  # so that the seconds between the two commands matter little
+    for flags in (("--concurrency", "1"), ("--rpm", "100", "--concurrency", "50")):
         args = ("jobs.jsonl", "--like", sample, *flags, "--until", f"{at:%H:%M}")
         expected, run = estimate(run_inside, *args), rehearse(run_inside, *args, code=1)
         assert run["exit_code"] == 3
@@ -253,6 +253,16 @@ def test_forecasts_charge_what_replies_have_used_where_the_provider_does(
         # Where each reserves a thousand, five fit into the limit at once; an estimate takes them to end evenly.
         assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.25), charging
     assert seconds["used"] < 60 < 1000 < seconds["sum"]
+
+
+def test_prompts_are_charged_as_they_are_counted(run_inside: Run, shell: Shell, sample: str) -> None:
+    """A character of this prompt is nearly a token, of which a count of characters finds a quarter."""
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", prompt="7%" * 40 + str(at), max_tokens=20) for at in range(150)))
+    args = ("jobs.jsonl", "--like", sample, "--concurrency", "100")
+    write_history(shell, sample, {GROUP: {"server_rpm": None, "server_tpm": 5000, "counters": {}}})
+    expected, run = (ask(run_inside, *args) for ask in (estimate, rehearse))
+    assert expected["time"]["seconds"] > 60
+    assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.1)
 
 
 def test_models_without_replies_of_their_own_are_named(run_inside: Run, shell: Shell, sample: str) -> None:
