@@ -218,13 +218,14 @@ def test_forecasts_count_as_the_server_did_in_an_earlier_run(run_inside: Run, sh
 
 
 def test_jobs_that_fit_until_a_deadline_are_those_of_a_run(run_inside: Run, shell: Shell, sample: str) -> None:
-    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(3000)))
-    at = datetime.now() + timedelta(minutes=20)  # so that the seconds between the two commands matter little
-    for flags in (("--concurrency", "1"), ("--rpm", "100", "--concurrency", "50")):
+    shell.write("jobs.jsonl", *(chat_job(f"j{at}", max_tokens=200) for at in range(800)))
+    for minutes, *flags in ((5, "--concurrency", "1"), (20, "--rpm", "30", "--concurrency", "50")):
+        at = datetime.now() + timedelta(minutes=minutes)
         args = ("jobs.jsonl", "--like", sample, *flags, "--until", f"{at:%H:%M}")
         expected, run = estimate(run_inside, *args), rehearse(run_inside, *args, code=1)
         assert run["exit_code"] == 3
-        assert expected["fit_until"] == pytest.approx(run["done"], rel=0.05), flags
+        # Some seconds pass between the two on a busy machine.
+        assert expected["fit_until"] == pytest.approx(run["done"], rel=0.1), flags
     page = run_inside("estimate", *args).out
     assert "stay for later" in page and "99 of 100 replies take less" in page
 
