@@ -18,11 +18,16 @@ from hypothesis import HealthCheck, settings
 
 # Hypothesis sets no deadlines: they would measure how busy the machine is.
 # In CI every run tries the same examples, so that a failure belongs to the change and can be repeated; elsewhere each
-# run tries new ones.
-settings.register_profile(
-    "no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
-)
-settings.load_profile("no_deadline")
+# run tries new ones. The second profile is for ``pytest -m hypothesis --hypothesis-profile=thorough``.
+for _profile, _examples in {"everyday": 25, "thorough": 200}.items():
+    settings.register_profile(
+        _profile,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize="CI" in os.environ,
+    )
+settings.load_profile("everyday")
 
 PROCESS_FIXTURES = frozenset({"worker_processes", "model", "embedding_model", "sample"})
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, StreamReader
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.http.fast_connector import AnyConnection, FastConnector, UnmeteredStreamReader, observe
@@ -92,7 +92,6 @@ def test_each_response_of_a_connection_is_read_by_the_fast_reader() -> None:
 
 
 @given(st.lists(st.integers(0, len(CHUNKED) + 2 + len(FRAMED)), max_size=6))
-@settings(max_examples=30)
 def test_body_is_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     whole = CHUNKED + b"\r\n" + FRAMED
     edges = [0, *sorted(cuts), len(whole)]

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import OutputError
@@ -212,7 +212,6 @@ def _ids(data: bytes) -> set[str]:
     return {row["custom_id"] for row in rows(data.rpartition(b"\n")[0])}
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_files_cut_at_any_byte_lose_no_job_and_send_none_twice(data: st.DataObject) -> None:
     finished = new_world({})

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import AccessDenied, RequestError, ServerError, Throttled
@@ -81,7 +81,6 @@ def check_run(world: World, jobs: int, script: Script, *, concurrency: int) -> N
         assert run.reason
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_run_ends_in_whatever_order_its_jobs_end(seed: int, has_earlier_rows: bool) -> None:
     random = Random(seed)

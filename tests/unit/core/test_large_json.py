@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core import large_json
@@ -41,14 +41,12 @@ def decoded_whole(data: bytes) -> Any:
         return "not decoded"
 
 
-@settings(max_examples=120)
 @given(VALUES, st.booleans())
 def test_value_is_that_of_orjson(value: Any, indented: bool) -> None:
     data = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else 0)
     assert decoded(data) == orjson.loads(data)
 
 
-@settings(max_examples=120)
 @given(VALUES, st.integers(0, 10_000), st.sampled_from([bytes((byte,)) for byte in b'[]{},:"\\0a \x01\xff'] + [b""]))
 def test_damaged_value_is_refused_as_by_orjson(value: Any, place: int, damage: bytes) -> None:
     data = orjson.dumps(value)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core import platform
@@ -133,7 +133,6 @@ BLANK = [b"", b"   ", b"\t"]
 ENDS = [b"\n", b"\r\n", b" \n"]
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(JOBS), st.sampled_from(ROW_FLAGS)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import InvalidJob
@@ -225,7 +225,6 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
 @given(entries | values, st.sampled_from([b"", b"\n", b" \r\n", b"}"]), st.sampled_from([None, "m"]))
 def test_job_identity_equals_id_and_fingerprint_of_parsed_job(entry: Any, end: bytes, model: str | None) -> None:
     line, defaults = orjson.dumps(entry) + end, JobDefaults(model=model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import InvalidJob
@@ -335,7 +335,6 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(more=ANY_JSON, metadata=ANY_JSON, has_id=st.booleans(), ensure_ascii=st.booleans())
 def test_job_line_survives_to_the_wire_and_to_the_row(
     more: Any, metadata: Any, has_id: bool, ensure_ascii: bool

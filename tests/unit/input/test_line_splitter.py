@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from itertools import pairwise
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from processor.input.line_splitter import BYTE_ORDER_MARK, Line, LineSplitter, count_nonblank_lines
@@ -31,7 +31,6 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(places)]
 
 
-@settings(max_examples=300)
 @given(TEXTS, st.lists(st.integers(0, 500)), st.integers(1, 20))
 def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], max_bytes: int) -> None:
     assert lines(*cut(data, cuts), max_bytes=max_bytes) == lines(data, max_bytes=max_bytes)
@@ -43,7 +42,6 @@ def test_lines_are_split_at_line_feeds_and_stripped(data: bytes) -> None:
     assert texts(data) == [(n, piece.strip()) for n, piece in enumerate(pieces, 1) if piece.strip()]
 
 
-@settings(max_examples=300)
 @given(TEXTS, st.lists(st.integers(3, 500)), st.integers(3, 50))
 def test_line_count_equals_number_of_lines_read(data: bytes, cuts: list[int], max_bytes: int) -> None:
     first = data.split(b"\n")[0]

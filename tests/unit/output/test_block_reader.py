@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import ConfigError
@@ -51,7 +51,6 @@ def combined(found: list[ScannedBlock]) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.binary(max_size=9).map(lambda raw: raw.replace(b"\n", b"").replace(b"\r", b"")), max_size=12),
     st.booleans(),
@@ -141,7 +140,6 @@ def assert_reads_as_second_parser(raw: bytes) -> None:
     assert (found.damaged, found.damaged_lines) == (len(wrong), wrong)
 
 
-@settings(max_examples=200, deadline=None)
 @given(damaged_rows())
 def test_damaged_row_is_read_only_where_a_second_parser_reads_the_same(raw: bytes) -> None:
     assert_reads_as_second_parser(raw)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.core.errors import (
@@ -486,7 +486,6 @@ PAYLOADS = st.lists(
 
 
 @given(PAYLOADS, st.sampled_from([CHAT, COMPLETIONS]), st.integers(0, 3))
-@settings(max_examples=120)
 def test_any_sequence_of_events_ends_in_a_body_or_a_request_error(payloads: list[bytes], path: str, n: int) -> None:
     accumulator = accumulator_for(path, {"n": n})
     try:

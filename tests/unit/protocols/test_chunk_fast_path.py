@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from processor.core.errors import ProtocolError
@@ -121,7 +121,6 @@ def outcome(payloads: list[bytes], *, uses_template: bool) -> Any:
 
 @given(ENDS, MIDDLES)
 @example((HEAD, TAIL), [b'"a"', b'"b', b'c"'])
-@settings(max_examples=150)
 def test_a_stream_gives_the_same_body_with_and_without_the_fast_path(
     ends: tuple[bytes, bytes], middles: list[bytes]
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.protocols import protocol_for
@@ -250,7 +250,6 @@ LIKELY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     path=st.sampled_from([CHAT, COMPLETIONS]),
     body=st.dictionaries(st.sampled_from(KNOWN_KEYS), ANY_JSON | LIKELY_JSON, max_size=5),

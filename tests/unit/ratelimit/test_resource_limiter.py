@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isnan
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from processor.ratelimit.headers import Reported
@@ -14,8 +14,6 @@ from processor.simulator.rate_limiter import LimiterKind
 from tests.support.resource_limiter_simulation import MAX_WAIT_S, PlannedRequest, ResourceSimulation
 
 HONEST: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
-
-EXAMPLES = 25
 
 pauses = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.01, 0.3, 5.0, 59.9, 61.0])
 ways = st.floats(0, 0.1)
@@ -31,14 +29,12 @@ def asks(cost: st.SearchStrategy[int], most: int = 80) -> st.SearchStrategy[list
 
 
 @pytest.mark.parametrize("kind", HONEST)
-@settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([60, 90, 300]))
 def test_server_that_counts_requests_refuses_none(kind: LimiterKind, drawn: list[PlannedRequest], limit: int) -> None:
     assert ResourceSimulation(kind, limit).run(drawn).throttled == 0
 
 
 @pytest.mark.parametrize("kind", HONEST)
-@settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.integers(1, 400) | st.integers(1, 6000)))
 @example(
     # The second request costs more than a bucket of one second holds: the debt that it leaves stands in no header.
@@ -53,7 +49,6 @@ def test_server_that_counts_tokens_refuses_no_request(kind: LimiterKind, drawn: 
 
 
 @pytest.mark.parametrize("kind", HONEST)
-@settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1)), limit=st.sampled_from([150, 300]))
 def test_server_without_headers_refuses_no_request(kind: LimiterKind, drawn: list[PlannedRequest], limit: int) -> None:
     assert ResourceSimulation(kind, limit, dialect="none").run(drawn).throttled == 0
@@ -68,7 +63,6 @@ def test_requests_far_apart_do_not_allow_a_burst(pause_s: float) -> None:
     )
 
 
-@settings(max_examples=EXAMPLES)
 @given(drawn=asks(st.just(1), most=200), limit=st.sampled_from([60, 300]))
 def test_server_that_reports_too_much_room_is_believed_once(drawn: list[PlannedRequest], limit: int) -> None:
     assert ResourceSimulation("quantised", limit).run(drawn).throttled <= 3 + limit / 60
@@ -83,7 +77,6 @@ signals = st.tuples(words, st.floats(0, 100), st.integers(1, 500), st.booleans()
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.3])
 @pytest.mark.parametrize("configured", [None, 300.0])
-@settings(max_examples=EXAMPLES)
 @given(drawn=st.lists(signals, max_size=30), cost=st.integers(1, 200))
 def test_senseless_headers_raise_nothing_and_stop_nothing_for_good(
     configured: float | None, tolerance: float, drawn: list[tuple[Reported, float, int, bool, bool]], cost: int

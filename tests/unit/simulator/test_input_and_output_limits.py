@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.simulator.counters import MINUTE_NS, SECOND_NS, SlidingWindowCounter
@@ -55,7 +55,6 @@ def test_correction_gives_back_at_its_time_what_was_not_used(kind: LimiterKind) 
     gaps=st.lists(st.tuples(st.sampled_from((0, 1, 900, 20_000, 61_000)), st.integers(1, 50)), min_size=1, max_size=40),
     shares=st.lists(st.integers(0, 100), min_size=40, max_size=40),
 )
-@settings(max_examples=60, deadline=None)
 def test_sliding_window_with_corrections_agrees_with_a_naive_counter(
     gaps: list[tuple[int, int]], shares: list[int]
 ) -> None:

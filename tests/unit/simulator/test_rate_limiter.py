@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.simulator import rate_limiter
@@ -74,7 +74,6 @@ def times(gaps: Arrivals) -> list[tuple[float, int]]:
 
 
 @given(kind=kinds, gaps=arrivals, rpm=st.integers(1, 90), tpm=st.integers(60, 900), count_throttled=st.booleans())
-@settings(max_examples=150, deadline=None)
 def test_limiter_agrees_with_a_naive_counter(
     kind: LimiterKind, gaps: Arrivals, rpm: int, tpm: int, count_throttled: bool
 ) -> None:
@@ -96,7 +95,6 @@ def test_limiter_agrees_with_a_naive_counter(
 
 
 @given(gaps=arrivals, limit=st.integers(60, 300))
-@settings(max_examples=100, deadline=None)
 def test_sliding_limiter_admits_at_most_the_limit_in_any_minute(gaps: Arrivals, limit: int) -> None:
     limiter = ServerRateLimiter(20, limit, kind="sliding")
     admitted = [(round(at * SECOND_NS), cost) for at, cost in times(gaps) if limiter.admit(at, cost).is_admitted]
@@ -106,7 +104,6 @@ def test_sliding_limiter_admits_at_most_the_limit_in_any_minute(gaps: Arrivals, 
 
 
 @given(kind=kinds, gaps=arrivals)
-@settings(max_examples=100, deadline=None)
 def test_request_is_admitted_after_retry_after_and_not_before(kind: LimiterKind, gaps: Arrivals) -> None:
     limiter = ServerRateLimiter(7, 90, kind=kind, count_throttled=False)
     at = 0.0
@@ -121,7 +118,6 @@ def test_request_is_admitted_after_retry_after_and_not_before(kind: LimiterKind,
 
 
 @given(kind=kinds, costs=st.lists(st.integers(1, 60), max_size=12))
-@settings(max_examples=60, deadline=None)
 def test_min_duration_is_reached_by_a_client_that_retries_often(kind: LimiterKind, costs: list[int]) -> None:
     limiter = ServerRateLimiter(120, 240, kind=kind, count_throttled=False)
     tries_a_second, tries = 20, 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.tokens.encoding_files import ENCODING_FILES, load
@@ -61,7 +61,6 @@ def test_a_text_is_cut_before_the_first_of_several_spaces() -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODING_FILES)
-@settings(max_examples=40, deadline=None)
 @given(
     text=st.lists(
         st.sampled_from([*PROSE, "’", "é", "漢", " ", " the", " x", "'s", "1 ", "! ", "\n "]), max_size=200
@@ -96,7 +95,6 @@ TEXT_PARTS = [
 
 
 @pytest.mark.parametrize("encoding", ENCODING_FILES)
-@settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.lists(st.sampled_from(TEXT_PARTS) | st.text(max_size=3), max_size=40).map("".join), max_size=6)
 )
