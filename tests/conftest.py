@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.slow_cases import mark_sampled
+
 # Hypothesis sets no deadlines: they would measure how busy the machine is.
 # In CI every run tries the same examples, so that a failure belongs to the change and can be repeated; elsewhere each
 # run tries new ones. The second profile is for ``pytest -m hypothesis --hypothesis-profile=thorough``.
@@ -47,6 +49,7 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_sampled(items)
     for item in items:
         if PROCESS_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)

@@ -64,6 +64,12 @@ def run_inside(
     yield run
 
 
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes reports as where the packages are missing that draw charts, which takes half a second."""
+    monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
+
+
 @cache
 def _load(command: main.Command) -> Any:
     """Loads a command once for all tests, as a process does."""

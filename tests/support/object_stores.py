@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.packages import package
+
 BUCKET = "bucket"
 AZURITE = os.environ.get("AZURITE", "azurite-blob")
 """The program of azurite: ``npm install azurite``."""
@@ -54,8 +56,8 @@ def _environ(values: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def moto_server() -> Iterator[ObjectStore]:
     """Start moto's S3 server in a thread."""
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
+    package("s3fs")
+    moto = package("moto.server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request takes longer than the request
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

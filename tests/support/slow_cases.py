@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
+
+Case = frozenset[tuple[str, int]]
+"""The values of a case: the name of each parameter and the identity of its value."""
 
 
 def slow_except(values: Iterable[Any], *everyday: object) -> list[Any]:
@@ -14,3 +18,32 @@ def slow_except(values: Iterable[Any], *everyday: object) -> list[Any]:
     if unknown := [value for value in everyday if value not in chosen]:
         raise ValueError(f"no such cases: {unknown}")
     return [value if value in everyday else pytest.param(value, marks=pytest.mark.slow) for value in chosen]
+
+
+def mark_sampled(items: Iterable[pytest.Item]) -> None:
+    """Of each test with the marker ``sampled``, leave every day as few cases as have each value of each parameter once;
+    the others are slow. Cases that are slow already do not count."""
+    by_test: dict[tuple[Any, str], list[pytest.Function]] = defaultdict(list)
+    for item in items:
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec") or item.get_closest_marker("slow"):
+            continue
+        if item.get_closest_marker("sampled"):
+            by_test[item.parent, item.originalname].append(item)
+    for cases in by_test.values():
+        chosen = each_value_once(
+            [frozenset((name, id(value)) for name, value in case.callspec.params.items()) for case in cases]
+        )
+        for number, case in enumerate(cases):
+            if number not in chosen:
+                case.add_marker(pytest.mark.slow)
+
+
+def each_value_once(cases: Sequence[Case]) -> set[int]:
+    """The numbers of cases that together have all values: always the first of those that have the most new ones."""
+    missing = set().union(*cases)
+    chosen: set[int] = set()
+    while missing:
+        number = max(range(len(cases)), key=lambda at: len(cases[at] & missing))
+        chosen.add(number)
+        missing -= cases[number]
+    return chosen

@@ -56,7 +56,7 @@ def kill_at_step(world: BatchWorld, step: int, part: float) -> None:
     assert world.run_batch(jobs_for(world), limits=LIMITS, fault_plan=fault).exit_code is None
 
 
-@pytest.mark.parametrize(("shape", "every"), [*((shape, 9) for shape in SHAPES), *((one, 20) for one in FILE_SHAPES)])
+@pytest.mark.parametrize(("shape", "every"), [*((shape, 20) for shape in SHAPES), *((one, 40) for one in FILE_SHAPES)])
 def test_kill_at_a_step_of_the_disk(shape: BatchShape, every: int) -> None:
     for step in range(1, steps_of_a_run(shape) + 1, every):
         world = BatchWorld(shape=shape)

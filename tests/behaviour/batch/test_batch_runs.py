@@ -20,6 +20,8 @@ from processor.scheduler import RunOptions
 from tests.support.batch_world import BATCHES, BatchWorld
 from tests.support.scheduler_world import short_job, to_jsonl
 
+pytestmark = pytest.mark.sampled
+
 JOBS = [short_job(number) for number in range(20)]
 SMALL = BatchLimits(jobs=8, bytes=1_000_000)
 

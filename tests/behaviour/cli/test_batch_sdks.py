@@ -15,6 +15,7 @@ import pytest
 from processor.simulator.batch_settings import BatchSettings
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_jobs, wait_until
+from tests.support.packages import package
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -71,7 +72,7 @@ def own_results(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_openai(begin: Callable[[str], Flow]) -> None:
-    openai = pytest.importorskip("openai")
+    openai = package("openai")
     flow = begin("openai")
     with openai.OpenAI(base_url=f"{flow.host}/v1", api_key="none") as client:
         (ours,) = client.batches.list()
@@ -93,7 +94,7 @@ def test_openai(begin: Callable[[str], Flow]) -> None:
 
 
 def test_anthropic(begin: Callable[[str], Flow]) -> None:
-    anthropic = pytest.importorskip("anthropic")
+    anthropic = package("anthropic")
     from anthropic.types.messages.batch_create_params import Request
     from pydantic import TypeAdapter
 
@@ -116,7 +117,7 @@ def test_anthropic(begin: Callable[[str], Flow]) -> None:
 
 
 def test_mistral(begin: Callable[[str], Flow]) -> None:
-    pytest.importorskip("mistralai.client")
+    package("mistralai.client")
     from mistralai.client import Mistral, models
 
     flow = begin("mistral")

@@ -14,6 +14,7 @@ import pytest
 from processor.simulator.batch_settings import BatchSettings
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, wait_until
+from tests.support.packages import package
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -117,7 +118,7 @@ def test_batch_of_which_nothing_is_certain_is_adopted_or_given_up(
 def test_replies_of_a_batch_are_checked_and_invalid_ones_can_be_sent_again(
     run_inside: Run, start_server: StartServer, shell: Shell
 ) -> None:
-    pytest.importorskip("jsonschema_rs")
+    package("jsonschema_rs")
     server = start_server(SimulatorSettings(batches=BatchSettings(duration_s=0.3)))
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}}

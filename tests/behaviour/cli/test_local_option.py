@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.cli_world import ProgramResult, Shell, wait_until
 from tests.support.model_weights import WeightsNotFound, weights
+from tests.support.packages import package
 
 LOADED = [pytest.mark.model, pytest.mark.slow, pytest.mark.process]
 JOB = {"prompt": "Say hello.", "max_tokens": 12}
@@ -19,7 +20,7 @@ JOB = {"prompt": "Say hello.", "max_tokens": 12}
 
 @pytest.fixture(scope="module")
 def gguf() -> Path:
-    pytest.importorskip("xllamacpp")
+    package("xllamacpp")
     try:
         return weights()
     except WeightsNotFound as error:
@@ -67,7 +68,7 @@ def test_wrong_use_sends_nothing(
     shell: Shell, run_inside: Callable[..., ProgramResult], arguments: list[str], message: str
 ) -> None:
     if message.startswith("a.gguf"):
-        pytest.importorskip("xllamacpp")
+        package("xllamacpp")
     shell.write("jobs.jsonl", *jobs(1))
     (shell.folder / "a.gguf").write_bytes(b"GGUF" + bytes(100))
     result = run_inside("jobs.jsonl", "--out", "r.jsonl", *arguments)

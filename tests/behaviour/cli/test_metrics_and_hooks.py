@@ -81,6 +81,7 @@ def test_metrics_that_cannot_be_written_stop_before_the_first_request(shell: She
     assert (result.code, "none" in result.error) == (2, True)
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_report_is_written_at_the_end_with_the_command_to_go_on(shell: Shell, run_inside: Run) -> None:
     assert run_inside("jobs.jsonl", "--simulate", "--report", "page.html", "--quiet").code == 1
     page = (shell.folder / "page.html").read_text()

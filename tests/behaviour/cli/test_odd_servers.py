@@ -12,6 +12,8 @@ from processor.core.models import JSON
 from tests.support.cli_world import ProgramResult, Shell, chat_job, chat_jobs
 from tests.support.odd_server import Answer, OddServer, refusal, reply_to
 
+pytestmark = pytest.mark.sampled
+
 Run = Callable[..., ProgramResult]
 StartOdd = Callable[[Callable[[JSON], Answer]], OddServer]
 

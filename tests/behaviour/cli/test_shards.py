@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job
 
+pytestmark = pytest.mark.sampled
+
 Run = Callable[..., ProgramResult]
 
 SHARDS = 3

@@ -21,6 +21,7 @@ from processor.scheduler import RunOptions, Scheduler
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from tests.support.cluster_world import ClusterTransport
 from tests.support.scheduler_world import FAST_PROVIDER, KEY, RunRecord, World, short_job
+from tests.support.slow_cases import slow_except
 
 JOBS = [short_job(number) for number in range(60)]
 SLOW = replace(FAST_PROVIDER, first_token_s=2.0, first_token_jitter=0.0, speed_tps=inf)
@@ -129,7 +130,7 @@ def test_times_of_a_row_are_those_of_the_request_and_not_of_the_way() -> None:
         assert row["timing"]["first_token_s"] == pytest.approx(2.06, abs=0.15)
 
 
-@pytest.mark.parametrize("kind", LIMITER_KINDS)
+@pytest.mark.parametrize("kind", slow_except(LIMITER_KINDS, "sliding", "second"))
 def test_limits_are_kept_and_used_as_without_workers(kind: LimiterKind) -> None:
     jobs = [short_job(number) for number in range(75)]
     settings = replace(FAST_PROVIDER, rpm=60, kind=kind)

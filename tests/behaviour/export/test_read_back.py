@@ -14,6 +14,7 @@ import pytest
 from processor.export.export import ExportOptions, export
 from processor.export.formats import parquet as parquet_format
 from processor.export.formats.base import Contents
+from tests.support.packages import package
 from tests.support.report_rows import failed_row, reply_row, write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -42,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pandas_reads_tables(folder: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+    pandas = package("pandas")
+    package("pyarrow")
     for frame in (
         pandas.read_csv(folder / "o.csv"),
         pandas.read_csv(folder / "o.csv.gz"),
@@ -60,8 +61,8 @@ def test_pandas_reads_tables(folder: Path) -> None:
 
 
 def test_polars_reads_tables(folder: Path) -> None:
-    polars = pytest.importorskip("polars")
-    pytest.importorskip("pyarrow")
+    polars = package("polars")
+    package("pyarrow")
     for frame in (
         polars.read_csv(folder / "o.csv", infer_schema_length=None),
         polars.read_parquet(folder / "o.parquet"),
@@ -75,8 +76,8 @@ def test_polars_reads_tables(folder: Path) -> None:
 
 
 def test_duckdb_reads_tables(folder: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    pytest.importorskip("pyarrow")
+    duckdb = package("duckdb")
+    package("pyarrow")
     for name in ("o.csv", "o.csv.gz", "o.parquet"):
         texts = "max(text) filter (custom_id = 'job-1')"
         query = f"select count(*), sum(completion_tokens), {texts} from '{folder / name}'"
@@ -88,7 +89,7 @@ def test_duckdb_reads_tables(folder: Path) -> None:
 
 
 def test_official_sdk_reads_batch_lines(folder: Path) -> None:
-    openai = pytest.importorskip("openai")
+    openai = package("openai")
     for line in (folder / "batch.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert list(row) == ["id", "custom_id", "response", "error"]

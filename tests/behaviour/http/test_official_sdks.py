@@ -16,10 +16,11 @@ import pytest
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from tests.support.event_transcripts import MESSAGE_BODY, MESSAGE_EVENTS, RESPONSE_BODY, RESPONSE_EVENTS, as_stream
+from tests.support.packages import package
 from tests.support.typed_streams import assembled
 
-openai = pytest.importorskip("openai")
-anthropic = pytest.importorskip("anthropic")
+openai = package("openai")
+anthropic = package("anthropic")
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"

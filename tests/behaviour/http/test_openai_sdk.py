@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from processor.protocols.finish_reasons import is_success
+from tests.support.packages import package
 from tests.support.reply_reading import ReplyReader
 from tests.support.transcripts import TRANSCRIPTS, Transcript
 
-openai = pytest.importorskip("openai")
+openai = package("openai")
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
 
 NAMES = [name for name, transcript in TRANSCRIPTS.items() if not transcript.request]

@@ -27,6 +27,7 @@ from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import Server
+from tests.support.slow_cases import slow_except
 
 JOBS = "".join(f'{{"id": "{name}", "model": "gpt-4o", "prompt": "hello"}}\n' for name in "abc")
 
@@ -199,7 +200,7 @@ def test_reading_properties_changes_nothing(tmp_path: Path) -> None:
     assert snapshot() == before
 
 
-@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("refused", slow_except([False, True], True))
 def test_run_that_has_ended_is_not_kept(tmp_path: Path, refused: bool) -> None:
     """Not even until the grace period of a run that was stopped is over."""
 

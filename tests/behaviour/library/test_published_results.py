@@ -13,8 +13,9 @@ from processor.cli.results import results_path
 from processor.core.events import Notice, RequestListener, RunEvent
 from processor.core.models import Job, Reply, Target
 from processor.remote import addresses
+from tests.support.packages import package
 
-fsspec = pytest.importorskip("fsspec")
+fsspec = package("fsspec")
 
 ADDRESS = "memory://bucket/r.jsonl"
 JOBS = "".join(f'{{"id": "j{at}", "model": "m", "prompt": "hello"}}\n' for at in range(8))

@@ -103,7 +103,7 @@ SAID = {"no_space": "no space left on device", "io_error": "input/output error",
 
 
 @pytest.mark.parametrize(
-    "stride", [pytest.param(20, id="every_twentieth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
+    "stride", [pytest.param(40, id="every_fortieth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("kind", FAULTS)
 def test_run_after_a_failed_io_step_repairs_everything(kind: str, stride: int) -> None:

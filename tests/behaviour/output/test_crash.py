@@ -39,6 +39,9 @@ from tests.support.results_samples import (
     reply,
     rows,
 )
+from tests.support.slow_cases import slow_except
+
+pytestmark = pytest.mark.sampled
 
 JOBS = [("a", "1"), ("b", "2"), (None, "{"), ("c", "3"), ("a", "1"), ("d", "4"), ("e", "5"), ("f", "6")]
 """``b`` has an old reply, to another request; ``c`` has failed before; ``d`` is refused."""
@@ -117,9 +120,9 @@ FAULTS = {
 
 
 EVERY_STEP = pytest.mark.parametrize(
-    "stride", [pytest.param(12, id="every_twelfth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
+    "stride", [pytest.param(25, id="every_twenty_fifth_step"), pytest.param(1, id="every_step", marks=pytest.mark.slow)]
 )
-"""A run has about 50 steps. Tests that are not slow fail every twelfth of them."""
+"""A run has about 50 steps. Tests that are not slow fail every twenty-fifth of them."""
 
 
 @EVERY_STEP
@@ -162,7 +165,7 @@ def test_next_run_completes_after_power_loss_at_any_step(stride: int) -> None:
         check(world.disk_state)
 
 
-@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 60))])
+@pytest.mark.parametrize("seed", slow_except(range(60), *range(8)))
 def test_runs_with_random_faults_kills_and_power_losses_end_complete(seed: int) -> None:
     chance = Random(seed)
     world = new_world(concurrency=chance.randint(1, 6), fsync=chance.choice(("always", "interval", "never")))

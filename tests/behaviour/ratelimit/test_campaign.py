@@ -24,6 +24,8 @@ from tests.support.limiter_simulation import (
     server_limits,
 )
 
+pytestmark = pytest.mark.sampled
+
 MINUTES = 5.5
 CONSISTENT_KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 ALL_KINDS: tuple[LimiterKind, ...] = (*CONSISTENT_KINDS, "quantised")

@@ -10,6 +10,8 @@ import pytest
 from processor.simulator.rate_limiter import LimiterKind
 from tests.support.limit_campaigns import charging
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.mark.parametrize("ratio", [1.3, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (0.7, 1.15, 1.5))])
 @pytest.mark.parametrize("rate", [60, 300])

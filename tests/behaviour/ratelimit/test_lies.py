@@ -16,6 +16,8 @@ from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.virtual_clock import VirtualLoop
 from tests.support.limiter_simulation import HeaderRewrite, Mode, Simulation, job_tokens, server_limits
 
+pytestmark = pytest.mark.sampled
+
 CONSISTENT_KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 RATE, MINUTES = 120, 5.5
 COUNT = int(RATE * MINUTES)

@@ -10,6 +10,8 @@ import pytest
 from processor.simulator.rate_limiter import LimiterKind
 from tests.support.limit_campaigns import silent, unlimited
 
+pytestmark = pytest.mark.sampled
+
 slow = pytest.mark.slow
 KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 

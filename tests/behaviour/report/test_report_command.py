@@ -15,7 +15,9 @@ import pytest
 from processor.report.data import ReportOptions
 from processor.report.make_report import make_report
 from tests.support.cli_world import ProgramResult
+from tests.support.packages import package
 from tests.support.report_rows import failed_row, reply_row, write_rows
+from tests.support.slow_cases import slow_except
 
 Run = Callable[..., ProgramResult]
 
@@ -48,11 +50,6 @@ class Elements(HTMLParser):
 def results(tmp_path: Path) -> Path:
     write_rows(tmp_path / "r.errors.jsonl", [failed_row(number, message="secret prompt") for number in range(201, 211)])
     return write_rows(tmp_path / "r.jsonl", [reply_row(number) for number in range(1, 201)])
-
-
-@pytest.fixture
-def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
 
 
 def report(results: Path, options: ReportOptions | None = None) -> str:
@@ -93,11 +90,11 @@ def test_messages_are_cut_to_120_characters(tmp_path: Path) -> None:
     assert max(map(len, re.findall("x+…?", report(results)))) == 120
 
 
-@pytest.mark.parametrize("has_charts", [False, True])
+@pytest.mark.parametrize("has_charts", slow_except([False, True], False))
 def test_texts_of_strangers_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_charts: bool) -> None:
     if has_charts:
-        pytest.importorskip("vl_convert")
-        pytest.importorskip("itables")
+        package("vl_convert")
+        package("itables")
     else:
         monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)
     plain = write_rows(tmp_path / "plain.jsonl", [reply_row(number) for number in range(1, 4)])
@@ -115,8 +112,8 @@ def test_texts_of_strangers_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_page_with_charts_loads_nothing_and_stays_small(results: Path) -> None:
-    pytest.importorskip("vl_convert")
-    pytest.importorskip("itables")
+    package("vl_convert")
+    package("itables")
     page = report(results)
     elements = Elements(page)
     assert len(page.encode()) < 3_000_000
@@ -127,9 +124,10 @@ def test_page_with_charts_loads_nothing_and_stays_small(results: Path) -> None:
     assert "Redistribution and use" in elements.text
 
 
+@pytest.mark.slow
 def test_page_of_a_long_night_stays_small(tmp_path: Path) -> None:
-    pytest.importorskip("vl_convert")
-    pytest.importorskip("itables")
+    package("vl_convert")
+    package("itables")
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     rows = []
     for number in range(6000):

@@ -19,6 +19,7 @@ from processor.simulator.fault_injecting_storage import (
     os_error,
 )
 from tests.support.scheduler_world import FAST_PROVIDER, RESULTS, OnStart, RunRecord, World, short_job
+from tests.support.slow_cases import slow_except
 
 JOBS = [short_job(number) for number in range(60)]
 
@@ -87,7 +88,7 @@ def test_deleted_results_file_stops_the_run() -> None:
     assert len(world.rows()) == 60
 
 
-@pytest.mark.parametrize("step", range(1, 60))
+@pytest.mark.parametrize("step", slow_except(range(1, 60), *range(2, 60, 5)))
 def test_unsynced_files_of_a_killed_run_are_durable_after_the_next_run(step: int) -> None:
     """Killed at every step: while the file, its name, its rows or its compacted copy were not synced yet."""
     world = World(FAST_PROVIDER)

@@ -11,6 +11,8 @@ from processor.core.events import RequestEvent, RequestListener, ResponseStarted
 from processor.core.models import Job, Reply, Target
 from tests.support.scheduler_world import World, short_job
 
+pytestmark = pytest.mark.sampled
+
 JOBS = [short_job(number) for number in range(100)]
 
 

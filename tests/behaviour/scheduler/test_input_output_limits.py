@@ -68,7 +68,7 @@ KINDS: list[LimiterKind] = ["minute", "sliding"]
 CASES = [(kind, bound) for kind in KINDS for bound in LIMITS]
 
 
-@pytest.mark.parametrize("case", slow_except(CASES, ("minute", "input"), ("sliding", "both")), ids="-".join)
+@pytest.mark.parametrize("case", slow_except(CASES, ("sliding", "both")), ids="-".join)
 def test_both_limits_are_used_and_none_is_exceeded(case: tuple[LimiterKind, Bound]) -> None:
     kind, bound = case
     world, jobs = World(server(kind, bound)), list(messages(400, bound, LIKE_SERVER))

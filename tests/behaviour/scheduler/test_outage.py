@@ -35,7 +35,7 @@ def run_with_outage(how: OutageKind) -> tuple[World, RunRecord]:
     return world, world.run(JOBS)
 
 
-@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "refuse", "503"))
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "503"))
 def test_outage_of_an_hour_fails_no_job(how: OutageKind) -> None:
     world, run = run_with_outage(how)
     assert (run.exit_code, run.reason) == (0, None)
@@ -44,7 +44,7 @@ def test_outage_of_an_hour_fails_no_job(how: OutageKind) -> None:
     assert world.provider.billing.completed == 400
 
 
-@pytest.mark.parametrize("how", OUTAGE_KINDS)
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "500"))
 def test_outage_and_recovery_are_each_reported_once(how: OutageKind) -> None:
     _, run = run_with_outage(how)
     (started,), (ended,) = run.events_of(OutageStarted), run.events_of(OutageEnded)
@@ -82,7 +82,7 @@ def test_full_concurrency_returns_after_an_outage(how: OutageKind) -> None:
     assert sum(ended.at < at < ended.at + 5 for at, _, _ in run.sent) >= 8
 
 
-@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "refuse", "429"))
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "refuse"))
 def test_outage_longer_than_max_outage_stops_the_run_and_the_next_run_continues(how: OutageKind) -> None:
     world = world_with_outage(how)
     run = world.run(JOBS, max_outage_s=1800.0)
@@ -127,9 +127,7 @@ def test_long_replies_in_progress_prevent_an_outage_among_quick_failures() -> No
     assert run.events_of(OutageStarted) == []
 
 
-@pytest.mark.parametrize(
-    "how", ["refuse", "429", *(pytest.param(how, marks=pytest.mark.slow) for how in ("500", "503"))]
-)
+@pytest.mark.parametrize("how", slow_except(OUTAGE_KINDS, "429"))
 def test_replies_that_began_before_an_outage_do_not_end_it(how: OutageKind) -> None:
     world = World(replace(LONG_REPLIES, outages=(Outage(from_s=DOWN_S, to_s=UP_S, kind=how),)))
     run = world.run(JOBS, concurrency=64)
@@ -146,7 +144,7 @@ def test_provider_that_breaks_off_every_reply_is_down() -> None:
     assert world.disk.contents(ERRORS) is None
 
 
-@pytest.mark.parametrize("down_s", slow_except([0.0, 10.0, 600.0], 0.0, 600.0))
+@pytest.mark.parametrize("down_s", slow_except([0.0, 10.0, 600.0], 0.0))
 def test_network_that_fails_repeatedly_fails_no_job(down_s: float) -> None:
     world = World(replace(LONG_REPLIES, reply_tokens=(10, 15)))
     times = [(begin, begin + down_s) for begin in (20.0 + number * (down_s + 14.0) for number in range(12))]

@@ -29,6 +29,8 @@ from tests.support.answers import (
 from tests.support.scheduler_world import ERRORS, FAST_PROVIDER, STATE, RunRecord, World, short_job
 from tests.support.slow_cases import slow_except
 
+A_FEW_EVERY_DAY = slow_except(PERHAPS_THE_JOB, "403", "html")
+
 ONLY_MODEL_M = replace(FAST_PROVIDER, models=("m",), first_token_s=0.1, first_token_jitter=0.0)
 
 
@@ -77,7 +79,7 @@ def test_job_whose_first_response_is_not_understood_is_answered_later(kind: str)
     assert (run.exit_code, len(world.rows())) == (0, 40)
 
 
-@pytest.mark.parametrize("kind", slow_except(PERHAPS_THE_JOB, "403", "html"))
+@pytest.mark.parametrize("kind", A_FEW_EVERY_DAY)
 def test_one_such_job_delays_the_others_by_less_than_five_seconds(kind: str) -> None:
     ordinary = World().run(jobs(*range(200)))
     last_before = max(event.at for event in ordinary.events_of(JobFinished))
@@ -125,7 +127,7 @@ def test_success_of_another_model_shows_that_the_server_can_be_understood() -> N
 # ---------------------------------------------------------------- it is the run
 
 
-@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+@pytest.mark.parametrize("kind", A_FEW_EVERY_DAY)
 @pytest.mark.parametrize("concurrency", slow_except([1, 30, 1000], 30))
 def test_server_that_answers_all_like_this_gets_twenty_requests_one_at_a_time(kind: str, concurrency: int) -> None:
     world = World()
@@ -138,7 +140,7 @@ def test_server_that_answers_all_like_this_gets_twenty_requests_one_at_a_time(ki
     assert not world.rows() and world.disk.contents(ERRORS) is None
 
 
-@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+@pytest.mark.parametrize("kind", A_FEW_EVERY_DAY)
 def test_slow_server_that_answers_all_like_this_gets_twenty_requests_and_those_in_flight(kind: str) -> None:
     """The canary's timeout has passed before anything is known."""
     wrap = answering(lambda job: PERHAPS_THE_JOB[kind](), within_s=5.0)
@@ -147,7 +149,7 @@ def test_slow_server_that_answers_all_like_this_gets_twenty_requests_and_those_i
     assert len(run.sent) <= MAX_PARKED_PER_CAUSE + 30
 
 
-@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+@pytest.mark.parametrize("kind", A_FEW_EVERY_DAY)
 def test_server_that_begins_to_answer_like_this_is_given_up_after_twenty(kind: str) -> None:
     """After 100 replies, e.g. because the account is used up or a proxy wants a login."""
     world = World()
@@ -222,7 +224,7 @@ def test_many_last_jobs_get_no_failed_rows() -> None:
     assert world.disk.contents(STATE) is not None
 
 
-@pytest.mark.parametrize("kind", PERHAPS_THE_JOB)
+@pytest.mark.parametrize("kind", A_FEW_EVERY_DAY)
 def test_three_reruns_of_one_command_make_progress(kind: str) -> None:
     """One job is refused, the last of its file; the provider answers only 20 others in each run."""
     world = World()

@@ -19,6 +19,8 @@ from processor.retry.policy import RetryPolicy
 from tests.support.answers import PERHAPS_THE_JOB
 from tests.support.scheduler_world import ERRORS, World, short_job
 
+pytestmark = pytest.mark.sampled
+
 FAST_RETRIES = RetryPolicy(max_attempts=3, backoff=Backoff(min_s=0.001, max_s=0.1))
 SLOW_DISK_S = 0.5
 

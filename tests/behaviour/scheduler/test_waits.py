@@ -22,6 +22,8 @@ from tests.support.answers import answering, for_model, only
 from tests.support.scheduler_world import ERRORS, OnStart, RunRecord, World, short_job
 from tests.support.slow_cases import slow_except
 
+pytestmark = pytest.mark.sampled
+
 NOT_A_WAIT = (
     1_800_000_000.0,
     1_800_000_000_000.0,
@@ -91,7 +93,7 @@ def test_job_that_alone_is_throttled_fails_after_max_wait_and_is_sent_by_the_nex
     assert world.run(jobs(*range(100))).exit_code == 0
 
 
-@pytest.mark.parametrize("wait_s", [7200.0, 86400.0])
+@pytest.mark.parametrize("wait_s", slow_except([7200.0, 86400.0], 7200.0))
 def test_job_that_alone_must_wait_for_longer_than_a_run_fails_at_once_and_is_sent_by_the_next_run(
     wait_s: float,
 ) -> None:
@@ -166,7 +168,7 @@ def test_limit_that_refuses_many_is_not_taken_for_the_fault_of_each_job() -> Non
 
 
 @pytest.mark.parametrize("concurrency", slow_except([8, 64], 64))
-@pytest.mark.parametrize(("share", "of_ten_seconds"), [(0.02, 10), (0.3, 1)])
+@pytest.mark.parametrize(("share", "of_ten_seconds"), [(0.02, 10), pytest.param(0.3, 1, marks=pytest.mark.slow)])
 def test_server_that_refuses_a_few_costs_one_pause_each_and_is_asked_no_slower(
     share: float, of_ten_seconds: int, concurrency: int
 ) -> None:

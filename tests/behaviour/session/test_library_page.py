@@ -13,6 +13,7 @@ import pytest
 
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import KEY, ROOT, Server
+from tests.support.packages import package
 
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 
@@ -61,11 +62,12 @@ def test_generator_goes_on_with_its_journal(server: Server, tmp_path: Path, caps
     assert sorted(capsys.readouterr().out.split("\n")) == ["", *(f"question-{number} 1" for number in (0, 0, 1, 1, 2))]
 
 
+@pytest.mark.extras
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("package", ["pandas", "polars"])
-def test_frame(package: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip(package)
-    execute(package, server)
+@pytest.mark.parametrize("heading", ["pandas", "polars"])
+def test_frame(heading: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    package(heading)
+    execute(heading, server)
     printed = capsys.readouterr().out
     assert len(server.requests) == 3
     assert "french" in printed
@@ -73,10 +75,11 @@ def test_frame(package: str, server: Server, capsys: pytest.CaptureFixture[str])
     assert "null" not in printed
 
 
+@pytest.mark.extras
 @pytest.mark.filterwarnings("ignore")
 def test_fastapi(server: Server) -> None:
-    pytest.importorskip("fastapi")
-    pytest.importorskip("httpx")
+    package("fastapi")
+    package("httpx")
     from fastapi.testclient import TestClient
 
     with TestClient(execute("FastAPI", server)["app"]) as client:
@@ -92,8 +95,8 @@ def test_fastapi(server: Server) -> None:
 @pytest.mark.process
 @pytest.mark.filterwarnings("ignore")
 def test_notebook(server: Server) -> None:
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
+    nbclient, nbformat = package("nbclient"), package("nbformat")
+    package("ipykernel")
     cells = [nbformat.v4.new_code_cell(at(server, cell)) for cell in examples("A notebook")]
     book = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(book, timeout=60).execute()
@@ -106,7 +109,7 @@ def test_notebook(server: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.process
 def test_pyright_finds_the_types_of_a_session() -> None:
-    pytest.importorskip("pyright")
+    package("pyright")
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "tests/support/typed_session.py"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout

@@ -14,8 +14,9 @@ from processor.core.models import BilledUsage
 from processor.cost.price_list import look_up_published
 from processor.cost.published_prices import published_tariff
 from processor.cost.tariff import tariff_from_json
+from tests.support.packages import package
 
-genai_prices: Any = pytest.importorskip("genai_prices")
+genai_prices: Any = package("genai_prices")
 
 ADDRESSES = {
     "https://api.openai.com/v1": (

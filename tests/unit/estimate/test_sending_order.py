@@ -12,6 +12,8 @@ from processor.estimate.group_totals import ChargedRequest, GroupTotals
 from processor.estimate.job_costs import BudgetFit, JobCost
 from processor.estimate.sending_order import Order, SendingOrder
 
+pytestmark = pytest.mark.sampled
+
 GROUP = "m"
 TOKENS_A_SECOND = 100
 

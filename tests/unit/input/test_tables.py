@@ -19,6 +19,7 @@ from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.template import Template
 from tests.support.cli_world import zstd_compress
+from tests.support.packages import package
 
 JOB = {"model": "m", "prompt": "{text}"}
 
@@ -164,7 +165,7 @@ def test_damaged_table_is_an_error(tmp_path: Path, data: bytes, error: str) -> N
 
 
 def test_parquet_keeps_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = package("pyarrow")
     from pyarrow import parquet
 
     monkeypatch.setattr(tables, "BATCH_ROWS", 2)
@@ -186,7 +187,7 @@ def test_parquet_keeps_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_parquet_that_was_cut_is_an_error(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = package("pyarrow")
     from pyarrow import parquet
 
     path = tmp_path / "t.parquet"

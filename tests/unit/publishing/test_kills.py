@@ -10,6 +10,8 @@ from processor.simulator.virtual_clock import run
 from tests.support.published_world import EXPECTED, NIGHTS, Kill, Machine, MemoryStore, play_with_a_kill_at_each_step
 from tests.support.results_samples import reply
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.mark.parametrize("resume_elsewhere", [False, True], ids=["same machine", "empty machine"])
 @pytest.mark.parametrize("night", range(len(NIGHTS)))

@@ -10,8 +10,9 @@ import pytest
 from processor.core.errors import ConfigError
 from processor.remote import addresses
 from processor.remote.object_folder import RemoteFolder
+from tests.support.packages import package
 
-fsspec = pytest.importorskip("fsspec")
+fsspec = package("fsspec")
 
 
 @pytest.fixture

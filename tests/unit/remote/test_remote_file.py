@@ -21,9 +21,10 @@ from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.template import Template
 from processor.remote import addresses, remote_file
 from processor.remote.addresses import scheme_of, shown_address
+from tests.support.packages import package
 from tests.support.report_rows import reply_row, write_rows
 
-fsspec = pytest.importorskip("fsspec")
+fsspec = package("fsspec")
 
 JOBS = b"".join(b'{"id": "j%d", "model": "m", "prompt": "x"}\n' % at for at in range(3000))
 
@@ -66,7 +67,7 @@ def test_remote_table_is_read_by_a_template(store: Any, tmp_path: Path) -> None:
     store.pipe("/t.csv", b"id,text\n1,a\n2,b\n")
     (tmp_path / "t.json").write_text('{"model": "m", "prompt": "{text}"}')
     assert len(read("memory://t.csv", template=Template(str(tmp_path / "t.json")))) == 2
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = package("pyarrow")
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.table({"text": ["a", "b", "c"]}), tmp_path / "t.parquet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -143,21 +142,11 @@ def test_texts_whose_words_do_not_repeat_are_encoded_whole() -> None:
 
 
 @pytest.mark.parametrize("encoding", slow_except(["o200k_base", "cl100k_base", "r50k_base"], "o200k_base"))
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda n: "a" * n,
-        lambda n: " " * n + "x",
-        lambda n: "\n" * n,
-        lambda n: "!" * n,
-        lambda n: "漢" * n,
-    ],
-    ids=["letters", "spaces", "newlines", "punctuation", "ideographs"],
-)
-def test_a_million_equal_characters_are_counted_in_seconds(encoding: str, make: Callable[[int], str]) -> None:
+@pytest.mark.parametrize("character", slow_except(["a", " ", "\n", "!", "漢"], " ", "漢"), ids=ascii)
+def test_a_million_equal_characters_are_counted_in_seconds(encoding: str, character: str) -> None:
     count = TextCounter(load(encoding).encode_ordinary)
     before = time.process_time()
-    assert count(make(1_000_000)) > 5_000
+    assert count(character * 1_000_000 + "x") > 5_000
     assert time.process_time() - before < 10  # a bound against minutes, not a measurement: about 0.4 s
 
 

@@ -1,0 +1,23 @@
+"""The choice of the cases that run every day."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from tests.support.slow_cases import each_value_once, slow_except
+
+
+def test_each_value_is_chosen_once_by_as_few_cases_as_the_longest_parameter_has_values() -> None:
+    cases = [frozenset({("kind", a), ("mode", b), ("rate", c)}) for a, b, c in product(range(2), range(3), range(4))]
+    chosen = [cases[number] for number in each_value_once(cases)]
+    assert len(chosen) == 4
+    assert frozenset().union(*chosen) == frozenset().union(*cases)
+
+
+def test_case_that_is_not_named_is_slow() -> None:
+    one, two = slow_except(["a", "b"], "b")
+    assert (one.marks, two) == ((pytest.mark.slow.mark,), "b")
+    with pytest.raises(ValueError, match="no such cases"):
+        slow_except(["a"], "c")
