@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli_world import ROOT, Shell
+from tests.support.packages import package
 from tests.support.report_rows import reply_row, write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
@@ -30,11 +31,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     shell.close()
 
 
-@pytest.mark.parametrize(("heading", "package"), [("pandas", "pandas"), ("polars", "polars"), ("DuckDB", "duckdb")])
+@pytest.mark.parametrize(("heading", "needed"), [("pandas", "pandas"), ("polars", "polars"), ("DuckDB", "duckdb")])
 def test_recipe_makes_jobs_and_reads_replies(
-    shell: Shell, capfd: pytest.CaptureFixture[str], heading: str, package: str
+    shell: Shell, capfd: pytest.CaptureFixture[str], heading: str, needed: str
 ) -> None:
-    package(package)
+    package(needed)
     package("pyarrow")
     make_jobs, read_replies = blocks(heading, "python")
     exec(make_jobs, {})
