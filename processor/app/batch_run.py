@@ -38,6 +38,7 @@ from processor.core.api_calls import ApiClient
 from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.core.models import Target
+from processor.core.text import setting_name
 from processor.cost.price_list import PriceList
 from processor.output.paths import OutputPaths
 from processor.output.results_file import ResultsFile
@@ -51,42 +52,67 @@ if TYPE_CHECKING:
 
 SIMULATED_POLL_S = 0.5
 """Batches of the simulator take seconds."""
-_OUT = "a run with --batch goes on later"
 
 
 def check_batch(plan: Plan, accesses: Sequence[EndpointAccess], transport: Transport | None) -> None:
     """Raises ConfigError where this run cannot go through a batch API."""
     _check_detach(plan)
+    later = f"a run with {setting_name('in_batches')} goes on later"
     if plan.reads_stdin:
-        raise ConfigError(f"{_OUT}, when stdin is gone: save the jobs to a file")
+        raise ConfigError(f"{later}, when stdin is gone: save the jobs to a file")
     if plan.out == "-":
-        raise ConfigError(f"{_OUT}, from what stands in the results file: give --out FILE rather than --out -")
+        raise ConfigError(
+            f"{later}, from what stands in the results file: give {setting_name('out', 'FILE')} rather than "
+            f"{setting_name('out', '-')}"
+        )
     _check_other_flags(plan)
     if transport is not None or plan.settings.local is not None:
-        raise ConfigError("--batch needs a provider with a batch API: leave it out, or name another --base-url")
+        raise ConfigError(
+            f"{setting_name('in_batches')} needs a provider with a batch API: leave it out, or name another "
+            f"{setting_name('base_url')}"
+        )
     if len(accesses) > 1:
-        raise ConfigError("--batch uses one endpoint: leave out [[endpoints]] with another --config FILE")
+        raise ConfigError(
+            f"{setting_name('in_batches')} uses one endpoint: leave out [[endpoints]] with another "
+            f"{setting_name('config', 'FILE')}"
+        )
     if batch_preset(plan.settings, accesses) is None:
         provider = accesses[0].provider if accesses else named_provider(plan.settings)
         what = accesses[0].target.address if accesses and provider is GENERIC else provider.name
-        raise ConfigError(f"no batch API is known at {what}: leave out --batch, or give another --base-url")
+        raise ConfigError(
+            f"no batch API is known at {what}: leave out {setting_name('in_batches')}, or give another "
+            f"{setting_name('base_url')}"
+        )
 
 
 def _check_other_flags(plan: Plan) -> None:
     if plan.order != "file":
-        raise ConfigError("--order has no effect with --batch: the provider chooses the order; leave it out")
+        raise ConfigError(
+            f"{setting_name('order')} has no effect with {setting_name('in_batches')}: the provider chooses the "
+            "order; leave it out"
+        )
     if plan.echo:
-        raise ConfigError("--echo and --batch cannot be used together: leave out one of them")
+        raise ConfigError(
+            f"{setting_name('echo')} and {setting_name('in_batches')} cannot be used together: leave out one of them"
+        )
     if plan.settings.validate == SCHEMA_IN_JOB:
-        raise ConfigError("--validate job and --batch cannot be used together: name a file with one schema")
+        raise ConfigError(
+            f"{setting_name('validate', 'job')} and {setting_name('in_batches')} cannot be used together: name a "
+            "file with one schema"
+        )
 
 
 def _check_detach(plan: Plan) -> None:
-    for name, is_given in (("--stream-after", plan.stream_after is not None), ("--until", plan.until is not None)):
-        if plan.detach and is_given:
-            raise ConfigError(f"--detach ends the run before the time of {name}: give one of them")
+    for name in ("stream_after", "until"):
+        if plan.detach and getattr(plan, name) is not None:
+            raise ConfigError(
+                f"{setting_name('detach')} ends the run before the time of {setting_name(name)}: give one of them"
+            )
     if plan.detach and plan.simulate:
-        raise ConfigError("--detach leaves the batches to the provider, and --simulate ends it: leave it out")
+        raise ConfigError(
+            f"{setting_name('detach')} leaves the batches to the provider, and {setting_name('simulate')} ends "
+            "it: leave it out"
+        )
 
 
 async def run_batch(
@@ -161,11 +187,13 @@ def _budget(
         return None
     if any(batch.worst_pico is None for batch in log.open_batches):
         raise ConfigError(
-            "--max-cost counts batches as they are submitted, and open ones were not: leave it out for now"
+            f"{setting_name('max_cost_usd')} counts batches as they are submitted, and open ones were not: leave "
+            "it out for now"
         )
     if sink.recovered.spent.unpriced:
         raise ConfigError(
-            f"requests for {plan.out} broke off at unknown cost: run once with --max-cost without --batch"
+            f"requests for {plan.out} broke off at unknown cost: run once with {setting_name('max_cost_usd')} "
+            f"without {setting_name('in_batches')}"
         )
     factor = price_factor(plan.settings, preset)
     return BatchBudget(gate.budget, prices, counter, sink, target.base_url, factor)

@@ -13,6 +13,7 @@ from processor.core.events import Listener, Notice
 from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.core.money import in_dollars, pico_usd
+from processor.core.text import setting_name
 from processor.cost.budget import NOTICE_SHARE, Budget
 from processor.cost.price_list import PriceList
 from processor.endpoints.budget_gate import BudgetGate
@@ -104,7 +105,8 @@ async def _price_notices(endpoints: EndpointPool, models: dict[str, Job]) -> lis
     if missing := [model for model in models if model not in priced]:
         raise ConfigError(_no_price(missing, list(unknown)))
     return [
-        f"{name} takes no part in this run for {_named(found)}: no price is known there, and --max-cost needs one"
+        f"{name} takes no part in this run for {_named(found)}: no price is known there, and "
+        f"{setting_name('max_cost_usd')} needs one"
         for name, found in unknown.items()
     ]
 
@@ -112,7 +114,8 @@ async def _price_notices(endpoints: EndpointPool, models: dict[str, Job]) -> lis
 def _no_price(models: list[str], endpoints: list[str]) -> str:
     tables = ", ".join(f'[prices."{model}"]' for model in models[:MAX_NAMED_MODELS])
     return (
-        f"--max-cost needs the price of every model, and none is known for {_named(models)} at {', '.join(endpoints)}: "
+        f"{setting_name('max_cost_usd')} needs the price of every model, and none is known for "
+        f"{_named(models)} at {', '.join(endpoints)}: "
         f"set input and output (USD for a million tokens) under {tables} in the settings file"
     )
 

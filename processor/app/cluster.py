@@ -14,6 +14,7 @@ from processor.core.errors import ConfigError
 from processor.core.events import Listener
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Target
+from processor.core.text import setting_name
 from processor.http.settings import TransportSettings
 
 if TYPE_CHECKING:
@@ -53,9 +54,14 @@ def check_cluster(plan: Plan, *, own_transport: bool) -> None:
     if own_transport:
         raise ConfigError("a run has one transport: workers in a cluster or the given one")
     if plan.in_batches:
-        raise ConfigError("--batch sends a few large requests, and needs no workers: leave out --ray")
+        raise ConfigError(
+            f"{setting_name('in_batches')} sends a few large requests, and needs no workers: leave out "
+            f"{setting_name('ray.address')}"
+        )
     if plan.simulate and address != LOCAL:
-        raise ConfigError("--simulate answers on this machine: use --ray local")
+        raise ConfigError(
+            f"{setting_name('simulate')} answers on this machine: use {setting_name('ray.address', 'local')}"
+        )
     check_ray_installed()
 
 

@@ -13,6 +13,7 @@ from processor.config.endpoint_resolution import EndpointAccess, default_path
 from processor.config.endpoint_settings import answered_models
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.core.text import setting_name
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_files import JobFiles, is_in_shard
@@ -45,7 +46,9 @@ def job_defaults(settings: Settings, accesses: Sequence[EndpointAccess]) -> JobD
 def open_job_files(plan: Plan, accesses: Sequence[EndpointAccess]) -> JobFiles:
     template = None if plan.template is None else Template(plan.template)
     if template is not None and not any(map(table_suffix, plan.job_files)):
-        raise ConfigError(f"--template is for tables ({', '.join(TABLE_SUFFIXES)}), and {plan.jobs_name} is none")
+        raise ConfigError(
+            f"{setting_name('template')} is for tables ({', '.join(TABLE_SUFFIXES)}), and {plan.jobs_name} is none"
+        )
     defaults = job_defaults(plan.settings, accesses)
     return JobFiles(plan.job_files, defaults, max_line_bytes=plan.settings.max_line_bytes, template=template)
 
@@ -100,6 +103,8 @@ def check_order(plan: Plan, job_files: JobFiles) -> None:
     if plan.order == "file":
         return
     if not job_files.can_be_read_again:
-        raise ConfigError(f"--order {plan.order} reads the jobs twice: save those from stdin to a file")
+        raise ConfigError(f"{setting_name('order', plan.order)} reads the jobs twice: save those from stdin to a file")
     if converted := next((file.path for file in job_files.files if file.is_converted), None):
-        raise ConfigError(f"--order {plan.order} needs files of lines, and {converted} is none: convert it first")
+        raise ConfigError(
+            f"{setting_name('order', plan.order)} needs files of lines, and {converted} is none: convert it first"
+        )

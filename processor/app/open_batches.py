@@ -11,6 +11,7 @@ from processor.app.plan import Plan
 from processor.batch.batch_log import BatchLog
 from processor.core.errors import ConfigError, OutputError
 from processor.core.models import Target
+from processor.core.text import setting_name
 from processor.output.paths import OutputPaths
 from processor.output.storage import LocalStorage, as_output_error
 from processor.terminal.formatting import plural
@@ -30,7 +31,8 @@ def open_log(plan: Plan, target: Target) -> BatchLog:
     if elsewhere is not None:
         raise ConfigError(
             f"{path} has batches at {elsewhere.partition('?')[0]}, and this run would use {target.address}: go on with "
-            "the same --base-url and --provider, or cancel them with process batch cancel"
+            f"the same {setting_name('base_url')} and {setting_name('provider')}, or cancel them with process "
+            "batch cancel"
         )
     return log
 
@@ -55,6 +57,7 @@ def refuse(plan: Plan) -> None:
     if count:
         batches = f"{plural(count, 'batch', 'batches')} {'is' if count == 1 else 'are'}"
         raise ConfigError(
-            f"{batches} with the provider, with {plural(jobs, 'job')} of {plan.out}: go on with --batch, or cancel "
+            f"{batches} with the provider, with {plural(jobs, 'job')} of {plan.out}: go on with "
+            f"{setting_name('in_batches', True)}, or cancel "
             f"with process batch cancel {plan.out}{connection_flags(plan.command)}"
         )

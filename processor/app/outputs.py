@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from processor.app.plan import Plan
 from processor.core.errors import ConfigError, OutputError
 from processor.core.events import Listener, Notice
+from processor.core.text import setting_name
 from processor.output.index_entry import RunTarget
 from processor.output.opening import OutputLocked
 from processor.output.results_file import ResultsFile
@@ -35,7 +36,8 @@ def with_local_out(plan: Plan) -> Plan:
     address = shown_address(plan.out)
     if plan.in_batches:
         raise ConfigError(
-            "--batch keeps a file of its batches on this machine: give --out FILE, and then "
+            f"{setting_name('in_batches')} keeps a file of its batches on this machine: give "
+            f"{setting_name('out', 'FILE')}, and then "
             f"process export FILE --out {address}"
         )
     folder = plan.work_dir or default_work_folder(address, os.environ)

@@ -11,6 +11,7 @@ from processor.core.compression import without_suffix
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.shards import Shard
+from processor.core.text import setting_name
 from processor.output.paths import OutputPaths
 from processor.remote.addresses import WRITABLE, scheme_of, shown_address
 
@@ -98,10 +99,12 @@ def default_out(jobs: Sequence[str], *, simulate: bool, shard: Shard | None = No
     Up to 0.2.0 they shared one file: it is used where no other job file can have it, and else the user must decide.
     """
     if len(jobs) > 1:
-        raise ConfigError("several job files need --out RESULTS: one file for all of their results")
+        raise ConfigError(f"several job files need {setting_name('out', 'RESULTS')}: one file for all of their results")
     path = jobs[0]
     if path == STDIN:
-        raise ConfigError("jobs from stdin need --out FILE, or --out - for stdout")
+        raise ConfigError(
+            f"jobs from stdin need {setting_name('out', 'FILE')}, or {setting_name('out', '-')} for stdout"
+        )
     name, kind = Path(shown_address(path)).name, "simulated" if simulate else "results"
     stem = name.removesuffix(".jsonl") or name
     if shard is not None:
@@ -112,7 +115,10 @@ def default_out(jobs: Sequence[str], *, simulate: bool, shard: Shard | None = No
         return out
     owner = Path(path).with_name(f"{Path(path).stem}.jsonl")
     if owner.exists():
-        raise ConfigError(f"{shared} may hold the results of {path} or of {owner}: give --out {out}, or --out {shared}")
+        raise ConfigError(
+            f"{shared} may hold the results of {path} or of {owner}: give {setting_name('out', out)}, or "
+            f"{setting_name('out', shared)}"
+        )
     return shared
 
 
@@ -141,25 +147,37 @@ def check_files(plan: Plan) -> None:
 def check_names(plan: Plan) -> None:
     """Raises ConfigError for names that no run can use."""
     if plan.out != "-" and Path(plan.out).is_symlink() and not Path(plan.out).exists():
-        raise ConfigError(f"{plan.out} is a link to a file that does not exist: remove the link, or give another --out")
+        raise ConfigError(
+            f"{plan.out} is a link to a file that does not exist: remove the link, or give another "
+            f"{setting_name('out')}"
+        )
     if "://" in plan.out:
         raise ConfigError(
-            f"cannot write results to {shown_address(plan.out)}: give --out FILE, or an address at "
+            f"cannot write results to {shown_address(plan.out)}: give {setting_name('out', 'FILE')}, or an address at "
             f"{', '.join(f'{scheme}://' for scheme in sorted(WRITABLE))}"
         )
     if plan.work_dir is not None and plan.published_at is None:
-        raise ConfigError(f"--work-dir is for results in an object store, and {plan.out} is a file: leave it out")
+        raise ConfigError(
+            f"{setting_name('work_dir')} is for results in an object store, and {plan.out} is a file: leave it out"
+        )
     if plan.out != "-" and (plain := without_suffix(plan.out)) != plan.out:
         raise ConfigError(
-            f"{plan.out}: results are not compressed, as runs append to them: give --out {plain}, and then "
+            f"{plan.out}: results are not compressed, as runs append to them: give {setting_name('out', plain)}, "
+            "and then "
             f"process export {plain} --out {plan.out}"
         )
     if list(plan.job_files).count(STDIN) > 1:
         raise ConfigError("stdin (-) is given twice as a job file, and can be read once: name it once")
     if plan.report and plan.out == "-":
-        raise ConfigError("--report needs a results file: give --out FILE rather than --out -")
+        raise ConfigError(
+            f"{setting_name('report')} needs a results file: give {setting_name('out', 'FILE')} rather than "
+            f"{setting_name('out', '-')}"
+        )
     if plan.settings.max_cost_usd is not None and plan.out == "-":
-        raise ConfigError("--max-cost counts what the rows have cost: give --out FILE rather than --out -")
+        raise ConfigError(
+            f"{setting_name('max_cost_usd')} counts what the rows have cost: give {setting_name('out', 'FILE')} "
+            f"rather than {setting_name('out', '-')}"
+        )
 
 
 def _check_is_no_folder(path: Path) -> None:

@@ -27,6 +27,7 @@ from processor.core.errors import ConfigError
 from processor.core.events import Listener, RunFinished, Transport
 from processor.core.fd_limit import raised_fd_limit
 from processor.core.gc_pause import relax_gc
+from processor.core.text import Surface, messages_for, setting_name
 from processor.scheduler import Scheduler
 from processor.stats.run_stats import RunStats
 
@@ -44,11 +45,12 @@ def run(
     every event of the run; one that raises an exception is not called again, and the run goes on. ``transport`` sends
     the requests in place of HTTP; a key is then not required. Raises ConfigError before anything is sent.
     """
-    accesses = resolved_accesses(plan, environ, transport)
-    loop_factory = platform.event_loop_factory()
-    with relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.get_loop().set_exception_handler(log_unhandled)
-        return runner.run(_run(plan, accesses, listeners, transport, stop_on_signals=True))
+    with messages_for(_surface_of(plan)):
+        accesses = resolved_accesses(plan, environ, transport)
+        loop_factory = platform.event_loop_factory()
+        with relaxed_gc(), platform.own_wakeup_descriptor(), asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.get_loop().set_exception_handler(log_unhandled)
+            return runner.run(_run(plan, accesses, listeners, transport, stop_on_signals=True))
 
 
 async def run_async(
@@ -59,7 +61,14 @@ async def run_async(
     transport: Transport | None = None,
 ) -> int:
     """Does the same as ``run`` inside a running loop, but handles no signals. If cancelled, aborts all requests."""
-    return await _run(plan, resolved_accesses(plan, environ, transport), listeners, transport, stop_on_signals=False)
+    with messages_for(_surface_of(plan)):
+        accesses = resolved_accesses(plan, environ, transport)
+        return await _run(plan, accesses, listeners, transport, stop_on_signals=False)
+
+
+def _surface_of(plan: Plan) -> Surface:
+    """Only a plan of the command line has the words of it."""
+    return "command line" if plan.command else "plan"
 
 
 @contextmanager
@@ -127,7 +136,8 @@ async def _run_batch(
 ) -> int | Plan:
     """Run the plan through the batch API. Return the exit code, or the plan of the run that streams what is left."""
     if not plan.in_batches:
-        raise ConfigError(f"{'--detach' if plan.detach else '--stream-after'} needs --batch: add it")
+        given = setting_name("detach" if plan.detach else "stream_after")
+        raise ConfigError(f"{given} needs {setting_name('in_batches')}: add it")
     from processor.app.batch_run import check_batch, run_batch, without_batch
 
     check_batch(plan, accesses, transport)

@@ -27,6 +27,7 @@ from processor.core.fd_limit import RESERVED_FILES
 from processor.core.models import JSON
 from processor.core.private_files import pipe_opener
 from processor.core.secrets import mask_values
+from processor.core.text import setting_name
 from processor.input.job_files import JobFiles
 from processor.listeners.fan_out import FanOut
 from processor.listeners.outage_reminder import OutageReminder
@@ -125,7 +126,8 @@ def report_lack(plan: Plan, emit: Listener, *, concurrency: int, progress_mode: 
     if (text := _fd_limit_text(plan, concurrency)) is not None:
         emit(Notice(at=at, text=text))
     if plan.progress in ("panel", "line") and progress_mode == "log":
-        emit(Notice(at=at, text=f"--progress {plan.progress} needs a terminal that shows escape codes: this is a log"))
+        wanted = setting_name("progress", plan.progress)
+        emit(Notice(at=at, text=f"{wanted} needs a terminal that shows escape codes: this is a log"))
     if plan.out != "-" and not platform.HAS_FILE_LOCKS:
         text = f"this system has no file locks: do not start a second run on {plan.results_name} while this one works"
         emit(Notice(at=at, text=text, is_warning=True))
@@ -137,7 +139,7 @@ def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
     if plan.echo or plan.settings.local or concurrency >= (wanted or FEW_CONNECTIONS):
         return None
     allowed = f"the limit on open files allows {plural(concurrency, 'connection')} at a time"
-    which = f", not the {wanted} of --concurrency" if wanted else ", which limits this run"
+    which = f", not the {wanted} of {setting_name('concurrency')}" if wanted else ", which limits this run"
     return (
         f"{allowed}{which}: raise it with `ulimit -n {(wanted or FEW_CONNECTIONS) + RESERVED_FILES}` before the start"
     )
@@ -189,7 +191,8 @@ def _key_warnings(plan: Plan, accesses: Sequence[EndpointAccess]) -> tuple[str, 
     if not accesses:  # the simulator needs no key
         return tuple(text for text in ignored if text.startswith("hooks."))
     unused = (
-        f"the key in {access.unused_key} is not sent to {access.target.address} unencrypted; --allow-http allows it"
+        f"the key in {access.unused_key} is not sent to {access.target.address} unencrypted; "
+        f"{setting_name('allow_http', True)} allows it"
         for access in accesses
         if access.unused_key is not None
     )

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from processor.core import exit_codes, platform
-from processor.core.models import place_of
-from processor.core.text import one_line
+from processor.core.text import one_line, place_of
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.scheduler.attempt import JobState
 from processor.stats.run_stats import RunStats

@@ -12,6 +12,7 @@ from processor.app.plan import Plan
 from processor.config.settings import SCHEMA_IN_JOB, Settings
 from processor.core.errors import ConfigError, reason
 from processor.core.fast_dataclass import dataclass
+from processor.core.text import setting_name
 
 if TYPE_CHECKING:
     from processor.scheduler.reply_validation import ReplyValidation
@@ -36,7 +37,9 @@ async def open_checks(plan: Plan, stack: AsyncExitStack) -> OutputChecks:
         _refuse_without_validate(settings)
         return OutputChecks()
     if importlib.util.find_spec("jsonschema_rs") is None:
-        raise ConfigError("--validate needs a library that is not installed: pip install 'processor[validate]'")
+        raise ConfigError(
+            f"{setting_name('validate')} needs a library that is not installed: pip install 'processor[validate]'"
+        )
     from processor.scheduler.reply_validation import ReplyValidation
     from processor.validation.checker import SchemaChecker
 
@@ -49,7 +52,10 @@ async def open_checks(plan: Plan, stack: AsyncExitStack) -> OutputChecks:
 
 def _refuse_without_validate(settings: Settings) -> None:
     if settings.strip_fences:
-        raise ConfigError("strip_fences changes only what is checked: add --validate FILE or --validate job")
+        raise ConfigError(
+            f"strip_fences changes only what is checked: add {setting_name('validate', 'FILE')} or "
+            f"{setting_name('validate', 'job')}"
+        )
 
 
 async def _schema_in(path: Path, checker: SchemaChecker) -> PreparedSchema:
@@ -60,10 +66,16 @@ async def _schema_in(path: Path, checker: SchemaChecker) -> PreparedSchema:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        hint = "; for the schema in each job say --validate job" if isinstance(error, FileNotFoundError) else ""
+        hint = (
+            f"; for the schema in each job say {setting_name('validate', 'job')}"
+            if isinstance(error, FileNotFoundError)
+            else ""
+        )
         raise ConfigError(f"cannot read the schema {path}: {reason(error)}{hint}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"the schema {path} is larger than {MAX_FILE_BYTES >> 20} MiB: give another --validate")
+        raise ConfigError(
+            f"the schema {path} is larger than {MAX_FILE_BYTES >> 20} MiB: give another {setting_name('validate')}"
+        )
     try:
         return await checker.prepare(read_schema(data))
     except InvalidSchema as error:

@@ -9,6 +9,7 @@ from processor.batch.open_batch import OpenBatch
 from processor.core.errors import ConfigError
 from processor.core.models import Failure, Job, RequestSize
 from processor.core.money import pico_usd
+from processor.core.text import setting_name
 from processor.cost.budget import Budget, BudgetReservation, Fit
 from processor.cost.price_list import PriceList
 from processor.cost.worst_case import why_unknown, worst_case_pico
@@ -39,7 +40,8 @@ class BatchBudget:
         tariff = await self._prices.tariff(self._base_url, job.model)
         if tariff is None:
             raise ConfigError(
-                f"--max-cost needs the price of every model, and none is known for {job.model!r}: set input and output "
+                f"{setting_name('max_cost_usd')} needs the price of every model, and none is known for {job.model!r}: "
+                "set input and output "
                 f'(USD for a million tokens) under [prices."{job.model}"] in the settings file'
             )
         bounds = token_bounds(size, job, protocol_for(job.path), self._counter.for_model(job.model), self._ratios)

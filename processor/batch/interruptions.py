@@ -19,6 +19,7 @@ from processor.core.errors import (
     StatusError,
 )
 from processor.core.events import Listener, Notice
+from processor.core.text import never_reached, setting_name
 from processor.scheduler import Outcome
 
 T = TypeVar("T")
@@ -80,7 +81,9 @@ class Interruptions:
         if self._outcome is not None:
             raise RunEnded(self._outcome)
         if self._end_at is not None and self._wall_clock() >= self._end_at:
-            raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason="the time of --until has come"))
+            raise RunEnded(
+                Outcome(exit_code=exit_codes.STOPPED, reason=f"the time of {setting_name('until')} has come")
+            )
         if self._stream_at is not None and self._wall_clock() >= self._stream_at:
             raise StreamTime
 
@@ -118,8 +121,7 @@ class Interruptions:
         no call of this run has reached the server."""
         reason = f"cannot {what}: {error}"
         if isinstance(error, ConnectError) and not self._is_reachable:
-            reason = f"{reason}; is --base-url right, and the server up?"
-            raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=reason))
+            raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=never_reached(reason)))
         self._is_reachable = True
         if self._now() - began_at > self._max_outage_s:
             raise RunEnded(Outcome(exit_code=exit_codes.STOPPED, reason=reason))

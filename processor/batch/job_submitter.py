@@ -19,7 +19,8 @@ from processor.batch.submission import CreationRefused, Submission
 from processor.core import exit_codes
 from processor.core.events import Notice
 from processor.core.job_keys import job_key
-from processor.core.models import Failure, Job, place_of
+from processor.core.models import Failure, Job
+from processor.core.text import place_of
 from processor.cost.budget import Fit
 from processor.protocols import protocol_for
 from processor.scheduler import Outcome

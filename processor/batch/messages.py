@@ -8,19 +8,20 @@ from collections.abc import Collection, Sequence
 from processor.batch.open_batch import OpenBatch
 from processor.batch.verdicts import NOT_IN_BATCH
 from processor.core.models import Failure
+from processor.core.text import setting_name
 from processor.terminal.formatting import plural
 
 
 def no_batch_api(base_url: str, error: Exception) -> str:
     """The server does not have the addresses of a batch API."""
-    return f"{base_url.partition('?')[0]} has no batch API ({error}): leave out --batch"
+    return f"{base_url.partition('?')[0]} has no batch API ({error}): leave out {setting_name('in_batches')}"
 
 
 def not_in_batch(path: str, paths: Collection[str]) -> Failure:
     """Why a job gets a failed row, and is not sent."""
     allowed = ", ".join(sorted(paths))
     what = f"{path} is not one of {allowed}" if path not in paths else "the job is larger than a batch may be"
-    remedy = "run without --batch, or with --stream-after"
+    remedy = f"run without {setting_name('in_batches')}, or with {setting_name('stream_after')}"
     message = f"not sent, the provider's batch API does not take it ({what}): {remedy}"
     return Failure(code=NOT_IN_BATCH, message=message)
 

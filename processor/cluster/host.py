@@ -31,6 +31,7 @@ from processor.cluster.program_version import python_version, sources_digest
 from processor.core.errors import InternalError, ProcessorError
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
+from processor.core.text import Surface, messages_for
 from processor.core.version import __version__
 from processor.http.settings import TransportSettings
 
@@ -83,6 +84,7 @@ class WorkerHost:
         self._transport: SendingTransport
         self._targets: dict[int, Target] = {}
         self._messages: MessageGroups[FromWorker]
+        self._surface: Surface = "command line"
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._last_number = 0
         self._stack = AsyncExitStack()
@@ -102,6 +104,7 @@ class WorkerHost:
         """Raises ConfigError where the transport cannot be used here."""
         given: WorkerSettings = decode(settings)
         self._messages = MessageGroups(given.interval_s)
+        self._surface = given.surface
         transport = self._make_transport(given.transport, lambda text: self._messages.add(WorkerNotice(text)))
         self._transport = await self._stack.enter_async_context(transport)
 
@@ -149,9 +152,10 @@ class WorkerHost:
         number = request.number
         outcome: Reply | ProcessorError
         try:
-            outcome = await self._transport(
-                request.job, self._targets[request.target], partial(_report, self._messages, number)
-            )
+            with messages_for(self._surface):
+                outcome = await self._transport(
+                    request.job, self._targets[request.target], partial(_report, self._messages, number)
+                )
         except ProcessorError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001 - it is reported to the driver, and ends the run

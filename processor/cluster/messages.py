@@ -19,6 +19,7 @@ from processor.core.events import Delta, FirstToken, RequestEvent, ResponseStart
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Job, Reply, Target
 from processor.core.secrets import Secret
+from processor.core.text import Surface
 from processor.http.settings import TransportSettings
 
 # ---------------------------------------------------------------- before any request
@@ -58,6 +59,8 @@ class WorkerSettings:
     transport: TransportSettings
     interval_s: float
     """The least time between two groups of messages."""
+    surface: Surface = "command line"
+    """How errors name settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from processor.core import platform
 from processor.core.errors import ConfigError, InternalError, ProcessorError
 from processor.core.fast_dataclass import dataclass
 from processor.core.process_errors import WorkerLost
-from processor.core.text import one_line
+from processor.core.text import one_line, setting_name
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -74,7 +74,7 @@ class RayCluster:
                 await asyncio.to_thread(_connect, self._ray, self._options.address)
                 self._has_connected = True
         except (Exception, SystemExit) as error:  # noqa: BLE001 - Ray raises what it likes
-            raise ConfigError(f"--ray {self._options.address}: {_reason(error)}") from None
+            raise ConfigError(f"{setting_name('ray.address', self._options.address)}: {_reason(error)}") from None
         self._actor_class = self._ray.remote(RayActor).options(
             num_cpus=self._options.worker_cpus,
             resources=dict(self._options.resources or {}),
@@ -127,7 +127,9 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
     except ConnectionError:
         if address == "auto":
-            raise ConfigError("this machine is part of no Ray cluster: use --ray local, or `ray start`") from None
+            raise ConfigError(
+                f"this machine is part of no Ray cluster: use {setting_name('ray.address', 'local')}, or `ray start`"
+            ) from None
         raise
 
 

@@ -15,6 +15,7 @@ from processor.cluster.target_table import TargetTable
 from processor.cluster.worker_pool import WorkerPool
 from processor.core.events import Listener, RequestListener
 from processor.core.models import Job, Reply, Target
+from processor.core.text import surface
 from processor.http.settings import TransportSettings
 
 
@@ -40,7 +41,7 @@ class RemoteTransport:
         self._pool = WorkerPool(
             start_worker,
             workers=workers,
-            settings=WorkerSettings(transport=settings, interval_s=group_interval_s(workers)),
+            settings=WorkerSettings(transport=settings, interval_s=group_interval_s(workers), surface=surface()),
             targets=self._targets,
             emit=emit,
             max_wait_s=max_wait_s,

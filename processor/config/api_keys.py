@@ -13,6 +13,7 @@ from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.secrets import MIN_SECRET_CHARS, Secret, is_printable_ascii
+from processor.core.text import flag_and_setting, setting_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def _of_command(settings: Settings, args: tuple[str, ...], url: BaseUrl) -> KeyS
     if url.chosen_by is not None:
         raise ConfigError(
             f"{url.chosen_by} chooses the address, to which the key of the command {args[0]} would be sent: if that is "
-            "right, give the address with --base-url"
+            f"right, give the address with {setting_name('base_url')}"
         )
     if not _may_be_sent(url, settings):
         raise ConfigError(_unencrypted(f"the key of the command {args[0]}", url))
@@ -87,7 +88,10 @@ def _may_be_sent(url: BaseUrl, settings: Settings) -> bool:
 
 
 def _unencrypted(key: str, url: BaseUrl) -> str:
-    return f"{key} would be sent unencrypted to {url.parts.hostname}: use https, or allow it with --allow-http"
+    return (
+        f"{key} would be sent unencrypted to {url.parts.hostname}: use https, or allow it with "
+        f"{setting_name('allow_http', True)}"
+    )
 
 
 def _variable(settings: Settings, provider: ProviderPreset, environ: Mapping[str, str]) -> str:
@@ -97,7 +101,8 @@ def _variable(settings: Settings, provider: ProviderPreset, environ: Mapping[str
     variable = settings.api_key_env or next(filled, provider.key_variable)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise ConfigError(
-            "--api-key-env (or api_key_env) takes the name of a variable, such as OPENAI_API_KEY, not the key itself: "
+            f"{flag_and_setting('api_key_env')} takes the name of a variable, such as OPENAI_API_KEY, not the key "
+            "itself: "
             "put the key into a variable or into .env"
         )
     return variable
@@ -114,9 +119,11 @@ def _no_key(settings: Settings, provider: ProviderPreset, environ: Mapping[str, 
     ignored = "".join(f"; {text}" for text in settings.ignored_commands)
     name = settings.api_key_env or provider.key_variable
     if name not in environ and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        return "no key: the variable that --api-key-env (or api_key_env) names is not set; it takes a name, not a key"
+        return (
+            f"no key: the variable that {flag_and_setting('api_key_env')} names is not set; it takes a name, not a key"
+        )
     state = "is empty" if name in environ else "is not set"
-    remedy = "set it in the environment or in .env, or name another variable with --api-key-env"
+    remedy = f"set it in the environment or in .env, or name another variable with {setting_name('api_key_env')}"
     return f"no key: {name} {state}: {remedy}{ignored}"
 
 
@@ -146,5 +153,6 @@ def _refuse_foreign_variable(
     if chooser is not None and variable not in KEY_VARIABLES:
         raise ConfigError(
             f"{file} chooses the address and {chooser} sends it the variable {variable}, "
-            f"which is not known as the key of an LLM server: if that is right, give --api-key-env {variable}"
+            "which is not known as the key of an LLM server: if that is right, give "
+            f"{setting_name('api_key_env', variable)}"
         )

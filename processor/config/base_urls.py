@@ -13,6 +13,7 @@ from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.secrets import Secret
+from processor.core.text import setting_name
 from processor.core.urls import is_loopback
 
 _VARIABLE = re.compile(r"\{([A-Z_]+)\}")
@@ -57,7 +58,7 @@ def with_root_path(url: BaseUrl, provider: ProviderPreset, *, has_api_version: b
 
 def _of_preset(provider: ProviderPreset, environ: Mapping[str, str]) -> tuple[str, str | None]:
     """The URL, and the file that has chosen it where that is ``.env``."""
-    needs = f"provider {provider.name} needs an address: set --base-url"
+    needs = f"provider {provider.name} needs an address: set {setting_name('base_url')}"
     if provider.base_url is None:
         raise ConfigError(needs)
     values: dict[str, str] = {}

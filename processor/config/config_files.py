@@ -14,12 +14,11 @@ from typing import Any
 from processor.config.environment import Environment
 from processor.core.errors import ConfigError, reason
 from processor.core.fast_dataclass import dataclass
+from processor.core.text import setting_name, surface
 
 CONFIG_FILE = "config.toml"
 OWN_FOLDER = "processor"
 COMMAND = "api_key_command"
-
-OTHER_FILE = "name the right one with --config FILE (--config /dev/null for none)"
 
 Table = dict[str, Any]
 
@@ -64,12 +63,21 @@ def read_tables(path: Path | None, environ: Mapping[str, str]) -> ConfigTables:
     else:
         own = _read_toml(own_path, must_exist=False)
     commands = _remove_commands(found)
-    remedy = f"name the file with --config {CONFIG_FILE}" + (f", or put it into {own_path}" if own_path else "")
+    remedy = f"name the file with {setting_name('config', CONFIG_FILE)}" + (
+        f", or put it into {own_path}" if own_path else ""
+    )
     return ConfigTables(
         by_file=((str(own_path), own), (CONFIG_FILE, found)),
         found_names=tuple(_names(found)),
         ignored=tuple(f"{name} in {CONFIG_FILE} is ignored: to allow the {_kind(name)}, {remedy}" for name in commands),
     )
+
+
+def other_file() -> str:
+    """What to do where a settings file cannot be used, as it stands in a message."""
+    if surface() == "command line":
+        return "name the right one with --config FILE (--config /dev/null for none)"
+    return f"give {setting_name('config')}"
 
 
 def own_config_file(environ: Mapping[str, str]) -> Path | None:
@@ -97,7 +105,7 @@ def _read_toml(path: Path, *, must_exist: bool) -> Table:
             raise ConfigError(f"cannot read {path}: {reason(error)}") from None
         return {}
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {reason(error)}; make it readable, or {OTHER_FILE}") from None
+        raise ConfigError(f"cannot read {path}: {reason(error)}; make it readable, or {other_file()}") from None
     except UnicodeDecodeError as error:
         raise _not_toml(path, error) from None
     import tomllib  # most runs have no settings file
@@ -109,7 +117,7 @@ def _read_toml(path: Path, *, must_exist: bool) -> Table:
 
 
 def _not_toml(path: Path, error: ValueError) -> ConfigError:
-    return ConfigError(f"{path} is not valid TOML: {error}; correct it, or {OTHER_FILE}")
+    return ConfigError(f"{path} is not valid TOML: {error}; correct it, or {other_file()}")
 
 
 def _merge(below: Table, above: Table) -> Table:

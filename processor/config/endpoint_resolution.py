@@ -20,6 +20,7 @@ from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Target
 from processor.core.secrets import Secret, is_printable_ascii
+from processor.core.text import setting_name
 
 LOCAL_URL = "http://127.0.0.1/v1"
 """In place of the address of a local model, until that is loaded."""
@@ -129,7 +130,8 @@ def default_path(settings: Settings, accesses: Sequence[EndpointAccess]) -> str:
     if len(paths) > 1:
         (path, name), (other_path, other_name) = list(paths.items())[:2]
         raise ConfigError(
-            f"jobs without a url go to {path} at {name} and to {other_path} at {other_name}: choose one with --endpoint"
+            f"jobs without a url go to {path} at {name} and to {other_path} at {other_name}: choose one with "
+            f"{setting_name('endpoint')}"
         )
     return next(iter(paths))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError, reason
+from processor.core.text import setting_name
 
 GGUF_MAGIC = b"GGUF"
 """https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#file-structure"""
@@ -17,14 +18,18 @@ def checked_local_model(settings: Settings, local: str) -> Path:
     path = Path(local)
     for name in ("provider", "base_url", "endpoints"):
         if getattr(settings, name):
-            raise ConfigError(f"--local serves the model here, but {name} names another endpoint: remove one of them")
+            raise ConfigError(
+                f"{setting_name('local')} serves the model here, but {name} names another endpoint: remove one of them"
+            )
     try:
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
     except OSError as error:
-        raise ConfigError(f"--local: cannot read {path}: {reason(error)}") from None
+        raise ConfigError(f"{setting_name('local')}: cannot read {path}: {reason(error)}") from None
     if magic != GGUF_MAGIC:
-        raise ConfigError(f"--local: {path} is no GGUF file, which holds the weights of a model for llama.cpp")
+        raise ConfigError(
+            f"{setting_name('local')}: {path} is no GGUF file, which holds the weights of a model for llama.cpp"
+        )
     if find_spec("xllamacpp") is None:
-        raise ConfigError("--local needs the extra `local`: pip install 'processor[local]'")
+        raise ConfigError(f"{setting_name('local')} needs the extra `local`: pip install 'processor[local]'")
     return path

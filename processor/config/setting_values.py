@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from processor.config.config_files import OTHER_FILE
+from processor.config.config_files import other_file
 from processor.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def _unknown(name: str, types: Mapping[str, Any], where: str) -> str:
     """``config.toml: limits.`` and ``rpn`` make ``config.toml: unknown setting limits.rpn; did you mean rpm?``."""
     file, _, section = where.rpartition(": ")
     close = get_close_matches(name, types, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"if this file is another program's, {OTHER_FILE}"
+    remedy = f"did you mean {close[0]}?" if close else f"if this file is another program's, {other_file()}"
     return f"{file}: unknown setting {section}{name}; {remedy}"
 
 

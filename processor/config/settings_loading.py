@@ -18,8 +18,12 @@ from processor.config.ray_address import check_ray
 from processor.config.setting_values import parse_table, parse_value
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
+from processor.core.text import flag_and_setting, setting_name
 from processor.protocols.registry import PROTOCOLS, known_paths
 from processor.ratelimit.settings import RateLimits
+
+_IN_SECTIONS = {"rpm": "limits.rpm", "tpm": "limits.tpm", "ray_address": "ray.address", "workers": "ray.workers"}
+"""The settings of these flags."""
 
 
 def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -37,7 +41,9 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
         **{"ray_address": str, "workers": int},
     }
     given = {
-        name: parse_value(types[name], value, _flag_name(name)) for name, value in flags.items() if value is not None
+        name: parse_value(types[name], value, setting_name(_IN_SECTIONS.get(name, name)))
+        for name, value in flags.items()
+        if value is not None
     }
     chosen_by = {name: CONFIG_FILE for name in tables.found_names if name not in given}
     if "provider" in given:  # it brings its own address
@@ -58,14 +64,13 @@ def load(path: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
     }
     ray = replace(settings.ray, **on_ray)
     if "workers" in on_ray and ray.address is None:
-        raise ConfigError("--workers needs a cluster: add --ray local, or leave it out")
+        raise ConfigError(
+            f"{setting_name('ray.workers')} needs a cluster: add {setting_name('ray.address', 'local')}, or leave "
+            "it out"
+        )
     settings = replace(settings, **given, limits=limits, ray=ray, chosen_by=chosen_by, ignored_commands=tables.ignored)
     _check(settings)
     return settings
-
-
-def _flag_name(name: str) -> str:
-    return "--" + name.removesuffix("_s").removesuffix("_usd").removesuffix("_address").replace("_", "-")
 
 
 def _parse_files(tables: ConfigTables) -> Settings:
@@ -88,13 +93,13 @@ def _check(settings: Settings) -> None:
         raise ConfigError("a settings file must not have both api_key_env and api_key_command: remove one of them")
     if not settings.endpoints:
         if settings.fallback or settings.retry_elsewhere:
-            what = "--fallback" if settings.fallback else "retry_elsewhere"
+            what = setting_name("fallback") if settings.fallback else "retry_elsewhere"
             raise ConfigError(f"{what} needs several endpoints: add tables [[endpoints]] to the settings file")
         return
     for name in ("base_url", "provider", "api_key_env", "api_key_command", "api_version"):
         if getattr(settings, name) is not None:
             raise ConfigError(
-                f"{_flag_name(name)} or {name} cannot stand beside [[endpoints]]: move it into the table of an "
-                "endpoint, or leave the tables out with another --config FILE"
+                f"{flag_and_setting(name)} cannot stand beside [[endpoints]]: move it into the table of an "
+                f"endpoint, or leave the tables out with another {setting_name('config', 'FILE')}"
             )
     check_endpoints(settings.endpoints)

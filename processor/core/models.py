@@ -46,11 +46,6 @@ def position_of(line: int, source: SourceFile | None) -> int:
     return line if source is None else source.number << LINE_BITS | line
 
 
-def place_of(line: int, source: SourceFile | None) -> str:
-    """Return where a line is, for a person."""
-    return f"line {line}" if source is None else f"{source.name}, line {line}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One line of the job file: a request to send."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.job_keys import job_key
+from processor.core.text import setting_name
 
 MAX_SHARDS = 100_000
 
@@ -31,4 +32,6 @@ def parse_shard(text: str) -> Shard:
     number, slash, count = text.partition("/")
     if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= MAX_SHARDS:
         return Shard(number=int(number), count=int(count))
-    raise ConfigError(f"--shard must be K/N with K from 1 to N, for example 1/4 for the first of four, not {text}")
+    raise ConfigError(
+        f"{setting_name('shard')} must be K/N with K from 1 to N, for example 1/4 for the first of four, not {text}"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from processor.core.money import in_dollars, usd
+from processor.core.text import setting_name
 
 NOTICE_SHARE = 0.8
 """The share of the budget that is spent when a notice says so."""
@@ -78,7 +79,8 @@ class Budget:
         limit, worst, spent, left = in_dollars(self.limit_pico, worst_pico, self.spent_pico, left_pico)
         return (
             f"the budget of {limit} USD does not suffice for the job in {place}, which may cost {worst} USD: "
-            f"{spent} USD are spent, {left} USD are left; to go on, run again with a larger --max-cost"
+            f"{spent} USD are spent, {left} USD are left; to go on, run again with a larger "
+            f"{setting_name('max_cost_usd')}"
         )
 
     def report_if_mostly_spent(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from processor.core.models import Job, RequestSize, place_of
+from processor.core.models import Job, RequestSize
+from processor.core.text import place_of
 from processor.cost.budget import Budget, Fit
 from processor.cost.price_list import PriceList
 from processor.cost.worst_case import why_unknown, worst_case_pico

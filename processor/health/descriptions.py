@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from processor.core.errors import AccessDenied, ModelNotFound
 from processor.core.models import Job
-from processor.core.text import one_line
+from processor.core.text import one_line, setting_name
 from processor.health.causes import CauseKind
 from processor.health.failed_attempt import FailedAttempt
 from processor.health.parked_jobs import ParkedJob
@@ -31,7 +31,7 @@ def description(parked: list[ParkedJob]) -> str:
                 return (
                     f"the provider does not know the model{'s' * (len(models) > 1)} {_listed(models)}: {words} {names}"
                 )
-            return f"there is nothing at {first.job.path}: {words} {names}; is --base-url right?"
+            return f"there is nothing at {first.job.path}: {words} {names}; is {setting_name('base_url')} right?"
         case CauseKind.LONG_WAIT if isinstance(first.at_fault, FailJob):
             return f"{first.at_fault.failure.message} {names}"
     return f"the provider refused: {words} {names}"

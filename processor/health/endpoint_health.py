@@ -31,6 +31,7 @@ from processor.core.errors import (
 from processor.core.events import Bottleneck, BottleneckChanged, Listener, OutageEnded, OutageStarted, RunEvent
 from processor.core.models import Failure, Job
 from processor.core.process_errors import WorkerLost
+from processor.core.text import never_reached
 from processor.health.canary import TIMEOUT_WITH_KEY_S, Canary
 from processor.health.causes import Cause, CauseKind, cause_of
 from processor.health.descriptions import description, refused
@@ -68,8 +69,7 @@ class EndpointHealth:
         canary_timeout_s: float = TIMEOUT_WITH_KEY_S,
         is_only: bool = True,
     ) -> None:
-        """``endpoint``: its name, for events. ``is_only``: the run has no other endpoint, so that a wrong address ends
-        the run at once."""
+        """``endpoint``: its name, for events. ``is_only``: there is no other, so that a wrong address ends the run."""
         self._policy = policy
         self._emit = emit
         self._endpoint = endpoint
@@ -212,7 +212,7 @@ class EndpointHealth:
             case AddressError() if not self.has_succeeded:
                 return str(error)
             case ConnectError() if self._is_only and self.is_unreachable:
-                return f"{error}; is --base-url right, and the server up?"
+                return never_reached(error)
             case BadRequest() if not self.has_succeeded and cause_of(error, attempt.job) is None:
                 return self._too_many_rejections(error)
         return None

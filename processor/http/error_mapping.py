@@ -28,7 +28,7 @@ from processor.core.errors import (
     RequestError,
     StreamTruncated,
 )
-from processor.core.text import one_line
+from processor.core.text import one_line, setting_name
 from processor.http.fast_connector import NotHttp
 
 _PROXY_LOGIN = "put the proxy's user and password into HTTPS_PROXY (http://user:password@proxy:port)"
@@ -84,7 +84,7 @@ def _not_connected(error: ClientConnectorError, host_port: str) -> str:
 
 def _untrusted(error: Exception, host_port: str) -> str:
     reason = _reason(error).rstrip(".")
-    remedy = "trust its CA with --ca-file"
+    remedy = f"trust its CA with {setting_name('ca_file')}"
     if isinstance(error, SSLCertVerificationError) and error.verify_code in _OTHER_HOST:
         remedy = "is the base URL right?"
     elif isinstance(error, SSLCertVerificationError) and error.verify_code in _OTHER_TIME:

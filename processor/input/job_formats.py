@@ -15,15 +15,13 @@ from processor.core.errors import InvalidJob
 from processor.core.fast_dataclass import dataclass
 from processor.core.json_bytes import NotExact, has_large_float
 from processor.core.models import JSON, Job, SourceFile, position_of
-from processor.core.text import json_type
+from processor.core.text import json_type, setting_name
 from processor.input.fingerprints import exact_fingerprint, fast_fingerprint
 from processor.input.job_urls import protocol_for_url
 from processor.input.line_json import ENVELOPE_FIELDS, custom_id_of, decode_exactly, decode_line
 from processor.protocols.base import Protocol
 from processor.protocols.registry import DEFAULT_PATH
 from processor.protocols.request_limits import UNKNOWN_LIMITS, RequestLimits
-
-NO_MODEL = "names no model: give it one, or set --model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +105,14 @@ def job_identity(data: bytes, defaults: JobDefaults, is_exact: bool = False) -> 
         body = _body(entry, protocol)
         names_model = "model" in body
         if not names_model and not defaults.model:
-            raise InvalidJob(NO_MODEL)
+            raise _no_model()
         return custom_id, _fingerprint(entry, custom_id, protocol.path, body, is_exact), names_model
     except NotExact:
         return job_identity(data, defaults, True)
+
+
+def _no_model() -> InvalidJob:
+    return InvalidJob(f"names no model: give it one, or set {setting_name('model')}")
 
 
 def _parse_entry(
@@ -123,7 +125,7 @@ def _parse_entry(
     protocol.check_limits(body, defaults.request_limits)
     model = body.get("model", defaults.model)
     if model is None:
-        raise InvalidJob(NO_MODEL)
+        raise _no_model()
     if not isinstance(model, str) or not model:
         raise InvalidJob(f"model must be a non-empty string, not {json_type(model)}")
     if defaults.answered_models is not None and model not in defaults.answered_models:

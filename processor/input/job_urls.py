@@ -6,7 +6,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from processor.core.errors import InvalidJob
-from processor.core.text import json_type
+from processor.core.text import json_type, setting_name
 from processor.core.urls import endpoint_address
 from processor.protocols.base import Protocol
 from processor.protocols.registry import PROTOCOLS, known_paths
@@ -44,7 +44,9 @@ def _path_of(url: str, base_urls: tuple[str, ...]) -> str:
     path = _own_path(parts.path, tuple(one for one in base_urls if origin == _origin(urlsplit(one))))
     if path is None:
         own = " and ".join(base_urls)
-        raise InvalidJob(f"url {url[:100]!r} is no address of this run, which sends to {own}: set --base-url")
+        raise InvalidJob(
+            f"url {url[:100]!r} is no address of this run, which sends to {own}: set {setting_name('base_url')}"
+        )
     return path
 
 

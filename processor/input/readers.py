@@ -13,6 +13,7 @@ from processor.core.compression import (
     coding_of,
 )
 from processor.core.errors import ConfigError
+from processor.core.text import setting_name
 from processor.input.tables import CsvReader, ParquetReader, delimiter_of, table_suffix
 from processor.input.template import Template
 
@@ -37,7 +38,9 @@ def reader_of(file: BinaryIO, head: bytes, path: str, template: Template | None,
             reader.rewind()
         return reader
     if template is None:
-        raise ConfigError(f"{path} is a table: give --template FILE, a job with the names of columns in braces")
+        raise ConfigError(
+            f"{path} is a table: give {setting_name('template', 'FILE')}, a job with the names of columns in braces"
+        )
     if suffix == ".parquet":
         if coding is not None:
             raise ConfigError(f"{path} is compressed as a whole, which Parquet is not to be: unpack the file")

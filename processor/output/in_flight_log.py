@@ -21,6 +21,7 @@ from zlib import crc32
 from processor.core.errors import ConfigError
 from processor.core.job_keys import KEY_BYTES
 from processor.core.shards import Shard
+from processor.core.text import setting_name
 from processor.output.index_entry import MAX_ATTEMPTS
 from processor.output.storage import Storage, StorageFile, as_output_error, open_locked
 
@@ -122,7 +123,9 @@ class InFlightLog:
                 raise
         if is_foreign:
             file.close()
-            raise ConfigError(f"{path} was not written by this program: move it away, or give another --out")
+            raise ConfigError(
+                f"{path} was not written by this program: move it away, or give another {setting_name('out')}"
+            )
         return cls(file, is_new=is_new)
 
     def discard(self, storage: Storage, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from processor.core.errors import ConfigError, OutputError
 from processor.core.money import RowCosts
+from processor.core.text import setting_name
 from processor.output.appender import Appender
 from processor.output.in_flight_log import InFlightLog
 from processor.output.index_entry import FAILED, REPLIED
@@ -42,13 +43,15 @@ def lock_replies(storage: Storage, paths: OutputPaths, replies: Appender) -> Non
         raise _is_locked(paths)
     if replies.has_several_names():
         raise ConfigError(
-            f"{paths.replies} has several names (hard links), which compaction would part: copy it, or give another "
-            "--out"
+            f"{paths.replies} has several names (hard links), which compaction would part: copy it, or give "
+            f"another {setting_name('out')}"
         )
 
 
 def _is_locked(paths: OutputPaths) -> OutputLocked:
-    return OutputLocked(f"another run is writing to {paths.replies}: wait for it, or give another --out")
+    return OutputLocked(
+        f"another run is writing to {paths.replies}: wait for it, or give another {setting_name('out')}"
+    )
 
 
 def recover(

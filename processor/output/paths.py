@@ -7,6 +7,7 @@ from pathlib import Path
 
 from processor.core.errors import ConfigError, reason
 from processor.core.fast_dataclass import dataclass
+from processor.core.text import setting_name
 from processor.output.compaction import compacted_path, temp_path
 from processor.output.storage import Storage
 
@@ -63,7 +64,9 @@ class OutputPaths:
         paths = cls.of(results)
         expected = (paths.replies, paths.failures, *((paths.history,) if history_suffices else ()))
         if not any(path.is_file() for path in expected):
-            raise ConfigError(f"there is no results file {results}: give the one that a run has written with --out")
+            raise ConfigError(
+                f"there is no results file {results}: give the one that a run has written with {setting_name('out')}"
+            )
         if not _may_hold_rows(paths.replies):
             raise ConfigError(f"{results} is not a results file: it holds no row")
         return paths
@@ -74,7 +77,9 @@ class OutputPaths:
         ``given`` is the name of the results file on the command line.
         """
         if given.is_symlink() and not given.exists():
-            raise ConfigError(f"{given} is a link to {self.replies}, which does not exist: give another --out")
+            raise ConfigError(
+                f"{given} is a link to {self.replies}, which does not exist: give another {setting_name('out')}"
+            )
         for path in (self.failures, self.damaged, self.history, self.batches, self.state):
             self._refuse_links(path)
         for path in (self.replies, self.failures):
@@ -83,15 +88,17 @@ class OutputPaths:
         name = self.replies.name
         twin = self.replies.with_name(name.removesuffix(".jsonl") if name.endswith(".jsonl") else f"{name}.jsonl")
         if twin.name and twin.with_name(twin.name + STATE_SUFFIX).exists():
-            raise ConfigError(f"{given} would share {self.failures} with {twin}: give another --out")
+            raise ConfigError(f"{given} would share {self.failures} with {twin}: give another {setting_name('out')}")
         self._refuse_file_of_other_results(given)
 
     def _refuse_links(self, path: Path) -> None:
         """Raise ConfigError where a file beside the results is a link, or has further names (hard links)."""
         if path.is_symlink():
-            raise ConfigError(f"{path} is a link, and this program makes none: remove it, or give another --out")
+            raise ConfigError(
+                f"{path} is a link, and this program makes none: remove it, or give another {setting_name('out')}"
+            )
         if path.exists() and path.stat().st_nlink > 1 and path.is_file():
-            raise ConfigError(f"{path} has several names (hard links): copy it, or give another --out")
+            raise ConfigError(f"{path} has several names (hard links): copy it, or give another {setting_name('out')}")
 
     def _refuse_file_of_other_results(self, given: Path) -> None:
         """Raise ConfigError where the name is that of a file that belongs to other results, e.g. of their failures."""
@@ -100,7 +107,7 @@ class OutputPaths:
             owners = (stem,) if suffix == STATE_SUFFIX else (f"{stem}.jsonl", stem)
             for owner in owners if stem not in ("", self.replies.name) else ():
                 if self.replies.with_name(owner).is_file() and self.replies.with_name(owner + STATE_SUFFIX).is_file():
-                    raise ConfigError(f"{given} belongs to the results in {owner}: give another --out")
+                    raise ConfigError(f"{given} belongs to the results in {owner}: give another {setting_name('out')}")
 
     def take_over_old_names(self, storage: Storage) -> None:
         """Rename files that version 0.1.0 named without the ending of the results file. Raises OSError.

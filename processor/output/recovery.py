@@ -12,6 +12,7 @@ from pathlib import Path
 
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
+from processor.core.text import setting_name
 from processor.output.appender import Appender, FileChangedError
 from processor.output.block_reader import BLOCK_BYTES, read_block
 from processor.output.compaction import compact, compacted_path, overwrite_from_compacted, quarantine, temp_path
@@ -130,7 +131,9 @@ class Recovery:
         with closing(self._storage.open(path, "read")) as file:
             block = read_block(file, 0, BLOCK_BYTES, replies=replies)
         if block.damaged or block.torn_bytes:
-            raise ConfigError(f"{path} was not written by this program: move it away, or give another --out")
+            raise ConfigError(
+                f"{path} was not written by this program: move it away, or give another {setting_name('out')}"
+            )
 
     def _scan(self, *, replies: bool) -> ScanReport:
         return scan_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from processor.core.errors import ConfigError
 from processor.core.money import RowCosts
+from processor.core.text import setting_name
 from processor.output.block_reader import (
     MAX_LISTED_LINES,
     ScannedBlock,
@@ -72,7 +73,7 @@ def scan_file(
             lines += block.lines
             not_a_row += block.not_a_row
     if not_a_row and not report.rows:
-        raise ConfigError(f"{path} is not a results file: give another --out, or move it away")
+        raise ConfigError(f"{path} is not a results file: give another {setting_name('out')}, or move it away")
     return report
 
 
@@ -90,7 +91,8 @@ def _load_block(index: JobIndex, block: ScannedBlock, path: Path, *, simulated: 
     if any(bool(flags & SIMULATED) is not simulated for flags in set(block.entries[FLAGS_OFFSET :: PACKED_ENTRY.size])):
         found, new = ("real", "simulated") if simulated else ("simulated", "real")
         raise ConfigError(
-            f"{path} holds {found} rows, and this run would add {new} ones: give another --out, or move it away"
+            f"{path} holds {found} rows, and this run would add {new} ones: give another {setting_name('out')}, "
+            "or move it away"
         )
     index.load_rows(block.entries)
 

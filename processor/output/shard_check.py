@@ -9,6 +9,7 @@ from pathlib import Path
 from processor.core.errors import ConfigError
 from processor.core.json_reading import fields_of, parsed
 from processor.core.shards import Shard
+from processor.core.text import setting_name
 from processor.output.block_reader import read_lines
 from processor.output.in_flight_log import InFlightLog
 from processor.output.paths import OutputPaths
@@ -22,15 +23,19 @@ def check_shard(storage: Storage, paths: OutputPaths, log: InFlightLog, shard: S
     OSError.
     """
     if log.shard is not None and log.shard != shard:
-        own = "has no --shard" if shard is None else f"has --shard {shard}"
+        own = f"has no {setting_name('shard')}" if shard is None else f"has {setting_name('shard', shard)}"
         raise ConfigError(
-            f"{paths.replies} is for --shard {log.shard}, and this run {own}: give that --shard, or another --out"
+            f"{paths.replies} is for {setting_name('shard', log.shard)}, and this run {own}: give that "
+            f"{setting_name('shard')}, or another {setting_name('out')}"
         )
     if shard is None or log.shard is not None:
         return
     for path in (paths.replies, paths.failures):
         if any(not shard.holds(name) for name in _names(storage, path)):
-            raise ConfigError(f"{path} has rows of jobs that are not in --shard {shard}: give another --out")
+            raise ConfigError(
+                f"{path} has rows of jobs that are not in {setting_name('shard', shard)}: give another "
+                f"{setting_name('out')}"
+            )
     log.write_shard(shard)
 
 

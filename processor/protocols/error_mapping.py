@@ -25,7 +25,7 @@ from processor.core.errors import (
 )
 from processor.core.lazy_pattern import LazyPattern
 from processor.core.models import JSON
-from processor.core.text import one_line
+from processor.core.text import one_line, setting_name
 from processor.protocols.account_errors import is_wrong_key, spent_scope
 from processor.protocols.error_body import ErrorBody, from_json, parse_error_body
 from processor.protocols.retry_after import retry_after
@@ -232,7 +232,10 @@ def _error_code(error: ErrorBody) -> str | None:
 def _message(status: int, headers: Mapping[str, str], error: ErrorBody) -> str:
     if 300 <= status < 400:
         location = one_line(_without_secrets(headers.get("location", "")))
-        return f"HTTP {status}: redirected to {location or 'nowhere'}; set --base-url to the address of the API itself"
+        return (
+            f"HTTP {status}: redirected to {location or 'nowhere'}; set {setting_name('base_url')} to the address "
+            "of the API itself"
+        )
     if error.body is not None and error.message:
         return error.message
     status_line = f"HTTP {status} {_PHRASES.get(status, '')}".rstrip()

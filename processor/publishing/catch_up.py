@@ -14,6 +14,7 @@ from typing import BinaryIO
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.private_files import private_opener, replaced_file, sync
+from processor.core.text import setting_name
 from processor.output.paths import OutputPaths
 from processor.publishing.part_names import FolderContents, Kind, contents_of, part_name
 from processor.publishing.record import Published, Record
@@ -68,7 +69,8 @@ def _new_parts(folder: ObjectFolder, contents: FolderContents, kind: Kind, known
     if known.number and (generation < known.generation or numbers[-1] < known.number):
         raise ConfigError(
             f"files are gone from {folder.name}, at least {part_name(kind, known.generation, known.number)}: restore "
-            "them. To start over, give another --out, or delete the work folder of this output (the first lines of a "
+            f"them. To start over, give another {setting_name('out')}, or delete the work folder of this output "
+            "(the first lines of a "
             "run show it after `journal`) and what is left at the address"
         )
     later = [number for number in numbers if number > known.number or generation > known.generation]

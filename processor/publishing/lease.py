@@ -19,6 +19,7 @@ from processor.core.errors import ConfigError, OutputError
 from processor.core.fast_dataclass import dataclass
 from processor.core.json_reading import fields_of, parsed
 from processor.core.models import JSON
+from processor.core.text import setting_name
 from processor.publishing.part_names import contents_of, lease_name
 from processor.remote.object_folder import ObjectFolder
 
@@ -108,7 +109,8 @@ def acquire_lease(folder: ObjectFolder, terms: LeaseTerms) -> Lease:
     lease = Lease(folder, terms, newest + 1)
     if folder.create(name, content):
         raise ConfigError(
-            f"the store of {folder.name} overwrites files that should only be created: give --out FILE, and then "
+            f"the store of {folder.name} overwrites files that should only be created: give "
+            f"{setting_name('out', 'FILE')}, and then "
             f"process export FILE --out {folder.name}"
         )
     with suppress(OSError):  # without the right to delete they stay, and do not count
@@ -141,7 +143,7 @@ def _is_held(folder: ObjectFolder, terms: LeaseTerms, found: JSON) -> ConfigErro
     until = f"{terms.term_s:.0f} s"
     return ConfigError(
         f"{_host(found)} is writing to {folder.name}: wait for its run to end ({until} after it was killed), or give "
-        "another --out"
+        f"another {setting_name('out')}"
     )
 
 

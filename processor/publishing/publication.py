@@ -11,6 +11,7 @@ from processor.core.errors import ConfigError, OutputError, reason
 from processor.core.events import Listener, Notice
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import RunInThread
+from processor.core.text import setting_name
 from processor.publishing.lease import Lease, LeaseLost, LeaseTerms, acquire_lease
 from processor.publishing.publisher import Publisher
 from processor.publishing.work_folder import WorkFolder
@@ -235,7 +236,9 @@ def _as_config_error(address: str) -> Iterator[None]:
     except LeaseLost as error:
         raise ConfigError(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"cannot write results to {address}: {_why(error)}; or give another --out") from None
+        raise ConfigError(
+            f"cannot write results to {address}: {_why(error)}; or give another {setting_name('out')}"
+        ) from None
 
 
 def _why(error: OSError | LeaseLost) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from processor.core.errors import ConfigError, reason
+from processor.core.text import setting_name
 from processor.publishing.catch_up import caught_up
 from processor.publishing.part_names import contents_of
 from processor.publishing.work_folder import WorkFolder, WorkFolderInUse, default_work_folder
@@ -21,7 +22,9 @@ def local_results(results: str, work_dir: Path | None, environ: Mapping[str, str
     """
     if not is_writable(results):
         if work_dir is not None:
-            raise ConfigError(f"--work-dir is for results in an object store, and {results} is a file: leave it out")
+            raise ConfigError(
+                f"{setting_name('work_dir')} is for results in an object store, and {results} is a file: leave it out"
+            )
         return Path(results)
     address = shown_address(results)
     work_folder = WorkFolder(work_dir or default_work_folder(address, environ), address)

@@ -10,6 +10,7 @@ from pathlib import Path
 from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.private_files import replaced_file
+from processor.core.text import setting_name
 from processor.publishing.part_names import FIRST_GENERATION, Kind
 
 _FORMAT = 1
@@ -50,7 +51,9 @@ def load_record(path: Path, address: str) -> Record:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return Record(address=address, holder=os.urandom(8).hex())
     if record.address != address:
-        raise ConfigError(f"{path.parent} is the work folder of {record.address}: give another --work-dir")
+        raise ConfigError(
+            f"{path.parent} is the work folder of {record.address}: give another {setting_name('work_dir')}"
+        )
     return record
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from processor.core.errors import ConfigError, reason
 from processor.core.json_reading import fields_of, parsed
+from processor.core.text import setting_name
 from processor.output.paths import OutputPaths
 from processor.output.storage import LocalStorage, open_locked
 from processor.publishing.record import Record, load_record, save_record
@@ -49,7 +50,9 @@ class WorkFolder:
         try:
             yield
         except OSError as error:
-            raise ConfigError(f"cannot use the work folder {self.path}: {reason(error)}; give --work-dir") from None
+            raise ConfigError(
+                f"cannot use the work folder {self.path}: {reason(error)}; give {setting_name('work_dir')}"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -60,7 +63,8 @@ class WorkFolder:
             lock = open_locked(LocalStorage(), self.path / _LOCK_FILE, "update")
         if lock is None:
             raise WorkFolderInUse(
-                f"another run of this machine is writing to {self.address}: wait for it, or give another --out"
+                f"another run of this machine is writing to {self.address}: wait for it, or give another "
+                f"{setting_name('out')}"
             )
         with closing(lock):
             yield
@@ -78,7 +82,8 @@ def results_name(address: str) -> str:
     """Return the name of the results file at an address. Raises ConfigError where it has none."""
     name = address.rpartition("/")[2]
     if not name or address.count("/") < 3:
-        raise ConfigError(f"{address} names no results file: give --out {address.rstrip('/')}/results.jsonl")
+        whole = f"{address.rstrip('/')}/results.jsonl"
+        raise ConfigError(f"{address} names no results file: give {setting_name('out', whole)}")
     return name
 
 
@@ -96,7 +101,9 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
         return given / "processor" / "outputs"
     home = Path(environ.get("LOCALAPPDATA" if os.name == "nt" else "HOME", ""))
     if not home.is_absolute():
-        raise ConfigError("there is no cache folder for results in an object store: give --work-dir DIR")
+        raise ConfigError(
+            f"there is no cache folder for results in an object store: give {setting_name('work_dir', 'DIR')}"
+        )
     own = "" if os.name == "nt" else "Library/Caches" if sys.platform == "darwin" else ".cache"
     return home / own / "processor" / "outputs"
 

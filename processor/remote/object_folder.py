@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from processor.core.errors import ConfigError
+from processor.core.text import setting_name
 from processor.remote.addresses import is_writable, shown_address
 from processor.remote.file_system import as_os_error, file_system
 
@@ -48,7 +49,9 @@ class RemoteFolder:
     def __init__(self, address: str) -> None:
         """Raises ConfigError where the address cannot be written to, or a package is missing."""
         if not is_writable(address):
-            raise ConfigError(f"cannot write {shown_address(address)}: give --out FILE, s3://, gs:// or az://")
+            raise ConfigError(
+                f"cannot write {shown_address(address)}: give {setting_name('out', 'FILE')}, s3://, gs:// or az://"
+            )
         self.name = shown_address(address)
         self._system, self._path = file_system(address.rstrip("/"), "write")
 

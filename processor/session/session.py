@@ -14,6 +14,7 @@ from processor.config.settings import Settings
 from processor.core import exit_codes
 from processor.core.events import JobFinished, JobSkipped, Listener, RunEvent, RunFinished, Stopping, Transport
 from processor.core.models import JSON, Job
+from processor.core.text import messages_for
 from processor.input.job_formats import ParsedJob
 from processor.output.row_json import to_row
 from processor.session.answers import Answer, Left, OnAnswer, OpenJob, OpenJobs, RunStopped
@@ -95,10 +96,11 @@ class Session:
             has_replied=lambda endpoint, model: (endpoint, model) in self._replied,
         )
         async with AsyncExitStack() as stack:
-            self._parts = parts = await open_parts(self._options, self._queue, self._open, callbacks, stack)
-            self._loop = asyncio.get_running_loop()
-            self._running = asyncio.create_task(parts.scheduler.run(), name="processor.Session")
-            self._running.add_done_callback(lambda _: self._leave(self.stopped or CLOSED, self._open.numbers()))
+            with messages_for("session"):
+                self._parts = parts = await open_parts(self._options, self._queue, self._open, callbacks, stack)
+                self._loop = asyncio.get_running_loop()
+                self._running = asyncio.create_task(parts.scheduler.run(), name="processor.Session")
+                self._running.add_done_callback(lambda _: self._leave(self.stopped or CLOSED, self._open.numbers()))
             self._stack = stack.pop_all()
         return self
 
@@ -111,7 +113,8 @@ class Session:
         """
         self._is_closed = True
         self._stack.push_async_callback(self._end_run)
-        await self._stack.aclose()
+        with messages_for("session"):
+            await self._stack.aclose()
 
     async def _end_run(self) -> None:
         parts, running = self._parts, self._running
@@ -198,7 +201,8 @@ class Session:
             on_answer(Left(CLOSED))
             return None
         self._jobs += 1
-        parsed = parse_object(job, self._jobs, parts.defaults, parts.max_job_bytes)
+        with messages_for("session"):
+            parsed = parse_object(job, self._jobs, parts.defaults, parts.max_job_bytes)
         selected = parts.selection.select(parsed) if isinstance(parsed, ParsedJob) else parsed
         if isinstance(selected, WrittenRow):
             parts.emit(JobSkipped(reason=selected.reason, custom_id=selected.custom_id, line=self._jobs))

@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 
 from processor.core.events import SkipReason
 from processor.core.money import dollars, in_dollars, pico_usd
-from processor.core.text import one_line
+from processor.core.text import one_line, setting_name
 from processor.stats.reply_stats import ReplyStats
 from processor.stats.run_stats import RunStats
 from processor.stats.summary_json import SummaryContext
@@ -76,7 +76,10 @@ def _failed(stats: RunStats) -> Iterator[LabelRow]:
         )
         label = ""
     if earlier := stats.skipped["failed_permanently"]:
-        text = f"{plural(earlier, 'job')} failed permanently in an earlier run; use --retry-failed to send again"
+        text = (
+            f"{plural(earlier, 'job')} failed permanently in an earlier run; use "
+            f"{setting_name('retry_failed', True)} to send again"
+        )
         yield LabelRow(label, text, "bad")
 
 
@@ -104,7 +107,7 @@ def _changed(stats: RunStats) -> Iterator[LabelRow]:
         if count > len(examples):
             examples.append("…")
         text = f"{plural(count, 'job')} {how}, reply kept: {', '.join(examples)}"
-        yield LabelRow(label, f"{text} (use --changed resend to send again)", "warning")
+        yield LabelRow(label, f"{text} (use {setting_name('changed', 'resend')} to send again)", "warning")
         label = ""
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from processor.core.text import flag_and_setting, setting_name
 
 PACKAGE = Path(__file__).parents[2] / "processor"
 
@@ -28,6 +30,9 @@ NAMED = {"Notice": "text", "Failure": "message", "StopRun": "reason", "Outcome":
 """The argument that is the message."""
 
 PRINTING = frozenset({"print_error", "stop", "say", "print_line", "note_weakness"})
+
+NAMING: dict[str, Callable[..., str]] = {"setting_name": setting_name, "flag_and_setting": flag_and_setting}
+"""What names a setting in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,22 @@ def _texts(node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):
-        yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)  # type: ignore[misc]
+        yield "".join(map(_part, node.values))
     elif isinstance(node, ast.IfExp):
         yield from (*_texts(node.body), *_texts(node.orelse))
     elif isinstance(node, ast.BinOp):
         left, right = list(_texts(node.left)) or ["{}"], list(_texts(node.right)) or ["{}"]
         yield from (first + second for first in left for second in right)
+
+
+def _part(node: ast.expr) -> str:
+    """A part of a text with values; the names of settings as on the command line."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    call = node.value if isinstance(node, ast.FormattedValue) else None
+    if isinstance(call, ast.Call) and _name(call.func) in NAMING and isinstance(call.args[0], ast.Constant):
+        return NAMING[_name(call.func)](*(one.value if isinstance(one, ast.Constant) else "{}" for one in call.args))
+    return "{}"
 
 
 if __name__ == "__main__":

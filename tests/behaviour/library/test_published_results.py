@@ -94,11 +94,11 @@ def test_run_whose_rows_cannot_be_published_ends_with_3(
         ({"out": "memory://bucket/r.jsonl.gz"}, r"results are not compressed"),
         (
             {"out": "memory://bucket"},
-            r"memory://bucket names no results file: give --out memory://bucket/results.jsonl",
+            r"memory://bucket names no results file: give out='memory://bucket/results.jsonl'",
         ),
-        ({"out": "https://host/r.jsonl"}, r"cannot write results to https://host/r.jsonl: give --out FILE, or an add"),
-        ({"in_batches": True}, r"--batch keeps a file of its batches on this machine: give --out FILE"),
-        ({"out": "r.jsonl", "work_dir": Path("w")}, r"--work-dir is for results in an object store, and r.jsonl is a"),
+        ({"out": "https://host/r.jsonl"}, r"cannot write results to https://host/r.jsonl: give out=FILE, or an add"),
+        ({"in_batches": True}, r"in_batches= keeps a file of its batches on this machine: give out=FILE"),
+        ({"out": "r.jsonl", "work_dir": Path("w")}, r"work_dir= is for results in an object store, and r.jsonl is a"),
     ],
 )
 def test_output_that_cannot_be_published_is_refused(

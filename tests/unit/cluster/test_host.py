@@ -22,6 +22,7 @@ from processor.cluster.messages import (
 from processor.core.errors import ConfigError, InternalError, ServerError
 from processor.core.events import RequestListener, Sent
 from processor.core.models import Job, Reply, Target
+from processor.core.text import setting_name
 from processor.http.settings import TransportSettings
 from processor.simulator.virtual_clock import run
 
@@ -47,6 +48,8 @@ class Sender(PlainSender):
             raise
         if job.custom_id == "refused":
             raise ServerError("no", status=500)
+        if job.custom_id == "redirected":
+            raise ServerError(f"set {setting_name('base_url')}", status=302)
         if job.custom_id == "mistake":
             raise KeyError("x")
         return REPLY
@@ -56,11 +59,24 @@ def request(number: int, name: str) -> SendRequest:
     return SendRequest(number, 0, Job(line=1, custom_id=name, fingerprint="f", path="/v1/x", model="m", body={}))
 
 
-async def opened(sender: Sender) -> WorkerHost:
+async def opened(sender: Sender, settings: bytes = SETTINGS) -> WorkerHost:
     host = WorkerHost(lambda settings, on_notice: sender, node="here", max_connections=10)
-    await host.open(SETTINGS)
+    await host.open(settings)
     await host.set_targets(encode([numbered_target(0, Target(base_url="https://host/v1"), None, b"s")]))
     return host
+
+
+def test_errors_name_settings_as_the_driver_does() -> None:
+    async def main() -> None:
+        settings = WorkerSettings(transport=TransportSettings(), interval_s=0.02, surface="session")
+        host = await opened(Sender(), encode(settings))
+        await host.push(encode([request(1, "redirected")]))
+        await asyncio.sleep(1.0)
+        (ended,) = [one for one in decode(await host.pull()) if isinstance(one, RequestEnded)]
+        assert str(ended.outcome) == "set base_url="
+        await host.close()
+
+    run(main())
 
 
 def test_request_that_is_passed_twice_is_sent_once() -> None:
