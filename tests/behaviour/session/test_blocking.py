@@ -109,6 +109,15 @@ def test_no_job_yields_no_row() -> None:
     assert list(rows_of([])) == []
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """A shell starts what runs in the background with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_interrupt_ends_the_session_and_reaches_the_caller() -> None:
     async def never(sent: Job, target: Target, on_event: RequestListener) -> Reply:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from processor.output.paths import OutputPaths
 from processor.report.data import ReportOptions
 from processor.report.make_report import make_report
@@ -64,7 +66,8 @@ def test_lines_of_any_kind_are_read(tmp_path: Path) -> None:
     assert read_runs(tmp_path / "none.jsonl") == []
 
 
-def test_page_shows_limits_refusals_and_the_command_to_go_on(tmp_path: Path) -> None:
+def test_page_shows_limits_refusals_and_the_command_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.report.assets.find_spec", lambda name: None)  # charts take seconds
     results = write_rows(tmp_path / "r.jsonl", [reply_row(1)])
     notice = minute("a", 2, notices=["<b>a notice</b>"], outages={"https://e": "503 from all"})
     write(tmp_path / "r.history.jsonl", [header("a"), minute("a", 1), notice])
