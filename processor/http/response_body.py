@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from processor.core.errors import ProtocolError, ReplyTooLarge
 from processor.core.models import JSON
-from processor.core.text import excerpt, one_line
+from processor.core.text import excerpt, one_line, setting_name
 from processor.protocols import Accumulator, readable_text, repaired_json
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -188,7 +188,9 @@ class ErrorParser:
 
 def html_instead_of_reply_error(content_type: str) -> Callable[[bytes], ProtocolError]:
     """Makes the error for a web page in place of a reply, as a proxy or a login sends it."""
-    what = f"a web page answered ({content_type or 'no content type'}), not an API (is --base-url right?)"
+    what = (
+        f"a web page answered ({content_type or 'no content type'}), not an API (is {setting_name('base_url')} right?)"
+    )
     return lambda data: ProtocolError(f"{what}: {one_line(readable_text(data), 200) or 'without text'}")
 
 

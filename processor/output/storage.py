@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 from processor.core import platform
 from processor.core.errors import OutputError, reason
 from processor.core.private_files import NEW_FILE_MODE
+from processor.core.text import setting_name
 
 OpenMode = Literal["read", "append", "new", "update"]
 """``append``, ``update`` and ``new`` create a missing file; ``new`` also empties an existing one."""
@@ -281,12 +282,13 @@ def write_all(write: Callable[[memoryview], int], data: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> str:
     """Return the message for a person; ``path`` is used where the error names no file."""
-    return f"cannot write {error.filename or path}: {reason(error)}{_REMEDIES.get(error.errno or 0, '')}"
+    return f"cannot write {error.filename or path}: {reason(error)}{_remedy(error)}"
 
 
-_REMEDIES = {errno.ENOSPC: "; free some space"} | dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS), "; give another --out, in a folder that you may write to"
-)
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"; give another {setting_name('out')}, in a folder that you may write to"
+    return "; free some space" if error.errno == errno.ENOSPC else ""
 
 
 @contextmanager

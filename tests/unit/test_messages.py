@@ -1,11 +1,26 @@
-"""The wording of the program's messages; ``python -m tests.support.messages`` lists them."""
+"""The wording of the program's messages; ``python -m tests.support.messages`` lists them.
+
+They name settings as their user writes them: flags on the command line, arguments in a program.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
+from pathlib import Path
+from typing import Any
 
-from tests.support.messages import Message, messages
+import pytest
+
+from processor.app.plan import Plan
+from processor.cli.main import COMMANDS
+from processor.config.settings import Limits, RaySettings, Settings
+from processor.core.models import SourceFile
+from processor.core.text import messages_for, place_of, setting_name
+from tests.support.messages import NAMING, PACKAGE, Message, messages
 
 all_messages = cache(messages)
 
@@ -39,3 +54,105 @@ def test_errors_of_usage_name_the_place_and_the_remedy() -> None:
     errors: list[Message] = [message for message in all_messages() if message.kind == "ConfigError"]
     assert len(errors) > 100
     assert [message for message in errors if not names_the_place_and_the_remedy(message.text)] == []
+
+
+# ------------------------------------------------------------ names of settings
+
+COMMAND_LINE_ONLY = ("cli", "estimate", "export", "report", "simulator")
+"""Folders that no program uses: the commands, and what they print."""
+ONLY_ON_IT = {
+    "app/batch_access.py",  # the words of a command line
+    "app/batch_commands.py",
+    "app/estimate.py",
+    "app/rehearse.py",
+    "app/rehearsed_provider.py",
+    "config/config_files.py",  # which settings file to name
+    "core/text.py",
+    "terminal/summary.py",  # the command that goes on
+}
+FLAG = re.compile(r"(?<![\w-])--[a-z]")
+COMMAND = re.compile(r"\bprocess [a-z-]+ .*")
+"""What is to be typed into a shell, wherever it is read."""
+
+FIELDS = {
+    *(field.name for cls in (Plan, Settings) for field in fields(cls)),
+    *(f"limits.{field.name}" for field in fields(Limits)),
+    *(f"ray.{field.name}" for field in fields(RaySettings)),
+}
+
+
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """All texts of a file but its docstrings."""
+    left_out: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            left_out.update(node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in left_out:
+            yield node.value
+
+
+def named_settings() -> set[str]:
+    """The settings that messages name."""
+    calls = [node for _, tree in sources() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in NAMING]
+    return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}  # type: ignore[misc]
+
+
+def options() -> set[str]:
+    """The flags of all commands."""
+    parameters: list[Any] = [one for command in COMMANDS for one in command.load().params]
+    return {name for one in parameters for name in (*one.opts, *one.secondary_opts) if name.startswith("--")}
+
+
+def test_no_text_that_a_program_can_see_has_a_flag_in_it() -> None:
+    found = {
+        (file, text)
+        for file, tree in sources()
+        if file not in ONLY_ON_IT and Path(file).parts[0] not in COMMAND_LINE_ONLY
+        for text in texts(tree)
+        if FLAG.search(COMMAND.sub("", text))
+    }
+    assert found == set()
+
+
+def test_named_settings_are_arguments_of_a_program_and_flags_of_the_command_line() -> None:
+    assert len(named_settings()) > 20
+    assert named_settings() - FIELDS == {"config"}
+    assert {setting_name(name) for name in named_settings()} <= options()
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag", "argument"),
+    [
+        (("base_url",), "--base-url", "base_url="),
+        (("out", "FILE"), "--out FILE", "out=FILE"),
+        (("out", "r.jsonl"), "--out r.jsonl", "out='r.jsonl'"),
+        (("allow_http", True), "--allow-http", "allow_http=True"),
+        (("max_cost_usd",), "--max-cost", "max_cost_usd="),
+        (("ray.address", "local"), "--ray local", "ray.address='local'"),
+        (("config", "FILE"), "--config FILE", "settings="),
+    ],
+)
+def test_setting_is_named_as_its_user_writes_it(setting: tuple[Any, ...], flag: str, argument: str) -> None:
+    assert setting_name(*setting) == flag
+    with messages_for("plan"):
+        assert setting_name(*setting) == argument
+    with messages_for("session"):
+        assert setting_name(*setting) == argument.replace("out=", "journal=")
+    assert setting_name(*setting) == flag
+
+
+def test_jobs_of_a_session_have_no_lines() -> None:
+    assert place_of(5, None) == "line 5"
+    with messages_for("plan"):
+        assert place_of(5, None) == "line 5"
+    with messages_for("session"):
+        assert place_of(5, None) == "job 5"
+        assert place_of(5, SourceFile(2, "b.jsonl")) == "b.jsonl, line 5"
