@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from processor.app.plan import Plan
+from processor.core.text import setting_name
 from processor.scheduler.deadline import UNKNOWN_REPLY_S, Deadline
 from processor.stats.run_stats import RunStats
 
@@ -39,5 +40,5 @@ def open_deadline(plan: Plan, stats: RunStats, wall_clock: Callable[[], float]) 
 
     earlier = known_replies(plan, plan.like).all
     reply_s = ReplyTime(stats, None if earlier is None else earlier.quantile_s(SHARE))
-    advice = " (--like RESULTS tells how long they take)"
+    advice = f" ({setting_name('like', 'RESULTS')} tells how long they take)"
     return Deadline(plan.until, wall_clock=wall_clock, reply_s=reply_s, grace_s=plan.settings.grace_s, advice=advice)
