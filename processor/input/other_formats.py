@@ -8,6 +8,7 @@ from __future__ import annotations
 import orjson
 
 from processor.core.lazy_pattern import LazyPattern
+from processor.core.text import setting_name
 
 HEAD_BYTES = 64 * 1024
 ENOUGH_LINES = 4
@@ -59,9 +60,11 @@ def other_format(head: bytes, name: str) -> str | None:
 def _by_first_bytes(head: bytes, name: str) -> str | None:
     """Do the same by the mark with which files of some formats begin."""
     if head.startswith(_ZIP_MARK) and _EXCEL_MARK in head:
-        return f"{name} is an Excel workbook: save the sheet as CSV, and give that with --template FILE"
+        return (
+            f"{name} is an Excel workbook: save the sheet as CSV, and give that with {setting_name('template', 'FILE')}"
+        )
     if head.startswith(_PARQUET_MARK):
-        return f"{name} is a Parquet file: give it a name that ends in .parquet, and --template FILE"
+        return f"{name} is a Parquet file: give it a name that ends in .parquet, and {setting_name('template', 'FILE')}"
     for mark, kind, unpack in _COMPRESSED:
         if head.startswith(mark):
             named = "give the name of the file, or unpack it" if kind in ("gzip", "zstd") else "unpack it"

@@ -68,6 +68,7 @@ ONLY_ON_IT = {
     "app/rehearsed_provider.py",
     "config/config_files.py",  # which settings file to name
     "core/text.py",
+    "terminal/job_details.py",
     "terminal/summary.py",  # the command that goes on
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
