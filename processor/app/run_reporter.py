@@ -140,9 +140,8 @@ def _fd_limit_text(plan: Plan, concurrency: int) -> str | None:
         return None
     allowed = f"the limit on open files allows {plural(concurrency, 'connection')} at a time"
     which = f", not the {wanted} of {setting_name('concurrency')}" if wanted else ", which limits this run"
-    return (
-        f"{allowed}{which}: raise it with `ulimit -n {(wanted or FEW_CONNECTIONS) + RESERVED_FILES}` before the start"
-    )
+    needed = (wanted or FEW_CONNECTIONS) + RESERVED_FILES
+    return f"{allowed}{which}: raise it with `ulimit -n {needed}` before the start"
 
 
 def _banner(
