@@ -7,17 +7,22 @@ not to the other. Two requests in even pacing suffice where the server is a buck
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from math import inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 from processor.ratelimit.estimator.external_usage import Interval
+from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
 CounterType = Literal["window", "bucket"]
 
 KEPT_OBSERVATIONS = 8
 """Earlier headers, of different bursts, with which each new one is compared."""
+
+CERTAINLY_BETWEEN_S = OVERTAKEN_S + LATE_ARRIVAL_S
+"""What was sent so long after one request and before another was counted between them, but for what was sent last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,9 @@ class CounterClassifier:
         self._tolerance = tolerance
         self._observations: deque[tuple[Observation, float]] = deque(maxlen=KEPT_OBSERVATIONS)
         """Each with the uncertainty at that time."""
+        self._apart: deque[tuple[Observation, float]] = deque(maxlen=2)
+        """Further ones, so far apart that most of what was sent between two of them was certainly counted between them:
+        where many requests a second take long to be answered, those of one moment explain everything."""
         self._uncertainty = 0.0
 
     def add_uncertainty(self, cost: float) -> None:
@@ -53,11 +61,14 @@ class CounterClassifier:
     def reset(self) -> None:
         """Forget the observations: they cannot be compared with later ones. The type stays."""
         self._observations.clear()
+        self._apart.clear()
 
     def observe(self, new: Observation) -> None:
         if not self._observations or new.sent_at > self._observations[-1][0].sent_at + BURST_WINDOW_S:
             self.counter_type = self._classify(new) or self.counter_type
             self._observations.append((new, self._uncertainty))
+            if not self._apart or new.sent_at > self._apart[-1][0].sent_at + CERTAINLY_BETWEEN_S:
+                self._apart.append((new, self._uncertainty))
 
     def rule_out_window(self, excess: float, in_window: float) -> None:
         """Conclude a bucket where more remains, by ``excess``, than a window that holds ``in_window`` could leave."""
@@ -66,7 +77,7 @@ class CounterClassifier:
 
     def _classify(self, new: Observation) -> CounterType | None:
         """The type that explains the change since an earlier observation, where the other type cannot."""
-        for old, uncertainty in self._observations:
+        for old, uncertainty in chain(self._observations, self._apart):
             rise = new.remaining - old.remaining
             tolerance = 1 + self._tolerance * (new.total_sent - old.total_sent) + self._uncertainty - uncertainty
             window, bucket = _distances(new, old, rise, rise)
