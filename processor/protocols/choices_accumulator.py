@@ -222,7 +222,7 @@ class ChoicesAccumulator(ABC):
         return choice
 
     def _set_finish_reason(self, choice: Choice, reason: str) -> None:
-        if is_failure(reason):
+        if reason != "stop" and is_failure(reason):
             # Not raised yet: an event with the server's own words may follow.
             self._failure_reason = reason
             return
@@ -252,7 +252,10 @@ class ChoicesAccumulator(ABC):
 
 
 def _has_content(message: JSON) -> bool:
-    return any(value for name, value in message.items() if name != "role")
+    for name, value in message.items():  # noqa: SIM110 (a generator costs more, for each chunk until the first token)
+        if value and name != "role":
+            return True
+    return False
 
 
 def _merge_extra(into: JSON, choice: JSON) -> None:

@@ -215,13 +215,17 @@ class LimitGroup:
     def release(self, reservation: Reservation) -> None:
         self.in_flight -= 1
         self.released_since_drain += 1
+        if reservation.sent_at is None or not reservation.responded:
+            self._on_no_response(reservation)
+        self.wake_up.fire()
+
+    def _on_no_response(self, reservation: Reservation) -> None:
         for resource, limiter in self.resource_limiters.items():
             amount = reservation.cost_by_resource[resource]
             if reservation.sent_at is None:
                 limiter.on_cancelled(amount, reservation.granted_at)
-            elif not reservation.responded:
+            else:
                 limiter.on_response_lost(amount, reservation.granted_at)
-        self.wake_up.fire()
 
     def _refund(self, reservation: Reservation, used: Usage, sent_at: float, at: float) -> None:
         # The prompt was counted when it arrived, and its tokens may be the server's where ours are an estimate.
