@@ -186,7 +186,7 @@ class LimitGroup:
         is_new = self.cool_down.was_sent_after_last_429(reservation.sent_at)
         # A 429 to the very first request says nothing of a rate: it may be meant for that job alone.
         if self._last_429_unattributed and self._has_responded:
-            self._requests.on_unexplained_429(reservation.effective_sent_at, at)
+            self._requests.on_unexplained_429(reservation.effective_sent_at, at, is_wait_named=bool(retry_after_s))
         if retry_after_s:
             for resource, limiter in self.resource_limiters.items():
                 limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])

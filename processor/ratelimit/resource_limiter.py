@@ -215,9 +215,9 @@ class ResourceLimiter:
         if not had_room:
             self.model.on_shortfall(at, is_new=is_new)
 
-    def on_unexplained_429(self, sent_at: float, at: float) -> None:
+    def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool) -> None:
         """A request was throttled, no known limit explains it, and this resource has none: find a rate by trying."""
-        self._aimd.on_unexplained_429(sent_at, at)
+        self._aimd.on_unexplained_429(sent_at, at, is_wait_named=is_wait_named)
 
     @property
     def has_found_rate(self) -> bool:

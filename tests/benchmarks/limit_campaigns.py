@@ -3,6 +3,7 @@
 silent    servers that announce nothing and refuse above a limit of 60 to 12,000 a minute; ten minutes' work
 random    servers without a limit that refuse 0 to 20 % of the requests at random
 seconds   servers without a limit that refuse 2 % of the requests during one second in twenty
+bursts    servers without a limit that refuse all for half a second, once in 200 requests
 charging  servers that announce their limit and charge 0.7 to 1.5 times what the limiter expects
 """
 
@@ -15,7 +16,7 @@ from time import process_time
 
 from processor.simulator.rate_limiter import LimiterKind
 from tests.benchmarks.measure import show
-from tests.support.limit_campaigns import charging, silent, unlimited
+from tests.support.limit_campaigns import bursts, charging, silent, unlimited
 from tests.support.limiter_simulation import Simulation
 
 Row = list[str]
@@ -59,13 +60,21 @@ def _seconds() -> Iterator[Row]:
             yield _row(name, run, bound_s, run.attempts)
 
 
+def _bursts() -> Iterator[Row]:
+    for given, latency_s in product((None, 64), (0.3, 2.0)):
+        for seed in range(3):
+            run, bound_s = bursts(3_000, given=given, latency_s=latency_s, seed=seed)
+            name = f"replies of {latency_s} s, {f'{given} in flight' if given else 'auto'}, {seed}"
+            yield _row(name, run, bound_s, run.attempts)
+
+
 def _charging() -> Iterator[Row]:
     for kind, rate, ratio in product(KINDS, CHARGED_RATES, RATIOS):
         run, bound_s = charging(kind, rate, ratio)
         yield _row(f"{kind}, {rate:,} jobs a minute, x {ratio}", run, bound_s, max(1, 0.001 * run.attempts))
 
 
-CAMPAIGNS = {"silent": _silent, "random": _random, "seconds": _seconds, "charging": _charging}
+CAMPAIGNS = {"silent": _silent, "random": _random, "seconds": _seconds, "bursts": _bursts, "charging": _charging}
 
 
 def main() -> None:

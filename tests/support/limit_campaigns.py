@@ -6,6 +6,7 @@ The table of all of them is made by ``tests/benchmarks/limit_campaigns.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.settings import LimitSettings
@@ -53,6 +54,23 @@ def unlimited(
 
     run, best = simulation(share), simulation(0.0)
     return run, 1.1 * best.last_s + FIRST_COOL_DOWN_S * run.random_429s
+
+
+def bursts(jobs: int, *, given: int | None, latency_s: float, seed: int) -> tuple[Simulation, float]:
+    """A run at a server without limits that refuses all for half a second, once in 200 requests, and the bound: 1.25
+    times the time of the same run without refusals, and one pause for each of these times."""
+    rng, until = Random(seed), -1.0
+    times = 0
+
+    def share(at: float) -> float:
+        nonlocal until, times
+        if at >= until and rng.random() < 1 / 200:
+            until, times = at + 0.5, times + 1
+        return 1.0 if at < until else 0.0
+
+    run, _ = unlimited(share, jobs, given=given, latency_s=latency_s, seed=seed)
+    best, _ = unlimited(0.0, jobs, given=given, latency_s=latency_s, seed=seed)
+    return run, 1.25 * best.last_s + FIRST_COOL_DOWN_S * times
 
 
 def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple[Simulation, float]:

@@ -58,6 +58,8 @@ class ConcurrencyController:
         self._on_change = on_change
         self._is_doubling = not is_fixed
         self._hold_rounds_left = 0
+        self._raise_left = 0
+        """What is still to be added to the limit."""
         self._trial: Trial | None = None
         self._base_latency_s: float | None = None
         """The least latency per token: that of a server with room."""
@@ -65,6 +67,7 @@ class ConcurrencyController:
 
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
         """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
+        self._raise()
         if sent_at < self._round_started_at or (self._is_fixed and self.limit == self._max_concurrency):
             return
         self._replies += 1
@@ -144,5 +147,14 @@ class ConcurrencyController:
 
     def _change(self, limit: int, reason: str) -> None:
         if limit != self.limit:
-            self.limit = limit
+            self._raise_left = max(0, limit - self.limit)
+            self.limit = min(limit, self.limit)
+            self._raise()
             self._on_change(limit, reason)
+
+    def _raise(self) -> None:
+        """Raise the limit by a few, now and with each further reply: where a server has a limit that is not known yet,
+        all that is sent at once beyond it is refused."""
+        step = min(self._raise_left, INITIAL_CONCURRENCY)
+        self.limit += step
+        self._raise_left -= step

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from processor.simulator.rate_limiter import LimiterKind
-from tests.support.limit_campaigns import silent, unlimited
+from tests.support.limit_campaigns import bursts, silent, unlimited
 
 pytestmark = pytest.mark.sampled
 
@@ -17,13 +17,14 @@ KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 
 
 @pytest.mark.parametrize(
-    ("rate", "given"), [(300, None), pytest.param(300, 200, marks=slow), pytest.param(1200, None, marks=slow)]
+    ("rate", "given"),
+    [(60, None), (300, None), pytest.param(300, 200, marks=slow), pytest.param(1200, None, marks=slow)],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_silent_limit_is_found_at_the_cost_of_few_refusals(kind: LimiterKind, rate: int, given: int | None) -> None:
     """With a number of requests in flight given, they may all be refused once."""
     run, bound_s = silent(kind, rate, given=given)
-    assert run.throttled <= (given or 0) + 0.022 * run.attempts
+    assert run.throttled <= (given or 0) + 0.02 * run.attempts
     assert run.last_s <= bound_s
 
 
@@ -51,4 +52,12 @@ def test_refusals_during_one_second_in_twenty_cost_one_pause_each() -> None:
         return 0.02 if at % 20 < 1 else 0.0
 
     run, bound_s = unlimited(share, 6000, given=None, latency_s=0.3, seed=1)
+    assert run.last_s <= bound_s
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=slow)])
+@pytest.mark.parametrize("given", [None, pytest.param(64, marks=slow)])
+def test_times_of_refusing_all_do_not_slow_the_rest_of_the_run(given: int | None, seed: int) -> None:
+    """They look like a limit, until the server refuses at rates that it has allowed."""
+    run, bound_s = bursts(3000, given=given, latency_s=2.0, seed=seed)
     assert run.last_s <= bound_s

@@ -11,7 +11,7 @@ from processor.ratelimit.strategies.aimd_rate import AimdRate
 
 
 def send(rate: AimdRate, at: float) -> None:
-    rate.on_grant()
+    rate.on_grant(at)
     rate.on_sent(at)
 
 
@@ -108,6 +108,71 @@ def test_429s_that_go_on_while_the_rate_falls_count_as_random() -> None:
     assert (rate.per_minute or 0) > 1000
 
 
+def exhaust(rate: AimdRate, since: float, sent: int) -> float:
+    """An episode at a tenth of a second a request, whose second half is throttled. Returns when the next one begins."""
+    times = [since + n / 10 for n in range(sent)]
+    for at in times:
+        send(rate, at)
+    for at in times[sent // 2 :]:
+        rate.on_throttled(at, times[-1] + 0.05, sent)
+    return times[-1] + 1.2
+
+
+def test_refusals_below_a_rate_that_the_server_has_allowed_count_as_random() -> None:
+    rate, at = after_burst(), 1.3
+    for _ in range(2):  # 300 a minute come through, pauses counted
+        at = exhaust(rate, at, 60)
+    send(rate, at)
+    slowest, throttled = rate.per_minute or 0, 0
+    while (rate.per_minute or 0) < 10_000:
+        at = send_accepted(rate, at, 40)
+        send(rate, at + 0.1)
+        throttle_last(rate, at + 0.1)
+        slowest, throttled, at = min(slowest, rate.per_minute or 0), throttled + 1, at + 1.3
+    assert slowest > 150
+    assert throttled <= 5
+
+
+def test_few_requests_are_sent_after_random_429s_until_one_is_accepted() -> None:
+    rate = AimdRate()
+    for n in range(100):
+        send(rate, n / 100)
+    rate.on_throttled(0.5, 0.6, 100)
+    send(rate, 2.0)
+    assert rate.resumes_at <= 2.0
+    for _ in range(3):
+        send(rate, 2.0)
+    assert rate.resumes_at == pytest.approx(2.1)
+    for _ in range(4):
+        send(rate, 2.1)
+    assert rate.resumes_at == pytest.approx(2.2)
+    rate.on_accepted(2.0)
+    assert rate.resumes_at < 2.0
+
+
+def test_full_window_is_the_least_that_any_of_its_429s_shows() -> None:
+    """When the first 429 comes, it is not known yet that others are throttled, too."""
+    rate = after_burst()
+    for _ in range(10):
+        rate.on_sent(1.2)
+    for known in range(11):
+        rate.on_throttled(1.2, 1.3, 60 - known)
+    send(rate, 2.5)
+    assert rate.per_minute == rate.full_window.content == 50
+    assert rate.full_window.until == 61.3
+
+
+def test_window_holds_nobody_back_where_the_server_names_the_wait() -> None:
+    rate = after_burst()
+    rate.on_sent(1.2)
+    for _ in range(2):
+        rate.on_throttled(1.2, 1.3, 50, is_wait_named=True)
+    assert rate.throttled_until < 0
+    send(rate, 2.5)
+    assert rate.per_minute == 50
+    assert rate.full_window.until < 0
+
+
 def test_late_responses_to_requests_before_the_last_episode_do_not_raise_the_rate() -> None:
     rate = after_burst()
     first = rate.per_minute
@@ -122,7 +187,8 @@ def test_rate_grows_faster_the_longer_no_request_is_throttled() -> None:
     first = (rate.per_minute or 0) - 100
     send_accepted(rate, 73.0, 100)
     second = (rate.per_minute or 0) - 100 - first
-    assert 5 < first < second
+    assert 2.5 < first < 5
+    assert second > 1.5 * first
 
 
 @pytest.mark.parametrize("limit", [30, 300, 3000])

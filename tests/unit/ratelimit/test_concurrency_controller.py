@@ -130,6 +130,17 @@ def test_refusal_lowers_the_limit_once_and_three_reply_times_restore_it(is_fixed
     assert controller.limit == 100
 
 
+def test_raise_is_spread_over_the_next_replies() -> None:
+    controller, now = ConcurrencyController(10_000), 0.0
+    highest = 0
+    while controller.limit < 256:
+        before = controller.limit
+        controller.on_reply(sent_at=now, at=now + 1.0, tokens=100, in_flight=controller.limit)
+        now += 1 / before
+        highest = max(highest, controller.limit - before)
+    assert 0 < highest <= 8
+
+
 def test_changes_are_reported_with_their_reasons() -> None:
     changes: list[tuple[int, str]] = []
     controller = ConcurrencyController(10_000, on_change=lambda limit, reason: changes.append((limit, reason)))

@@ -64,3 +64,10 @@ def test_old_episodes_count_less() -> None:
         memory.add(up_to_first=50, behind=5, refused_behind=0)
     assert memory.refused_share < before / 10
     assert not memory.shows_limit
+
+
+def test_more_evidence_may_be_asked_for() -> None:
+    memories = RefusalMemory(), RefusalMemory(8.0)
+    for memory in memories:
+        memory.add(up_to_first=61, behind=2, refused_behind=2)
+    assert [memory.shows_limit for memory in memories] == [True, False]
