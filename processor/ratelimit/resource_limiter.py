@@ -215,7 +215,7 @@ class ResourceLimiter:
         if not had_room:
             self.model.on_shortfall(at, is_new=is_new)
 
-    def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool) -> None:
+    def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool = False) -> None:
         """A request was throttled, no known limit explains it, and this resource has none: find a rate by trying."""
         self._aimd.on_unexplained_429(sent_at, at, is_wait_named=is_wait_named)
 

@@ -252,7 +252,7 @@ class AimdStrategy(Strategy):
     def on_accepted(self, sent_at: float) -> None:
         self.rate.on_accepted(sent_at)
 
-    def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool) -> None:
+    def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool = False) -> None:
         """A request was throttled, and no known limit explains it."""
         history = self._model.history
         self._throttled_sent_times.append(sent_at)
