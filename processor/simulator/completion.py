@@ -106,6 +106,9 @@ def _assemble(
 
 
 def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings, rng: Random) -> CompletionChoice:
+    if settings.reply_lengths:  # these are exact, whatever is asked for
+        length = _draw_length(settings, rng)
+        return _make_text_choice(index, corpus.make_sentences("", length, rng)[:length], request.max_tokens)
     if request.api_kind != "completions":
         calling = _make_calling_choice(index, request, rng)
         if calling:
@@ -117,8 +120,6 @@ def _make_choice(index: int, request: ParsedRequest, settings: SimulatorSettings
     if request.api_kind != "completions" and "reason" in request.model:
         reasoning = corpus.make_sentences("Let me think.", length // 2, rng)
     content = _content(request, settings, index, length, rng)
-    if settings.reply_lengths:  # these are exact
-        reasoning, content = [], content[:length]
     return _make_text_choice(index, content, request.max_tokens, reasoning)
 
 

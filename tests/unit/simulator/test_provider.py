@@ -318,3 +318,16 @@ def test_number_of_choices_is_bounded() -> None:
     request = orjson.dumps({"model": "m", "prompt": ["x"] * 100, "n": 100})
     answer = provider.handle("POST", "/v1/completions", {}, request, 0.0)
     assert (answer.status, error(answer)["message"]) == (400, "At most 2048 choices can be requested, not 10000.")
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}]
+)
+def test_reply_lengths_that_are_given_are_those_of_all_replies(more: dict[str, Any]) -> None:
+    for length in (1, 10, 100):
+        provider = SimulatedProvider(SimulatorSettings(reply_lengths=(length,)))
+        lengths = {
+            orjson.loads(data(ask(provider, str(number), **more)))["usage"]["completion_tokens"]
+            for number in range(300)
+        }
+        assert lengths == {length}
