@@ -19,18 +19,18 @@ from typing import Any, Self
 
 from processor.cluster.link import WorkerLink
 from processor.cluster.ray_actor import RayActor
+from processor.cluster.ray_calls import call_actor, reason_of
 from processor.core import platform
-from processor.core.errors import ConfigError, InternalError, ProcessorError
+from processor.core.errors import ConfigError
 from processor.core.fast_dataclass import dataclass
 from processor.core.process_errors import WorkerLost
-from processor.core.text import one_line, setting_name
+from processor.core.text import setting_name
 
 PACKAGE = Path(__file__).parents[1]
 
 CALLS_AT_ONCE = 16
 """Calls of one actor that run at the same time: requests are tasks inside it, and no calls."""
 
-MAX_ERROR_CHARS = 300
 CONNECT_WITHIN_S = 10.0
 
 
@@ -74,7 +74,7 @@ class RayCluster:
                 await asyncio.to_thread(_connect, self._ray, self._options.address)
                 self._has_connected = True
         except (Exception, SystemExit) as error:  # noqa: BLE001 - Ray raises what it likes
-            raise ConfigError(f"{setting_name('ray.address', self._options.address)}: {_reason(error)}") from None
+            raise ConfigError(f"{setting_name('ray.address', self._options.address)}: {reason_of(error)}") from None
         self._actor_class = self._ray.remote(RayActor).options(
             num_cpus=self._options.worker_cpus,
             resources=dict(self._options.resources or {}),
@@ -163,19 +163,5 @@ class _RayLink:
             self._ray.kill(self._actor, no_restart=True)
 
     async def _call(self, method: str, *args: bytes) -> bytes:
-        """Raises WorkerLost, and what this program's own code in the actor raises."""
-        try:
-            answer: bytes = await getattr(self._actor, method).remote(*args)
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ProcessorError):
-                raise error.cause from None
-            raise InternalError(f"a worker failed: {_reason(error)}") from None
-        except self._ray.exceptions.RayError as error:
-            raise WorkerLost(_reason(error)) from None
+        answer: bytes = await call_actor(self._ray, self._actor, method, *args, lost=WorkerLost, name="a worker")
         return answer
-
-
-def _reason(error: BaseException) -> str:
-    """The last line of an error of Ray: those before it repeat what it is about."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1], MAX_ERROR_CHARS) if lines else type(error).__name__

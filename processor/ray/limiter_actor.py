@@ -6,16 +6,14 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
-from processor.core.errors import InternalError, ProcessorError
+from processor.cluster.ray_calls import call_actor, reason_of
 from processor.core.models import Target
-from processor.core.text import one_line
 from processor.shared_limits.host import LimiterHost
 from processor.shared_limits.link import LimiterLink, LimiterLost
 
 NAMESPACE = "processor"
 CALLS_AT_ONCE = 1000
 """One of each session waits for messages all the time."""
-MAX_ERROR_CHARS = 300
 
 
 def limiter_name(target: Target, key_command: tuple[str, ...] = ()) -> str:
@@ -88,7 +86,7 @@ class _LimiterActorLink:
         try:
             self._actor = find()
         except (ray.exceptions.RayError, ValueError, RuntimeError) as error:
-            raise LimiterLost(_reason(error)) from None
+            raise LimiterLost(reason_of(error)) from None
 
     def call_without_answer(self, method: str) -> None:
         getattr(self._actor, method).remote()
@@ -112,18 +110,4 @@ class _LimiterActorLink:
         await self._call("leave", session)
 
     async def _call(self, method: str, *args: str | bytes) -> Any:
-        """Raises LimiterLost, and what this program's own code in the actor raises."""
-        try:
-            return await getattr(self._actor, method).remote(*args)
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ProcessorError):
-                raise error.cause from None
-            raise InternalError(f"the shared limiter failed: {_reason(error)}") from None
-        except self._ray.exceptions.RayError as error:
-            raise LimiterLost(_reason(error)) from None
-
-
-def _reason(error: BaseException) -> str:
-    """The last line of an error of Ray: those before it repeat what it is about."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1], MAX_ERROR_CHARS) if lines else type(error).__name__
+        return await call_actor(self._ray, self._actor, method, *args, lost=LimiterLost, name="the shared limiter")

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, frozenset[str] | str] = {
             "terminal",
         }
     ),
-    "ray": frozenset({"session", "shared_limits", "config", "protocols"}),
+    "ray": frozenset({"session", "shared_limits", "cluster", "config", "protocols"}),
     "session": frozenset(
         {
             "app",

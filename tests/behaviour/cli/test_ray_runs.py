@@ -36,6 +36,8 @@ JOBS = 300
 RPM: dict[LimiterKind, int] = {"sliding": 200, "minute": 200, "second": 1200, "quantised": 1200, "silent": 250}
 BURST: dict[LimiterKind, float] = {"minute": 1.0, "second": 1 / 60, "quantised": 1 / 60, "silent": 0.0}
 """The share of a minute's limit that may be sent at once."""
+BUSY_S = 5.0
+"""What a machine that is busy with other work may add: the exact bound is tested on the virtual clock."""
 COMMAND = ("jobs.jsonl", "--out", "r.jsonl", "--config", "ray.toml", "--workers", "2", "--concurrency", "100")
 
 
@@ -133,17 +135,17 @@ def test_limit_is_kept_and_used(
     assert_every_job_has_one_row(shell)
     statuses = Counter(request["status"] for request in server.requests)
     assert statuses[200] == JOBS
-    assert statuses[429] <= (16 if kind == "quantised" else 1)  # whose headers promise more than it grants
+    assert statuses[429] <= (16 if kind == "quantised" else 0)  # whose headers promise more than it grants
     took_s = server.requests[-1]["at"] - server.requests[0]["at"]
     least_s = 60.0 if kind == "sliding" else (JOBS - BURST[kind] * RPM[kind]) / (RPM[kind] / 60)
-    assert took_s <= 1.02 * least_s + 3.0 + 0.2
+    assert took_s <= 1.02 * least_s + 3.0 + 0.2 + BUSY_S
 
 
 def test_outage_costs_no_job(
     shell: Shell, start_server: StartServer, run_in: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     server = start_server(replace(TWO_SECONDS, first_token_s=1.0))
-    run = run_in("--max-attempts", "1", "--summary-json", "s.json")
+    run = run_in("--summary-json", "s.json")
     wait_until(lambda: shell.row_count("r.jsonl") >= 80, within_s=120)
     now = server.requests[-1]["at"]
     outage = Outage(from_s=now, to_s=now + 8.0, kind="refuse")
