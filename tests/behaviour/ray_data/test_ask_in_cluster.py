@@ -33,6 +33,7 @@ StartProgram = Callable[..., subprocess.Popen[bytes]]
 PROGRAM = """
 import json, sys
 import processor, ray
+from processor.config.price_settings import ModelPrices
 from processor.ray import Ask
 
 address, base_url, name, count, more = sys.argv[1:]
@@ -43,8 +44,14 @@ settings = processor.Settings(
     api_key_env=more.get("key"),
     limits=processor.Limits(rpm=more.get("rpm")),
     concurrency=more.get("concurrency", "auto"),
+    max_cost_usd=more.get("max_cost"),
+    prices={name: ModelPrices(input=0.0, output=1000.0)},
 )
-jobs = [{"job": {"id": f"{name}-{n}", "model": f"{name}-{n}", "prompt": "Hi"}} for n in range(int(count))]
+model = name if more.get("max_cost") else name + "-{}"
+jobs = [
+    {"job": {"id": f"{name}-{n}", "model": model.format(n), "prompt": "Hi", "max_tokens": 20}}
+    for n in range(int(count))
+]
 rows = ray.data.from_items(jobs, override_num_blocks=10).map_batches(
     Ask,
     fn_constructor_kwargs={"settings": settings, "journal": more.get("journal")},
@@ -106,6 +113,16 @@ def test_two_programs_share_a_limit(start_server: StartServer, start_program: St
     assert 0.95 <= share_used <= 1.01
     both = [request["model"][0] for request in server.requests[350:550]]
     assert min(both.count(name) for name in "ab") > 20  # they ran at the same time
+
+
+def test_two_programs_share_a_budget(start_server: StartServer, start_program: StartProgram, tmp_path: Path) -> None:
+    server = start_server(SimulatorSettings(first_token_s=0.5, speed_tps=inf, reply_tokens=(5, 15)))
+    programs = [start_program(server, name, 300, max_cost=2.0, journal=str(tmp_path)) for name in "ab"]
+    for program in programs:
+        program.communicate(timeout=300)
+        assert program.returncode == 1  # RunStopped
+    assert 1.8 <= server.provider.billing.completion_tokens / 1000 <= 2.0
+    assert {request["model"] for request in server.requests} == {"a", "b"}
 
 
 def test_killed_actor_costs_what_it_had_in_flight(
