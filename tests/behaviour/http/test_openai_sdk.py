@@ -93,7 +93,7 @@ def test_reply_that_the_sdk_reads_whole_is_read_alike(number: int, url: str) -> 
     transcript = TRANSCRIPTS[NAMES[number]]
     read = read_by_sdk(f"{url}/{number}/v1")
     if read is None or not is_whole(read, transcript):
-        pytest.skip("the SDK finds no whole reply")
+        return  # nothing is promised; for how many at most, the next test says
     reply = ReplyReader(request=transcript.request).read(transcript.body)
     assert reply is not None
     choice = reply["choices"][0]
