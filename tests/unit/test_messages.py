@@ -82,12 +82,6 @@ FIELDS = {
 }
 
 
-@cache
-def sources() -> list[tuple[str, ast.Module]]:
-    paths = sorted(PACKAGE.rglob("*.py"))
-    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
-
-
 def texts(tree: ast.Module) -> Iterator[str]:
     """All texts of a file but its docstrings."""
     left_out: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -99,11 +93,24 @@ def texts(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
-def named_settings() -> set[str]:
-    """The settings that messages name."""
-    calls = [node for _, tree in sources() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def named_settings(tree: ast.Module) -> set[str]:
+    """The settings that messages of a file name."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in NAMING]
     return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}  # type: ignore[misc]
+
+
+@cache
+def texts_and_settings() -> tuple[list[tuple[str, str]], set[str]]:
+    """All texts, each with its file, and all settings that are named. The trees of all files are kept no longer: each
+    collection of garbage would go through them."""
+    found: list[tuple[str, str]] = []
+    named: set[str] = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found += ((path.relative_to(PACKAGE).as_posix(), text) for text in texts(tree))
+        named |= named_settings(tree)
+    return found, named
 
 
 def options() -> set[str]:
@@ -115,18 +122,18 @@ def options() -> set[str]:
 def test_no_text_that_a_program_can_see_has_a_flag_in_it() -> None:
     found = {
         (file, text)
-        for file, tree in sources()
+        for file, text in texts_and_settings()[0]
         if file not in ONLY_ON_IT and Path(file).parts[0] not in COMMAND_LINE_ONLY
-        for text in texts(tree)
         if FLAG.search(COMMAND.sub("", text))
     }
     assert found == set()
 
 
 def test_named_settings_are_arguments_of_a_program_and_flags_of_the_command_line() -> None:
-    assert len(named_settings()) > 20
-    assert named_settings() - FIELDS == {"config"}
-    assert {setting_name(name) for name in named_settings()} <= options()
+    _, named = texts_and_settings()
+    assert len(named) > 20
+    assert named - FIELDS == {"config"}
+    assert {setting_name(name) for name in named} <= options()
 
 
 @pytest.mark.parametrize(
