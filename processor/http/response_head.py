@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\n(?:content-length:[^\r\n]*\r\n)+")
 
@@ -23,9 +22,5 @@ def without_length_beside_chunks(head: bytes) -> bytes | None:
 
 def with_lower_names(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers with their names in lower case. Of several with one name the last counts."""
-    return dict(zip(_lowered(tuple(headers)), headers.values(), strict=True))
-
-
-@lru_cache(maxsize=256)  # a server sends the same names with each response
-def _lowered(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(str.lower, names))
+    # ``items`` has all of them; ``keys`` has each name once since multidict 7.
+    return {name.lower(): value for name, value in headers.items()}
