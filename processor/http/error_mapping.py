@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from http import HTTPStatus
-from ssl import SSLCertVerificationError
+from ssl import SSLCertVerificationError, SSLError
 
 from aiohttp import (
     ClientConnectorCertificateError,
@@ -96,6 +96,8 @@ def _reason(error: Exception) -> str:
     """The reason in one line."""
     if isinstance(error, SSLCertVerificationError):
         return one_line(error.verify_message)
+    if isinstance(error, SSLError) and error.reason:  # its number is OpenSSL's, and no errno
+        return error.reason.replace("_", " ").lower()
     if isinstance(error, OSError) and type(error.errno) is int and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__

@@ -52,7 +52,7 @@ def summary_json(stats: RunStats, context: SummaryContext) -> JSON:
         "skipped_examples": {SKIPPED_KEYS[reason]: names for reason, names in stats.skipped_examples.items()},
         "rows_without_job": context.rows_without_job,
         "stopped": stats.stop_reason,
-        "elapsed_s": stats.elapsed_s(stats.last_event_at),
+        "elapsed_s": round(stats.elapsed_s(stats.last_event_at), 3),
         "attempts": stats.attempts,
         "endpoints": {
             name: {"attempts": attempts, "replies": stats.replies_by_endpoint[name]}

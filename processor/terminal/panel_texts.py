@@ -22,6 +22,8 @@ from processor.terminal.styled_line import BLANK_LINE, Line, Span, line_width, s
 
 NONE = "none"
 UNKNOWN = "unknown"
+MIN_LIMIT_WAIT_SHOWN_S = 5.0
+"""A shorter wait for a limit is usual."""
 
 
 # ---------------------------------------------------------------- the head: what, how far, until when
@@ -73,8 +75,14 @@ def _situation_lines(state: PanelState) -> tuple[Line, Line]:
             return styled(_starting(situation, state.elapsed_s)), BLANK_LINE
         case "last_replies":
             return styled(_last_replies(situation)), BLANK_LINE
-    waiting = ", waiting for jobs" if situation.bottleneck == "input" else ""
-    return styled(ends_text(situation, state.time) + waiting), BLANK_LINE
+    return styled(ends_text(situation, state.time) + _waiting(situation)), BLANK_LINE
+
+
+def _waiting(situation: Situation) -> str:
+    if situation.bottleneck == "input":
+        return ", waiting for jobs"
+    next_in_s = situation.next_in_s or 0.0
+    return f", the next request in {duration(next_in_s)}" if next_in_s >= MIN_LIMIT_WAIT_SHOWN_S else ""
 
 
 def _over(state: PanelState) -> Line:

@@ -193,6 +193,7 @@ def test_outage_is_shown_with_its_countdown_and_money() -> None:
     [
         ([BottleneckChanged(at=0.0, bottleneck="cool_down")], 31.0, None, "COOL-DOWN as the server asked: the next"),
         ([BottleneckChanged(at=0.0, bottleneck="input")], None, None, ", waiting for jobs"),
+        ([BottleneckChanged(at=0.0, bottleneck="requests")], 31.0, None, " left, the next request in 30 s"),
         (
             [
                 BottleneckChanged(at=0.0, bottleneck="input"),
