@@ -19,15 +19,16 @@ from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.virtual_clock import run
 from tests.support.limiter_simulation import JITTER_S, THROTTLED_LATENCY_S, request_size
 
-LOOK_AHEAD = 1_000
-"""Jobs that wait, as in a run."""
 SLOTS = 100_000
 
 
 @dataclass(kw_only=True)
 class ManyModels:
-    """A run of ``minutes`` of work for each model. ``limits``: the kind of each model's limit, and the number of
-    requests a minute. ``dispatched``: as with several endpoints or a budget."""
+    """A run of ``minutes`` of work for each model; all jobs wait from the start.
+
+    ``limits``: the kind of each model's limit, and its requests a minute. ``dispatched``: as with several endpoints or a
+    budget.
+    """
 
     limits: Mapping[str, tuple[LimiterKind, int]]
     minutes: float
@@ -65,15 +66,10 @@ class ManyModels:
 
     async def _run(self) -> None:
         self._rng = Random(1)
-        self._waiting = asyncio.Semaphore(LOOK_AHEAD)
         pool = self._pool()
         models = [model for model, count in self.jobs.items() for _ in range(count)]
         self._rng.shuffle(models)
-        tasks = []
-        for line, model in enumerate(models):
-            await self._waiting.acquire()
-            tasks.append(asyncio.create_task(self._answer(pool, line, model)))
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*(self._answer(pool, line, model) for line, model in enumerate(models)))
 
     async def _answer(self, pool: EndpointPool, line: int, model: str) -> None:
         size = request_size(model=model)
@@ -87,8 +83,6 @@ class ManyModels:
         """Send a request. Return whether it was answered."""
         loop, server = asyncio.get_running_loop(), self.servers[job.model]
         permit = await pool.acquire(job, size, is_retry=is_retry)
-        if not is_retry:
-            self._waiting.release()
         permit.sent(loop.time())
         await asyncio.sleep(self._rng.uniform(0, JITTER_S))
         decision = server.admit(loop.time(), 1)
