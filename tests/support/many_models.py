@@ -26,8 +26,8 @@ SLOTS = 100_000
 class ManyModels:
     """A run of ``minutes`` of work for each model; all jobs wait from the start.
 
-    ``limits``: the kind of each model's limit, and its requests a minute. ``dispatched``: as with several endpoints or a
-    budget.
+    ``limits``: the kind of each model's limit, and its requests a minute. ``dispatched``: as with several endpoints or
+    a budget.
     """
 
     limits: Mapping[str, tuple[LimiterKind, int]]

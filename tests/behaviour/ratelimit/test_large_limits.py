@@ -55,7 +55,7 @@ def test_large_limit_on_tokens_is_used_fully_and_never_exceeded(kind: LimiterKin
 @pytest.mark.parametrize("dispatched", [False, True], ids=["one endpoint", "dispatcher"])
 @pytest.mark.parametrize("scale", slow_except([1, 12], 1))
 def test_fifty_models_of_one_file_use_their_limits_as_if_each_were_alone(scale: int, dispatched: bool) -> None:
-    """A bucket of one second that holds a single request, and a limit of less than 8, take some seconds more, also alone."""
+    """A bucket of one second that holds one request, and a limit below 8, take some seconds more, also alone."""
     kinds = KINDS if scale > 1 else KINDS[:2]
     limits = {f"m{at}": (kinds[at % len(kinds)], scale * (8 + at)) for at in range(50)}
     run = ManyModels(limits=limits, minutes=1.2, dispatched=dispatched).run()
