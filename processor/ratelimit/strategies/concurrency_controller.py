@@ -32,6 +32,10 @@ HOLD_ROUNDS = 4
 """Rounds between a raise that did not help and the next one."""
 
 
+RAISE_REPLIES = 4
+"""Replies over which a large raise is spread."""
+
+
 class Trial(NamedTuple):
     """A change of the limit that is being tried."""
 
@@ -67,13 +71,14 @@ class ConcurrencyController:
 
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
         """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
+        is_saturated = in_flight >= self.limit
         self._raise()
         if sent_at < self._round_started_at or (self._is_fixed and self.limit == self._max_concurrency):
             return
         self._replies += 1
         self._tokens += tokens
         self._latency_s += at - sent_at
-        self._saturated += in_flight >= self.limit
+        self._saturated += is_saturated
         if self._replies >= self._round_replies:
             self._end_round(at)
 
@@ -155,6 +160,6 @@ class ConcurrencyController:
     def _raise(self) -> None:
         """Raise the limit by a few, now and with each further reply: where a server has a limit that is not known yet,
         all that is sent at once beyond it is refused."""
-        step = min(self._raise_left, INITIAL_CONCURRENCY)
+        step = min(self._raise_left, max(INITIAL_CONCURRENCY, self.limit // RAISE_REPLIES))
         self.limit += step
         self._raise_left -= step

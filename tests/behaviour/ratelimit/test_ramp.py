@@ -1,0 +1,43 @@
+"""How soon the right number of requests is in flight at a server without limits, and how it follows the server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.ramp_campaign import RampRun, ramp_run
+
+slow = pytest.mark.slow
+CAPACITIES = (4, 64, pytest.param(200, marks=slow), pytest.param(2000, marks=slow))
+
+
+@pytest.mark.parametrize("capacity", CAPACITIES)
+@pytest.mark.parametrize("reply_s", [0.2, pytest.param(1.0, marks=slow), pytest.param(10.0, marks=slow)])
+@pytest.mark.parametrize("jobs", [200, pytest.param(2000, marks=slow)])
+@pytest.mark.parametrize("more", [1, 4])
+def test_given_number_is_in_flight_after_the_canary(more: int, jobs: int, reply_s: float, capacity: int) -> None:
+    run, bound_s = ramp_run(jobs, reply_s, capacity, given=more * min(jobs, capacity))
+    assert run.wall_s <= bound_s
+
+
+@pytest.mark.parametrize("capacity", CAPACITIES)
+@pytest.mark.parametrize("reply_s", [0.2, pytest.param(1.0, marks=slow), pytest.param(10.0, marks=slow)])
+@pytest.mark.parametrize("jobs", [200, pytest.param(2000, marks=slow)])
+def test_auto_takes_one_reply_time_for_each_doubling(jobs: int, reply_s: float, capacity: int) -> None:
+    run, bound_s = ramp_run(jobs, reply_s, capacity, given=None)
+    assert run.wall_s <= bound_s
+
+
+def test_auto_comes_down_when_the_server_slows_and_up_again_when_it_recovers() -> None:
+    def capacity_at(at: float) -> int:
+        return 20 if 60 <= at < 180 else 100
+
+    run = RampRun(jobs=20_000, reply_s=1.0, capacity_at=capacity_at).run()
+
+    def mean_in_flight(since: float, until: float) -> float:
+        numbers = [number for at, number in run.in_flight if since <= at < until]
+        return sum(numbers) / len(numbers)
+
+    assert 70 <= mean_in_flight(40, 60) <= 200
+    assert mean_in_flight(140, 180) <= 50
+    assert mean_in_flight(215, 230) >= 70
+    assert {"throughput follows", "throughput did not follow", "latency rose", "trying more"} <= run.reasons
