@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from processor.core.text import messages_for
 from tests.support.slow_cases import mark_sampled
 
 # Hypothesis sets no deadlines: they would measure how busy the machine is.
@@ -53,6 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if PROCESS_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(autouse=True)
+def _command_line() -> Iterator[None]:
+    """Names settings as the command line does, whatever a session has left that an earlier test abandoned."""
+    with messages_for("command line"):
+        yield
 
 
 @pytest.fixture(autouse=True)

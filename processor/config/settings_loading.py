@@ -18,7 +18,7 @@ from processor.config.ray_address import check_ray
 from processor.config.setting_values import parse_table, parse_value
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
-from processor.core.text import flag_and_setting, setting_name
+from processor.core.text import setting_name, surface
 from processor.protocols.registry import PROTOCOLS, known_paths
 from processor.ratelimit.settings import RateLimits
 
@@ -98,8 +98,9 @@ def _check(settings: Settings) -> None:
         return
     for name in ("base_url", "provider", "api_key_env", "api_key_command", "api_version"):
         if getattr(settings, name) is not None:
+            given = f"{setting_name(name)} or {name}" if surface() == "command line" else setting_name(name)
             raise ConfigError(
-                f"{flag_and_setting(name)} cannot stand beside [[endpoints]]: move it into the table of an "
+                f"{given} cannot stand beside [[endpoints]]: move it into the table of an "
                 f"endpoint, or leave the tables out with another {setting_name('config', 'FILE')}"
             )
     check_endpoints(settings.endpoints)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -47,7 +47,8 @@ def messages_for(surface: Surface) -> Iterator[None]:
     try:
         yield
     finally:
-        _surface.reset(token)
+        with suppress(ValueError):  # a coroutine that was abandoned is closed in another context
+            _surface.reset(token)
 
 
 def surface() -> Surface:
