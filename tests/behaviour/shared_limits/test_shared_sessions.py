@@ -25,6 +25,7 @@ from processor.shared_limits.shared_limiter import SharedLimiter
 from processor.simulator.rate_limiter import LIMITER_KINDS, LimiterKind
 from tests.support.session_world import FAST_PROVIDER, SETTINGS, Sessions, job, play
 from tests.support.shared_limits_world import SharedWorld, rows_of
+from tests.support.slow_cases import slow_except
 
 QUICK = replace(FAST_PROVIDER, first_token_s=0.2, first_token_jitter=0.0, speed_tps=inf)
 
@@ -40,7 +41,7 @@ def replies(rows: list[JSON]) -> int:
 # ---------------------------------------------------------------- the limit
 
 
-@pytest.mark.parametrize("kind", LIMITER_KINDS)
+@pytest.mark.parametrize("kind", slow_except(LIMITER_KINDS, "sliding", "second"))
 def test_sessions_share_a_limit_as_one_uses_it(kind: LimiterKind) -> None:
     limits = replace(SETTINGS, limits=Limits(rpm=120)) if kind == "silent" else SETTINGS
     provider = replace(QUICK, rpm=120, kind=kind)
