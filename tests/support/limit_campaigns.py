@@ -11,6 +11,7 @@ from random import Random
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.settings import LimitSettings
 from processor.simulator.rate_limiter import LimiterKind
+from tests.support.informed_client import InformedClient
 from tests.support.limiter_simulation import MEAN_TOKENS, Simulation, job_tokens
 
 SILENT_MINUTES = 10
@@ -74,7 +75,18 @@ def bursts(jobs: int, *, given: int | None, latency_s: float, seed: int) -> tupl
 
 
 def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple[Simulation, float]:
-    """A run at a server that charges ``ratio`` times what the limiter expects, and the promised time."""
+    """A run at a server that charges ``ratio`` times what the limiter expects, and the promised time.
+
+    The promise counts from the least time that the limit allows; or, where no client could keep it that does not see
+    when its requests arrive, from the time that one needs which knows all else.
+    """
     costs = job_tokens("tpm", rate, max(20, int(5.5 * min(rate, 300) if rate < 3_000 else 2.5 * rate)), seed)
     run = Simulation(rpm=None, tpm=rate * MEAN_TOKENS, kind=kind, token_ratio=lambda _: ratio).run(costs)
-    return run, 1.02 * run.server.min_duration_s([int(cost * ratio) for cost in costs]) + 3 + 1.25 * run.latency_s
+    charges = [int(cost * ratio) for cost in costs]
+    attainable_s = InformedClient(kind, rate * MEAN_TOKENS).attainable_s(charges)
+    promised_s = _promised_s(run, run.server.min_duration_s(charges))
+    return run, promised_s if attainable_s <= promised_s else _promised_s(run, attainable_s)
+
+
+def _promised_s(run: Simulation, least_s: float) -> float:
+    return 1.02 * least_s + 3 + 1.25 * run.latency_s
