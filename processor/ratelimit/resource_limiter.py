@@ -150,6 +150,8 @@ class ResourceLimiter:
             )
             if rescaled:
                 self._header_guided.clear_fast_path()
+            if (full_at := self.model.full_at) is not None:
+                self._pacer.correct(full_at)
             if self._strategy is not self._header_guided:
                 self._choose_strategy()
         return changed

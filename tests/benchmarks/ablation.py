@@ -133,7 +133,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     ),
     "even pacing": lambda: _patched(Pacer, earliest=lambda self, cost, limit: float("-inf")),
     "back-off of the pace": lambda: _patched(Pacer, back_off=_nothing),
-    "reserve after refusals": lambda: _patched(CounterFacts, reserve_for=lambda self, cost, now: 0.0),
+    "reserve after refusals": lambda: _patched(CounterFacts, reserve_for=lambda self, cost, now, more=0.0: 0.0),
     "AIMD": lambda: _patched(AimdRate, on_throttled=_nothing),
 }
 

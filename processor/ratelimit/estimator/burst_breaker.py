@@ -13,7 +13,7 @@ from math import inf
 from processor.ratelimit.estimator.external_usage import FORECAST_S
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
-PROBE_S = 1.2
+PROBE_S = 1.11
 """Cost of the first burst, in seconds of the limit: more than a bucket of one second holds."""
 
 OPEN_S = 3600.0
@@ -45,6 +45,7 @@ class BurstBreaker:
         """When the newest request of the probe was granted."""
         self._probe_budget = 0.0
         self._probe_cost = 0.0
+        self._probe_largest_cost = 0.0
         self._probe_unanswered = 0
         """Requests."""
 
@@ -64,14 +65,15 @@ class BurstBreaker:
             return now - headers_at < FORECAST_S
         if self.state is not BreakerState.TESTING:
             return False
-        if self._probe_budget < cost and self._probe_unanswered:
+        if self._probe_budget <= 0 and self._probe_unanswered:
             self.probe_ended_at = min(self.probe_ended_at, now + BURST_WINDOW_S)
-        return self._probe_budget >= cost
+        return self._probe_budget > 0
 
-    def start_probe(self, budget: float, now: float) -> None:
+    def start_probe(self, budget: float, missing: float, now: float) -> None:
+        """``missing``: what a bucket of one second has not got back yet."""
         self.state = BreakerState.TESTING
         self._probe_budget = budget
-        self._probe_cost = 0.0
+        self._probe_cost, self._probe_largest_cost = missing, 0.0
         self._probe_unanswered = 0
         self._probe_began_at, self.probe_ended_at = now, inf
 
@@ -84,6 +86,7 @@ class BurstBreaker:
             return
         self._probe_unanswered += 1
         self._probe_cost += cost
+        self._probe_largest_cost = max(self._probe_largest_cost, cost)
         self._probe_budget -= cost
         self._probe_last_at = now
 
@@ -94,8 +97,10 @@ class BurstBreaker:
             self._probe_unanswered -= 1
             if self._probe_unanswered == 0 and self.probe_ended_at < inf:
                 lasted_s = self._probe_last_at - self._probe_began_at
-                # More than a bucket of one second can have let through in that time.
-                is_proof = self._probe_cost > rate * (1 + lasted_s)
+                # More than a bucket of one second can have let through in that time. It lets through any request
+                # when it is full.
+                excess = max(0.0, self._probe_largest_cost - rate)
+                is_proof = self._probe_cost - excess > rate * (1 + lasted_s)
                 self.state = BreakerState.ALLOWED if is_proof else BreakerState.UNTESTED
 
     def on_throttled(self, granted_at: float, at: float, *, had_room: bool) -> None:

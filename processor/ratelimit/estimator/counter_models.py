@@ -8,14 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import inf
 
-from processor.ratelimit.estimator.decaying_value import DecayingValue
+from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS, DecayingValue
 from processor.ratelimit.estimator.external_usage import ExternalUsage, Interval
 from processor.ratelimit.estimator.send_history import (
     LATE_ARRIVAL_S,
+    MERGE_S,
     ORDER_CERTAIN_S,
     WINDOW_S,
     SendHistory,
 )
+from processor.ratelimit.estimator.token_ratio import MIN_BURST_REQUESTS
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier
 
 SMALL_BUCKET_S = 5.0
@@ -34,6 +36,14 @@ class CounterFacts:
         """Granted and not yet sent: it may reach the server at any time."""
         self.reserve = DecayingValue(REFUSAL_HALF_LIFE_S)
         """Room that is left unused for a while after a refusal."""
+        self.rounding = 0.0
+        """What the server's rounding of costs may add up to within a minute."""
+        self.last_sent_at = -inf
+        """When the newest request was sent, or granted if it has not been sent yet."""
+        self.mean_cost = 1.0
+        self._costs_seen = 0
+        self.alone_until = -inf
+        """While the newest request is to be counted alone, so that its header shows what it was charged."""
         self.headers_at = -inf
         """When the newest response with a header arrived."""
         self.newest_sent_at = -inf
@@ -51,9 +61,20 @@ class CounterFacts:
         """How much more than a header shows the others are assumed to use."""
         return 1 + 2 * ORDER_CERTAIN_S * self.history.rate
 
-    def reserve_for(self, cost: float, now: float) -> float:
-        """The reserve, but no more than leaves room for this cost: it could otherwise never be sent."""
-        return min(self.reserve.value(now), max(0.0, self.history.limit - cost))
+    def on_grant(self, cost: float, at: float, *, learns_ratio: bool) -> None:
+        self.pending += cost
+        self.last_sent_at = at
+        self._costs_seen = min(self._costs_seen + 1, MEAN_OVER_REQUESTS)
+        self.mean_cost += (cost - self.mean_cost) / self._costs_seen
+        if learns_ratio and self._costs_seen <= MIN_BURST_REQUESTS:
+            share_s = self.mean_cost / self.history.rate
+            # Larger ones are paced further apart, and of smaller ones a burst shows more.
+            if MERGE_S <= share_s <= LATE_ARRIVAL_S:
+                self.alone_until = at + share_s + 2 * ORDER_CERTAIN_S
+
+    def reserve_for(self, cost: float, now: float, more: float = 0.0) -> float:
+        """The reserve and ``more``, but no more than leaves room for this cost: it could otherwise never be sent."""
+        return min(self.reserve.value(now) + more, max(0.0, self.history.limit - cost))
 
     def external_drained_at(self, since: float, amount: float, slack_s: float) -> float:
         """When ``amount`` of external usage has drained from the counter, which began at ``since``.
@@ -110,7 +131,7 @@ class WindowModel(CounterModel):
     def earliest(self, cost: float, external: float, now: float) -> float:
         """When the window has room for this cost beside ``external``; inf: not before something pending is sent."""
         facts, history = self._facts, self._history
-        needed = facts.pending + cost + external + facts.reserve_for(cost, now)
+        needed = facts.pending + cost + external + facts.reserve_for(cost, now, facts.rounding)
         at = history.window_frees_at(history.in_window(now) + needed - history.limit, now)
         if at < inf or facts.pending or external <= 0:
             return at
@@ -122,6 +143,7 @@ class WindowModel(CounterModel):
     def available(self, now: float) -> float:
         facts = self._facts
         used = self._history.in_window(now) + self.external_now(now) + facts.pending + facts.reserve.value(now)
+        used += facts.rounding
         return self._history.limit - used
 
 

@@ -5,12 +5,17 @@ It is known only by what is missing: a header shows less than the server model p
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf
 from typing import NamedTuple
+
+from processor.ratelimit.estimator.send_history import WINDOW_S
 
 FORECAST_S = 10.0
 """The growth of external usage is averaged over this time, and extrapolated over at most as much. A burst waits for a
 header that is no older than this."""
+
+SHARED_KEY_SHARE = 0.02
+"""Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
 
 class Interval(NamedTuple):
@@ -58,3 +63,28 @@ class ExternalUsage:
         self.used = max(0.0, self.used * factor)
         self._growth_per_s *= factor
         self._last_sample = None
+
+
+class OtherClients:
+    """When others were seen to use the limit, by when the requests were sent whose headers showed it."""
+
+    def __init__(self) -> None:
+        self.shared_at = -inf
+        """When much of it was used last, or less than nothing: then the picture was wrong."""
+        self._used_at = -inf
+        """When more than ``SHARED_KEY_SHARE`` was used last."""
+
+    def observe(self, used: float, share: float, sent_at: float, *, is_bucket: bool) -> None:
+        """``share``: what is not yet much."""
+        if (used if is_bucket else abs(used)) > share:
+            self.shared_at = sent_at
+        if used > share:
+            self._used_at = sent_at
+
+    def is_shared(self, newest_sent_at: float) -> bool:
+        """Whether others have used a good part of the limit lately."""
+        return newest_sent_at - self.shared_at <= WINDOW_S
+
+    def is_stale(self, newest_sent_at: float, now: float) -> bool:
+        """Whether others may have used by now what the newest header left."""
+        return newest_sent_at - self._used_at <= WINDOW_S and now - newest_sent_at > FORECAST_S

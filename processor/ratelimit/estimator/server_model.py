@@ -10,13 +10,12 @@ taken off. Until the type is known, both must have room before a request is sent
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, sqrt
 
 from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
-from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
-from processor.ratelimit.estimator.external_usage import FORECAST_S, ExternalUsage
+from processor.ratelimit.estimator.external_usage import SHARED_KEY_SHARE, ExternalUsage, OtherClients
 from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, ORDER_CERTAIN_S, WINDOW_S
-from processor.ratelimit.estimator.token_ratio import TokenRatio
+from processor.ratelimit.estimator.token_ratio import Header, TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
 UNLIMITED = 1e18
@@ -24,9 +23,6 @@ UNLIMITED = 1e18
 
 RECLASSIFY_CHANGE = 0.1
 """A correction of the units by more than this share makes the type of the counter unknown again."""
-
-SHARED_KEY_SHARE = 0.02
-"""Others that use more than this share of the limit make window and bucket look alike for a minute."""
 
 RESERVED_REQUESTS = 2
 """Requests for which room is reserved after a refusal."""
@@ -54,16 +50,9 @@ class ServerModel:
         """When its request was sent, its cost, and what remained."""
         self._last_modelled_sent_at = -inf
         """When the newest request was sent whose header has been fitted or skipped."""
-        self._shared_key_at = -inf
-        """When the newest request was sent that showed others using much of the limit, or less than nothing."""
-        self._external_at = -inf
-        """When the newest request was sent that showed others using more than ``SHARED_KEY_SHARE``."""
+        self._others = OtherClients()
         self._shortfall_at = -inf
         """When the server last throttled although the model predicted room."""
-        self.last_sent_at = -inf
-        """When the newest request was sent, or granted if it has not been sent yet."""
-        self.mean_cost = 1.0
-        self._costs_seen = 0
 
     @property
     def counter_type(self) -> CounterType | None:
@@ -77,7 +66,16 @@ class ServerModel:
     @property
     def shared_key(self) -> bool:
         """Whether others have used a good part of the limit lately."""
-        return self._facts.newest_sent_at - self._shared_key_at <= WINDOW_S
+        return self._others.is_shared(self._facts.newest_sent_at)
+
+    @property
+    def last_sent_at(self) -> float:
+        """When the newest request was sent, or granted if it has not been sent yet."""
+        return self._facts.last_sent_at
+
+    @property
+    def mean_cost(self) -> float:
+        return self._facts.mean_cost
 
     @property
     def is_small_bucket(self) -> bool:
@@ -89,14 +87,20 @@ class ServerModel:
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
-        newest_sent_at = self._facts.newest_sent_at
-        return newest_sent_at - self._external_at <= WINDOW_S and now - newest_sent_at > FORECAST_S
+        return self._others.is_stale(self._facts.newest_sent_at, now)
 
     @property
     def may_be_in_debt(self) -> bool:
         """Whether the newest header shows nothing left and the counter may be a bucket: a request that costs more than
         the bucket holds leaves it below zero, which no header shows."""
         return self._last_header is not None and self._last_header[2] <= 0 and self.counter_type != "window"
+
+    @property
+    def full_at(self) -> float | None:
+        """When a bucket is full again, if the newest request has shown what it misses."""
+        if self._ratio is None or self._facts.pending:
+            return None
+        return self._ratio.full_at(self.last_sent_at, self.counter_type)
 
     @property
     def server_units_differ(self) -> bool:
@@ -143,17 +147,14 @@ class ServerModel:
     # ------------------------------------------------------------ requests and headers
 
     def on_grant(self, cost: float, at: float) -> None:
-        self._facts.pending += cost
-        self.last_sent_at = at
-        self._costs_seen = min(self._costs_seen + 1, MEAN_OVER_REQUESTS)
-        self.mean_cost += (cost - self.mean_cost) / self._costs_seen
+        self._facts.on_grant(cost, at, learns_ratio=self._ratio is not None)
 
     def on_cancelled(self, cost: float) -> None:
         self._facts.pending -= cost
 
     def on_sent(self, cost: float, at: float) -> None:
         self._facts.pending -= cost
-        self.last_sent_at = at
+        self._facts.last_sent_at = at
         self._bucket.on_sent(at)
         self.history.add(at, cost)
         if self._ratio is not None:
@@ -179,7 +180,11 @@ class ServerModel:
 
         Returns whether the ratio of the units has changed, and with it the limit in our units.
         """
-        rescaled = self._learn_ratio(remaining, sent_at, cost, refused=refused)
+        rescaled = False
+        if not refused:
+            rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, self.limit * self._server_units_per_unit))
+        elif self._ratio is not None:
+            self._ratio.on_refused(sent_at, cost)
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
         undisturbed = self._classifier.counter_type is not None and not self.shared_key and not refused
         if undisturbed and 0 <= sent_at - self._last_modelled_sent_at < MERGE_S:
@@ -194,19 +199,15 @@ class ServerModel:
             self._observe_newest(sent_at, cost, remaining / self._server_units_per_unit, refused=refused)
         return rescaled
 
-    def _learn_ratio(self, remaining: float, sent_at: float, cost: float, *, refused: bool) -> bool:
+    def _learn(self, header: Header) -> bool:
         ratio = self._ratio
-        if ratio is None:
-            return False
-        if refused:
-            ratio.on_refused(sent_at, cost)
-            return False
-        before = ratio.value
-        if not ratio.observe(sent_at, cost, remaining, self.history):
-            return False
-        self._server_units_per_unit = ratio.value
-        self._rescale(self.limit * before / ratio.value)
-        return True
+        ratio_changed = ratio is not None and ratio.observe(header, self.history, self.counter_type)
+        if ratio is not None and ratio_changed:
+            self._server_units_per_unit = ratio.value
+            self._facts.rounding = sqrt(self.limit / self.mean_cost)
+            self._rescale(header.limit / ratio.value)
+        self._classifier.observe_reset(header, is_second_bucket=ratio is not None and ratio.is_second_bucket)
+        return ratio_changed
 
     def _observe_newest(self, sent_at: float, cost: float, remaining: float, *, refused: bool) -> None:
         newest_sent_at = self._facts.newest_sent_at
@@ -249,10 +250,7 @@ class ServerModel:
         # What one late arrival explains is not used by others.
         share = SHARED_KEY_SHARE * self.limit + observation.may_be_counted_before + observation.may_be_counted_after
         used = (self._bucket if self._bucket.is_certain else self._window).external.used
-        if (used if self._bucket.is_certain else abs(used)) > share:
-            self._shared_key_at = observation.sent_at
-        if used > share:
-            self._external_at = observation.sent_at
+        self._others.observe(used, share, observation.sent_at, is_bucket=self._bucket.is_certain)
 
     def on_shortfall(self, now: float, *, is_new: bool) -> None:
         """A request was refused although the model had room: reserve some for a while.
@@ -263,15 +261,18 @@ class ServerModel:
             # One request may have arrived late. A second so soon: others use the key, or it is a window after all.
             if self._bucket.is_certain and not self.is_small_bucket:
                 self._classifier.counter_type = None
-            self._shared_key_at = now
+            self._others.shared_at = now
         self._shortfall_at = now
-        reserved = RESERVED_REQUESTS * self.mean_cost
+        _, cost, remaining = self._last_header or (now, inf, 0.0)
+        reserved = RESERVED_REQUESTS * min(self.mean_cost, max(1.0, cost - remaining))
         self._facts.reserve.raise_by(reserved, now, maximum=max(2 * reserved, MAX_RESERVED_SHARE * self.limit))
 
     # ------------------------------------------------------------ predictions
 
     def earliest(self, cost: float, now: float) -> float:
         """When the server certainly has room for this cost; inf: something must happen first."""
+        if now < self._facts.alone_until:
+            return self._facts.alone_until
         if self._bucket.is_certain:
             return self._bucket.earliest(cost, now)
         window_at = self._window.earliest(cost, self._window.external_now(now), now)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 from processor.ratelimit.estimator.external_usage import Interval
-from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S
-from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
+from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S, WINDOW_S
+from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S, RESET_STEP_S, Header
 
 CounterType = Literal["window", "bucket"]
 
@@ -69,6 +69,21 @@ class CounterClassifier:
             self._observations.append((new, self._uncertainty))
             if not self._apart or new.sent_at > self._apart[-1][0].sent_at + CERTAINLY_BETWEEN_S:
                 self._apart.append((new, self._uncertainty))
+
+    def observe_reset(self, header: Header, *, is_second_bucket: bool) -> None:
+        """Conclude the type from when all is available again, where no change has shown it.
+
+        A bucket gets back what is missing at its rate, and a window all of it a minute after the newest request.
+        """
+        if is_second_bucket:
+            self.counter_type = "bucket"
+        if self.counter_type is not None or header.reset_s is None or header.reset_s > WINDOW_S + RESET_STEP_S:
+            return
+        longer_s = header.reset_s - (header.limit - header.remaining) / header.rate
+        if longer_s > 2 * RESET_STEP_S:
+            self.counter_type = "window"
+        elif abs(longer_s) <= RESET_STEP_S and 2 * RESET_STEP_S < header.reset_s < WINDOW_S - 2 * RESET_STEP_S:
+            self.counter_type = "bucket"
 
     def rule_out_window(self, excess: float, in_window: float) -> None:
         """Conclude a bucket where more remains, by ``excess``, than a window that holds ``in_window`` could leave."""

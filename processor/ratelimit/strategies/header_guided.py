@@ -12,16 +12,12 @@ from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, B
 from processor.ratelimit.estimator.counter_models import SMALL_BUCKET_S
 from processor.ratelimit.estimator.send_history import MERGE_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
-from processor.ratelimit.estimator.token_ratio import ISOLATION_S, MIN_BURST_REQUESTS
+from processor.ratelimit.estimator.token_ratio import ISOLATION_S, RATIO_BURST_REQUESTS
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
 
 CALIBRATION_REQUESTS = 3
 """Requests kept back from the first bursts, while the type of the counter is unknown."""
-
-
-RATIO_BURST_REQUESTS = 3 * MIN_BURST_REQUESTS
-"""Requests of unlike sizes of which none is too large a part for the token ratio to be learned."""
 
 
 class HeaderGuided(Strategy):
@@ -107,11 +103,12 @@ class HeaderGuided(Strategy):
         """Send a first burst that shows whether bursts are allowed; and where it was too small for that, a second one
         from which the token ratio is learned, before all that fits is sent."""
         model = self._model
-        budget, for_ratio = PROBE_S * model.rate + model.mean_cost, RATIO_BURST_REQUESTS * model.mean_cost
+        missing = min(model.rate, model.limit - model.history.level(now))
+        budget, for_ratio = PROBE_S * model.rate - missing, RATIO_BURST_REQUESTS * model.mean_cost
         if self._breaker.state is BreakerState.ALLOWED:
             budget = for_ratio = min(for_ratio, model.available(now) / 2)  # the server may charge more
         self._is_ratio_tested |= not model.server_units_differ or budget >= for_ratio
-        self._breaker.start_probe(budget, now)
+        self._breaker.start_probe(budget, missing, now)
 
     def _isolated_at(self, sent_at: float) -> float:
         """Leave a gap around a burst from which the token ratio is learned."""

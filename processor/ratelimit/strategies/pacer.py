@@ -33,6 +33,9 @@ class Pacer:
         self.assume_per_second_bucket = True
         """Whether a bucket of one second may stand behind the limit."""
         self._free_at = -inf
+        """When the next request may be sent."""
+        self._full_at = -inf
+        """When a bucket of one second is full again."""
         self._back_off = DecayingValue(REFUSAL_HALF_LIFE_S)
         """How much slower the pace is than the limit, as exponent of e."""
 
@@ -43,14 +46,10 @@ class Pacer:
         late and this one does not.
         """
         share_s = cost * WINDOW_S / limit
-        full_wait_s = BURST_TOLERANCE_S + LATENCY_JITTER_S
         if not self.assume_per_second_bucket:
             # What takes longer than a small bucket needs to refill can wait for the jitter, too.
-            return self._free_at + (full_wait_s if share_s > SMALL_BUCKET_S else 0.0)
-        missing_s = share_s + BURST_TOLERANCE_S + ORDER_CERTAIN_S - PER_SECOND_BUCKET_S
-        if missing_s <= 0:
-            return self._free_at
-        return self._free_at + (missing_s if missing_s <= BURST_TOLERANCE_S else full_wait_s)
+            return self._free_at + (BURST_TOLERANCE_S + LATENCY_JITTER_S if share_s > SMALL_BUCKET_S else 0.0)
+        return max(self._free_at, self._full_at + ORDER_CERTAIN_S - max(0.0, PER_SECOND_BUCKET_S - share_s))
 
     def record(self, cost: float, limit: float, now: float) -> None:
         share_s = cost * WINDOW_S / (PACING_SHARE * limit)
@@ -59,10 +58,18 @@ class Pacer:
         # Time saved up before a burst is not made up for.
         tolerance_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
         self._free_at = min(now, max(self._free_at, now - tolerance_s)) + share_s
+        self._full_at = min(now + BURST_TOLERANCE_S, max(self._full_at, now)) + share_s
 
     def refund(self, cost: float, limit: float) -> None:
         """A recorded cost turned out to be lower by this much."""
         self._free_at -= cost * WINDOW_S / limit
+        self._full_at -= cost * WINDOW_S / limit
+
+    def correct(self, full_at: float) -> None:
+        """The server has shown when a bucket is full again, after the newest cost."""
+        if not self._back_off.is_raised:
+            self._free_at += full_at - self._full_at
+            self._full_at = full_at
 
     def back_off(self, now: float) -> None:
         self._back_off.raise_by(BACK_OFF, now, maximum=MAX_BACK_OFF)
@@ -71,4 +78,4 @@ class Pacer:
         """From ``until`` on, when the server has room for this cost, earlier requests no longer delay. A bucket of one
         second may hold no more than this cost then."""
         missing_s = max(0.0, PER_SECOND_BUCKET_S - cost / rate) if self.assume_per_second_bucket else 0.0
-        self._free_at = until + missing_s
+        self._free_at = self._full_at = until + missing_s

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "rate-limiting.md").read_text(encoding="utf-8")
 MAX_CONSTANTS = 45
 
-DEFINITIONS = {"WINDOW_S", "PER_SECOND_BUCKET_S", "UNLIMITED", "_MAX_DIGITS"}
+DEFINITIONS = {"WINDOW_S", "RESET_STEP_S", "PER_SECOND_BUCKET_S", "UNLIMITED", "_MAX_DIGITS"}
 DERIVED = {"_KEPT_S", "ISOLATION_S", "RATIO_BURST_REQUESTS", "DECREASE_FACTOR", "SLOWER_SHARE"}
 """They are expressions over other constants."""
 
