@@ -45,7 +45,7 @@ class BurstBreaker:
         """When the newest request of the probe was granted."""
         self._probe_budget = 0.0
         self._probe_cost = 0.0
-        self._probe_largest_cost = 0.0
+        self._probe_largest_cost = self._probe_shown = 0.0
         self._probe_unanswered = 0
         """Requests."""
 
@@ -73,7 +73,7 @@ class BurstBreaker:
         """``missing``: what a bucket of one second has not got back yet."""
         self.state = BreakerState.TESTING
         self._probe_budget = budget
-        self._probe_cost, self._probe_largest_cost = missing, 0.0
+        self._probe_cost, self._probe_largest_cost, self._probe_shown = missing, 0.0, 0.0
         self._probe_unanswered = 0
         self._probe_began_at, self.probe_ended_at = now, inf
 
@@ -90,17 +90,19 @@ class BurstBreaker:
         self._probe_budget -= cost
         self._probe_last_at = now
 
-    def on_response(self, granted_at: float, rate: float) -> None:
+    def on_response(self, granted_at: float, rate: float, shown_missing: float = inf) -> None:
         """A request has its response, or will never have one. ``rate``: units a second; it may have changed since the
         probe began, if the server turned out to charge less."""
         if self.state is BreakerState.TESTING and self._probe_began_at <= granted_at <= self.probe_ended_at:
             self._probe_unanswered -= 1
+            self._probe_shown = max(self._probe_shown, shown_missing)
             if self._probe_unanswered == 0 and self.probe_ended_at < inf:
                 lasted_s = self._probe_last_at - self._probe_began_at
                 # More than a bucket of one second can have let through in that time. It lets through any request
                 # when it is full.
                 excess = max(0.0, self._probe_largest_cost - rate)
-                is_proof = self._probe_cost - excess > rate * (1 + lasted_s)
+                # Requests that arrive late give it time for more: where the headers are a bucket's, they show it.
+                is_proof = min(self._probe_cost - rate * lasted_s, self._probe_shown) - excess > rate
                 self.state = BreakerState.ALLOWED if is_proof else BreakerState.UNTESTED
 
     def on_throttled(self, granted_at: float, at: float, *, had_room: bool) -> None:

@@ -18,7 +18,7 @@ from processor.ratelimit.estimator.send_history import (
     SendHistory,
 )
 from processor.ratelimit.estimator.token_ratio import MIN_BURST_REQUESTS
-from processor.ratelimit.estimator.window_or_bucket import CounterClassifier
+from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, Observation
 
 SMALL_BUCKET_S = 5.0
 """A bucket of less than this refill time is small: bursts gain nothing there, and even pacing loses nothing."""
@@ -66,7 +66,7 @@ class CounterFacts:
         self.last_sent_at = at
         self._costs_seen = min(self._costs_seen + 1, MEAN_OVER_REQUESTS)
         self.mean_cost += (cost - self.mean_cost) / self._costs_seen
-        if learns_ratio and self._costs_seen <= MIN_BURST_REQUESTS:
+        if learns_ratio and self._costs_seen < MIN_BURST_REQUESTS:
             share_s = self.mean_cost / self.history.rate
             # Larger ones are paced further apart, and of smaller ones a burst shows more.
             if MERGE_S <= share_s <= LATE_ARRIVAL_S:
@@ -100,7 +100,7 @@ class CounterModel(ABC):
         """
 
     @abstractmethod
-    def fit(self, predicted: Interval, remaining: float) -> None:
+    def fit(self, observation: Observation) -> None:
         """Correct the external usage by what a header shows."""
 
     def external_now(self, now: float) -> float:
@@ -121,8 +121,8 @@ class WindowModel(CounterModel):
         limit = self._history.limit
         return Interval(limit - (after - certainly_gone), limit - (before + cost - possibly_gone))
 
-    def fit(self, predicted: Interval, remaining: float) -> None:
-        self.external.fit(predicted, remaining, self._facts.external_margin)
+    def fit(self, observation: Observation) -> None:
+        self.external.fit(observation.window_prediction, observation.remaining, self._facts.external_margin)
 
     def external_now(self, now: float) -> float:
         """A negative estimate counts as 0: the surplus will be gone when ours has left the window."""
@@ -184,10 +184,15 @@ class BucketModel(CounterModel):
         level, margin = self._history.level(sent_at), facts.jitter_margin
         return Interval(level - (after - by) - margin, min(self._history.limit, level + (by - before - cost) + margin))
 
-    def fit(self, predicted: Interval, remaining: float) -> None:
+    def fit(self, observation: Observation) -> None:
+        predicted, remaining, sent_at = observation.bucket_prediction, observation.remaining, observation.sent_at
         # A bucket in debt shows 0.
         high = predicted.high if remaining else inf
         self.external.fit(Interval(predicted.low, high), remaining, self._facts.external_margin)
+        if self.external.used < 0:  # what was sent shortly before may be late
+            history = self._history
+            late = history.total_sent_by(sent_at - ORDER_CERTAIN_S) - history.total_sent_by(sent_at - LATE_ARRIVAL_S)
+            self.external.used = min(0.0, self.external.used + late)
 
     def on_sent(self, at: float) -> None:
         """To be called before the history records it: a bucket cannot have held more than its limit."""

@@ -21,9 +21,6 @@ from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, Co
 UNLIMITED = 1e18
 """The limit where none is known."""
 
-RECLASSIFY_CHANGE = 0.1
-"""A correction of the units by more than this share makes the type of the counter unknown again."""
-
 RESERVED_REQUESTS = 2
 """Requests for which room is reserved after a refusal."""
 MAX_RESERVED_SHARE = 0.04
@@ -70,7 +67,6 @@ class ServerModel:
 
     @property
     def last_sent_at(self) -> float:
-        """When the newest request was sent, or granted if it has not been sent yet."""
         return self._facts.last_sent_at
 
     @property
@@ -94,6 +90,11 @@ class ServerModel:
         """Whether the newest header shows nothing left and the counter may be a bucket: a request that costs more than
         the bucket holds leaves it below zero, which no header shows."""
         return self._last_header is not None and self._last_header[2] <= 0 and self.counter_type != "window"
+
+    @property
+    def shown_missing(self) -> float:
+        """What the newest header shows to be missing from a bucket; inf: it is not known to be one."""
+        return inf if self._last_header is None or not self._bucket.is_certain else self.limit - self._last_header[2]
 
     @property
     def full_at(self) -> float | None:
@@ -130,8 +131,7 @@ class ServerModel:
         """Express the same limit in other units: ours turned out to be worth more, or less, at the server."""
         factor = limit / self.limit
         self._set_limit(limit)
-        if abs(factor - 1) > RECLASSIFY_CHANGE:
-            self._classifier.counter_type = None
+        self._classifier.on_rescaled(factor)
         for model in (self._window, self._bucket):
             model.external.rescale(factor)
         if self._last_header is not None:
@@ -180,10 +180,9 @@ class ServerModel:
 
         Returns whether the ratio of the units has changed, and with it the limit in our units.
         """
-        rescaled = False
-        if not refused:
-            rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, self.limit * self._server_units_per_unit))
-        elif self._ratio is not None:
+        header = Header(sent_at, cost, remaining, reset_s, self.limit * self._server_units_per_unit)
+        rescaled = not refused and self._learn(header)
+        if refused and self._ratio is not None:
             self._ratio.on_refused(sent_at, cost)
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
         undisturbed = self._classifier.counter_type is not None and not self.shared_key and not refused
@@ -245,8 +244,8 @@ class ServerModel:
         )
 
     def _fit(self, observation: Observation) -> None:
-        self._window.fit(observation.window_prediction, observation.remaining)
-        self._bucket.fit(observation.bucket_prediction, observation.remaining)
+        self._window.fit(observation)
+        self._bucket.fit(observation)
         # What one late arrival explains is not used by others.
         share = SHARED_KEY_SHARE * self.limit + observation.may_be_counted_before + observation.may_be_counted_after
         used = (self._bucket if self._bucket.is_certain else self._window).external.used

@@ -74,6 +74,7 @@ class LoneCharges:
         self._charges: deque[LoneCharge] = deque(maxlen=RATIO_BURST_REQUESTS)
         self.last: tuple[float, float, Interval] | None = None
         """Of the newest: when it was sent, all that was sent by then, and what was used after it."""
+        self._has_whole_history = True
         self.is_second = False
         """Whether the headers are those of a bucket of one second."""
         self.full_at: float | None = None
@@ -81,7 +82,9 @@ class LoneCharges:
 
     def observe(self, header: Header, history: SendHistory, ratio: float) -> None:
         before, by, after = history.bounds(header.sent_at)
-        is_alone = after - before <= header.cost + 1e-6
+        # A limit that was announced late has been used by requests that its history does not hold.
+        self._has_whole_history &= after - before >= header.cost - 1e-6
+        is_alone = abs(after - before - header.cost) <= 1e-6
         if not is_alone or (self.last is not None and header.sent_at <= self.last[0]):
             return
         used, was_second, last = self._used(header), self.is_second, self.last
@@ -90,7 +93,7 @@ class LoneCharges:
         if self.is_second != was_second:
             self._charges.clear()
             last = None
-        if before - history.total_sent_by(header.sent_at - WINDOW_S) <= 1e-6:
+        if before - history.total_sent_by(header.sent_at - WINDOW_S) <= 1e-6 and self._has_whole_history:
             charge = LoneCharge(header.cost, used, used)
             self.full_at = header.sent_at + used.high / header.rate
         elif last is not None and abs(last[1] - before) <= 1e-6:
@@ -147,8 +150,8 @@ def _charged_by_window(
 
 
 def _charged_by_bucket(rate: float, used: Interval, last_used: Interval, passed_s: float) -> Interval:
-    most_before = max(0.0, last_used.high - rate * (passed_s - ORDER_CERTAIN_S))
-    least_before = max(0.0, last_used.low - rate * (passed_s + ORDER_CERTAIN_S))
+    most_before = max(0.0, last_used.high - rate * (passed_s - LATE_ARRIVAL_S))
+    least_before = max(0.0, last_used.low - rate * (passed_s + LATE_ARRIVAL_S))
     return Interval(used.low - most_before, used.high - least_before)
 
 

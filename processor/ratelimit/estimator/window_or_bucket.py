@@ -21,6 +21,9 @@ CounterType = Literal["window", "bucket"]
 KEPT_OBSERVATIONS = 8
 """Earlier headers, of different bursts, with which each new one is compared."""
 
+RECLASSIFY_CHANGE = 0.1
+"""A correction of the units by more than this share makes the type of the counter unknown again."""
+
 CERTAINLY_BETWEEN_S = OVERTAKEN_S + LATE_ARRIVAL_S
 """What was sent so long after one request and before another was counted between them, but for what was sent last."""
 
@@ -57,6 +60,11 @@ class CounterClassifier:
     def add_uncertainty(self, cost: float) -> None:
         """It is unknown whether the server has counted this cost: the request was refused or got lost."""
         self._uncertainty += cost
+
+    def on_rescaled(self, factor: float) -> None:
+        """The limit turned out to be so many times as large, in our units."""
+        if abs(factor - 1) > RECLASSIFY_CHANGE:
+            self.counter_type = None
 
     def reset(self) -> None:
         """Forget the observations: they cannot be compared with later ones. The type stays."""

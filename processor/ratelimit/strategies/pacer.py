@@ -10,7 +10,7 @@ from math import exp, inf
 
 from processor.ratelimit.estimator.counter_models import REFUSAL_HALF_LIFE_S, SMALL_BUCKET_S
 from processor.ratelimit.estimator.decaying_value import DecayingValue
-from processor.ratelimit.estimator.send_history import LATENCY_JITTER_S, ORDER_CERTAIN_S, WINDOW_S
+from processor.ratelimit.estimator.send_history import LATENCY_JITTER_S, WINDOW_S
 
 PACING_SHARE = 0.999
 """Even pacing stays this little under the limit: what arrives in a minute was sent in up to 60.1 s."""
@@ -49,7 +49,7 @@ class Pacer:
         if not self.assume_per_second_bucket:
             # What takes longer than a small bucket needs to refill can wait for the jitter, too.
             return self._free_at + (BURST_TOLERANCE_S + LATENCY_JITTER_S if share_s > SMALL_BUCKET_S else 0.0)
-        return max(self._free_at, self._full_at + ORDER_CERTAIN_S - max(0.0, PER_SECOND_BUCKET_S - share_s))
+        return max(self._free_at, self._full_at + LATENCY_JITTER_S - max(0.0, PER_SECOND_BUCKET_S - share_s))
 
     def record(self, cost: float, limit: float, now: float) -> None:
         share_s = cost * WINDOW_S / (PACING_SHARE * limit)
