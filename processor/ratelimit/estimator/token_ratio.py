@@ -84,7 +84,7 @@ class LoneCharges:
         before, by, after = history.bounds(header.sent_at)
         # A limit that was announced late has been used by requests that its history does not hold.
         self._has_whole_history &= after - before >= header.cost - 1e-6
-        is_alone = abs(after - before - header.cost) <= 1e-6
+        is_alone = self._has_whole_history and after - before <= header.cost + 1e-6
         if not is_alone or (self.last is not None and header.sent_at <= self.last[0]):
             return
         used, was_second, last = self._used(header), self.is_second, self.last
@@ -93,7 +93,7 @@ class LoneCharges:
         if self.is_second != was_second:
             self._charges.clear()
             last = None
-        if before - history.total_sent_by(header.sent_at - WINDOW_S) <= 1e-6 and self._has_whole_history:
+        if before - history.total_sent_by(header.sent_at - WINDOW_S) <= 1e-6:
             charge = LoneCharge(header.cost, used, used)
             self.full_at = header.sent_at + used.high / header.rate
         elif last is not None and abs(last[1] - before) <= 1e-6:
@@ -112,8 +112,11 @@ class LoneCharges:
         """Of the ratio; None: nothing is known."""
         if not self._charges:
             return None
-        if counter_type is None:  # the wrong type explains the charges worse
-            counter_type = "window" if self._spread("window") <= self._spread("bucket") else "bucket"
+        if counter_type is None:
+            # The wrong type explains the charges worse. A single one is explained by both: the larger is the safe one.
+            (_, window, bucket), is_single = self._charges[0], len(self._charges) == 1
+            is_window = window.high > bucket.high if is_single else self._spread("window") <= self._spread("bucket")
+            counter_type = "window" if is_window else "bucket"
         charges = [one.window if counter_type == "window" else one.bucket for one in self._charges]
         cost = sum(one.cost for one in self._charges)
         return Interval(sum(one.low for one in charges) / cost, sum(one.high for one in charges) / cost)

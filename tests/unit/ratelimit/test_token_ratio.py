@@ -60,6 +60,13 @@ def test_limit_that_is_announced_late_was_used_before() -> None:
     assert learned.request(1.0, LIMIT - 350.0, counter_type="window") == 1.0
 
 
+def test_single_charge_of_a_server_of_unknown_type_is_taken_for_the_larger() -> None:
+    """What others have used before hides the first charge; what the second one is depends on what came back."""
+    learned = Learned()
+    learned.request(0.0, LIMIT - 1000.0)
+    assert learned.request(1.0, LIMIT - 1050.0) >= 1.0
+
+
 def test_bucket_that_is_full_again_shows_each_charge() -> None:
     learned = Learned()
     for number in range(5):
