@@ -49,6 +49,7 @@ class CounterClassifier:
     def __init__(self, tolerance: float) -> None:
         """``tolerance``: the share by which the server's costs may differ from ours."""
         self.counter_type: CounterType | None = None
+        self._told_by_reset: CounterType | None = None
         self._tolerance = tolerance
         self._observations: deque[tuple[Observation, float]] = deque(maxlen=KEPT_OBSERVATIONS)
         """Each with the uncertainty at that time."""
@@ -73,25 +74,31 @@ class CounterClassifier:
 
     def observe(self, new: Observation) -> None:
         if not self._observations or new.sent_at > self._observations[-1][0].sent_at + BURST_WINDOW_S:
-            self.counter_type = self._classify(new) or self.counter_type
+            found = self._classify(new)
+            self.counter_type = self.counter_type if found is None else self._told_by_reset or found
             self._observations.append((new, self._uncertainty))
             if not self._apart or new.sent_at > self._apart[-1][0].sent_at + CERTAINLY_BETWEEN_S:
                 self._apart.append((new, self._uncertainty))
 
     def observe_reset(self, header: Header, *, is_second_bucket: bool) -> None:
-        """Conclude the type from when all is available again, where no change has shown it.
+        """Conclude the type from when all is available again, where no change has shown it. What it tells is not
+        overruled by a change: late requests change more than they explain.
 
         A bucket gets back what is missing at its rate, and a window all of it a minute after the newest request.
         """
         if is_second_bucket:
             self.counter_type = "bucket"
-        if self.counter_type is not None or header.reset_s is None or header.reset_s > WINDOW_S + RESET_STEP_S:
+        if header.reset_s is None or header.reset_s > WINDOW_S + RESET_STEP_S:
+            self._told_by_reset = None
             return
         longer_s = header.reset_s - (header.limit - header.remaining) / header.rate
-        if longer_s > 2 * RESET_STEP_S:
-            self.counter_type = "window"
-        elif abs(longer_s) <= RESET_STEP_S and 2 * RESET_STEP_S < header.reset_s < WINDOW_S - 2 * RESET_STEP_S:
-            self.counter_type = "bucket"
+        if longer_s > 2 * RESET_STEP_S and header.reset_s >= WINDOW_S - 2 * RESET_STEP_S:
+            self._told_by_reset = "window"
+        elif abs(longer_s) > RESET_STEP_S:
+            self._told_by_reset = None
+        elif 2 * RESET_STEP_S < header.reset_s < WINDOW_S - 2 * RESET_STEP_S:
+            self._told_by_reset = "bucket"
+        self.counter_type = self.counter_type or self._told_by_reset
 
     def rule_out_window(self, excess: float, in_window: float) -> None:
         """Conclude a bucket where more remains, by ``excess``, than a window that holds ``in_window`` could leave."""

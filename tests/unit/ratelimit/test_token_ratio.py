@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from processor.ratelimit.estimator.external_usage import Interval
 from processor.ratelimit.estimator.send_history import SendHistory
 from processor.ratelimit.estimator.token_ratio import Header, TokenRatio
-from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType
+from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
 LIMIT, COST = 9000.0, 100.0
 RATE = LIMIT / 60
@@ -161,4 +162,23 @@ def test_reset_changes_no_type_that_is_known() -> None:
     classifier = CounterClassifier(0.3)
     classifier.counter_type = "bucket"
     classifier.observe_reset(Header(0.0, COST, LIMIT - 1000.0, 60.0, LIMIT), is_second_bucket=False)
+    assert classifier.counter_type == "bucket"
+
+
+def test_change_that_late_requests_explain_does_not_overrule_the_reset() -> None:
+    """The second header shows less than a bucket could, because requests that were sent before it came late."""
+    classifier = CounterClassifier(0.0)
+    classifier.observe_reset(Header(0.0, COST, LIMIT - 1000.0, 1000.0 / RATE, LIMIT), is_second_bucket=False)
+    for at, remaining, bucket in ((0.0, 8000.0, 8000.0), (30.0, 7900.0, 9000.0)):
+        classifier.observe(
+            Observation(
+                sent_at=at,
+                remaining=remaining,
+                total_sent=0.0,
+                may_be_counted_before=0.0,
+                may_be_counted_after=0.0,
+                window_prediction=Interval(remaining, remaining),
+                bucket_prediction=Interval(bucket, bucket),
+            )
+        )
     assert classifier.counter_type == "bucket"
