@@ -58,7 +58,7 @@ def unlimited(
 
 
 def bursts(jobs: int, *, given: int | None, latency_s: float, seed: int) -> tuple[Simulation, float]:
-    """A run at a server without limits that refuses all for half a second, once in 200 requests, and the bound: 1.25
+    """A run at a server without limits that refuses all for half a second, once in 200 requests, and the bound: 1.5
     times the time of the same run without refusals, and one pause for each of these times."""
     rng, until = Random(seed), -1.0
     times = 0
@@ -71,7 +71,7 @@ def bursts(jobs: int, *, given: int | None, latency_s: float, seed: int) -> tupl
 
     run, _ = unlimited(share, jobs, given=given, latency_s=latency_s, seed=seed)
     best, _ = unlimited(0.0, jobs, given=given, latency_s=latency_s, seed=seed)
-    return run, 1.25 * best.last_s + FIRST_COOL_DOWN_S * times
+    return run, 1.5 * best.last_s + FIRST_COOL_DOWN_S * times
 
 
 def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple[Simulation, float]:

@@ -236,3 +236,19 @@ def test_unused_tokens_are_refunded_where_the_provider_counts_what_was_used(
         return now()
 
     assert min_s <= run(main()) < min_s + 8
+
+
+def test_faults_that_are_no_refusals_do_not_slow_a_server_without_limits() -> None:
+    """Errors of the server, and requests that break off without a response."""
+
+    async def main() -> float:
+        limiter = make_limiter(LimitSettings())
+        respond(await send(limiter, request_size()))
+        for status in [200, 500, 503, None] * 100:
+            permit = await send(limiter, request_size())
+            if status is not None:
+                permit.responded(status, {}, now())
+            permit.release()
+        return await duration_s(send(limiter, request_size()))
+
+    assert run(main()) < 0.05
