@@ -79,8 +79,7 @@ class RateLimiter:
         group = self._group(size)
         request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
         group.raise_if_too_large(request.cost_by_resource)
-        if not self._starts.is_free(asyncio.get_running_loop().time()):
-            await self._starts.wait_for_turn()
+        await self._starts.wait_for_turn()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)
@@ -94,8 +93,7 @@ class RateLimiter:
 
     async def throttle_start(self) -> None:
         """Wait until another request may start, whatever the limits."""
-        if not self._starts.is_free(asyncio.get_running_loop().time()):
-            await self._starts.wait_for_turn()
+        await self._starts.wait_for_turn()
 
     def try_acquire(self, size: RequestSize, *, in_turn: bool = True) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,33 +13,16 @@ MAX_STARTS_PER_10_MS = 100
 
 
 class StartThrottle:
-    """Up to ``MAX_STARTS_PER_10_MS`` are only counted, which costs next to nothing and nearly always suffices. Those
-    behind them wait in their order, as long as any waits."""
-
     def __init__(self) -> None:
-        self._started = 0
-        """In the 10 ms that end at ``_counted_until``, on the event loop's clock."""
-        self._counted_until = -inf
-        self._waiting = 0
-
-    def is_free(self, now: float) -> bool:
-        """Whether a request may start now, which is then counted. If not, ``wait_for_turn``."""
-        if self._waiting:
-            return False
-        if now >= self._counted_until:
-            self._started, self._counted_until = 0, now + 0.01
-        self._started += 1
-        return self._started <= MAX_STARTS_PER_10_MS
+        self._has_started = False
 
     @cached_property
     def _limiter(self) -> AsyncLimiter:
         from aiolimiter import AsyncLimiter  # its import would delay the first request, which need not wait
 
-        return AsyncLimiter(1, 0.01 / MAX_STARTS_PER_10_MS)
+        return AsyncLimiter(MAX_STARTS_PER_10_MS, 0.01)
 
     async def wait_for_turn(self) -> None:
-        self._waiting += 1
-        try:
+        if self._has_started:
             await self._limiter.acquire()
-        finally:
-            self._waiting -= 1
+        self._has_started = True
