@@ -23,6 +23,7 @@ from tests.support.limiter_simulation import (
     random_traffic,
     server_limits,
 )
+from tests.support.slow_cases import slow_except
 
 pytestmark = pytest.mark.sampled
 
@@ -93,7 +94,7 @@ def check_limit_is_used(
     "rate", [pytest.param(60, marks=pytest.mark.slow), 120, pytest.param(300, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("mode", ["rpm", "tpm", pytest.param("huge", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_limit_is_used_fully_and_never_exceeded(kind: LimiterKind, mode: Mode, rate: int, latency_s: float) -> None:
     check_limit_is_used(kind, mode, rate, latency_s)
 
@@ -101,7 +102,7 @@ def test_limit_is_used_fully_and_never_exceeded(kind: LimiterKind, mode: Mode, r
 @pytest.mark.parametrize(
     ("mode", "rate"), [("tpm", 60), ("huge", 300), pytest.param("rpm", 60, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_limit_is_used_fully_by_few_or_large_jobs(kind: LimiterKind, mode: Mode, rate: int) -> None:
     check_limit_is_used(kind, mode, rate, 2.0)
 
@@ -109,7 +110,7 @@ def test_limit_is_used_fully_by_few_or_large_jobs(kind: LimiterKind, mode: Mode,
 @pytest.mark.slow
 @pytest.mark.parametrize("latency_s", LATENCIES_S)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_limit_is_used_fully_at_3000_requests_a_minute(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     check_limit_is_used(kind, mode, 3000, latency_s)
 
@@ -117,7 +118,7 @@ def test_limit_is_used_fully_at_3000_requests_a_minute(kind: LimiterKind, mode: 
 @pytest.mark.slow
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_limit_is_used_fully_and_never_exceeded_for_an_hour(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     costs = job_tokens(mode, 300, 60 * 300)
     rpm, tpm = server_limits(mode, 300)
@@ -136,7 +137,7 @@ def test_limit_is_used_fully_with_each_header_dialect(kind: LimiterKind, dialect
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_jobs_within_one_minutes_limit_are_sent_as_one_burst_where_the_server_allows_it(
     kind: LimiterKind, latency_s: float
 ) -> None:
@@ -146,7 +147,7 @@ def test_jobs_within_one_minutes_limit_are_sent_as_one_burst_where_the_server_al
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_unconfigured_limits_are_learned_from_the_first_response(kind: LimiterKind, latency_s: float) -> None:
     run = Simulation(rpm=300, tpm=None, kind=kind, latency_s=latency_s, settings=LimitSettings()).run([1] * 1650)
     assert run.throttled <= (16 if kind == "quantised" else 3)
@@ -163,7 +164,7 @@ def test_unconfigured_limits_are_learned_from_the_first_response(kind: LimiterKi
     ],
 )
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_limits_on_requests_and_tokens_hold_at_the_same_time(
     kind: LimiterKind, latency_s: float, rpm: int, tpm: int
 ) -> None:
@@ -179,7 +180,7 @@ def test_limits_on_requests_and_tokens_hold_at_the_same_time(
 
 @pytest.mark.parametrize("rate", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_server_without_headers_is_paced_and_no_window_exceeds_the_limit(
     kind: LimiterKind, mode: Mode, rate: int
 ) -> None:
@@ -196,7 +197,7 @@ def test_server_without_headers_is_paced_and_no_window_exceeds_the_limit(
         assert used_per_minute(run.server, mode, 5.0, run.last_s) >= 0.99 * (rpm or tpm or 0) - largest
 
 
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_1800_jobs_at_600_a_minute_cause_no_429(kind: LimiterKind) -> None:
     run = Simulation(rpm=600, tpm=None, kind=kind, dialect="none").run([1] * 1800)
     assert run.throttled == 0
@@ -208,7 +209,7 @@ def test_1800_jobs_at_600_a_minute_cause_no_429(kind: LimiterKind) -> None:
 
 
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_configured_limit_below_the_servers_is_a_ceiling_without_bursts(kind: LimiterKind, mode: Mode) -> None:
     costs = job_tokens(mode, 300, 900)
     rpm, tpm = server_limits(mode, 600)
@@ -232,7 +233,7 @@ def test_configured_limit_within_one_percent_counts_as_the_servers(kind: Limiter
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_configured_limit_above_the_servers_is_overruled(kind: LimiterKind, latency_s: float) -> None:
     settings = LimitSettings(default=RateLimits(rpm=3000))
     run = Simulation(rpm=300, tpm=None, kind=kind, settings=settings, latency_s=latency_s).run([1] * 1650)
@@ -249,7 +250,7 @@ def limits_change(rpm: int | None, tpm: int | None, at: float) -> ServerChanges:
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
 @pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_halved_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     rpm, tpm = server_limits(mode, 300)
     changes = limits_change(rpm and rpm // 2, tpm and tpm // 2, 100.0)
@@ -261,7 +262,7 @@ def test_halved_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mo
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
 @pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_doubled_limit_is_followed_within_two_windows(kind: LimiterKind, mode: Mode, latency_s: float) -> None:
     rpm, tpm = server_limits(mode, 300)
     changes = limits_change(rpm and rpm * 2, tpm and tpm * 2, 100.0)
@@ -274,7 +275,7 @@ def test_doubled_limit_is_followed_within_two_windows(kind: LimiterKind, mode: M
 @pytest.mark.parametrize("since_s", [pytest.param(0.0, marks=pytest.mark.slow), 100.0])
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
 @pytest.mark.parametrize("mode", ["rpm", pytest.param("tpm", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_other_client_that_uses_half_the_limit_causes_few_429s(
     kind: LimiterKind, mode: Mode, latency_s: float, since_s: float
 ) -> None:
@@ -291,7 +292,7 @@ def test_other_client_that_uses_half_the_limit_causes_few_429s(
 @pytest.mark.parametrize("seed", range(2, 7))
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
 @pytest.mark.parametrize("mode", ["rpm", "tpm"])
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_other_client_with_random_requests_causes_few_429s(
     kind: LimiterKind, mode: Mode, latency_s: float, seed: int
 ) -> None:
@@ -316,7 +317,7 @@ def test_run_waits_for_what_an_earlier_run_has_used() -> None:
     "token_ratio", [0.6, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (0.9, 1.15)), 1.5]
 )
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_token_ratio_of_the_server_is_learned(kind: LimiterKind, latency_s: float, token_ratio: float) -> None:
     costs = job_tokens("tpm", 300, 1650)
     run = Simulation(rpm=None, tpm=45_000, kind=kind, latency_s=latency_s, token_ratio=lambda _: token_ratio).run(costs)
@@ -326,7 +327,7 @@ def test_token_ratio_of_the_server_is_learned(kind: LimiterKind, latency_s: floa
     assert run.last_s <= slower * ideal_s + 5 + latency_s
 
 
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_varying_token_ratio_causes_few_429s(kind: LimiterKind) -> None:
     def ratio(rng: Random) -> float:
         return rng.uniform(0.7, 1.3)
@@ -339,7 +340,7 @@ def test_varying_token_ratio_causes_few_429s(kind: LimiterKind) -> None:
 
 
 @pytest.mark.parametrize("latency_s", EARLY_LATENCIES_S)
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_few_slots_cause_no_429s(kind: LimiterKind, latency_s: float) -> None:
     run = Simulation(rpm=300, tpm=None, kind=kind, latency_s=latency_s, concurrency=64).run([1] * 900)
     assert run.throttled <= (9 if kind == "quantised" else 0)
@@ -351,7 +352,7 @@ def test_late_429s_have_the_same_effect_as_early_ones(latency_s: float) -> None:
     assert run.throttled <= 0.01 * run.attempts
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_server_that_does_not_count_throttled_requests_is_used_fully(kind: LimiterKind) -> None:
     run = Simulation(rpm=300, tpm=None, kind=kind, count_throttled=False).run([1] * 900)
     assert run.throttled <= (9 if kind == "quantised" else 0)
@@ -366,7 +367,7 @@ def delay_with_outliers_s(rng: Random) -> float:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 @pytest.mark.parametrize("minutes", [pytest.param(1.5, marks=pytest.mark.slow), MINUTES])
 @pytest.mark.parametrize("mode", ["tpm", pytest.param("rpm", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", slow_except(ALL_KINDS, "sliding", "quantised"))
 def test_late_arrivals_cause_few_429s_and_no_loss_of_bursts(
     kind: LimiterKind, mode: Mode, minutes: float, seed: int
 ) -> None:
@@ -381,7 +382,7 @@ def test_late_arrivals_cause_few_429s_and_no_loss_of_bursts(
     assert run.last_s <= max_promised_s(run, ideal_s)
 
 
-@pytest.mark.parametrize("kind", CONSISTENT_KINDS)
+@pytest.mark.parametrize("kind", slow_except(CONSISTENT_KINDS, "minute", "second"))
 def test_jobs_of_all_sizes_are_sent_first_in_first_out(kind: LimiterKind) -> None:
     costs = job_tokens("huge", 300, 600)
     run = Simulation(rpm=None, tpm=300 * MEAN_TOKENS, kind=kind).run(costs)
