@@ -199,13 +199,13 @@ class ServerModel:
         return rescaled
 
     def _learn(self, header: Header) -> bool:
-        ratio = self._ratio
-        ratio_changed = ratio is not None and ratio.observe(header, self.history, self.counter_type)
-        if ratio is not None and ratio_changed:
+        if (ratio := self._ratio) is None:
+            return False  # of a limit on requests, changes between headers tell enough
+        if ratio_changed := ratio.observe(header, self.history, self.counter_type):
             self._server_units_per_unit = ratio.value
             self._facts.rounding = sqrt(self.limit / self.mean_cost)
             self._rescale(header.limit / ratio.value)
-        self._classifier.observe_reset(header, is_second_bucket=ratio is not None and ratio.is_second_bucket)
+        self._classifier.observe_reset(header, is_second_bucket=ratio.is_second_bucket)
         return ratio_changed
 
     def _observe_newest(self, sent_at: float, cost: float, remaining: float, *, refused: bool) -> None:
