@@ -114,8 +114,9 @@ def programs(mode: Mode, chosen: Sequence[Checkout]) -> Iterable[Program]:
     yield from checkout_programs(chosen)
     if mode.chunks == 0 and find_spec("lm_deluge"):
         yield Program(name="lm-deluge", command=(sys.executable, str(PROGRAMS / "deluge.py")), repeat_divided_by=2)
-    raw = (sys.executable, str(PROGRAMS / "raw.py"))
-    yield Program(name="raw protocol, bytes discarded", command=raw, repeat_divided_by=2)
+    if mode.chunks:  # the raw protocol knows the end of a stream alone
+        raw = (sys.executable, str(PROGRAMS / "raw.py"))
+        yield Program(name="raw protocol, bytes discarded", command=raw, repeat_divided_by=2)
     if mode.chunks and find_spec("openai"):
         sdk = (sys.executable, str(PROGRAMS / "sdk.py"))
         yield Program(name="openai SDK + tenacity", command=sdk, jobs_divided_by=4, repeat_divided_by=4)
