@@ -44,6 +44,14 @@ def test_server_that_counts_requests_refuses_none(kind: LimiterKind, drawn: list
         PlannedRequest(1, 0.0, 0.1, 0.05),
     ]
 )
+@example(
+    # The limit is used to its last token. What comes back of it while a burst is sent is no lower charge.
+    drawn=[
+        *[PlannedRequest(1, 0.0, 0.0, 0.0625)] * 8,
+        PlannedRequest(347, 0.0, 0.0, 0.046875),
+        *[PlannedRequest(cost, 0.0, 0.0, 0.0625) for cost in (1, 178, 327, 361, 4797)],
+    ]
+)
 def test_server_that_counts_tokens_refuses_no_request(kind: LimiterKind, drawn: list[PlannedRequest]) -> None:
     assert ResourceSimulation(kind, 6000, by_requests=False).run(drawn).throttled == 0
 
