@@ -17,6 +17,9 @@ Resource = Literal["requests", "tokens", "input_tokens", "output_tokens", "in_fl
 EQUAL_WITHIN = 0.01
 """A configured limit that differs from the server's by less is the server's: then bursts are sent."""
 
+STEPS = 200
+"""In so many steps it is followed how much of a limit is left."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
@@ -114,12 +117,25 @@ def _bound_in_flight(requests: int, replies_s: float, limit: int) -> Bound:
 
 def _bound_by_reservations(name: str, group: GroupTotals, limits: LimitSettings, seen: SeenLimits) -> Bound | None:
     """Where the server counts what was used, each request in flight holds the most that it may use: only so many fit
-    into the limit at once."""
+    at once into what is left of the limit."""
     tpm = min(_known(limits.of(group.model).tpm), _known(seen.of(name).tpm))
     if tpm == inf or not group.reserved or not group.replies_s:
         return None
-    at_once = max(floor(tpm * group.requests / group.reserved), 1)
-    return replace(_bound_in_flight(group.requests, group.replies_s, at_once), limit_group=name)
+    requests = group.requests
+    reserved, used, reply_s = group.reserved / requests, group.tokens / requests, group.replies_s / requests
+    beyond_first = max(requests - max(floor(tpm / reserved), 1), 0)
+    seconds, left = 0.0, tpm
+    step = beyond_first / STEPS
+    for _ in range(STEPS if beyond_first else 0):
+        if left < reserved:
+            seconds += (reserved - left) * 60 / tpm
+            left = reserved
+        took_s = step * reply_s / max(floor(left / reserved), 1)
+        seconds += took_s
+        left = min(tpm, left - step * used + took_s * tpm / 60)
+    at_once = beyond_first * reply_s / seconds if seconds else tpm / reserved
+    bound = _bound_in_flight(requests, group.replies_s, max(round(at_once), 1))
+    return replace(bound, limit_group=name, seconds=seconds)
 
 
 def _known(limit: float | None) -> float:

@@ -251,8 +251,8 @@ def test_forecasts_charge_what_replies_have_used_where_the_provider_does(
         (shell.folder / "config.toml").write_text(f'[limits]\ncharging = "{charging}"\n')
         expected, run = (ask(run_inside, *args) for ask in (estimate, rehearse))
         seconds[charging] = run["seconds"]
-        # Where each reserves a thousand, five fit into the limit at once; an estimate takes them to end evenly.
-        assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.25), charging
+        # Where each reserves a thousand, four fit into the limit at once, and fewer when a part of it is used.
+        assert run["seconds"] == pytest.approx(expected["time"]["seconds"], rel=0.1), charging
     assert seconds["used"] < 60 < 1000 < seconds["sum"]
 
 
