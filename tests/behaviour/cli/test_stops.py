@@ -153,7 +153,7 @@ def test_full_disk_stops_the_run_in_order_and_the_next_run_resumes(shell: Shell,
     result = shell("jobs.jsonl", "--out", "r.jsonl", max_file_bytes=20_000)
     assert result.code == 3
     lines = result.err.splitlines()
-    assert any(line.endswith(" stopping: cannot write r.jsonl: File too large") for line in lines)
+    assert any(line.endswith(" stopping: cannot write r.jsonl: file too large") for line in lines)
     assert result.row("to resume") == "process jobs.jsonl --out r.jsonl"
     whole = (shell.folder / "r.jsonl").read_bytes().splitlines(keepends=True)
     assert 0 < len(whole) < 60
