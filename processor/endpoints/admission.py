@@ -36,7 +36,8 @@ _NO_BUDGET = Blocked("in_flight", inf)
 
 
 class Admission:
-    """Admission to several endpoints. ``on_room`` is called with a list when there may be room for the queues in it."""
+    """Admission to several endpoints. ``on_room`` is called with a list when there may be room for the queues in it.
+    ``blocked`` gets what the heads of queues wait for."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Admission:
         run_limiter: RateLimiter,
         budget: BudgetGate | None,
         on_room: Callable[[WaitingList], None],
+        blocked: dict[JobQueue, Bottleneck],
         *,
         in_order: bool,
     ) -> None:
@@ -53,8 +55,7 @@ class Admission:
         self._on_room = on_room
         self._in_order = InOrder(endpoints) if in_order else None
         self._order: EndpointOrder = self._in_order or LeastUsed(endpoints)
-        self.bottlenecks: dict[JobQueue, Bottleneck] = {}
-        """What the heads of queues wait for, the longest-waiting first."""
+        self._blocked = blocked
         self._group_lists: dict[WakeUp, WaitingList] = {}
         self._times = WakeUpTimes()
         self._turn_lists = {endpoint: self._own_list() for endpoint in endpoints}
@@ -64,7 +65,7 @@ class Admission:
 
     def next_start_at(self) -> float | None:
         """When the next request may start; None where none waits, or for something without a time."""
-        if not self.bottlenecks:
+        if not self._blocked:
             return None
         limiters = dict.fromkeys((self._run_limiter, *(endpoint.limiter for endpoint in self._endpoints)))
         times = (self._times.first(), *(limiter.next_start_at() for limiter in limiters))
@@ -202,7 +203,7 @@ class Admission:
         waiting.add(queue, endpoint, goes_first=request.size.goes_first)
         if blocked is not None and waiting.first() is queue:
             waiting.wait(blocked)
-        self.bottlenecks[queue] = waiting.bottleneck
+        self._blocked[queue] = waiting.bottleneck
 
     def _run_list(self, queue: JobQueue, request: WaitingRequest) -> WaitingList:
         if queue.run_list is None:

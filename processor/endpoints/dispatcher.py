@@ -19,13 +19,14 @@ import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from processor.core.events import Bottleneck, BottleneckChanged, Listener
+from processor.core.events import Listener
 from processor.core.models import Job, RequestSize
 from processor.endpoints.admission import Admission
 from processor.endpoints.budget_gate import BudgetExhausted, BudgetGate, UnknownCost
 from processor.endpoints.destinations import Destinations
 from processor.endpoints.endpoint import Endpoint, EndpointClosed, EndpointPermit
 from processor.endpoints.job_queue import JobQueue, WaitingList, WaitingRequest
+from processor.ratelimit.bottleneck import BottleneckReporter
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
 
@@ -48,14 +49,14 @@ class Dispatcher:
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._run_limiter = run_limiter
-        self._admission = Admission(self._endpoints, run_limiter, budget, self._on_room, in_order=in_order)
-        self._emit = emit
+        self._bottlenecks: BottleneckReporter[JobQueue] = BottleneckReporter(emit)
+        self._admission = Admission(
+            self._endpoints, run_limiter, budget, self._on_room, self._bottlenecks.blocked, in_order=in_order
+        )
         self._destinations: dict[tuple[str, str, AbstractSet[Endpoint]], Destinations] = {}
         """By API path, model and excluded endpoints."""
         self._queues: dict[tuple[str, ...], JobQueue] = {}
         """By the limit group of the run, and the endpoints with the limit group at each."""
-        self._last_bottleneck: Bottleneck | None = None
-        self._bottleneck_event_scheduled = False
 
     async def acquire(
         self, job: Job, size: RequestSize, *, is_retry: bool, exclude: AbstractSet[Endpoint]
@@ -64,7 +65,7 @@ class Dispatcher:
         destinations = self._destinations_of(job, frozenset(exclude))
         while True:
             destinations.raise_if_closed(job)
-            await self._run_limiter.throttle_start()
+            await self._run_limiter.starts.wait_for_turn()
             permit = await self._wait(destinations, job, size, is_retry=is_retry)
             endpoint = permit.endpoint
             if endpoint.closed_reason(job) is None and (permit.is_probe or not endpoint.health.is_down):
@@ -108,8 +109,8 @@ class Dispatcher:
                 permit.result().release()
             queue.on_cancelled(request)
             if queue.head() is None:
-                self._admission.bottlenecks.pop(queue, None)
-                self._schedule_bottleneck_event()
+                self._bottlenecks.blocked.pop(queue, None)
+                self._bottlenecks.schedule()
             raise
 
     def _on_room(self, waiting: WaitingList) -> None:
@@ -126,10 +127,10 @@ class Dispatcher:
     def _serve(self, queue: JobQueue) -> bool:
         """Grant the head of a queue a permit, or fail it where it can never be sent. False: there is none, or it waits
         in the lists for what it lacks."""
-        self._schedule_bottleneck_event()
+        self._bottlenecks.schedule()
         request = queue.head()
         if request is None:
-            self._admission.bottlenecks.pop(queue, None)
+            self._bottlenecks.blocked.pop(queue, None)
             return False
         try:
             permit = self._admission.permit(queue, request)
@@ -139,21 +140,5 @@ class Dispatcher:
             if permit is None:
                 return False
             request.permit.set_result(permit)
-        self._admission.bottlenecks.pop(queue, None)
+        self._bottlenecks.blocked.pop(queue, None)
         return True
-
-    # ------------------------------------------------------------ events
-
-    def _schedule_bottleneck_event(self) -> None:
-        """Emit at the end of this loop iteration, so that changes within it are reported once."""
-        if not self._bottleneck_event_scheduled:
-            self._bottleneck_event_scheduled = True
-            asyncio.get_running_loop().call_soon(self._emit_bottleneck)
-
-    def _emit_bottleneck(self) -> None:
-        """Report what the queue waits for that has waited longest."""
-        self._bottleneck_event_scheduled = False
-        bottleneck: Bottleneck = next(iter(self._admission.bottlenecks.values()), "input")
-        if bottleneck != self._last_bottleneck:
-            self._last_bottleneck = bottleneck
-            self._emit(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bottleneck))

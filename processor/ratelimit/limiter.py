@@ -15,9 +15,10 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from processor.core.events import Bottleneck, BottleneckChanged, ConcurrencyChanged, LimitsChanged, Listener, Notice
+from processor.core.events import Bottleneck, ConcurrencyChanged, LimitsChanged, Listener, Notice
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import Cost, Job, RequestSize
+from processor.ratelimit.bottleneck import BottleneckReporter
 from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import LimitGroup, TooLarge
@@ -58,17 +59,15 @@ class RateLimiter:
         self._prefix = f"{name} " if name else ""
         self._emit = emit
         self._concurrency = concurrency
-        self._starts = StartThrottle()
+        self.starts = StartThrottle()
+        """Of all requests, whatever the limits."""
         self.slots = InFlightSlots(concurrency)
         self._release_slot = self.slots.release
         self._wake_up_times = WakeUpTimes()
         self._groups: dict[str, LimitGroup] = {}
         self._group_of: dict[tuple[str, str], LimitGroup] = {}  # by API path and model
         self._announced_as_lower: set[tuple[LimitGroup, Resource]] = set()
-        self._bottlenecks: dict[LimitGroup, Bottleneck] = {}
-        """Of the groups whose head waits, the longest-waiting first."""
-        self._last_bottleneck: Bottleneck | None = None
-        self._bottleneck_event_scheduled = False
+        self._bottlenecks: BottleneckReporter[LimitGroup] = BottleneckReporter(emit)
 
     async def acquire(self, size: RequestSize, *, is_retry: bool) -> Permit:
         """Wait until a request of this size may be sent.
@@ -79,7 +78,7 @@ class RateLimiter:
         group = self._group(size)
         request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
         group.raise_if_too_large(request.cost_by_resource)
-        await self._starts.wait_for_turn()
+        await self.starts.wait_for_turn()
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)
@@ -90,10 +89,6 @@ class RateLimiter:
                 Permit(group, size, request.reservation.result(), self._release_slot).release()
             group.wake_up.fire()
             raise
-
-    async def throttle_start(self) -> None:
-        """Wait until another request may start, whatever the limits."""
-        await self._starts.wait_for_turn()
 
     def try_acquire(self, size: RequestSize, *, in_turn: bool = True) -> Permit | Blocked:
         """Return a permit if a request of this size may be sent now. Raises TooLarge.
@@ -178,16 +173,16 @@ class RateLimiter:
             if (blocked := self._blocked_by(group, cost, now, goes_first=goes_first)) is not None:
                 bottleneck, until = blocked
                 group.wake_up.schedule(partial(self._drain_queue, group), until)
-                self._bottlenecks[group] = bottleneck
+                self._bottlenecks.blocked[group] = bottleneck
                 group.is_queueing = True
                 break
-            self._bottlenecks.pop(group, None)
+            self._bottlenecks.blocked.pop(group, None)
             request.reservation.set_result(self._reserve(group, request.cost, cost, now))
         else:
             group.is_queueing = False
             self.end_wait(group.wake_up)
-            self._bottlenecks.pop(group, None)
-        self._schedule_bottleneck_event()
+            self._bottlenecks.blocked.pop(group, None)
+        self._bottlenecks.schedule()
 
     def _reserve(self, group: LimitGroup, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.slots.acquire()
@@ -281,17 +276,3 @@ class RateLimiter:
                     f"{limiter.configured:.0f} {what} a minute are configured, the server grants {limiter.reported:.0f}"
                 )
                 self._emit(Notice(at=at, text=f"{text}: the server's lower limit is used"))
-
-    def _schedule_bottleneck_event(self) -> None:
-        """Emit at the end of this loop iteration, so that changes within it are reported once."""
-        if not self._bottleneck_event_scheduled:
-            self._bottleneck_event_scheduled = True
-            asyncio.get_running_loop().call_soon(self._emit_bottleneck)
-
-    def _emit_bottleneck(self) -> None:
-        """Report the bottleneck of the group that has been blocked for longest."""
-        self._bottleneck_event_scheduled = False
-        bottleneck: Bottleneck = next(iter(self._bottlenecks.values()), "input")
-        if bottleneck != self._last_bottleneck:
-            self._last_bottleneck = bottleneck
-            self._emit(BottleneckChanged(at=asyncio.get_running_loop().time(), bottleneck=bottleneck))
