@@ -18,7 +18,6 @@ from processor.cluster.messages import (
     RequestReported,
     SendRequest,
     ToWorker,
-    WorkerInfo,
     WorkerNotice,
     WorkerSettings,
     decode,
@@ -27,12 +26,11 @@ from processor.cluster.messages import (
     encode_info,
     target_with_key,
 )
-from processor.cluster.program_version import python_version, sources_digest
+from processor.cluster.program_version import own_info
 from processor.core.errors import InternalError, ProcessorError
 from processor.core.events import RequestListener
 from processor.core.models import Job, Reply, Target
 from processor.core.text import Surface, messages_for
-from processor.core.version import __version__
 from processor.http.settings import TransportSettings
 
 HEARTBEAT_S = 15.0
@@ -90,15 +88,7 @@ class WorkerHost:
         self._stack = AsyncExitStack()
 
     async def describe(self) -> bytes:
-        info = WorkerInfo(
-            version=__version__,
-            sources=sources_digest(),
-            python=python_version(),
-            node=self._node,
-            pid=os.getpid(),
-            max_connections=self._max_connections,
-        )
-        return encode_info(info)
+        return encode_info(own_info(self._node, max_connections=self._max_connections))
 
     async def open(self, settings: bytes) -> None:
         """Raises ConfigError where the transport cannot be used here."""

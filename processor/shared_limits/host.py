@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass, field
 
 from processor.cluster.grouping import MessageGroups, group_interval_s
-from processor.cluster.messages import WorkerInfo, decode, encode_info
-from processor.cluster.program_version import python_version, sources_digest
+from processor.cluster.messages import decode, encode_info
+from processor.cluster.program_version import own_info
 from processor.core.errors import ConfigError
 from processor.core.events import LimitsChanged, RunEvent
-from processor.core.version import __version__
 from processor.cost.budget import BudgetReservation
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
@@ -100,15 +98,7 @@ class LimiterHost:
         await self._is_idle.wait()
 
     async def describe(self) -> bytes:
-        info = WorkerInfo(
-            version=__version__,
-            sources=sources_digest(),
-            python=python_version(),
-            node=self._node,
-            pid=os.getpid(),
-            max_connections=0,
-        )
-        return encode_info(info)
+        return encode_info(own_info(self._node))
 
     async def open(self, opening: bytes) -> bytes:
         """Raises ConfigError where other sessions use the key with other limits."""
