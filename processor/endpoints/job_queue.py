@@ -75,7 +75,7 @@ class WaitingList:
     def __init__(
         self, wake_up: WakeUp, on_room: Callable[[WaitingList], None], on_empty: Callable[[WakeUp], None]
     ) -> None:
-        """``on_room`` is called when there may be room; ``on_empty`` when nobody waits any more."""
+        """``on_room`` is called when there may be room; ``on_empty`` when the list has become empty."""
         self.wake_up = wake_up
         self.bottleneck: Bottleneck = "input"
         """What the first waits for."""

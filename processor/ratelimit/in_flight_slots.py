@@ -18,7 +18,7 @@ class InFlightSlots:
 
     @property
     def has_free(self) -> bool:
-        """Whether a slot is free, whoever waits for it."""
+        """Whether fewer requests are in flight than there are slots. Others may wait for a free one."""
         return self.in_flight < self._capacity
 
     @property

@@ -44,8 +44,8 @@ class Reservation:
 class QueuedRequest:
     """A request that waits in the queue of its group for a reservation.
 
-    What it is charged is estimated anew when it comes to the head of the queue: by then its encoding may be loaded, and
-    the length of replies known.
+    Its cost is estimated again when it reaches the head of the queue. By then its encoding may be loaded, and the
+    length of replies be known.
     """
 
     __slots__ = (

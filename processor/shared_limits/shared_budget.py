@@ -12,8 +12,8 @@ from processor.shared_limits.messages import BudgetOpening, BudgetSpent
 class SharedBudget:
     """Reserves the worst case of each request before it is sent, as ``Budget`` does for one run.
 
-    What is spent is known by the file that records it. A file of a session that takes part is told of by that session
-    alone; what another one finds in a file counts where it is more than is known.
+    Spending is counted for each file that records it. While a session takes part, only that session reports the
+    spending of its file. What another session finds in a file counts where it exceeds what was reported.
     """
 
     def __init__(self, limit_pico: int) -> None:
@@ -28,9 +28,9 @@ class SharedBudget:
         """A session takes part, with the spending that it has found. The limit that was given last holds."""
         self.files[session] = opening.file
         self._budget.limit_pico = opening.limit_pico
-        told_by_others = {file for name, file in self.files.items() if name != session}
+        reported_by_others = {file for name, file in self.files.items() if name != session}
         for file, pico in opening.spent_pico.items():
-            if file not in told_by_others and pico > self._spent[file]:
+            if file not in reported_by_others and pico > self._spent[file]:
                 self._spend(file, pico - self._spent[file])
         self._wake()
 

@@ -197,7 +197,7 @@ FOUND = [
     ),
     ({"requests": counter("bucket", 1.0, is_announced=False)}, 90, "counted in a bucket of 1.0 s: sent evenly"),
 ]
-"""What a history tells of the counter, when the last of 180 requests is sent at 120 a minute, and what is said."""
+"""The counters in the history; when the last of 180 requests is sent, at 120 a minute; the text that is shown."""
 
 
 def test_forecasts_count_as_the_server_did_in_an_earlier_run(run_inside: Run, shell: Shell, sample: str) -> None:

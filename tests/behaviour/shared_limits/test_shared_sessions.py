@@ -156,7 +156,7 @@ def test_limiter_of_another_version_is_not_used() -> None:
 
 
 async def die(shared: SharedSession, world: SharedWorld, task: asyncio.Task[Any]) -> None:
-    """End a session as a killed process ends: nobody is told."""
+    """End a session as if its process were killed: it sends no message."""
     for link in world.cluster.links:
         link.is_cut = True
     task.cancel()
