@@ -8,6 +8,7 @@ report the least time that the limit allows for these jobs, the time from the fi
 
     limits [--rpm 300] [--minutes 5.5] [--bound requests|tokens] [--kind KIND]... [--beside FOLDER]   15 minutes or more
     limits --short                                                                                    5 minutes
+    limits --rpm 30000 --bound requests --kind KIND --reply-s 2 --minutes 2        large limits, one kind at a time
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Task:
     tpm: int | None
     max_tokens: list[int]
     """By job: the tokens that a job counts for."""
+    first_token_s: float
 
     @property
     def limit(self) -> int:
@@ -74,11 +76,11 @@ class Measurement:
     throttled: int
 
 
-def task(rpm: int, minutes: float, bound: Bound) -> Task:
+def task(rpm: int, minutes: float, bound: Bound, reply_s: float) -> Task:
     rng = random.Random(7)
     costs = [rng.randint(60, 240) if bound == "tokens" else 40 for _ in range(round(rpm * minutes))]
     tpm = round(rpm * sum(costs) / len(costs)) if bound == "tokens" else None
-    return Task(rpm=rpm * 10 if bound == "tokens" else rpm, tpm=tpm, max_tokens=costs)
+    return Task(rpm=rpm * 10 if bound == "tokens" else rpm, tpm=tpm, max_tokens=costs, first_token_s=reply_s)
 
 
 # ------------------------------------------------------------ the servers, in a process of their own
@@ -89,7 +91,7 @@ def settings(kind: LimiterKind, work: Task) -> SimulatorSettings:
         rpm=work.rpm,
         tpm=work.tpm,
         kind=kind,
-        first_token_s=0.3,
+        first_token_s=work.first_token_s,
         speed_tps=400.0,
         write_batch_s=0.5,
         reply_tokens=(5, 30),
@@ -217,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rpm", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=5.5, help="of work at the limit")
+    parser.add_argument("--reply-s", type=float, default=0.3, help="from a request to its first token")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_MINUTES} minutes of work")
     parser.add_argument("--bound", choices=("requests", "tokens"), action="append")
     parser.add_argument("--kind", choices=LIMITER_KINDS, action="append")
@@ -227,7 +230,9 @@ def main() -> None:
         asyncio.run(serve_all())
         return
     minutes = SHORT_MINUTES if arguments.short else arguments.minutes
-    works = [task(arguments.rpm, minutes, bound) for bound in arguments.bound or ("requests", "tokens")]
+    works = [
+        task(arguments.rpm, minutes, bound, arguments.reply_s) for bound in arguments.bound or ("requests", "tokens")
+    ]
     chosen = {checkout.name: checkout for checkout in checkouts(arguments)}
     clients = (*chosen, FULL_BUCKET)
     runs = [(kind, work, client) for work in works for kind in arguments.kind or LIMITER_KINDS for client in clients]
