@@ -12,7 +12,7 @@ from typing import Protocol
 from processor.core import exit_codes, platform
 from processor.core.text import one_line, place_of
 from processor.ratelimit.snapshot import LimiterSnapshot
-from processor.scheduler.attempt import JobState
+from processor.scheduler.job_state import JobState
 from processor.stats.run_stats import RunStats
 from processor.terminal import status_line
 from processor.terminal.formatting import MAX_LINE_CHARS

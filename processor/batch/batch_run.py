@@ -26,7 +26,7 @@ from processor.output.sink import END_OF_FILE
 from processor.output.storage import as_output_error
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.scheduler import Outcome
-from processor.scheduler.attempt import JobState
+from processor.scheduler.job_state import JobState
 
 
 class BatchRun:

@@ -1,11 +1,8 @@
-"""The state of one job, and its present attempt: what the transport reports of it, and its events."""
+"""The present attempt of a job: what the transport reports of it, its events, and what it can lead to."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
 
 from processor.core.durations import in_microseconds, iso_second
 from processor.core.errors import RequestError, StatusError, Throttled
@@ -20,90 +17,12 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.fast_dataclass import dataclass
-from processor.core.models import Job, Reply, RequestSize, Result, Timing
+from processor.core.models import Reply, Result, Timing
 from processor.core.money import usd
 from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import EndpointPermit
-from processor.endpoints.failover import Exclusions
-from processor.protocols import Protocol
-from processor.ratelimit.refusals import Refusal
-from processor.retry.policy import AttemptHistory, Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
-
-if TYPE_CHECKING:
-    from processor.scheduler.reply_validation import Asks
-
-
-@dataclass(slots=True)
-class JobState:
-    """One job that has no row yet. Times are seconds on the event loop's clock."""
-
-    task: asyncio.Task[Any]
-    """The task that runs the job."""
-    job: Job
-    """As the next request asks for it."""
-    protocol: Protocol
-    size: RequestSize
-    enqueued_at: float
-    attempts: int
-    """Requests sent for the job, in all runs."""
-    earlier_attempts: int
-    """Those of earlier runs."""
-    failures: AttemptHistory | None = None
-    """None while no attempt has failed, as for nearly all jobs: see ``history``."""
-    attempt_started_at: float = 0.0
-    """When the latest attempt began; 0 before the first one."""
-    is_retry: bool = False
-    """Whether the job has acquired a permit before."""
-    streamed: bool | None = None
-    """Whether the latest request asked for a stream; None where nothing was sent, or the transport does not say."""
-    permit: EndpointPermit | None = None
-    """That of the latest attempt; None before the first one."""
-    refused_by: str | None = None
-    """The limit group that asked to wait last. What follows is about that one."""
-    first_refusal: Refusal | None = None
-    """The first request that was asked to wait."""
-    later_refusals: int = 0
-    """Further requests of the job that were."""
-    excluded: Exclusions = field(default_factory=Exclusions)
-    """Endpoints that have given the job up, where there are several."""
-    asked_pico: int = 0
-    """What the replies have cost after which the job was asked again."""
-    unconfirmed_pico: int = 0
-    """What requests without a reply may have cost in this run, in 1e-12 USD."""
-    is_withdrawn: bool = False
-    """The task was cancelled because nothing like the job is sent any more."""
-    asks: Asks | None = None
-    """The replies so far, where the output of the job is checked."""
-    is_singled_out: bool = False
-    """The job was asked to wait again, while others of its limit group were answered: it holds back only itself."""
-
-    @property
-    def history(self) -> AttemptHistory:
-        """The failed attempts in this run."""
-        if self.failures is None:
-            self.failures = AttemptHistory()
-        return self.failures
-
-    @property
-    def unconfirmed_cost_usd(self) -> float | None:
-        """What requests without a reply may have cost in this run; None for nothing."""
-        return usd(self.unconfirmed_pico) if self.unconfirmed_pico else None
-
-    @property
-    def is_asked_again(self) -> bool:
-        """The job has had a reply that is not valid."""
-        return self.asks is not None and self.asks.last is not None
-
-    def ask_again(self, job: Job, size: RequestSize) -> None:
-        """Let the next request be that of ``job``: the same one, with another body.
-
-        It takes the in-flight slot that its last request gives back, before any other job can.
-        """
-        self.job, self.size, self.is_retry = job, replace(size, goes_first=True), True
-
-    def retry(self) -> None:
-        """Let the next request be the same one, after it has failed. It waits for a slot like those of other jobs."""
-        self.size, self.is_retry = replace(self.size, goes_first=False), True
+from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
+from processor.scheduler.job_state import JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

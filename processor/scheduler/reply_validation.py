@@ -14,8 +14,9 @@ from processor.core.events import Listener, ReplyInvalid
 from processor.core.models import Failure, Job, Result, Usage, Validation
 from processor.protocols import Protocol
 from processor.protocols.structured_output import correction
-from processor.scheduler.attempt import AskAgain, JobState
+from processor.scheduler.attempt import AskAgain
 from processor.scheduler.dependencies import Dependencies
+from processor.scheduler.job_state import JobState
 from processor.validation.checker import PreparedSchema, SchemaChecker
 from processor.validation.problem import InvalidSchema, Problem
 

@@ -23,8 +23,9 @@ from processor.endpoints.endpoint import EndpointPermit
 from processor.protocols import Protocol
 from processor.protocols.billed_usage import billed_usage, reported_cost_usd
 from processor.protocols.token_bounds import TokenRatios, token_bounds, with_bounds
-from processor.scheduler.attempt import Attempt, JobState
+from processor.scheduler.attempt import Attempt
 from processor.scheduler.dependencies import Dependencies
+from processor.scheduler.job_state import JobState
 from processor.tokens.counter import TokenCounter
 
 _MAYBE_BILLED = frozenset({408, 499, 504, 524})

@@ -7,8 +7,8 @@ from functools import partial
 
 from processor.core.events import JobFinished
 from processor.core.models import Failure, Reply, Result, Timing
-from processor.scheduler.attempt import JobState
 from processor.scheduler.dependencies import Dependencies
+from processor.scheduler.job_state import JobState
 from processor.scheduler.result_builder import result_of_failure
 from processor.tokens.rules import NOT_LOADED, TokenCount
 

@@ -25,11 +25,11 @@ from processor.health.parked_jobs import MAX_PARKED_JOBS
 from processor.output.sink import END_OF_FILE
 from processor.ratelimit.snapshot import LimiterSnapshot
 from processor.retry.policy import StopRun
-from processor.scheduler.attempt import JobState
 from processor.scheduler.deadline import DeadlineWatch
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies, NoJobYet, Outcome, RunOptions, ignore_job
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.job_state import JobState
 from processor.scheduler.parked_decision import decide_parked
 from processor.scheduler.source_reader import SourceReader
 from processor.scheduler.worker import Worker
@@ -68,8 +68,13 @@ class Scheduler:
                 self._abort_timer.cancel()
 
     async def _run(self) -> Outcome:
-        async with self._tasks:
-            self._producer = self._start(self._produce)
+        try:
+            async with self._tasks:
+                self._producer = self._start(self._produce)
+            await self._registry.wait_until_all_have_ended()
+        except asyncio.CancelledError:
+            await self._registry.cancel_all()
+            raise
         rows_without_job = 0
         if self._reader.last_line == END_OF_FILE:
             rows_without_job = self._deps.sink.job_index.count_rows_without_job()
@@ -143,31 +148,37 @@ class Scheduler:
         return self._tasks.create_task(self._supervise(work, args))
 
     async def _supervise(self, work: Callable[..., Coroutine[Any, Any, None]], args: tuple[object, ...]) -> None:
-        """Do a task's work and turn every error into an orderly stop. The only broad ``except``."""
+        """Do a task's work and turn every error into an orderly stop."""
         try:
             await work(*args)
-        except OutputError as error:
-            self.stop(str(error), exit_code=self._code_of_error, grace_s=0)
-        except (InputError, ConfigError) as error:
-            self.stop(str(error), exit_code=self._code_of_error)
-        except InternalError as error:
-            self.stop(f"internal error: {error}", exit_code=exit_codes.INTERNAL_ERROR)
         except Exception as error:  # noqa: BLE001
-            self.stop(f"internal error: {type(error).__name__}: {error}", exit_code=exit_codes.INTERNAL_ERROR)
+            self._stop_for(error)
 
-    @property
-    def _code_of_error(self) -> int:
-        """The exit code for a file or a setting that cannot be used."""
-        return exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
-
-    async def _run_job(self, job: Job, attempts: int) -> None:
+    async def _run_job(self, state: JobState) -> None:
+        """Do the work of a job's task, and turn every error into an orderly stop."""
         try:
-            verdict = await self._worker.run_job(job, attempts)
+            verdict = await self._worker.run_job(state)
+            if verdict is not None:
+                self._stop_by(verdict)
+        except Exception as error:  # noqa: BLE001
+            self._stop_for(error)
         finally:
-            self._registry.release_slot()
+            self._registry.remove(state)
             self._worker.has_begun.set()
-        if verdict is not None:
-            self._stop_by(verdict)
+
+    def _stop_for(self, error: Exception) -> None:
+        """Stop because of an error. The exit code for a file or a setting tells whether anything was sent."""
+        code = exit_codes.STOPPED if self._worker.has_sent else exit_codes.NOTHING_SENT
+        match error:
+            case OutputError():
+                self.stop(str(error), exit_code=code, grace_s=0)
+            case InputError() | ConfigError():
+                self.stop(str(error), exit_code=code)
+            case InternalError():
+                self.stop(f"internal error: {error}", exit_code=exit_codes.INTERNAL_ERROR)
+            case _:
+                text = f"internal error: {type(error).__name__}: {error}"
+                self.stop(text, exit_code=exit_codes.INTERNAL_ERROR)
 
     def _stop_by(self, verdict: StopRun) -> None:
         self.stop(verdict.reason, exit_code=exit_codes.STOPPED, grace_s=verdict.grace_s)
@@ -250,12 +261,14 @@ class Scheduler:
             on_ended(job)
             return
         try:
-            await self._registry.acquire_slot(self._options.look_ahead)
+            await self._registry.wait_for_room(self._options.look_ahead)
         except asyncio.CancelledError:
             on_ended(job)
             raise
         self._preload_encoding(job.model)
-        task = self._start(self._run_job, job, attempts)
+        state = self._worker.new_state(job, attempts)
+        task = self._loop.create_task(self._run_job(state))
+        self._registry.add(state, task)
         if on_ended is not ignore_job:
             task.add_done_callback(lambda _: on_ended(job))
         if not self._worker.has_begun.is_set():

@@ -21,10 +21,11 @@ from processor.health.failed_attempt import FailedAttempt
 from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
-from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, JobState, ParkedAttempt
+from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, ParkedAttempt
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
+from processor.scheduler.job_state import JobState, Phase
 from processor.scheduler.masking import mask_error, masked_reply
 from processor.scheduler.request_costs import RequestCosts, size_of_job
 from processor.scheduler.result_builder import result_of_reply
@@ -49,12 +50,11 @@ class Worker:
         self.has_begun = asyncio.Event()
         """Set once the first job has been sent, or has ended without."""
 
-    async def run_job(self, job: Job, attempts: int = 0) -> StopRun | None:
+    async def run_job(self, state: JobState) -> StopRun | None:
         """Return None once the job has its row or goes without one, or the verdict that ends the run.
 
-        ``attempts``: requests sent for it earlier in this run. Raises OutputError.
+        Raises OutputError.
         """
-        state = self._new_state(job, attempts)
         if self._deps.validation and (failure := await self._deps.validation.begin(state)):
             await self.rows.write(self.rows.failed_result(state, failure, ValueError(), timing=None), state)
             return None
@@ -68,19 +68,25 @@ class Worker:
                 if result is None or isinstance(result, StopRun):
                     return result
                 if isinstance(result, Defer):
-                    self.deferred.add(job, state.attempts - state.earlier_attempts)
+                    self.deferred.add(state.job, state.attempts - state.earlier_attempts)
                     return None
                 if isinstance(result, LeaveJob):
                     self._withdraw()
                     raise EndpointClosed
                 state.retry()
-                with self._registry.waiting(state):
-                    await asyncio.sleep(result.delay_s)
-        except EndpointClosed:
-            self.left_jobs += 1
-            if state.attempt_started_at:
-                self._deps.sink.record_parked(job.custom_id, state.attempts)
+                self._registry.wait(state)
+                await asyncio.sleep(result.delay_s)
+        except (EndpointClosed, asyncio.CancelledError) as error:
+            if not _is_withdrawn(state, error):
+                raise
+            self._leave(state)
         return None
+
+    def _leave(self, state: JobState) -> None:
+        """Leave a job without a row, since nothing like it is sent any more."""
+        self.left_jobs += 1
+        if state.attempt_started_at:
+            self._deps.sink.record_parked(state.job.custom_id, state.attempts)
 
     def _record_ended_attempt(self, state: JobState, result: AttemptResult) -> None:
         """Record in the in-flight log that nothing of the job is in flight, and whether the next run sends it last."""
@@ -90,8 +96,9 @@ class Worker:
 
     async def _after_park(self, state: JobState, parked: ParkedAttempt) -> Retry | LeaveJob | None:
         """Hold the job until it is known whether it is at fault; then write its failed row, or return what follows."""
-        with self._registry.waiting(state), self._registry.parked(state):
-            is_at_fault = await parked.park.is_at_fault
+        self._registry.park(state)
+        is_at_fault = await parked.park.is_at_fault
+        state.phase = Phase.SETTLING
         if not is_at_fault:
             assert state.permit is not None, "only an attempt is parked"
             self._withdraw()
@@ -108,12 +115,11 @@ class Worker:
         """Something is closed: end the tasks of jobs that no endpoint takes any more."""
         self._registry.withdraw(lambda state: self._deps.endpoints.is_closed_for(state.job, state.excluded))
 
-    def _new_state(self, job: Job, attempts: int) -> JobState:
-        task, earlier = asyncio.current_task(), self._deps.sink.job_index.attempts(job.custom_id)
-        assert task is not None, "every job has a task of its own"
+    def new_state(self, job: Job, attempts: int) -> JobState:
+        """Return the state of a job that is to be run. ``attempts``: requests sent for it earlier in this run."""
+        earlier = self._deps.sink.job_index.attempts(job.custom_id)
         protocol = protocol_for(job.path)
         return JobState(
-            task=task,
             job=job,
             protocol=protocol,
             size=size_of_job(job, protocol, self._deps.counter),
@@ -132,16 +138,20 @@ class Worker:
         if self._costs.has_budget and state.size.bounds is None:
             await self._costs.bound(state)
         try:
-            with self._registry.asking_again(state) if state.is_asked_again else self._registry.waiting(state):
-                permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
+            if state.asks is not None and state.is_asked_again:
+                state.phase = Phase.ASKING_AGAIN
+            else:
+                self._registry.wait(state)
+            permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
         except (TooLarge, UnknownCost) as error:
+            state.phase = Phase.SETTLING
             failure = Failure(code=error.code, message=str(error), permanent=isinstance(error, TooLarge))
             await self.rows.write(self.rows.failed_result(state, failure, error, timing=None), state)
             return None
         except BudgetExhausted as error:
             return StopRun(reason=str(error))
         except asyncio.CancelledError:
-            if state.is_asked_again:  # what it has cost is known, and nothing is in flight
+            if state.is_asked_again and not state.is_withdrawn:  # what it has cost is known, and nothing is in flight
                 self._deps.sink.clear_in_flight(job.custom_id, state.attempts)
             raise
         try:
@@ -159,10 +169,11 @@ class Worker:
         """Send the request and handle its outcome: a reply, an error, or a cancellation because the run is stopped."""
         deps, job = self._deps, permit.job
         attempt = self._start_attempt(state, permit)
+        self._registry.send(state)
         try:
-            with self._registry.sending(state):
-                reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
+            reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
         except RequestError as error:
+            state.phase = Phase.SETTLING
             mask_error(error)
             state.attempts += attempt.sent_at is not None
             return await self._on_failure(state, permit, attempt, error)
@@ -171,6 +182,7 @@ class Worker:
                 deps.sink.clear_in_flight(job.custom_id, state.attempts)
             deps.emit(attempt.interrupted_event(self._loop.time(), self._costs.of_interrupted(state, permit, attempt)))
             raise
+        state.phase = Phase.SETTLING
         state.attempts += 1
         follows = await self._on_reply(state, permit, attempt, masked_reply(reply))
         permit.endpoint.health.on_reply_written(job, permit.limit_group, state.attempt_started_at)
@@ -273,3 +285,11 @@ class Worker:
         assert result is not None
         await self.rows.write(result, state)
         return None
+
+
+def _is_withdrawn(state: JobState, error: EndpointClosed | asyncio.CancelledError) -> bool:
+    """Whether the job's task ends because nothing like the job is sent any more, and not because the run is stopped."""
+    if isinstance(error, EndpointClosed):
+        return True
+    task = asyncio.current_task()
+    return state.is_withdrawn and task is not None and not task.uncancel()
