@@ -9,7 +9,7 @@ from aiohttp import ClientError, StreamReader
 
 from processor.core.errors import RequestError
 from processor.core.gc_pause import in_thread_without_gc
-from processor.http.fast_connector import Connection
+from processor.http.fast_connection import Connection
 from processor.http.read_batching import ReadBatching, ReplyTiming
 from processor.http.response_body import ResponseParser
 from processor.http.timeouts import Deadlines

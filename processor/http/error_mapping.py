@@ -29,7 +29,7 @@ from processor.core.errors import (
     StreamTruncated,
 )
 from processor.core.text import one_line, setting_name
-from processor.http.fast_connector import NotHttp
+from processor.http.fast_connection import NotHttp
 
 _PROXY_LOGIN = "put the proxy's user and password into HTTPS_PROXY (http://user:password@proxy:port)"
 _PROXY_REMEDY = "check HTTPS_PROXY, or name the host in NO_PROXY"

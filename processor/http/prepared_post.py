@@ -2,9 +2,9 @@
 
 For each request aiohttp copies the headers, filters cookies, makes timers, starts a task that writes the body, and
 wakes its user for the head of the response. That is a sixth of all that a short job costs. Here the head of the request
-is made once for an address, and the response goes to the observer of the connection. The pool of connections, the
-reading of responses and the errors stay aiohttp's. This uses what aiohttp exports without describing it: ``self_check``
-compares the two ways, and where they differ, a run uses ``ClientSession.post``.
+is made once for an address, the parser of responses once for a connection, and the response goes to the observer of the
+connection. Connecting, the parser and the errors stay aiohttp's. This uses what aiohttp exports without describing it:
+``self_check`` compares the two ways, and where they differ, a run uses ``ClientSession.post``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import (
     ClientConnectionResetError,
@@ -24,7 +23,8 @@ from aiohttp import (
 from multidict import CIMultiDict
 from yarl import URL
 
-from processor.http.fast_connector import HEADER_LIMITS, Connection, ConnectionLease, FailureListener
+from processor.http.fast_connection import Connection, FailureListener
+from processor.http.fast_connector import FastConnector
 from processor.http.request_payload import CONTENT_TYPE, has_stray_bytes, were_of_tls
 
 MAX_JOINED_BYTES = 64 * 1024
@@ -32,12 +32,6 @@ MAX_JOINED_BYTES = 64 * 1024
 
 _OF_THE_BODY = (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING, hdrs.CONTENT_ENCODING, hdrs.EXPECT)
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_RESPONSE_PARAMS: dict[str, Any] = {
-    "read_until_eof": True,
-    "auto_decompress": False,
-    "read_timeout": None,
-    **HEADER_LIMITS,
-}
 
 
 class PreparedPost:
@@ -45,23 +39,39 @@ class PreparedPost:
 
     def __init__(self, session: ClientSession, url: URL, headers: CIMultiDict[str]) -> None:
         """Raises ValueError where a header cannot be sent."""
-        assert session.connector is not None
+        assert isinstance(session.connector, FastConnector)
         self.url = url
         self.headers = headers
         self._session = session
         self._connector = session.connector
         loop = asyncio.get_running_loop()
         self._request = ClientRequest(hdrs.METH_POST, url, headers=headers, loop=loop, session=session)
+        self._idle = session.connector.idle_connections(self._request)
         self._head = _head(self._request, force_close=session.connector.force_close)
 
-    async def send(
-        self, body: bytes, on_sent: Callable[[Connection], None], on_failure: FailureListener
-    ) -> ConnectionLease:
-        """Send a request, and return what gives its connection back: close it after the response.
+    async def send(self, body: bytes, on_sent: Callable[[Connection], None], on_failure: FailureListener) -> None:
+        """Send a request. The observer of the connection gets the response, and calls ``leave`` when it needs no more.
 
-        The observer of the connection gets the response. ``on_sent`` is called with the connection before the first
-        byte is sent, and ``on_failure`` with what it raises. Raises what ``ClientSession.post`` raises.
+        ``on_sent`` is called with the connection before the first byte is sent, and ``on_failure`` with what it raises.
+        Raises what ``ClientSession.post`` raises.
         """
+        connection = None if self._idle is None else self._idle.take()
+        if connection is None:
+            connection = await self._connect()
+        try:
+            try:
+                if not has_stray_bytes(connection) or await were_of_tls(connection):
+                    on_sent(connection)
+            except Exception as error:
+                on_failure(error)
+                raise
+            connection.expect_response()
+            self._write(connection.transport, body)
+        except BaseException:
+            connection.discard()
+            raise
+
+    async def _connect(self) -> Connection:
         try:
             lease = await self._connector.connect(self._request, traces=[], timeout=self._session.timeout)
         except TimeoutError as error:
@@ -69,19 +79,11 @@ class PreparedPost:
         try:
             connection = lease.protocol
             assert isinstance(connection, Connection)
-            connection.set_response_params(**_RESPONSE_PARAMS)
-            try:
-                if not has_stray_bytes(connection) or await were_of_tls(connection):
-                    on_sent(connection)
-            except Exception as error:
-                on_failure(error)
-                raise
-            connection.lease = lease
-            self._write(connection.transport, body)
+            connection.use_lease(lease, self._idle)
         except BaseException:
             lease.close()
             raise
-        return lease
+        return connection
 
     def _write(self, transport: asyncio.Transport | None, body: bytes) -> None:
         if transport is None or transport.is_closing():

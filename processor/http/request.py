@@ -16,7 +16,7 @@ from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
 from processor.http.error_mapping import error_before_response, error_in_response, tls_expected_error
-from processor.http.fast_connector import AnyConnection, Connection, NotHttp, abort, observe
+from processor.http.fast_connection import AnyConnection, Connection, NotHttp, abort, observe
 from processor.http.parser_choice import error_parser, reply_parser
 from processor.http.prepared_post import PreparedPost
 from processor.http.read_batching import ReadBatching
@@ -133,18 +133,15 @@ class HttpRequest:
             await self._exchange_in_steps(session, body)
         if self._redirects.target is not None:
             self._redirects.follow()
-            self._connection = None
+            self._leave_connection()
             await self._exchange(session)
 
     async def _exchange_in_callbacks(self, prepared: PreparedPost, body: bytes, ended: asyncio.Future[None]) -> None:
         """Wake up once, at the end of the reply: its head and its body are read in callbacks of the connection."""
-        lease = await prepared.send(body, self._on_sent, self._keep_error)
-        try:
-            await ended
-            if self._pending_error is None and self._body_reader is not None:
-                await self._body_reader.wait()
-        finally:
-            lease.close()  # which the connection has given back where the response has ended
+        await prepared.send(body, self._on_sent, self._keep_error)
+        await ended
+        if self._pending_error is None and self._body_reader is not None:
+            await self._body_reader.wait()
 
     async def _exchange_in_steps(self, session: ClientSession, body: bytes) -> None:
         self._task = asyncio.current_task()
@@ -223,7 +220,6 @@ class HttpRequest:
         )
         if connection is not None:
             connection.observer = self._body_reader
-            self._body_reader.on_data()
         return self._body_reader
 
     def _set_parser(self, parser: ResponseParser) -> None:
@@ -274,17 +270,20 @@ class HttpRequest:
 
     def _close(self) -> None:
         self._deadlines.stop()
-        connection, body_reader = self._connection, self._body_reader
-        # Another request may have taken over the connection.
-        if isinstance(connection, Connection) and connection.observer in (self, body_reader):
-            connection.observer = None
-        if body_reader is not None:
-            body_reader.close()
+        self._leave_connection()
+        if self._body_reader is not None:
+            self._body_reader.close()
         if self._ended is not None and not self._ended.cancel() and not self._ended.cancelled():
             self._ended.exception()  # marks it as retrieved, or asyncio logs that it never was
         # These refer back to this object: without the cycles, replies are freed without the garbage collector.
         del self._deadlines
         self._parser = self._body_reader = self._task = self._ended = None
+
+    def _leave_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        # Another request may have taken over the connection.
+        if isinstance(connection, Connection) and connection.observer in (self, self._body_reader):
+            connection.leave()
 
     def _failure(self, error: Exception) -> RequestError:
         if self._deadlines.expired:

@@ -11,13 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from processor.core.platform import has_unread_bytes
-from processor.http.fast_connector import (
-    AnyConnection,
-    Connection,
-    FailureListener,
-    connection_of,
-    has_leftovers,
-)
+from processor.http.fast_connection import AnyConnection, Connection, FailureListener, connection_of, has_leftovers
 from processor.http.read_batching import socket_fd
 
 CONTENT_TYPE = "application/json"
@@ -96,6 +90,6 @@ async def were_of_tls(connection: AnyConnection) -> bool:
 
 def _socket_fd(connection: AnyConnection) -> int | None:
     """The file descriptor of an open connection."""
-    if isinstance(connection, Connection) and connection.socket_fd is not None:
+    if isinstance(connection, Connection):
         return connection.socket_fd
     return None if connection.transport is None else socket_fd(connection.transport)

@@ -19,7 +19,8 @@ from processor.core.events import RequestEvent
 from processor.core.models import Job, Reply, Target, Timeouts
 from processor.core.secrets import Secret
 from processor.http.client import HttpTransport
-from processor.http.fast_connector import Connection
+from processor.http.fast_connection import Connection
+from processor.http.fast_connector import FastConnector
 from processor.http.settings import TransportSettings
 
 KEY = "not-a-key-of-anyone"
@@ -213,8 +214,9 @@ def exchange(answer: bytes | ServerScript, **options: Any) -> Record:
 
 def pooled_connection(transport: HttpTransport) -> Connection:
     """The one connection that the transport keeps for later requests."""
-    (((connection, _),),) = transport._keepalive_session.connector._conns.values()  # type: ignore[union-attr]
-    assert isinstance(connection, Connection)
+    connector = transport._keepalive_session.connector
+    assert isinstance(connector, FastConnector)
+    ((connection,),) = (idle._idle for idle in connector._idle.values())
     return connection
 
 

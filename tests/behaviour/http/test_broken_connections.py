@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -11,6 +10,8 @@ from processor.core.errors import ConnectionLost, StreamTruncated
 from processor.core.events import FirstToken, RequestEvent
 from processor.core.models import Target
 from processor.http.client import HttpTransport
+from processor.http.fast_connection import Connection
+from processor.http.idle_connections import IdleConnections
 from tests.support.http_exchange import (
     CUT_EVENTS,
     HELLO_WORLD,
@@ -26,7 +27,6 @@ from tests.support.http_exchange import (
     http_chunk,
     make_job,
     malformed_chunk,
-    pooled_connection,
     reset_before_response,
     reset_between_chunks,
     response,
@@ -66,16 +66,16 @@ def test_pooled_connection_that_closes_before_sending_is_reported_as_reused(monk
         async with serve(always(response(HELLO_WORLD)), record) as port, HttpTransport() as transport:
             target = Target(base_url=f"http://127.0.0.1:{port}")
             await transport(make_job(), target, lambda _: None)
-            connection = pooled_connection(transport)
-            prepare = connection.set_response_params
+            take = IdleConnections.take
 
-            def close_when_prepared(**params: Any) -> None:
+            def close_taken(idle: IdleConnections) -> Connection | None:
                 """Runs between the moment the connection is taken from the pool and the first byte."""
-                prepare(**params)
-                assert connection.transport is not None
+                connection = take(idle)
+                assert connection is not None and connection.transport is not None
                 connection.transport.close()
+                return connection
 
-            monkeypatch.setattr(connection, "set_response_params", close_when_prepared)
+            monkeypatch.setattr(IdleConnections, "take", close_taken)
             with pytest.raises(ConnectionLost) as raised:
                 await transport(make_job(), target, record.events.append)
             assert raised.value.reused

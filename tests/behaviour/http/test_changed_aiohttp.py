@@ -17,7 +17,7 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 
-from processor.http import fast_connector, prepared_post
+from processor.http import fast_connection, fast_connector, prepared_post
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import KEY, ROOT, Server, Shell, chat_jobs
 
@@ -30,7 +30,7 @@ def nodes_of(module: ModuleType) -> list[ast.AST]:
     return list(ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))))
 
 
-CONNECTOR_NODES = nodes_of(fast_connector)
+CONNECTOR_NODES = nodes_of(fast_connection) + nodes_of(fast_connector)
 NODES = CONNECTOR_NODES + nodes_of(prepared_post)
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]

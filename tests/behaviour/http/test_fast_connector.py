@@ -12,7 +12,8 @@ from aiohttp import ClientPayloadError, ClientSession, StreamReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.http.fast_connector import AnyConnection, FastConnector, UnmeteredStreamReader, observe
+from processor.http.fast_connection import AnyConnection, UnmeteredStreamReader, observe
+from processor.http.fast_connector import FastConnector
 from processor.http.request_payload import RequestPayload
 from tests.support.scripted_server import Script, serve_scripts
 

@@ -14,11 +14,11 @@ import processor
 from processor.core import exit_codes
 from processor.core.errors import InternalError
 from processor.core.models import Target
-from processor.http import fast_connector
+from processor.http import fast_connection
 from processor.http.body_reader import BodyReader
 from processor.http.client import HttpTransport
 from processor.http.event_stream import SseParser
-from processor.http.fast_connector import Connection
+from processor.http.fast_connection import Connection
 from processor.http.request import HttpRequest
 from processor.simulator.settings import INSTANT
 from tests.support.cli_world import KEY, Server, chat_jobs
@@ -91,7 +91,7 @@ def test_exception_when_a_connection_is_lost_is_raised_as_a_bug(monkeypatch: pyt
 def test_exception_in_a_connection_that_no_request_observes_is_raised_as_a_bug(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fast_connector, "socket_fd", failing)
+    monkeypatch.setattr(fast_connection, "socket_fd", failing)
     assert type(raised_by(response(HELLO_WORLD))) is InternalError
 
 

@@ -17,7 +17,8 @@ from processor.core.errors import StreamStalled
 from processor.core.models import Job, Reply, Target, Timeouts
 from processor.http.body_reader import BodyReader, ReadBatcher
 from processor.http.client import HttpTransport
-from processor.http.fast_connector import AnyConnection, Connection, FastConnector, abort, observe
+from processor.http.fast_connection import AnyConnection, Connection, abort, observe
+from processor.http.fast_connector import FastConnector
 from processor.http.read_batching import MAX_DELAY_S, ReadBatching, ReplyTiming
 from processor.http.request_payload import RequestPayload
 from processor.http.response_body import JsonParser

@@ -6,7 +6,8 @@ import asyncio
 
 from aiohttp import ClientSession, StreamReader
 
-from processor.http.fast_connector import AnyConnection, FastConnector, observe
+from processor.http.fast_connection import AnyConnection, observe
+from processor.http.fast_connector import FastConnector
 from processor.http.request_payload import RequestPayload
 from tests.behaviour.http.test_fast_connector import Reader
 from tests.support.scripted_server import Script, serve_scripts

@@ -8,7 +8,7 @@ from aiohttp import ClientPayloadError, StreamReader
 
 from processor.core.models import Timeouts
 from processor.http.body_reader import BodyReader, ReadBatcher
-from processor.http.fast_connector import Connection, UnmeteredStreamReader
+from processor.http.fast_connection import Connection, UnmeteredStreamReader
 from processor.http.read_batching import ReadBatching, ReplyTiming
 from processor.http.timeouts import Deadlines
 from tests.support.http_parsers import LAST_BYTES, RecordingParser

@@ -10,7 +10,8 @@ from aiohttp import StreamReader
 from multidict import CIMultiDict
 from yarl import URL
 
-from processor.http.fast_connector import Connection, create_session
+from processor.http.fast_connection import Connection
+from processor.http.fast_connector import create_session
 from processor.http.prepared_post import MAX_JOINED_BYTES, PreparedPost, can_be_prepared
 from processor.http.request_payload import RequestPayload
 
@@ -59,9 +60,8 @@ async def received(body: bytes, *, prepared: bool, force_close: bool) -> tuple[b
     ):
         if prepared:
             head_observer = HeadObserver()
-            lease = await PreparedPost(session, url, HEADERS).send(body, head_observer.observe, lambda _: None)
+            await PreparedPost(session, url, HEADERS).send(body, head_observer.observe, lambda _: None)
             assert await head_observer.status == 200
-            lease.close()
         else:
             response = await session.post(url, data=RequestPayload(body, lambda _: None), headers=HEADERS)
             assert response.status == 200

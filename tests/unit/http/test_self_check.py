@@ -9,9 +9,10 @@ import pytest
 from aiohttp import ClientPayloadError, TCPConnector
 
 from processor.core.models import Target
-from processor.http import fast_connector, self_check
+from processor.http import fast_connection, self_check
 from processor.http.client import HttpTransport
-from processor.http.fast_connector import Connection, FastConnector, UnmeteredStreamReader
+from processor.http.fast_connection import Connection, UnmeteredStreamReader
+from processor.http.fast_connector import FastConnector
 from tests.support.http_exchange import HELLO_WORLD, Record, always, make_job, response, serve
 
 
@@ -80,7 +81,7 @@ def test_check_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_run_uses_aiohttps_connections_and_says_so_where_anything_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_connector.Connection, "_receive_headers", failing)
+    monkeypatch.setattr(fast_connection.Connection, "_receive_headers", failing)
     notices: list[str] = []
 
     async def scenario() -> type:
