@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 LOCAL_CONCURRENCY = 4
 """Requests that a local model answers at a time, where the user does not say."""
 
+SIMULATED_FIRST_TOKEN_S = 0.1
+SIMULATED_SPEED_TPS = 400.0
 SIMULATED_BATCH_S = 3.0
-"""How long a batch takes at the simulator of a trial run."""
+"""How long the simulator of a trial run takes for a batch, as the two above for a reply: a person watches it."""
 
 
 class OpenedTransport(NamedTuple):
@@ -202,8 +204,8 @@ async def _start_simulator(plan: Plan, stack: AsyncExitStack) -> Target:
     settings = SimulatorSettings(
         rpm=max(1, round(limits.rpm)) if limits.rpm else None,
         tpm=max(1, round(limits.tpm)) if limits.tpm else None,
-        speed_tps=400.0,
-        first_token_s=0.1,
+        speed_tps=SIMULATED_SPEED_TPS,
+        first_token_s=SIMULATED_FIRST_TOKEN_S,
         batches=BatchSettings(duration_s=SIMULATED_BATCH_S),
         epoch_s=time.time(),
     )

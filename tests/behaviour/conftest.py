@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,17 @@ def cluster() -> Iterator[RayCluster]:
 
 
 @pytest.fixture
+def quick_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider of ``--simulate`` replies at once: it is made for a person who watches."""
+    monkeypatch.setattr("processor.app.factory.SIMULATED_FIRST_TOKEN_S", 0.0)
+    monkeypatch.setattr("processor.app.factory.SIMULATED_SPEED_TPS", inf)
+    monkeypatch.setattr("processor.app.factory.SIMULATED_BATCH_S", 0.05)
+    monkeypatch.setattr("processor.app.batch_run.SIMULATED_POLL_S", 0.02)
+
+
+@pytest.fixture
 def run_inside(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    shell: Shell, quick_simulator: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., ProgramResult]]:
     """Runs the program inside this process, in the shell's folder, which is faster than a process of its own.
 

@@ -19,6 +19,7 @@ from typing import Any
 from processor.core.compression import ZSTD_MODULE
 from processor.simulator.http_server import serve
 from processor.simulator.provider import SimulatedProvider
+from processor.simulator.response_script import ScriptedResponse
 from processor.simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +146,22 @@ class Shell:
         return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in self.folder.iterdir()}
 
 
+class _HurriedProvider(SimulatedProvider):
+    """A provider whose clock can run faster than the server's."""
+
+    seconds_per_s = 1.0
+    _read_at = 0.0
+    """On the server's clock: when the provider's was read last."""
+    _at = 0.0
+
+    def handle(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float, *, query: str = ""
+    ) -> ScriptedResponse:
+        self._at += (at - self._read_at) * self.seconds_per_s
+        self._read_at = at
+        return super().handle(method, path, headers, body, self._at, query=query)
+
+
 class Server:
     """The simulated provider on a loopback port, in a thread of its own."""
 
@@ -152,7 +169,7 @@ class Server:
         """``count_tokens``: of a prompt; see ``SimulatedProvider``."""
         self.requests: list[dict[str, Any]] = []
         """The requests in order; see ``SimulatedProvider``."""
-        self.provider = SimulatedProvider(settings, on_request=self.requests.append, count_tokens=count_tokens)
+        self.provider = _HurriedProvider(settings, on_request=self.requests.append, count_tokens=count_tokens)
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -165,6 +182,10 @@ class Server:
         self._is_up.set()
         await self._end.wait()
         await server.close()
+
+    def hurry(self) -> None:
+        """An hour of the provider passes in two seconds from now on: its batches end."""
+        self.provider.seconds_per_s = 1800.0
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)

@@ -26,6 +26,8 @@ from processor.http.settings import TransportSettings
 KEY = "not-a-key-of-anyone"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of a client that wants TLS."""
 
 
 def http_chunk(data: bytes) -> bytes:
@@ -63,8 +65,12 @@ class ServerConnection:
         self.body = b""
 
     async def read_request(self) -> bool:
+        """Whether a whole request has come. A TLS handshake is none."""
         try:
-            self.head = await self.reader.readuntil(b"\r\n\r\n")
+            start = await self.reader.readexactly(1)
+            if start == TLS_HANDSHAKE:
+                return False
+            self.head = start + await self.reader.readuntil(b"\r\n\r\n")
             size = re.search(rb"(?i)content-length: *(\d+)", self.head)
             self.body = await self.reader.readexactly(int(size.group(1)) if size else 0)
         except (asyncio.IncompleteReadError, ConnectionError):

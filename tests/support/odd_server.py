@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from processor.core.models import JSON
+from tests.support.threaded_server import in_thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,11 @@ class OddServer:
             def log_message(self, *args: Any) -> None:
                 """Write nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        served.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{served.server_port}/v1"
+        self._end = ExitStack()
+        self._end.enter_context(in_thread(served))
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._end.close()

@@ -27,7 +27,7 @@ def settings(**batches: Any) -> SimulatorSettings:
 @pytest.fixture
 def quick(shell: Shell) -> None:
     """Ask for the state of the batches often."""
-    (shell.folder / "config.toml").write_text("[batch]\npoll_min_s = 0.05\npoll_max_s = 0.1\n")
+    (shell.folder / "config.toml").write_text("[batch]\npoll_min_s = 0.02\npoll_max_s = 0.05\n")
     shell.write("jobs.jsonl", *chat_jobs(30))
 
 
@@ -42,7 +42,7 @@ def assert_each_once(shell: Shell, server: Server, count: int = 30) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_jobs_go_through_a_batch_and_the_rows_say_so(run_inside: Run, start_server: StartServer, shell: Shell) -> None:
-    server = start_server(settings(duration_s=0.3))
+    server = start_server(settings(duration_s=0.05))
     run = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch")
     assert run.code == 0
     assert "30 of 30 jobs" in run.row("done")
@@ -56,7 +56,7 @@ def test_jobs_go_through_a_batch_and_the_rows_say_so(run_inside: Run, start_serv
 def test_detached_run_is_gone_on_with_and_no_other_run_touches_its_jobs(
     run_inside: Run, start_server: StartServer, shell: Shell
 ) -> None:
-    server = start_server(settings(duration_s=1.5))
+    server = start_server(settings(duration_s=60.0))
     detached = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach")
     assert detached.code == 3
     assert "1 batch is with the provider" in detached.err
@@ -71,6 +71,7 @@ def test_detached_run_is_gone_on_with_and_no_other_run_touches_its_jobs(
     listed = json.loads(run_inside("batch", "list", "r.jsonl", "--json").out)
     assert [(one["state"], one["jobs"], one["model"]) for one in listed] == [("submitted", 30, "gpt-4o-mini")]
     assert listed[0]["batch"] in run_inside("batch", "list", "r.jsonl").out
+    server.hurry()
     assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch").code == 0
     assert_each_once(shell, server)
     assert run_inside("batch", "list", "r.jsonl").out == "no batch is open\n"
@@ -78,7 +79,7 @@ def test_detached_run_is_gone_on_with_and_no_other_run_touches_its_jobs(
 
 @pytest.mark.usefixtures("quick")
 def test_cancelled_batch_keeps_what_is_done(run_inside: Run, start_server: StartServer, shell: Shell) -> None:
-    server = start_server(settings(duration_s=2.0))
+    server = start_server(settings(duration_s=60.0))
     run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach")
     (name,) = (one["id"] for one in json.loads(run_inside("batch", "list", "r.jsonl", "--json").out))
     cancelled = run_inside("batch", "cancel", "r.jsonl")
@@ -88,6 +89,7 @@ def test_cancelled_batch_keeps_what_is_done(run_inside: Run, start_server: Start
     )
     assert run_inside("batch", "cancel", "r.jsonl", "other").code == 1
     assert "cannot be cancelled" in run_inside("batch", "cancel", "r.jsonl", name).out
+    server.hurry()
     assert run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch").code == 0
     assert_each_once(shell, server)
 
@@ -96,7 +98,7 @@ def test_cancelled_batch_keeps_what_is_done(run_inside: Run, start_server: Start
 def test_batch_of_which_nothing_is_certain_is_adopted_or_given_up(
     run_inside: Run, start_server: StartServer, shell: Shell
 ) -> None:
-    server = start_server(settings(duration_s=0.3))
+    server = start_server(settings(duration_s=0.05))
     run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", "--detach")
     journal = shell.folder / "r.batches.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
@@ -119,7 +121,7 @@ def test_replies_of_a_batch_are_checked_and_invalid_ones_can_be_sent_again(
     run_inside: Run, start_server: StartServer, shell: Shell
 ) -> None:
     package("jsonschema_rs")
-    server = start_server(SimulatorSettings(batches=BatchSettings(duration_s=0.3)))
+    server = start_server(SimulatorSettings(batches=BatchSettings(duration_s=0.05)))
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}}
     (shell.folder / "schema.json").write_text(json.dumps(schema))
@@ -141,7 +143,7 @@ def test_replies_of_a_batch_are_checked_and_invalid_ones_can_be_sent_again(
 
 @pytest.mark.usefixtures("quick")
 def test_what_is_left_is_streamed(run_inside: Run, start_server: StartServer, shell: Shell) -> None:
-    server = start_server(settings(duration_s=0.3))
+    server = start_server(settings(duration_s=0.05))
     short = [{"id": "own", "model": "m", "url": "/v1/messages", "prompt": "Hi", "max_tokens": 5}]
     shell.write("jobs.jsonl", *chat_jobs(3), *short)
     refused = run_inside("jobs.jsonl", "--out", "q.jsonl", "--batch")
@@ -200,10 +202,10 @@ PRESETS = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_batches_of_each_provider(run_inside: Run, start_server: StartServer, shell: Shell, name: str) -> None:
     path, versions = PRESETS[name]
-    server = start_server(settings(duration_s=0.5))
+    server = start_server(settings(duration_s=60.0))
     (shell.folder / "config.toml").write_text(
         "".join(f'api_version = "{version}"\n' for version in versions)
-        + "[batch]\npoll_min_s = 0.05\npoll_max_s = 0.1\n"
+        + "[batch]\npoll_min_s = 0.02\npoll_max_s = 0.05\n"
     )
     url = "/v1/messages" if name == "anthropic" else "/v1/chat/completions"
     shell.write("jobs.jsonl", *({**job, "url": url} for job in chat_jobs(5)))
@@ -212,6 +214,7 @@ def test_batches_of_each_provider(run_inside: Run, start_server: StartServer, sh
     assert left.code == 3
     assert f"`process batch cancel r.jsonl {shlex.join(flags)}` cancels" in left.err
     assert "is cancelled" in run_inside("batch", "cancel", "r.jsonl", *flags).out
+    server.hurry()
     done = run_inside("jobs.jsonl", "--out", "r.jsonl", "--batch", *flags)
     assert done.code == 0, done.err
     assert_each_once(shell, server, count=5)
@@ -290,14 +293,6 @@ def test_killed_run_is_gone_on_with(start_server: StartServer, shell: Shell) -> 
     assert_each_once(shell, server)
 
 
-@pytest.fixture
-def quick_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ends the simulator's batches after a moment, not after the seconds that a person watches."""
-    monkeypatch.setattr("processor.app.factory.SIMULATED_BATCH_S", 0.1)
-    monkeypatch.setattr("processor.app.batch_run.SIMULATED_POLL_S", 0.05)
-
-
-@pytest.mark.usefixtures("quick_simulation")
 def test_simulated_batches_need_no_key(shell: Shell, run_inside: Run) -> None:
     shell.write("jobs.jsonl", chat_job("a"))
     run = run_inside("jobs.jsonl", "--simulate", "--batch", "--quiet")
@@ -306,7 +301,6 @@ def test_simulated_batches_need_no_key(shell: Shell, run_inside: Run) -> None:
     assert (row["simulated"], row["served_by"]) == (True, "batch")
 
 
-@pytest.mark.usefixtures("quick_simulation")
 @pytest.mark.parametrize("provider", ["anthropic", "together", "mistral"])
 def test_simulated_batches_are_like_those_of_the_named_provider(run_inside: Run, shell: Shell, provider: str) -> None:
     (shell.folder / "jobs.jsonl").write_text('{"id": "a", "model": "m", "prompt": "Hi", "max_tokens": 5}\n')

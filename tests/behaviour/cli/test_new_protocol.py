@@ -7,7 +7,6 @@ every API that the program knows.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +22,7 @@ from processor.protocols.registry import PROTOCOLS
 from processor.protocols.reply_json import parse_object
 from processor.tokens.rules import ModelCounter
 from tests.support.cli_world import KEY, ProgramResult, Shell
+from tests.support.threaded_server import in_thread
 
 Run = Callable[..., ProgramResult]
 
@@ -156,13 +156,10 @@ def requests(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[JSO
     monkeypatch.setitem(PROTOCOLS, Haikus.path, Haikus())
     requests: list[JSON] = []
     monkeypatch.setattr(HaikuServer, "requests", requests, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), HaikuServer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HaikuServer)
+    with in_thread(server):
         shell.environ |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{server.server_port}/v1", "OPENAI_API_KEY": KEY}
         yield requests
-        server.shutdown()
-        thread.join()
 
 
 # ---------------------------------------------------------------- the run

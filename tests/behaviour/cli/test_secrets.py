@@ -18,6 +18,7 @@ from processor.app import run_reporter
 from processor.tokens.counter import TokenCounter
 from tests.support.cli_world import KEY, ProgramResult, Shell, chat_jobs
 from tests.support.slow_cases import slow_except
+from tests.support.threaded_server import in_thread
 
 Run = Callable[..., ProgramResult]
 
@@ -90,13 +91,9 @@ def _completion(text: str, key: str) -> dict[str, object]:
 @pytest.fixture
 def repeating() -> Iterator[RepeatingServer]:
     server = RepeatingServer()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.never.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(server):
+        yield server
+        server.never.set()
 
 
 @pytest.fixture

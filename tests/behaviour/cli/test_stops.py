@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from processor.input.job_file import JobFile
 from processor.simulator.faults import Faults
 from processor.simulator.settings import INSTANT, SimulatorSettings
 from tests.support.cli_world import ProgramResult, Server, Shell, chat_job, chat_jobs, free_port, wait_until
+from tests.support.threaded_server import in_thread
 
 Run = Callable[..., ProgramResult]
 StartServer = Callable[[SimulatorSettings], Server]
@@ -96,13 +96,10 @@ def test_server_that_is_not_an_llm_server_stops_the_run(shell: Shell, run_inside
             paths.append(self.path)
 
     shell.write("jobs.jsonl", *chat_jobs(50))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as files:
-        thread = threading.Thread(target=files.serve_forever)
-        thread.start()
+    files = ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    with in_thread(files):
         url = f"http://127.0.0.1:{files.server_port}"
         result = run_inside("jobs.jsonl", "--out", "r.jsonl", "--base-url", url, "--quiet")
-        files.shutdown()
-        thread.join()
     assert result.code == 3
     assert result.error.startswith("there is nothing at /v1/chat/completions: HTTP 501 Not Implemented")
     assert result.error.endswith("; is --base-url right?")
@@ -181,7 +178,7 @@ def test_job_fails_after_max_attempts_at_a_failing_server(
 
 
 @pytest.fixture
-def running(shell: Shell, start_server: StartServer) -> Callable[..., subprocess.Popen[bytes]]:
+def serving(shell: Shell, start_server: StartServer) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a run of 40 jobs and returns when four are in flight."""
     shell.write("jobs.jsonl", *[chat_job(f"job-{at}", max_tokens=60) for at in range(40)])
 

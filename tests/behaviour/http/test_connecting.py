@@ -60,22 +60,23 @@ def test_connection_that_timed_out_while_the_process_did_not_run_is_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The name is looked up while the process is stopped for longer than the timeout."""
+    monkeypatch.setattr("processor.http.client.MAX_LATENESS_S", 0.1)
     look_up, calls = socket.getaddrinfo, [0]
 
     def slow(*arguments: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == 1:
-            time.sleep(0.5)
+            time.sleep(0.2)
         return look_up(*arguments, **options)
 
     async def run() -> Record:
         record = Record()
         async with (
             serve(always(response(HELLO_WORLD)), record) as port,
-            HttpTransport(transport_settings(connect_timeout_s=0.3)) as transport,
+            HttpTransport(transport_settings(connect_timeout_s=0.1)) as transport,
         ):
             monkeypatch.setattr(socket, "getaddrinfo", slow)
-            asyncio.get_running_loop().call_later(0.1, time.sleep, 1.6)
+            asyncio.get_running_loop().call_later(0.02, time.sleep, 0.4)
             target = Target(base_url=f"http://localhost:{port}/v1")
             record.replies.append(await transport(make_job(), target, record.events.append))
         return record

@@ -5,7 +5,6 @@ Runs where the SDKs are installed (the extra ``sdk``).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,6 +16,7 @@ from processor.simulator.provider import SimulatedProvider
 from processor.simulator.settings import SimulatorSettings
 from tests.support.event_transcripts import MESSAGE_BODY, MESSAGE_EVENTS, RESPONSE_BODY, RESPONSE_EVENTS, as_stream
 from tests.support.packages import package
+from tests.support.threaded_server import in_thread
 from tests.support.typed_streams import assembled
 
 openai = package("openai")
@@ -92,12 +92,8 @@ class _Server(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def said(value: Any) -> Any:

@@ -5,7 +5,6 @@ Runs where the SDK is installed (the extra ``sdk``).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from processor.protocols.finish_reasons import is_success
 from tests.support.packages import package
 from tests.support.reply_reading import ReplyReader
+from tests.support.threaded_server import in_thread
 from tests.support.transcripts import TRANSCRIPTS, Transcript
 
 openai = package("openai")
@@ -42,12 +42,8 @@ class _Server(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def read_by_sdk(base_url: str) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from tests.support.http_exchange import LAST_CHUNK, STREAM_HEAD, http_chunk
 from tests.support.http_parsers import LAST_BYTES, RecordingParser
 from tests.support.scripted_server import Script, self_signed_certificate, serve_scripts, server_tls
 
-GAP_S = 0.01
+GAP_S = 0.004
 
 
 def timing_after(duration_s: float, reads: int) -> ReplyTiming:
@@ -39,7 +39,7 @@ def timing_after(duration_s: float, reads: int) -> ReplyTiming:
 
 
 async def paced(writer: asyncio.StreamWriter) -> None:
-    """Fifty words over half a second, then the last one."""
+    """Fifty words over a fifth of a second, then the last one."""
     for n in range(50):
         writer.write(http_chunk(b"word %d\n" % n))
         await asyncio.sleep(GAP_S)

@@ -134,7 +134,7 @@ async def replies(server: StrayServer) -> dict[str, str]:
                     continue
                 texts[name] = reply.body["choices"][0]["message"]["content"]
                 break
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.01)
     return texts
 
 

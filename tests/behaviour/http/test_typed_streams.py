@@ -26,8 +26,9 @@ STREAMS = pytest.mark.parametrize(
 @STREAMS
 @pytest.mark.parametrize("size", [7, 100, 1000, 100_000])
 def test_stream_whose_connection_stays_open_ends_with_its_last_event(
-    job: Job, events: list[Any], body: Any, size: int
+    job: Job, events: list[Any], body: Any, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("processor.http.body_reader._END_WITHIN_S", 0.01)
     stream = as_stream(events)
 
     async def script(server: ServerConnection) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ import processor
 from processor.config import PROVIDERS
 from processor.protocols.base import Protocol
 from processor.protocols.registry import PROTOCOLS
+from tests.support.threaded_server import in_thread
 
 PAGE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text(encoding="utf-8")
 
@@ -61,12 +61,9 @@ class RerankServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def rerank_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), RerankServer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RerankServer)
+    with in_thread(server):
         yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
 
 
 def test_protocol_example_runs_jobs_of_its_api(

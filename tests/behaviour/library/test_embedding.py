@@ -99,6 +99,7 @@ class LimitRecorder:
         self.soft_limits.add(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
+@pytest.mark.usefixtures("quick_simulator")
 @pytest.mark.parametrize("settings", [processor.Settings(), processor.Settings(concurrency=200)])
 def test_run_async_gives_the_process_back(tmp_path: Path, settings: processor.Settings) -> None:
     recorder = LimitRecorder()
@@ -139,6 +140,7 @@ def test_cancelled_run_async_gives_the_process_back(tmp_path: Path, after_s: flo
     assert after == before
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_two_runs_at_a_time_keep_the_raised_limit_until_both_have_ended(tmp_path: Path) -> None:
     """The first run that ends must not take the limit from the other."""
     at_end_of_the_long_run: list[int] = []
@@ -163,6 +165,7 @@ def test_two_runs_at_a_time_keep_the_raised_limit_until_both_have_ended(tmp_path
     assert at_end_of_the_long_run[0] > SOFT_LIMIT
 
 
+@pytest.mark.usefixtures("quick_simulator")
 @pytest.mark.parametrize("has_uvloop", [True, False])
 @pytest.mark.parametrize("jobs", ["present", "missing"])
 def test_run_gives_the_process_back(
@@ -179,6 +182,7 @@ def test_run_gives_the_process_back(
     assert snapshot() == before
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_run_leaves_the_current_event_loop_of_the_program(tmp_path: Path) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

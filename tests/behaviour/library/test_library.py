@@ -44,11 +44,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_run_writes_a_row_for_each_job_and_returns_the_exit_code(tmp_path: Path) -> None:
     assert processor.run(plan(tmp_path)) == 0
     assert len(rows(tmp_path)) == 2
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_run_async_works_inside_a_running_loop(tmp_path: Path) -> None:
     assert asyncio.run(processor.run_async(plan(tmp_path))) == 0
     assert len(rows(tmp_path)) == 2
@@ -91,6 +93,7 @@ class Recorder:
         self.events.append(event)
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_each_listener_gets_every_event_of_a_run_in_order(tmp_path: Path) -> None:
     first, second = Recorder(), Recorder()
     assert processor.run(plan(tmp_path), listeners=[first, second]) == 0
@@ -106,6 +109,7 @@ def test_each_listener_gets_every_event_of_a_run_in_order(tmp_path: Path) -> Non
     assert {type(event) for event in first.events} <= set(get_args(RunEvent))
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_listener_that_raises_is_dropped_with_a_notice_and_the_run_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,7 @@ from processor.simulator.fault_injecting_storage import (
 )
 from processor.simulator.faults import Faults
 from processor.simulator.memory_transport import MemoryTransport
+from processor.simulator.settings import INSTANT
 from tests.support.scheduler_world import run_to_end
 from tests.support.session_world import FAST_PROVIDER, SETTINGS, Sessions, job, play
 from tests.support.slow_cases import slow_except
@@ -160,7 +161,7 @@ def test_failed_jobs_are_sent_again_and_permanent_failures_are_answered(journal:
 
 
 def test_journal_is_the_output_of_a_run_and_the_reverse(tmp_path: Path, journal: Path) -> None:
-    sessions = Sessions()
+    sessions = Sessions(INSTANT)
     rows = play(sessions.rows_of(JOBS[:20], journal=journal))
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text("".join(json.dumps(each) + "\n" for each in JOBS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +17,7 @@ from processor.validation import checking_process
 from processor.validation.check_cost import count_parts
 from processor.validation.checker import PreparedSchema, SchemaChecker, read_schema
 from processor.validation.problem import MAX_PROBLEMS, InvalidSchema, Problem
+from tests.support.threaded_server import in_thread
 
 LABEL = {
     "type": "object",
@@ -145,14 +145,13 @@ def test_reference_to_another_document_is_refused_and_not_fetched(checker: Schem
             asked.append(self.path)
             self.send_error(404)
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    with in_thread(server):
         address = f"http://127.0.0.1:{server.server_port}/schema.json"
         for schema in ({"$ref": address}, {"properties": {"a": {"$ref": f"{address}#/a"}}}, {"$schema": address}):
             with pytest.raises(InvalidSchema, match="not fetched") as caught:
                 prepared(checker, schema)
             assert address in str(caught.value)
-        server.shutdown()
     with pytest.raises(InvalidSchema, match="not fetched"):
         prepared(checker, {"$ref": "file:///etc/hostname"})
     assert asked == []
