@@ -32,8 +32,7 @@ from processor.tokens.counter import TokenCounter
 from tests.support.scheduler_world import to_jsonl
 from tests.support.slow_cases import slow_except
 
-JOBS = 300
-FEWER_JOBS = 60
+MANY_JOBS, JOBS = 300, 60
 
 
 ASKED: dict[str, Callable[[int], JSON]] = {
@@ -111,9 +110,17 @@ def play(folder: Path, path: str, count: int) -> tuple[Outcome, SimulatedProvide
     return outcome, provider, read(out), read(folder / "results.errors.jsonl")
 
 
-@pytest.mark.parametrize("path", slow_except(ASKED, "/v1/chat/completions"))
-def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(path: str, tmp_path: Path) -> None:
-    count = JOBS if path == "/v1/chat/completions" else FEWER_JOBS
+@pytest.mark.parametrize(
+    "case",
+    slow_except(
+        [("/v1/chat/completions", MANY_JOBS), *((path, JOBS) for path in ASKED)], ("/v1/chat/completions", JOBS)
+    ),
+    ids=lambda case: f"{case[1]} jobs of {case[0]}",
+)
+def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(
+    case: tuple[str, int], tmp_path: Path
+) -> None:
+    path, count = case
     outcome, provider, replied, failed = play(tmp_path, path, count)
     assert outcome.exit_code == (1 if failed else 0)
     assert replied.keys() | failed.keys() == {f"job-{number}" for number in range(count)}
@@ -128,4 +135,4 @@ def test_every_job_has_one_row_over_http_with_every_fault_at_five_percent(path: 
         assert body == expected
     assert all("the last of 6 failed attempts" in row["error"]["message"] for row in failed.values())
     assert provider.billing.completed == len(replied)
-    assert len(provider.billing.faults) >= (14 if count == JOBS else 8), "too few faults to test anything"
+    assert len(provider.billing.faults) >= (14 if count == MANY_JOBS else 8), "too few faults to test anything"
