@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -22,20 +23,30 @@ def slow_except(values: Iterable[Any], *everyday: object) -> list[Any]:
 
 def mark_sampled(items: Iterable[pytest.Item]) -> None:
     """Of each test with the marker ``sampled``, leave every day as few cases as have each value of each parameter once;
-    the others are slow. Cases that are slow already do not count."""
+    the others are slow. Cases that are slow already do not count. ``sampled(most=2)`` leaves at most two of them."""
     by_test: dict[tuple[Any, str], list[pytest.Function]] = defaultdict(list)
     for item in items:
         if not isinstance(item, pytest.Function) or not hasattr(item, "callspec") or item.get_closest_marker("slow"):
             continue
         if item.get_closest_marker("sampled"):
             by_test[item.parent, item.originalname].append(item)
-    for cases in by_test.values():
+    for (_, name), cases in by_test.items():
         chosen = each_value_once(
             [frozenset((name, id(value)) for name, value in case.callspec.params.items()) for case in cases]
         )
+        marker = cases[0].get_closest_marker("sampled")
+        if marker and "most" in marker.kwargs:
+            chosen = some_of(chosen, marker.kwargs["most"], name)
         for number, case in enumerate(cases):
             if number not in chosen:
                 case.add_marker(pytest.mark.slow)
+
+
+def some_of(numbers: Iterable[int], most: int, name: str) -> set[int]:
+    """At most so many of the numbers: other ones for the test of another name, so that a file of tests has them all."""
+    ordered = sorted(numbers)
+    first = crc32(name.encode())
+    return {ordered[(first + at) % len(ordered)] for at in range(min(most, len(ordered)))}
 
 
 def each_value_once(cases: Sequence[Case]) -> set[int]:

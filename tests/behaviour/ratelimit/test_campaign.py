@@ -25,7 +25,7 @@ from tests.support.limiter_simulation import (
 )
 from tests.support.slow_cases import slow_except
 
-pytestmark = pytest.mark.sampled
+pytestmark = pytest.mark.sampled(most=1)
 
 MINUTES = 5.5
 CONSISTENT_KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")

@@ -52,7 +52,7 @@ def test_large_limit_on_tokens_is_used_fully_and_never_exceeded(kind: LimiterKin
     check(run, costs)
 
 
-@pytest.mark.parametrize("dispatched", [False, True], ids=["one endpoint", "dispatcher"])
+@pytest.mark.parametrize("dispatched", slow_except([False, True], True), ids=["one endpoint", "dispatcher"])
 @pytest.mark.parametrize("scale", slow_except([1, 12], 1))
 def test_fifty_models_of_one_file_use_their_limits_as_if_each_were_alone(scale: int, dispatched: bool) -> None:
     """A bucket of one second that holds one request, and a limit below 8, take some seconds more, also alone."""

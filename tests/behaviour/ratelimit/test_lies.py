@@ -16,7 +16,7 @@ from processor.simulator.rate_limiter import LimiterKind, ServerRateLimiter
 from processor.simulator.virtual_clock import VirtualLoop
 from tests.support.limiter_simulation import HeaderRewrite, Mode, Simulation, job_tokens, server_limits
 
-pytestmark = pytest.mark.sampled
+pytestmark = pytest.mark.sampled(most=1)
 
 CONSISTENT_KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 RATE, MINUTES = 120, 5.5

@@ -10,7 +10,7 @@ import pytest
 from processor.simulator.rate_limiter import LimiterKind
 from tests.support.limit_campaigns import bursts, silent, unlimited
 
-pytestmark = pytest.mark.sampled
+pytestmark = pytest.mark.sampled(most=2)
 
 slow = pytest.mark.slow
 KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")

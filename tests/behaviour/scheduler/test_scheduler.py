@@ -292,7 +292,7 @@ def test_limit_groups_that_wait_for_the_same_slots_take_turns(concurrency: int) 
     assert len(world.rows()) == 30
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [250, *(pytest.param(count, marks=pytest.mark.slow) for count in (500, 2000))])
 def test_every_job_has_one_row_with_every_fault_at_five_percent(count: int) -> None:
     world = World(replace(FAST_PROVIDER, faults=Faults.parse("all=0.05"), seed=11))
     jobs = [short_job(number, n=2) if number % 7 == 0 else short_job(number) for number in range(count)]
@@ -330,13 +330,14 @@ def test_throttled_model_delays_other_models_by_at_most_the_look_ahead() -> None
     assert max(sent_at.values()) >= 19 * 10 * 0.9, "the slow ones keep to their limit"
 
 
+@pytest.mark.parametrize("few_jobs", [100, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("faults", slow_except(["", "all=0.05", "error_500=0.3", "burst_429=0.2"], "all=0.05"))
 def test_finished_job_leaves_no_reference_cycles(
-    faults: str, count_garbage: Callable[[Callable[[], object]], int]
+    faults: str, few_jobs: int, count_garbage: Callable[[Callable[[], object]], int]
 ) -> None:
     def run(jobs: int) -> tuple[World, object]:
         world = World(replace(FAST_PROVIDER, faults=Faults.parse(faults), seed=3) if faults else FAST_PROVIDER)
         return world, world.run([short_job(number) for number in range(jobs)])
 
-    few, many = (count_garbage(partial(run, jobs)) for jobs in (300, 500))
+    few, many = (count_garbage(partial(run, jobs)) for jobs in (few_jobs, few_jobs + 150))
     assert many <= few + 20

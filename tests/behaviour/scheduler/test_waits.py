@@ -22,7 +22,7 @@ from tests.support.answers import answering, for_model, only
 from tests.support.scheduler_world import ERRORS, OnStart, RunRecord, World, short_job
 from tests.support.slow_cases import slow_except
 
-pytestmark = pytest.mark.sampled
+pytestmark = pytest.mark.sampled(most=2)
 
 NOT_A_WAIT = (
     1_800_000_000.0,

@@ -41,7 +41,7 @@ def replies(rows: list[JSON]) -> int:
 # ---------------------------------------------------------------- the limit
 
 
-@pytest.mark.parametrize("kind", slow_except(LIMITER_KINDS, "sliding", "second"))
+@pytest.mark.parametrize("kind", slow_except(LIMITER_KINDS, "second"))
 def test_sessions_share_a_limit_as_one_uses_it(kind: LimiterKind) -> None:
     limits = replace(SETTINGS, limits=Limits(rpm=120)) if kind == "silent" else SETTINGS
     provider = replace(QUICK, rpm=120, kind=kind)
@@ -86,7 +86,7 @@ def test_number_in_flight_holds_for_all_sessions() -> None:
     assert world.refused == 0
 
 
-@pytest.mark.parametrize("sessions", [1, 3])
+@pytest.mark.parametrize("sessions", slow_except([1, 3], 3))
 def test_number_in_flight_is_found_as_by_a_session_alone(sessions: int) -> None:
     provider = replace(QUICK, first_token_s=1.0)
 

@@ -46,6 +46,7 @@ def test_replies_of_one_length_take_as_long_as_they_did() -> None:
     assert ReplySample([row(10, 0.0)]).tail_s(8) == 0.0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("in_flight", [2, 8, 50])
 def test_last_replies_end_one_after_the_other(in_flight: int, spread: float) -> None:

@@ -35,6 +35,7 @@ def test_fast_connections_read_the_canned_responses_as_aiohttp_does() -> None:
 
 @pytest.mark.parametrize("name", ["_receive_headers", "resume_reading", "connection_lost"])
 def test_method_that_raises_is_a_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "_MAX_S", 0.1)
     monkeypatch.setattr(Connection, name, failing)
     assert difference() is not None
 

@@ -13,7 +13,7 @@ from tests.support.admission_cost import Bound, admission_cost
 from tests.support.byte_codes import ByteCodeCounter
 from tests.support.limiter_simulation import request_size
 
-pytestmark = pytest.mark.sampled
+pytestmark = pytest.mark.sampled(most=2)
 
 TOLERANCE = 1.25
 """The first job of a limit group makes it, which costs more than to find it."""

@@ -41,7 +41,7 @@ def second_half(limits: list[int]) -> list[int]:
     return limits[len(limits) // 2 :]
 
 
-@pytest.mark.parametrize("server_slots", [16, 64, 200])
+@pytest.mark.parametrize("server_slots", slow_except([16, 64, 200], 64))
 @pytest.mark.parametrize("seed", slow_except(range(5), 0))
 def test_limit_settles_near_the_number_that_the_server_works_on(server_slots: int, seed: int) -> None:
     settled = second_half(
@@ -101,7 +101,7 @@ def test_limit_doubles_each_reply_time_until_the_server_is_busy(server_slots: in
     assert max(limits) >= server_slots
 
 
-@pytest.mark.parametrize("server_slots", [4, 64, 200])
+@pytest.mark.parametrize("server_slots", slow_except([4, 64, 200], 64))
 @pytest.mark.parametrize("seed", slow_except(range(5), 0))
 def test_limit_is_well_above_the_knee_for_a_few_reply_times_only(server_slots: int, seed: int) -> None:
     limits = limits_over_time(ConcurrencyController(10_000), 3600, server_slots=lambda _: server_slots, seed=seed)
