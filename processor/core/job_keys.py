@@ -25,6 +25,7 @@ def job_key(custom_id: str) -> bytes:
     return key.digest()
 
 
+@lru_cache(maxsize=1024)  # called when a job is read and when its row is written
 def request_check(fingerprint: str) -> bytes:
     """Return the CHECK_BYTES that differ, almost always, between two different requests of one job."""
     try:

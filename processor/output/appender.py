@@ -106,7 +106,7 @@ class Appender:
             return [], error
         except OSError as error:
             return self._keep_whole_rows(file), error
-        return self._pop_pending(len(self.pending)), None
+        return self._pop_pending(len(self.pending), len(rows)), None
 
     def raise_if_changed(self, *, written: int = 0) -> None:
         """Raise FileChangedError if the name does not lead to this file, or the file has another size than written.
@@ -136,26 +136,27 @@ class Appender:
 
         If that fails as well, the next run cuts it off.
         """
-        whole = 0
+        whole = size = 0
         try:
             added = file.size() - self._size
-            while whole < len(self.pending) and len(self.pending[whole].raw) <= added:
-                added -= len(self.pending[whole].raw)
+            while whole < len(self.pending) and size + len(self.pending[whole].raw) <= added:
+                size += len(self.pending[whole].raw)
                 whole += 1
-            if added:
-                file.truncate(file.size() - added)
+            if added > size:
+                file.truncate(self._size + size)
         except OSError:
             pass
-        return self._pop_pending(whole)
+        return self._pop_pending(whole, size)
 
-    def _pop_pending(self, count: int) -> list[PendingRow]:
+    def _pop_pending(self, count: int, size: int) -> list[PendingRow]:
+        """Return the first rows, which are in the file with so many bytes, and count them as written."""
         rows, self.pending = self.pending[:count], self.pending[count:]
         if self.on_written is not None:
             offset = self._size
             for row in rows:
                 self.on_written(row.entry, offset)
                 offset += len(row.raw)
-        self._size += sum(len(row.raw) for row in rows)
+        self._size += size
         return rows
 
     def sync(self) -> None:

@@ -11,7 +11,7 @@ without a name protects nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from struct import Struct
@@ -198,8 +198,9 @@ class InFlightLog:
 
     def write(self, key: bytes, attempts: int, state: int) -> None:
         """Write the record of a job."""
-        slot = self._slots[key] if key in self._slots else self._allocate_slot()
-        self._slots[key] = slot
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = self._allocate_slot()
         if state == IN_FLIGHT:
             self._in_flight.add(key)
         else:
@@ -223,11 +224,14 @@ class InFlightLog:
         elif key in self._slots:
             self.write(key, attempts, IDLE)
 
-    def mark_done(self, key: bytes) -> None:
-        """Free the record of a job that has its row. It is not erased: the row overrules it when it is loaded."""
-        self._in_flight.discard(key)
-        self._free(self._slots, key)
-        self._free(self._reserved_slots, key[:_PREFIX_BYTES])
+    def mark_done(self, keys: Iterable[bytes]) -> None:
+        """Free the records of jobs that have their rows. They are not erased: rows overrule them when they are
+        loaded."""
+        for key in keys:
+            self._in_flight.discard(key)
+            self._free(self._slots, key)
+            if self._reserved_slots:
+                self._free(self._reserved_slots, key[:_PREFIX_BYTES])
 
     def _free(self, slots: dict[bytes, int], key: bytes) -> None:
         slot = slots.pop(key, None)

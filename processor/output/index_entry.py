@@ -106,12 +106,12 @@ def invalid_line_key(raw: bytes) -> bytes:
 
 
 def entry_from_result(result: Result, raw: bytes) -> IndexEntry:
-    """Return the entry that ``parse_entry`` returns for the result's row ``raw``."""
+    """Return the entry that ``parse_entry`` returns for the result's row ``raw``, given with its line feed."""
     failure = result.failure
     flags = _failure_flags(failure.code, failure.permanent, result.timing) if failure else REPLIED
     if result.simulated:
         flags |= SIMULATED
-    key = invalid_line_key(raw) if flags & INVALID_LINE else job_key(result.custom_id or "")
+    key = invalid_line_key(raw.removesuffix(b"\n")) if flags & INVALID_LINE else job_key(result.custom_id or "")
     check = _check(flags, result.fingerprint, result.streamed)
     return IndexEntry(key, check, min(result.attempts, MAX_ATTEMPTS), flags, min(result.line, MAX_LINE))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
 
 from processor.core.job_keys import PACKED_IDENTITY, failure_check, job_key, request_check
@@ -73,6 +74,8 @@ class JobIndex:
         self._table = CompactHashTable()
         self.files_with_stale_rows = 0
         """REPLIED and FAILED, for the file of replies and of failures: whether it has rows to drop."""
+        self.has_earlier_attempts = False
+        """Earlier runs have sent requests. In a run that begins without, those of a job need not be looked for."""
         self.lines_read = -1
         """Rows of invalid lines up to this line are stale unless this run has found them again."""
 
@@ -174,6 +177,7 @@ class JobIndex:
 
     def raise_attempts(self, key: bytes, attempts: int) -> bool:
         """Raise the attempts of a job to at least this number. Return whether they were fewer."""
+        self.has_earlier_attempts = True
         attempts = min(attempts, MAX_ATTEMPTS)
         slot = self._table.add(key, _NO_CHECK, attempts, 0, 0)
         if slot is None:
@@ -186,6 +190,7 @@ class JobIndex:
 
     def load_rows(self, entries: bytes) -> None:
         """Add packed entries of rows on disk: in the order of their file, and replies before failures."""
+        self.has_earlier_attempts = True
         duplicates = self._table.add_all(entries)
         for number in duplicates:
             self._load_duplicate(*PACKED_ENTRY.unpack_from(entries, number * PACKED_ENTRY.size))
@@ -225,15 +230,17 @@ class JobIndex:
         """Whether a row with ``flags`` is of an invalid line that this run has read past and not found again."""
         return bool(flags & INVALID_LINE) and not known_flags & SEEN_THIS_RUN and line <= self.lines_read
 
-    def record_row(self, entry: IndexEntry) -> None:
-        """Add the row of a job that was just appended."""
-        slot = self._table.find(entry.key)
-        if slot is None:
-            self._table.add(entry.key, entry.check, entry.attempts, 0, entry.flags)
-            return
-        _, attempts, count, flags = FIELDS.unpack_from(*slot)
-        self.files_with_stale_rows |= flags & (REPLIED | FAILED)
-        FIELDS.pack_into(*slot, entry.check, max(entry.attempts, attempts), count, flags & SEEN_THIS_RUN | entry.flags)
+    def record_rows(self, entries: Iterable[IndexEntry]) -> None:
+        """Add the rows of jobs that were just appended."""
+        for key, check, attempts, flags, _ in entries:
+            slot = self._table.find(key)
+            if slot is None:
+                self._table.add(key, check, attempts, 0, flags)
+                continue
+            _, known_attempts, count, known_flags = FIELDS.unpack_from(*slot)
+            self.files_with_stale_rows |= known_flags & (REPLIED | FAILED)
+            new_flags = known_flags & SEEN_THIS_RUN | flags
+            FIELDS.pack_into(*slot, check, max(attempts, known_attempts), count, new_flags)
 
     def forget_seen(self) -> None:
         """Forget the lines of the job file, so that it can be read from its beginning. Call it before any row is

@@ -7,6 +7,7 @@ log, and, only where damage was found, ``<stem>.damaged.jsonl`` with the lines t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from processor.output.closing import ClosedOnce
 from processor.output.earlier_replies import has_reply_of
 from processor.output.fsync import FsyncScheduler
 from processor.output.in_flight_log import IN_FLIGHT, PARKED, ErrorReporter, InFlightLog
-from processor.output.index_entry import ANY_TARGET, FAILED, INVALID_LINE, REPLIED, RunTarget, entry_from_result
+from processor.output.index_entry import ANY_TARGET, INVALID_LINE, REPLIED, IndexEntry, RunTarget, entry_from_result
 from processor.output.job_index import JobIndex
 from processor.output.opening import lock_replies, lock_state, recover
 from processor.output.paths import OutputPaths
@@ -127,23 +128,30 @@ class ResultsFile(ClosedOnce):
 
     # ------------------------------------------------------------ the run
 
-    async def append(self, result: Result) -> None:
-        """See ``Sink``. The row is queued before the first wait."""
+    def append(self, result: Result) -> Awaitable[None]:
+        """See ``Sink``. The row is queued when this returns."""
         self._raise_if_unusable()
         raw = encode_row(result)
-        entry = entry_from_result(result, raw[:-1])
-        if entry.flags & INVALID_LINE:
-            if not self.job_index.classify_invalid(entry.key):
-                return
-        elif entry.flags & FAILED and self.job_index.has_reply(entry.key):
-            self.clear_in_flight(result.custom_id or "", result.attempts)
-            return
+        entry = entry_from_result(result, raw)
         loop = asyncio.get_running_loop()
-        row = PendingRow(raw, entry, loop.create_future())
-        (self._replies if entry.flags & REPLIED else self._failures).pending.append(row)
+        written: asyncio.Future[None] = loop.create_future()
+        if not entry.flags & REPLIED and not self._needs_failed_row(result, entry):
+            written.set_result(None)
+            return written
+        appender = self._replies if entry.flags & REPLIED else self._failures
+        appender.pending.append(PendingRow(raw, entry, written))
         if not self._flush_scheduled_now:
             self._schedule_flush(loop)
-        await row.written
+        return written
+
+    def _needs_failed_row(self, result: Result, entry: IndexEntry) -> bool:
+        """Whether a failed row is to be written. If not, nothing of its job is in flight."""
+        if entry.flags & INVALID_LINE:
+            return self.job_index.classify_invalid(entry.key)
+        if not self.job_index.has_reply(entry.key):
+            return True
+        self.clear_in_flight(result.custom_id or "", result.attempts)
+        return False
 
     async def sync(self) -> None:
         """Return when the rows written so far survive a loss of power. Raises OutputError."""
@@ -154,11 +162,13 @@ class ResultsFile(ClosedOnce):
         """See ``Sink``."""
         self._raise_if_unusable()
         key = job_key(custom_id)
-        with self._state_errors:
+        try:
             if worst_pico is not None:
                 self._in_flight_log.write_worst_case(key, worst_pico)
             self._in_flight_log.write(key, attempts, IN_FLIGHT)
-        self._raise_if_unusable()
+        except OSError as error:
+            self._fail(self.paths.state, error)
+            self._raise_if_unusable()
 
     def add_spent(self, pico: int) -> None:
         """See ``Sink``."""
@@ -201,12 +211,13 @@ class ResultsFile(ClosedOnce):
     def _flush(self) -> None:
         self._next_flush, self._flush_scheduled_now = None, False
         self._earliest_flush_at = asyncio.get_running_loop().time() + GROUP_COMMIT_S
-        for appender in (one for one in self.appenders if one.pending):
+        for appender in self.appenders:
+            if not appender.pending:
+                continue
             written, error = appender.flush()
-            for row in written:
-                if not row.entry.flags & INVALID_LINE:
-                    self.job_index.record_row(row.entry)
-                    self._in_flight_log.mark_done(row.entry.key)
+            entries = [row.entry for row in written if not row.entry.flags & INVALID_LINE]
+            self.job_index.record_rows(entries)
+            self._in_flight_log.mark_done(entry.key for entry in entries)
             self._fsync.on_written(appender, written)
             if error:
                 self._fail(appender.path, error)

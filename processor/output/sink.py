@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -75,8 +75,8 @@ class Sink(Protocol):
     """What is known of each job from rows of earlier runs, and from this run."""
     recovered: RecoveredState
 
-    async def append(self, result: Result) -> None:
-        """Write a result's row, and return when the write has returned.
+    def append(self, result: Result) -> Awaitable[None]:
+        """Have a result's row written. To be awaited: until the write has returned.
 
         The row then survives the death of the process. It survives a loss of power after the next fsync; with fsync
         mode ``always`` that has happened by then. Cancelling the caller does not undo the write. No row is written

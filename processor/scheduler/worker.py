@@ -117,7 +117,8 @@ class Worker:
 
     def new_state(self, job: Job, attempts: int) -> JobState:
         """Return the state of a job that is to be run. ``attempts``: requests sent for it earlier in this run."""
-        earlier = self._deps.sink.job_index.attempts(job.custom_id)
+        index = self._deps.sink.job_index
+        earlier = index.attempts(job.custom_id) if index.has_earlier_attempts else 0
         protocol = protocol_for(job.path)
         return JobState(
             job=job,

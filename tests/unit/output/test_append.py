@@ -93,8 +93,12 @@ def test_cancelled_append_still_writes_its_row() -> None:
 
     async def main() -> None:
         async with open_results(disk_state) as journal:
+
+            async def append() -> None:
+                await journal.append(reply("a"))
+
             journal.record_in_flight("a", 1)
-            task = asyncio.create_task(journal.append(reply("a")))
+            task = asyncio.create_task(append())
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

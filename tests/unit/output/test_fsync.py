@@ -85,7 +85,7 @@ def test_close_writes_and_syncs_pending_rows() -> None:
 
     async def main() -> float:
         journal = open_results(disk_state, fsync_interval_s=1000.0)
-        task = asyncio.create_task(journal.append(reply("a")))
+        task = asyncio.ensure_future(journal.append(reply("a")))
         await asyncio.sleep(0)
         await journal.close()
         await task

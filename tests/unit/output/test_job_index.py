@@ -80,7 +80,7 @@ def test_attempts_are_counted_over_all_runs() -> None:
     assert index.raise_attempts(job_key("b"), 1)
     assert (index.attempts("a"), index.attempts("b"), index.attempts("c")) == (8, 1, 0)
     assert index.classify("b", fingerprint_of("b")) is JobStatus.NEW
-    index.record_row(entry(reply("b", attempts=2)))
+    index.record_rows([entry(reply("b", attempts=2))])
     assert index.attempts("b") == 2
 
 
