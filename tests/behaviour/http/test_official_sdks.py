@@ -19,8 +19,6 @@ from tests.support.packages import package
 from tests.support.threaded_server import in_thread
 from tests.support.typed_streams import assembled
 
-openai = package("openai")
-anthropic = package("anthropic")
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
@@ -108,6 +106,7 @@ def read(model: Any) -> Any:
 
 
 def openai_final(base: str, stream: bool) -> Any:
+    openai = package("openai")
     with openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
         if not stream:
             return client.responses.create(model="m", input="x")
@@ -116,6 +115,7 @@ def openai_final(base: str, stream: bool) -> Any:
 
 
 def anthropic_final(base: str, stream: bool) -> Any:
+    anthropic = package("anthropic")
     with anthropic.Anthropic(base_url=base, api_key="none", max_retries=0) as client:
         asked: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
         if not stream:
@@ -135,6 +135,7 @@ def test_sdk_reads_each_stream_to_the_body_that_is_written(
 
 
 def test_written_bodies_are_of_the_types_of_the_sdks() -> None:
+    openai, anthropic = package("openai"), package("anthropic")
     for body in (body for _, body in STREAMS[RESPONSES]):
         openai.types.responses.Response.model_validate(body)
     for body in (body for _, body in STREAMS[MESSAGES]):
@@ -149,6 +150,7 @@ def test_written_bodies_are_of_the_types_of_the_sdks() -> None:
     ],
 )
 def test_unstreamed_bodies_are_of_the_types_of_the_sdk(path: str, request_body: Body) -> None:
+    openai = package("openai")
     body = PROVIDER.expected_body(path, request_body)
     kind = openai.types.CreateEmbeddingResponse if "embed" in path else openai.types.ModerationCreateResponse
     assert read(kind.model_validate(body)) == said(body)

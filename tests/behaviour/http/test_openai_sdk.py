@@ -17,7 +17,6 @@ from tests.support.reply_reading import ReplyReader
 from tests.support.threaded_server import in_thread
 from tests.support.transcripts import TRANSCRIPTS, Transcript
 
-openai = package("openai")
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.filterwarnings("ignore")]
 
 NAMES = [name for name, transcript in TRANSCRIPTS.items() if not transcript.request]
@@ -48,6 +47,7 @@ def url() -> Iterator[str]:
 
 def read_by_sdk(base_url: str) -> dict[str, Any] | None:
     """Text, finish reason, and the calls that are told apart by their index; None where the SDK raises an error."""
+    openai = package("openai")
     client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
     text, reason = "", None
     calls: dict[int, list[str]] = {}
