@@ -63,6 +63,7 @@ class OddServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 request: JSON = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -44,6 +44,7 @@ class RepeatingServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: RepeatingServer
 
     def log_message(self, *args: object) -> None:

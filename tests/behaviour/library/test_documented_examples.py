@@ -101,6 +101,7 @@ def test_provider_example_is_found_by_its_name() -> None:
         PROVIDERS.pop("example", None)
 
 
+@pytest.mark.usefixtures("quick_simulator")
 def test_listener_example_counts_the_attempts_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jobs(tmp_path, *({"id": str(number), "model": "m", "prompt": "hi"} for number in range(3)))

@@ -116,7 +116,7 @@ def test_killed_runs_lose_no_job_and_ask_no_answered_one_again(seed: int) -> Non
 
 
 @pytest.mark.parametrize("moments", slow_except([range(0, 20, 3), range(1, 20, 3), range(2, 20, 3)], range(0, 20, 3)))
-@pytest.mark.parametrize("max_cost_usd", [None, 100.0], ids=["one endpoint", "dispatcher"])
+@pytest.mark.parametrize("max_cost_usd", slow_except([None, 100.0], 100.0), ids=["one endpoint", "dispatcher"])
 def test_jobs_that_are_asked_again_keep_their_slots_from_retries_and_other_models(
     max_cost_usd: float | None, moments: range
 ) -> None:

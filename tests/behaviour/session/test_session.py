@@ -20,6 +20,7 @@ from processor.simulator.faults import Faults
 from processor.simulator.memory_transport import MemoryTransport
 from processor.simulator.settings import Outage
 from tests.support.session_world import FAST_PROVIDER, SETTINGS, Sessions, job, play
+from tests.support.slow_cases import slow_except
 
 KEYS = ["id", "custom_id", "response", "error", "usage", "usage_source", "attempts", "timing", "cost_usd", "line"]
 
@@ -163,7 +164,7 @@ def endless(taken: list[int]) -> Iterator[JSON]:
         yield job(number)
 
 
-@pytest.mark.parametrize("concurrency", [1, 50])
+@pytest.mark.parametrize("concurrency", slow_except([1, 50], 50))
 def test_results_reads_only_so_far_ahead_of_an_endless_generator(concurrency: int) -> None:
     sessions = Sessions()
     taken: list[int] = []

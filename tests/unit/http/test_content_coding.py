@@ -18,7 +18,7 @@ from tests.support.packages import package
 
 pytestmark = pytest.mark.sampled
 
-TEXT = b"".join(b'data: {"choices": [{"delta": {"content": "%d"}}]}\n\n' % number for number in range(5000))
+TEXT = b"".join(b'data: {"choices": [{"delta": {"content": "%d"}}]}\n\n' % number for number in range(2500))
 
 
 def raw_deflate(data: bytes) -> bytes:

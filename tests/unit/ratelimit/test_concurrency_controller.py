@@ -75,7 +75,7 @@ def test_limit_falls_when_the_server_serves_other_clients() -> None:
 
 def test_limit_rises_when_the_server_has_more_capacity() -> None:
     limits = limits_over_time(
-        ConcurrencyController(10_000), 3 * 3600, server_slots=lambda now: 20 if now < 1800 else 200
+        ConcurrencyController(10_000), 2 * 3600, server_slots=lambda now: 20 if now < 1800 else 200
     )
     assert limits[-1] > 60
 

@@ -142,7 +142,7 @@ def test_texts_whose_words_do_not_repeat_are_encoded_whole() -> None:
 
 
 @pytest.mark.parametrize("encoding", slow_except(["o200k_base", "cl100k_base", "r50k_base"], "o200k_base"))
-@pytest.mark.parametrize("character", slow_except(["a", " ", "\n", "!", "漢"], " ", "漢"), ids=ascii)
+@pytest.mark.parametrize("character", slow_except(["a", " ", "\n", "!", "漢"], " "), ids=ascii)
 def test_a_million_equal_characters_are_counted_in_seconds(encoding: str, character: str) -> None:
     count = TextCounter(load(encoding).encode_ordinary)
     before = time.process_time()
