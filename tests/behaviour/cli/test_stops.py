@@ -178,7 +178,7 @@ def test_job_fails_after_max_attempts_at_a_failing_server(
 
 
 @pytest.fixture
-def serving(shell: Shell, start_server: StartServer) -> Callable[..., subprocess.Popen[bytes]]:
+def running(shell: Shell, start_server: StartServer) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a run of 40 jobs and returns when four are in flight."""
     shell.write("jobs.jsonl", *[chat_job(f"job-{at}", max_tokens=60) for at in range(40)])
 
