@@ -70,8 +70,8 @@ class ChatAccumulator(ChoicesAccumulator):
     object_name = "chat.completion"
     text_field = "content"
 
-    def _delta_of(self, choice: JSON) -> JSON:
-        delta = choice.get("delta")
+    def _pop_delta(self, choice: JSON) -> JSON:
+        delta = choice.pop("delta", None)
         if delta is None:
             text = choice.get("text")  # of a server that sends the chunks of completions
             return {"content": text} if isinstance(text, str) and text else {}

@@ -19,7 +19,7 @@ from processor.protocols.finish_reasons import failed_reply, given_reason, is_fa
 from processor.protocols.inband_errors import error_in_line, raise_error_in
 from processor.protocols.json_size import MemoryBound
 from processor.protocols.lenient_json import join_halves, joined_text
-from processor.protocols.reply_json import as_object, parse_plain_object, parse_value
+from processor.protocols.reply_json import as_object, parse_plain_objects, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.sse import ERROR_MARK
 
@@ -36,14 +36,16 @@ _KEEP_FIRST = frozenset({"id", "created", "model"})
 _IN_ORDER: JSON = dict.fromkeys(("id", "object", "created", "model", "choices"))
 """The fields with which a body begins, in their order."""
 _NOT_EXTRA = frozenset({"index", "delta", "text", "message", "finish_reason", "error"})
-_USUAL = _NOT_EXTRA | {"logprobs"}
-"""The fields of nearly all choices."""
+
+
+_DECODED_TOGETHER = 2
+"""Events that match no template: a stream begins with a role and a text, and ends with a reason and the usage."""
 
 
 class Choice:
     """One unfinished choice."""
 
-    __slots__ = ("content", "extra", "finish_reason", "message")
+    __slots__ = ("content", "extra", "finish_reason", "message", "other_fields")
 
     def __init__(self) -> None:
         self.content: JSON = {}
@@ -53,6 +55,8 @@ class Choice:
         self.finish_reason: str | None = None
         self.message: JSON | None = None
         """A whole message that came beside the deltas, or in their place."""
+        self.other_fields: JSON | None = None
+        """What stood beside the last delta, where merging the same once more changes nothing."""
 
 
 class ChoicesAccumulator(ABC):
@@ -73,6 +77,8 @@ class ChoicesAccumulator(ABC):
         self._last_top_level: JSON = {}
         self._template = ChunkTemplate()
         self._memory: MemoryBound | None = None
+        self._last_merged: tuple[Choice, JSON] | None = None
+        """A choice, and the delta that was merged into it."""
         self._popped_chunks = 0
         self._failure_reason: str | None = None
         self.altered: set[str] = set()
@@ -84,14 +90,17 @@ class ChoicesAccumulator(ABC):
         return self.saw_end_marker or self._unfinished == 0
 
     def feed(self, events: Sequence[bytes]) -> None:
-        index, count, template = 0, len(events), self._template
-        while not self.saw_end_marker:
-            if template.is_ready:
-                index = template.match_run(events, index)
-            if index == count:
-                return
-            self._feed_event(events[index].strip())
-            index += 1
+        count, template = len(events), self._template
+        is_last = count > 0 and events[-1] == END_MARKER
+        index, count = 0, count - is_last
+        while index < count and not self.saw_end_marker:
+            index = template.match_run(events, index)
+            group = events[index : min(count, index + _DECODED_TOGETHER)]
+            if group:
+                self._feed_group(group)
+                index += len(group)
+        if is_last:
+            self.saw_end_marker = True
 
     def pop_text(self) -> str:
         first = self._choices.get(0)
@@ -124,12 +133,8 @@ class ChoicesAccumulator(ABC):
         return join_halves(body, self.altered) if "surrogate" in self.altered else body
 
     @abstractmethod
-    def _delta_of(self, choice: JSON) -> JSON:
-        """The part of a streamed choice that holds its piece of content. Raises ProtocolError."""
-
-    def _content_of(self, delta: JSON) -> JSON:
-        """The fields of the delta that are content."""
-        return delta
+    def _pop_delta(self, choice: JSON) -> JSON:
+        """Take the piece of content out of a streamed choice. Raises ProtocolError."""
 
     @abstractmethod
     def _finalize(self, content: JSON) -> JSON:
@@ -142,8 +147,24 @@ class ChoicesAccumulator(ABC):
         content = self._finalize(merged)
         return {"index": index, **content, **finalize(choice.extra), "finish_reason": choice.finish_reason}
 
-    def _feed_event(self, event: bytes) -> None:
+    def _feed_group(self, events: Sequence[bytes]) -> None:
+        """Take events that match no template. Nearly all are plain, so that they are decoded together."""
         self._template.reset()
+        chunks = parse_plain_objects(events)
+        if chunks is not None:
+            for chunk in chunks:
+                raise_error_in(chunk)
+                choices = self._feed_chunk(chunk)
+            self._offer_template(events[-1], choices)
+        elif len(events) == 1:
+            self._feed_event(events[0].strip())
+        else:
+            for event in events:
+                if not self.saw_end_marker:
+                    self._feed_group((event,))
+
+    def _feed_event(self, event: bytes) -> None:
+        """Take an event that is not plain."""
         if event == END_MARKER:
             self.saw_end_marker = True
         elif event.startswith(ERROR_MARK):
@@ -152,10 +173,6 @@ class ChoicesAccumulator(ABC):
             self._feed_json(event)
 
     def _feed_json(self, event: bytes) -> None:
-        if (plain := parse_plain_object(event)) is not None:  # nearly all events
-            raise_error_in(plain)
-            self._feed_chunk(plain, event)
-            return
         altered: set[str] = set()
         try:
             self._memory = self._memory or MemoryBound()
@@ -168,53 +185,66 @@ class ChoicesAccumulator(ABC):
                 raise
             self.feed(lines)  # events that are separated by single line ends
             return
-        if altered:
-            self.altered |= altered
+        self.altered |= altered
         raise_error_in(value, is_altered=bool(altered))
         if value is not None:
-            self._feed_chunk(as_object(value, event), b"" if altered else event)
+            choices = self._feed_chunk(as_object(value, event))
+            if not altered:
+                self._offer_template(event, choices)
 
-    def _feed_chunk(self, chunk: JSON, event: bytes) -> None:
-        """Merge a chunk. ``event``: its bytes, where they can serve as a template."""
-        choices = chunk.get("choices")
-        if choices is None:
-            if "choices" not in chunk and "usage" not in chunk:
-                return  # a ping, whose fields have no place in the body
-        elif not isinstance(choices, list):
-            raise ProtocolError("choices is not a list")
-        else:
+    def _feed_chunk(self, chunk: JSON) -> Any:
+        """Merge a chunk, which is taken apart. Returns its choices."""
+        if "choices" not in chunk and "usage" not in chunk:
+            return None  # a ping, whose fields have no place in the body
+        usage = chunk.pop("usage", None)
+        choices: Any = chunk.pop("choices", None)
+        if choices is not None:
+            if not isinstance(choices, list):
+                raise ProtocolError("choices is not a list")
             for streamed in choices:
-                choice, delta = self._merge_choice(streamed)
-                if delta and event and len(choices) == 1 and _adds_only_content(streamed):
-                    self._template.learn(event, chunk, delta, choice.content)
-        self._merge_top_level(chunk)
+                self._merge_choice(streamed)
+        if usage is not None and (usage or not self._top_level.get("usage")):
+            self._top_level["usage"] = usage
+        if chunk != self._last_top_level:  # nearly all chunks of a stream are equal, but for what is taken out above
+            self._merge_top_level(chunk)
+            self._last_top_level = chunk
+        return choices
 
-    def _merge_choice(self, streamed: Any) -> tuple[Choice, JSON]:
+    def _offer_template(self, event: bytes, choices: Any) -> None:
+        """``choices``: those of the event, which has been merged."""
+        if choices is not None and len(choices) == 1 and self._last_merged is not None:
+            choice, delta = self._last_merged
+            if delta and choice.other_fields is not None:
+                self._template.offer(event, delta, choice.content)
+
+    def _merge_choice(self, streamed: Any) -> None:
         if not isinstance(streamed, dict):
             raise ProtocolError("a choice is not an object")
         if streamed.get("error"):
             raise error_from_event(streamed)
-        index, delta = streamed.get("index"), self._delta_of(streamed)
+        index, delta = streamed.get("index"), self._pop_delta(streamed)
         if type(index) is not int or (choice := self._choices.get(index)) is None:
             index = read_index(streamed, 0)
             choice = self._choices.get(index) or self._add_choice(index)
-        content = self._content_of(delta)
-        if not self.has_content:
-            self.has_content = _has_content(content)
-        if content:
-            merge(choice.content, content)
-        reason = streamed.get("finish_reason")
+        if delta:
+            if not self.has_content:
+                self.has_content = _has_content(delta)
+            merge(choice.content, delta)
+        reason = streamed.pop("finish_reason", None)
         if reason is not None and (reason := given_reason(reason)) is not None:
             self._set_finish_reason(choice, reason)
-        if streamed.get("logprobs") is None and _USUAL.issuperset(streamed):  # nearly all
-            if "logprobs" in streamed:
-                choice.extra.setdefault("logprobs", None)
-        else:
-            _merge_extra(choice.extra, streamed)
-        message = streamed.get("message")
-        if message is not None and isinstance(message, dict) and _has_content(message):
+        if streamed != choice.other_fields:  # mostly they are the same as in the last chunk
+            self._merge_other_fields(choice, streamed)
+        self._last_merged = choice, delta
+
+    def _merge_other_fields(self, choice: Choice, fields: JSON) -> None:
+        """Merge what stands in a choice beside its delta and its finish reason."""
+        _merge_extra(choice.extra, fields)
+        message = fields.get("message")
+        if isinstance(message, dict) and _has_content(message):
             choice.message, self.has_content = message, True
-        return choice, delta
+        is_merged_once = fields.get("logprobs") is None and list not in map(type, fields.values())
+        choice.other_fields = fields if is_merged_once else None
 
     def _add_choice(self, index: int) -> Choice:
         choice = self._choices[index] = Choice()
@@ -230,16 +260,11 @@ class ChoicesAccumulator(ABC):
         choice.finish_reason = reason
 
     def _merge_top_level(self, chunk: JSON) -> None:
-        chunk.pop("choices", None)
-        fields, usage = self._top_level, chunk.pop("usage", None)
-        if usage is not None and (usage or not fields.get("usage")):
-            fields["usage"] = usage
-        # Nearly all chunks of a stream are equal, but for what is taken out above.
-        if chunk == self._last_top_level:
-            return
-        self._last_top_level = chunk
+        fields = self._top_level
         if not fields:  # the first chunk
-            self._top_level = {name: value for name, value in chunk.items() if name not in _DROPPED}
+            fields.update(chunk)
+            for name in _DROPPED:
+                fields.pop(name, None)
             return
         for name, value in chunk.items():
             if name in _DROPPED:
@@ -273,8 +298,3 @@ def _merge_extra(into: JSON, choice: JSON) -> None:
             known.extend(value)
         else:
             into[name] = value
-
-
-def _adds_only_content(choice: JSON) -> bool:
-    """Whether merging the same choice once more would change nothing but its content."""
-    return choice.get("logprobs") is None and list not in map(type, choice.values())

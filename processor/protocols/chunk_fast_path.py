@@ -23,13 +23,17 @@ _MAX_OTHER_AT_END = 4
 
 
 class ChunkTemplate:
-    """The bytes before and after the text of the last parsed chunk, and the list that its text was appended to."""
+    """The bytes before and after the text of the last parsed chunk, and the list that its text was appended to.
 
-    __slots__ = ("_chunks", "_head", "_misses", "_tail")
+    The template is made when further chunks have come, as the last chunks of a stream need none.
+    """
+
+    __slots__ = ("_chunks", "_head", "_misses", "_offered", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = b""
         self._chunks: TextChunks | None = None
+        self._offered: tuple[bytes, JSON, JSON] | None = None
         self._misses = 0
 
     def match_run(self, events: Sequence[bytes], start: int) -> int:
@@ -37,6 +41,8 @@ class ChunkTemplate:
 
         Exact: a match is a JSON string in the place of the text, so that parsing the whole event gives the same.
         """
+        if self._offered is not None:
+            self._learn(*self._offered)
         if self._chunks is None:
             return start
         text, matched = _join(self._raw_texts(events, start))
@@ -44,6 +50,18 @@ class ChunkTemplate:
             self._chunks.append(text)
             self._misses = 0
         return start + matched
+
+    @property
+    def is_disabled(self) -> bool:
+        return self._misses >= _MAX_MISSES
+
+    def reset(self) -> None:
+        self._chunks = self._offered = None
+
+    def offer(self, event: bytes, delta: JSON, content: JSON) -> None:
+        """Let the event that was parsed last become the template. ``delta``: what it has merged into ``content``."""
+        if not self.is_disabled:
+            self._offered = event, delta, content
 
     def _raw_texts(self, events: Sequence[bytes], start: int) -> list[bytes]:
         """The bytes in the place of the text, up to the first event that does not match."""
@@ -75,26 +93,10 @@ class ChunkTemplate:
                 return end
         return 0
 
-    def reset(self) -> None:
-        self._chunks = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is a template to match."""
-        return self._chunks is not None
-
-    @property
-    def is_disabled(self) -> bool:
-        return self._misses >= _MAX_MISSES
-
-    def learn(self, event: bytes, chunk: JSON, delta: JSON, content: JSON) -> None:
-        """Make a template of a parsed event. ``chunk`` is its value, ``delta`` the part of it that holds the text.
-
-        ``content``: what the delta was merged into. No template is made where the delta holds more than one text,
-        the text is escaped, or its place in the event is ambiguous.
-        """
-        if self.is_disabled:
-            return
+    def _learn(self, event: bytes, delta: JSON, content: JSON) -> None:
+        """No template is made where the delta holds more than one text, the text is escaped, or its place in the event
+        is ambiguous."""
+        self._offered = None
         field = _only_text_field(delta)
         chunks = content.get(field) if field else None
         if field is None or not isinstance(chunks, TextChunks):
@@ -103,8 +105,7 @@ class ChunkTemplate:
         text, name = f'"{delta[field]}"'.encode(), f'"{field}"'.encode()
         start = event.find(text, event.find(name) + len(name))
         end = start + len(text)
-        is_field = _is_unambiguous(event, name) or _is_text_of(event[: end - 1], event[end - 1 :], chunk, delta, field)
-        if start > 0 and is_field:
+        if start > 0 and (_is_unambiguous(event, name) or _is_text_at(end - 1, event, field)):
             self._head, self._tail, self._chunks = event[:start], event[end:], chunks
 
 
@@ -151,16 +152,16 @@ def _is_unambiguous(event: bytes, name: bytes) -> bool:
     return b"\\" not in event and event.count(name) == 1
 
 
-def _is_text_of(before: bytes, after: bytes, chunk: JSON, delta: JSON, field: str) -> bool:
+def _is_text_at(place: int, event: bytes, field: str) -> bool:
     """Whether a letter inserted at this place changes the field by that letter, and nothing else.
 
     If so, the place is inside the field's string, and the quotes around it are those of the string.
     """
-    text = delta[field]
-    delta[field] = text + "?"
+    chunk = loads(event)
+    choice = chunk["choices"][0]
+    delta = choice.get("delta") or choice
+    delta[field] = f"{delta.get(field)}?"
     try:
-        return bool(loads(b"%b?%b" % (before, after)) == chunk)
+        return bool(loads(b"%b?%b" % (event[:place], event[place:])) == chunk)
     except JSONDecodeError:
         return False
-    finally:
-        delta[field] = text

@@ -18,13 +18,11 @@ class CompletionsAccumulator(ChoicesAccumulator):
     object_name = "text_completion"
     text_field = "text"
 
-    def _delta_of(self, choice: JSON) -> JSON:
-        if not isinstance(choice.get("text"), str | None):
+    def _pop_delta(self, choice: JSON) -> JSON:
+        text = choice.pop("text", None)
+        if not isinstance(text, str | None):
             raise ProtocolError("the text of a choice is not a string")
-        return choice
-
-    def _content_of(self, delta: JSON) -> JSON:
-        return {"text": delta.get("text")}
+        return {"text": text}
 
     def _finalize(self, content: JSON) -> JSON:
         return {"text": content["text"] or ""}

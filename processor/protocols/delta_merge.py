@@ -54,16 +54,15 @@ def merge(into: JSON, delta: JSON) -> None:
     """
     for name, value in delta.items():
         known = into.get(name)
-        if value is None:
+        if type(known) is TextChunks and type(value) is str:  # nearly all
+            if value:
+                known.append(value)
+        elif value is None:
             into.setdefault(name, None)
         elif name in NOT_CONCATENATED:
             into[name] = known or value
         elif isinstance(value, str):
-            if isinstance(known, TextChunks):
-                if value:
-                    known.append(value)
-            else:
-                into[name] = _append_text(known, value)
+            into[name] = _append_text(known, value)
         elif name == "tool_calls":
             into[name] = _merge_tool_calls(known if isinstance(known, ToolCalls) else ToolCalls(merge), value)
         elif isinstance(value, dict):

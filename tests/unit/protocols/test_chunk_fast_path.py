@@ -23,7 +23,7 @@ def learned(payload: bytes, where: str = "content") -> tuple[ChunkTemplate, Text
     chunk = orjson.loads(payload)
     choice = chunk["choices"][0]
     holder = choice.get("delta", choice)
-    template.learn(payload, chunk, holder, {where: chunks})
+    template.offer(payload, holder, {where: chunks})
     return template, chunks
 
 
@@ -83,7 +83,8 @@ def test_the_fast_path_is_disabled_after_four_templates_without_a_match() -> Non
     for _ in range(4):
         assert not template.is_disabled
         chunk: Any = {"choices": [{"delta": {"content": "a"}}]}
-        template.learn(orjson.dumps(chunk), chunk, chunk["choices"][0]["delta"], {"content": TextChunks()})
+        template.offer(orjson.dumps(chunk), chunk["choices"][0]["delta"], {"content": TextChunks()})
+        assert template.match_run([b"{}"], 0) == 0
     assert template.is_disabled
 
 

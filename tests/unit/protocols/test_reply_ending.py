@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from processor.protocols.registry import PROTOCOLS
-from processor.protocols.reply_json import parse_plain_object
+from processor.protocols.reply_json import parse_plain_objects
 
 REASONS: list[Any] = ["stop", "length", "STOP", "content_filter", "", None, "odd", 3, ["stop"]]
 BODIES: list[Any] = [
@@ -39,4 +39,4 @@ def test_ending_agrees_with_the_single_questions(path: str, body: Any) -> None:
     ids=["plain", "no object", "cut", "long integer", "nested", "large"],
 )
 def test_only_small_flat_objects_without_long_integers_are_plain(data: bytes, expected: Any) -> None:
-    assert parse_plain_object(data) == expected
+    assert parse_plain_objects([data]) == (None if expected is None else [expected])
