@@ -24,6 +24,8 @@ fractions of an embedding a regular expression takes ten times as long."""
 _MANY_DIGITS = b"0" * 19
 _LONG_INTEGER = b"," + _MANY_DIGITS
 """Every integer beyond 64 bits has at least 19 digits."""
+_SAMPLED = 6
+"""Of 19 bytes in a row, three are sampled where each sixth is."""
 _LARGE_FLOAT = re.compile(rb"[0-9]e\+[0-9]")
 
 
@@ -70,6 +72,8 @@ def _readable(value: Any, depth: int) -> Any:
 
 def may_have_long_integer(data: bytes) -> bool:
     """Whether an integer in this JSON could be beyond 64 bits. Also true for some texts with so many digits."""
+    if b"000" not in data[::_SAMPLED].translate(_NUMBER_STARTS):  # most JSON: a look at some of the bytes is enough
+        return False
     starts = data.translate(_NUMBER_STARTS)
     return _LONG_INTEGER in starts or starts.startswith(_MANY_DIGITS)
 

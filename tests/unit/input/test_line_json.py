@@ -384,3 +384,8 @@ def test_fractions_and_texts_of_many_digits_are_no_large_integers(data: bytes) -
 @pytest.mark.parametrize("data", [b"%d", b"-%d", b"[%d]", b"[ %d]", b"[1,%d]", b'{"a":%d}', b'{"a":\n-%d}', b"\t%d"])
 def test_large_integer_is_noticed_wherever_a_number_may_stand(data: bytes) -> None:
     assert may_have_long_integer(data % 12345678901234567890123)
+
+
+@pytest.mark.parametrize("before", range(12))
+def test_integer_of_nineteen_digits_is_noticed_at_any_distance_from_the_beginning(before: int) -> None:
+    assert may_have_long_integer(b'{"a":"%b","b":-9223372036854775809}' % (b"x" * before))
