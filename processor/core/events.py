@@ -135,11 +135,11 @@ class AttemptFinished:
     attempt: int
     status: int | None
     request_id: str | None
-    code: str | None
-    """The error's code; None for a reply."""
-    message: str | None
     outcome: AttemptOutcome
-    retry_delay_s: float | None
+    code: str | None = None
+    """The error's code; None for a reply."""
+    message: str | None = None
+    retry_delay_s: float | None = None
     """Seconds until the next attempt; None where there is none."""
     unconfirmed_cost_usd: float | None = None
     """What a request without a reply may have cost at most; None where it cost nothing, or that is not known."""

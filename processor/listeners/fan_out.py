@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from typing import get_args
 
 from processor.core.events import Listener, Notice, RunEvent
 
@@ -24,17 +25,17 @@ class FanOut:
     """
 
     def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
-        self._listeners = tuple(listeners)
-        self._by_type: dict[type[RunEvent], tuple[Listener, ...]] = {}
+        own = tuple(listeners)
+        self._by_type = {kind: _handlers(own, kind) for kind in get_args(RunEvent)}
         self._external = tuple(external)
 
     def __call__(self, event: RunEvent) -> None:
-        kind = type(event)
-        if (listeners := self._by_type.get(kind)) is None:
-            handlers = (_handler(each, kind) for each in self._listeners)
-            listeners = self._by_type[kind] = tuple(each for each in handlers if each is not None)
-        for listener in listeners:
-            listener(event)
+        for handle in self._by_type[type(event)]:
+            handle(event)
+        if self._external:
+            self._call_external(event)
+
+    def _call_external(self, event: RunEvent) -> None:
         for listener in self._external:
             try:
                 listener(event)
@@ -47,6 +48,12 @@ class FanOut:
         text = f"listener {name} raised {type(error).__name__}: {error}; it is not called again"
         logger.error(text, exc_info=error)
         self(Notice(at=asyncio.get_running_loop().time(), text=text))
+
+
+def _handlers(listeners: Iterable[Listener], kind: type[RunEvent]) -> tuple[Listener, ...]:
+    """What is called with events of this type."""
+    handlers = (_handler(listener, kind) for listener in listeners)
+    return tuple(handler for handler in handlers if handler is not None)
 
 
 def _handler(listener: Listener, kind: type[RunEvent]) -> Listener | None:

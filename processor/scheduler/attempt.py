@@ -1,15 +1,12 @@
-"""The present attempt of a job: what the transport reports of it, its events, and what it can lead to."""
+"""The present attempt of a job: what the transport reports of it, and what it can lead to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from processor.core.durations import in_microseconds, iso_second
-from processor.core.errors import RequestError, StatusError, Throttled
+from processor.core.errors import StatusError, Throttled
 from processor.core.events import (
-    AttemptFinished,
-    AttemptOutcome,
-    AttemptStarted,
     FirstToken,
     RequestEvent,
     RequestListener,
@@ -17,11 +14,10 @@ from processor.core.events import (
     Sent,
 )
 from processor.core.fast_dataclass import dataclass
-from processor.core.models import Reply, Result, Timing
-from processor.core.money import usd
+from processor.core.models import Result, Timing
 from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import EndpointPermit
-from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun, Verdict
+from processor.retry.policy import Defer, LeaveJob, Park, Retry, StopRun
 from processor.scheduler.job_state import JobState
 
 
@@ -121,78 +117,6 @@ class Attempt:
             state.is_singled_out = self._permit.is_singled_out(state.first_refusal, state.later_refusals)
         return state.is_singled_out
 
-    # ------------------------------------------------------------ events of the run
-
-    def started_event(self) -> AttemptStarted:
-        state, cost = self._state, self._permit.cost
-        return AttemptStarted(
-            at=state.attempt_started_at,
-            custom_id=state.job.custom_id,
-            line=state.job.line,
-            model=state.job.model,
-            endpoint=self._permit.endpoint.name,
-            limit_group=self._permit.limit_group,
-            attempt=state.attempts + 1,
-            tokens=cost.tokens or cost.input_tokens + cost.output_tokens,
-            waited_s=self._permit.granted_at - state.enqueued_at,
-        )
-
-    def replied_event(self, reply: Reply, at: float) -> AttemptFinished:
-        return self._finished_event(at, outcome="success", request_id=reply.request_id)
-
-    def interrupted_event(self, at: float, unconfirmed_pico: int | None) -> AttemptFinished:
-        return self._finished_event(
-            at,
-            outcome="stop",
-            code="interrupted",
-            message="interrupted: the run was stopped",
-            unconfirmed_pico=unconfirmed_pico,
-        )
-
-    def failed_event(
-        self, error: RequestError, verdict: Verdict, at: float, unconfirmed_pico: int | None
-    ) -> AttemptFinished:
-        return self._finished_event(
-            at,
-            outcome=_outcome(verdict),
-            status=error.status if isinstance(error, StatusError) else self.status,
-            request_id=error.request_id,
-            code=error.code,
-            message=str(error),
-            retry_delay_s=verdict.delay_s if isinstance(verdict, Retry) else None,
-            unconfirmed_pico=unconfirmed_pico,
-        )
-
-    def _finished_event(
-        self,
-        at: float,
-        *,
-        outcome: AttemptOutcome,
-        status: int | None = None,
-        request_id: str | None = None,
-        code: str | None = None,
-        message: str | None = None,
-        retry_delay_s: float | None = None,
-        unconfirmed_pico: int | None = None,
-    ) -> AttemptFinished:
-        state = self._state
-        return AttemptFinished(
-            at=at,
-            custom_id=state.job.custom_id,
-            line=state.job.line,
-            model=state.job.model,
-            endpoint=self._permit.endpoint.name,
-            limit_group=self._permit.limit_group,
-            attempt=state.attempts,
-            status=self.status if status is None else status,
-            request_id=request_id,
-            code=code,
-            message=message,
-            outcome=outcome,
-            retry_delay_s=retry_delay_s,
-            unconfirmed_cost_usd=None if unconfirmed_pico is None else usd(unconfirmed_pico),
-        )
-
     def timing(self, now: float, unix_now_s: float) -> Timing | None:
         """The times that stand in the job's row; None if nothing was sent."""
         if self.sent_at is None:
@@ -205,11 +129,3 @@ class Attempt:
             first_token_s=first_token_s,
             total_s=in_microseconds(now - self.sent_at),
         )
-
-
-def _outcome(verdict: Verdict) -> AttemptOutcome:
-    if isinstance(verdict, Retry):
-        return "replace" if verdict.is_replacement else "retry"
-    if isinstance(verdict, Park | Defer | LeaveJob):
-        return "park"
-    return "fail" if isinstance(verdict, FailJob) else "stop"

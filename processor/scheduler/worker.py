@@ -22,6 +22,7 @@ from processor.protocols import protocol_for
 from processor.ratelimit.limit_group import TooLarge
 from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, StopRun
 from processor.scheduler.attempt import AskAgain, Attempt, AttemptResult, ParkedAttempt
+from processor.scheduler.attempt_events import failed_event, interrupted_event, replied_event, started_event
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
@@ -181,7 +182,8 @@ class Worker:
         except asyncio.CancelledError:
             if attempt.sent_at is None:
                 deps.sink.clear_in_flight(job.custom_id, state.attempts)
-            deps.emit(attempt.interrupted_event(self._loop.time(), self._costs.of_interrupted(state, permit, attempt)))
+            unconfirmed_pico = self._costs.of_interrupted(state, permit, attempt)
+            deps.emit(interrupted_event(state, permit, attempt, self._loop.time(), unconfirmed_pico))
             raise
         state.phase = Phase.SETTLING
         state.attempts += 1
@@ -203,7 +205,7 @@ class Worker:
         state.permit = permit
         state.attempt_started_at = self._loop.time()
         permit.endpoint.health.on_sent(job.position, state.attempt_started_at)
-        deps.emit(attempt.started_event())
+        deps.emit(started_event(state, permit))
         return attempt
 
     async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> AttemptResult:
@@ -211,7 +213,7 @@ class Worker:
         now, unix_now_s = self._loop.time(), self._deps.wall_clock()
         timing = attempt.timing(now, unix_now_s)
         permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
-        self._deps.emit(attempt.replied_event(reply, now))
+        self._deps.emit(replied_event(state, permit, attempt, reply, now))
         prompt, completion = await self.rows.count_tokens(state, reply)
         usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
         reported = state.protocol.reported_usage(reply.body)
@@ -273,7 +275,7 @@ class Worker:
             self._withdraw()
         if isinstance(verdict, Defer) and (self._deps.read_again is None or state.is_asked_again):
             verdict = FailJob(failure=verdict.failure)
-        self._deps.emit(attempt.failed_event(error, verdict, now, unconfirmed_pico))
+        self._deps.emit(failed_event(state, permit, attempt, error, verdict, now, unconfirmed_pico))
         decided = verdict.at_fault if isinstance(verdict, Park) else verdict
         result = None
         if isinstance(decided, FailJob):

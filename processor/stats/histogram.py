@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from math import exp, floor, log
 
@@ -19,18 +19,19 @@ class Histogram:
     """Counts durations in logarithmic buckets: at most 1,200 between 0.1 ms and eleven days."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts: dict[int, int] = defaultdict(int)
         self.count = 0
 
     def add(self, duration_s: float) -> None:
-        clamped_s = min(max(duration_s, MIN_DURATION_S), MAX_DURATION_S)
-        bucket = floor(log(clamped_s) / _LOG_GROWTH)
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
+        if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+            duration_s = _clamped(duration_s)
+        self._counts[floor(log(duration_s) / _LOG_GROWTH)] += 1
         self.count += 1
 
     def add_all(self, durations_s: Iterable[float]) -> None:
         """Does the same as ``add`` for each of them, in half the time."""
-        self._add_counts(Counter([_bucket_of(duration_s) for duration_s in durations_s]))
+        clamped_s = (each if MIN_DURATION_S <= each <= MAX_DURATION_S else _clamped(each) for each in durations_s)
+        self._add_counts(Counter([floor(log(each) / _LOG_GROWTH) for each in clamped_s]))
 
     def merge(self, other: Histogram) -> None:
         """Adds the durations that the other one has counted."""
@@ -38,7 +39,7 @@ class Histogram:
 
     def _add_counts(self, counts: Mapping[int, int]) -> None:
         for bucket, count in counts.items():
-            self._counts[bucket] = self._counts.get(bucket, 0) + count
+            self._counts[bucket] += count
             self.count += count
 
     def buckets(self) -> Iterator[tuple[float, float, int]]:
@@ -66,7 +67,5 @@ class Histogram:
         return None
 
 
-def _bucket_of(duration_s: float) -> int:
-    if MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-        return floor(log(duration_s) / _LOG_GROWTH)
-    return floor(log(MIN_DURATION_S if duration_s < MIN_DURATION_S else MAX_DURATION_S) / _LOG_GROWTH)
+def _clamped(duration_s: float) -> float:
+    return min(max(duration_s, MIN_DURATION_S), MAX_DURATION_S)

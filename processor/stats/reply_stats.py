@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processor.core.models import Result, Timing, Usage
+from processor.core.models import Result, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
@@ -39,10 +39,9 @@ class GenerationSums:
     tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, usage: Usage, timing: Timing | None) -> None:
-        if timing is not None and timing.first_token_s is not None:
-            self.tokens += usage.completion_tokens
-            self.seconds += timing.total_s - timing.first_token_s
+    def add(self, usage: Usage, seconds: float) -> None:
+        self.tokens += usage.completion_tokens
+        self.seconds += seconds
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -75,31 +74,35 @@ class ReplyStats:
 
     def add(self, result: Result) -> None:
         self.count += 1
-        self.checked += result.validation is not None
-        self.add_paid(result)
-        self.priced += result.cost_usd is not None
-        if result.timing is not None:
-            self.total.add(result.timing.total_s)
-            if result.timing.first_token_s is not None:
-                self.first_token.add(result.timing.first_token_s)
-        if result.reply is not None:
-            self._add_reply(result)
-
-    def add_paid(self, result: Result) -> None:
-        """Add what was paid for a result, which may be a failed row: the tokens and the cost of its replies."""
-        if result.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
-        used = result.validation.billed_usage if result.validation else result.reported or result.usage
-        if used is not None:
-            self.used.add(used)
-        if result.reported is not None and result.usage is not None:
-            self.reported.add(result.reported)
-            self.computed.add(result.usage)
-
-    def _add_reply(self, result: Result) -> None:
         self.cut_short += result.is_cut_short
         self.unconfirmed += result.is_unconfirmed
+        if result.validation is not None:
+            self.checked += 1
+        if result.cost_usd is not None:
+            self.priced += 1
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
-        if (usage := result.reported or result.usage) is not None:
-            self.generated.add(usage, result.timing)
+        usage = self.add_paid(result)
+        if (timing := result.timing) is not None:
+            self.total.add(timing.total_s)
+            if timing.first_token_s is not None:
+                self.first_token.add(timing.first_token_s)
+                if usage is not None:
+                    self.generated.add(usage, timing.total_s - timing.first_token_s)
+
+    def add_paid(self, result: Result) -> Usage | None:
+        """Add what was paid for a result, which may be a failed row: the tokens and the cost of its replies.
+
+        Return the tokens of the last reply, as reported, else as computed.
+        """
+        usage, reported = result.usage, result.reported
+        if reported is not None and usage is not None:
+            self.reported.add(reported)
+            self.computed.add(usage)
+        last = reported or usage
+        used = last if result.validation is None else result.validation.billed_usage
+        if used is not None:
+            self.used.add(used)
+        if result.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
+        return last

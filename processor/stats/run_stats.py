@@ -59,9 +59,6 @@ class RunStats:
         self.skipped: Counter[SkipReason] = Counter()
         self.skipped_examples: dict[SkipReason, list[str]] = {}
         """By reason: the first of the jobs that have a reply to what this run would not ask."""
-        self.attempts = 0
-        self.reserved_tokens = 0
-        """Tokens reserved from the token limits for all requests."""
         self.attempts_by_endpoint: Counter[str] = Counter()
         self.replies_by_endpoint: Counter[str] = Counter()
         self.in_flight = 0
@@ -116,6 +113,16 @@ class RunStats:
     def done(self) -> int:
         """Jobs that got their reply in this run."""
         return self.replies.count
+
+    @property
+    def attempts(self) -> int:
+        """Requests that were sent."""
+        return self.throughput.sent.all_count
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Tokens reserved from the token limits for all requests."""
+        return self.throughput.sent.all_amounts
 
     @property
     def done_earlier(self) -> int:
@@ -176,19 +183,16 @@ class RunStats:
 
     def _on_attempt_started(self, event: AttemptStarted) -> None:
         self.last_event_at = event.at
-        self.attempts += 1
         self.attempts_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
         self.in_flight += 1
-        self.reserved_tokens += event.tokens
-        self.throughput.record_sent(event.at, event.tokens)
-        self.throughput.record_back_off_ended(event.custom_id, event.at)
+        self.throughput.record_sent(event.custom_id, event.at, event.tokens)
 
     def _on_attempt_finished(self, event: AttemptFinished) -> None:
         self.last_event_at = event.at
         self.in_flight -= 1
-        self.costs.add_unconfirmed(event.model, event.endpoint, event.unconfirmed_cost_usd)
         if event.code is None:
             return
+        self.costs.add_unconfirmed(event.model, event.endpoint, event.unconfirmed_cost_usd)
         if event.outcome in ("retry", "replace"):
             self.retried[bounded_label(event.code, self.retried)] += 1
             if event.retry_delay_s:
@@ -206,15 +210,15 @@ class RunStats:
     def _on_job_finished(self, event: JobFinished) -> None:
         self.last_event_at = event.at
         self.throughput.record_finished(event.at)
-        is_reply = event.result.failure is None
-        self.costs.add_row(event.model, event.endpoint, event.result.cost_usd, is_reply=is_reply)
-        if event.result.failure is None:
-            self.replies.add(event.result)
-            if event.endpoint is not None:
-                self.replies_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
-        else:
-            self.replies.add_paid(event.result)
-            self._add_failure(event.result, event.result.failure)
+        result, failure = event.result, event.result.failure
+        self.costs.add_row(event.model, event.endpoint, result.cost_usd, is_reply=failure is None)
+        if failure is not None:
+            self.replies.add_paid(result)
+            self._add_failure(result, failure)
+            return
+        self.replies.add(result)
+        if event.endpoint is not None:
+            self.replies_by_endpoint[bounded_label(event.endpoint, self.attempts_by_endpoint)] += 1
 
     def _add_failure(self, result: Result, failure: Failure) -> None:
         self.permanent_failures += failure.permanent

@@ -22,15 +22,18 @@ class Throughput:
         self._bottleneck_since: float | None = None
         self._bottleneck_s: dict[Bottleneck | None, float] = {}
         """Seconds spent on each bottleneck before the present one."""
-        self._requests = RollingWindow(60, 60)
-        self._tokens = RollingWindow(60, 60)
+        self.sent = RollingWindow(60, 60)
+        """Requests, and the tokens reserved for them."""
+        self._past_outage_s = 0.0
+        """Seconds of outage before the present bottleneck."""
         self._finished = RollingWindow(RECENT_S, 60)
 
     # ---------------------------------------------------------------- input
 
-    def record_sent(self, at: float, tokens: int) -> None:
-        self._requests.add(at)
-        self._tokens.add(at, tokens)
+    def record_sent(self, custom_id: str, at: float, tokens: int) -> None:
+        self.sent.add(at, tokens)
+        if self._next_attempts and self._next_attempts.pop(custom_id, None) is not None:
+            self._update_bottleneck(at)
 
     def record_finished(self, at: float) -> None:
         self._finished.add(at - self._outage_s(at))
@@ -49,22 +52,18 @@ class Throughput:
         self._last_attempt_at = max(self._last_attempt_at, at + delay_s)
         self._update_bottleneck(at)
 
-    def record_back_off_ended(self, custom_id: str, at: float) -> None:
-        """The job is sent, or has ended. Does nothing where it was not in its back-off."""
-        if self._next_attempts and self._next_attempts.pop(custom_id, None) is not None:
-            self._update_bottleneck(at)
-
     def _update_bottleneck(self, at: float) -> None:
         # A job that left its queue for another reason, which no event tells, counts until its back-off has ended.
         is_back_off = self._reported_bottleneck == "input" and self._next_attempts and self._last_attempt_at > at
         bottleneck = "back_off" if is_back_off else self._reported_bottleneck
         self._bottleneck_s = self._bottleneck_s_until(at)
+        self._past_outage_s = self._bottleneck_s.get("outage", 0.0)
         self.bottleneck, self._bottleneck_since = bottleneck, at
 
     # ---------------------------------------------------------------- output
 
     def requests_last_minute(self, now: float) -> int:
-        return self._requests.total(now)
+        return self.sent.count(now)
 
     def next_attempt_at(self, now: float) -> float | None:
         """When the first of the jobs in their back-off is sent again; None where none is in it."""
@@ -72,7 +71,7 @@ class Throughput:
 
     def tokens_last_minute(self, now: float) -> int:
         """As reserved when the requests were sent."""
-        return self._tokens.total(now)
+        return self.sent.total(now)
 
     @property
     def rpm(self) -> float | None:
@@ -86,7 +85,7 @@ class Throughput:
     def eta_s(self, jobs: int, now: float, elapsed_s: float, *, tokens_a_job: float = 0.0) -> float | None:
         """Seconds that so many jobs will take, at the recent speed and within the limits; None if nothing finished."""
         outage_s = self._outage_s(now)  # during an outage the time left stands still
-        finished = self._finished.total(now - outage_s)
+        finished = self._finished.count(now - outage_s)
         if not finished:
             return None
         at_recent_speed_s = jobs * min(elapsed_s - outage_s, RECENT_S) / finished
@@ -121,10 +120,9 @@ class Throughput:
 
     def _outage_s(self, now: float) -> float:
         """Seconds of outage up to now."""
-        past_s = self._bottleneck_s.get("outage", 0.0)
         if self.bottleneck == "outage" and self._bottleneck_since is not None:
-            return past_s + max(now - self._bottleneck_since, 0.0)
-        return past_s
+            return self._past_outage_s + max(now - self._bottleneck_since, 0.0)
+        return self._past_outage_s
 
 
 def _sum(limits: list[float | None]) -> float | None:
@@ -133,29 +131,42 @@ def _sum(limits: list[float | None]) -> float | None:
 
 
 class RollingWindow:
-    """Sums amounts over the last ``span_s`` seconds in a ring of buckets, exact to the width of one bucket."""
+    """Counts events and sums their amounts: in all, and over the last ``span_s`` seconds.
+
+    What is recent is the growth since a ring of buckets turned over: exact to the width of one bucket.
+    """
 
     def __init__(self, span_s: float, buckets: int) -> None:
         self.span_s = span_s
+        self.all_count = 0
+        self.all_amounts = 0
         self._width_s = span_s / buckets
-        self._amounts = [0] * buckets
+        self._before = [(0, 0)] * buckets
+        """For each bucket the count and the total when it began."""
         self._newest = 0
+        self._newest_ends_at = self._width_s
 
     def add(self, at: float, amount: int = 1) -> None:
-        if int(at / self._width_s) > self._newest:
+        if at >= self._newest_ends_at:
             self._advance_to(at)
-        self._amounts[self._newest % len(self._amounts)] += amount
+        self.all_count += 1
+        self.all_amounts += amount
+
+    def count(self, at: float) -> int:
+        """The events of a time that ends at ``at`` and is as long as the span, or up to one bucket shorter."""
+        return self.all_count - self._before_oldest(at)[0]
 
     def total(self, at: float) -> int:
-        """The sum over a time that ends at ``at`` and is as long as the span, or up to one bucket shorter."""
+        """The sum of their amounts."""
+        return self.all_amounts - self._before_oldest(at)[1]
+
+    def _before_oldest(self, at: float) -> tuple[int, int]:
         self._advance_to(at)
-        return sum(self._amounts)
+        return self._before[(self._newest + 1) % len(self._before)]
 
     def _advance_to(self, at: float) -> None:
         bucket = int(at / self._width_s)
-        if bucket <= self._newest:
-            return
-        passed = min(bucket - self._newest, len(self._amounts))
-        for step in range(1, passed + 1):
-            self._amounts[(self._newest + step) % len(self._amounts)] = 0
-        self._newest = bucket
+        for passed in range(max(self._newest, bucket - len(self._before)), bucket):
+            self._before[(passed + 1) % len(self._before)] = self.all_count, self.all_amounts
+        self._newest = max(self._newest, bucket)
+        self._newest_ends_at = (self._newest + 1) * self._width_s
