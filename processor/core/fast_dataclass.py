@@ -7,11 +7,18 @@ The constructor of the standard library calls ``object.__setattr__`` for each fi
 For the hundred fields of a job's values that was an eighth of all that the job costs apart from its reply. This one
 builds an instance of a mutable class with the same slots, assigns the fields, and then makes it an instance of the
 frozen class. Python allows that because both classes have the same memory layout.
+
+Calling a class with keyword arguments makes a dictionary of them, and an array of that again. ``constructor_of``
+returns a function instead, which takes half the time: for the values that are made for each job.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
@@ -58,11 +65,15 @@ else:
         return made
 
     def _compile_new(cls, all_fields):
-        """Compile ``__new__(cls, *, a, b=default)`` with an assignment for each field, as ``dataclass`` does it."""
+        """Compile ``__new__(cls, *, a, b=default)`` with an assignment for each field, as ``dataclass`` does it.
+
+        ``cls`` has a default where all fields are passed by keyword: see ``constructor_of``.
+        """
         is_derived = cls.__bases__ != (object,)  # its layout is not that of a class with the same slots
         mutable = cls if is_derived else type(cls.__name__, (), {"__slots__": [field.name for field in all_fields]})
-        namespace = {"new_object": object.__new__, "mutable": mutable, "MISSING": MISSING}
-        parameters, assignments = [], []
+        namespace = {"new_object": object.__new__, "mutable": mutable, "MISSING": MISSING, "default_cls": cls}
+        is_kw_only = all(field.kw_only for field in all_fields)
+        parameters, assignments = ["cls=default_cls" if is_kw_only else "cls"], []
         for field in all_fields:
             name, value = field.name, field.name
             if field.kw_only and "*" not in parameters:
@@ -80,8 +91,8 @@ else:
                 namespace[f"set_{name}"] = getattr(cls, name).__set__
             assignments.append(f"    set_{name}(self, {value})" if is_derived else f"    self.{name} = {value}")
         lines = [
-            f"def __new__({', '.join(['cls', *parameters])}):",
-            "    self = new_object(mutable)",
+            f"def __new__({', '.join(parameters)}):",
+            "    self = new_object(mutable)" if is_derived else "    self = mutable()",
             *assignments,
             *(() if is_derived else ("    self.__class__ = cls",)),
             "    return self",
@@ -114,6 +125,14 @@ else:
     def _reduce(self):
         """Pickle and copy by the constructor, which has parameters without defaults."""
         return _rebuild, (type(self), {field.name: getattr(self, field.name) for field in fields(self)})
+
+
+def constructor_of(cls: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that does what calling the class does, in half the time.
+
+    The class is a frozen one of this module, with keyword arguments only.
+    """
+    return cast(Callable[P, T], cls.__new__)
 
 
 def _rebuild(cls: type, values: dict[str, object]) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -112,7 +113,7 @@ def _sized(line: Line, options: ScanOptions) -> SizedJob | InvalidLine:
     size = with_bounds(protocol.request_size(job, model_counter), job, protocol, model_counter, NO_RATIOS)
     body = {name: parsed.body[name] for name in _STUB_FIELDS if name in parsed.body}
     place = size_in_order(job, _counter_by_characters(options.encoding)) if options.is_ordered else 0
-    return SizedJob(parsed._replace(body=body, metadata=None, raw=b""), size, place)
+    return SizedJob(replace(parsed, body=body, metadata=None, raw=b""), size, place)
 
 
 @lru_cache(maxsize=1)

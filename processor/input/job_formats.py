@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from processor.core.errors import InvalidJob
-from processor.core.fast_dataclass import dataclass
+from processor.core.fast_dataclass import constructor_of, dataclass
 from processor.core.json_bytes import NotExact, has_large_float
 from processor.core.models import JSON, Job, SourceFile, position_of
 from processor.core.text import json_type, setting_name
@@ -40,7 +40,8 @@ class JobDefaults:
     """The file that the jobs are read from; None where the run has only one."""
 
 
-class ParsedJob(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedJob:
     """A job as its line gives it. ``custom_id`` is None where the line has none."""
 
     line: int
@@ -68,7 +69,7 @@ class ParsedJob(NamedTuple):
 
     def with_id(self, custom_id: str) -> Job:
         """Return the job with its id, and the model in its body."""
-        return Job(
+        return _new_job(
             line=self.line,
             custom_id=custom_id,
             fingerprint=self.fingerprint,
@@ -80,6 +81,9 @@ class ParsedJob(NamedTuple):
             altered=self.altered,
             source=self.source,
         )
+
+
+_new_job, _new_parsed_job = constructor_of(Job), constructor_of(ParsedJob)
 
 
 def parse_job(data: bytes, line: int, defaults: JobDefaults) -> ParsedJob:
@@ -133,7 +137,7 @@ def _parse_entry(
     metadata = entry.get("metadata")
     if metadata is not None and custom_id is not None and not is_exact:
         _check_metadata(metadata)
-    return ParsedJob(
+    return _new_parsed_job(
         line=line,
         custom_id=custom_id,
         fingerprint=_fingerprint(entry, custom_id, protocol.path, body, is_exact).hex(),

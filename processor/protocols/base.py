@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from processor.core.errors import StatusError
-from processor.core.fast_dataclass import dataclass
+from processor.core.fast_dataclass import constructor_of, dataclass
 from processor.core.models import JSON, Job, RequestSize, Usage
 from processor.protocols.finish_reasons import is_refusal
 from processor.protocols.option_refusals import refuses_stream
@@ -34,6 +34,7 @@ class ReplyEnding(typing.NamedTuple):
 
 STREAM_FIELDS = ("stream", "stream_options")
 """Parameters of a request that change how the reply is sent, and not what it says."""
+_new_size = constructor_of(RequestSize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +222,7 @@ class Protocol(ABC):
     def request_size(self, job: Job, counter: ModelCounter) -> RequestSize:
         """What the request asks of the limits."""
         prompt = self.count_prompt(job.body, counter)
-        return RequestSize(
+        return _new_size(
             path=job.path,
             model=job.model,
             prompt_tokens=prompt.tokens,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from processor.core.fast_dataclass import constructor_of
 from processor.core.models import JSON, Usage
 
 MAX_TOKENS = 1_000_000_000
 """Larger numbers are not believed."""
+_new_usage = constructor_of(Usage)
 _DETAILS = ("completion_tokens_details", "output_tokens_details")
 
 
@@ -20,7 +22,7 @@ def usage_in(body: JSON) -> Usage | None:
         return None
     if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and prompt + completion > 0):
         return None  # no request has no tokens at all
-    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+    return _new_usage(prompt_tokens=prompt, completion_tokens=completion)
 
 
 def reported_reasoning_tokens(body: JSON) -> int | None:

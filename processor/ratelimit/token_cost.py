@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil, sqrt
 
+from processor.core.fast_dataclass import constructor_of
 from processor.core.models import Cost, RequestSize
 from processor.core.text import CHARS_PER_TOKEN
 from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
@@ -40,6 +41,9 @@ class ExpectedOutput:
         return ceil(self._mean + sqrt(self._variance) / 2)
 
 
+_new_cost = constructor_of(Cost)
+
+
 def request_cost(size: RequestSize, accounting: TokenAccounting, expected_output: int) -> Cost:
     """``expected_output``: tokens per choice where the job does not bound them."""
     output_per_choice = expected_output if size.max_tokens is None else size.max_tokens
@@ -48,4 +52,4 @@ def request_cost(size: RequestSize, accounting: TokenAccounting, expected_output
         tokens = max(output, ceil(size.prompt_chars / CHARS_PER_TOKEN))
     else:
         tokens = size.prompt_tokens + output
-    return Cost(tokens=tokens, input_tokens=size.prompt_tokens, output_tokens=output)
+    return _new_cost(tokens=tokens, input_tokens=size.prompt_tokens, output_tokens=output)

@@ -13,12 +13,14 @@ from processor.core.events import (
     ResponseStarted,
     Sent,
 )
-from processor.core.fast_dataclass import dataclass
+from processor.core.fast_dataclass import constructor_of, dataclass
 from processor.core.models import Result, Timing
 from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import EndpointPermit
 from processor.retry.policy import Defer, LeaveJob, Park, Retry, StopRun
 from processor.scheduler.job_state import JobState
+
+_new_timing = constructor_of(Timing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ class Attempt:
             return None
         started_ms = int(1000 * (unix_now_s - (now - self.sent_at)) + 0.5)
         first_token_s = None if self.first_token_at is None else in_microseconds(self.first_token_at - self.sent_at)
-        return Timing(
+        return _new_timing(
             started_at=f"{iso_second(started_ms // 1000)}.{started_ms % 1000:03d}Z",
             queued_s=in_microseconds(self.sent_at - self._state.enqueued_at),
             first_token_s=first_token_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from processor.core.errors import RequestError, StatusError
 from processor.core.events import AttemptFinished, AttemptOutcome, AttemptStarted
+from processor.core.fast_dataclass import constructor_of
 from processor.core.models import Reply
 from processor.core.money import usd
 from processor.endpoints.endpoint import EndpointPermit
@@ -11,10 +12,12 @@ from processor.retry.policy import Defer, FailJob, LeaveJob, Park, Retry, Verdic
 from processor.scheduler.attempt import Attempt
 from processor.scheduler.job_state import JobState
 
+_new_started, _new_finished = constructor_of(AttemptStarted), constructor_of(AttemptFinished)
+
 
 def started_event(state: JobState, permit: EndpointPermit) -> AttemptStarted:
     job, cost = state.job, permit.cost
-    return AttemptStarted(
+    return _new_started(
         at=state.attempt_started_at,
         custom_id=job.custom_id,
         line=job.line,
@@ -31,7 +34,7 @@ def replied_event(
     state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply, at: float
 ) -> AttemptFinished:
     job = state.job
-    return AttemptFinished(
+    return _new_finished(
         at=at,
         custom_id=job.custom_id,
         line=job.line,

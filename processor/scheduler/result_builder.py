@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from processor.core.errors import StatusError
+from processor.core.fast_dataclass import constructor_of
 from processor.core.models import Failure, Job, Reply, Result, Timing, Usage
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import FoundFields
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.protocols import Protocol
+
+_new_result = constructor_of(Result)
 
 
 def result_of_reply(
@@ -36,7 +39,7 @@ def result_of_reply(
     if reported is None and (fields := protocol.usage_json(usage)) is not None:
         reply = replace(reply, body={**reply.body, "usage": fields})
     ending = protocol.ending(reply.body, job.body)
-    return Result(
+    return _new_result(
         fingerprint=job.fingerprint,
         custom_id=job.custom_id,
         line=job.line,

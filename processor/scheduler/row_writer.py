@@ -6,11 +6,14 @@ import asyncio
 from functools import partial
 
 from processor.core.events import JobFinished
+from processor.core.fast_dataclass import constructor_of
 from processor.core.models import Failure, Reply, Result, Timing
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_state import JobState
 from processor.scheduler.result_builder import result_of_failure
 from processor.tokens.rules import NOT_LOADED, TokenCount
+
+_new_finished = constructor_of(JobFinished)
 
 
 class RowWriter:
@@ -77,7 +80,7 @@ def _finished_event(at: float, result: Result, state: JobState | None) -> JobFin
         return JobFinished(at=at, result=result)
     if (permit := state.permit) is None:
         return JobFinished(at=at, result=result, model=state.job.model)
-    return JobFinished(
+    return _new_finished(
         at=at,
         result=result,
         model=state.job.model,

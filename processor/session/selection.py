@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from processor.core.events import SkipReason
@@ -87,7 +87,7 @@ class UnwrittenJobs:
             if (opened := self._open.with_id(custom_id)) is not None:
                 return opened if opened.fingerprint == parsed.fingerprint else duplicate_line(parsed, custom_id)
             self._index.forget_job(custom_id)
-            _, status = classify(parsed._replace(custom_id=custom_id), self._index, self._options)
+            _, status = classify(replace(parsed, custom_id=custom_id), self._index, self._options)
             if status is JobStatus.CHANGED:
                 return duplicate_line(parsed, custom_id)
         reason = skip_reason(status, self._options)
@@ -99,7 +99,7 @@ class UnwrittenJobs:
         """Return the row that another session has written; None where the job is to be sent all the same."""
         if self._others is None or not self._others.index.has_row(job_key(custom_id)):
             return None
-        _, status = classify(parsed._replace(custom_id=custom_id), self._others.index, self._options)
+        _, status = classify(replace(parsed, custom_id=custom_id), self._others.index, self._options)
         self._others.index.forget_job(custom_id)
         reason = skip_reason(status, self._options)
         row = None if reason is None else self._others.find(custom_id)

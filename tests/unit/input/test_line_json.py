@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -279,7 +280,7 @@ def test_nesting_is_measured_in_objects_and_arrays() -> None:
 
 def test_byte_order_mark_before_any_line_is_skipped() -> None:
     line = '{"id":"a","prompt":"x"}'
-    assert parsed(b"\xef\xbb\xbf" + line.encode()) == parsed(line)._replace(raw=b"\xef\xbb\xbf" + line.encode())
+    assert parsed(b"\xef\xbb\xbf" + line.encode()) == replace(parsed(line), raw=b"\xef\xbb\xbf" + line.encode())
 
 
 def test_last_of_equal_keys_counts_at_the_place_of_the_first() -> None:
