@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.core.fast_dataclass import dataclass
+from processor.core.fast_dataclass import constructor_of, dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,17 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         Point(x=1, z=2)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
         Point(1)  # type: ignore[call-arg]
+
+
+def test_constructor_does_what_calling_the_class_does() -> None:
+    point = constructor_of(Point)(x=1, label="a")
+
+    assert point == Point(x=1, label="a") and type(point) is Point
+    assert type(constructor_of(Labelled)(x=1)) is Labelled
+    with pytest.raises(FrozenInstanceError):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(TypeError, match="'x'"):
+        constructor_of(Point)()  # type: ignore[call-arg]
 
 
 def test_positional_fields_stay_positional() -> None:
