@@ -14,7 +14,6 @@ import asyncio
 from datetime import datetime
 
 from processor.core.errors import RequestError, ServerError, Throttled
-from processor.core.fast_dataclass import constructor_of
 from processor.core.models import Failure, Job, Reply, Usage
 from processor.endpoints.budget_gate import BudgetExhausted, UnknownCost
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
@@ -32,8 +31,6 @@ from processor.scheduler.masking import mask_error, masked_reply
 from processor.scheduler.request_costs import RequestCosts, size_of_job
 from processor.scheduler.result_builder import result_of_reply
 from processor.scheduler.row_writer import RowWriter
-
-_new_usage = constructor_of(Usage)
 
 
 class Worker:
@@ -218,7 +215,7 @@ class Worker:
         permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
         self._deps.emit(replied_event(state, permit, attempt, reply, now))
         prompt, completion = await self.rows.count_tokens(state, reply)
-        usage = _new_usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
+        usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
         reported = state.protocol.reported_usage(reply.body)
         is_reported = reported is not None and reported.is_plausible
         billed = reported if reported is not None and is_reported else usage
