@@ -75,7 +75,8 @@ class JobIndex:
         self.files_with_stale_rows = 0
         """REPLIED and FAILED, for the file of replies and of failures: whether it has rows to drop."""
         self.has_earlier_attempts = False
-        """Earlier runs have sent requests. In a run that begins without, those of a job need not be looked for."""
+        """Earlier runs have sent requests, or a job of this one has a failed row: a session may be given it again.
+        Until then those of a job need not be looked for."""
         self.lines_read = -1
         """Rows of invalid lines up to this line are stale unless this run has found them again."""
 
@@ -233,6 +234,8 @@ class JobIndex:
     def record_rows(self, entries: Iterable[IndexEntry]) -> None:
         """Add the rows of jobs that were just appended."""
         for key, check, attempts, flags, _ in entries:
+            if flags & FAILED:
+                self.has_earlier_attempts = True
             slot = self._table.find(key)
             if slot is None:
                 self._table.add(key, check, attempts, 0, flags)
