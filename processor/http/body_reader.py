@@ -19,44 +19,37 @@ _END_WITHIN_S = 0.1
 
 
 class ReadBatcher:
-    """Delays the reads of one response where that batches several segments; never before its first token.
-
-    ``connection`` is None where its reads cannot be delayed.
-    """
+    """Delays the reads of one response, after its first token, where that batches several segments."""
 
     __slots__ = (
         "_batching",
+        "_connection",
         "_delayed",
         "_delayed_until",
         "_first_token_at",
         "_may_delay",
         "_reads",
         "_timing",
-        "connection",
-        "loop",
     )
 
-    def __init__(self, timing: ReplyTiming, batching: ReadBatching, connection: Connection | None) -> None:
+    def __init__(
+        self, timing: ReplyTiming, batching: ReadBatching, connection: Connection | None, first_token_at: float
+    ) -> None:
+        """``connection`` is None where its reads cannot be delayed."""
         self._timing = timing
         self._batching = batching
-        self.connection = connection
-        self.loop = batching.loop
+        self._connection = connection
         self._may_delay = timing.next_may_be_delayed()
-        self._first_token_at: float | None = None
+        self._first_token_at = first_token_at
         self._reads = 0
         self._delayed_until = 0.0
         self._delayed = False
         """At least one read was delayed."""
 
-    def on_first_token(self, at: float) -> None:
-        self._first_token_at = at
-
     def after_read(self) -> None:
         """The bytes of a read are parsed, and more will come."""
-        if self._first_token_at is None:
-            return
         self._reads += 1
-        if not self._may_delay or (now := self.loop.time()) < self._delayed_until:
+        if not self._may_delay or (now := self._batching.loop.time()) < self._delayed_until:
             return
         delay_s = self._timing.delay_s(now - self._first_token_at)
         if delay_s and (socket_fd := self._socket_fd()) is not None:
@@ -66,42 +59,30 @@ class ReadBatcher:
 
     def on_end(self) -> None:
         """The reply is complete."""
-        now = self.loop.time()
-        if self._first_token_at is not None:
-            self._timing.record(now - self._first_token_at, None if self._delayed else self._reads)
+        now = self._batching.loop.time()
+        self._timing.record(now - self._first_token_at, None if self._delayed else self._reads)
         if now < self._delayed_until and (socket_fd := self._socket_fd()) is not None:
             self._batching.resume(socket_fd)
 
-    def pause_reading(self) -> None:
-        """Leave what comes to the kernel, so that it does not pile up here."""
-        if (transport := self._open_transport()) is not None:
-            transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if (transport := self._open_transport()) is not None:
-            transport.resume_reading()
-
-    def _open_transport(self) -> asyncio.Transport | None:
-        transport = None if self.connection is None else self.connection.transport
-        return None if transport is None or transport.is_closing() else transport
-
     def _socket_fd(self) -> int | None:
-        return None if self.connection is None else self.connection.open_socket_fd
+        return None if self._connection is None else self._connection.open_socket_fd
 
 
 class BodyReader:
-    """Feeds the parser until it is done or the response ends. Observes the connection, where the batcher has one.
+    """Feeds the parser until it is done or the response ends. Observes the connection, where there is one that can be
+    observed.
 
     Work that would hold up the event loop is done in a thread; nothing is read meanwhile.
     """
 
     __slots__ = (
-        "_batcher",
+        "_connection",
         "_content",
         "_deadlines",
         "_is_reading",
         "_on_progress",
         "_thread",
+        "batcher",
         "finished",
         "on_failure",
         "parser",
@@ -112,10 +93,10 @@ class BodyReader:
         content: StreamReader,
         parser: ResponseParser,
         deadlines: Deadlines,
-        batcher: ReadBatcher,
+        connection: Connection | None,
         on_progress: Callable[[], None],
         on_failure: Callable[[Exception], None],
-        finished: asyncio.Future[None] | None = None,
+        finished: asyncio.Future[None],
     ) -> None:
         """``on_progress`` is called when the parser may have read events. ``finished`` is done when the parser is."""
         self._content = content
@@ -124,11 +105,13 @@ class BodyReader:
         """Waits for the work in a thread."""
         self.parser = parser
         self._deadlines = deadlines
-        self._batcher = batcher
+        self._connection = connection
+        self.batcher: ReadBatcher | None = None
+        """Once ``delay_reads`` was called."""
         self._is_reading = False
         self.on_failure = on_failure
         """Takes an error that is this program's fault."""
-        self.finished: asyncio.Future[None] = batcher.loop.create_future() if finished is None else finished
+        self.finished = finished
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
         """Ignored: a further response belongs to no request."""
@@ -148,12 +131,17 @@ class BodyReader:
         finally:
             self._is_reading = self._thread is not None
 
+    def delay_reads(self, timing: ReplyTiming, batching: ReadBatching, first_token_at: float) -> None:
+        """The first token has come: those that follow may be read later."""
+        self.batcher = ReadBatcher(timing, batching, self._connection, first_token_at)
+
     def consume(self, data: bytes) -> None:
         """Parse these bytes. Empty: the response has ended."""
         if data:
             self._deadlines.on_bytes()
             if not self.parser.feed(data):
-                self._batcher.after_read()
+                if self.batcher is not None:
+                    self.batcher.after_read()
                 return
         else:
             self.parser.close()
@@ -165,13 +153,13 @@ class BodyReader:
             self.finished.set_result(None)
         elif self.parser.has_backlog:
             self._thread = asyncio.create_task(self._work_off())
-        else:
-            self._batcher.after_read()
+        elif self.batcher is not None:
+            self.batcher.after_read()
 
     async def _work_off(self) -> None:
         """Do the parser's work in a thread, then read on."""
         try:
-            self._batcher.pause_reading()
+            self._pause_reading()
             while self.parser.has_backlog and not self.parser.is_done:
                 await in_thread_without_gc(self.parser.work_off)
             self._thread = None
@@ -181,8 +169,8 @@ class BodyReader:
             self._fail(error)
         finally:
             self._is_reading = False
-            self._batcher.resume_reading()
-        if self._batcher.connection is not None:
+            self._resume_reading()
+        if self._connection is not None:
             self.on_data()
 
     def _fail(self, error: Exception) -> None:
@@ -205,7 +193,7 @@ class BodyReader:
         Raises what aiohttp raises where the response breaks off, and RequestError where its bytes make no sense.
         """
         content = self._content
-        if self._batcher.connection is not None:
+        if self._connection is not None:
             await self.finished
         else:
             while not self.finished.done():
@@ -213,7 +201,8 @@ class BodyReader:
                 if self._thread is not None:
                     await self._thread
             self.finished.result()
-        self._batcher.on_end()
+        if self.batcher is not None:
+            self.batcher.on_end()
         if not content.is_eof() and content.exception() is None:
             self._deadlines.cap(_END_WITHIN_S)
             await content.wait_eof()
@@ -227,3 +216,16 @@ class BodyReader:
         """Read no more: the request has ended, perhaps before its reply was read."""
         if self._thread is not None:
             self._thread.cancel()
+
+    def _pause_reading(self) -> None:
+        """Leave what comes to the kernel, so that it does not pile up here."""
+        if (transport := self._open_transport()) is not None:
+            transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if (transport := self._open_transport()) is not None:
+            transport.resume_reading()
+
+    def _open_transport(self) -> asyncio.Transport | None:
+        transport = None if self._connection is None else self._connection.transport
+        return None if transport is None or transport.is_closing() else transport

@@ -21,11 +21,11 @@ from processor.http.connection_state import Route, request_headers, target_for
 from processor.http.error_mapping import tls_expected_error
 from processor.http.event_stream import flush_threshold
 from processor.http.fast_connector import create_session
-from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import MAX_LATENESS_S
 from processor.http.tls_check import speaks_tls
+from processor.http.transport_context import TransportContext
 
 
 class HttpTransport:
@@ -51,7 +51,7 @@ class HttpTransport:
         self._last_route: tuple[Target, str, Route] | None = None
         self._in_flight = 0
         self._exit_stack = AsyncExitStack()
-        self._batching: ReadBatching
+        self._context: TransportContext
         self._keepalive_session: ClientSession
         self._one_shot_session: ClientSession
         """Closes each connection after its reply."""
@@ -65,8 +65,8 @@ class HttpTransport:
                 f"({difference}): its own are used, which cost more CPU time"
             )
         self._fast = difference is None
-        self._batching = ReadBatching()
-        self._exit_stack.callback(self._batching.close)
+        self._context = TransportContext(self._settings, self._wall_clock)
+        self._exit_stack.callback(self._context.close)
         self._keepalive_session = await self._open_session(context, force_close=False)
         self._one_shot_session = await self._open_session(context, force_close=True)
         return self
@@ -80,17 +80,9 @@ class HttpTransport:
         """Raises RequestError; ConfigError where nothing could ever be sent to this target; InternalError."""
         self._raise_failure()
         route = self._route(target_for(target, job.model), job.path)
-        request = HttpRequest(
-            job,
-            route,
-            on_event,
-            self._settings,
-            batching=self._batching,
-            flush_threshold=flush_threshold(self._in_flight),
-            wall_clock=self._wall_clock,
-        )
+        request = HttpRequest(job, route, on_event, self._context, flush_threshold=flush_threshold(self._in_flight))
         self._in_flight += 1
-        began_at = self._batching.loop.time()
+        began_at = self._context.loop.time()
         try:
             reply = await request.reply(
                 self._keepalive_session if route.keep_alive.allows() else self._one_shot_session
@@ -115,7 +107,7 @@ class HttpTransport:
     def _did_not_run(self, since: float) -> bool:
         """Whether the process was stopped while it made a connection: the timeout for that came too late."""
         connect_timeout_s = self._settings.timeouts.connect_timeout_s
-        return self._batching.loop.time() - since > connect_timeout_s + MAX_LATENESS_S
+        return self._context.loop.time() - since > connect_timeout_s + MAX_LATENESS_S
 
     def prepare(self, target: Target, path: str) -> None:
         """Raises ConfigError where nothing could ever be sent to this target: the run then ends before it begins."""

@@ -18,15 +18,11 @@ class Redirects:
 
     __slots__ = ("_hops_left", "_route", "target", "url")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, url: URL) -> None:
         self._route = route
         self._hops_left = MAX_REDIRECTS
-        self.url = route.url
+        self.url = url
         self.target: URL | None = None
-
-    @property
-    def has_followed(self) -> bool:
-        return self._hops_left < MAX_REDIRECTS
 
     def should_follow(self, status: int, location: str | None) -> bool:
         """Whether the request is to be sent to ``target``. A redirect that is permanent, or that leads to another path
@@ -39,10 +35,11 @@ class Redirects:
                 self._route.url = target
         return self.target is not None
 
-    def follow(self) -> None:
+    def follow(self) -> URL:
         assert self.target is not None
         self.url, self.target = self.target, None
         self._hops_left -= 1
+        return self.url
 
 
 def redirect_target(url: URL, location: str) -> URL | None:

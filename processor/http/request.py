@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import ClientError, ClientSession, ServerDisconnectedError, StreamReader
@@ -12,21 +12,19 @@ from processor.core.errors import RequestError, StatusError, internal_error
 from processor.core.events import Delta, FirstToken, RequestListener, ResponseStarted, Sent
 from processor.core.gc_pause import in_thread_without_gc
 from processor.core.models import Job, Reply
-from processor.http.body_reader import BodyReader, ReadBatcher
+from processor.http.body_reader import BodyReader
 from processor.http.compressed_body import CompressedParser
 from processor.http.connection_state import Route
 from processor.http.error_mapping import error_before_response, error_in_response, tls_expected_error
 from processor.http.fast_connection import AnyConnection, Connection, NotHttp, abort, observe
 from processor.http.parser_choice import error_parser, reply_parser
-from processor.http.prepared_post import PreparedPost
-from processor.http.read_batching import ReadBatching
 from processor.http.redirects import Redirects
 from processor.http.request_payload import RequestPayload, post
 from processor.http.response_body import ErrorParser, ResponseParser
 from processor.http.response_head import with_lower_names
-from processor.http.settings import TransportSettings
 from processor.http.timeouts import ERROR_BODY_WITHIN_S, Deadlines
 from processor.http.tls_check import says_tls_expected
+from processor.http.transport_context import TransportContext
 from processor.protocols import error_from_response, protocol_for, request_id
 
 
@@ -37,10 +35,9 @@ class HttpRequest:
     """
 
     __slots__ = (
-        "_batcher",
-        "_batching",
         "_body_reader",
         "_connection",
+        "_context",
         "_deadlines",
         "_ended",
         "_flush_threshold",
@@ -48,40 +45,30 @@ class HttpRequest:
         "_job",
         "_on_event",
         "_options",
-        "_parser",
         "_pending_error",
         "_protocol",
         "_redirects",
         "_route",
-        "_settings",
         "_status",
         "_task",
-        "_wall_clock",
+        "_url",
         "request_id",
         "reused",
     )
 
     def __init__(
-        self,
-        job: Job,
-        route: Route,
-        on_event: RequestListener,
-        settings: TransportSettings,
-        *,
-        batching: ReadBatching,
-        flush_threshold: int,
-        wall_clock: Callable[[], float],
+        self, job: Job, route: Route, on_event: RequestListener, context: TransportContext, *, flush_threshold: int
     ) -> None:
         self._job = job
         self._route = route
         self._on_event = on_event
-        self._settings = settings
-        self._batching = batching
+        self._context = context
         self._flush_threshold = flush_threshold
-        self._wall_clock = wall_clock
         self._protocol = protocol_for(job.path)
         self._options = route.request_options[job.model]
-        self._redirects = Redirects(route)
+        self._url = route.url
+        self._redirects: Redirects | None = None
+        """Once a response has referred to another address."""
         self._connection: AnyConnection | None = None
         self.reused = False
         """It was sent on a connection that had served a request before."""
@@ -89,9 +76,8 @@ class HttpRequest:
         self._status = 0
         self.request_id: str | None = None
         """The server's, where it gave one."""
-        self._deadlines = Deadlines(settings.timeouts, batching.loop, self._abort)
-        self._parser: ResponseParser | None = None
-        self._batcher: ReadBatcher | None = None
+        self._deadlines: Deadlines | None = None
+        """Once it was sent."""
         self._body_reader: BodyReader | None = None
         self._pending_error: Exception | None = None
         """Of a callback; the task raises it."""
@@ -101,7 +87,7 @@ class HttpRequest:
     async def reply(self, session: ClientSession) -> Reply:
         """Raises RequestError, and InternalError for an exception of this program in a callback of the connection."""
         try:
-            return await self._outcome(session)
+            return await self._reply(await self._failure_of_exchange(session))
         except StatusError as error:
             refusal = self._route.refusal_of_option(error, self._protocol, self._job, self._options)
             if refusal is None:
@@ -110,43 +96,41 @@ class HttpRequest:
             self._close()
         raise refusal
 
-    async def _outcome(self, session: ClientSession) -> Reply:
+    async def _failure_of_exchange(self, session: ClientSession) -> RequestError | None:
         failure: RequestError | None = None
         try:
             await self._exchange(session)
         except (ClientError, OSError, NotHttp) as error:
-            # Raised outside of this block: its context would be aiohttp's error, which holds the key.
+            # Returned, not raised: its context would be aiohttp's error, which holds the key.
             failure = self._failure(error)
         except asyncio.CancelledError:
             if self._pending_error is None:
                 raise
         if self._pending_error is not None:
             raise self._pending_error
-        return await self._reply(failure)
+        return failure
 
     async def _exchange(self, session: ClientSession) -> None:
-        self._ended = self._batching.loop.create_future()
-        body, url = self._protocol.encode(self._job, self._options), self._redirects.url
-        if (prepared := self._route.prepared_post(session, url)) is not None:
-            await self._exchange_in_callbacks(prepared, body, self._ended)
-        else:
+        self._ended = ended = self._context.loop.create_future()
+        body = self._protocol.encode(self._job, self._options)
+        prepared = self._route.prepared_post(session, self._url)
+        if prepared is None:
             await self._exchange_in_steps(session, body)
-        if self._redirects.target is not None:
-            self._redirects.follow()
+        else:
+            # Wake up once, at the end of the reply: its head and its body are read in callbacks of the connection.
+            await prepared.send(body, self._on_sent, self._keep_error)
+            await ended
+            if self._body_reader is not None and self._pending_error is None:
+                await self._body_reader.wait()
+        if self._redirects is not None and self._redirects.target is not None:
+            self._url = self._redirects.follow()
             self._leave_connection()
             await self._exchange(session)
-
-    async def _exchange_in_callbacks(self, prepared: PreparedPost, body: bytes, ended: asyncio.Future[None]) -> None:
-        """Wake up once, at the end of the reply: its head and its body are read in callbacks of the connection."""
-        await prepared.send(body, self._on_sent, self._keep_error)
-        await ended
-        if self._pending_error is None and self._body_reader is not None:
-            await self._body_reader.wait()
 
     async def _exchange_in_steps(self, session: ClientSession, body: bytes) -> None:
         self._task = asyncio.current_task()
         payload, route = RequestPayload(body, self._on_sent, self._keep_error), self._route
-        response = await post(session, self._redirects.url, payload, route.headers, route.proxy)
+        response = await post(session, self._url, payload, route.headers, route.proxy)
         try:
             if self._pending_error is not None:
                 return
@@ -164,11 +148,13 @@ class HttpRequest:
     def _on_sent(self, connection: AnyConnection) -> None:
         if self._ended is None:
             raise ServerDisconnectedError  # the request has ended: it must not be sent
-        at = self._batching.loop.time()
+        at = self._context.loop.time()
         self._connection = connection
         self.reused = observe(connection, self)
-        self._deadlines.start(at)
-        if not self._redirects.has_followed:
+        if self._deadlines is not None:
+            self._deadlines.stop()
+        self._deadlines = Deadlines(self._context.deadline_timer, at, self._abort)
+        if self._redirects is None:
             self._on_event(Sent(at, streamed=self._protocol.is_streamed(self._job, self._options)))
 
     def on_headers(self, status: int, headers: Mapping[str, str], content: StreamReader) -> None:
@@ -200,52 +186,57 @@ class HttpRequest:
 
     def _start_body(self, status: int, raw_headers: Mapping[str, str], content: StreamReader) -> BodyReader | None:
         """None where the request is to be sent to another address."""
-        if 300 <= status < 400 and self._redirects.should_follow(status, raw_headers.get("Location")):
+        if 300 <= status < 400 and self._should_follow(status, raw_headers.get("Location")):
             return None
+        assert self._deadlines is not None and self._ended is not None
         self._status = status
         headers = with_lower_names(raw_headers)
         self.request_id = request_id(headers)
-        self._on_event(ResponseStarted(status, headers, self._batching.loop.time()))
+        self._on_event(ResponseStarted(status, headers, self._context.loop.time()))
         if 200 <= status < 300:
-            self._parser = reply_parser(
-                self._protocol, self._job, self._settings, self._flush_threshold, headers, self._set_parser
+            parser = reply_parser(
+                self._protocol, self._job, self._context.settings, self._flush_threshold, headers, self._set_parser
             )
         else:
-            self._parser = error_parser(headers, partial(self._status_error, headers))
+            parser = error_parser(headers, partial(self._status_error, headers))
             self._deadlines.cap(ERROR_BODY_WITHIN_S)
         connection = self._connection if isinstance(self._connection, Connection) else None
-        self._batcher = ReadBatcher(self._route.reply_timing[self._job.model], self._batching, connection)
         self._body_reader = BodyReader(
-            content, self._parser, self._deadlines, self._batcher, self._on_progress, self.on_failure, self._ended
+            content, parser, self._deadlines, connection, self._on_progress, self.on_failure, self._ended
         )
         if connection is not None:
             connection.observer = self._body_reader
         return self._body_reader
 
+    def _should_follow(self, status: int, location: str | None) -> bool:
+        if self._redirects is None:
+            self._redirects = Redirects(self._route, self._url)
+        return self._redirects.should_follow(status, location)
+
     def _set_parser(self, parser: ResponseParser) -> None:
-        assert self._body_reader is not None
-        if isinstance(self._parser, CompressedParser):
-            self._parser.inner = parser
+        assert self._deadlines is not None and self._body_reader is not None
+        if isinstance(self._body_reader.parser, CompressedParser):
+            self._body_reader.parser.inner = parser
         else:
-            self._parser = self._body_reader.parser = parser
+            self._body_reader.parser = parser
         if isinstance(parser, ErrorParser):
             self._deadlines.cap(ERROR_BODY_WITHIN_S)
 
     def _on_progress(self) -> None:
         """The parser may have read events."""
-        accumulator = self._parser.accumulator if self._parser is not None else None
-        if accumulator is None:
+        reader, echo = self._body_reader, self._context.settings.echo
+        if reader is None or (accumulator := reader.parser.accumulator) is None:
             return
         if not self._has_first_token and accumulator.has_content:
             self._has_first_token = True
-            self._on_event(FirstToken(at := self._batching.loop.time()))
-            if self._batcher is not None and not self._settings.echo:
-                self._batcher.on_first_token(at)
-        if self._settings.echo and (text := accumulator.pop_text()):
+            self._on_event(FirstToken(at := self._context.loop.time()))
+            if not echo:
+                reader.delay_reads(self._route.reply_timing[self._job.model], self._context.batching, at)
+        if echo and (text := accumulator.pop_text()):
             self._on_event(Delta(text))
 
     def _status_error(self, headers: Mapping[str, str], data: bytes) -> RequestError:
-        error = error_from_response(self._status, headers, data, now_wall=self._wall_clock())
+        error = error_from_response(self._status, headers, data, now_wall=self._context.wall_clock())
         return tls_expected_error(self._route.host_port) if says_tls_expected(error) else error
 
     # ------------------------------------------------------------ the end
@@ -258,42 +249,43 @@ class HttpRequest:
 
     async def _reply(self, failure: RequestError | None) -> Reply:
         """A complete reply is kept even if the connection broke afterwards."""
-        parser = self._parser
+        parser = self._body_reader.parser if self._body_reader is not None else None
         if failure is not None and (parser is None or not parser.is_complete):
             raise failure
         assert parser is not None
-        body = await in_thread_without_gc(parser.result) if parser.is_large else parser.result()
+        is_large = parser.is_large
+        body = await in_thread_without_gc(parser.result) if is_large else parser.result()
         altered = tuple(sorted(parser.altered)) if parser.altered else ()
         return Reply(
-            status_code=self._status, request_id=self.request_id, body=body, altered=altered, is_large=parser.is_large
+            status_code=self._status, request_id=self.request_id, body=body, altered=altered, is_large=is_large
         )
 
     def _close(self) -> None:
-        self._deadlines.stop()
+        if self._deadlines is not None:
+            self._deadlines.stop()
         self._leave_connection()
         if self._body_reader is not None:
             self._body_reader.close()
         if self._ended is not None and not self._ended.cancel() and not self._ended.cancelled():
             self._ended.exception()  # marks it as retrieved, or asyncio logs that it never was
         # These refer back to this object: without the cycles, replies are freed without the garbage collector.
-        del self._deadlines
-        self._parser = self._body_reader = self._task = self._ended = None
+        self._deadlines = self._body_reader = self._task = self._ended = None
 
     def _leave_connection(self) -> None:
         connection, self._connection = self._connection, None
-        # Another request may have taken over the connection.
+        # Where its response has ended, another request may have taken over the connection.
         if isinstance(connection, Connection) and connection.observer in (self, self._body_reader):
             connection.leave()
 
     def _failure(self, error: Exception) -> RequestError:
-        if self._deadlines.expired:
+        if self._deadlines is not None and self._deadlines.expired:
             return self._deadlines.error()
-        if self._parser is not None:
+        if self._body_reader is not None:
             return error_in_response(error, self._route.host_port)
         return error_before_response(
             error,
             self._route.host_port,
             # A connection that closed before anything was sent came from the pool.
             reused=self.reused or self._connection is None,
-            connect_timeout_s=self._settings.timeouts.connect_timeout_s,
+            connect_timeout_s=self._context.settings.timeouts.connect_timeout_s,
         )

@@ -69,7 +69,7 @@ def has_stray_bytes(connection: AnyConnection) -> bool:
     transport = connection.transport
     if transport is None or transport.is_closing() or has_leftovers(connection):
         return True
-    descriptor = _socket_fd(connection)
+    descriptor = connection.socket_fd if isinstance(connection, Connection) else socket_fd(transport)
     return descriptor is not None and has_unread_bytes(descriptor)
 
 
@@ -86,10 +86,3 @@ async def were_of_tls(connection: AnyConnection) -> bool:
         if has_leftovers(connection):
             transport.abort()
     return not transport.is_closing()
-
-
-def _socket_fd(connection: AnyConnection) -> int | None:
-    """The file descriptor of an open connection."""
-    if isinstance(connection, Connection):
-        return connection.socket_fd
-    return None if connection.transport is None else socket_fd(connection.transport)

@@ -19,9 +19,9 @@ from processor.core.text import one_line
 from processor.http.connection_state import Route
 from processor.http.event_stream import FLUSH_BYTES
 from processor.http.fast_connector import create_session, use_transports
-from processor.http.read_batching import ReadBatching
 from processor.http.request import HttpRequest
 from processor.http.settings import TransportSettings
+from processor.http.transport_context import TransportContext
 from processor.protocols.chat import SAMPLE_EVENTS
 from processor.protocols.registry import DEFAULT_PATH
 
@@ -177,20 +177,18 @@ async def _exchanges(*, fast: bool) -> list[_Exchange]:
 
 async def _exchange(session: ClientSession, route: Route) -> tuple[Reply | RequestError, list[str]]:
     """Send one request. Returns its outcome and the names of its events."""
-    batching = ReadBatching()
+    context = TransportContext(TransportSettings(), lambda: 0.0)
     events: list[str] = []
     request = HttpRequest(
         Job(line=1, custom_id="a", fingerprint="", path=DEFAULT_PATH, model="m", body={"model": "m"}),
         route,
         lambda event: events.append(type(event).__name__),
-        TransportSettings(),
-        batching=batching,
+        context,
         flush_threshold=FLUSH_BYTES,
-        wall_clock=lambda: 0.0,
     )
     try:
         return await request.reply(session), events
     except RequestError as error:
         return error, events
     finally:
-        batching.close()
+        context.close()

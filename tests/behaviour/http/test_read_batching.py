@@ -15,7 +15,7 @@ from aiohttp import ClientPayloadError, ClientSession, StreamReader
 
 from processor.core.errors import StreamStalled
 from processor.core.models import Job, Reply, Target, Timeouts
-from processor.http.body_reader import BodyReader, ReadBatcher
+from processor.http.body_reader import BodyReader
 from processor.http.client import HttpTransport
 from processor.http.fast_connection import AnyConnection, Connection, abort, observe
 from processor.http.fast_connector import FastConnector
@@ -23,7 +23,7 @@ from processor.http.read_batching import MAX_DELAY_S, ReadBatching, ReplyTiming
 from processor.http.request_payload import RequestPayload
 from processor.http.response_body import JsonParser
 from processor.http.settings import TransportSettings
-from processor.http.timeouts import Deadlines
+from processor.http.timeouts import Deadlines, DeadlineTimer
 from tests.support.http_exchange import LAST_CHUNK, STREAM_HEAD, http_chunk
 from tests.support.http_parsers import LAST_BYTES, RecordingParser
 from tests.support.scripted_server import Script, self_signed_certificate, serve_scripts, server_tls
@@ -81,19 +81,25 @@ async def read(
             assert protocol is not None
             abort(protocol)
 
-        deadlines = Deadlines(Timeouts(stall_timeout_s=stall_timeout_s), batching.loop, on_expired)
-        deadlines.start(batching.loop.time())
-        batcher = ReadBatcher(timing, batching, protocol if isinstance(protocol, Connection) else None)
-        if first_token:
-            parser.on_piece = lambda: batcher.on_first_token(batching.loop.time()) if len(parser.pieces) == 1 else None
+        timer = DeadlineTimer(Timeouts(stall_timeout_s=stall_timeout_s), batching.loop)
+        deadlines = Deadlines(timer, batching.loop.time(), on_expired)
+        observed = protocol if isinstance(protocol, Connection) else None
+        finished = batching.loop.create_future()
         try:
-            reader = BodyReader(response.content, parser, deadlines, batcher, lambda: None, lambda error: None)
-            if batcher.connection is not None:
-                batcher.connection.observer = reader
+            reader = BodyReader(
+                response.content, parser, deadlines, observed, lambda: None, lambda error: None, finished
+            )
+            if first_token:
+                parser.on_piece = lambda: (
+                    reader.delay_reads(timing, batching, batching.loop.time()) if len(parser.pieces) == 1 else None
+                )
+            if observed is not None:
+                observed.observer = reader
                 reader.on_data()
             await reader.wait()
         finally:
             deadlines.stop()
+            timer.close()
             batching.close()
     return parser
 
@@ -275,9 +281,10 @@ def test_connection_without_observer_pauses_and_resumes_for_a_large_response() -
             session.get(url) as response,
         ):
             await asyncio.sleep(0.1)
-            deadlines = Deadlines(Timeouts(), asyncio.get_running_loop(), lambda: None)
-            batcher = ReadBatcher(ReplyTiming(), ReadBatching(), None)
-            await BodyReader(response.content, parser, deadlines, batcher, lambda: None, lambda error: None).wait()
+            loop = asyncio.get_running_loop()
+            deadlines = Deadlines(DeadlineTimer(Timeouts(), loop), loop.time(), lambda: None)
+            on_failure, finished = lambda error: None, loop.create_future()
+            await BodyReader(response.content, parser, deadlines, None, lambda: None, on_failure, finished).wait()
             return int(parser.result()["size"])
 
     assert asyncio.run(scenario()) == 10_000_000

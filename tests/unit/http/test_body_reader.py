@@ -7,10 +7,9 @@ import asyncio
 from aiohttp import ClientPayloadError, StreamReader
 
 from processor.core.models import Timeouts
-from processor.http.body_reader import BodyReader, ReadBatcher
+from processor.http.body_reader import BodyReader
 from processor.http.fast_connection import Connection, UnmeteredStreamReader
-from processor.http.read_batching import ReadBatching, ReplyTiming
-from processor.http.timeouts import Deadlines
+from processor.http.timeouts import Deadlines, DeadlineTimer
 from tests.support.http_parsers import LAST_BYTES, RecordingParser
 
 
@@ -21,9 +20,9 @@ def finished_reader() -> tuple[BodyReader, UnmeteredStreamReader, RecordingParse
     content = StreamReader(connection, 4096, loop=loop)
     content.__class__ = UnmeteredStreamReader
     assert isinstance(content, UnmeteredStreamReader)
-    deadlines = Deadlines(Timeouts(), loop, lambda: None)
-    batcher = ReadBatcher(ReplyTiming(), ReadBatching(), connection)
-    reader = BodyReader(content, parser, deadlines, batcher, lambda: None, lambda error: None)
+    deadlines = Deadlines(DeadlineTimer(Timeouts(), loop), loop.time(), lambda: None)
+    finished = loop.create_future()
+    reader = BodyReader(content, parser, deadlines, connection, lambda: None, lambda error: None, finished)
     content.feed_data(LAST_BYTES)
     reader.on_data()
     assert reader.finished.done()

@@ -11,7 +11,7 @@ import pytest
 from processor.core.errors import StreamStalled, Timeout, TransportError
 from processor.core.models import Timeouts
 from processor.http import timeouts
-from processor.http.timeouts import CONFIRM_S, Deadlines
+from processor.http.timeouts import CONFIRM_S, Deadlines, DeadlineTimer
 from processor.simulator.virtual_clock import run
 
 TIMEOUTS = Timeouts(first_byte_timeout_s=600, stall_timeout_s=120, request_timeout_s=3600)
@@ -22,7 +22,7 @@ async def expiry(*gaps_s: float, cap_s: float | None = None) -> tuple[float, Tra
     loop = asyncio.get_running_loop()
     began = loop.time()
     expired = asyncio.Event()
-    deadlines = Deadlines(TIMEOUTS, loop, expired.set)
+    deadlines = Deadlines(DeadlineTimer(TIMEOUTS, loop), began, expired.set)
 
     async def receive() -> None:
         for gap_s in gaps_s:
@@ -31,7 +31,6 @@ async def expiry(*gaps_s: float, cap_s: float | None = None) -> tuple[float, Tra
         if cap_s is not None:
             deadlines.cap(cap_s)
 
-    deadlines.start(began)
     receiving = asyncio.create_task(receive())
     await expired.wait()
     receiving.cancel()
@@ -61,7 +60,7 @@ def test_request_expires_after_too_long_a_silence_or_duration(
     assert str(error).startswith(message)
 
 
-def test_one_timer_is_set_however_many_bytes_come() -> None:
+def test_one_timer_is_set_however_many_requests_there_are_and_bytes_come() -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
         timers = 0
@@ -72,16 +71,71 @@ def test_one_timer_is_set_however_many_bytes_come() -> None:
             timers += 1
             return call_at(*args, **options)
 
-        deadlines = Deadlines(TIMEOUTS, loop, lambda: None)
+        timer = DeadlineTimer(TIMEOUTS, loop)
         loop.call_at = counting  # type: ignore[assignment, method-assign]
-        deadlines.start(loop.time())
-        for _ in range(10_000):
-            deadlines.on_bytes()
+        for _ in range(100):
+            deadlines = Deadlines(timer, loop.time(), lambda: None)
+            for _ in range(100):
+                deadlines.on_bytes()
+            deadlines.stop()
         loop.call_at = call_at  # type: ignore[method-assign]
-        deadlines.stop()
+        timer.close()
         return timers
 
     assert run(main()) == 1
+
+
+def test_each_request_expires_by_its_own_deadline() -> None:
+    """The first gets no bytes, the second one byte; the third ends before it could expire."""
+
+    async def main() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        began, expired = loop.time(), []
+        timer = DeadlineTimer(TIMEOUTS, loop)
+
+        def begin(name: str) -> Deadlines:
+            return Deadlines(timer, loop.time(), lambda: expired.append((name, round(loop.time() - began, 3))))
+
+        begin("silent")
+        await asyncio.sleep(10)
+        stalled, ended = begin("stalled"), begin("ended")
+        await asyncio.sleep(90)
+        stalled.on_bytes()
+        ended.on_bytes()
+        await asyncio.sleep(1)
+        ended.stop()
+        await asyncio.sleep(3600)
+        return expired
+
+    assert run(main()) == [("stalled", 220 + CONFIRM_S), ("silent", 600 + CONFIRM_S)]
+
+
+def test_few_checks_are_made_of_deadlines_that_pass_one_shortly_after_the_other() -> None:
+    async def main() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        timer, checks, expired = DeadlineTimer(TIMEOUTS, loop), 0, 0
+        call_at = loop.call_at
+
+        def counting(*args: Any, **options: Any) -> asyncio.TimerHandle:
+            nonlocal checks
+            checks += 1
+            return call_at(*args, **options)
+
+        def on_expired() -> None:
+            nonlocal expired
+            expired += 1
+
+        began = loop.time()
+        for number in range(1000):
+            Deadlines(timer, began + number / 1000, on_expired)
+        loop.call_at = counting  # type: ignore[assignment, method-assign]
+        await asyncio.sleep(602)
+        loop.call_at = call_at  # type: ignore[method-assign]
+        return checks, expired
+
+    checks, expired = run(main())
+    assert expired == 1000
+    assert checks < 50
 
 
 def test_bytes_that_came_while_the_process_did_not_run_are_read_before_it_expires() -> None:
@@ -89,8 +143,7 @@ def test_bytes_that_came_while_the_process_did_not_run_are_read_before_it_expire
 
     async def main() -> bool:
         loop = asyncio.get_running_loop()
-        deadlines = Deadlines(TIMEOUTS, loop, lambda: None)
-        deadlines.start(loop.time())
+        deadlines = Deadlines(DeadlineTimer(TIMEOUTS, loop), loop.time(), lambda: None)
         deadlines.on_bytes()
         await asyncio.sleep(120 + CONFIRM_S / 2)  # the timer has been called
         deadlines.on_bytes()
@@ -107,9 +160,9 @@ def test_time_in_which_the_process_did_not_run_does_not_count(monkeypatch: pytes
     async def main() -> float:
         loop = asyncio.get_running_loop()
         expired = asyncio.Event()
-        deadlines = Deadlines(Timeouts(stall_timeout_s=0.1, request_timeout_s=60), loop, expired.set)
         began = loop.time()
-        deadlines.start(began)
+        timer = DeadlineTimer(Timeouts(stall_timeout_s=0.1, request_timeout_s=60), loop)
+        deadlines = Deadlines(timer, began, expired.set)
         deadlines.on_bytes()
         time.sleep(0.3)  # the loop does not run, as when the process is stopped
         await expired.wait()
