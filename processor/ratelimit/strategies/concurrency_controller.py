@@ -67,6 +67,8 @@ class ConcurrencyController:
         self._trial: Trial | None = None
         self._base_latency_s: float | None = None
         """The least latency per token: that of a server with room."""
+        self._had_risen_latency = False
+        """Whether the last round has shown that fewer in flight would do."""
         self._start_round(0.0)
 
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
@@ -116,12 +118,18 @@ class ConcurrencyController:
             was_doubling = self._is_doubling
             self._is_doubling = throughput / trial.throughput_before > 1 + (self.limit / trial.limit_before - 1) / 2
             if was_doubling and not self._is_doubling:
+                self._had_risen_latency = True
                 return  # a longer round gives the throughput that the next trial is compared with
         knee = throughput * self._base_latency_s
+        # In the round in which a server becomes slower, replies that were sent before it did make it look faster than
+        # it is. A cut would be compared with that, and taken back: so a second round must show the same.
+        had_risen_latency = self._had_risen_latency
+        self._had_risen_latency = not self._is_doubling and not self._is_fixed and knee < (1 - STEP) * self.limit
         if self._is_doubling:
             self._try(2 * self.limit, throughput, "throughput follows")
-        elif not self._is_fixed and knee < (1 - STEP) * self.limit:
-            self._try(round(knee), throughput, "latency rose")
+        elif self._had_risen_latency:
+            if had_risen_latency:
+                self._try(round(knee), throughput, "latency rose")
         elif self._hold_rounds_left:
             self._hold_rounds_left -= 1
         else:

@@ -73,6 +73,15 @@ def test_limit_falls_when_the_server_serves_other_clients() -> None:
     assert limits[-1] < 100
 
 
+@pytest.mark.parametrize("slower_at", slow_except([1800, 1807, 1830, 1838, 1846], 1846))
+def test_limit_falls_to_the_knee_whenever_the_server_becomes_slower(slower_at: float) -> None:
+    """Also where it does so in the middle of a round, whose replies make it look faster than it is."""
+    limits = limits_over_time(
+        ConcurrencyController(10_000), 3600, server_slots=lambda now: 200 if now < slower_at else 20
+    )
+    assert limits[-1] <= 30
+
+
 def test_limit_rises_when_the_server_has_more_capacity() -> None:
     limits = limits_over_time(
         ConcurrencyController(10_000), 2 * 3600, server_slots=lambda now: 20 if now < 1800 else 200
