@@ -32,7 +32,7 @@ class FirstRequests:
 
     def blocked_until(self, in_flight: int, now: float) -> float | None:
         """Return when one more than these may be in flight if no response comes; None if it may be now."""
-        if in_flight == 0:
+        if in_flight == 0 or self._alone_until == -inf:
             return None
         doublings = in_flight.bit_length() - 1
         until = self._alone_until + doublings * DOUBLING_S

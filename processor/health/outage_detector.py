@@ -77,6 +77,8 @@ class OutageDetector:
 
         A request that was sent before the outage was detected, and is still being answered, does not end it.
         """
+        if not self._streak:
+            return False
         was_down = self.is_down
         if was_down and sent_at < self._detected_at:
             return False
@@ -85,7 +87,6 @@ class OutageDetector:
         self.down_since = None
         self._streak = self._failed_after_first_token = self._connect_failures = 0
         self._failed_positions.clear()
-        self._probe_interval_s = FIRST_PROBE_INTERVAL_S
         return was_down
 
     def on_first_token(self, sent_at: float) -> bool:
@@ -120,6 +121,7 @@ class OutageDetector:
             return False
         self.down_since = self._streak_began_at
         self._detected_at = at
+        self._probe_interval_s = FIRST_PROBE_INTERVAL_S
         self.next_probe_at = at + self._probe_interval_s
         return True
 

@@ -59,13 +59,13 @@ class FairQueue(Generic[E]):
         return self._head
 
     def _pop(self) -> E | None:
-        second, third = (self._retries, self._new) if self._retry_next else (self._new, self._retries)
-        for entries in (self._first, second, third):
-            while entries:
-                entry = entries.popleft()
-                if not entry.is_done:
-                    if entries is not self._first:
-                        self._retry_next = entries is self._new
-                    self._taken_from = entries
-                    return entry
+        while entries := self._first or (
+            (self._retries or self._new) if self._retry_next else (self._new or self._retries)
+        ):
+            entry = entries.popleft()
+            if not entry.is_done:
+                if entries is not self._first:
+                    self._retry_next = entries is self._new
+                self._taken_from = entries
+                return entry
         return None

@@ -26,7 +26,7 @@ class InFlightSlots:
         return bool(self._waiters)
 
     def available_to(self, waiter: WakeUp) -> bool:
-        return self.has_free and (not self._waiters or self._first() is waiter)
+        return self.in_flight < self._capacity and (not self._waiters or self._first() is waiter)
 
     def enqueue(self, waiter: WakeUp) -> None:
         """Fire the WakeUp when a slot is free and the waiter is first. It keeps its place until ``dequeue``."""
@@ -42,8 +42,11 @@ class InFlightSlots:
             del self._waiters[waiter]
             self._wake_first()
 
-    def acquire(self) -> None:
+    def acquire(self, waiter: WakeUp) -> None:
+        """Take a slot, which must be free: the waiter, if it has waited, is done."""
         self.in_flight += 1
+        if waiter in self._waiters:
+            self.dequeue(waiter)
 
     def release(self) -> None:
         self.in_flight -= 1

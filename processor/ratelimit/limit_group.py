@@ -70,6 +70,10 @@ class LimitGroup:
             if limit is not None or resource in ("requests", "tokens"):
                 self._add_limiter(resource, limit)
         self._requests = self.resource_limiters["requests"]
+        self._has_limit = limits.is_set
+        """Whether a limit is known: one is configured, or the server has announced one."""
+        self._has_found_rate = False
+        """Whether a rate of requests is in force that was found by trying."""
         self._concurrency = concurrency
         self._refunds_unused = refunds_unused
         self._on_limits_changed = on_limits_changed
@@ -98,11 +102,6 @@ class LimitGroup:
         found = {resource: limiter.counter for resource, limiter in self.resource_limiters.items()}
         return {resource: counter for resource, counter in found.items() if counter is not None}
 
-    @property
-    def has_no_limits(self) -> bool:
-        """Whether no limit is known: none is configured, and the server has announced none."""
-        return self._requests.limit is None and all(one.limit is None for one in self.resource_limiters.values())
-
     def expected_output(self, size: RequestSize) -> ExpectedOutput:
         """Of replies to requests of the same API path and model."""
         return self._expected_outputs[size.path, size.model]
@@ -112,26 +111,25 @@ class LimitGroup:
     def raise_if_too_large(self, cost: CostByResource) -> None:
         """Raises TooLarge."""
         for resource, limiter in self.resource_limiters.items():
-            amount = cost[resource]
-            if limiter.exceeds_limit(amount):
+            if cost[resource] > limiter.max_cost:
                 what = resource.replace("_", " ")
-                raise TooLarge(f"it is charged {amount} {what}, and the limit is {limiter.limit:.0f} a minute")
+                raise TooLarge(f"it is charged {cost[resource]} {what}, and the limit is {limiter.limit:.0f} a minute")
 
     def earliest(self, cost: CostByResource, now: float) -> tuple[float, Resource | None]:
         """When all limits allow this cost, and which of them is the last to allow it (None: all do now)."""
-        latest: tuple[float, Resource | None] = (now, None)
+        latest, last = now, None
         for resource, limiter in self.resource_limiters.items():
             at = limiter.earliest(cost[resource], now)
-            if at > latest[0] + 1e-6:
-                latest = (at, resource)
-        return latest
+            if at > latest + 1e-6:
+                latest, last = at, resource
+        return latest, last
 
     def concurrency_blocked_until(self, now: float) -> float | None:
         """Where no limit is known, the number of requests in flight is controlled instead.
 
         None: another request may be sent; inf: not before one in flight is done.
         """
-        if self.in_flight == 0 or not self.has_no_limits:
+        if self._has_limit or self.in_flight == 0:
             return None
         if (until := self._first_requests.blocked_until(self.in_flight, now)) is not None:
             return until
@@ -139,32 +137,32 @@ class LimitGroup:
 
     def awaits_first_response(self, now: float) -> bool:
         """Whether no more is sent because the first response may name the limits."""
-        return self.has_no_limits and self._first_requests.blocked_until(self.in_flight, now) is not None
+        return not self._has_limit and self._first_requests.blocked_until(self.in_flight, now) is not None
 
     # ------------------------------------------------------------ what became of a request
 
     def grant(self, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
         self.in_flight += 1
         self._first_requests.start(now)
-        had_found_rate = self._requests.has_found_rate
         for resource, limiter in self.resource_limiters.items():
             limiter.on_grant(by_resource[resource], now)
-        if self._requests.has_found_rate and not had_found_rate:
+        if not self._has_found_rate and self._requests.has_found_rate:
             # From now on the rate is controlled, and not the number in flight.
+            self._has_found_rate = True
             self._concurrency.throttled(now)
         return Reservation(cost, by_resource, now)
 
     def sent(self, reservation: Reservation, at: float) -> None:
-        reservation.sent_at = at
+        reservation.sent_at, cost = at, reservation.cost_by_resource
         for resource, limiter in self.resource_limiters.items():
-            limiter.on_sent(reservation.cost_by_resource[resource], at)
+            limiter.on_sent(cost[resource], at)
         self.wake_up.fire()
 
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
         """Apply the headers. A 429 is attributed to a limit; the cool-down begins with ``throttled``."""
         reservation.responded = True
         reported = parse_rate_limit_headers(headers, self._header_names)
-        changed = self._apply_headers(reservation, reported, at, is_429=status == 429)
+        changed = bool(reported) and self._apply_headers(reservation, reported, at, is_429=status == 429)
         if status == 429:
             self._attribute_429(reservation, reported, at)
         else:
@@ -172,11 +170,13 @@ class LimitGroup:
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
             self._first_requests.allow_all()
+        cost, granted_at = reservation.cost_by_resource, reservation.granted_at
         for resource, limiter in self.resource_limiters.items():
-            if status == 200 and resource not in reported:
+            limiter.on_response(cost[resource], granted_at, at)
+            if resource in reported:
+                changed |= limiter.has_new_counter()
+            elif status == 200:
                 limiter.on_headers_absent()
-            limiter.on_response(reservation.cost_by_resource[resource], reservation.granted_at, at)
-            changed |= resource in reported and limiter.has_new_counter()
         self.wake_up.fire()
         if changed:
             self._on_limits_changed(self, at)
@@ -245,6 +245,7 @@ class LimitGroup:
             limiter = self.resource_limiters.get(resource) or self._add_limiter(resource, None)
             amount = reservation.cost_by_resource[resource]
             changed |= limiter.on_headers(values, sent_at, amount, at, refused=is_429)
+        self._has_limit |= changed
         return changed
 
     def _attribute_429(self, reservation: Reservation, reported: Mapping[Resource, Reported], at: float) -> None:

@@ -23,7 +23,7 @@ from processor.ratelimit.headers import HEADER_NAMES, Resource
 from processor.ratelimit.in_flight_slots import InFlightSlots
 from processor.ratelimit.limit_group import LimitGroup, TooLarge
 from processor.ratelimit.permit import Permit
-from processor.ratelimit.reservation import CostByResource, QueuedRequest, Reservation, cost_by_resource
+from processor.ratelimit.reservation import CostByResource, QueuedRequest, cost_by_resource
 from processor.ratelimit.settings import LimitSettings, limit_group_key
 from processor.ratelimit.snapshot import LimiterSnapshot, LimitGroupSnapshot
 from processor.ratelimit.start_throttle import StartThrottle
@@ -75,18 +75,25 @@ class RateLimiter:
         First in, first out within a limit group; retries and new jobs take turns. Raises TooLarge at once where the
         request exceeds a whole minute's limit. If the wait is cancelled, nothing has been taken.
         """
-        group = self._group(size)
-        request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
-        group.raise_if_too_large(request.cost_by_resource)
         await self.starts.wait_for_turn()
+        group, size = self._group(size), size.as_known_now()
+        expected = group.expected_output(size)
+        cost = request_cost(size, self._settings.charging, expected.tokens)
+        by_resource = cost_by_resource(cost)
+        group.raise_if_too_large(by_resource)
+        if group.queue.head() is None:
+            now = asyncio.get_running_loop().time()
+            if self._blocked_by(group, by_resource, now, goes_first=size.goes_first) is None:
+                return self._grant(group, size, cost, by_resource, now)
+        request = QueuedRequest(size, cost, by_resource, self._settings.charging, expected)
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)
         try:
-            return Permit(group, size, await request.reservation, self._release_slot)
+            return await request.permit
         except asyncio.CancelledError:
-            if not request.reservation.cancelled() and request.reservation.exception() is None:
-                Permit(group, size, request.reservation.result(), self._release_slot).release()
+            if not request.permit.cancelled() and request.permit.exception() is None:
+                request.permit.result().release()
             group.wake_up.fire()
             raise
 
@@ -112,8 +119,7 @@ class RateLimiter:
 
     def grant(self, checked: Grantable) -> Permit:
         """Return the permit for what ``check`` has just found room for."""
-        group, size, cost, by_resource, now = checked
-        return Permit(group, size, self._reserve(group, cost, by_resource, now), self._release_slot)
+        return self._grant(*checked)
 
     def wake_up(self, size: RequestSize) -> WakeUp:
         """What is fired when the limit group of a request may have more room. To be armed with what ``check`` says."""
@@ -167,7 +173,7 @@ class RateLimiter:
             try:
                 group.raise_if_too_large(request.cost_by_resource)
             except TooLarge as error:
-                request.reservation.set_exception(error)
+                request.permit.set_exception(error)
                 continue
             cost, goes_first = request.cost_by_resource, request.size.goes_first
             if (blocked := self._blocked_by(group, cost, now, goes_first=goes_first)) is not None:
@@ -177,17 +183,18 @@ class RateLimiter:
                 group.is_queueing = True
                 break
             self._bottlenecks.blocked.pop(group, None)
-            request.reservation.set_result(self._reserve(group, request.cost, cost, now))
+            request.permit.set_result(self._grant(group, request.size, request.cost, cost, now))
         else:
             group.is_queueing = False
             self.end_wait(group.wake_up)
             self._bottlenecks.blocked.pop(group, None)
         self._bottlenecks.schedule()
 
-    def _reserve(self, group: LimitGroup, cost: Cost, by_resource: CostByResource, now: float) -> Reservation:
-        self.slots.acquire()
-        self.slots.dequeue(group.wake_up)
-        return group.grant(cost, by_resource, now)
+    def _grant(
+        self, group: LimitGroup, size: RequestSize, cost: Cost, by_resource: CostByResource, now: float
+    ) -> Permit:
+        self.slots.acquire(group.wake_up)
+        return Permit(group, size, group.grant(cost, by_resource, now), self._release_slot)
 
     def _blocked_by(
         self, group: LimitGroup, cost: CostByResource, now: float, *, goes_first: bool, in_turn: bool = True
@@ -220,6 +227,7 @@ class RateLimiter:
         group = self._group_of.get(target)
         if group is None:
             group = self._group_of[target] = self._open_group(size)
+            self._bottlenecks.schedule()
         return group
 
     def _open_group(self, size: RequestSize) -> LimitGroup:

@@ -26,7 +26,8 @@ class RefusalCounter:
 
     def on_answered(self, sent_at: float) -> None:
         self._answered += 1
-        self._newest_answered_sent_at = max(self._newest_answered_sent_at, sent_at)
+        if sent_at > self._newest_answered_sent_at:
+            self._newest_answered_sent_at = sent_at
 
     def on_refused(self, at: float) -> Refusal:
         self._refused += 1

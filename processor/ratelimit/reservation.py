@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from processor.core.models import Cost, RequestSize
 from processor.ratelimit.headers import Resource
 from processor.ratelimit.settings import TokenAccounting
 from processor.ratelimit.token_cost import ExpectedOutput, request_cost
+
+if TYPE_CHECKING:
+    from processor.ratelimit.permit import Permit
 
 CostByResource = Mapping[Resource, int]
 
@@ -42,7 +46,7 @@ class Reservation:
 
 
 class QueuedRequest:
-    """A request that waits in the queue of its group for a reservation.
+    """A request that waits in the queue of its group for its permit.
 
     Its cost is estimated again when it reaches the head of the queue. By then its encoding may be loaded, and the
     length of replies be known.
@@ -54,20 +58,29 @@ class QueuedRequest:
         "_expected_tokens",
         "cost",
         "cost_by_resource",
-        "reservation",
+        "permit",
         "size",
     )
 
-    def __init__(self, size: RequestSize, accounting: TokenAccounting, expected_output: ExpectedOutput) -> None:
+    def __init__(
+        self,
+        size: RequestSize,
+        cost: Cost,
+        by_resource: CostByResource,
+        accounting: TokenAccounting,
+        expected_output: ExpectedOutput,
+    ) -> None:
         self.size = size
+        self.cost = cost
+        self.cost_by_resource = by_resource
         self._accounting: TokenAccounting = accounting
         self._expected_output = expected_output
-        self.reservation: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
-        self._estimate()
+        self._expected_tokens = expected_output.tokens
+        self.permit: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
 
     @property
     def is_done(self) -> bool:
-        return self.reservation.done()
+        return self.permit.done()
 
     def renew(self) -> None:
         """Estimate again what it is charged, where more is known than before."""
@@ -76,9 +89,6 @@ class QueuedRequest:
             self.size = size.as_known_now()
         elif size.max_tokens is not None or self._expected_tokens == self._expected_output.tokens:
             return
-        self._estimate()
-
-    def _estimate(self) -> None:
         self._expected_tokens = self._expected_output.tokens
         self.cost = request_cost(self.size, self._accounting, self._expected_tokens)
         self.cost_by_resource = cost_by_resource(self.cost)

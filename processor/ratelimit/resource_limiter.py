@@ -2,7 +2,8 @@
 
 | what is known | strategy |
 | --- | --- |
-| no limit | AIMD: at once; after unexplained 429s at a rate found by trying |
+| no limit on requests | AIMD: at once; after unexplained 429s at a rate found by trying |
+| no limit on tokens | unlimited: at once |
 | a configured limit, and the server reports none | fixed rate |
 | a configured limit below the reported one | fixed rate, as a maximum |
 | a reported limit | header-guided |
@@ -21,6 +22,7 @@ from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.fixed_rate import FixedRate
 from processor.ratelimit.strategies.header_guided import HeaderGuided
 from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
+from processor.ratelimit.strategies.unlimited import Unlimited
 
 LIMIT_TOLERANCE = 0.01
 """Limits that differ by no more than this share are the same."""
@@ -35,10 +37,11 @@ class ResourceLimiter:
         self.reported: float | None = None
         self.model = ServerModel(configured, tolerance=tolerance)
         self._pacer = Pacer()
-        self._aimd = AimdStrategy(self.model, self._pacer)
+        self._aimd = None if tolerance else AimdStrategy(self.model, self._pacer)
+        self._without_limit: Strategy = self._aimd or Unlimited(self.model, self._pacer)
         self._header_guided = HeaderGuided(self.model, self._pacer, bursts=bursts)
         self._fixed_rate = FixedRate(self.model, self._pacer)
-        self._strategy: Strategy = self._aimd if configured is None else self._fixed_rate
+        self._strategy: Strategy = self._without_limit if configured is None else self._fixed_rate
         self._maximum: float | None = None
         """The configured limit where it is below the reported one."""
         self._known_counter_kind: str | None = None
@@ -51,6 +54,8 @@ class ResourceLimiter:
         self._limit_confirmed = False
         """Whether the reported limit was the first, or has not changed for a minute: a wrong value would have been
         corrected."""
+        self.max_cost = self._max_cost()
+        """The most that a request may cost: what exceeds a whole minute's limit is never sent."""
 
     @property
     def limit(self) -> float | None:
@@ -87,15 +92,13 @@ class ResourceLimiter:
         before, self._known_counter_kind = self._known_counter_kind, self._counter_kind
         return self._known_counter_kind != before
 
-    def exceeds_limit(self, cost: float) -> bool:
-        """Whether this exceeds a whole minute's limit.
-
-        The server's limit is compared with the least that it may charge: trying a job that is too large costs one
-        request, not trying could lose it.
-        """
-        if self.configured is not None and cost > self.configured:
-            return True
-        return self.reported is not None and self._limit_confirmed and self.model.min_server_cost(cost) > self.reported
+    def _max_cost(self) -> float:
+        """The least that the server may charge for it is its whole limit: trying a job that is too large costs one
+        request, not trying could lose it."""
+        configured = inf if self.configured is None else self.configured
+        if self.reported is None or not self._limit_confirmed:
+            return configured
+        return min(configured, self.model.cost_charged_at_least(self.reported))
 
     def earliest(self, cost: float, now: float) -> float:
         """The earliest time at which this cost may be sent, as far as is known now; inf: not before something else
@@ -105,12 +108,12 @@ class ResourceLimiter:
     # ------------------------------------------------------------ the course of a request
 
     def on_grant(self, cost: float, now: float) -> None:
-        self.model.on_grant(cost, now)
+        self.model.facts.on_grant(cost, now)
         self._strategy.record(cost, now)
 
     def on_cancelled(self, cost: float, granted_at: float) -> None:
         """The permit was given back before anything was sent."""
-        self.model.on_cancelled(cost)
+        self.model.facts.on_cancelled(cost)
         self._strategy.refund(cost)
         self._strategy.observe(granted_at)
 
@@ -119,7 +122,7 @@ class ResourceLimiter:
         self._strategy.on_sent(at)
 
     def on_response(self, cost: float, granted_at: float, at: float) -> None:
-        self.model.on_response(cost, at)
+        self.model.history.add_answered(at, cost)
         self._strategy.observe(granted_at)
 
     def on_accepted(self, sent_at: float) -> None:
@@ -149,6 +152,7 @@ class ResourceLimiter:
                 reported.remaining, reported.reset_s, sent_at=sent_at, cost=cost, at=at, refused=refused
             )
             if rescaled:
+                self.max_cost = self._max_cost()
                 self._header_guided.clear_fast_path()
             if (full_at := self.model.full_at) is not None:
                 self._pacer.correct(full_at)
@@ -164,12 +168,15 @@ class ResourceLimiter:
     def _on_limit(self, limit: float, sent_at: float, at: float) -> bool:
         self._limit_sent_at = sent_at
         if limit == self.reported:
-            self._limit_confirmed = self._limit_confirmed or sent_at >= self._limit_first_seen_at + WINDOW_S
+            if not self._limit_confirmed and sent_at >= self._limit_first_seen_at + WINDOW_S:
+                self._limit_confirmed = True
+                self.max_cost = self._max_cost()
             return False
         self._limit_confirmed, self._limit_first_seen_at = self.reported is None, sent_at
         if self.reported is not None:
             self._limit_changed_at = at
         before, self.reported = self.limit, limit
+        self.max_cost = self._max_cost()
         is_below = self.configured is not None and self.configured < (1 - LIMIT_TOLERANCE) * limit
         self._maximum = self.configured if is_below else None
         if is_below:
@@ -186,7 +193,7 @@ class ResourceLimiter:
         elif self.model.headers_at > -inf:
             chosen = self._header_guided
         else:
-            chosen = self._aimd if self.model.limit == UNLIMITED else self._fixed_rate
+            chosen = self._without_limit if self.model.limit == UNLIMITED else self._fixed_rate
             self._fixed_rate.maximum = None
         if chosen is not self._strategy:
             self._strategy.deactivate()
@@ -218,13 +225,14 @@ class ResourceLimiter:
             self.model.on_shortfall(at, is_new=is_new)
 
     def on_unexplained_429(self, sent_at: float, at: float, *, is_wait_named: bool = False) -> None:
-        """A request was throttled, no known limit explains it, and this resource has none: find a rate by trying."""
+        """A request was throttled, no known limit explains it, and requests have none: find a rate by trying."""
+        assert self._aimd is not None, "no rate of tokens is found"
         self._aimd.on_unexplained_429(sent_at, at, is_wait_named=is_wait_named)
 
     @property
     def has_found_rate(self) -> bool:
         """Whether a rate is in force because of unexplained 429s."""
-        return self._aimd.rate.per_minute is not None
+        return self._aimd is not None and self._aimd.rate.per_minute is not None
 
     def reset_pacer(self, until: float, cost: float) -> None:
         """The server has said that there will be room for this cost at ``until``."""

@@ -26,19 +26,16 @@ class ExpectedOutput:
         self._mean = 0.0
         self._variance = 0.0
         self._samples = 0
+        self.tokens = DEFAULT_OUTPUT_TOKENS
 
     def learn(self, output_tokens: float) -> None:
-        self._samples = min(self._samples + 1, MEAN_OVER_REQUESTS)
+        if self._samples < MEAN_OVER_REQUESTS:
+            self._samples += 1
         weight = 1 / self._samples
         deviation = output_tokens - self._mean
         self._mean += weight * deviation
         self._variance = (1 - weight) * (self._variance + weight * deviation * deviation)
-
-    @property
-    def tokens(self) -> int:
-        if not self._samples:
-            return DEFAULT_OUTPUT_TOKENS
-        return ceil(self._mean + sqrt(self._variance) / 2)
+        self.tokens = ceil(self._mean + sqrt(self._variance) / 2)
 
 
 _new_cost = constructor_of(Cost)

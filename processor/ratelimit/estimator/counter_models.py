@@ -30,8 +30,10 @@ REFUSAL_HALF_LIFE_S = 600.0
 class CounterFacts:
     """What is known of one counter: what was sent and is being sent, and what the newest header said."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, learns_ratio: bool) -> None:
+        """``learns_ratio``: the server's units may differ from ours, and the first requests are to show by how much."""
         self.history = SendHistory(limit)
+        self._learns_ratio = learns_ratio
         self.pending = 0.0
         """Granted and not yet sent: it may reach the server at any time."""
         self.reserve = DecayingValue(REFUSAL_HALF_LIFE_S)
@@ -61,16 +63,21 @@ class CounterFacts:
         """How much more than a header shows the others are assumed to use."""
         return 1 + 2 * ORDER_CERTAIN_S * self.history.rate
 
-    def on_grant(self, cost: float, at: float, *, learns_ratio: bool) -> None:
+    def on_grant(self, cost: float, at: float) -> None:
         self.pending += cost
         self.last_sent_at = at
-        self._costs_seen = min(self._costs_seen + 1, MEAN_OVER_REQUESTS)
+        if self._costs_seen < MEAN_OVER_REQUESTS:
+            self._costs_seen += 1
         self.mean_cost += (cost - self.mean_cost) / self._costs_seen
-        if learns_ratio and self._costs_seen < MIN_BURST_REQUESTS:
+        if self._costs_seen < MIN_BURST_REQUESTS and self._learns_ratio:
             share_s = self.mean_cost / self.history.rate
             # Larger ones are paced further apart, and of smaller ones a burst shows more.
             if MERGE_S <= share_s <= LATE_ARRIVAL_S:
                 self.alone_until = at + share_s + 2 * ORDER_CERTAIN_S
+
+    def on_cancelled(self, cost: float) -> None:
+        """What was granted is not sent."""
+        self.pending -= cost
 
     def reserve_for(self, cost: float, now: float, more: float = 0.0) -> float:
         """The reserve and ``more``, but no more than leaves room for this cost: it could otherwise never be sent."""

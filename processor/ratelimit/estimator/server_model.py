@@ -31,8 +31,8 @@ class ServerModel:
     def __init__(self, limit: float | None, *, tolerance: float) -> None:
         """``limit``: a minute's, None: unknown. ``tolerance``: the share by which the server's costs may differ from
         ours; 0 where requests are counted, which are the same for both."""
-        self._facts = CounterFacts(UNLIMITED if limit is None else limit)
-        self.history = self._facts.history
+        self.facts = CounterFacts(UNLIMITED if limit is None else limit, learns_ratio=tolerance > 0)
+        self.history = self.facts.history
         self.limit = self.history.limit
         """A minute's, in our units."""
         self.rate = self.history.rate
@@ -41,8 +41,8 @@ class ServerModel:
         self._ratio = TokenRatio() if tolerance else None
         self._server_units_per_unit = 1.0
         self._classifier = CounterClassifier(tolerance)
-        self._window = WindowModel(self._facts)
-        self._bucket = BucketModel(self._facts, self._classifier)
+        self._window = WindowModel(self.facts)
+        self._bucket = BucketModel(self.facts, self._classifier)
         self._last_header: tuple[float, float, float] | None = None
         """When its request was sent, its cost, and what remained."""
         self._last_modelled_sent_at = -inf
@@ -58,20 +58,20 @@ class ServerModel:
     @property
     def headers_at(self) -> float:
         """When the newest response with a header arrived; -inf before the first."""
-        return self._facts.headers_at
+        return self.facts.headers_at
 
     @property
     def shared_key(self) -> bool:
         """Whether others have used a good part of the limit lately."""
-        return self._others.is_shared(self._facts.newest_sent_at)
+        return self._others.is_shared(self.facts.newest_sent_at)
 
     @property
     def last_sent_at(self) -> float:
-        return self._facts.last_sent_at
+        return self.facts.last_sent_at
 
     @property
     def mean_cost(self) -> float:
-        return self._facts.mean_cost
+        return self.facts.mean_cost
 
     @property
     def is_small_bucket(self) -> bool:
@@ -83,7 +83,7 @@ class ServerModel:
 
     def is_stale(self, now: float) -> bool:
         """Whether others may have used by now what the newest header left."""
-        return self._others.is_stale(self._facts.newest_sent_at, now)
+        return self._others.is_stale(self.facts.newest_sent_at, now)
 
     @property
     def may_be_in_debt(self) -> bool:
@@ -99,7 +99,7 @@ class ServerModel:
     @property
     def full_at(self) -> float | None:
         """When a bucket is full again, if the newest request has shown what it misses."""
-        if self._ratio is None or self._facts.pending:
+        if self._ratio is None or self.facts.pending:
             return None
         return self._ratio.full_at(self.last_sent_at, self.counter_type)
 
@@ -108,9 +108,9 @@ class ServerModel:
         """Whether the server's unit may differ from ours, so that the ratio of the two must be learned."""
         return self._ratio is not None
 
-    def min_server_cost(self, cost: float) -> float:
-        """The least that the server may charge for this cost, in its units."""
-        return cost * self._server_units_per_unit * (1 - self._tolerance)
+    def cost_charged_at_least(self, charge: float) -> float:
+        """The cost for which the server charges at least so much, in its units."""
+        return charge / (self._server_units_per_unit * (1 - self._tolerance))
 
     def max_server_cost(self, cost: float) -> float:
         """The most that the server may charge for this cost, in its units."""
@@ -146,23 +146,14 @@ class ServerModel:
 
     # ------------------------------------------------------------ requests and headers
 
-    def on_grant(self, cost: float, at: float) -> None:
-        self._facts.on_grant(cost, at, learns_ratio=self._ratio is not None)
-
-    def on_cancelled(self, cost: float) -> None:
-        self._facts.pending -= cost
-
     def on_sent(self, cost: float, at: float) -> None:
-        self._facts.pending -= cost
-        self._facts.last_sent_at = at
+        facts = self.facts
+        facts.pending -= cost
+        facts.last_sent_at = at
         self._bucket.on_sent(at)
         self.history.add(at, cost)
         if self._ratio is not None:
             self._ratio.on_sent(cost, at)
-
-    def on_response(self, cost: float, at: float) -> None:
-        """A response has come, and what it says has been observed."""
-        self.history.add_answered(at, cost)
 
     def on_response_lost(self, cost: float) -> None:
         """A request that was sent will have no response: it is unknown whether it was counted."""
@@ -180,40 +171,41 @@ class ServerModel:
 
         Returns whether the ratio of the units has changed, and with it the limit in our units.
         """
-        header = Header(sent_at, cost, remaining, reset_s, self.limit * self._server_units_per_unit)
-        rescaled = not refused and self._learn(header)
-        if refused and self._ratio is not None:
-            self._ratio.on_refused(sent_at, cost)
+        rescaled = False
+        if (ratio := self._ratio) is not None:  # of a limit on requests, changes between headers tell enough
+            if refused:
+                ratio.on_refused(sent_at, cost)
+            else:
+                server_limit = self.limit * self._server_units_per_unit
+                rescaled = self._learn(ratio, Header(sent_at, cost, remaining, reset_s, server_limit))
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
         undisturbed = self._classifier.counter_type is not None and not self.shared_key and not refused
         if undisturbed and 0 <= sent_at - self._last_modelled_sent_at < MERGE_S:
-            self._facts.headers_at = at
+            self.facts.headers_at = at
             return rescaled
         self._last_modelled_sent_at = max(self._last_modelled_sent_at, sent_at)
-        self._facts.headers_at = at
+        self.facts.headers_at = at
         if refused:
             self._classifier.add_uncertainty(cost)
-        if sent_at >= max(self._facts.newest_sent_at - ORDER_CERTAIN_S, at - WINDOW_S):
-            self._facts.reset_at = inf if reset_s is None else at + reset_s
+        if sent_at >= max(self.facts.newest_sent_at - ORDER_CERTAIN_S, at - WINDOW_S):
+            self.facts.reset_at = inf if reset_s is None else at + reset_s
             self._observe_newest(sent_at, cost, remaining / self._server_units_per_unit, refused=refused)
         return rescaled
 
-    def _learn(self, header: Header) -> bool:
-        if (ratio := self._ratio) is None:
-            return False  # of a limit on requests, changes between headers tell enough
+    def _learn(self, ratio: TokenRatio, header: Header) -> bool:
         if ratio_changed := ratio.observe(header, self.history, self.counter_type):
             self._server_units_per_unit = ratio.value
-            self._facts.rounding = sqrt(self.limit / self.mean_cost)
+            self.facts.rounding = sqrt(self.limit / self.mean_cost)
             self._rescale(header.limit / ratio.value)
         self._classifier.observe_reset(header, is_second_bucket=ratio.is_second_bucket)
         return ratio_changed
 
     def _observe_newest(self, sent_at: float, cost: float, remaining: float, *, refused: bool) -> None:
-        newest_sent_at = self._facts.newest_sent_at
+        newest_sent_at = self.facts.newest_sent_at
         if newest_sent_at > -inf and sent_at > newest_sent_at + ORDER_CERTAIN_S:
             self._window.external.sample(newest_sent_at)
             self._bucket.external.sample(newest_sent_at)
-        self._facts.newest_sent_at = max(newest_sent_at, sent_at)
+        self.facts.newest_sent_at = max(newest_sent_at, sent_at)
         self._last_header = sent_at, cost, remaining
         observation = self._observation(sent_at, cost, remaining)
         self._fit(observation)
@@ -264,14 +256,14 @@ class ServerModel:
         self._shortfall_at = now
         _, cost, remaining = self._last_header or (now, inf, 0.0)
         reserved = RESERVED_REQUESTS * min(self.mean_cost, max(1.0, cost - remaining))
-        self._facts.reserve.raise_by(reserved, now, maximum=max(2 * reserved, MAX_RESERVED_SHARE * self.limit))
+        self.facts.reserve.raise_by(reserved, now, maximum=max(2 * reserved, MAX_RESERVED_SHARE * self.limit))
 
     # ------------------------------------------------------------ predictions
 
     def earliest(self, cost: float, now: float) -> float:
         """When the server certainly has room for this cost; inf: something must happen first."""
-        if now < self._facts.alone_until:
-            return self._facts.alone_until
+        if now < self.facts.alone_until:
+            return self.facts.alone_until
         if self._bucket.is_certain:
             return self._bucket.earliest(cost, now)
         window_at = self._window.earliest(cost, self._window.external_now(now), now)
@@ -285,7 +277,7 @@ class ServerModel:
     def earliest_in_own_window(self, cost: float, maximum: float, now: float) -> float:
         """When a window of our own requests alone, without any other client's, holds no more than ``maximum``."""
         history = self.history
-        return history.window_frees_at(history.in_window(now) + self._facts.pending + cost - maximum, now)
+        return history.window_frees_at(history.in_window(now) + self.facts.pending + cost - maximum, now)
 
     def available(self, now: float) -> float:
         """What fits now."""

@@ -187,14 +187,16 @@ class TokenRatio:
         """Whether a burst has bounded the ratio. It says more: others use little within it."""
 
     def on_sent(self, cost: float, at: float) -> None:
-        if not self._bursts or at > self._bursts[-1].start + BURST_WINDOW_S:
-            self._bursts.append(Burst(at))
-            while self._bursts[0].start < at - WINDOW_S:
-                self._bursts.popleft()
-        burst = self._bursts[-1]
+        bursts = self._bursts
+        if not bursts or at > bursts[-1].start + BURST_WINDOW_S:
+            bursts.append(Burst(at))
+            while bursts[0].start < at - WINDOW_S:
+                bursts.popleft()
+        burst = bursts[-1]
         burst.sent += 1
         burst.cost += cost
-        burst.largest_cost = max(burst.largest_cost, cost)
+        if cost > burst.largest_cost:
+            burst.largest_cost = cost
 
     def on_refused(self, sent_at: float, cost: float) -> None:
         """The request was not charged."""

@@ -74,7 +74,8 @@ class ConcurrencyController:
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
         """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
         is_saturated = in_flight >= self.limit
-        self._raise()
+        if self._raise_left:
+            self._raise()
         if sent_at < self._round_started_at or (self._is_fixed and self.limit == self._max_concurrency):
             return
         self._replies += 1

@@ -50,6 +50,7 @@ class ThrottlingEpisode:
     def __init__(self, since: float = -inf) -> None:
         self.since = since
         self.sent = 0
+        self.throttled = 0
         self.last_429_at = self.last_sent_at = -inf
         self.longest_refusal_s = 0.0
         """The longest time from sending a request until it was throttled."""
@@ -61,12 +62,14 @@ class ThrottlingEpisode:
         self._throttled_sent_times: list[float] = []
 
     def on_sent(self, at: float) -> None:
-        self._first_sent_at = min(self._first_sent_at, at)
+        if at < self._first_sent_at:
+            self._first_sent_at = at
         self.last_sent_at = at
         self._sent_times.append(at)
         self.sent += 1
 
     def on_throttled(self, sent_at: float, at: float, *, is_wait_named: bool) -> None:
+        self.throttled += 1
         self._throttled_sent_times.append(sent_at)
         self.last_429_at = at
         self.longest_refusal_s = max(self.longest_refusal_s, at - sent_at)
@@ -75,10 +78,6 @@ class ThrottlingEpisode:
     @property
     def seconds(self) -> float:
         return self.last_429_at - self._first_sent_at
-
-    @property
-    def throttled(self) -> int:
-        return len(self._throttled_sent_times)
 
     @property
     def accepted(self) -> int:

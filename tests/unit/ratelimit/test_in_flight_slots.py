@@ -29,7 +29,7 @@ def test_slots_are_available_up_to_the_capacity() -> None:
     slots, waiter = InFlightSlots(2), WakeUp()
     for _ in range(2):
         assert slots.available_to(waiter)
-        slots.acquire()
+        slots.acquire(WakeUp())
     assert not slots.available_to(waiter)
     slots.release()
     assert slots.available_to(waiter)
@@ -38,7 +38,7 @@ def test_slots_are_available_up_to_the_capacity() -> None:
 def test_a_free_slot_is_available_to_the_first_waiter_only_and_the_others_keep_their_places() -> None:
     slots, waiters = InFlightSlots(1), three_waiters()
     first, second, third = waiters
-    slots.acquire()
+    slots.acquire(WakeUp())
     for waiter in (first, second, third, first):
         slots.enqueue(waiter)
     slots.release()
@@ -50,7 +50,7 @@ def test_a_free_slot_is_available_to_the_first_waiter_only_and_the_others_keep_t
 def test_a_released_slot_wakes_the_first_waiter_only() -> None:
     async def main() -> None:
         slots, (first, second, _) = InFlightSlots(1), three_waiters()
-        slots.acquire()
+        slots.acquire(WakeUp())
         slots.enqueue(first)
         slots.enqueue(second)
         asyncio.get_running_loop().call_later(0.5, slots.release)
@@ -66,7 +66,7 @@ def test_a_waiter_that_leaves_wakes_the_next_one_if_a_slot_is_free() -> None:
         slots.enqueue(second)
         asyncio.get_running_loop().call_later(0.5, slots.dequeue, first)
         assert await is_woken(second)
-        slots.acquire()
+        slots.acquire(WakeUp())
         asyncio.get_running_loop().call_later(0.5, slots.dequeue, second)
         slots.enqueue(first)
         assert not await is_woken(first), "no slot is free"
@@ -98,7 +98,7 @@ class ComparedWakeUp(WakeUp):
 
 def test_no_step_searches_through_those_that_wait() -> None:
     slots, waiters = InFlightSlots(1), [ComparedWakeUp() for _ in range(1000)]
-    slots.acquire()
+    slots.acquire(WakeUp())
     for waiter in waiters:
         slots.enqueue(waiter)
     for waiter in reversed(waiters):
@@ -126,7 +126,7 @@ def test_slots_never_exceed_the_capacity_and_go_to_the_first_waiter(
             slots.dequeue(waiter)
             expected_order = [other for other in expected_order if other is not waiter]
         elif action == "acquire" and slots.available_to(waiter):
-            slots.acquire()
+            slots.acquire(WakeUp())
         elif action == "release" and slots.in_flight:
             slots.release()
         assert 0 <= slots.in_flight <= capacity

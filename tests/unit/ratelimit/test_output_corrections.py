@@ -10,7 +10,7 @@ def test_header_from_before_a_correction_shows_no_usage_of_others() -> None:
     """The second request was counted while the first still had its whole reservation."""
     model = ServerModel(1000.0, tolerance=0.3)
     for at in (0.0, 1.0):
-        model.on_grant(400.0, at)
+        model.facts.on_grant(400.0, at)
         model.on_sent(400.0, at)
     model.observe(600.0, None, sent_at=0.0, cost=400.0, at=0.3, refused=False)
     model.refund(390.0, 0.0, 1.5)
