@@ -122,8 +122,10 @@ class LoneCharges:
         return Interval(sum(one.low for one in charges) / cost, sum(one.high for one in charges) / cost)
 
     def _spread(self, counter_type: CounterType) -> float:
-        ratios = [(one.window if counter_type == "window" else one.bucket).high / one.cost for one in self._charges]
-        return max(ratios) - min(ratios)
+        """How far apart the ratios are at least that explain the charges, each rounded to a whole token."""
+        charges = [(one.cost, one.window if counter_type == "window" else one.bucket) for one in self._charges]
+        least_high = min((charge.high + 1) / cost for cost, charge in charges)
+        return max(0.0, max((charge.low - 1) / cost for cost, charge in charges) - least_high)
 
     def _used(self, header: Header) -> Interval:
         """What is missing from the full counter, in the server's units.

@@ -52,6 +52,13 @@ def test_server_that_counts_requests_refuses_none(kind: LimiterKind, drawn: list
         *[PlannedRequest(cost, 0.0, 0.0, 0.0625) for cost in (1, 178, 327, 361, 4797)],
     ]
 )
+@example(
+    # The first request is counted late: a window that charges a tenth less would show nearly the same.
+    drawn=[
+        PlannedRequest(162, 0.0, 0.09375, 0.0625),
+        *[PlannedRequest(cost, 0.0, 0.0, 0.0625) for cost in (251, 862, 974, 3844)],
+    ]
+)
 def test_server_that_counts_tokens_refuses_no_request(kind: LimiterKind, drawn: list[PlannedRequest]) -> None:
     assert ResourceSimulation(kind, 6000, by_requests=False).run(drawn).throttled == 0
 
