@@ -75,8 +75,8 @@ class JobIndex:
         self.files_with_stale_rows = 0
         """REPLIED and FAILED, for the file of replies and of failures: whether it has rows to drop."""
         self.has_earlier_attempts = False
-        """Earlier runs have sent requests, or a job of this one has a failed row: a session may be given it again.
-        Until then those of a job need not be looked for."""
+        """Earlier runs have sent requests, or a session may be given a job again. Until then those of a job need not be
+        looked for."""
         self.lines_read = -1
         """Rows of invalid lines up to this line are stale unless this run has found them again."""
 
@@ -142,6 +142,7 @@ class JobIndex:
 
     def forget_job(self, custom_id: str) -> None:
         """Forget that the job was seen, so that ``classify`` takes the next one with its id for the same."""
+        self.has_earlier_attempts = True
         if slot := self._table.find(job_key(custom_id)):
             check, attempts, count, flags = FIELDS.unpack_from(*slot)
             FIELDS.pack_into(*slot, check, attempts, count, flags & ~SEEN_THIS_RUN)
@@ -234,8 +235,6 @@ class JobIndex:
     def record_rows(self, entries: Iterable[IndexEntry]) -> None:
         """Add the rows of jobs that were just appended."""
         for key, check, attempts, flags, _ in entries:
-            if flags & FAILED:
-                self.has_earlier_attempts = True
             slot = self._table.find(key)
             if slot is None:
                 self._table.add(key, check, attempts, 0, flags)
