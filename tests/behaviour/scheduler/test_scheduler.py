@@ -335,9 +335,12 @@ def test_throttled_model_delays_other_models_by_at_most_the_look_ahead() -> None
 def test_finished_job_leaves_no_reference_cycles(
     faults: str, few_jobs: int, count_garbage: Callable[[Callable[[], object]], int]
 ) -> None:
-    def run(jobs: int) -> tuple[World, object]:
+    def run(jobs: int) -> list[object]:
+        """The scheduler keeps alive what the limiter remembers: that is bounded, but by time and not by jobs."""
         world = World(replace(FAST_PROVIDER, faults=Faults.parse(faults), seed=3) if faults else FAST_PROVIDER)
-        return world, world.run([short_job(number) for number in range(jobs)])
+        kept: list[object] = [world]
+        kept.append(world.run([short_job(number) for number in range(jobs)], on_start=kept.append))
+        return kept
 
     few, many = (count_garbage(partial(run, jobs)) for jobs in (few_jobs, few_jobs + 150))
     assert many <= few + 20
