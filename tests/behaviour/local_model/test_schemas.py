@@ -47,11 +47,13 @@ def test_output_is_valid_where_the_schema_is_enforced_and_asked_again_where_it_i
     assert {name for name in rows if name.startswith("chat")} == {f"chat-{at}" for at in range(len(TEXTS))}, (
         ended.stderr
     )
-    # The server sometimes closes a connection that a request was sent on: the request is then sent again.
+    # The server sometimes closes a connection that a request is to be sent on, or was: it is then sent once more.
     history = map(json.loads, (tmp_path / "r.history.jsonl").read_text(encoding="utf-8").splitlines())
     lost = sum(minute["retried"].get("connection_lost", 0) for minute in history if "retried" in minute)
     all_rows = (*rows.values(), *failures.values())
-    assert sum(row["attempts"] - row["validation"]["asks"] for row in all_rows) == lost
+    sent_again = [row["attempts"] - row["validation"]["asks"] for row in all_rows]
+    assert min(sent_again) >= 0
+    assert sum(sent_again) <= lost
     for at in range(len(TEXTS)):
         row = rows[f"chat-{at}"]
         assert set(json.loads(row["response"]["body"]["choices"][0]["message"]["content"])) == {"mood", "sure"}
