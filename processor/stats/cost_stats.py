@@ -24,13 +24,13 @@ class CostStats:
         """At most, for requests without a reply."""
         self.unknown: Counter[Place] = Counter()
         """Replies whose cost is not known."""
-        self._places: dict[Place, Place] = {}
+        self._places: set[Place] = set()
 
     def add_row(self, model: str | None, endpoint: str | None, cost_usd: float | None, *, is_reply: bool) -> None:
         """Count what the row of a job that was sent says."""
         if model is None or endpoint is None:
             return
-        place = self._places.get((model, endpoint)) or self._new_place((model, endpoint))
+        place = self._place(model, endpoint)
         if cost_usd is not None:
             self.known_pico[place] += pico_usd(cost_usd)
         elif is_reply:
@@ -39,8 +39,7 @@ class CostStats:
     def add_unconfirmed(self, model: str, endpoint: str, cost_usd: float | None) -> None:
         """Count what a request without a reply may have cost."""
         if cost_usd is not None:
-            place = self._places.get((model, endpoint)) or self._new_place((model, endpoint))
-            self.unconfirmed_pico[place] += pico_usd(cost_usd)
+            self.unconfirmed_pico[self._place(model, endpoint)] += pico_usd(cost_usd)
 
     @property
     def unconfirmed_usd(self) -> float | None:
@@ -67,5 +66,9 @@ class CostStats:
             for place in self.places
         ]
 
-    def _new_place(self, place: Place) -> Place:
-        return OTHERS if len(self._places) >= MAX_LABELS else self._places.setdefault(place, place)
+    def _place(self, model: str, endpoint: str) -> Place:
+        place = (model, endpoint)
+        if place not in self._places and len(self._places) >= MAX_LABELS:
+            return OTHERS
+        self._places.add(place)
+        return place

@@ -23,15 +23,12 @@ class Histogram:
         self.count = 0
 
     def add(self, duration_s: float) -> None:
-        if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-            duration_s = _clamped(duration_s)
-        self._counts[floor(log(duration_s) / _LOG_GROWTH)] += 1
+        self._counts[_bucket_of(duration_s)] += 1
         self.count += 1
 
     def add_all(self, durations_s: Iterable[float]) -> None:
         """Does the same as ``add`` for each of them, in half the time."""
-        clamped_s = (each if MIN_DURATION_S <= each <= MAX_DURATION_S else _clamped(each) for each in durations_s)
-        self._add_counts(Counter([floor(log(each) / _LOG_GROWTH) for each in clamped_s]))
+        self._add_counts(Counter([_bucket_of(duration_s) for duration_s in durations_s]))
 
     def merge(self, other: Histogram) -> None:
         """Adds the durations that the other one has counted."""
@@ -67,5 +64,7 @@ class Histogram:
         return None
 
 
-def _clamped(duration_s: float) -> float:
-    return min(max(duration_s, MIN_DURATION_S), MAX_DURATION_S)
+def _bucket_of(duration_s: float) -> int:
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+        duration_s = min(max(duration_s, MIN_DURATION_S), MAX_DURATION_S)
+    return floor(log(duration_s) / _LOG_GROWTH)

@@ -33,10 +33,9 @@ class ModelSums:
             self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
         if (usage := result.reported or result.usage) is not None:
             self.used.add(usage)
-        if (timing := result.timing) is not None and timing.first_token_s is not None:
-            self.first_token.add(timing.first_token_s)
-            if usage is not None:
-                self.generated.add(usage, timing.total_s - timing.first_token_s)
+            self.generated.add(usage, result.timing)
+        if result.timing is not None and result.timing.first_token_s is not None:
+            self.first_token.add(result.timing.first_token_s)
 
 
 class ModelStats:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from processor.core.models import Result, Usage
+from processor.core.models import Result, Timing, Usage
 from processor.stats.histogram import Histogram
 
 MAX_LABELS = 40
@@ -39,9 +39,10 @@ class GenerationSums:
     tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, usage: Usage, seconds: float) -> None:
-        self.tokens += usage.completion_tokens
-        self.seconds += seconds
+    def add(self, usage: Usage, timing: Timing | None) -> None:
+        if timing is not None and timing.first_token_s is not None:
+            self.tokens += usage.completion_tokens
+            self.seconds += timing.total_s - timing.first_token_s
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -82,13 +83,13 @@ class ReplyStats:
             self.priced += 1
         for reason in result.finish_reasons:
             self.finish_reasons[bounded_label(reason, self.finish_reasons)] += 1
-        usage = self.add_paid(result)
-        if (timing := result.timing) is not None:
+        timing = result.timing
+        if (usage := self.add_paid(result)) is not None:
+            self.generated.add(usage, timing)
+        if timing is not None:
             self.total.add(timing.total_s)
             if timing.first_token_s is not None:
                 self.first_token.add(timing.first_token_s)
-                if usage is not None:
-                    self.generated.add(usage, timing.total_s - timing.first_token_s)
 
     def add_paid(self, result: Result) -> Usage | None:
         """Add what was paid for a result, which may be a failed row: the tokens and the cost of its replies.

@@ -24,8 +24,6 @@ class Throughput:
         """Seconds spent on each bottleneck before the present one."""
         self.sent = RollingWindow(60, 60)
         """Requests, and the tokens reserved for them."""
-        self._past_outage_s = 0.0
-        """Seconds of outage before the present bottleneck."""
         self._finished = RollingWindow(RECENT_S, 60)
 
     # ---------------------------------------------------------------- input
@@ -57,7 +55,6 @@ class Throughput:
         is_back_off = self._reported_bottleneck == "input" and self._next_attempts and self._last_attempt_at > at
         bottleneck = "back_off" if is_back_off else self._reported_bottleneck
         self._bottleneck_s = self._bottleneck_s_until(at)
-        self._past_outage_s = self._bottleneck_s.get("outage", 0.0)
         self.bottleneck, self._bottleneck_since = bottleneck, at
 
     # ---------------------------------------------------------------- output
@@ -120,9 +117,10 @@ class Throughput:
 
     def _outage_s(self, now: float) -> float:
         """Seconds of outage up to now."""
+        past_s = self._bottleneck_s.get("outage", 0.0)
         if self.bottleneck == "outage" and self._bottleneck_since is not None:
-            return self._past_outage_s + max(now - self._bottleneck_since, 0.0)
-        return self._past_outage_s
+            return past_s + max(now - self._bottleneck_since, 0.0)
+        return past_s
 
 
 def _sum(limits: list[float | None]) -> float | None:
