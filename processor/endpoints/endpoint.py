@@ -77,7 +77,7 @@ class Endpoint:
     def closed_reason(self, job: Job) -> str | None:
         """Return why nothing like this job is sent any more in this run; None if it is."""
         health = self.health
-        if health.stopped_reason is None and not health.closed:
+        if not health.has_closed:
             return None
         job = self.job_as_sent(job)
         return health.closed_reason(job.model, self.limiter.group_name(job))

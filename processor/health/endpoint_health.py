@@ -80,7 +80,7 @@ class EndpointHealth:
         """Why nothing is sent to this endpoint any more in this run."""
         self.parked = ParkedJobs()
         self.outages = OutageDetector(max_outage_s=max_outage_s)
-        self.closed: dict[Cause, str] = {}
+        self._closed: dict[Cause, str] = {}
         """Why nothing is sent any more to these models, or for these limit groups."""
         self._limiter_bottleneck: Bottleneck | None = None
         self.probe_turn = ProbeTurn(self.outages)
@@ -94,7 +94,7 @@ class EndpointHealth:
 
     @property
     def is_down(self) -> bool:
-        return self.outages.down_since is not None
+        return self.outages.is_down
 
     def call_when_available(self, callback: Callable[[], None]) -> None:
         """Call back whenever more may be sent than before: after the canary, and when an outage is over."""
@@ -114,20 +114,16 @@ class EndpointHealth:
             self.canary.on_sent()
 
     def on_first_token(self, position: int, sent_at: float, now: float) -> None:
-        if not self.canary.is_cleared:
-            self.canary.on_understood()
+        self.canary.on_understood()
         self._unresolved_since.pop(position, None)
-        if self.outages.on_first_token(sent_at):
-            self._emit_recovery(now)
+        self._emit_recovery(self.outages.on_first_token(sent_at), now)
 
     def on_success(self, position: int, sent_at: float, now: float) -> None:
         """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
-        if not self.canary.is_cleared:
-            self.canary.on_understood()
+        self.canary.on_understood()
         self.has_succeeded = True
         self._unresolved_since.pop(position, None)
-        if self.outages.on_answer(sent_at):
-            self._emit_recovery(now)
+        self._emit_recovery(self.outages.on_answer(sent_at), now)
 
     def on_reply_written(self, job: Job, limit_group: str, sent_at: float) -> None:
         """The row of a reply is on disk: parked jobs to which the same applies are at fault themselves."""
@@ -152,14 +148,19 @@ class EndpointHealth:
         """Return why nothing more is sent to this model, or for this limit group, in this run; None if it is."""
         if self.stopped_reason is not None:
             return self.stopped_reason
-        for cause, reason in self.closed.items():
+        for cause, reason in self._closed.items():
             if cause.concerns == (limit_group if cause.kind is CauseKind.LONG_WAIT else model):
                 return reason
         return None
 
     @property
+    def has_closed(self) -> bool:
+        """Whether there is such a model or limit group."""
+        return bool(self._closed) or self.stopped_reason is not None
+
+    @property
     def closed_reasons(self) -> list[str]:
-        return [reason for reason in (self.stopped_reason, *self.closed.values()) if reason is not None]
+        return [reason for reason in (self.stopped_reason, *self._closed.values()) if reason is not None]
 
     def stop(self, reason: str) -> None:
         """Send nothing more to this endpoint in this run. Its parked jobs are released: another endpoint may answer."""
@@ -173,7 +174,7 @@ class EndpointHealth:
 
     def leave_parked(self, cause: Cause) -> None:
         """No other job is left whose success could show that these are at fault: they get no row in this run."""
-        self.closed[cause] = description(self.parked.of_cause(cause))
+        self._closed[cause] = description(self.parked.of_cause(cause))
         self.parked.release(cause, at_fault=False)
 
     def _verdict(self, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
@@ -182,7 +183,7 @@ class EndpointHealth:
         if (reason := self._unusable(error, attempt)) is not None:
             return StopRun(reason=reason)
         if isinstance(error, AccessDenied) and error.scope == "model":
-            self.closed.setdefault(Cause(CauseKind.PAYMENT, attempt.job.model), refused(error, attempt))
+            self._closed.setdefault(Cause(CauseKind.PAYMENT, attempt.job.model), refused(error, attempt))
             return LeaveJob()
         if (cause := self._cause(error, attempt, history)) is not None:
             return self._park(cause, error, attempt, history)
@@ -235,7 +236,7 @@ class EndpointHealth:
         return None if self.is_down or history.is_at_fault else cause
 
     def _park(self, cause: Cause, error: RequestError, attempt: FailedAttempt, history: AttemptHistory) -> Verdict:
-        if cause in self.closed:
+        if cause in self._closed:
             return LeaveJob()
         at_fault = self._decide(error, attempt, history)
         assert isinstance(at_fault, Retry | FailJob)
@@ -247,7 +248,7 @@ class EndpointHealth:
             reason = description(self.parked.of_cause(cause) or [parked])
             if cause.concerns is None:
                 return StopRun(reason=reason, is_parked=True)
-            self.closed[cause] = reason
+            self._closed[cause] = reason
             self.parked.release(cause, at_fault=False)
             return LeaveJob()
         if self.parked.is_endpoint_affected(cause.kind):
@@ -274,8 +275,7 @@ class EndpointHealth:
 
     def _watch_for_outage(self, error: RequestError, attempt: FailedAttempt) -> None:
         if not self._indicates_outage(error):
-            if self.outages.on_answer(attempt.sent_at):
-                self._emit_recovery(attempt.now)
+            self._emit_recovery(self.outages.on_answer(attempt.sent_at), attempt.now)
             return
         unresolved_since = next(iter(self._unresolved_since.values()), inf)
         if self.outages.on_failure(
@@ -293,7 +293,8 @@ class EndpointHealth:
         is_own_end = isinstance(error, StreamTruncated) and error.ended_by_server
         return indicates_outage(error) and not (is_own_end and not self.has_succeeded)
 
-    def _emit_recovery(self, now: float) -> None:
-        self._on_available()
-        self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))
-        self._emit(OutageEnded(at=now, endpoint=self._endpoint))
+    def _emit_recovery(self, is_recovered: bool, now: float) -> None:
+        if is_recovered:
+            self._on_available()
+            self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))
+            self._emit(OutageEnded(at=now, endpoint=self._endpoint))
