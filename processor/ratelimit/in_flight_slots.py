@@ -26,7 +26,7 @@ class InFlightSlots:
         return bool(self._waiters)
 
     def available_to(self, waiter: WakeUp) -> bool:
-        return self.in_flight < self._capacity and (not self._waiters or self._first() is waiter)
+        return self.has_free and (not self._waiters or self._first() is waiter)
 
     def enqueue(self, waiter: WakeUp) -> None:
         """Fire the WakeUp when a slot is free and the waiter is first. It keeps its place until ``dequeue``."""

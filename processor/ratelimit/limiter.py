@@ -76,16 +76,11 @@ class RateLimiter:
         request exceeds a whole minute's limit. If the wait is cancelled, nothing has been taken.
         """
         await self.starts.wait_for_turn()
-        group, size = self._group(size), size.as_known_now()
-        expected = group.expected_output(size)
-        cost = request_cost(size, self._settings.charging, expected.tokens)
-        by_resource = cost_by_resource(cost)
-        group.raise_if_too_large(by_resource)
-        if group.queue.head() is None:
-            now = asyncio.get_running_loop().time()
-            if self._blocked_by(group, by_resource, now, goes_first=size.goes_first) is None:
-                return self._grant(group, size, cost, by_resource, now)
-        request = QueuedRequest(size, cost, by_resource, self._settings.charging, expected)
+        group = self._group(size)
+        if group.queue.head() is None and isinstance(checked := self.check(size), Grantable):
+            return self.grant(checked)
+        request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
+        group.raise_if_too_large(request.cost_by_resource)
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
         if size.goes_first or not group.wake_up.is_armed:
             self._drain_queue(group)

@@ -62,21 +62,12 @@ class QueuedRequest:
         "size",
     )
 
-    def __init__(
-        self,
-        size: RequestSize,
-        cost: Cost,
-        by_resource: CostByResource,
-        accounting: TokenAccounting,
-        expected_output: ExpectedOutput,
-    ) -> None:
+    def __init__(self, size: RequestSize, accounting: TokenAccounting, expected_output: ExpectedOutput) -> None:
         self.size = size
-        self.cost = cost
-        self.cost_by_resource = by_resource
         self._accounting: TokenAccounting = accounting
         self._expected_output = expected_output
-        self._expected_tokens = expected_output.tokens
         self.permit: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._estimate()
 
     @property
     def is_done(self) -> bool:
@@ -89,6 +80,9 @@ class QueuedRequest:
             self.size = size.as_known_now()
         elif size.max_tokens is not None or self._expected_tokens == self._expected_output.tokens:
             return
+        self._estimate()
+
+    def _estimate(self) -> None:
         self._expected_tokens = self._expected_output.tokens
         self.cost = request_cost(self.size, self._accounting, self._expected_tokens)
         self.cost_by_resource = cost_by_resource(self.cost)

@@ -50,7 +50,6 @@ class ThrottlingEpisode:
     def __init__(self, since: float = -inf) -> None:
         self.since = since
         self.sent = 0
-        self.throttled = 0
         self.last_429_at = self.last_sent_at = -inf
         self.longest_refusal_s = 0.0
         """The longest time from sending a request until it was throttled."""
@@ -69,7 +68,6 @@ class ThrottlingEpisode:
         self.sent += 1
 
     def on_throttled(self, sent_at: float, at: float, *, is_wait_named: bool) -> None:
-        self.throttled += 1
         self._throttled_sent_times.append(sent_at)
         self.last_429_at = at
         self.longest_refusal_s = max(self.longest_refusal_s, at - sent_at)
@@ -78,6 +76,10 @@ class ThrottlingEpisode:
     @property
     def seconds(self) -> float:
         return self.last_429_at - self._first_sent_at
+
+    @property
+    def throttled(self) -> int:
+        return len(self._throttled_sent_times)
 
     @property
     def accepted(self) -> int:
