@@ -33,19 +33,7 @@ def started_event(state: JobState, permit: EndpointPermit) -> AttemptStarted:
 def replied_event(
     state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply, at: float
 ) -> AttemptFinished:
-    job = state.job
-    return _new_finished(
-        at=at,
-        custom_id=job.custom_id,
-        line=job.line,
-        model=job.model,
-        endpoint=permit.endpoint.name,
-        limit_group=permit.limit_group,
-        attempt=state.attempts,
-        status=attempt.status,
-        request_id=reply.request_id,
-        outcome="success",
-    )
+    return _finished_event(state, permit, at, outcome="success", status=attempt.status, request_id=reply.request_id)
 
 
 def failed_event(
@@ -57,49 +45,49 @@ def failed_event(
     at: float,
     unconfirmed_pico: int | None,
 ) -> AttemptFinished:
-    return _without_reply(
+    return _finished_event(
         state,
         permit,
         at,
-        unconfirmed_pico,
         outcome=_outcome(verdict),
         status=error.status if isinstance(error, StatusError) else attempt.status,
         request_id=error.request_id,
         code=error.code,
         message=str(error),
         retry_delay_s=verdict.delay_s if isinstance(verdict, Retry) else None,
+        unconfirmed_pico=unconfirmed_pico,
     )
 
 
 def interrupted_event(
     state: JobState, permit: EndpointPermit, attempt: Attempt, at: float, unconfirmed_pico: int | None
 ) -> AttemptFinished:
-    return _without_reply(
+    return _finished_event(
         state,
         permit,
         at,
-        unconfirmed_pico,
         outcome="stop",
         status=attempt.status,
         code="interrupted",
         message="interrupted: the run was stopped",
+        unconfirmed_pico=unconfirmed_pico,
     )
 
 
-def _without_reply(
+def _finished_event(
     state: JobState,
     permit: EndpointPermit,
     at: float,
-    unconfirmed_pico: int | None,
     *,
     outcome: AttemptOutcome,
     status: int | None,
-    code: str,
-    message: str,
     request_id: str | None = None,
+    code: str | None = None,
+    message: str | None = None,
     retry_delay_s: float | None = None,
+    unconfirmed_pico: int | None = None,
 ) -> AttemptFinished:
-    return AttemptFinished(
+    return _new_finished(
         at=at,
         custom_id=state.job.custom_id,
         line=state.job.line,

@@ -84,6 +84,10 @@ class JobRegistry:
         state.phase = Phase.IN_FLIGHT
         self._changed.set()
 
+    def ask_again(self, state: JobState) -> None:
+        """The job begins to wait for a permit to ask once more. It counts as in flight, also while the run stops."""
+        state.phase = Phase.ASKING_AGAIN
+
     def park(self, state: JobState) -> None:
         """The job begins to wait for what other jobs show. Raises CancelledError if the run is stopping."""
         if self._is_stopping:

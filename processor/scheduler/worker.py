@@ -140,8 +140,8 @@ class Worker:
         if self._costs.has_budget and state.size.bounds is None:
             await self._costs.bound(state)
         try:
-            if state.asks is not None and state.is_asked_again:
-                state.phase = Phase.ASKING_AGAIN
+            if state.is_asked_again:
+                self._registry.ask_again(state)
             else:
                 self._registry.wait(state)
             permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
