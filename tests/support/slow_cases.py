@@ -43,7 +43,10 @@ def mark_sampled(items: Iterable[pytest.Item]) -> None:
 
 
 def some_of(numbers: Iterable[int], most: int, name: str) -> set[int]:
-    """At most so many of the numbers: other ones for the test of another name, so that a file of tests has them all."""
+    """Return at most ``most`` of the numbers, starting at a place that depends on ``name``.
+
+    Tests of different names get different numbers, so that the tests of a file together run all cases.
+    """
     ordered = sorted(numbers)
     first = crc32(name.encode())
     return {ordered[(first + at) % len(ordered)] for at in range(min(most, len(ordered)))}
