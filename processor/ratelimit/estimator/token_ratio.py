@@ -72,6 +72,8 @@ class LoneCharges:
 
     def __init__(self) -> None:
         self._charges: deque[LoneCharge] = deque(maxlen=RATIO_BURST_REQUESTS)
+        self._bounds: dict[CounterType | None, Interval | None] = {}
+        """Of the ratio, by these charges. Every header asks for them, and few change them."""
         self.last: tuple[float, float, Interval] | None = None
         """Of the newest: when it was sent, all that was sent by then, and what was used after it."""
         self._has_whole_history = True
@@ -92,6 +94,7 @@ class LoneCharges:
         self.full_at = None
         if self.is_second != was_second:
             self._charges.clear()
+            self._bounds.clear()
             last = None
         if before - history.total_sent_by(header.sent_at - WINDOW_S) <= 1e-6:
             charge = LoneCharge(header.cost, used, used)
@@ -107,9 +110,15 @@ class LoneCharges:
         # What others have used makes no sense as a charge.
         if all(header.cost / MAX_RATIO <= one.high <= header.cost * MAX_RATIO for one in charge[1:]):
             self._charges.append(charge)
+            self._bounds.clear()
 
     def bounds(self, counter_type: CounterType | None) -> Interval | None:
         """Of the ratio; None: nothing is known."""
+        if counter_type not in self._bounds:
+            self._bounds[counter_type] = self._bounds_by_charges(counter_type)
+        return self._bounds[counter_type]
+
+    def _bounds_by_charges(self, counter_type: CounterType | None) -> Interval | None:
         if not self._charges:
             return None
         if counter_type is None:
@@ -174,6 +183,17 @@ class Burst:
     first_remaining: float = -inf
     last_remaining: float = inf
 
+    def is_complete_with(self, header: Header) -> bool:
+        """Add the header of one of its requests: whether it is the last, and the ratio can be learned from them."""
+        self.answered += 1
+        remaining = header.remaining
+        if remaining > self.first_remaining:
+            self.first_remaining, self.first_cost = remaining, header.cost
+        if remaining < self.last_remaining:
+            self.last_remaining = remaining
+        is_complete = self.answered == self.sent and self.last_remaining > 0
+        return is_complete and self.largest_cost <= self.cost / MIN_BURST_REQUESTS
+
 
 _START = attrgetter("start")
 
@@ -210,14 +230,17 @@ class TokenRatio:
     def observe(self, header: Header, history: SendHistory, counter_type: CounterType | None) -> bool:
         """A request has been answered. Returns whether the ratio has changed."""
         before = self.value
-        burst = self._burst_of(header)
-        if burst is not None:
+        burst = self._burst(header.sent_at)
+        if burst is not None and burst.is_complete_with(header):
             self._learn(burst, history, counter_type)
-        self._lone.observe(header, history, self.value)
+        if burst is None or burst.cost <= header.cost + 1e-6:  # else it was sent together with others
+            self._lone.observe(header, history, self.value)
         if not self._has_seen_burst:
             bounds = self._lone.bounds(counter_type)
             if bounds is not None and not bounds.low <= self.value <= bounds.high:
                 self.value = bounds.high if self.value > bounds.high else (bounds.low + bounds.high) / 2
+        if self.value == before:
+            return False
         self.value = min(MAX_RATIO, max(1 / MAX_RATIO, self.value))
         return self.value != before
 
@@ -231,18 +254,6 @@ class TokenRatio:
         lone = self._lone
         is_newest = lone.last is not None and lone.last[0] == sent_at
         return lone.full_at if is_newest and (lone.is_second or counter_type == "bucket") else None
-
-    def _burst_of(self, header: Header) -> Burst | None:
-        """The burst that is complete with this header, if the ratio can be learned from it."""
-        burst = self._burst(header.sent_at)
-        if burst is None:
-            return None
-        burst.answered += 1
-        if header.remaining > burst.first_remaining:
-            burst.first_remaining, burst.first_cost = header.remaining, header.cost
-        burst.last_remaining = min(burst.last_remaining, header.remaining)
-        is_complete = burst.answered == burst.sent and burst.last_remaining > 0
-        return burst if is_complete and burst.largest_cost <= burst.cost / MIN_BURST_REQUESTS else None
 
     def _burst(self, sent_at: float) -> Burst | None:
         index = bisect_right(self._bursts, sent_at, key=_START) - 1
