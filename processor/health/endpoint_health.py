@@ -94,7 +94,7 @@ class EndpointHealth:
 
     @property
     def is_down(self) -> bool:
-        return self.outages.is_down
+        return self.outages.down_since is not None
 
     def call_when_available(self, callback: Callable[[], None]) -> None:
         """Call back whenever more may be sent than before: after the canary, and when an outage is over."""
@@ -116,14 +116,16 @@ class EndpointHealth:
     def on_first_token(self, position: int, sent_at: float, now: float) -> None:
         self.canary.on_understood()
         self._unresolved_since.pop(position, None)
-        self._emit_recovery(self.outages.on_first_token(sent_at), now)
+        if self.outages.on_first_token(sent_at):
+            self._emit_recovery(now)
 
     def on_success(self, position: int, sent_at: float, now: float) -> None:
         """A reply is complete. Parked jobs are released later, by ``on_reply_written``."""
         self.canary.on_understood()
         self.has_succeeded = True
         self._unresolved_since.pop(position, None)
-        self._emit_recovery(self.outages.on_answer(sent_at), now)
+        if self.outages.on_answer(sent_at):
+            self._emit_recovery(now)
 
     def on_reply_written(self, job: Job, limit_group: str, sent_at: float) -> None:
         """The row of a reply is on disk: parked jobs to which the same applies are at fault themselves."""
@@ -275,15 +277,13 @@ class EndpointHealth:
 
     def _watch_for_outage(self, error: RequestError, attempt: FailedAttempt) -> None:
         if not self._indicates_outage(error):
-            self._emit_recovery(self.outages.on_answer(attempt.sent_at), attempt.now)
+            if self.outages.on_answer(attempt.sent_at):
+                self._emit_recovery(attempt.now)
             return
+        position, had_first_token = attempt.job.position, attempt.had_first_token
         unresolved_since = next(iter(self._unresolved_since.values()), inf)
         if self.outages.on_failure(
-            error,
-            attempt.job.position,
-            attempt.now,
-            had_first_token=attempt.had_first_token,
-            unresolved_since=unresolved_since,
+            error, position, attempt.now, had_first_token=had_first_token, unresolved_since=unresolved_since
         ):
             self._emit(BottleneckChanged(at=attempt.now, bottleneck="outage"))
             self._emit(OutageStarted(at=attempt.now, endpoint=self._endpoint, message=str(error)))
@@ -293,8 +293,7 @@ class EndpointHealth:
         is_own_end = isinstance(error, StreamTruncated) and error.ended_by_server
         return indicates_outage(error) and not (is_own_end and not self.has_succeeded)
 
-    def _emit_recovery(self, is_recovered: bool, now: float) -> None:
-        if is_recovered:
-            self._on_available()
-            self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))
-            self._emit(OutageEnded(at=now, endpoint=self._endpoint))
+    def _emit_recovery(self, now: float) -> None:
+        self._on_available()
+        self._emit(BottleneckChanged(at=now, bottleneck=self._limiter_bottleneck))
+        self._emit(OutageEnded(at=now, endpoint=self._endpoint))

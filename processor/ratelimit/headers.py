@@ -70,7 +70,7 @@ def parse_rate_limit_headers(
     """Header names must be lower case."""
     reported: dict[Resource, Reported] = {}
     for resource, limit_name, remaining_name, reset_name in _present(names, tuple(headers)):
-        limit, remaining = parse_count(headers.get(limit_name)), parse_count(headers.get(remaining_name))
+        limit, remaining = _parse_limit(headers.get(limit_name)), parse_count(headers.get(remaining_name))
         if resource != "requests" and limit is not None and limit < DEFAULT_OUTPUT_TOKENS / 4:
             continue  # less than one request and its reply need: the replies contradict it
         if limit or remaining is not None:
@@ -93,6 +93,10 @@ def parse_count(value: str | None) -> float | None:
         return float(value)
     digits = value.strip().removesuffix(".0")
     return float(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else None
+
+
+_parse_limit = lru_cache(maxsize=64)(parse_count)
+"""Cached, because a server names the same few limits with each response."""
 
 
 def parse_reset_s(value: str | None, date: str | None = None) -> float | None:

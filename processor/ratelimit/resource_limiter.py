@@ -83,9 +83,7 @@ class ResourceLimiter:
 
     @property
     def _counter_kind(self) -> str | None:
-        if self._header_guided.bursts_are_refused:
-            return "refuses bursts"
-        return "small bucket" if self.model.is_small_bucket else self.model.counter_type
+        return "refuses bursts" if self._header_guided.bursts_are_refused else self.model.counter_kind
 
     def has_new_counter(self) -> bool:
         """Whether responses have shown since the last call that the server counts in another way than was known."""

@@ -169,7 +169,7 @@ class BucketModel(CounterModel):
     @property
     def is_small(self) -> bool:
         """Whether the server is known to have a bucket of only a few seconds' refill."""
-        return self.is_certain and self.capacity < SMALL_BUCKET_S * self._history.rate
+        return self._classifier.counter_type == "bucket" and self.capacity < SMALL_BUCKET_S * self._history.rate
 
     @property
     def capacity(self) -> float:

@@ -11,6 +11,7 @@ taken off. Until the type is known, both must have room before a request is sent
 from __future__ import annotations
 
 from math import inf, sqrt
+from typing import Literal
 
 from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
 from processor.ratelimit.estimator.external_usage import SHARED_KEY_SHARE, ExternalUsage, OtherClients
@@ -76,6 +77,11 @@ class ServerModel:
     @property
     def is_small_bucket(self) -> bool:
         return self._bucket.is_small
+
+    @property
+    def counter_kind(self) -> Literal["window", "bucket", "small bucket"] | None:
+        """What the server counts by; None: not known."""
+        return "small bucket" if self._bucket.is_small else self._classifier.counter_type
 
     @property
     def counter_period_s(self) -> float:
@@ -178,13 +184,12 @@ class ServerModel:
             else:
                 server_limit = self.limit * self._server_units_per_unit
                 rescaled = self._learn(ratio, Header(sent_at, cost, remaining, reset_s, server_limit))
+        self.facts.headers_at = at
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
-        undisturbed = self._classifier.counter_type is not None and not self.shared_key and not refused
-        if undisturbed and 0 <= sent_at - self._last_modelled_sent_at < MERGE_S:
-            self.facts.headers_at = at
+        is_same_moment = 0 <= sent_at - self._last_modelled_sent_at < MERGE_S
+        if is_same_moment and not refused and self.counter_type is not None and not self.shared_key:
             return rescaled
         self._last_modelled_sent_at = max(self._last_modelled_sent_at, sent_at)
-        self.facts.headers_at = at
         if refused:
             self._classifier.add_uncertainty(cost)
         if sent_at >= max(self.facts.newest_sent_at - ORDER_CERTAIN_S, at - WINDOW_S):

@@ -62,7 +62,8 @@ class HeaderGuided(Strategy):
         self._breaker.on_grant(cost, at)
 
     def observe(self, granted_at: float) -> None:
-        self._breaker.on_response(granted_at, self._model.rate, self._model.shown_missing)
+        if self._breaker.state is BreakerState.TESTING:
+            self._breaker.on_response(granted_at, self._model.rate, self._model.shown_missing)
 
     def throttled(self, granted_at: float, at: float, *, had_room: bool, is_new: bool) -> None:
         was_paced = self.bursts_are_refused or self._model.is_small_bucket

@@ -55,10 +55,16 @@ class Pacer:
         share_s = cost * WINDOW_S / (PACING_SHARE * limit)
         if self._back_off.is_raised:
             share_s *= exp(self._back_off.value(now))
-        # Time saved up before a burst is not made up for.
-        tolerance_s = 0.0 if self._free_at == -inf else BURST_TOLERANCE_S
-        self._free_at = min(now, max(self._free_at, now - tolerance_s)) + share_s
-        self._full_at = min(now + BURST_TOLERANCE_S, max(self._full_at, now)) + share_s
+        free_at, full_at = self._free_at, self._full_at
+        if free_at > now or free_at == -inf:  # time saved up before a burst is not made up for
+            free_at = now
+        elif free_at < now - BURST_TOLERANCE_S:
+            free_at = now - BURST_TOLERANCE_S
+        if full_at < now:
+            full_at = now
+        elif full_at > now + BURST_TOLERANCE_S:
+            full_at = now + BURST_TOLERANCE_S
+        self._free_at, self._full_at = free_at + share_s, full_at + share_s
 
     def refund(self, cost: float, limit: float) -> None:
         """A recorded cost turned out to be lower by this much."""
