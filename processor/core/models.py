@@ -119,7 +119,8 @@ class RequestSize:
     path: str
     model: str
     prompt_tokens: int
-    prompt_chars: int
+    prompt_chars: int | None
+    """None where no limit counts them."""
     max_tokens: int | None
     """The job's limit on the output of one choice; None where it sets none."""
     choices: int = 1

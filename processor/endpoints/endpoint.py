@@ -24,6 +24,10 @@ class Limiter(Protocol):
 
     async def acquire(self, size: RequestSize, *, is_retry: bool) -> Permit: ...
 
+    @property
+    def counts_characters(self) -> bool:
+        """Whether it needs ``RequestSize.prompt_chars``."""
+
     def group_name(self, job: Job) -> str: ...
 
     def cool_down_s(self, job: Job) -> float: ...

@@ -51,6 +51,11 @@ class EndpointPool:
         if self.budget is not None:
             await self.budget.load_prices(self._endpoints, job)
 
+    @property
+    def counts_characters(self) -> bool:
+        """Whether one of their limiters needs ``RequestSize.prompt_chars``."""
+        return any(endpoint.limiter.counts_characters for endpoint in self._endpoints)
+
     # ------------------------------------------------------------ where and when a request may be sent
 
     async def acquire(

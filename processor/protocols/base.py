@@ -219,15 +219,15 @@ class Protocol(ABC):
 
     # ------------------------------------------------------------ tokens
 
-    def request_size(self, job: Job, counter: ModelCounter) -> RequestSize:
-        """What the request asks of the limits."""
+    def request_size(self, job: Job, counter: ModelCounter, *, counts_characters: bool = True) -> RequestSize:
+        """What the request asks of the limits. ``counts_characters``: False where none of them counts characters."""
         prompt = self.count_prompt(job.body, counter)
         return _new_size(
             path=job.path,
             model=job.model,
             prompt_tokens=prompt.tokens,
             prompt_estimated=prompt.estimate_reasons,
-            prompt_chars=self._prompt_chars(job.body),
+            prompt_chars=self._prompt_chars(job.body) if counts_characters else None,
             max_tokens=self.max_output_tokens(job.body),
             choices=self.generated_choices(job.body),
         )
@@ -272,4 +272,8 @@ class Protocol(ABC):
         return 0
 
     def _prompt_chars(self, body: JSON) -> int:
-        return count_characters([body[field] for field in self.prompt_fields if field in body])
+        characters = 0
+        for field in self.prompt_fields:
+            if field in body:
+                characters += count_characters(body[field])
+        return characters

@@ -133,6 +133,10 @@ class RateLimiter:
         """When the next request that waits for a limit may start; None where none waits, or for something else."""
         return self._wake_up_times.first()
 
+    @property
+    def counts_characters(self) -> bool:
+        return self._settings.counts_characters
+
     def group_name(self, job: Job) -> str:
         """The name of the job's limit group."""
         return self._prefix + limit_group_key(self._settings, job)

@@ -56,6 +56,11 @@ class LimitSettings:
     concurrency_is_fixed: bool = False
     """Whether the number of requests in flight is given, and not found by trying."""
 
+    @property
+    def counts_characters(self) -> bool:
+        """Whether a prompt is charged by its characters."""
+        return self.charging == "larger"
+
     def of(self, model: str) -> RateLimits:
         return self.per_model.get(model, self.default)
 

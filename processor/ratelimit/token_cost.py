@@ -46,6 +46,7 @@ def request_cost(size: RequestSize, accounting: TokenAccounting, expected_output
     output_per_choice = expected_output if size.max_tokens is None else size.max_tokens
     output = output_per_choice * size.choices
     if accounting == "larger":
+        assert size.prompt_chars is not None, "they are counted where a limit is of this kind"
         tokens = max(output, ceil(size.prompt_chars / CHARS_PER_TOKEN))
     else:
         tokens = size.prompt_tokens + output

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,7 +27,6 @@ from processor.protocols.token_bounds import TokenRatios, token_bounds, with_bou
 from processor.scheduler.attempt import Attempt
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_state import JobState
-from processor.tokens.counter import TokenCounter
 
 _MAYBE_BILLED = frozenset({408, 499, 504, 524})
 """Statuses by which a proxy gives up waiting for a server that may have generated the reply."""
@@ -35,23 +35,6 @@ _MAYBE_BILLED = frozenset({408, 499, 504, 524})
 def may_be_billed(status: int | None) -> bool:
     """Whether a request without a reply may have been billed. ``status``: of the response; None where none came."""
     return status is None or 200 <= status < 300 or status in _MAYBE_BILLED
-
-
-def size_of_job(job: Job, protocol: Protocol, counter: TokenCounter) -> RequestSize:
-    """Return the size of the job's request. Its prompt is estimated by its characters until its encoding is loaded: the
-    first requests are sent before that, and by then many jobs wait, which are counted then."""
-    size = protocol.request_size(job, counter.for_model(job.model))
-    if counter.is_loaded(job.model):
-        return size
-    counted: RequestSize | None = None
-
-    def recount() -> RequestSize | None:
-        nonlocal counted
-        if counted is None and counter.is_loaded(job.model):
-            counted = protocol.request_size(job, counter.for_model(job.model))
-        return counted
-
-    return replace(size, recount=recount)
 
 
 class ReplyCost(NamedTuple):
@@ -69,8 +52,27 @@ class RequestCosts:
     def __init__(self, deps: Dependencies) -> None:
         self._deps = deps
         self._prices = deps.prices
+        self._counts_characters = deps.endpoints.counts_characters
         self.has_budget = deps.endpoints.budget is not None
         self._ratios = TokenRatios()
+
+    def size_of(self, job: Job, protocol: Protocol) -> RequestSize:
+        """Return the size of the job's request. Its prompt is estimated by its characters until its encoding is loaded:
+        the first requests are sent before that, and by then many jobs wait, which are counted then."""
+        counter = self._deps.counter.for_model(job.model)
+        size = protocol.request_size(job, counter, counts_characters=self._counts_characters)
+        return size if counter.is_loaded else replace(size, recount=self._recount(job, protocol))
+
+    def _recount(self, job: Job, protocol: Protocol) -> Callable[[], RequestSize | None]:
+        counted: RequestSize | None = None
+
+        def recount() -> RequestSize | None:
+            nonlocal counted
+            if counted is None and self._deps.counter.is_loaded(job.model):
+                counted = self.size_of(job, protocol)
+            return counted
+
+        return recount
 
     async def bound(self, state: JobState) -> None:
         """Find out what the job can be billed for at most, and its prices, before the first request is sent."""

@@ -28,7 +28,7 @@ from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
 from processor.scheduler.job_state import JobState, Phase
 from processor.scheduler.masking import mask_error, masked_reply
-from processor.scheduler.request_costs import RequestCosts, size_of_job
+from processor.scheduler.request_costs import RequestCosts
 from processor.scheduler.result_builder import result_of_reply
 from processor.scheduler.row_writer import RowWriter
 
@@ -124,7 +124,7 @@ class Worker:
         return JobState(
             job=job,
             protocol=protocol,
-            size=size_of_job(job, protocol, self._deps.counter),
+            size=self._costs.size_of(job, protocol),
             enqueued_at=self._loop.time(),
             attempts=earlier + attempts,
             earlier_attempts=earlier,

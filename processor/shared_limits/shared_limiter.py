@@ -108,6 +108,10 @@ class SharedLimiter:
         permit = Permit(self._group(granted.limit_group), size, reservation, self._on_released)
         return permit if reserved is None else BudgetedPermit(permit, reserved)
 
+    @property
+    def counts_characters(self) -> bool:
+        return self._opening.limits.counts_characters
+
     def group_name(self, job: Job) -> str:
         return limit_group_key(self._opening.limits, job)
 

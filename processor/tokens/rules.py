@@ -20,7 +20,7 @@ not publish is an estimate, and the reason for each estimate is named in ``Token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -85,26 +85,24 @@ def tokens_in(characters: int) -> int:
     return -(-characters // CHARS_PER_TOKEN)
 
 
-def count_characters(values: list[Any]) -> int:
-    """Characters of all texts in the values. A token id counts as CHARS_PER_TOKEN, an image or the like as nothing."""
+def count_characters(value: Any) -> int:
+    """Characters of all texts in a value. A token id counts as CHARS_PER_TOKEN, an image or the like as nothing."""
     total = 0
-    pending: list[Iterable[Any]] = [values]
+    pending = [value]
     while pending:
-        for value in pending.pop():
-            if isinstance(value, str):
-                total += len(value)
-            elif isinstance(value, dict):
-                if not _NOT_TEXT.isdisjoint(value):
-                    pending.append(_text_fields(value))
-                    continue
-                try:
-                    total += len("".join(value.values()))  # a message of texts, as most are: without a step for each
-                except TypeError:
-                    pending.append(value.values())
-            elif isinstance(value, list):
-                pending.append(value)
-            elif isinstance(value, int):
-                total += CHARS_PER_TOKEN
+        value = pending.pop()
+        if isinstance(value, dict):
+            values = value.values() if _NOT_TEXT.isdisjoint(value) else _text_fields(value)
+            try:
+                total += len("".join(values))  # a message of texts, as most are: without a step for each
+            except TypeError:
+                pending.extend(values)
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, int):
+            total += CHARS_PER_TOKEN
     return total
 
 
@@ -181,7 +179,7 @@ def count_as_json(value: Any, count_text: CountText, reasons: set[str], reason: 
     try:
         return count_text(orjson.dumps(value).decode())
     except TypeError:  # nested too deeply, a huge number, half a surrogate pair
-        return tokens_in(count_characters([value]))
+        return tokens_in(count_characters(value))
 
 
 def _text_fields(part: JSON) -> list[Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import ceil
 from typing import TypeVar
 
 import pytest
 
 from processor.core.events import AttemptStarted
 from processor.core.models import JSON
+from processor.core.text import CHARS_PER_TOKEN
 from processor.ratelimit.settings import LimitSettings, RateLimits
 from processor.simulator.settings import SimulatorSettings
 from tests.support.scheduler_world import World, short_job
@@ -54,3 +56,15 @@ def test_jobs_that_wait_reserve_for_replies_as_long_as_those_known_by_then() -> 
     run = world.run([short_job(at) for at in range(60)], limits=limits, concurrency=50)
     assert run.exit_code == 0
     assert run.took_s < 60, "60 replies of 256 tokens, as is assumed before one is known, would take five minutes"
+
+
+def test_a_limit_that_counts_characters_reserves_the_larger_of_prompt_and_reply() -> None:
+    world = World(SERVER)
+    limits = LimitSettings(default=RateLimits(tpm=6000), charging="larger")
+    jobs = [short_job(at, prompt="7%" * (4 + 20 * at), max_tokens=MAX_TOKENS) for at in range(5)]
+    run = world.run(jobs, limits=limits, concurrency=50)
+    assert run.exit_code == 0
+    by_characters = [ceil((len("user") + 2 * (4 + 20 * at)) / CHARS_PER_TOKEN) for at in range(5)]
+    started: list[AttemptStarted] = run.events_of(AttemptStarted)
+    reserved = {event.custom_id: event.tokens for event in started}
+    assert sorted(reserved.values()) == [max(MAX_TOKENS, tokens) for tokens in by_characters]

@@ -16,7 +16,7 @@ from processor.health.failed_attempt import FailedAttempt
 from processor.health.outage_detector import FAILURE_THRESHOLD, FIRST_PROBE_INTERVAL_S
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
-from processor.ratelimit.settings import LimitSettings, RateLimits
+from processor.ratelimit.settings import LimitSettings, RateLimits, TokenAccounting
 from processor.retry.policy import AttemptHistory, RetryPolicy
 from processor.simulator.virtual_clock import run
 
@@ -33,10 +33,10 @@ def size(*, tokens: int = 1) -> RequestSize:
     return RequestSize(path=PATH, model="m", prompt_tokens=0, prompt_chars=0, max_tokens=tokens)
 
 
-def new_endpoint(*, limits: RateLimits | None = None) -> Endpoint:
+def new_endpoint(*, limits: RateLimits | None = None, charging: TokenAccounting = "sum") -> Endpoint:
     target = Target(base_url="http://127.0.0.1/v1")
     events: list[object] = []
-    settings = LimitSettings(default=limits or RateLimits(rpm=60_000))
+    settings = LimitSettings(default=limits or RateLimits(rpm=60_000), charging=charging)
     return Endpoint(
         target,
         RateLimiter(settings, emit=events.append, concurrency=100),
@@ -61,6 +61,15 @@ def take_down(endpoint: Endpoint) -> None:
 
 async def acquire(pool: EndpointPool, *, line: int = 1) -> EndpointPermit:
     return await pool.acquire(job(line), size(), is_retry=False)
+
+
+def test_the_characters_of_prompts_are_counted_where_an_endpoint_charges_by_them() -> None:
+    async def main() -> None:
+        rules: tuple[TokenAccounting, ...] = ("sum", "used", "larger")
+        pools = [EndpointPool(new_endpoint(), new_endpoint(charging=charging)) for charging in rules]
+        assert [pool.counts_characters for pool in pools] == [False, False, True]
+
+    run(main())
 
 
 def test_permit_names_its_endpoint_and_limit_group() -> None:

@@ -199,6 +199,7 @@ def test_a_request_size_has_the_prompt_the_output_limit_and_the_choices() -> Non
     assert (size.prompt_tokens, size.prompt_estimated) == (15, ())
     assert size.prompt_chars == len("user") + 5
     assert (size.max_tokens, size.choices) == (7, 2)
+    assert protocol_for(CHAT).request_size(job, counter(characters), counts_characters=False).prompt_chars is None
 
 
 def test_a_request_size_names_why_its_prompt_is_an_estimate() -> None:
