@@ -98,23 +98,17 @@ class RequestCosts:
 
         ``is_exact``: they are reported, or counted exactly. Where not, a budget counts the worst case.
         """
-        cost_usd, is_certain = await self._of_reply(permit, reply, usage, sent_at_unix_s, is_exact)
+        cost_usd, is_certain = reported_cost_usd(reply.body), True
+        if cost_usd is None:
+            tariff = await self._prices.tariff(permit.endpoint.target.base_url, permit.job.model)
+            by_tariff = None if tariff is None else tariff.cost_usd(billed_usage(reply.body, usage), sent_at_unix_s)
+            cost_usd, is_certain = (None, False) if by_tariff is None else (float(by_tariff), is_exact)
         known_pico = 0 if cost_usd is None else pico_usd(cost_usd)
         if permit.reserved is None or is_certain:
             return ReplyCost(cost_usd, known_pico)
         counted_pico = max(known_pico, permit.reserved.worst_pico)
         self._add_unconfirmed(state, counted_pico - known_pico)
         return ReplyCost(cost_usd, counted_pico)
-
-    async def _of_reply(
-        self, permit: EndpointPermit, reply: Reply, usage: Usage, sent_at_unix_s: float, is_exact: bool
-    ) -> tuple[float | None, bool]:
-        """Return the cost, and whether it is certain."""
-        if (reported := reported_cost_usd(reply.body)) is not None:
-            return reported, True
-        tariff = await self._prices.tariff(permit.endpoint.target.base_url, permit.job.model)
-        cost = None if tariff is None else tariff.cost_usd(billed_usage(reply.body, usage), sent_at_unix_s)
-        return (None, False) if cost is None else (float(cost), is_exact)
 
     def on_written(
         self, job: Job, permit: EndpointPermit, cost: ReplyCost, reported: Usage | None, computed_prompt: int

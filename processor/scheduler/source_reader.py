@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from processor.core.events import JobSkipped
-from processor.core.models import Job
+from processor.core.models import Job, SourceFile
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
@@ -46,48 +46,53 @@ class SourceReader:
                 if isinstance(item, NoJobYet):
                     await wait_for_jobs(item)
                     continue
-                await self._handle_item(item, start_job)
+                if isinstance(item, SkippedJobs):
+                    await self._handle_skipped(item)
+                else:
+                    await self._handle_line(item, start_job)
                 if self.lines_read == self._options.limit:
                     return
         self.last_line = END_OF_FILE
 
-    async def _handle_item(
-        self, item: ParsedJob | InvalidLine | SkippedJobs | Job, start_job: Callable[[Job], Awaitable[None]]
-    ) -> None:
-        lines = item.count if isinstance(item, SkippedJobs) else 1
-        self.lines_read += lines
-        # Lines of several files have no order that rows could be compared with, before all of them are read.
-        if item.source is None:
-            self.last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
-        if self.lines_read % LINES_PER_YIELD < lines:
-            await asyncio.sleep(0)
-        if self._options.shard is not None and self._is_of_other_shard(item):
-            self.lines_of_other_shards += 1
-            return
-        if isinstance(item, SkippedJobs):
-            self._count_skipped(item)
-        elif isinstance(item, InvalidLine):
-            await self._fail_line(item)
-        else:
-            self.jobs_read += 1
-            if (job := item if isinstance(item, Job) else await self._job_to_run(item)) is not None:
-                await start_job(job)
-
-    def _is_of_other_shard(self, item: ParsedJob | InvalidLine | SkippedJobs | Job) -> bool:
-        return isinstance(item, ParsedJob | InvalidLine) and not self._options.includes(item)
-
-    def _count_skipped(self, skipped: SkippedJobs) -> None:
+    async def _handle_skipped(self, skipped: SkippedJobs) -> None:
         self.jobs_read += skipped.count
         self.failed_earlier += skipped.permanent_failures
         for event in skip_events(skipped):
             self._deps.emit(event)
+        self._count_lines(skipped.count, skipped.last_line, skipped.source)
+        if self.lines_read % LINES_PER_YIELD < skipped.count:
+            await asyncio.sleep(0)
 
-    async def _job_to_run(self, parsed: ParsedJob) -> Job | None:
+    async def _handle_line(
+        self, item: ParsedJob | InvalidLine | Job, start_job: Callable[[Job], Awaitable[None]]
+    ) -> None:
+        self._count_lines(1, item.line, item.source)
+        if self.lines_read % LINES_PER_YIELD == 0:
+            await asyncio.sleep(0)
+        if self._options.shard is not None and self._is_of_other_shard(item):
+            self.lines_of_other_shards += 1
+            return
+        self.jobs_read += not isinstance(item, InvalidLine)
+        found = self._find_job(item) if isinstance(item, ParsedJob) else item
+        if isinstance(found, InvalidLine):
+            await self._fail_line(found)
+        elif found is not None:
+            await start_job(found)
+
+    def _count_lines(self, lines: int, last_line: int, source: SourceFile | None) -> None:
+        self.lines_read += lines
+        # Lines of several files have no order that rows could be compared with, before all of them are read.
+        if source is None:
+            self.last_line = last_line
+
+    def _is_of_other_shard(self, item: ParsedJob | InvalidLine | Job) -> bool:
+        return not isinstance(item, Job) and not self._options.includes(item)
+
+    def _find_job(self, parsed: ParsedJob) -> Job | InvalidLine | None:
         """Compare the job with the rows of earlier runs and with earlier lines. None if it is not to be sent."""
         custom_id, status = classify(parsed, self._deps.sink.job_index, self._options)
         if status is JobStatus.DUPLICATE:
-            await self._fail_line(duplicate_line(parsed, custom_id))
-            return None
+            return duplicate_line(parsed, custom_id)
         reason = skip_reason(status, self._options)
         if reason is None:
             return parsed.with_id(custom_id)

@@ -55,7 +55,7 @@ class TokenCounter:
         encoding = encodings.encoding_of(model) if self._text_counters else None
         text_counter = self._text_counters.get(encoding or self._fallback)
         return ModelCounter(
-            count_text=text_counter or _estimate,
+            count_text=_estimate if text_counter is None else text_counter.count,
             base_model=encodings.base_model_name(model),
             is_loaded=text_counter is not None,
             is_known=encoding is not None,

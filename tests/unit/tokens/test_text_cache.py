@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.tokens.encoding_files import ENCODING_FILES, load
+from processor.tokens.rules import CountText
 from processor.tokens.text_cache import MAX_CACHED_TEXTS, MAX_CACHED_WORDS, MAX_PIECE_CHARS, TextCounter, split_text
 from tests.support.slow_cases import slow_except
 
 PROSE = "The harbour was quiet at 5:30, and it's said 'twas foggy...\n\n  Still, 12345 boats  sailed!\t"
 
 
-def recording_counter() -> tuple[TextCounter, list[str]]:
+def recording_counter() -> tuple[CountText, list[str]]:
     """Return a counter, and the list of the texts that are passed to its encoder."""
     encoded: list[str] = []
 
@@ -24,7 +25,7 @@ def recording_counter() -> tuple[TextCounter, list[str]]:
         encoded.append(text)
         return [0] * len(text)
 
-    return TextCounter(encode), encoded
+    return TextCounter(encode).count, encoded
 
 
 def test_a_repeated_text_is_encoded_once() -> None:
@@ -99,7 +100,7 @@ TEXT_PARTS = [
 )
 def test_words_that_have_come_before_are_counted_exactly(encoding: str, texts: list[str]) -> None:
     encode = load(encoding).encode_ordinary
-    count = TextCounter(encode)
+    count = TextCounter(encode).count
     for text in [*texts, *reversed(texts), " ".join(texts)]:
         twice = f"{text} {text}"  # not in the cache of whole texts
         assert count(twice) == len(encode(twice))
@@ -112,7 +113,7 @@ def test_words_are_encoded_once() -> None:
         encoded.append(text)
         return [0]
 
-    count = TextCounter(encode)
+    count = TextCounter(encode).count
     assert count("one two three") == 3
     assert count("one three two two") == 4
     assert encoded == ["one", " two", " three"]
@@ -144,7 +145,7 @@ def test_texts_whose_words_do_not_repeat_are_encoded_whole() -> None:
 @pytest.mark.parametrize("encoding", slow_except(["o200k_base", "cl100k_base", "r50k_base"], "o200k_base"))
 @pytest.mark.parametrize("character", slow_except(["a", " ", "\n", "!", "漢"], " "), ids=ascii)
 def test_a_million_equal_characters_are_counted_in_seconds(encoding: str, character: str) -> None:
-    count = TextCounter(load(encoding).encode_ordinary)
+    count = TextCounter(load(encoding).encode_ordinary).count
     before = time.process_time()
     assert count(character * 1_000_000 + "x") > 5_000
     assert time.process_time() - before < 10  # a bound against minutes, not a measurement: about 0.4 s
@@ -154,15 +155,15 @@ def test_a_megabyte_of_prose_is_counted_exactly() -> None:
     encode = load("cl100k_base").encode_ordinary
     text = PROSE * 10_000
     assert len(text) > 5 * MAX_PIECE_CHARS
-    assert TextCounter(encode)(text) == len(encode(text))
+    assert TextCounter(encode).count(text) == len(encode(text))
 
 
 def test_a_text_without_spaces_is_counted_with_an_error_of_a_few_tokens() -> None:
     encode = load("o200k_base").encode_ordinary
     text = "abcdefghij" * 25_000
-    assert TextCounter(encode)(text) == pytest.approx(len(encode(text)), abs=6)
+    assert TextCounter(encode).count(text) == pytest.approx(len(encode(text)), abs=6)
 
 
 def test_half_a_surrogate_pair_counts_like_the_replacement_character() -> None:
-    count = TextCounter(load("o200k_base").encode_ordinary)
+    count = TextCounter(load("o200k_base").encode_ordinary).count
     assert count("a\ud800b" * 100_000) == pytest.approx(count("a\N{REPLACEMENT CHARACTER}b" * 100_000), abs=9)
