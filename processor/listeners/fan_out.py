@@ -25,15 +25,13 @@ class FanOut:
     """
 
     def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
-        own = tuple(listeners)
-        self._by_type = {kind: _handlers(own, kind) for kind in get_args(RunEvent)}
-        self._external = tuple(external)
+        own, self._external = tuple(listeners), tuple(external)
+        calls_external = (self._call_external,) if self._external else ()
+        self._by_type = {kind: _handlers(own, kind) + calls_external for kind in get_args(RunEvent)}
 
     def __call__(self, event: RunEvent) -> None:
         for handle in self._by_type[type(event)]:
             handle(event)
-        if self._external:
-            self._call_external(event)
 
     def _call_external(self, event: RunEvent) -> None:
         for listener in self._external:

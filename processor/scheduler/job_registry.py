@@ -34,12 +34,16 @@ class JobRegistry:
 
     # ------------------------------------------------------------ how many jobs may be open
 
-    async def wait_for_room(self, look_ahead: int) -> None:
-        """Wait until fewer than ``look_ahead`` jobs wait to be sent.
+    def has_room(self, look_ahead: int) -> bool:
+        """Whether fewer than ``look_ahead`` jobs wait to be sent.
 
         Parked jobs have a bound of their own: they must not keep out the job whose success would release them.
         """
-        while len(self._unsent) >= look_ahead:
+        return len(self._unsent) < look_ahead
+
+    async def wait_for_room(self, look_ahead: int) -> None:
+        """Wait until there is room."""
+        while not self.has_room(look_ahead):
             await self.wait_for_change()
 
     async def wait_while_others_are_open(self, count_parked: Callable[[], int], is_over: Callable[[], bool]) -> None:

@@ -7,13 +7,16 @@ from functools import partial
 
 from processor.core.events import JobFinished
 from processor.core.fast_dataclass import constructor_of
-from processor.core.models import Failure, Reply, Result, Timing
+from processor.core.models import Failure, Reply, Result, Timing, Usage
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_state import JobState
 from processor.scheduler.result_builder import result_of_failure
 from processor.tokens.rules import NOT_LOADED, TokenCount
 
-_new_finished = constructor_of(JobFinished)
+ComputedUsage = tuple[Usage, tuple[str, ...]]
+"""The tokens of a prompt and its reply as computed, and why they are an estimate, if they are."""
+
+_new_finished, _new_usage = constructor_of(JobFinished), constructor_of(Usage)
 
 
 class RowWriter:
@@ -60,18 +63,30 @@ class RowWriter:
         )
         return failed if state.asks is None else state.asks.failed_row(failed)
 
-    async def count_tokens(self, state: JobState, reply: Reply) -> tuple[TokenCount, TokenCount]:
-        """Return the tokens of the prompt and of the completion."""
+    def count_now(self, state: JobState, reply: Reply) -> ComputedUsage | None:
+        """Return the tokens of the prompt and of the reply; None where ``count_later`` must be asked for them."""
+        job, size = state.job, state.size
+        if reply.is_large or NOT_LOADED in size.prompt_estimated:
+            return None
+        counter = self._deps.counter.for_model(job.model)
+        completion = state.protocol.count_reply(reply.body, job.body, counter)
+        return _computed(size.prompt_tokens, size.prompt_estimated, completion)
+
+    async def count_later(self, state: JobState, reply: Reply) -> ComputedUsage:
+        """Do the same after the model's encoding is loaded, and in a thread where the reply is large."""
         counter, job, size, protocol = self._deps.counter, state.job, state.size, state.protocol
         prompt = TokenCount(size.prompt_tokens, size.prompt_estimated)
         if NOT_LOADED in prompt.estimate_reasons:
             await counter.load(job.model)
             prompt = protocol.count_prompt(job.body, counter.for_model(job.model))
-        model_counter = counter.for_model(job.model)
-        if not reply.is_large:
-            return prompt, protocol.count_reply(reply.body, job.body, model_counter)
-        count = partial(protocol.count_reply, reply.body, job.body, model_counter)
-        return prompt, await counter.run_in_thread(count)
+        count = partial(protocol.count_reply, reply.body, job.body, counter.for_model(job.model))
+        completion = await counter.run_in_thread(count) if reply.is_large else count()
+        return _computed(prompt.tokens, prompt.estimate_reasons, completion)
+
+
+def _computed(prompt_tokens: int, prompt_estimated: tuple[str, ...], completion: TokenCount) -> ComputedUsage:
+    usage = _new_usage(prompt_tokens=prompt_tokens, completion_tokens=completion.tokens)
+    return usage, prompt_estimated + completion.estimate_reasons
 
 
 def _finished_event(at: float, result: Result, state: JobState | None) -> JobFinished:

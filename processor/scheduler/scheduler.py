@@ -1,6 +1,6 @@
 """One run: reads the jobs, starts a task for each, and brings all of it to an orderly end.
 
-    SourceReader ─► _start_job ─► a task for each job (Worker) ─► rows
+    SourceReader ─► _open_job ─► a task for each job (Worker) ─► rows
                     ▲
                     └── waits while enough jobs wait to be sent
 
@@ -203,7 +203,8 @@ class Scheduler:
     # ------------------------------------------------------------ reading jobs
 
     async def _produce(self) -> None:
-        await self._reader.read(self._start_job, self._wait_for_jobs)
+        start_job = self._start_unless_parked if self._deps.sink.recovered.parked else self._open_job
+        await self._reader.read(start_job, self._wait_for_jobs)
         await self._open_last_jobs()
         while await self._settle():
             pass
@@ -245,10 +246,10 @@ class Scheduler:
         async for job, attempts in deferred.read_again(self._deps.read_again()):
             await self._open_job(job, attempts)
 
-    async def _start_job(self, job: Job) -> None:
+    async def _start_unless_parked(self, job: Job) -> None:
         """Start the job; one that an earlier run left parked, after all others."""
         parked_earlier = self._deps.sink.recovered.parked
-        if parked_earlier and job_key(job.custom_id) in parked_earlier and len(self._to_send_last) < MAX_PARKED_JOBS:
+        if job_key(job.custom_id) in parked_earlier and len(self._to_send_last) < MAX_PARKED_JOBS:
             self._to_send_last.append(job)
         else:
             await self._open_job(job)
@@ -260,11 +261,8 @@ class Scheduler:
             self._worker.left_jobs += 1
             on_ended(job)
             return
-        try:
-            await self._registry.wait_for_room(self._options.look_ahead)
-        except asyncio.CancelledError:
-            on_ended(job)
-            raise
+        if not self._registry.has_room(self._options.look_ahead):
+            await self._wait_for_room(job)
         self._preload_encoding(job.model)
         state = self._worker.new_state(job, attempts)
         task = self._loop.create_task(self._run_job(state))
@@ -273,6 +271,13 @@ class Scheduler:
             task.add_done_callback(lambda _: on_ended(job))
         if not self._worker.has_begun.is_set():
             await self._worker.has_begun.wait()  # a job file that breaks off must not be taken for an unreadable one
+
+    async def _wait_for_room(self, job: Job) -> None:
+        try:
+            await self._registry.wait_for_room(self._options.look_ahead)
+        except asyncio.CancelledError:
+            self._deps.on_job_ended(job)
+            raise
 
     def _preload_encoding(self, model: str) -> None:
         """Load the model's encoding while the first requests are sent."""

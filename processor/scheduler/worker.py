@@ -14,7 +14,7 @@ import asyncio
 from datetime import datetime
 
 from processor.core.errors import RequestError, ServerError, Throttled
-from processor.core.models import Failure, Job, Reply, Usage
+from processor.core.models import Failure, Job, Reply
 from processor.endpoints.budget_gate import BudgetExhausted, UnknownCost
 from processor.endpoints.endpoint import EndpointClosed, EndpointPermit
 from processor.health.failed_attempt import FailedAttempt
@@ -214,14 +214,12 @@ class Worker:
         timing = attempt.timing(now, unix_now_s)
         permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
         self._deps.emit(replied_event(state, permit, attempt, reply, now))
-        prompt, completion = await self.rows.count_tokens(state, reply)
-        usage = Usage(prompt_tokens=prompt.tokens, completion_tokens=completion.tokens)
+        computed, estimated = self.rows.count_now(state, reply) or await self.rows.count_later(state, reply)
         reported = state.protocol.reported_usage(reply.body)
         is_reported = reported is not None and reported.is_plausible
-        billed = reported if reported is not None and is_reported else usage
+        billed = reported if reported is not None and is_reported else computed
         permit.settled(billed, now)  # before the cost, which may have to be looked up
         sent_at_unix_s = unix_now_s - (now - state.attempt_started_at)
-        estimated = (*prompt.estimate_reasons, *completion.estimate_reasons)
         cost = await self._costs.of_reply(
             state, permit, reply, billed, sent_at_unix_s, is_exact=is_reported or not estimated
         )
@@ -229,7 +227,7 @@ class Worker:
             permit.job,
             state.protocol,
             reply,
-            usage,
+            computed,
             reported,
             usage_estimated=estimated,
             attempts=state.attempts,
@@ -247,7 +245,7 @@ class Worker:
                 return judged
             result = judged
         await self.rows.write(result, state)
-        self._costs.on_written(state.job, permit, cost, reported, prompt.tokens)
+        self._costs.on_written(state.job, permit, cost, reported, computed.prompt_tokens)
         return None
 
     async def _on_failure(
