@@ -6,14 +6,13 @@ import errno
 from asyncio import Future
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from processor.core.fast_dataclass import dataclass
 from processor.output.index_entry import IndexEntry
 from processor.output.storage import Storage, StorageFile, open_locked, write_all
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRow:
+class PendingRow(NamedTuple):
     """A row that is not written yet, or written and not yet reported to its caller."""
 
     raw: bytes

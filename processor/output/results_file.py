@@ -135,10 +135,13 @@ class ResultsFile(ClosedOnce):
         entry = entry_from_result(result, raw)
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        if not entry.flags & REPLIED and not self._needs_failed_row(result, entry):
+        if entry.flags & REPLIED:
+            appender = self._replies
+        elif self._needs_failed_row(result, entry):
+            appender = self._failures
+        else:
             written.set_result(None)
             return written
-        appender = self._replies if entry.flags & REPLIED else self._failures
         appender.pending.append(PendingRow(raw, entry, written))
         if not self._flush_scheduled_now:
             self._schedule_flush(loop)

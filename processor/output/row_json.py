@@ -35,7 +35,7 @@ def to_row(result: Result) -> JSON:
         "id": result.fingerprint,
         "custom_id": result.custom_id,
         "response": _response(result),
-        "error": _error(result.failure),
+        "error": _error(result.failure) if result.failure else None,
         "usage": result.usage.as_json() if result.usage else None,
         "usage_source": result.usage_source,
         "attempts": result.attempts,
@@ -92,8 +92,8 @@ def _altered(result: Result) -> list[str]:
     return list(dict.fromkeys((*result.altered, *of_reply)))
 
 
-def _error(failure: Failure | None) -> JSON | None:
-    return {"code": failure.code, "message": failure.message} if failure else None
+def _error(failure: Failure) -> JSON:
+    return {"code": failure.code, "message": failure.message}
 
 
 def _timing(result: Result) -> JSON | None:

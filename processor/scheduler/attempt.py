@@ -18,7 +18,7 @@ from processor.core.models import Result, Timing
 from processor.cost.price_list import PriceList
 from processor.endpoints.endpoint import EndpointPermit
 from processor.retry.policy import Defer, LeaveJob, Park, Retry, StopRun
-from processor.scheduler.job_state import JobState
+from processor.scheduler.job_state import JobRefusals, JobState
 
 _new_timing = constructor_of(Timing)
 
@@ -104,20 +104,24 @@ class Attempt:
                 self._permit.throttled(error.status, self._headers_of_429, wait_s, at)
             elif wait_s:
                 self._permit.hold_back(wait_s, at)
-        refusal, state = self._permit.refusal(at), self._state
-        if state.first_refusal is None:
-            state.first_refusal = refusal
+        refusal, refusals = self._permit.refusal(at), self._refusals()
+        if refusals.first is None:
+            refusals.first = refusal
         else:
-            state.later_refusals += 1
+            refusals.later += 1
 
     def _may_be_singled_out(self) -> bool:
-        state = self._state
-        if state.refused_by != self._permit.limit_group:  # another endpoint: its other jobs are not compared with
-            state.refused_by, state.first_refusal = self._permit.limit_group, None
-            state.later_refusals, state.is_singled_out = 0, False
-        if state.first_refusal is not None and not state.is_singled_out:
-            state.is_singled_out = self._permit.is_singled_out(state.first_refusal, state.later_refusals)
-        return state.is_singled_out
+        refusals = self._refusals()
+        if refusals.first is not None and not refusals.is_singled_out:
+            refusals.is_singled_out = self._permit.is_singled_out(refusals.first, refusals.later)
+        return refusals.is_singled_out
+
+    def _refusals(self) -> JobRefusals:
+        """Return those of the permit's limit group. With those of another endpoint they are not compared."""
+        refusals, limit_group = self._state.refusals, self._permit.limit_group
+        if refusals is None or refusals.limit_group != limit_group:
+            refusals = self._state.refusals = JobRefusals(limit_group)
+        return refusals
 
     def timing(self, now: float, unix_now_s: float) -> Timing | None:
         """The times that stand in the job's row; None if nothing was sent."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from processor.scheduler.job_state import JobState, Phase
+from processor.scheduler.job_state import IN_FLIGHT, WAITING, JobState, Phase
 
 
 class JobRegistry:
@@ -18,8 +18,9 @@ class JobRegistry:
         self._tasks: dict[JobState, asyncio.Task[Any]] = {}
         self._unsent: set[JobState] = set()
         """Jobs that wait to be sent, and are not parked."""
-        self._changed = asyncio.Event()
-        """Set when fewer jobs wait to be sent, and when one is parked. Only the task that reads jobs waits for it."""
+        self._change: asyncio.Future[None] | None = None
+        """Done when fewer jobs wait to be sent, and when one is parked. None while nobody waits for it, as most of the
+        time. Only one task does: the one that reads jobs, and that of the run after it."""
 
     def add(self, state: JobState, task: asyncio.Task[Any]) -> None:
         """The job is about to be run by this task."""
@@ -30,7 +31,7 @@ class JobRegistry:
         """The job's task has done its work."""
         del self._tasks[state]
         self._unsent.discard(state)
-        self._changed.set()
+        self.wake()
 
     # ------------------------------------------------------------ how many jobs may be open
 
@@ -62,16 +63,21 @@ class JobRegistry:
 
     async def wait_for_change(self) -> None:
         """Wait until a job is sent, ends or is parked, or ``wake`` is called."""
-        self._changed.clear()
-        await self._changed.wait()
+        assert self._change is None, "only one task waits"
+        self._change = asyncio.get_running_loop().create_future()
+        try:
+            await self._change
+        finally:
+            self._change = None
 
     def wake(self) -> None:
         """Let the task that reads jobs look again at what it waits for."""
-        self._changed.set()
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
 
     @property
     def in_flight(self) -> list[JobState]:
-        return [state for state in self._tasks if state.phase is Phase.IN_FLIGHT]
+        return [state for state in self._tasks if state.phase is IN_FLIGHT]
 
     # ------------------------------------------------------------ phases
 
@@ -80,13 +86,13 @@ class JobRegistry:
         if self._is_stopping:
             raise asyncio.CancelledError
         self._unsent.add(state)
-        state.phase = Phase.WAITING
+        state.phase = WAITING
 
     def send(self, state: JobState) -> None:
         """The job's request is about to be sent."""
         self._unsent.discard(state)
-        state.phase = Phase.IN_FLIGHT
-        self._changed.set()
+        state.phase = IN_FLIGHT
+        self.wake()
 
     def ask_again(self, state: JobState) -> None:
         """The job begins to wait for a permit to ask once more. It counts as in flight, also while the run stops."""
@@ -98,19 +104,19 @@ class JobRegistry:
             raise asyncio.CancelledError
         self._unsent.discard(state)
         state.phase = Phase.PARKED
-        self._changed.set()
+        self.wake()
 
     # ------------------------------------------------------------ stopping
 
     def cancel_waiting(self) -> None:
         """Cancel all tasks that wait, and from now on those that begin to."""
         self._is_stopping = True
-        self._cancel(Phase.WAITING, Phase.PARKED)
+        self._cancel(WAITING, Phase.PARKED)
 
     def cancel_waiting_job(self, line: int) -> None:
         """Cancel the task of the job of this line, if it waits and is not parked."""
         for state, task in self._tasks.items():
-            if state.phase is Phase.WAITING and state.job.line == line:
+            if state.phase is WAITING and state.job.line == line:
                 task.cancel()
 
     def withdraw(self, is_closed_for: Callable[[JobState], bool]) -> None:
@@ -119,13 +125,13 @@ class JobRegistry:
         What parked jobs wait for is decided elsewhere.
         """
         for state, task in self._tasks.items():
-            waits = state.phase in (Phase.WAITING, Phase.ASKING_AGAIN)
+            waits = state.phase in (WAITING, Phase.ASKING_AGAIN)
             if waits and not state.is_withdrawn and is_closed_for(state):
                 state.is_withdrawn = True
                 task.cancel()
 
     def cancel_in_flight(self) -> None:
-        self._cancel(Phase.IN_FLIGHT, Phase.ASKING_AGAIN)
+        self._cancel(IN_FLIGHT, Phase.ASKING_AGAIN)
 
     def _cancel(self, *phases: Phase) -> None:
         for state, task in self._tasks.items():

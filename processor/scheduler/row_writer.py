@@ -35,16 +35,16 @@ class RowWriter:
         ``state`` is None for an invalid line. ``print_header``: name the job again, because other replies may have been
         printed since it was named.
         """
-        printer = self._deps.printer
-        self.failed_jobs += result.failure is not None
+        if result.failure is not None:
+            self.failed_jobs += 1
         await self._deps.sink.append(result)
         if state is not None and state.asked_pico and result.cost_usd is not None:
             # The row has the cost of all replies to the job.
             self._deps.sink.add_spent(-state.asked_pico)
         self._deps.emit(_finished_event(self._now(), result, state))
-        if printer and state and print_header:
-            printer.begin(state.job)
-        if printer:
+        if (printer := self._deps.printer) is not None:
+            if state is not None and print_header:
+                printer.begin(state.job)
             printer.end(result)
 
     def failed_result(self, state: JobState, failure: Failure, error: Exception, *, timing: Timing | None) -> Result:

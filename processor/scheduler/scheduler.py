@@ -164,7 +164,8 @@ class Scheduler:
             self._stop_for(error)
         finally:
             self._registry.remove(state)
-            self._worker.has_begun.set()
+            if not self._worker.has_sent:
+                self._worker.has_begun.set()
 
     def _stop_for(self, error: Exception) -> None:
         """Stop because of an error. The exit code for a file or a setting tells whether anything was sent."""

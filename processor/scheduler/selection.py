@@ -10,7 +10,7 @@ from processor.core.fast_dataclass import dataclass
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
-from processor.output.job_index import JobIndex, JobStatus
+from processor.output.job_index import NEW, JobIndex, JobStatus
 from processor.protocols import RequestOptions, protocol_for
 from processor.scheduler.dependencies import RunOptions
 
@@ -46,6 +46,8 @@ def classify(parsed: ParsedJob, index: JobIndex, options: RunOptions) -> tuple[s
     """
     custom_id = parsed.custom_id if parsed.custom_id is not None else index.assign_id(parsed.fingerprint)
     status = index.classify(custom_id, parsed.fingerprint, names_model=parsed.names_model)
+    if status is NEW:
+        return custom_id, status
     if status is JobStatus.FAILED_PERMANENTLY and _is_asked_otherwise(parsed, custom_id, index, options):
         status = JobStatus.FAILED
     if status is JobStatus.OTHER_SCHEMA and not protocol_for(parsed.path).generates_text:
@@ -77,6 +79,8 @@ def skip_events(skipped: SkippedJobs) -> Iterator[JobSkipped]:
 
 def skip_reason(status: JobStatus, options: RunOptions) -> SkipReason | None:
     """Return why nothing is sent for a job; None where it is sent, and for duplicates, which get a failed row."""
+    if status is NEW:
+        return None
     if status is JobStatus.DONE:
         return "done"
     if status is JobStatus.FAILED_PERMANENTLY and not options.retry_failed:
@@ -94,7 +98,7 @@ def forecast(lines: Iterable[ParsedJob | InvalidLine], index: JobIndex, options:
         if status is JobStatus.DUPLICATE:
             not_jobs += 1
             continue
-        has_known_jobs |= status is not JobStatus.NEW
+        has_known_jobs |= status is not NEW
         reasons[skip_reason(status, options)] += 1
     rows_without_job = index.count_rows_without_job()
     index.forget_seen()

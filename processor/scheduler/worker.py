@@ -26,7 +26,7 @@ from processor.scheduler.attempt_events import failed_event, interrupted_event, 
 from processor.scheduler.deferred_jobs import DeferredJobs
 from processor.scheduler.dependencies import Dependencies
 from processor.scheduler.job_registry import JobRegistry
-from processor.scheduler.job_state import JobState, Phase
+from processor.scheduler.job_state import SETTLING, JobState
 from processor.scheduler.masking import mask_error, masked_reply
 from processor.scheduler.request_costs import RequestCosts
 from processor.scheduler.result_builder import result_of_reply
@@ -99,7 +99,7 @@ class Worker:
         """Hold the job until it is known whether it is at fault; then write its failed row, or return what follows."""
         self._registry.park(state)
         is_at_fault = await parked.park.is_at_fault
-        state.phase = Phase.SETTLING
+        state.phase = SETTLING
         if not is_at_fault:
             assert state.permit is not None, "only an attempt is parked"
             self._withdraw()
@@ -146,7 +146,7 @@ class Worker:
                 self._registry.wait(state)
             permit = await endpoints.acquire(job, state.size, is_retry=state.is_retry, exclude=state.excluded)
         except (TooLarge, UnknownCost) as error:
-            state.phase = Phase.SETTLING
+            state.phase = SETTLING
             failure = Failure(code=error.code, message=str(error), permanent=isinstance(error, TooLarge))
             await self.rows.write(self.rows.failed_result(state, failure, error, timing=None), state)
             return None
@@ -175,7 +175,7 @@ class Worker:
         try:
             reply = await deps.transport(job, permit.endpoint.target, attempt.on_event)
         except RequestError as error:
-            state.phase = Phase.SETTLING
+            state.phase = SETTLING
             mask_error(error)
             state.attempts += attempt.sent_at is not None
             return await self._on_failure(state, permit, attempt, error)
@@ -185,7 +185,7 @@ class Worker:
             unconfirmed_pico = self._costs.of_interrupted(state, permit, attempt)
             deps.emit(interrupted_event(state, permit, attempt, self._loop.time(), unconfirmed_pico))
             raise
-        state.phase = Phase.SETTLING
+        state.phase = SETTLING
         state.attempts += 1
         follows = await self._on_reply(state, permit, attempt, masked_reply(reply))
         permit.endpoint.health.on_reply_written(job, permit.limit_group, state.attempt_started_at)

@@ -68,7 +68,8 @@ class CostStats:
 
     def _place(self, model: str, endpoint: str) -> Place:
         place = (model, endpoint)
-        if place not in self._places and len(self._places) >= MAX_LABELS:
-            return OTHERS
-        self._places.add(place)
+        if place not in self._places:
+            if len(self._places) >= MAX_LABELS:
+                return OTHERS
+            self._places.add(place)
         return place

@@ -75,8 +75,10 @@ class ReplyStats:
 
     def add(self, result: Result) -> None:
         self.count += 1
-        self.cut_short += result.is_cut_short
-        self.unconfirmed += result.is_unconfirmed
+        if result.is_cut_short:
+            self.cut_short += 1
+        if result.is_unconfirmed:
+            self.unconfirmed += 1
         if result.validation is not None:
             self.checked += 1
         if result.cost_usd is not None:
