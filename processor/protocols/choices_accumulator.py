@@ -77,8 +77,10 @@ class ChoicesAccumulator(ABC):
         self._last_top_level: JSON = {}
         self._template = ChunkTemplate()
         self._memory: MemoryBound | None = None
-        self._last_merged: tuple[Choice, JSON] | None = None
-        """A choice, and the delta that was merged into it."""
+        self._last_choice: Choice | None = None
+        """The one of the last chunk."""
+        self._last_delta: JSON = {}
+        """What was merged into it."""
         self._popped_chunks = 0
         self._failure_reason: str | None = None
         self.altered: set[str] = set()
@@ -90,13 +92,13 @@ class ChoicesAccumulator(ABC):
         return self.saw_end_marker or self._unfinished == 0
 
     def feed(self, events: Sequence[bytes]) -> None:
-        count, template = len(events), self._template
-        is_last = count > 0 and events[-1] == END_MARKER
-        index, count = 0, count - is_last
-        while index < count and not self.saw_end_marker:
-            index = template.match_run(events, index)
-            group = events[index : min(count, index + _DECODED_TOGETHER)]
-            if group:
+        is_last = bool(events) and events[-1] == END_MARKER
+        if is_last:
+            events = events[:-1]
+        index = 0
+        while index < len(events) and not self.saw_end_marker:
+            index = self._template.match_run(events, index)
+            if group := events[index : index + _DECODED_TOGETHER]:
                 self._feed_group(group)
                 index += len(group)
         if is_last:
@@ -212,33 +214,36 @@ class ChoicesAccumulator(ABC):
 
     def _offer_template(self, event: bytes, choices: Any) -> None:
         """``choices``: those of the event, which has been merged."""
-        if choices is not None and len(choices) == 1 and self._last_merged is not None:
-            choice, delta = self._last_merged
-            if delta and choice.other_fields is not None:
-                self._template.offer(event, delta, choice.content)
+        choice = self._last_choice
+        if choices and len(choices) == 1 and self._last_delta and choice and choice.other_fields is not None:
+            self._template.offer(event, self._last_delta, choice.content)
 
     def _merge_choice(self, streamed: Any) -> None:
         if not isinstance(streamed, dict):
             raise ProtocolError("a choice is not an object")
         if streamed.get("error"):
             raise error_from_event(streamed)
-        index, delta = streamed.get("index"), self._pop_delta(streamed)
-        if type(index) is not int or (choice := self._choices.get(index)) is None:
-            index = read_index(streamed, 0)
-            choice = self._choices.get(index) or self._add_choice(index)
+        self._last_delta = delta = self._pop_delta(streamed)
+        reason, choice = streamed.pop("finish_reason", None), self._last_choice
+        if choice is None or streamed != choice.other_fields:  # what is left is mostly the same as in the last chunk
+            choice = self._last_choice = self._choice_of(streamed)
         if delta:
             if not self.has_content:
                 self.has_content = _has_content(delta)
             merge(choice.content, delta)
-        reason = streamed.pop("finish_reason", None)
         if reason is not None and (reason := given_reason(reason)) is not None:
             self._set_finish_reason(choice, reason)
-        if streamed != choice.other_fields:  # mostly they are the same as in the last chunk
-            self._merge_other_fields(choice, streamed)
-        self._last_merged = choice, delta
+
+    def _choice_of(self, fields: JSON) -> Choice:
+        """The choice with this index, into which the other fields are merged: what stands in a chunk beside the delta
+        and the finish reason."""
+        index = read_index(fields, 0)
+        choice = self._choices.get(index) or self._add_choice(index)
+        if fields != choice.other_fields:
+            self._merge_other_fields(choice, fields)
+        return choice
 
     def _merge_other_fields(self, choice: Choice, fields: JSON) -> None:
-        """Merge what stands in a choice beside its delta and its finish reason."""
         _merge_extra(choice.extra, fields)
         message = fields.get("message")
         if isinstance(message, dict) and _has_content(message):

@@ -79,8 +79,7 @@ class ChunkTemplate:
             if raw_texts and (tail + head).join((b"", *raw_texts, b"")) == b"".join((tail, *batch, head)):
                 return raw_texts
         raw_texts = []
-        for index in range(start, len(events)):
-            event = events[index]
+        for event in events[start:]:
             if not (event.startswith(head) and event.endswith(tail)):
                 break
             raw_texts.append(event[skip:drop])
