@@ -50,7 +50,10 @@ class SseDecoder:
             self._keep_piece(data)
             self.unfinished_bytes += len(data)
             return []
-        text = self._with_partial_line(data) if self._partial_line or self._at_start else data
+        text = self._with_partial_line(data) if self._partial_line else data
+        if self._at_start:
+            self._at_start = False
+            text = text.removeprefix(_BYTE_ORDER_MARK)
         end = text.rfind(b"\n\n")
         if end > 0 and not self._data_lines and not self._is_error and text.startswith(b"data: "):
             events = text[6:end].split(b"\n\ndata: ")
@@ -125,9 +128,6 @@ class SseDecoder:
     def _with_partial_line(self, data: bytes) -> bytes:
         text = b"".join((*self._partial_line, data))
         self._partial_line.clear()
-        if self._at_start:
-            self._at_start = False
-            text = text.removeprefix(_BYTE_ORDER_MARK)
         return text
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
