@@ -7,7 +7,7 @@ from time import perf_counter
 
 from processor.core.errors import ProtocolError
 from processor.core.models import JSON
-from processor.http.response_body import too_large, wrong_type
+from processor.http.response_body import media_type, too_large, wrong_type
 from processor.protocols import Accumulator, SseDecoder
 
 FLUSH_BYTES = 4 * 1024
@@ -127,7 +127,7 @@ class SseParser:
         self._flush_all()
         if self._bytes_left == self._max_bytes:
             raise ProtocolError("the reply is empty")
-        if not self._has_events and self._content_type != "text/event-stream":
+        if not self._has_events and media_type(self._content_type) != "text/event-stream":
             raise wrong_type(self._content_type, self._first_bytes)
         return self.accumulator.result()
 

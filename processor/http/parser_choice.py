@@ -34,8 +34,7 @@ def reply_parser(
 
     Raises ProtocolError where the reply is compressed too many times over.
     """
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_decoded = "content-encoding" in headers
+    content_type, is_decoded = headers.get("content-type", ""), "content-encoding" in headers
     choose = partial(_parser_for, protocol, job, settings, flush_threshold, content_type, is_decoded, on_choice)
     parser = SniffingParser(choose, on_choice)
     return _with_decoder(parser, headers) if is_decoded else parser

@@ -188,9 +188,8 @@ class ErrorParser:
 
 def html_instead_of_reply_error(content_type: str) -> Callable[[bytes], ProtocolError]:
     """Makes the error for a web page in place of a reply, as a proxy or a login sends it."""
-    what = (
-        f"a web page answered ({content_type or 'no content type'}), not an API (is {setting_name('base_url')} right?)"
-    )
+    shown = media_type(content_type) or "no content type"
+    what = f"a web page answered ({shown}), not an API (is {setting_name('base_url')} right?)"
     return lambda data: ProtocolError(f"{what}: {one_line(readable_text(data), 200) or 'without text'}")
 
 
@@ -199,6 +198,10 @@ def too_large(max_bytes: int) -> ReplyTooLarge:
 
 
 def wrong_type(content_type: str, data: bytes) -> ProtocolError:
-    return ProtocolError(
-        f"the reply is not an event stream but {content_type or 'has no content type'}: {excerpt(data)}"
-    )
+    shown = media_type(content_type) or "has no content type"
+    return ProtocolError(f"the reply is not an event stream but {shown}: {excerpt(data)}")
+
+
+def media_type(content_type: str) -> str:
+    """The value of a `Content-Type` header in lower case, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
