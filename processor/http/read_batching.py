@@ -35,7 +35,10 @@ MEMORY_REPLIES = 64
 
 
 class ReplyTiming:
-    """Duration and segment rate of replies of one kind. Times are seconds since a reply's first token."""
+    """Duration and segment rate of replies of one kind. Times are seconds since a reply's first token.
+
+    Replies that come whole with their first token do not count: none of their reads can be delayed.
+    """
 
     __slots__ = ("_gap_s", "_gaps_measured", "_mean_rate", "_replies", "_replies_begun")
 

@@ -230,7 +230,7 @@ class HttpRequest:
         if not self._has_first_token and accumulator.has_content:
             self._has_first_token = True
             self._on_event(FirstToken(at := self._context.loop.time()))
-            if not echo:
+            if not (echo or accumulator.saw_end_marker):  # else no read follows that could be delayed
                 reader.delay_reads(self._route.reply_timing[self._job.model], self._context.batching, at)
         if echo and (text := accumulator.pop_text()):
             self._on_event(Delta(text))
