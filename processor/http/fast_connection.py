@@ -231,11 +231,12 @@ class Connection(ResponseHandler):
             self._close_at_once()
             return b""
         while self._awaits_head and (end := data.find(_END_OF_HEADERS)) >= 0:
-            head = data[: end + len(_END_OF_HEADERS)]
-            self._parse(head if (fixed := without_length_beside_chunks(head)) is None else fixed)
+            end += len(_END_OF_HEADERS)
+            head, data = data[:end], data[end:]
+            fixed = without_length_beside_chunks(head)
+            self._parse(fixed or head)
             if fixed is not None:
                 self.force_close()
-            data = data[end + len(_END_OF_HEADERS) :]
         if (
             not self._awaits_head
             and type(self._payload) is StreamReader
