@@ -8,6 +8,7 @@ from processor.core.models import JSON, Usage
 MAX_TOKENS = 1_000_000_000
 """Larger numbers are not believed."""
 _new_usage = constructor_of(Usage)
+_DETAILS = ("completion_tokens_details", "output_tokens_details")
 
 
 def usage_in(body: JSON) -> Usage | None:
@@ -29,10 +30,12 @@ def reported_reasoning_tokens(body: JSON) -> int | None:
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
-    for fields in (usage.get("completion_tokens_details"), usage.get("output_tokens_details"), usage):
-        if isinstance(fields, dict) and type(tokens := fields.get("reasoning_tokens")) is int:
+    for name in _DETAILS:
+        details = usage.get(name)
+        if isinstance(details, dict) and type(tokens := details.get("reasoning_tokens")) is int:
             return tokens
-    return None
+    tokens = usage.get("reasoning_tokens")
+    return tokens if type(tokens) is int else None
 
 
 def lift_groq_usage(body: JSON) -> None:
