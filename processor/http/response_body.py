@@ -72,6 +72,8 @@ class SniffingParser:
     ``choose`` makes the parser for the form, which gets everything; ``on_choice`` is called with it.
     """
 
+    __slots__ = ("_choose", "_data", "_on_choice")
+
     accumulator = None
     altered: Set[str] = frozenset()
     is_done = is_complete = is_large = has_backlog = False
@@ -110,6 +112,8 @@ class SniffingParser:
 
 class JsonParser:
     """An unstreamed reply. ``parse`` makes its body of the data."""
+
+    __slots__ = ("_bytes_left", "_data", "_max_bytes", "_parse", "altered", "is_complete")
 
     accumulator = None
     is_done = has_backlog = False

@@ -67,6 +67,8 @@ class ChatAccumulator(ChoicesAccumulator):
     https://platform.openai.com/docs/api-reference/chat-streaming
     """
 
+    __slots__ = ()
+
     object_name = "chat.completion"
     text_field = "content"
 

@@ -22,6 +22,7 @@ from processor.protocols.lenient_json import join_halves, joined_text
 from processor.protocols.reply_json import as_object, parse_plain_objects, parse_value
 from processor.protocols.reported_usage import lift_groq_usage
 from processor.protocols.sse import ERROR_MARK
+from processor.protocols.unfinished_choice import Choice, has_content_in
 
 END_MARKER = b"[DONE]"
 
@@ -35,28 +36,8 @@ _KEEP_FIRST = frozenset({"id", "created", "model"})
 """Some servers send a new value in every chunk."""
 _IN_ORDER: JSON = dict.fromkeys(("id", "object", "created", "model", "choices"))
 """The fields with which a body begins, in their order."""
-_NOT_EXTRA = frozenset({"index", "delta", "text", "message", "finish_reason", "error"})
-
-
 _DECODED_TOGETHER = 2
 """Events that match no template: a stream begins with a role and a text, and ends with a reason and the usage."""
-
-
-class Choice:
-    """One unfinished choice."""
-
-    __slots__ = ("content", "extra", "finish_reason", "message", "other_fields")
-
-    def __init__(self) -> None:
-        self.content: JSON = {}
-        """Its merged deltas."""
-        self.extra: JSON = {}
-        """Fields beside the delta: log probabilities, a vendor's own fields."""
-        self.finish_reason: str | None = None
-        self.message: JSON | None = None
-        """A whole message that came beside the deltas, or in their place."""
-        self.other_fields: JSON | None = None
-        """What stood beside the last delta, where merging the same once more changes nothing."""
 
 
 class ChoicesAccumulator(ABC):
@@ -64,6 +45,23 @@ class ChoicesAccumulator(ABC):
 
     ``expected``: how many choices the request asks for.
     """
+
+    __slots__ = (
+        "_choices",
+        "_expected",
+        "_failure_reason",
+        "_last_choice",
+        "_last_delta",
+        "_last_top_level",
+        "_memory",
+        "_popped_chunks",
+        "_template",
+        "_top_level",
+        "_unfinished",
+        "altered",
+        "has_content",
+        "saw_end_marker",
+    )
 
     object_name: ClassVar[str]
     text_field: ClassVar[str]
@@ -144,7 +142,7 @@ class ChoicesAccumulator(ABC):
 
     def _assemble(self, index: int, choice: Choice) -> JSON:
         merged = finalize(choice.content)
-        if choice.message is not None and not _has_content(merged):
+        if choice.message is not None and not has_content_in(merged):
             merged = choice.message
         content = self._finalize(merged)
         return {"index": index, **content, **finalize(choice.extra), "finish_reason": choice.finish_reason}
@@ -229,7 +227,7 @@ class ChoicesAccumulator(ABC):
             choice = self._last_choice = self._choice_of(streamed)
         if delta:
             if not self.has_content:
-                self.has_content = _has_content(delta)
+                self.has_content = has_content_in(delta)
             merge(choice.content, delta)
         if reason is not None and (reason := given_reason(reason)) is not None:
             self._set_finish_reason(choice, reason)
@@ -240,16 +238,9 @@ class ChoicesAccumulator(ABC):
         index = read_index(fields, 0)
         choice = self._choices.get(index) or self._add_choice(index)
         if fields != choice.other_fields:
-            self._merge_other_fields(choice, fields)
+            choice.merge_fields(fields)
+            self.has_content = self.has_content or choice.message is not None
         return choice
-
-    def _merge_other_fields(self, choice: Choice, fields: JSON) -> None:
-        _merge_extra(choice.extra, fields)
-        message = fields.get("message")
-        if isinstance(message, dict) and _has_content(message):
-            choice.message, self.has_content = message, True
-        is_merged_once = fields.get("logprobs") is None and list not in map(type, fields.values())
-        choice.other_fields = fields if is_merged_once else None
 
     def _add_choice(self, index: int) -> Choice:
         choice = self._choices[index] = Choice()
@@ -279,27 +270,3 @@ class ChoicesAccumulator(ABC):
                 fields.setdefault(name, None)
             elif not (known and (name in _KEEP_FIRST or not value)):
                 fields[name] = value
-
-
-def _has_content(message: JSON) -> bool:
-    for name, value in message.items():  # noqa: SIM110 (a generator costs more, for each chunk until the first token)
-        if value and name != "role":
-            return True
-    return False
-
-
-def _merge_extra(into: JSON, choice: JSON) -> None:
-    """Concatenates lists, also those inside `logprobs`; any other value replaces the old one."""
-    for name, value in choice.items():
-        if name in _NOT_EXTRA:
-            continue
-        known = into.get(name)
-        if value is None:
-            into.setdefault(name, None)
-        elif name == "logprobs" and isinstance(value, dict):
-            into[name] = known if isinstance(known, dict) else {}
-            merge(into[name], value)
-        elif isinstance(value, list) and isinstance(known, list):
-            known.extend(value)
-        else:
-            into[name] = value

@@ -102,9 +102,12 @@ class ChunkTemplate:
             return
         self._misses += 1
         text, name = f'"{delta[field]}"'.encode(), f'"{field}"'.encode()
-        start = event.find(text, event.find(name) + len(name))
+        after_name = event.find(name) + len(name)
+        start = event.find(text, after_name)
         end = start + len(text)
-        if start > 0 and (_is_unambiguous(event, name) or _is_text_at(end - 1, event, field)):
+        # Where nothing is escaped and the field's name occurs once, what follows it is the field.
+        is_unambiguous = b"\\" not in event and event.find(name, after_name) < 0
+        if start > 0 and (is_unambiguous or _is_text_at(end - 1, event, field)):
             self._head, self._tail, self._chunks = event[:start], event[end:], chunks
 
 
@@ -144,11 +147,6 @@ def _only_text_field(delta: JSON) -> str | None:
                 return None
             field = name
     return field
-
-
-def _is_unambiguous(event: bytes, name: bytes) -> bool:
-    """Whether nothing is escaped and the field's name occurs once, so that what follows it is the field."""
-    return b"\\" not in event and event.count(name) == 1
 
 
 def _is_text_at(place: int, event: bytes, field: str) -> bool:

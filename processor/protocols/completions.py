@@ -15,6 +15,8 @@ from processor.tokens.rules import ModelCounter, count_texts_or_ids
 class CompletionsAccumulator(ChoicesAccumulator):
     """Concatenates `choices[].text`."""
 
+    __slots__ = ()
+
     object_name = "text_completion"
     text_field = "text"
 
