@@ -110,6 +110,8 @@ class LimitGroup:
 
     def raise_if_too_large(self, cost: CostByResource) -> None:
         """Raises TooLarge."""
+        if not self._has_limit:
+            return
         for resource, limiter in self.resource_limiters.items():
             if cost[resource] > limiter.max_cost:
                 what = resource.replace("_", " ")
@@ -161,6 +163,7 @@ class LimitGroup:
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None:
         """Apply the headers. A 429 is attributed to a limit; the cool-down begins with ``throttled``."""
         reservation.responded = True
+        cost, granted_at = reservation.cost_by_resource, reservation.granted_at
         reported = parse_rate_limit_headers(headers, self._header_names)
         changed = bool(reported) and self._apply_headers(reservation, reported, at, is_429=status == 429)
         if status == 429:
@@ -170,7 +173,6 @@ class LimitGroup:
             self.cool_down.responded()
             self._requests.on_accepted(reservation.effective_sent_at)
             self._first_requests.allow_all()
-        cost, granted_at = reservation.cost_by_resource, reservation.granted_at
         for resource, limiter in self.resource_limiters.items():
             limiter.on_response(cost[resource], granted_at, at)
             if resource in reported:
@@ -205,10 +207,11 @@ class LimitGroup:
         if reservation.sent_at is None:
             return
         self.refusals.on_answered(reservation.sent_at)
-        tokens = used.completion_tokens or 1
-        # Of replies that come together the first frees a place that the next one's count must not miss.
-        in_flight = self.in_flight + (self.released_since_drain if self.is_queueing else 0)
-        self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=in_flight)
+        if not self._has_limit:
+            tokens = used.completion_tokens or 1
+            # Of replies that come together the first frees a place that the next one's count must not miss.
+            in_flight = self.in_flight + (self.released_since_drain if self.is_queueing else 0)
+            self._concurrency.on_reply(sent_at=reservation.sent_at, at=at, tokens=tokens, in_flight=in_flight)
         if self._refunds_unused:
             self._refund(reservation, used, reservation.sent_at, at)
 
@@ -240,11 +243,10 @@ class LimitGroup:
     ) -> bool:
         """Returns whether the limits in force changed."""
         changed = False
-        sent_at = reservation.effective_sent_at
+        sent_at, cost = reservation.effective_sent_at, reservation.cost_by_resource
         for resource, values in reported.items():
             limiter = self.resource_limiters.get(resource) or self._add_limiter(resource, None)
-            amount = reservation.cost_by_resource[resource]
-            changed |= limiter.on_headers(values, sent_at, amount, at, refused=is_429)
+            changed |= limiter.on_headers(values, sent_at, cost[resource], at, refused=is_429)
         self._has_limit |= changed
         return changed
 

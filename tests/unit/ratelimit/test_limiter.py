@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from processor.core.events import BottleneckChanged, LimitsChanged, Notice, RunEvent
+from processor.core.events import BottleneckChanged, ConcurrencyChanged, LimitsChanged, Notice, RunEvent
 from processor.core.models import RequestSize, Usage
 from processor.ratelimit.limit_group import TooLarge
 from processor.ratelimit.limiter import RateLimiter
@@ -221,6 +221,26 @@ def test_expected_output_is_learned_for_each_model() -> None:
         assert (await limiter.acquire(unbounded, is_retry=False)).cost.output_tokens == 60 != first
 
     run(main())
+
+
+@pytest.mark.parametrize("is_announced", [False, True])
+def test_number_in_flight_is_changed_only_where_the_server_announces_no_limit(is_announced: bool) -> None:
+    headers = {"x-ratelimit-limit-requests": "6000", "x-ratelimit-remaining-requests": "5900"} if is_announced else {}
+
+    async def answered(limiter: RateLimiter) -> None:
+        permit = await send(limiter, request_size())
+        await asyncio.sleep(1.0)
+        permit.settled(Usage(prompt_tokens=10, completion_tokens=10), now())
+        respond(permit, headers)
+
+    async def main() -> list[RunEvent]:
+        events: list[RunEvent] = []
+        limiter = make_limiter(LimitSettings(), events)
+        respond(await send(limiter, request_size()), headers)
+        await asyncio.gather(*(answered(limiter) for _ in range(100)))
+        return events
+
+    assert any(isinstance(event, ConcurrencyChanged) for event in run(main())) is not is_announced
 
 
 @pytest.mark.parametrize(("charging", "min_s"), [("used", 0.0), ("sum", 5.0)])
