@@ -69,13 +69,13 @@ def parse_rate_limit_headers(
 ) -> dict[Resource, Reported]:
     """Header names must be lower case."""
     reported: dict[Resource, Reported] = {}
+    date = headers.get("date")
     for resource, limit_name, remaining_name, reset_name in _present(names, tuple(headers)):
         limit, remaining = _parse_limit(headers.get(limit_name)), parse_count(headers.get(remaining_name))
         if resource != "requests" and limit is not None and limit < DEFAULT_OUTPUT_TOKENS / 4:
             continue  # less than one request and its reply need: the replies contradict it
         if limit or remaining is not None:
-            reset_s = parse_reset_s(headers.get(reset_name), headers.get("date"))
-            reported[resource] = Reported(limit or None, remaining, reset_s)
+            reported[resource] = Reported(limit or None, remaining, parse_reset_s(headers.get(reset_name), date))
     return reported
 
 

@@ -16,7 +16,6 @@ from math import inf
 from typing import NamedTuple
 
 from processor.core.events import Bottleneck, ConcurrencyChanged, LimitsChanged, Listener, Notice
-from processor.core.fast_dataclass import dataclass
 from processor.core.models import Cost, Job, RequestSize
 from processor.ratelimit.bottleneck import BottleneckReporter
 from processor.ratelimit.headers import HEADER_NAMES, Resource
@@ -32,8 +31,7 @@ from processor.ratelimit.token_cost import request_cost
 from processor.ratelimit.wake_up import WakeUp, WakeUpTimes
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(NamedTuple):
     """What a request waits for, and when to ask again at the latest; inf: after the next change."""
 
     bottleneck: Bottleneck
@@ -77,8 +75,8 @@ class RateLimiter:
         """
         await self.starts.wait_for_turn()
         group = self._group(size)
-        if group.queue.head() is None and isinstance(checked := self.check(size), Grantable):
-            return self.grant(checked)
+        if group.queue.head() is None and isinstance(checked := self._check(group, size), Grantable):
+            return self._grant(*checked)
         request = QueuedRequest(size.as_known_now(), self._settings.charging, group.expected_output(size))
         group.raise_if_too_large(request.cost_by_resource)
         group.queue.put(request, is_retry=is_retry, goes_first=size.goes_first)
@@ -103,14 +101,7 @@ class RateLimiter:
 
     def check(self, size: RequestSize, *, in_turn: bool = True) -> Blocked | Grantable:
         """Return what ``grant`` takes if a request of this size may be sent now. See ``try_acquire``."""
-        group, size = self._group(size), size.as_known_now()
-        cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
-        by_resource = cost_by_resource(cost)
-        group.raise_if_too_large(by_resource)
-        now = asyncio.get_running_loop().time()
-        blocked = self._blocked_by(group, by_resource, now, goes_first=size.goes_first, in_turn=in_turn)
-        group.is_queueing, group.released_since_drain = blocked is not None, 0
-        return Grantable(group, size, cost, by_resource, now) if blocked is None else Blocked(*blocked)
+        return self._check(self._group(size), size, in_turn=in_turn)
 
     def grant(self, checked: Grantable) -> Permit:
         """Return the permit for what ``check`` has just found room for."""
@@ -163,6 +154,16 @@ class RateLimiter:
 
     # ------------------------------------------------------------ the queues
 
+    def _check(self, group: LimitGroup, size: RequestSize, *, in_turn: bool = True) -> Blocked | Grantable:
+        size = size.as_known_now()
+        cost = request_cost(size, self._settings.charging, group.expected_output(size).tokens)
+        by_resource = cost_by_resource(cost)
+        group.raise_if_too_large(by_resource)
+        now = asyncio.get_running_loop().time()
+        blocked = self._blocked_by(group, by_resource, now, goes_first=size.goes_first, in_turn=in_turn)
+        group.is_queueing, group.released_since_drain = blocked is not None, 0
+        return Grantable(group, size, cost, by_resource, now) if blocked is None else blocked
+
     def _drain_queue(self, group: LimitGroup) -> None:
         """Grant all requests of the group that may be sent now, and schedule the next call for the first that waits."""
         now = asyncio.get_running_loop().time()
@@ -197,8 +198,8 @@ class RateLimiter:
 
     def _blocked_by(
         self, group: LimitGroup, cost: CostByResource, now: float, *, goes_first: bool, in_turn: bool = True
-    ) -> tuple[Bottleneck, float] | None:
-        """What a request waits for, and when to check again. Its group queues for a slot if it needs nothing else."""
+    ) -> Blocked | None:
+        """What a request waits for; None: it may be sent. Its group queues for a slot if it needs nothing else."""
         blocked = self._group_blocked_by(group, cost, now)
         if blocked is not None:
             self.slots.dequeue(group.wake_up)
@@ -207,17 +208,17 @@ class RateLimiter:
             self.slots.move_to_front(group.wake_up)
         if not (self.slots.available_to(group.wake_up) if in_turn else self.slots.has_free):
             self.slots.enqueue(group.wake_up)
-            return "in_flight", inf
+            return Blocked("in_flight", inf)
         return None
 
-    def _group_blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> tuple[Bottleneck, float] | None:
+    def _group_blocked_by(self, group: LimitGroup, cost: CostByResource, now: float) -> Blocked | None:
         if group.cool_down.until > now:
-            return "cool_down", group.cool_down.until
+            return Blocked("cool_down", group.cool_down.until)
         at, resource = group.earliest(cost, now)
         if resource is not None:
-            return "requests" if resource == "requests" else "tokens", at
+            return Blocked("requests" if resource == "requests" else "tokens", at)
         blocked_until = group.concurrency_blocked_until(now)
-        return None if blocked_until is None else ("in_flight", blocked_until)
+        return None if blocked_until is None else Blocked("in_flight", blocked_until)
 
     # ------------------------------------------------------------ the groups
 

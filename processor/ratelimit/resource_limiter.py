@@ -141,15 +141,13 @@ class ResourceLimiter:
 
     def on_headers(self, reported: Reported, sent_at: float, cost: float, at: float, *, refused: bool) -> bool:
         """A response says this about the limit. Returns whether the limit in force changes."""
-        is_newest = reported.limit is not None and sent_at >= self._limit_sent_at
-        changed = is_newest and self._on_limit(reported.limit or 0.0, sent_at, at)
+        limit, remaining, reset_s = reported
+        is_newest = limit is not None and sent_at >= self._limit_sent_at
+        changed = is_newest and self._on_limit(limit or 0.0, sent_at, at)
         # More than the whole limit makes no sense: believing it would send far too many.
         plausible = (1 + LIMIT_TOLERANCE) * (self.reported or self.configured or -inf)
-        if reported.remaining is not None and reported.remaining <= plausible:
-            rescaled = self.model.observe(
-                reported.remaining, reported.reset_s, sent_at=sent_at, cost=cost, at=at, refused=refused
-            )
-            if rescaled:
+        if remaining is not None and remaining <= plausible:
+            if self.model.observe(remaining, reset_s, sent_at=sent_at, cost=cost, at=at, refused=refused):
                 self.max_cost = self._max_cost()
                 self._header_guided.clear_fast_path()
             if (full_at := self.model.full_at) is not None:

@@ -86,7 +86,8 @@ class BurstBreaker:
             return
         self._probe_unanswered += 1
         self._probe_cost += cost
-        self._probe_largest_cost = max(self._probe_largest_cost, cost)
+        if cost > self._probe_largest_cost:
+            self._probe_largest_cost = cost
         self._probe_budget -= cost
         self._probe_last_at = now
 
@@ -95,7 +96,8 @@ class BurstBreaker:
         probe began, if the server turned out to charge less."""
         if self.state is BreakerState.TESTING and self._probe_began_at <= granted_at <= self.probe_ended_at:
             self._probe_unanswered -= 1
-            self._probe_shown = max(self._probe_shown, shown_missing)
+            if shown_missing > self._probe_shown:
+                self._probe_shown = shown_missing
             if self._probe_unanswered == 0 and self.probe_ended_at < inf:
                 lasted_s = self._probe_last_at - self._probe_began_at
                 # More than a bucket of one second can have let through in that time. It lets through any request

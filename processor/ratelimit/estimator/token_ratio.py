@@ -252,8 +252,9 @@ class TokenRatio:
     def full_at(self, sent_at: float, counter_type: CounterType | None) -> float | None:
         """When a bucket is full again after the request that was sent then; None: it has not shown that."""
         lone = self._lone
-        is_newest = lone.last is not None and lone.last[0] == sent_at
-        return lone.full_at if is_newest and (lone.is_second or counter_type == "bucket") else None
+        if lone.full_at is None or lone.last is None or lone.last[0] != sent_at:
+            return None
+        return lone.full_at if lone.is_second or counter_type == "bucket" else None
 
     def _burst(self, sent_at: float) -> Burst | None:
         index = bisect_right(self._bursts, sent_at, key=_START) - 1

@@ -88,15 +88,16 @@ class CounterClassifier:
         """
         if is_second_bucket:
             self.counter_type = "bucket"
-        if header.reset_s is None or header.reset_s > WINDOW_S + RESET_STEP_S:
+        reset_s = header.reset_s
+        if reset_s is None or reset_s > WINDOW_S + RESET_STEP_S:
             self._told_by_reset = None
             return
-        longer_s = header.reset_s - (header.limit - header.remaining) / header.rate
-        if longer_s > 2 * RESET_STEP_S and header.reset_s >= WINDOW_S - 2 * RESET_STEP_S:
+        longer_s = reset_s - (header.limit - header.remaining) / header.rate
+        if longer_s > 2 * RESET_STEP_S and reset_s >= WINDOW_S - 2 * RESET_STEP_S:
             self._told_by_reset = "window"
         elif abs(longer_s) > RESET_STEP_S:
             self._told_by_reset = None
-        elif 2 * RESET_STEP_S < header.reset_s < WINDOW_S - 2 * RESET_STEP_S:
+        elif 2 * RESET_STEP_S < reset_s < WINDOW_S - 2 * RESET_STEP_S:
             self._told_by_reset = "bucket"
         self.counter_type = self.counter_type or self._told_by_reset
 
