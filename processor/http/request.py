@@ -112,13 +112,12 @@ class HttpRequest:
 
     async def _exchange(self, session: ClientSession) -> None:
         self._ended = ended = self._context.loop.create_future()
-        body = self._protocol.encode(self._job, self._options)
         prepared = self._route.prepared_post(session, self._url)
         if prepared is None:
-            await self._exchange_in_steps(session, body)
+            await self._exchange_in_steps(session)
         else:
+            await prepared.send(self._encoded_body(), self._on_sent, self._keep_error)
             # Wake up once, at the end of the reply: its head and its body are read in callbacks of the connection.
-            await prepared.send(body, self._on_sent, self._keep_error)
             await ended
             if self._body_reader is not None and self._pending_error is None:
                 await self._body_reader.wait()
@@ -127,10 +126,15 @@ class HttpRequest:
             self._leave_connection()
             await self._exchange(session)
 
-    async def _exchange_in_steps(self, session: ClientSession, body: bytes) -> None:
-        self._task = asyncio.current_task()
-        payload, route = RequestPayload(body, self._on_sent, self._keep_error), self._route
-        response = await post(session, self._url, payload, route.headers, route.proxy)
+    async def _exchange_in_steps(self, session: ClientSession) -> None:
+        self._task, route = asyncio.current_task(), self._route
+        response = await post(
+            session,
+            self._url,
+            RequestPayload(self._encoded_body(), self._on_sent, self._keep_error),
+            route.headers,
+            route.proxy,
+        )
         try:
             if self._pending_error is not None:
                 return
@@ -142,6 +146,11 @@ class HttpRequest:
         finally:
             if response.connection is not None:  # its response has not ended: it cannot be used again
                 response.close()
+
+    def _encoded_body(self) -> bytes:
+        """The body as it is sent. No variable may hold it while the reply is read, which can take long: what orjson
+        returns may take eight times its length."""
+        return self._protocol.encode(self._job, self._options)
 
     # ------------------------------------------------------------ callbacks of the connection
 

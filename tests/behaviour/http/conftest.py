@@ -14,6 +14,7 @@ ON_BOTH = frozenset(
         "test_connecting",
         "test_connection_pool",
         "test_error_responses",
+        "test_memory_of_streams",
         "test_replies",
         "test_simulated_provider",
         "test_timeouts",
