@@ -14,9 +14,8 @@ from processor.config.endpoint_settings import answered_models
 from processor.config.settings import Settings
 from processor.core.errors import ConfigError
 from processor.core.text import setting_name
-from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
-from processor.input.job_files import JobFiles, is_in_shard
+from processor.input.job_files import JobFiles, JobItems, is_in_shard
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.tables import TABLE_SUFFIXES, table_suffix
 from processor.input.template import Template
@@ -72,9 +71,7 @@ def count_planned_lines(plan: Plan, job_files: JobFiles) -> int | None:
     return lines if lines is None or plan.limit is None else min(lines, plan.limit)
 
 
-def unfinished_jobs(
-    plan: Plan, job_files: JobFiles, sink: Sink
-) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+def unfinished_jobs(plan: Plan, job_files: JobFiles, sink: Sink) -> JobItems:
     """Read the job files, and skip finished jobs unread where that is faster.
 
     It is not with a shard: between its jobs stand those of others.
@@ -88,7 +85,7 @@ def unfinished_jobs(
 
 def ordered_jobs(
     plan: Plan, job_files: JobFiles, sink: Sink, options: RunOptions
-) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+) -> AsyncGenerator[list[ParsedJob | InvalidLine], None]:
     """The jobs by their size. Raises ConfigError; see ``check_order``."""
     from processor.scheduler.job_order import OrderedJobs  # most runs keep the order of the file
 

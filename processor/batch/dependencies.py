@@ -14,8 +14,8 @@ from processor.core.events import Listener
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import RunInThread
 from processor.cost.price_list import PriceList
-from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
+from processor.input.job_files import JobItems
 from processor.input.job_formats import ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.storage import Storage
@@ -23,16 +23,14 @@ from processor.scheduler import Outcome, RunOptions
 from processor.scheduler.reply_validation import ReplyValidation
 from processor.tokens.counter import TokenCounter
 
-Items = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDependencies:
     """The objects of a run."""
 
-    read_jobs: Callable[[], Items]
+    read_jobs: Callable[[], JobItems]
     """Reads the job file from its beginning, without what is done."""
-    read_again: Callable[[], Items]
+    read_again: Callable[[], AsyncGenerator[list[ParsedJob | InvalidLine], None]]
     """Reads all of it once more."""
     source_name: str
     """The job file's name, for messages."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 
-from processor.batch.dependencies import BatchDependencies, BatchOptions, Counts, Items
+from processor.batch.dependencies import BatchDependencies, BatchOptions, Counts
 from processor.batch.rows import BatchRows
 from processor.core.events import JobSkipped
 from processor.core.job_keys import job_key
 from processor.core.models import Job
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
+from processor.input.job_files import JobItems, each_item
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
-from processor.scheduler.dependencies import LINES_PER_YIELD
 from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
 from processor.scheduler.selection import classify, skip_events, skip_reason
 
@@ -55,8 +54,8 @@ class JobReader:
         if self._passes > 1:
             self._deps.sink.job_index.forget_seen()
         self._counts.lines = 0
-        items = self._deps.read_jobs() if self._passes == 1 else self._deps.read_again()
-        async for item in self._items(items):
+        lists: JobItems = self._deps.read_jobs() if self._passes == 1 else self._deps.read_again()
+        async for item in self._items(lists):
             if isinstance(item, SkippedJobs):
                 self._count_skipped(item)
             elif isinstance(item, InvalidLine):
@@ -65,15 +64,12 @@ class JobReader:
                 yield job
         await self._rows.flush()
 
-    async def _items(self, items: Items) -> AsyncIterator[ParsedJob | InvalidLine | SkippedJobs]:
+    async def _items(self, lists: JobItems) -> AsyncIterator[ParsedJob | InvalidLine | SkippedJobs]:
         counts = self._counts
-        async with aclosing(items):
-            async for item in items:
-                lines = item.count if isinstance(item, SkippedJobs) else 1
-                counts.lines += lines
+        async with aclosing(lists):
+            async for item in each_item(lists):
+                counts.lines += item.count if isinstance(item, SkippedJobs) else 1
                 counts.last_line = item.last_line if isinstance(item, SkippedJobs) else item.line
-                if counts.lines % LINES_PER_YIELD < lines:
-                    await asyncio.sleep(0)
                 if isinstance(item, SkippedJobs) or self._options.run.includes(item):
                     yield item
                 if counts.lines == self._options.run.limit:

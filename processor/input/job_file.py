@@ -8,28 +8,35 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 from processor.core import platform
 from processor.core.compression import Reader
-from processor.core.errors import ConfigError, InputError, InvalidJob, reason
+from processor.core.errors import ConfigError, InputError, InvalidJob
 from processor.core.fast_dataclass import dataclass
 from processor.core.models import SourceFile, position_of
 from processor.input.done_job_skipper import DoneJobSkipper, SkipDone, SkippedJobs
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.found_fields import NOTHING_FOUND, FoundFields, found_fields
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
-from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter, count_nonblank_lines, raise_if_cut
+from processor.input.line_splitter import (
+    CHUNK_BYTES,
+    LINES_PER_TURN,
+    Line,
+    LineSplitter,
+    count_nonblank_lines,
+    raise_if_cut,
+)
 from processor.input.other_formats import HEAD_BYTES, other_format
 from processor.input.pipes import read_checked_pipe
-from processor.input.readers import reader_of
+from processor.input.readers import open_input, reader_of, unreadable
 from processor.input.tables import TOO_MANY_VALUES, TableReader
 from processor.input.template import Template
-from processor.remote.addresses import refuse_unknown_scheme, scheme_of, shown_address
+from processor.remote.addresses import scheme_of, shown_address
 
 if TYPE_CHECKING:
     from processor.remote.remote_file import RemoteFile
@@ -40,7 +47,6 @@ MIN_SKIP_BYTES = 64 << 20
 MAX_COUNTED_BYTES = 1 << 30
 """The lines of a compressed file are counted before the first request only where they are not more than this."""
 MAX_COUNTED_COMPRESSED_BYTES = 128 << 20
-STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +70,8 @@ class InvalidLine:
 class JobFile:
     """An open job file; ``-`` is standard input. Close it after use.
 
-    Iterating yields each line that is not blank, as a job or as an invalid line, and raises InputError where the file
-    cannot be read further.
+    Iterating yields each line that is not blank, as a job or as an invalid line, in lists of up to LINES_PER_TURN, and
+    lets other tasks run between two of them. It raises InputError where the file cannot be read further.
     """
 
     def __init__(
@@ -80,10 +86,10 @@ class JobFile:
         is of another format."""
         self.path = path
         self._name = "stdin" if path == "-" else shown_address(path)
-        self._defaults = defaults
+        self.defaults = defaults
         self.max_line_bytes = max_line_bytes
         self.is_remote = scheme_of(path) is not None
-        self._file = _open(path)
+        self._file = open_input(path)
         self._file_mode = 0 if self.is_remote else os.fstat(self._file.fileno()).st_mode
         self._reader: Reader | None = None
         """What makes lines of a file that is compressed or a table; None where it holds them as they are."""
@@ -99,14 +105,14 @@ class JobFile:
             head = self._head()
         except OSError as error:
             if self.is_remote:
-                raise ConfigError(_unreadable(self._name, error)) from None
+                raise ConfigError(unreadable(self._name, error)) from None
             return None  # reading the lines reports it
         try:
             reader = reader_of(self._file, head, self._name, template, self.max_line_bytes)
             if reader is not None and not isinstance(reader, TableReader):
                 head = reader.read(HEAD_BYTES)
         except OSError as error:
-            raise ConfigError(_unreadable(self._name, error)) from None
+            raise ConfigError(unreadable(self._name, error)) from None
         if not isinstance(reader, TableReader) and (message := other_format(head, self._name)):
             raise ConfigError(message)
         return reader
@@ -139,7 +145,7 @@ class JobFile:
             lines = count_nonblank_lines(chunks)
             return None if self.is_converted and self._read() else lines
         except OSError as error:
-            raise ConfigError(_unreadable(self._name, error)) from None
+            raise ConfigError(unreadable(self._name, error)) from None
 
     @property
     def size(self) -> int | None:
@@ -156,27 +162,29 @@ class JobFile:
             while chunk := self._read():
                 yield from map(self.parse, splitter.feed(chunk))
         except OSError as error:
-            raise ConfigError(_unreadable(self._name, error)) from None
+            raise ConfigError(unreadable(self._name, error)) from None
         if last := splitter.finish():
             yield self.parse(last)
 
     def close(self) -> None:
         self._file.close()
 
-    async def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+    async def __aiter__(self) -> AsyncGenerator[list[ParsedJob | InvalidLine], None]:
         splitter = LineSplitter(self.max_line_bytes)
         async for chunk in self._chunks():
-            for line in splitter.feed(chunk):
-                yield self.parse(line)
+            lines = splitter.feed(chunk)
+            for begin in range(0, len(lines), LINES_PER_TURN):
+                yield list(map(self.parse, lines[begin : begin + LINES_PER_TURN]))
+                await asyncio.sleep(0)
         if last := splitter.finish():
-            yield self.parse(last)
+            yield [self.parse(last)]
 
     async def unfinished(
         self, skip_done: SkipDone, limit: int | None = None
-    ) -> AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]:
+    ) -> AsyncGenerator[Sequence[ParsedJob | InvalidLine | SkippedJobs], None]:
         """Iterate as ``aiter(self)``, but skip done jobs in a large file, among its first ``limit`` lines.
 
-        Handle each item before you ask for the next. ``skip_done`` is usually ``JobIndex.skip_done``.
+        Handle each list before you ask for the next. ``skip_done`` is usually ``JobIndex.skip_done``.
         """
         if self.is_converted or self.size is None or self.size < MIN_SKIP_BYTES:
             async with aclosing(aiter(self)) as items:
@@ -185,25 +193,23 @@ class JobFile:
             return
         skipper = DoneJobSkipper(
             self._file.fileno(),
-            self._defaults,
+            self.defaults,
             self.max_line_bytes,
             parse_line=self.parse,
             skip_done=skip_done,
             limit=limit,
         )
         with self._as_input_error(), closing(iter(skipper)) as skipper_items:
-            for found in skipper_items:
-                yield found
+            for number, found in enumerate(skipper_items):
+                yield [found]
+                if number % LINES_PER_TURN == 0 or isinstance(found, SkippedJobs):
+                    await asyncio.sleep(0)
 
     def parse(self, line: Line) -> ParsedJob | InvalidLine:
-        found = parse_line(line, self._defaults, self.max_line_bytes)
+        found = parse_line(line, self.defaults, self.max_line_bytes)
         if isinstance(found, InvalidLine) and found.code == "not_an_object" and isinstance(self._reader, TableReader):
             return replace(found, message=TOO_MANY_VALUES)
         return found
-
-    @property
-    def defaults(self) -> JobDefaults:
-        return self._defaults
 
     @property
     def is_converted(self) -> bool:
@@ -251,7 +257,7 @@ class JobFile:
         try:
             yield
         except OSError as error:
-            raise InputError(_unreadable(self._name, error)) from None
+            raise InputError(unreadable(self._name, error)) from None
 
 
 def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> ParsedJob | InvalidLine:
@@ -278,21 +284,3 @@ def parse_line(line: Line, defaults: JobDefaults, max_line_bytes: int) -> Parsed
             found=found_fields(line.data),
             source=defaults.source,
         )
-
-
-def _open(path: str) -> BinaryIO:
-    try:
-        if scheme_of(path) is not None:
-            from processor.remote.remote_file import RemoteFile
-
-            return cast(BinaryIO, RemoteFile(path))
-        refuse_unknown_scheme(path)
-        if path == "-":
-            return open(STDIN, "rb", buffering=0, closefd=False)
-        return open(path, "rb", buffering=0)
-    except OSError as error:
-        raise ConfigError(_unreadable("stdin" if path == "-" else path, error)) from None
-
-
-def _unreadable(name: str, error: OSError) -> str:
-    return f"cannot read {name}: {reason(error)}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeVar
 
 from processor.core.models import SourceFile
 from processor.core.shards import Shard
@@ -17,7 +18,8 @@ from processor.remote.addresses import shown_address
 ASSUMED_RATIO = 16
 """Bytes of lines for each byte of a file that is compressed, or of a table."""
 
-JobItems = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+T = TypeVar("T")
+JobItems = AsyncGenerator[Sequence[ParsedJob | InvalidLine | SkippedJobs], None]
 
 
 class JobFiles:
@@ -86,8 +88,8 @@ class JobFiles:
         for file in self._files:
             yield from file.parse_lines()
 
-    def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
-        """Yield each line that is not blank. Raises InputError where a file cannot be read further."""
+    def __aiter__(self) -> AsyncGenerator[list[ParsedJob | InvalidLine], None]:
+        """Yield lists of the lines that are not blank. Raises InputError where a file cannot be read further."""
         return aiter(self._files[0]) if len(self._files) == 1 else self._all_lines()
 
     def unfinished(self, skip_done: SkipDone, limit: int | None = None) -> JobItems:
@@ -98,20 +100,27 @@ class JobFiles:
             else self._all_unfinished(skip_done, limit)
         )
 
-    async def _all_lines(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+    async def _all_lines(self) -> AsyncGenerator[list[ParsedJob | InvalidLine], None]:
         for file in self._files:
-            async with aclosing(aiter(file)) as items:
-                async for item in items:
-                    yield item
+            async with aclosing(aiter(file)) as lists:
+                async for lines in lists:
+                    yield lines
 
     async def _all_unfinished(self, skip_done: SkipDone, limit: int | None) -> JobItems:
         read = 0
         for file in self._files:
             left = None if limit is None else limit - read
-            async with aclosing(file.unfinished(skip_done, left)) as items:
-                async for item in items:
-                    read += item.count if isinstance(item, SkippedJobs) else 1
-                    yield item
+            async with aclosing(file.unfinished(skip_done, left)) as lists:
+                async for items in lists:
+                    read += sum(item.count if isinstance(item, SkippedJobs) else 1 for item in items)
+                    yield items
+
+
+async def each_item(lists: AsyncIterable[Sequence[T]]) -> AsyncGenerator[T, None]:
+    """Yield the items of lists, one by one."""
+    async for items in lists:
+        for item in items:
+            yield item
 
 
 def is_in_shard(line: ParsedJob | InvalidLine, shard: Shard | None) -> bool:

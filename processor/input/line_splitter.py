@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 CHUNK_BYTES = 64 * 1024
 """Read from a job file at a time."""
+LINES_PER_TURN = 16
+"""Lines that are handled in one turn of the event loop. A file of a million finished jobs must not delay a Ctrl-C, nor
+may hundreds of connections be opened in one turn."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DIGEST_BYTES = 16
 HEAD_BYTES = 4096

@@ -1,8 +1,8 @@
-"""Chooses what makes the lines of a job file: a decompressor, a reader of tables, or both."""
+"""Opens a job file, and chooses what makes its lines: a decompressor, a reader of tables, or both."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from processor.core.compression import (
     MAGIC_BYTES,
@@ -12,10 +12,32 @@ from processor.core.compression import (
     Reader,
     coding_of,
 )
-from processor.core.errors import ConfigError
+from processor.core.errors import ConfigError, reason
 from processor.core.text import setting_name
 from processor.input.tables import CsvReader, ParquetReader, delimiter_of, table_suffix
 from processor.input.template import Template
+from processor.remote.addresses import refuse_unknown_scheme, scheme_of
+
+STDIN = 0
+
+
+def open_input(path: str) -> BinaryIO:
+    """Open a job file; ``-`` is standard input. Raises ConfigError."""
+    try:
+        if scheme_of(path) is not None:
+            from processor.remote.remote_file import RemoteFile
+
+            return cast(BinaryIO, RemoteFile(path))
+        refuse_unknown_scheme(path)
+        if path == "-":
+            return open(STDIN, "rb", buffering=0, closefd=False)
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise ConfigError(unreadable("stdin" if path == "-" else path, error)) from None
+
+
+def unreadable(name: str, error: OSError) -> str:
+    return f"cannot read {name}: {reason(error)}"
 
 
 def reader_of(file: BinaryIO, head: bytes, path: str, template: Template | None, max_line_bytes: int) -> Reader | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from bisect import bisect
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,8 +10,8 @@ from contextlib import aclosing
 from processor.core.errors import InputError
 from processor.core.models import LINE_BITS, Job
 from processor.input.job_file import InvalidLine
+from processor.input.job_files import each_item
 from processor.input.job_formats import ParsedJob
-from processor.scheduler.dependencies import LINES_PER_YIELD
 
 
 class DeferredJobs:
@@ -36,16 +35,16 @@ class DeferredJobs:
         self._copies.insert(at, int(copy) if copy != job.custom_id and copy.isdecimal() else 0)
         self._attempts.insert(at, attempts)
 
-    async def read_again(self, items: AsyncGenerator[ParsedJob | InvalidLine, None]) -> AsyncIterator[tuple[Job, int]]:
-        """Yield each job with its attempts. ``items`` are the lines of the job file, from its beginning.
+    async def read_again(
+        self, lists: AsyncGenerator[list[ParsedJob | InvalidLine], None]
+    ) -> AsyncIterator[tuple[Job, int]]:
+        """Yield each job with its attempts. ``lists`` are those of the lines of the job file, from its beginning.
 
         Raises InputError if the file has changed.
         """
         at = 0
-        async with aclosing(items):
-            async for item in items:
-                if item.line % LINES_PER_YIELD == 0:
-                    await asyncio.sleep(0)
+        async with aclosing(lists):
+            async for item in each_item(lists):
                 if at == len(self._positions) or item.position > self._positions[at]:
                     break
                 if item.position == self._positions[at]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 LOOK_AHEAD = 256
 """Jobs that are read and wait, beside those in flight. With more of them a limit group that is blocked delays the jobs
 of other groups less, at the price of memory."""
-LINES_PER_YIELD = 16
-"""Lines that are handled in one turn of the event loop. A file of a million finished jobs must not delay a Ctrl-C, nor
-may hundreds of connections be opened in one turn."""
 
 
 class ReplyPrinter(Protocol):
@@ -65,8 +62,9 @@ def never_replied(endpoint: str, model: str) -> bool:
 class Dependencies:
     """The objects that a run works with."""
 
-    source: AsyncGenerator[SourceItem, None]
-    read_again: Callable[[], AsyncGenerator[ParsedJob | InvalidLine, None]] | None
+    source: AsyncGenerator[Sequence[SourceItem], None]
+    """Yields as many as may be handled in one turn of the event loop."""
+    read_again: Callable[[], AsyncGenerator[list[ParsedJob | InvalidLine], None]] | None
     """Reads the lines from the beginning once more; None where they can be read only once."""
     source_name: str | None
     """The job file's name, for messages; None where the jobs come from no file."""

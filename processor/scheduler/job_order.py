@@ -20,7 +20,7 @@ from processor.core.errors import InputError, reason
 from processor.core.models import Job
 from processor.input.job_file import InvalidLine, JobFile
 from processor.input.job_formats import ParsedJob
-from processor.input.line_splitter import CHUNK_BYTES, Line, LineSplitter
+from processor.input.line_splitter import CHUNK_BYTES, LINES_PER_TURN, Line, LineSplitter
 from processor.output.job_index import JobIndex, JobStatus
 from processor.protocols import protocol_for
 from processor.ratelimit.token_cost import DEFAULT_OUTPUT_TOKENS
@@ -69,7 +69,7 @@ class OrderedJobs:
         self._options = options
         self._counter = counter
 
-    async def __aiter__(self) -> AsyncGenerator[ParsedJob | InvalidLine, None]:
+    async def __aiter__(self) -> AsyncGenerator[list[ParsedJob | InvalidLine], None]:
         lines = _Lines()
         left = self._options.limit
         for file in self._files:
@@ -81,12 +81,15 @@ class OrderedJobs:
             if left is not None:
                 left -= len(lines.keys) - before
         self._index.forget_seen()
-        for key in _sorted(lines.keys):
+        for place, key in enumerate(_sorted(lines.keys)):
             number = key & ((1 << _LINE_BITS) - 1)
             at = bisect_right(lines.first_of_file, number) - 1
             line = number - lines.first_of_file[at]
             is_last = number + 1 == len(lines.begins) or number + 1 in lines.first_of_file
-            yield self._line(self._files[at], line, lines.begins[number], None if is_last else lines.begins[number + 1])
+            end = None if is_last else lines.begins[number + 1]
+            yield [self._line(self._files[at], line, lines.begins[number], end)]
+            if place % LINES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     def _read(self, file: JobFile, lines: _Lines, left: int | None) -> Generator[None, None, None]:
         """Read a file for the first time, at most ``left`` lines. Yields after each chunk."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -13,7 +12,7 @@ from processor.input.job_file import InvalidLine
 from processor.input.job_formats import ParsedJob
 from processor.output.job_index import JobStatus
 from processor.output.sink import END_OF_FILE
-from processor.scheduler.dependencies import LINES_PER_YIELD, Dependencies, NoJobYet, RunOptions
+from processor.scheduler.dependencies import Dependencies, NoJobYet, RunOptions
 from processor.scheduler.result_builder import duplicate_line, result_of_invalid_line
 from processor.scheduler.row_writer import RowWriter
 from processor.scheduler.selection import classify, skip_events, skip_reason
@@ -42,33 +41,30 @@ class SourceReader:
         ``wait_for_jobs`` returns when a source that had no job has one. Raises InputError and OutputError.
         """
         async with aclosing(self._deps.source) as source:
-            async for item in source:
-                if isinstance(item, NoJobYet):
-                    await wait_for_jobs(item)
-                    continue
-                if isinstance(item, SkippedJobs):
-                    await self._handle_skipped(item)
-                else:
-                    await self._handle_line(item, start_job)
-                if self.lines_read == self._options.limit:
-                    return
+            async for items in source:
+                for item in items:
+                    if isinstance(item, NoJobYet):
+                        await wait_for_jobs(item)
+                        continue
+                    if isinstance(item, SkippedJobs):
+                        self._count_skipped(item)
+                    else:
+                        await self._handle_line(item, start_job)
+                    if self.lines_read == self._options.limit:
+                        return
         self.last_line = END_OF_FILE
 
-    async def _handle_skipped(self, skipped: SkippedJobs) -> None:
+    def _count_skipped(self, skipped: SkippedJobs) -> None:
         self.jobs_read += skipped.count
         self.failed_earlier += skipped.permanent_failures
         for event in skip_events(skipped):
             self._deps.emit(event)
         self._count_lines(skipped.count, skipped.last_line, skipped.source)
-        if self.lines_read % LINES_PER_YIELD < skipped.count:
-            await asyncio.sleep(0)
 
     async def _handle_line(
         self, item: ParsedJob | InvalidLine | Job, start_job: Callable[[Job], Awaitable[None]]
     ) -> None:
         self._count_lines(1, item.line, item.source)
-        if self.lines_read % LINES_PER_YIELD == 0:
-            await asyncio.sleep(0)
         if self._options.shard is not None and self._is_of_other_shard(item):
             self.lines_of_other_shards += 1
             return

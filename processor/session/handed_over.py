@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
 from processor.core.models import Job
 from processor.input.job_file import InvalidLine
+from processor.input.line_splitter import LINES_PER_TURN
 from processor.scheduler.dependencies import NoJobYet, SourceItem
 
 
@@ -64,13 +66,17 @@ class HandedOverJobs:
         self._is_closed = True
         self.on_change()
 
-    async def __aiter__(self) -> AsyncGenerator[SourceItem, None]:
+    async def __aiter__(self) -> AsyncGenerator[list[SourceItem], None]:
+        taken = 0
         pause = NoJobYet(lambda: bool(self._queued) or self._is_closed)
         while True:
             while self._queued:
                 _, queued = self._queued.popitem(last=False)
                 queued.share.take()
-                yield queued.item
+                yield [queued.item]
+                taken += 1
+                if taken % LINES_PER_TURN == 0:
+                    await asyncio.sleep(0)
             if self._is_closed:
                 return
-            yield pause
+            yield [pause]

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from processor.core.models import JSON
-from processor.scheduler.dependencies import LINES_PER_YIELD, LOOK_AHEAD
+from processor.input.line_splitter import LINES_PER_TURN
+from processor.scheduler.dependencies import LOOK_AHEAD
 from processor.session.answers import Answer, Left, OnAnswer, OpenJob, RunStopped
 from processor.session.handed_over import QueueShare
 
@@ -96,7 +97,7 @@ class ResultStream:
                 while self._share.queued >= MAX_QUEUED or len(self._rows) >= LOOK_AHEAD:
                     self._room.clear()
                     await self._room.wait()
-                if place % LINES_PER_YIELD == 0:
+                if place % LINES_PER_TURN == 0:
                     await asyncio.sleep(0)
 
     def _start(self, place: int, job: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,6 +34,7 @@ from processor.endpoints.pool import EndpointPool
 from processor.health.endpoint_health import EndpointHealth
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_files import each_item
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.results_file import ResultsFile
 from processor.output.sink import FsyncMode
@@ -65,7 +66,7 @@ EPOCH_S = 1_800_000_000.0
 FAST_PROVIDER = SimulatorSettings(track_identities=True, write_batch_s=1.0, reply_tokens=(3, 30))
 """A realistic provider that is cheap to simulate."""
 
-Lines = AsyncGenerator[ParsedJob | InvalidLine | SkippedJobs, None]
+Lines = AsyncGenerator[Sequence[ParsedJob | InvalidLine | SkippedJobs], None]
 OnStart = Callable[[Scheduler], None]
 
 
@@ -331,10 +332,10 @@ def _read_in_parts(part_bytes: int | None) -> Iterator[None]:
 
 
 async def _counted(source: Lines, run: RunRecord) -> Lines:
-    async with aclosing(source) as items:
-        async for item in items:
+    async with aclosing(source) as lists:
+        async for item in each_item(lists):
             run.items_read += 1
-            yield item
+            yield [item]
 
 
 def to_jsonl(jobs: Iterable[JSON]) -> bytes:

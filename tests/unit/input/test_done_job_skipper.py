@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from processor.input import done_job_skipper, prescan
 from processor.input import job_file as job_file_module
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_files import each_item
 from processor.input.job_formats import JobDefaults, ParsedJob, parse_job
 from processor.output.index_entry import (
     FAILED,
@@ -61,14 +62,14 @@ class ReadLines(NamedTuple):
 
 
 async def read_items(
-    found: AsyncIterator[ParsedJob | InvalidLine | SkippedJobs],
+    lists: AsyncIterator[Sequence[ParsedJob | InvalidLine | SkippedJobs]],
     index: JobIndex,
     limit: int | None,
     skippable: tuple[JobStatus, ...],
 ) -> ReadLines:
     values: list[Any] = []
     permanent_failures = 0
-    async for item in found:
+    async for item in each_item(lists):
         if isinstance(item, SkippedJobs):
             values += [True] * (item.count - 1)
             values.append((item.last_line, True))
@@ -170,7 +171,7 @@ def all_of(path: Path, index: JobIndex, limit: int | None = None) -> list[Parsed
     async def run() -> list[ParsedJob | InvalidLine | SkippedJobs]:
         source = JobFile(str(path), DEFAULTS)
         try:
-            return [found async for found in source.unfinished(index.skip_done, limit)]
+            return [found async for found in each_item(source.unfinished(index.skip_done, limit))]
         finally:
             source.close()
 
@@ -249,7 +250,7 @@ def test_file_cut_during_reading_raises_input_error(thousand: Path) -> None:
         nonlocal lines
         with closing(JobFile(str(thousand), DEFAULTS)) as source:
             async with aclosing(source.unfinished(JobIndex().skip_done)) as found:
-                async for item in found:
+                async for item in each_item(found):
                     lines += 1
                     if last_line_of(item) == 3:
                         os.truncate(thousand, 4000)  # one step, because the worker process may be reading

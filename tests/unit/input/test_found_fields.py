@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from processor.input.found_fields import FoundFields, found_fields
 from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_files import each_item
 from processor.input.job_formats import JobDefaults
 from processor.simulator.virtual_clock import run
 
@@ -87,7 +88,7 @@ def test_row_of_a_line_that_is_too_long_keeps_what_its_beginning_says(tmp_path: 
 
     async def lines() -> list[object]:
         with closing(JobFile(str(path), JobDefaults(), max_line_bytes=1000)) as file:
-            return [line async for line in file]
+            return [line async for line in each_item(aiter(file))]
 
     too_long, broken = run(lines())
     assert isinstance(too_long, InvalidLine)

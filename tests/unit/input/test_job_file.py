@@ -14,8 +14,10 @@ import pytest
 from processor.core import platform
 from processor.core.errors import ConfigError, InputError
 from processor.input import job_file as job_file_module
+from processor.input import readers
 from processor.input.fingerprints import raw_fingerprint
 from processor.input.job_file import InvalidLine, JobFile
+from processor.input.job_files import each_item
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.line_splitter import CHUNK_BYTES
 
@@ -26,7 +28,7 @@ def read(path: Path | str, **more: Any) -> list[ParsedJob | InvalidLine]:
     async def all_of_it() -> list[ParsedJob | InvalidLine]:
         source = JobFile(str(path), JobDefaults(), **more)
         try:
-            return [found async for found in source]
+            return [found async for found in each_item(aiter(source))]
         finally:
             source.close()
 
@@ -44,7 +46,7 @@ def jobs(tmp_path: Path) -> Path:
 def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Replace standard input by a pipe, and return its writing end."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(job_file_module, "STDIN", reader)
+    monkeypatch.setattr(readers, "STDIN", reader)
     with open(writer, "wb", buffering=0) as file:
         yield file
     os.close(reader)
@@ -79,8 +81,8 @@ class FailingFile:
 
 
 def failing_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = job_file_module._open
-    monkeypatch.setattr(job_file_module, "_open", lambda path: FailingFile(opened(path), chunks))
+    opened = readers.open_input
+    monkeypatch.setattr(job_file_module, "open_input", lambda path: FailingFile(opened(path), chunks))
 
 
 def test_read_error_raises_input_error_after_the_lines_before_it(
@@ -94,7 +96,7 @@ def test_read_error_raises_input_error_after_the_lines_before_it(
     async def all_of_it() -> None:
         nonlocal last
         with closing(JobFile(str(path), JobDefaults())) as source:
-            async for found in source:
+            async for found in each_item(aiter(source)):
                 last = found.line
 
     with pytest.raises(InputError, match=r"cannot read .*jobs.jsonl: input/output error"):
@@ -145,7 +147,7 @@ def test_file_is_read_from_its_start_after_counting(jobs: Path) -> None:
     source = JobFile(str(jobs), JobDefaults())
 
     async def all_of_it() -> int:
-        return len([found async for found in source])
+        return len([found async for found in each_item(aiter(source))])
 
     assert source.count_lines() == 3
     assert asyncio.run(all_of_it()) == 3
@@ -159,7 +161,7 @@ def test_line_of_a_pipe_is_read_before_the_next_is_complete(stdin: Any) -> None:
         assert source.count_lines() is None
         found = []
         stdin.write(JOB + b"\n" + JOB[:10])
-        async for line in source:
+        async for line in each_item(aiter(source)):
             found.append(line)
             if len(found) == 1:  # the first line was read before the second was complete
                 stdin.write(JOB[10:])
@@ -184,7 +186,7 @@ def test_waiting_for_a_pipe_can_be_cancelled(stdin: Any) -> None:
 
 def test_stdin_may_be_a_file(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with jobs.open("rb") as file:
-        monkeypatch.setattr(job_file_module, "STDIN", file.fileno())
+        monkeypatch.setattr(readers, "STDIN", file.fileno())
         assert len(read("-")) == 3
 
 
@@ -200,7 +202,7 @@ def test_named_pipe_is_read_as_a_pipe(tmp_path: Path) -> None:
 
     async def run() -> ParsedJob | InvalidLine:
         source = JobFile(str(path), JobDefaults())
-        found = await anext(aiter(source))
+        found = await anext(each_item(aiter(source)))
         source.close()
         return found
 
@@ -229,7 +231,7 @@ def test_closed_stdin_raises_config_error(monkeypatch: pytest.MonkeyPatch) -> No
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
-    monkeypatch.setattr(job_file_module, "STDIN", reader)
+    monkeypatch.setattr(readers, "STDIN", reader)
     with pytest.raises(ConfigError, match=r"^cannot read stdin: bad file descriptor$"):
         JobFile("-", JobDefaults())
 
@@ -251,7 +253,7 @@ def test_file_that_is_cut_while_it_is_read_raises_input_error(
 
     async def read_and_cut() -> None:
         with closing(JobFile(str(path), JobDefaults())) as source:
-            async for item in source.unfinished(lambda identities, begin, end: (begin, 0)):
+            async for item in each_item(source.unfinished(lambda identities, begin, end: (begin, 0))):
                 if not found:
                     os.truncate(path, left)
                 found.append(item)

@@ -18,7 +18,7 @@ from processor.core.models import SourceFile
 from processor.input import job_file
 from processor.input.done_job_skipper import SkippedJobs
 from processor.input.job_file import InvalidLine
-from processor.input.job_files import JobFiles
+from processor.input.job_files import JobFiles, each_item
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.output.job_index import JobIndex
 from processor.scheduler.deferred_jobs import DeferredJobs
@@ -41,7 +41,7 @@ def job_files(*paths: Path) -> JobFiles:
 def read(*paths: Path) -> list[ParsedJob | InvalidLine]:
     async def all_of_them() -> list[ParsedJob | InvalidLine]:
         with closing(job_files(*paths)) as files:
-            return [item async for item in files]
+            return [item async for item in each_item(aiter(files))]
 
     return asyncio.run(all_of_them())
 
@@ -107,7 +107,7 @@ def test_compressed_file_that_was_cut_far_behind_its_beginning_breaks_off(tmp_pa
 
     async def main() -> None:
         with closing(job_files(path)) as files:
-            async for item in files:
+            async for item in each_item(aiter(files)):
                 found.append(item)
 
     with pytest.raises(InputError, match="ends too early: it was cut, or is still being written"):
@@ -171,7 +171,7 @@ def test_done_jobs_are_skipped_in_each_file_within_the_limit(tmp_path: Path, mon
 
     async def items(limit: int | None) -> Items:
         with closing(job_files(*paths)) as files:
-            return [item async for item in files.unfinished(skip_done, limit)]
+            return [item async for item in each_item(files.unfinished(skip_done, limit))]
 
     found = asyncio.run(items(None))
     skipped = sum(item.count for item in found if isinstance(item, SkippedJobs))
@@ -191,7 +191,7 @@ def test_deferred_jobs_are_read_again_from_compressed_files(tmp_path: Path) -> N
     async def main() -> list[str]:
         deferred, index = DeferredJobs(), JobIndex()
         with closing(job_files(*paths)) as files:
-            async for item in files:
+            async for item in each_item(aiter(files)):
                 assert isinstance(item, ParsedJob)
                 assert item.custom_id is not None
                 index.classify(item.custom_id, item.fingerprint)
@@ -213,7 +213,7 @@ def test_memory_does_not_depend_on_the_size_of_a_compressed_file(tmp_path: Path)
         "from processor.input.job_formats import JobDefaults\n"
         "async def main():\n"
         "    files = JobFiles(sys.argv[1:], JobDefaults())\n"
-        "    return sum([1 async for item in files])\n"
+        "    return sum([len(items) async for items in files])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(asyncio.run(main()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )

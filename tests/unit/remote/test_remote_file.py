@@ -16,7 +16,7 @@ from processor.core.secrets import mask_text
 from processor.export.export import ExportOptions, export
 from processor.export.formats.registry import FORMATS
 from processor.input.job_file import InvalidLine
-from processor.input.job_files import JobFiles
+from processor.input.job_files import JobFiles, each_item
 from processor.input.job_formats import JobDefaults, ParsedJob
 from processor.input.template import Template
 from processor.remote import addresses, remote_file
@@ -42,8 +42,8 @@ def read(*paths: str, template: Template | None = None) -> list[ParsedJob | Inva
         with closing(JobFiles(paths, JobDefaults(), template=template)) as files:
             assert files.count_lines() is None
             assert files.size is None
-            found = [item async for item in files]
-            assert [item async for item in files] == found, "it can be read again"
+            found = [item async for item in each_item(aiter(files))]
+            assert [item async for item in each_item(aiter(files))] == found, "it can be read again"
             return found
 
     return asyncio.run(all_of_them())
@@ -125,7 +125,7 @@ def test_file_that_was_replaced_is_not_read_on(store: Any) -> None:
 
     async def main() -> None:
         with closing(JobFiles(["memory://jobs.jsonl"], JobDefaults())) as files:
-            assert len([item async for item in files]) == 3000
+            assert len([item async for item in each_item(aiter(files))]) == 3000
             store.pipe("/jobs.jsonl", JOBS[: len(JOBS) // 2])
             async for _ in files:
                 pass
