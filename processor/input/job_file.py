@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
@@ -99,6 +100,11 @@ class JobFile:
             except ConfigError:
                 self._file.close()
                 raise
+        self.parse: Callable[[Line], ParsedJob | InvalidLine] = (
+            self._parse_row
+            if isinstance(self._reader, TableReader)
+            else partial(parse_line, defaults=defaults, max_line_bytes=max_line_bytes)
+        )
 
     def _checked_reader(self, template: Template | None) -> Reader | None:
         try:
@@ -205,9 +211,10 @@ class JobFile:
                 if number % LINES_PER_TURN == 0 or isinstance(found, SkippedJobs):
                     await asyncio.sleep(0)
 
-    def parse(self, line: Line) -> ParsedJob | InvalidLine:
+    def _parse_row(self, line: Line) -> ParsedJob | InvalidLine:
+        """Parse a line that was made of the row of a table."""
         found = parse_line(line, self.defaults, self.max_line_bytes)
-        if isinstance(found, InvalidLine) and found.code == "not_an_object" and isinstance(self._reader, TableReader):
+        if isinstance(found, InvalidLine) and found.code == "not_an_object":
             return replace(found, message=TOO_MANY_VALUES)
         return found
 

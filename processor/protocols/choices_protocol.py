@@ -106,8 +106,7 @@ class ChoicesProtocol(Protocol):
 
     def max_output_tokens(self, body: JSON) -> int | None:
         for field in OUTPUT_LIMIT_FIELDS:
-            limit = body.get(field)
-            if type(limit) is int:
+            if field in body and type(limit := body[field]) is int:
                 return max(limit, 0)
         return None
 
