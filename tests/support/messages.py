@@ -51,34 +51,34 @@ def messages() -> list[Message]:
 
 
 def _messages_of(path: Path) -> Iterator[Message]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     where = path.relative_to(PACKAGE).as_posix()
     seen = set()
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    for scope in (*functions, tree):
-        for kind, given in _given(scope):
-            for text in _texts(given):
-                message = Message(f"{where}:{given.lineno}", kind, text)
-                if message not in seen and re.search(r"[a-z]{3}", text):
-                    seen.add(message)
-                    yield message
+    for kind, given in _given(ast.parse(path.read_text(encoding="utf-8")), ()):
+        for text in _texts(given):
+            message = Message(f"{where}:{given.lineno}", kind, text)
+            if message not in seen and re.search(r"[a-z]{3}", text):
+                seen.add(message)
+                yield message
 
 
-def _given(scope: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """The expressions in a function, or a whole file, that are messages, each with what it is given to."""
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Call):
-            kind = _name(node.func)
-            for given in _arguments(kind, node):
-                yield kind, given
-                if isinstance(given, ast.Name) and isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield from ((kind, value) for value in _assigned(scope, given.id))
-        elif isinstance(node, ast.FunctionDef) and "str" in ast.unparse(node.returns or ast.Constant("")):
+def _given(node: ast.AST, functions: tuple[ast.AST, ...]) -> Iterator[tuple[str, ast.expr]]:
+    """The expressions in a node that are messages, each with what it is given to. ``functions``: those around it."""
+    if isinstance(node, ast.Call):
+        kind = _name(node.func)
+        for given in _arguments(kind, node):
+            yield kind, given
+            if isinstance(given, ast.Name):
+                yield from ((kind, value) for function in functions for value in _assigned(function, given.id))
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        functions = (*functions, node)
+        if isinstance(node, ast.FunctionDef) and "str" in ast.unparse(node.returns or ast.Constant("")):
             yield from (("return", value) for value in _returned(node))
+    for child in ast.iter_child_nodes(node):
+        yield from _given(child, functions)
 
 
-def _assigned(scope: ast.AST, name: str) -> Iterator[ast.expr]:
-    for node in ast.walk(scope):
+def _assigned(function: ast.AST, name: str) -> Iterator[ast.expr]:
+    for node in ast.walk(function):
         if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
             yield node.value
 

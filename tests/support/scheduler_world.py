@@ -299,7 +299,8 @@ class TransportObserver:
         return reply
 
     def _count(self) -> None:
-        if any(self._open.values()):
+        """The rows are read only where the number would be a new maximum, which those that are written make smaller."""
+        if len(self._open) > self._run.max_in_flight and any(self._open.values()):
             self._forget_written()
         self._run.max_in_flight = max(self._run.max_in_flight, len(self._open))
 

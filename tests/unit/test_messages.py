@@ -82,10 +82,13 @@ FIELDS = {
 }
 
 
-def texts(tree: ast.Module) -> Iterator[str]:
+NAMES_SETTINGS = re.compile("|".join(NAMING))
+
+
+def texts(nodes: list[ast.AST]) -> Iterator[str]:
     """All texts of a file but its docstrings."""
-    left_out: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    left_out: set[ast.AST] = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
             left_out.update(node.values)
@@ -93,23 +96,25 @@ def texts(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
-def named_settings(tree: ast.Module) -> set[str]:
+def named_settings(nodes: list[ast.AST]) -> set[str]:
     """The settings that messages of a file name."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in NAMING]
     return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}  # type: ignore[misc]
 
 
 @cache
 def texts_and_settings() -> tuple[list[tuple[str, str]], set[str]]:
-    """All texts, each with its file, and all settings that are named. The trees of all files are kept no longer: each
-    collection of garbage would go through them."""
+    """All texts, each with its file, and all settings that are named: of the files in which a flag or a setting may
+    stand. The others are not worth parsing."""
     found: list[tuple[str, str]] = []
     named: set[str] = set()
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        found += ((path.relative_to(PACKAGE).as_posix(), text) for text in texts(tree))
-        named |= named_settings(tree)
+        source = path.read_text(encoding="utf-8")
+        if FLAG.search(source) or NAMES_SETTINGS.search(source):
+            nodes = list(ast.walk(ast.parse(source)))
+            found += ((path.relative_to(PACKAGE).as_posix(), text) for text in texts(nodes))
+            named |= named_settings(nodes)
     return found, named
 
 

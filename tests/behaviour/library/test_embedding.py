@@ -215,6 +215,7 @@ def test_run_that_has_ended_is_not_kept(tmp_path: Path, refused: bool) -> None:
         def __call__(self, event: RunEvent) -> None: ...
 
     async def scenario() -> tuple[int, bool]:
+        gc.freeze()  # so that only what comes from now on is collected
         listener = Listener()
         kept = weakref.ref(listener)
         transport = {"transport": refuse} if refused else {}
@@ -284,6 +285,7 @@ def test_session_that_has_ended_is_not_kept(server: Server) -> None:
     settings = processor.Settings(base_url=server.base_url, model="m", encoding="p50k_base")
 
     async def scenario() -> bool:
+        gc.freeze()  # so that only what comes from now on is collected
         async with processor.Session(settings, environ={}) as session:
             async for _ in session.results({"prompt": f"hello {number}"} for number in range(100)):
                 break
