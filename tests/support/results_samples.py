@@ -131,6 +131,9 @@ class MiniRun:
         self.statuses: dict[str, JobStatus] = {}
 
     async def __call__(self, journal: ResultsFile) -> None:
+        # Nobody asks for the errors of a killed run. Reporting them, whenever they are collected, makes a traceback,
+        # which parses source: Python 3.11 fails where it is parsing a file at that moment.
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         queue = iter(enumerate(self.jobs, 1))
         async with journal:
             tasks = [asyncio.create_task(self._worker(journal, queue)) for _ in range(self.concurrency)]
