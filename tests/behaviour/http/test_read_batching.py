@@ -17,18 +17,30 @@ from processor.core.errors import StreamStalled
 from processor.core.models import Job, Reply, Target, Timeouts
 from processor.http.body_reader import BodyReader
 from processor.http.client import HttpTransport
+from processor.http.connection_state import Route
+from processor.http.event_stream import FLUSH_BYTES
 from processor.http.fast_connection import AnyConnection, Connection, abort, observe
-from processor.http.fast_connector import FastConnector
+from processor.http.fast_connector import FastConnector, create_session
 from processor.http.read_batching import MAX_DELAY_S, ReadBatching, ReplyTiming
+from processor.http.request import HttpRequest
 from processor.http.request_payload import RequestPayload
 from processor.http.response_body import JsonParser
 from processor.http.settings import TransportSettings
 from processor.http.timeouts import Deadlines, DeadlineTimer
+from processor.http.transport_context import TransportContext
 from tests.support.http_exchange import LAST_CHUNK, STREAM_HEAD, http_chunk
 from tests.support.http_parsers import LAST_BYTES, RecordingParser
 from tests.support.scripted_server import Script, self_signed_certificate, serve_scripts, server_tls
 
 GAP_S = 0.004
+JOB = Job(
+    line=1,
+    custom_id="a",
+    fingerprint="0" * 32,
+    path="/v1/chat/completions",
+    model="m",
+    body={"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+)
 
 
 def timing_after(duration_s: float, reads: int) -> ReplyTiming:
@@ -244,13 +256,30 @@ def test_transport_notices_a_stalled_reply() -> None:
     async def scenario() -> Reply:
         settings = TransportSettings(timeouts=Timeouts(stall_timeout_s=0.3))
         async with serve_streams(script) as url, HttpTransport(settings) as transport:
-            path = "/v1/chat/completions"
-            body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-            job = Job(line=1, custom_id="a", fingerprint="0" * 32, path=path, model="m", body=body)
-            return await transport(job, Target(base_url=f"{url}/v1"), lambda event: None)
+            return await transport(JOB, Target(base_url=f"{url}/v1"), lambda event: None)
 
     with pytest.raises(StreamStalled):
         asyncio.run(scenario())
+
+
+def test_replies_that_come_whole_do_not_shorten_the_delays_of_others() -> None:
+    async def whole(writer: asyncio.StreamWriter) -> None:
+        writer.write(text_chunk("word") + http_chunk(b"data: [DONE]\n\n") + LAST_CHUNK)
+
+    async def scenario() -> float:
+        context = TransportContext(TransportSettings(), time.time)
+        async with (
+            serve_streams(*[whole] * 10) as url,
+            create_session(ssl_context=True, connect_timeout_s=5, force_close=False) as session,
+        ):
+            route = Route(Target(base_url=f"{url}/v1"), JOB.path, trust_env=False)
+            route.reply_timing[JOB.model].record(10.0, 1000)
+            for _ in range(10):
+                await HttpRequest(JOB, route, lambda event: None, context, flush_threshold=FLUSH_BYTES).reply(session)
+        context.close()
+        return route.reply_timing[JOB.model].delay_s(0.0)
+
+    assert asyncio.run(scenario()) == pytest.approx(0.3)
 
 
 def test_fast_connector_makes_fast_connections() -> None:
