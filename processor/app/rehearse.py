@@ -159,7 +159,7 @@ async def _run(
     index, spent = load_index(plan, accesses, OutputPaths.of(Path(plan.out)))
     sink = DiscardingSink(index, RecoveredState(spent=spent))
     stats = RunStats()
-    emit = FanOut([stats, _progress_listener(on_progress)])
+    emit = FanOut([stats, _progress_listener(on_progress)]).emit
     with closing(open_job_files(plan, accesses)) as job_files:
         concurrency = factory.concurrency(plan, MAX_CONNECTIONS)
         targets = [access.target for access in accesses]

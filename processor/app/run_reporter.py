@@ -78,7 +78,7 @@ def open_listeners(
         own.append(open_hook(plan, plan.settings.hooks.notice, stats, lambda event: emit(event), stack))  # noqa: PLW0108
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
-    emit = FanOut([*own, reminder], external=external)
+    emit = FanOut([*own, reminder], external=external).emit
     return emit
 
 

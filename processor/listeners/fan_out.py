@@ -13,7 +13,7 @@ logger = logging.getLogger("processor")
 
 
 class FanOut:
-    """A listener that calls other listeners in order: those of the program, then those from outside.
+    """Its method ``emit`` is a listener that calls others in order: those of the program, then those from outside.
 
     A listener must return quickly, because it is called from the event loop. An exception in a listener of the program
     is a bug and ends the run as an internal error. A listener from outside that raises an exception is not called
@@ -27,11 +27,10 @@ class FanOut:
     def __init__(self, listeners: Iterable[Listener], *, external: Iterable[Listener] = ()) -> None:
         own, self._external = tuple(listeners), tuple(external)
         calls_external = (self._call_external,) if self._external else ()
-        self._by_type = {kind: _handlers(own, kind) + calls_external for kind in get_args(RunEvent)}
+        self._by_type = {kind: _as_one((*_handlers(own, kind), *calls_external)) for kind in get_args(RunEvent)}
 
-    def __call__(self, event: RunEvent) -> None:
-        for handle in self._by_type[type(event)]:
-            handle(event)
+    def emit(self, event: RunEvent) -> None:
+        self._by_type[type(event)](event)
 
     def _call_external(self, event: RunEvent) -> None:
         for listener in self._external:
@@ -45,7 +44,19 @@ class FanOut:
         name = getattr(listener, "__qualname__", type(listener).__qualname__)
         text = f"listener {name} raised {type(error).__name__}: {error}; it is not called again"
         logger.error(text, exc_info=error)
-        self(Notice(at=asyncio.get_running_loop().time(), text=text))
+        self.emit(Notice(at=asyncio.get_running_loop().time(), text=text))
+
+
+def _as_one(handlers: tuple[Listener, ...]) -> Listener:
+    """Return a listener that calls these. Often there is one: the statistics take all events of a job."""
+    if len(handlers) == 1:
+        return handlers[0]
+
+    def call_each(event: RunEvent) -> None:
+        for handle in handlers:
+            handle(event)
+
+    return call_each
 
 
 def _handlers(listeners: Iterable[Listener], kind: type[RunEvent]) -> tuple[Listener, ...]:

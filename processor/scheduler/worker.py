@@ -210,7 +210,7 @@ class Worker:
 
     async def _on_reply(self, state: JobState, permit: EndpointPermit, attempt: Attempt, reply: Reply) -> AttemptResult:
         """Turn the reply into a row. If the disk is full, OutputError ends the run and the next one sends it again."""
-        now, unix_now_s = self._loop.time(), self._deps.wall_clock()
+        job, now, unix_now_s = permit.job, self._loop.time(), self._deps.wall_clock()
         timing = attempt.timing(now, unix_now_s)
         permit.endpoint.health.on_success(state.job.position, state.attempt_started_at, now)
         self._deps.emit(replied_event(state, permit, attempt, reply, now))
@@ -224,7 +224,7 @@ class Worker:
             state, permit, reply, billed, sent_at_unix_s, is_exact=is_reported or not estimated
         )
         result = result_of_reply(
-            permit.job,
+            job,
             state.protocol,
             reply,
             computed,
@@ -232,7 +232,7 @@ class Worker:
             usage_estimated=estimated,
             attempts=state.attempts,
             timing=timing,
-            endpoint=permit.endpoint.address_of(permit.job.path, permit.job.model),
+            endpoint=permit.endpoint.address_of(job.path, job.model),
             streamed=state.streamed,
             simulated=self._simulated,
             cost_usd=cost.usd,

@@ -98,7 +98,7 @@ async def open_parts(
     checks = await open_checks(plan, stack)
     reminder = OutageReminder(lambda event: emit(event))  # noqa: PLW0108 - assigned below
     stack.callback(reminder.close)
-    emit = FanOut([callbacks.listener, reminder], external=options.listeners)
+    emit = FanOut([callbacks.listener, reminder], external=options.listeners).emit
     parts = await open_run_parts(
         plan,
         accesses,

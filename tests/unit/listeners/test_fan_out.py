@@ -26,7 +26,7 @@ class BrokenListener:
 def emitted(fan_out: FanOut, *events: RunEvent) -> None:
     async def main() -> None:
         for event in events:
-            fan_out(event)
+            fan_out.emit(event)
 
     asyncio.run(main())
 
