@@ -114,6 +114,8 @@ def _build(encoding: str) -> Encoding:
     from tiktoken import Encoding
 
     file = ENCODING_FILES[encoding]
-    return Encoding(
-        encoding, pat_str=file.pattern, mergeable_ranks=file.ranks(), special_tokens=dict(file.special_tokens)
-    )
+    ranks = file.ranks()
+    built = Encoding(encoding, pat_str=file.pattern, mergeable_ranks=ranks, special_tokens=dict(file.special_tokens))
+    # tiktoken has copied them. It keeps the dictionary, of up to 25 MB, only for pickling an encoding.
+    ranks.clear()
+    return built

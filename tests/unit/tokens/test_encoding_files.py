@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -101,6 +102,18 @@ def test_concurrent_loads_build_one_encoding() -> None:
         thread.join()
     assert len(loaded) == 4
     assert len({id(encoding) for encoding in loaded}) == 1
+
+
+def test_ranks_are_not_kept_beside_those_in_the_encoding() -> None:
+    """In Python they take 100 bytes a token, which streams can use."""
+    encoding_files._build.cache_clear()
+    tracemalloc.start()
+    try:
+        encoding_files.load("r50k_base")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * 50_257
 
 
 OFFLINE = """
