@@ -257,7 +257,10 @@ class RateLimiter:
             self._emit(ConcurrencyChanged(at=at, limit_group=group, limit=limit, reason=reason))
 
         return ConcurrencyController(
-            self._concurrency, is_fixed=self._settings.concurrency_is_fixed, on_change=on_change
+            self._concurrency,
+            is_fixed=self._settings.concurrency_is_fixed,
+            at=asyncio.get_running_loop().time(),
+            on_change=on_change,
         )
 
     # ------------------------------------------------------------ events

@@ -6,7 +6,8 @@ many, or none (``auto``). The table shows wall times. ``--full``: 10,000 jobs an
 leaves out what takes the floor longer. The canary's time is that of the first reply's first event.
 
 ``--virtual``: the same servers on the virtual clock, with the limiter and its control of the number in flight, but
-without HTTP; and for how many reply times the replies took more than 1.3 times as long as alone (*crowded*).
+without HTTP; and for how many reply times the replies of a reply time took more than 1.3 times as long as alone, in the
+mean (*crowded*).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class RampRun:
     """How many were in flight, at the end of each reply."""
     wall_s: float = 0.0
     crowded_s: float = 0.0
-    """How long replies took more than `CROWDED` times as long as alone."""
+    """How long the replies of the last reply time took more than `CROWDED` times as long as alone, in the mean."""
 
     def run(self) -> RampRun:
         run(self._run())
@@ -64,7 +64,7 @@ class RampRun:
         self._busy = 0
         self._left = self.jobs
         self._done = self._loop.create_future()
-        self._last_at = 0.0
+        self._last_waits: deque[tuple[float, float]] = deque()
         settings = LimitSettings(
             concurrency_is_fixed=self.given is not None or self.is_floor, first_alone_s=0.0 if self.is_floor else 2.0
         )
@@ -91,9 +91,7 @@ class RampRun:
     def _end(self, permit: Permit, waited_s: float) -> None:
         now = self._loop.time()
         self.in_flight.append((now, self._busy + len(self._waiting)))
-        if waited_s > (CROWDED - 1) * self.reply_s:
-            self.crowded_s += now - self._last_at
-        self._last_at = now
+        self._count_crowded(now, waited_s)
         self._busy -= 1
         self._left -= 1
         permit.settled(Usage(prompt_tokens=0, completion_tokens=TOKENS), now)
@@ -101,6 +99,14 @@ class RampRun:
         self._serve()
         if not self._left:
             self._done.set_result(None)
+
+    def _count_crowded(self, now: float, waited_s: float) -> None:
+        last_at = self._last_waits[-1][0] if self._last_waits else 0.0
+        self._last_waits.append((now, waited_s))
+        while self._last_waits[0][0] <= now - self.reply_s:
+            self._last_waits.popleft()
+        if sum(waited_s for _, waited_s in self._last_waits) > (CROWDED - 1) * self.reply_s * len(self._last_waits):
+            self.crowded_s += now - last_at
 
 
 def ramp_run(jobs: int, reply_s: float, capacity: int, *, given: int | None) -> tuple[RampRun, float]:

@@ -5,12 +5,18 @@ time, and the throughput grows with the number; beyond it the throughput stays a
 relates them: ``limit = throughput * latency``, where the latency is counted per token, because replies vary in length.
 The knee is therefore the largest throughput times the smallest latency, as in BBR: https://queue.acm.org/detail.cfm?id=3022184
 
-    double ──── throughput did not follow ───► knee estimated ─► hold ─┬─ latency above the base ─► try a cut
-      ▲                                                                └─ otherwise ─────────────► try a raise
-      └──── a raise was followed by throughput ◄───────────────────────────────────────────────────────┘
+    raise ─┬─ throughput followed ──────► raise by twice the share, up to the double
+           ├─ followed in part ─────────► cut to the knee
+           └─ did not follow ───────────► back to the knee, hold
+    cut ───┬─ throughput stayed ────────► hold
+           └─ lost throughput ──────────► take it back
+    hold ──┬─ latency above the least ──► cut to the knee
+           └─ otherwise, after a while ─► raise by a fifth, or cut by a fifth
 
-A change of the limit is a trial: it lasts one round, which is about one reply time, and is taken back where it did not
-help. ``is_fixed``: the user has given the number. It holds from the start, and only refusals lower it, for a while.
+Each change of the limit is a trial, judged after a round, which is about one reply time. It starts with doubling.
+Some servers have no knee: more in flight raises the throughput and the latency. A cut to the knee shows it.
+
+``is_fixed``: the user has given the number. It holds from the start, and only refusals lower it, for a while.
 """
 
 from __future__ import annotations
@@ -18,22 +24,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from processor.ratelimit.strategies.reply_round import ReplyRound
+
 INITIAL_CONCURRENCY = 4
 """Also the least number of replies in a round."""
-MIN_STEADY_REPLIES = 16
-"""Replies in a round after the doubling has ended, at least: a mean over fewer is too noisy for small steps."""
-
-MIN_GAIN = 0.3
-"""A raise is kept where throughput grows by at least this share of it, a cut where it loses no more than that."""
+MIN_STEADY_REPLIES = 4 * INITIAL_CONCURRENCY
+"""Replies in a round of small changes, at least: a mean over fewer is too noisy."""
+MIN_WINDOW_REPLIES = 2 * INITIAL_CONCURRENCY
 
 STEP = 0.2
-"""Relative change of the limit after the doubling has ended."""
-HOLD_ROUNDS = 4
-"""Rounds between a raise that did not help and the next one."""
+"""Relative change of the limit after the doubling has ended, and what counts as a difference elsewhere."""
+MIN_GAIN = 0.3
+"""A raise is kept where throughput grows by at least this share of it, a cut where it loses no more than that."""
+FOLLOWING_GAIN = 1 - STEP
+"""The throughput has followed a raise if it grew by this share of it."""
+PARTIAL_GAIN = 0.5
+"""Doubling goes on from here at a server without a knee, and a cut is taken back where the throughput before it was
+measured soon after a raise."""
 
+MIN_DELIVERED = 0.75
+"""The least throughput in a window, as a share of what the latency shows. Where all that a raise has added waits, it
+waits for 0 to 1 reply time and comes after 1 to 2, which is 1.5 in the mean, but 2 for what is sent later."""
 
+HOLD_ROUNDS = 8
+"""Rounds between a trial that did not help and the next one."""
 RAISE_REPLIES = 4
 """Replies over which a large raise is spread."""
+
+
+class Throughput(NamedTuple):
+    """Tokens a second, by the window and by the latency, which are the same unless requests wait at the server."""
+
+    delivered: float
+    by_latency: float
 
 
 class Trial(NamedTuple):
@@ -41,12 +64,20 @@ class Trial(NamedTuple):
 
     limit_before: int
     throughput_before: float
+    was_steady: bool
+    """Whether the throughput before was measured in a round without a large raise."""
+    is_probe: bool = False
+    """Whether it is a cut that no latency suggests: the least latency may have been that of a slower server."""
+
+    def gain(self, limit: int, throughput: float) -> float:
+        """The change of the throughput, as a share of the change of the limit."""
+        return (throughput / self.throughput_before - 1) / (limit / self.limit_before - 1)
 
 
 class ConcurrencyController:
     """``limit`` is the number of requests that may be in flight. It is evaluated after each round of replies.
 
-    ``on_change``: told of each new limit and the reason, for the log.
+    ``at``: when the first request is sent. ``on_change``: told of each new limit and the reason, for the log.
     """
 
     def __init__(
@@ -54,109 +85,168 @@ class ConcurrencyController:
         max_concurrency: int,
         *,
         is_fixed: bool = False,
+        at: float = 0.0,
         on_change: Callable[[int, str], None] = lambda _limit, _reason: None,
     ) -> None:
         self.limit = max_concurrency if is_fixed else min(INITIAL_CONCURRENCY, max_concurrency)
         self._max_concurrency = max_concurrency
         self._is_fixed = is_fixed
         self._on_change = on_change
-        self._is_doubling = not is_fixed
-        self._hold_rounds_left = 0
+        self._step = STEP if is_fixed else 1.0
+        """The share of the next raise."""
         self._raise_left = 0
         """What is still to be added to the limit."""
         self._trial: Trial | None = None
         self._base_latency_s: float | None = None
         """The least latency per token: that of a server with room."""
+        self._slows_gradually = False
+        """Whether the server has no knee: a cut to where it should be has lost throughput."""
         self._had_risen_latency = False
         """Whether the last round has shown that fewer in flight would do."""
-        self._start_round(0.0)
+        self._hold_rounds_left = 0
+        self._is_probe_next = False
+        """Whether the next trial is a probe, and not a raise: they take turns."""
+        self._answer_s = self._reply_s = 0.0
+        """How long the last raise took to be answered for which there was room, and a reply to it. 0: not known."""
+        self._round = ReplyRound(at)
 
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
         """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
         is_saturated = in_flight >= self.limit
         if self._raise_left:
             self._raise()
-        if sent_at < self._round_started_at or (self._is_fixed and self.limit == self._max_concurrency):
+        if self._is_fixed and self.limit == self._max_concurrency:
             return
-        self._replies += 1
-        self._tokens += tokens
-        self._latency_s += at - sent_at
-        self._saturated += is_saturated
-        if self._replies >= self._round_replies:
-            self._end_round(at)
+        self._round.add(sent_at=sent_at, at=at, tokens=tokens, is_saturated=is_saturated)
+        throughput = self._after_small_change() if self._is_steady else self._after_large_raise(at)
+        if throughput is not None:
+            if self._round.is_saturated:
+                self._evaluate(throughput, self._round.latency_s)
+            self._start_round(at)
 
     def throttled(self, at: float) -> None:
         """The server refused a request after all, without announcing a limit: two steps back."""
-        self._is_doubling, self._trial, self._hold_rounds_left = False, None, 0
+        self._step, self._trial, self._hold_rounds_left = STEP, None, 0
         self._change(max(1, int(self.limit / (1 + STEP) ** 2)), "refused")
         self._start_round(at)
 
+    # ------------------------------------------------------------ rounds
+
     @property
-    def _round_replies(self) -> int:
-        """While doubling, half of the limit was sent at the start of the round, and answers after one reply time."""
-        if self._is_doubling:
-            return max(INITIAL_CONCURRENCY, self.limit // 2)
-        return max(MIN_STEADY_REPLIES, self.limit)
+    def _is_steady(self) -> bool:
+        return self._step <= STEP
+
+    @property
+    def _has_window(self) -> bool:
+        return not (self._is_steady or self._slows_gradually) and self._answer_s > 0
 
     def _start_round(self, at: float) -> None:
-        self._round_started_at = at
-        self._replies = self._saturated = 0
-        self._tokens = self._latency_s = 0.0
+        if self._has_window:
+            self._round = ReplyRound(
+                at, window_from_s=self._answer_s, reply_s=self._reply_s, min_window_replies=MIN_WINDOW_REPLIES
+            )
+        else:
+            self._round = ReplyRound(at)
 
-    def _end_round(self, at: float) -> None:
-        latency_s = max(self._latency_s, 1e-9) / max(self._tokens, 1e-9)
-        if self._saturated > self._replies / 2:
-            self._evaluate(self.limit / latency_s, latency_s)
-        self._start_round(at)
+    def _after_small_change(self) -> Throughput | None:
+        """The throughput, once as many replies have come as requests are allowed."""
+        if self._round.replies < max(MIN_STEADY_REPLIES, self.limit):
+            return None
+        return self._by_latency()
 
-    def _evaluate(self, throughput: float, latency_s: float) -> None:
+    def _after_large_raise(self, at: float) -> Throughput | None:
+        """The throughput, once all that was added is answered in time, or else once the window has ended."""
+        round_ = self._round
+        is_in_time = not self._has_window or round_.seconds(at) <= (1 + STEP) * self._answer_s
+        if is_in_time and round_.replies >= max(INITIAL_CONCURRENCY, self.limit // 2):
+            self._answer_s, self._reply_s = round_.seconds(at), round_.mean_reply_s
+            return self._by_latency()
+        if is_in_time or not round_.replies or not round_.has_window_ended(at):
+            return None
+        by_latency = self.limit / round_.latency_s
+        return Throughput(min(max(round_.window_throughput, MIN_DELIVERED * by_latency), by_latency), by_latency)
+
+    def _by_latency(self) -> Throughput:
+        throughput = self.limit / self._round.latency_s
+        return Throughput(throughput, throughput)
+
+    # ------------------------------------------------------------ decisions
+
+    def _evaluate(self, throughput: Throughput, latency_s: float) -> None:
         self._base_latency_s = min(latency_s, self._base_latency_s or latency_s)
         trial, self._trial = self._trial, None
-        if trial is not None and not self._helped(trial, throughput):
-            self._take_back(trial, throughput, latency_s)
+        if trial is None or self._is_fixed:
+            self._without_trial(throughput.delivered)
+        elif self.limit > trial.limit_before:
+            self._after_raise(trial, throughput)
+        else:
+            self._after_cut(trial, throughput.delivered, latency_s)
+
+    def _after_raise(self, trial: Trial, throughput: Throughput) -> None:
+        gain = trial.gain(self.limit, throughput.by_latency)
+        knee = max(self._knee(throughput.delivered), round((1 - STEP) * trial.limit_before), 1)
+        if gain >= (PARTIAL_GAIN if self._slows_gradually else FOLLOWING_GAIN):
+            self._step = min(1.0, 2 * self._step)
+            self._try_more(throughput.delivered, "throughput follows")
+        elif gain < MIN_GAIN:
+            self._step = STEP
+            self._hold_rounds_left = HOLD_ROUNDS
+            self._is_probe_next = True
+            self._change(min(knee, self.limit), "throughput did not follow")
+        elif not self._slows_gradually:
+            self._hold_rounds_left = HOLD_ROUNDS if self._is_steady else 0
+            self._try(min(knee, self.limit), throughput.delivered, "throughput followed in part")
+            self._step = STEP
+        else:
+            self._step = STEP
+
+    def _after_cut(self, trial: Trial, throughput: float, latency_s: float) -> None:
+        if trial.gain(self.limit, throughput) <= (MIN_GAIN if trial.was_steady else PARTIAL_GAIN):
+            self._slows_gradually = False
+            if trial.is_probe:
+                self._hold_rounds_left, self._is_probe_next = 0, True
+            self._without_trial(throughput)
             return
-        if trial is not None and self.limit > trial.limit_before and not self._is_fixed:
-            was_doubling = self._is_doubling
-            self._is_doubling = throughput / trial.throughput_before > 1 + (self.limit / trial.limit_before - 1) / 2
-            if was_doubling and not self._is_doubling:
-                self._had_risen_latency = True
-                return  # a longer round gives the throughput that the next trial is compared with
-        knee = throughput * self._base_latency_s
-        # In the round in which a server becomes slower, replies that were sent before it did make it look faster than
-        # it is. A cut would be compared with that, and taken back: so a second round must show the same.
-        had_risen_latency = self._had_risen_latency
-        self._had_risen_latency = not self._is_doubling and not self._is_fixed and knee < (1 - STEP) * self.limit
-        if self._is_doubling:
-            self._try(2 * self.limit, throughput, "throughput follows")
-        elif self._had_risen_latency:
+        latency_before_s = trial.limit_before / trial.throughput_before
+        if not trial.was_steady:
+            # What the throughput was before is not certain: one more round will show whether the latency has risen.
+            self._had_risen_latency = True
+        elif latency_before_s > (1 + STEP) * (self._base_latency_s or latency_s):
+            # The server has no knee, or has become slower.
+            self._base_latency_s = latency_s
+            self._slows_gradually = True
+            self._hold_rounds_left = 0
+        self._change(trial.limit_before, "a cut lost throughput")
+
+    def _without_trial(self, throughput: float) -> None:
+        """Decide what to try next."""
+        knee, had_risen_latency = self._knee(throughput), self._had_risen_latency
+        self._had_risen_latency = self._is_steady and not self._is_fixed and knee < (1 - STEP) * self.limit
+        if self._had_risen_latency:
+            # In the round in which a server becomes slower, replies that were sent before it did make it look faster
+            # than it is. A cut would be compared with that, and taken back: so a second round must show the same.
             if had_risen_latency:
-                self._try(round(knee), throughput, "latency rose")
+                self._try(knee, throughput, "latency rose")
         elif self._hold_rounds_left:
             self._hold_rounds_left -= 1
+        elif self._is_probe_next:
+            self._hold_rounds_left, self._is_probe_next = HOLD_ROUNDS, False
+            self._try(self.limit - max(1, round(STEP * self.limit)), throughput, "trying fewer", is_probe=True)
         else:
-            self._try(self.limit + max(1, round(STEP * self.limit)), throughput, "trying more")
+            self._try_more(throughput, "trying more" if self._is_steady else "throughput follows")
 
-    def _helped(self, trial: Trial, throughput: float) -> bool:
-        gain, change = throughput / trial.throughput_before - 1, self.limit / trial.limit_before - 1
-        return self._is_fixed or gain >= MIN_GAIN * change
+    def _knee(self, throughput: float) -> int:
+        return round(throughput * (self._base_latency_s or 0.0))
 
-    def _take_back(self, trial: Trial, throughput: float, latency_s: float) -> None:
-        """End a trial that did not help."""
-        if self.limit > trial.limit_before:
-            self._is_doubling = False
-            self._hold_rounds_left = HOLD_ROUNDS
-            knee = round(throughput * (self._base_latency_s or latency_s))
-            least = round((1 - STEP) * trial.limit_before)
-            self._change(min(max(knee, least, 1), self.limit), "throughput did not follow")
-        else:
-            # Requests take as long with fewer in flight: the server itself has become slower.
-            self._base_latency_s = latency_s
-            self._change(trial.limit_before, "a cut lost throughput")
+    # ------------------------------------------------------------ changes
 
-    def _try(self, limit: int, throughput: float, reason: str) -> None:
+    def _try_more(self, throughput: float, reason: str) -> None:
+        self._try(self.limit + max(1, round(self._step * self.limit)), throughput, reason)
+
+    def _try(self, limit: int, throughput: float, reason: str, *, is_probe: bool = False) -> None:
         limit = max(1, min(limit, self._max_concurrency))
         if limit != self.limit:
-            self._trial = Trial(self.limit, throughput)
+            self._trial = Trial(self.limit, throughput, self._is_steady, is_probe)
             self._change(limit, reason)
 
     def _change(self, limit: int, reason: str) -> None:

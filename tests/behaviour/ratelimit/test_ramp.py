@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.ramp_campaign import RampRun, ramp_run
+from tests.support.slow_cases import slow_except
 
 slow = pytest.mark.slow
 CAPACITIES = (4, 64, pytest.param(200, marks=slow), pytest.param(2000, marks=slow))
@@ -25,6 +26,14 @@ def test_given_number_is_in_flight_after_the_canary(more: int, jobs: int, reply_
 def test_auto_takes_one_reply_time_for_each_doubling(jobs: int, reply_s: float, capacity: int) -> None:
     run, bound_s = ramp_run(jobs, reply_s, capacity, given=None)
     assert run.wall_s <= bound_s
+
+
+@pytest.mark.parametrize("capacity", [40, 64, pytest.param(90, marks=slow), pytest.param(200, marks=slow)])
+@pytest.mark.parametrize("seed", slow_except(range(8), 0))
+def test_auto_sends_too_many_for_few_reply_times(capacity: int, seed: int) -> None:
+    """About three where the last doubling leads to twice the knee, and more where a later raise leads beyond it."""
+    run = RampRun(jobs=2000, reply_s=1.0, capacity_at=lambda _: capacity, seed=seed).run()
+    assert run.crowded_s <= 5.0
 
 
 def test_auto_comes_down_when_the_server_slows_and_up_again_when_it_recovers() -> None:
