@@ -193,12 +193,15 @@ class LimitGroup:
             for resource, limiter in self.resource_limiters.items():
                 limiter.reset_pacer(at + retry_after_s, reservation.cost_by_resource[resource])
         self._has_responded = True
-        self.cool_down.throttled(retry_after_s, at, is_new=is_new)
-        self.wake_up.fire()
+        self._hold_back(retry_after_s, at, is_new=is_new)
 
     def hold_back(self, reservation: Reservation, wait_s: float, at: float) -> None:
         """A response other than a 429 asks to wait."""
-        self.cool_down.throttled(wait_s, at, is_new=True)
+        self._hold_back(wait_s, at, is_new=True)
+
+    def _hold_back(self, wait_s: float | None, at: float, *, is_new: bool) -> None:
+        self.cool_down.throttled(wait_s, at, is_new=is_new)
+        self._concurrency.pause(self.cool_down.until)
         self.wake_up.fire()
 
     def settled(self, reservation: Reservation, size: RequestSize, used: Usage, at: float) -> None:

@@ -130,6 +130,10 @@ class ConcurrencyController:
         self._change(max(1, int(self.limit / (1 + STEP) ** 2)), "refused")
         self._start_round(at)
 
+    def pause(self, until: float) -> None:
+        """Nothing is sent before this time: what the replies show until then says nothing of the limit."""
+        self._start_round(until)
+
     # ------------------------------------------------------------ rounds
 
     @property

@@ -155,3 +155,17 @@ def test_changes_are_reported_with_their_reasons() -> None:
     assert changes[:4] == [(limit, "throughput follows") for limit in (8, 16, 32, 64)]
     assert {"trying more", "throughput did not follow"} <= {reason for _, reason in changes}
     assert changes[-1][0] == controller.limit
+
+
+def test_pause_of_the_whole_group_is_not_taken_for_a_slow_server() -> None:
+    changes: list[tuple[int, str]] = []
+    controller = ConcurrencyController(1000, on_change=lambda limit, reason: changes.append((limit, reason)))
+    now = 0.0
+    while controller.limit < 512:
+        if controller.limit == 64:
+            controller.pause(now + 5.0)
+            now += 5.0
+        for n in range(controller.limit):
+            controller.on_reply(sent_at=now, at=now + 1.0 + n / 1e6, tokens=100, in_flight=controller.limit)
+        now += 1.1
+    assert {reason for _, reason in changes} == {"throughput follows"}
