@@ -180,8 +180,7 @@ class AimdRate:
     def _decreased(self, episode: ThrottlingEpisode, rate: float) -> float:
         """A slower rate. If the server has allowed more than the last ones, the rate before them."""
         is_explained = (
-            episode.is_exhausted  # by more than chance
-            or rate >= SLOWER_SHARE * max(self._allowed_rates, default=0.0)
+            min(rate, episode.recent_rate()) >= SLOWER_SHARE * max(self._allowed_rates, default=0.0)
             or episode.seconds > WINDOW_S  # the last decrease has helped
         )
         if is_explained:
@@ -206,8 +205,8 @@ class AimdRate:
             return inf
         if episode.is_exhausted:  # all that came back was used
             self._accepted_by = self._accepted_by.plus(episode.count())
-            if self._ramping:  # the rate was a guess
-                return self._accepted_by.per_minute(episode.last_sent_at)
+            if self._ramping:  # the rate was a guess, and at low rates a small bucket was full
+                return max(self._accepted_by.per_minute(episode.last_sent_at), episode.rate_of_small_bucket())
             at_most = self._accepted_by._replace(accepted=self._accepted_by.accepted + 1)
             return DECREASE_FACTOR * at_most.per_minute(episode.last_sent_at)
         if self._ramping:  # the rate has doubled while the recent requests were sent

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS
 from processor.ratelimit.estimator.send_history import KEPT_ENTRIES, WINDOW_S
+from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S
 
 MIN_EVIDENCE = 4.0
 """G from which refusals are due to a limit: chance alone reaches it at most once in fifty times."""
@@ -110,6 +111,12 @@ class ThrottlingEpisode:
         if count < len(times):
             return count * WINDOW_S / (times[-1] - times[-1 - count])
         return len(times) * WINDOW_S / (times[-1] - times[0] + FIRST_COOL_DOWN_S)
+
+    def rate_of_small_bucket(self) -> float:
+        """Of a bucket of one second that was full a second before the last request, and is empty now."""
+        since = self.last_sent_at - PER_SECOND_BUCKET_S
+        sent, throttled = (sum(at > since for at in times) for times in (self._sent_times, self._throttled_sent_times))
+        return (sent - throttled) * WINDOW_S / (2 * PER_SECOND_BUCKET_S)
 
     def rate_before_429(self) -> float:
         """Of the last requests before the first throttled one, and of that one. inf: not known."""

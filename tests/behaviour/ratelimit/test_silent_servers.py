@@ -18,7 +18,13 @@ KINDS: tuple[LimiterKind, ...] = ("sliding", "minute", "second")
 
 @pytest.mark.parametrize(
     ("rate", "given"),
-    [(60, None), (300, None), pytest.param(300, 200, marks=slow), pytest.param(1200, None, marks=slow)],
+    [
+        (60, None),
+        (300, None),
+        pytest.param(300, 200, marks=slow),
+        pytest.param(1200, None, marks=slow),
+        pytest.param(3000, 200, marks=slow),
+    ],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_silent_limit_is_found_at_the_cost_of_few_refusals(kind: LimiterKind, rate: int, given: int | None) -> None:
@@ -60,4 +66,11 @@ def test_refusals_during_one_second_in_twenty_cost_one_pause_each() -> None:
 def test_times_of_refusing_all_do_not_slow_the_rest_of_the_run(given: int | None, seed: int) -> None:
     """They look like a limit, until the server refuses at rates that it has allowed."""
     run, bound_s = bursts(3000, given=given, latency_s=2.0, seed=seed)
+    assert run.last_s <= bound_s
+
+
+@pytest.mark.parametrize("given", [None, pytest.param(64, marks=slow)])
+def test_refusing_all_soon_after_a_pause_is_not_taken_for_a_lower_limit(given: int | None) -> None:
+    """Many are refused of the few that were sent, in less time than a limit needs to be exhausted again."""
+    run, bound_s = bursts(3000, given=given, latency_s=0.3, seed=1)
     assert run.last_s <= bound_s

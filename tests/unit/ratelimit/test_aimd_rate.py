@@ -133,6 +133,20 @@ def test_refusals_below_a_rate_that_the_server_has_allowed_count_as_random() -> 
     assert throttled <= 5
 
 
+def test_refusing_most_after_a_pause_counts_as_random_where_more_has_been_allowed_in_such_a_time() -> None:
+    rate, at = after_burst(), 1.3
+    for _ in range(2):  # 300 a minute come through, pauses counted
+        at = exhaust(rate, at, 60)
+    for _ in range(2):  # a limit of 300 a minute has room for five requests after a pause
+        send(rate, at)
+        send(rate, at + 0.1)
+        rate.on_throttled(at + 0.1, at + 0.15, 100)
+        at += 1.3
+    send(rate, at)
+    at = send_accepted(rate, at, 40)
+    assert (rate.per_minute or 0) > 1000
+
+
 def test_few_requests_are_sent_after_random_429s_until_one_is_accepted() -> None:
     rate = AimdRate()
     for n in range(100):
