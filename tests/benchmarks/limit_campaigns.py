@@ -5,6 +5,8 @@ random    servers without a limit that refuse 0 to 20 % of the requests at rando
 seconds   servers without a limit that refuse 2 % of the requests during one second in twenty
 bursts    servers without a limit that refuse all for half a second, once in 200 requests
 charging  servers that announce their limit and charge 0.7 to 1.5 times what the limiter expects
+large     servers that announce 30,000 requests or 150,000,000 tokens a minute, with replies of 2 to 10 s; and 50 models
+          with limits of their own in one file
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import argparse
 from collections.abc import Iterator
 from itertools import product
 from time import process_time
+from typing import Literal
 
 from processor.simulator.rate_limiter import LimiterKind
 from tests.benchmarks.measure import show
-from tests.support.limit_campaigns import bursts, charging, silent, unlimited
+from tests.support.limit_campaigns import bursts, charging, large, silent, unlimited
 from tests.support.limiter_simulation import Simulation
+from tests.support.many_models import ManyModels
 
 Row = list[str]
 HEADER = ["server", "refused", "share", "time / bound", "within"]
@@ -74,7 +78,34 @@ def _charging() -> Iterator[Row]:
         yield _row(f"{kind}, {rate:,} jobs a minute, x {ratio}", run, bound_s, max(1, 0.001 * run.attempts))
 
 
-CAMPAIGNS = {"silent": _silent, "random": _random, "seconds": _seconds, "bursts": _bursts, "charging": _charging}
+def _large() -> Iterator[Row]:
+    resources: tuple[Literal["requests", "tokens"], ...] = ("requests", "tokens")
+    for resource, kind, latency_s in product(resources, KINDS, (2.0, 5.0, 10.0)):
+        run, bound_s = large(kind, resource, latency_s)
+        yield _row(f"{resource}, {kind}, replies of {latency_s} s", run, bound_s, max(1, 0.001 * run.attempts))
+    for latency_s in (0.5, 5.0):
+        yield _fifty_models(latency_s)
+
+
+def _fifty_models(latency_s: float) -> Row:
+    """The model that ends latest, by its bound."""
+    limits = {f"m{at}": (KINDS[at % 2], 12 * (8 + at)) for at in range(50)}
+    run = ManyModels(limits=limits, minutes=1.2, latency_s=latency_s).run()
+    refused, jobs = sum(map(run.throttled, limits)), sum(run.jobs.values())
+    latest = max(run.last_s(model) / run.promised_s(model) for model in limits)
+    is_within = refused <= 0.001 * jobs and latest <= 1
+    name = f"50 models, windows and buckets, replies of {latency_s} s"
+    return [name, f"{refused:,}", f"{100 * refused / jobs:.2f} %", f"{latest:.2f}", "yes" if is_within else "no"]
+
+
+CAMPAIGNS = {
+    "silent": _silent,
+    "random": _random,
+    "seconds": _seconds,
+    "bursts": _bursts,
+    "charging": _charging,
+    "large": _large,
+}
 
 
 def main() -> None:

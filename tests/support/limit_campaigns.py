@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Literal
 
 from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.settings import LimitSettings
@@ -86,6 +87,15 @@ def charging(kind: LimiterKind, rate: int, ratio: float, seed: int = 7) -> tuple
     attainable_s = InformedClient(kind, rate * MEAN_TOKENS).attainable_s(charges)
     promised_s = _promised_s(run, run.server.min_duration_s(charges))
     return run, promised_s if attainable_s <= promised_s else _promised_s(run, attainable_s)
+
+
+def large(kind: LimiterKind, resource: Literal["requests", "tokens"], latency_s: float) -> tuple[Simulation, float]:
+    """A run at an announced limit of 30,000 requests or 150,000,000 tokens a minute, and the promised time."""
+    rng = Random(3)
+    costs = [1] * 36_000 if resource == "requests" else [rng.randint(2_000, 18_000) for _ in range(18_000)]
+    rpm, tpm = (30_000, None) if resource == "requests" else (None, 150_000_000)
+    run = Simulation(rpm=rpm, tpm=tpm, kind=kind, latency_s=latency_s, settings=LimitSettings()).run(costs)
+    return run, _promised_s(run, run.server.min_duration_s(costs))
 
 
 def _promised_s(run: Simulation, least_s: float) -> float:

@@ -43,7 +43,7 @@ class BurstBreaker:
         self._probe_began_at = inf
         self._probe_last_at = inf
         """When the newest request of the probe was granted."""
-        self._probe_budget = 0.0
+        self._probe_budget = self._probe_rate = 0.0
         self._probe_cost = 0.0
         self._probe_largest_cost = self._probe_shown = 0.0
         self._probe_unanswered = 0
@@ -69,13 +69,15 @@ class BurstBreaker:
             self.probe_ended_at = min(self.probe_ended_at, now + BURST_WINDOW_S)
         return self._probe_budget > 0
 
-    def start_probe(self, budget: float, missing: float, now: float) -> None:
-        """``missing``: what a bucket of one second has not got back yet."""
+    def start_probe(self, budget: float, missing: float, now: float, *, rate: float = 0.0) -> None:
+        """``missing``: what a bucket of one second has not got back yet. ``rate``: the units a second that it gets back
+        while the burst is being sent."""
         self.state = BreakerState.TESTING
         self._probe_budget = budget
         self._probe_cost, self._probe_largest_cost, self._probe_shown = missing, 0.0, 0.0
         self._probe_unanswered = 0
         self._probe_began_at, self.probe_ended_at = now, inf
+        self._probe_rate, self._probe_last_at = rate, now
 
     def cancel_probe(self) -> None:
         if self.state is BreakerState.TESTING:
@@ -89,6 +91,8 @@ class BurstBreaker:
         if cost > self._probe_largest_cost:
             self._probe_largest_cost = cost
         self._probe_budget -= cost
+        if now <= self._probe_last_at + BURST_WINDOW_S:  # while a burst is being sent, a bucket refills
+            self._probe_budget += self._probe_rate * (now - self._probe_last_at)
         self._probe_last_at = now
 
     def on_response(self, granted_at: float, rate: float, shown_missing: float = inf) -> None:

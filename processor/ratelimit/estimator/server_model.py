@@ -46,6 +46,8 @@ class ServerModel:
         self._bucket = BucketModel(self.facts, self._classifier)
         self._last_header: tuple[float, float, float] | None = None
         """When its request was sent, its cost, and what remained."""
+        self._newest_remaining = inf
+        """What the header showed that came last, also of a request that was sent earlier or with others."""
         self._last_modelled_sent_at = -inf
         """When the newest request was sent whose header has been fitted or skipped."""
         self._others = OtherClients()
@@ -99,8 +101,8 @@ class ServerModel:
 
     @property
     def shown_missing(self) -> float:
-        """What the newest header shows to be missing from a bucket; inf: it is not known to be one."""
-        return inf if self._last_header is None or not self._bucket.is_certain else self.limit - self._last_header[2]
+        """What the header that came last shows to be missing from a bucket; inf: it is not known to be one."""
+        return self.limit - self._newest_remaining if self._bucket.is_certain else inf
 
     @property
     def full_at(self) -> float | None:
@@ -178,12 +180,12 @@ class ServerModel:
         Returns whether the ratio of the units has changed, and with it the limit in our units.
         """
         rescaled = False
-        if (ratio := self._ratio) is not None:  # of a limit on requests, changes between headers tell enough
-            if refused:
-                ratio.on_refused(sent_at, cost)
-            else:
-                server_limit = self.limit * self._server_units_per_unit
-                rescaled = self._learn(ratio, Header(sent_at, cost, remaining, reset_s, server_limit))
+        if refused and self._ratio is not None:
+            self._ratio.on_refused(sent_at, cost)
+        elif not refused and (self._ratio is not None or self.counter_type is None):
+            server_limit = self.limit * self._server_units_per_unit
+            rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, server_limit))
+        self._newest_remaining = remaining / self._server_units_per_unit
         self.facts.headers_at = at
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
         is_same_moment = 0 <= sent_at - self._last_modelled_sent_at < MERGE_S
@@ -197,7 +199,10 @@ class ServerModel:
             self._observe_newest(sent_at, cost, remaining / self._server_units_per_unit, refused=refused)
         return rescaled
 
-    def _learn(self, ratio: TokenRatio, header: Header) -> bool:
+    def _learn(self, header: Header) -> bool:
+        if (ratio := self._ratio) is None:  # of a limit on requests, changes between headers tell the rest
+            self._classifier.observe_second_bucket(header, self.history)
+            return False
         if ratio_changed := ratio.observe(header, self.history, self.counter_type):
             self._server_units_per_unit = ratio.value
             self.facts.rounding = sqrt(self.limit / self.mean_cost)

@@ -58,6 +58,19 @@ class Header(NamedTuple):
     def rate(self) -> float:
         return self.limit / WINDOW_S
 
+    @property
+    def missing_by_reset(self) -> Interval | None:
+        """What is missing as the reset shows it, where that is so much less than what does not remain that the counter
+        can only be a bucket of one second; None: it is not."""
+        if self.reset_s is None or self.reset_s * self.rate >= self.limit - self.remaining - self.rate:
+            return None
+        step_s = RESET_STEP_S if self.reset_s.is_integer() else RESET_STEP_S / 1000
+        return Interval((self.reset_s - step_s) * self.rate, self.reset_s * self.rate)
+
+    def agrees_with_second_bucket(self, by_reset: Interval) -> bool:
+        """Whether as much is missing from a bucket of one second."""
+        return by_reset.low <= self.rate - self.remaining <= by_reset.high + 1
+
 
 class LoneCharge(NamedTuple):
     """What a request was charged that was sent alone, if the server counts by a window, and if by a bucket."""
@@ -141,14 +154,10 @@ class LoneCharges:
 
         A bucket of one second never shows the limit, and nothing where it is in debt: there the reset tells.
         """
-        missing, rate = header.limit - header.remaining, header.rate
-        self.is_second = False
-        if header.reset_s is not None and header.reset_s * rate < missing - rate:
-            step_s = RESET_STEP_S if header.reset_s.is_integer() else RESET_STEP_S / 1000
-            by_reset = Interval((header.reset_s - step_s) * rate, header.reset_s * rate)
-            self.is_second = not header.remaining or by_reset.low <= rate - header.remaining <= by_reset.high + 1
-            if self.is_second:
-                return by_reset if not header.remaining else Interval(*2 * (rate - header.remaining,))
+        missing, by_reset = header.limit - header.remaining, header.missing_by_reset
+        self.is_second = by_reset is not None and (not header.remaining or header.agrees_with_second_bucket(by_reset))
+        if by_reset is not None and self.is_second:
+            return by_reset if not header.remaining else Interval(*2 * (header.rate - header.remaining,))
         return Interval(missing, missing)
 
 

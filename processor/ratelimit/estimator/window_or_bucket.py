@@ -12,8 +12,8 @@ from math import inf
 from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
-from processor.ratelimit.estimator.external_usage import Interval
-from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S, WINDOW_S
+from processor.ratelimit.estimator.external_usage import SHARED_KEY_SHARE, Interval
+from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S, WINDOW_S, SendHistory
 from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S, RESET_STEP_S, Header
 
 CounterType = Literal["window", "bucket"]
@@ -100,6 +100,18 @@ class CounterClassifier:
         elif 2 * RESET_STEP_S < reset_s < WINDOW_S - 2 * RESET_STEP_S:
             self._told_by_reset = "bucket"
         self.counter_type = self.counter_type or self._told_by_reset
+
+    def observe_second_bucket(self, header: Header, history: SendHistory) -> None:
+        """Conclude a bucket of one second from what remains and from the reset, which agree by chance in few headers.
+
+        It shows in the first ones, where replies take so long that no change would show it for many seconds.
+        """
+        by_reset = header.missing_by_reset
+        if by_reset is None or not header.agrees_with_second_bucket(by_reset):
+            return
+        is_precise = by_reset.high + 1 - by_reset.low <= SHARED_KEY_SHARE * header.rate
+        if is_precise and history.in_window(header.sent_at) < header.limit - header.remaining - header.rate:
+            self.counter_type = "bucket"
 
     def rule_out_window(self, excess: float, in_window: float) -> None:
         """Conclude a bucket where more remains, by ``excess``, than a window that holds ``in_window`` could leave."""

@@ -109,7 +109,7 @@ class HeaderGuided(Strategy):
         if self._breaker.state is BreakerState.ALLOWED:
             budget = for_ratio = min(for_ratio, model.available(now) / 2)  # the server may charge more
         self._is_ratio_tested |= not model.server_units_differ or budget >= for_ratio
-        self._breaker.start_probe(budget, missing, now)
+        self._breaker.start_probe(budget, missing, now, rate=model.rate)
 
     def _isolated_at(self, sent_at: float) -> float:
         """Leave a gap around a burst from which the token ratio is learned."""

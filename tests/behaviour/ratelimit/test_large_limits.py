@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 import pytest
 
 from processor.ratelimit.settings import LimitSettings
 from processor.simulator.rate_limiter import LimiterKind
+from tests.support.limit_campaigns import large
 from tests.support.limiter_simulation import Simulation
 from tests.support.many_models import ManyModels
 from tests.support.slow_cases import slow_except
@@ -50,6 +52,19 @@ def test_large_limit_on_tokens_is_used_fully_and_never_exceeded(kind: LimiterKin
     costs = [rng.randint(2_000, 18_000) for _ in range(18_000)]
     run = Simulation(rpm=None, tpm=150_000_000, kind=kind, latency_s=latency_s, settings=ANNOUNCED).run(costs)
     check(run, costs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latency_s", [5.0, 10.0])
+@pytest.mark.parametrize("kind", ["minute", "second", "quantised"])
+@pytest.mark.parametrize("resource", ["requests", "tokens"])
+def test_large_limit_is_used_where_replies_are_slow(
+    resource: Literal["requests", "tokens"], kind: LimiterKind, latency_s: float
+) -> None:
+    """Windows are in the table of ``limit_campaigns large``: docs/rate-limiting.md derives what they need."""
+    run, bound_s = large(kind, resource, latency_s)
+    assert run.throttled <= max(1, 0.001 * run.attempts)
+    assert run.last_s <= bound_s
 
 
 @pytest.mark.parametrize("dispatched", slow_except([False, True], True), ids=["one endpoint", "dispatcher"])
