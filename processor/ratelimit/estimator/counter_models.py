@@ -160,11 +160,18 @@ class BucketModel(CounterModel):
     def __init__(self, facts: CounterFacts, classifier: CounterClassifier) -> None:
         super().__init__(facts)
         self._classifier = classifier
+        self.newest_remaining = inf
+        """What the header showed that came last, also of a request that was sent earlier or with others."""
 
     @property
     def is_certain(self) -> bool:
         """Whether the server is known to count by a bucket."""
         return self._classifier.counter_type == "bucket"
+
+    @property
+    def shown_missing(self) -> float:
+        """What the header that came last shows to be missing; inf: the server is not known to count by a bucket."""
+        return self._history.limit - self.newest_remaining if self.is_certain else inf
 
     @property
     def is_small(self) -> bool:

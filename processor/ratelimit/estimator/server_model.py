@@ -46,8 +46,6 @@ class ServerModel:
         self._bucket = BucketModel(self.facts, self._classifier)
         self._last_header: tuple[float, float, float] | None = None
         """When its request was sent, its cost, and what remained."""
-        self._newest_remaining = inf
-        """What the header showed that came last, also of a request that was sent earlier or with others."""
         self._last_modelled_sent_at = -inf
         """When the newest request was sent whose header has been fitted or skipped."""
         self._others = OtherClients()
@@ -102,7 +100,7 @@ class ServerModel:
     @property
     def shown_missing(self) -> float:
         """What the header that came last shows to be missing from a bucket; inf: it is not known to be one."""
-        return self.limit - self._newest_remaining if self._bucket.is_certain else inf
+        return self._bucket.shown_missing
 
     @property
     def full_at(self) -> float | None:
@@ -185,7 +183,7 @@ class ServerModel:
         elif not refused and (self._ratio is not None or self.counter_type is None):
             server_limit = self.limit * self._server_units_per_unit
             rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, server_limit))
-        self._newest_remaining = remaining / self._server_units_per_unit
+        self._bucket.newest_remaining = remaining / self._server_units_per_unit
         self.facts.headers_at = at
         # Of requests sent at the same moment one header shows what all do, unless others use the key.
         is_same_moment = 0 <= sent_at - self._last_modelled_sent_at < MERGE_S
