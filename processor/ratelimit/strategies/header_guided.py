@@ -109,7 +109,8 @@ class HeaderGuided(Strategy):
         if self._breaker.state is BreakerState.ALLOWED:
             budget = for_ratio = min(for_ratio, model.available(now) / 2)  # the server may charge more
         self._is_ratio_tested |= not model.server_units_differ or budget >= for_ratio
-        self._breaker.start_probe(budget, missing, now, rate=model.rate)
+        # Only the headers of a bucket must show all of it: of an unknown type more would be refused for nothing.
+        self._breaker.start_probe(budget, missing, now, rate=model.rate if model.counter_type == "bucket" else 0.0)
 
     def _isolated_at(self, sent_at: float) -> float:
         """Leave a gap around a burst from which the token ratio is learned."""
