@@ -10,6 +10,7 @@ from math import inf
 
 from processor.ratelimit.estimator.decaying_value import MEAN_OVER_REQUESTS, DecayingValue
 from processor.ratelimit.estimator.external_usage import ExternalUsage, Interval
+from processor.ratelimit.estimator.lone_charges import MIN_BURST_REQUESTS
 from processor.ratelimit.estimator.send_history import (
     LATE_ARRIVAL_S,
     MERGE_S,
@@ -17,7 +18,6 @@ from processor.ratelimit.estimator.send_history import (
     WINDOW_S,
     SendHistory,
 )
-from processor.ratelimit.estimator.token_ratio import MIN_BURST_REQUESTS
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, Observation
 
 SMALL_BUCKET_S = 5.0

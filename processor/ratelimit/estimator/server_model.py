@@ -15,8 +15,9 @@ from typing import Literal
 
 from processor.ratelimit.estimator.counter_models import BucketModel, CounterFacts, WindowModel
 from processor.ratelimit.estimator.external_usage import SHARED_KEY_SHARE, ExternalUsage, OtherClients
+from processor.ratelimit.estimator.reported_header import Header
 from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, MERGE_S, ORDER_CERTAIN_S, WINDOW_S
-from processor.ratelimit.estimator.token_ratio import Header, TokenRatio
+from processor.ratelimit.estimator.token_ratio import TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
 UNLIMITED = 1e18
@@ -181,8 +182,7 @@ class ServerModel:
         if refused and self._ratio is not None:
             self._ratio.on_refused(sent_at, cost)
         elif not refused and (self._ratio is not None or self.counter_type is None):
-            server_limit = self.limit * self._server_units_per_unit
-            rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, server_limit))
+            rescaled = self._learn(Header(sent_at, cost, remaining, reset_s, self.limit * self._server_units_per_unit))
         self._bucket.newest_remaining = remaining / self._server_units_per_unit
         self.facts.headers_at = at
         # Of requests sent at the same moment one header shows what all do, unless others use the key.

@@ -13,8 +13,9 @@ from typing import Literal
 
 from processor.core.fast_dataclass import dataclass
 from processor.ratelimit.estimator.external_usage import SHARED_KEY_SHARE, Interval
+from processor.ratelimit.estimator.reported_header import RESET_STEP_S, Header
 from processor.ratelimit.estimator.send_history import LATE_ARRIVAL_S, OVERTAKEN_S, WINDOW_S, SendHistory
-from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S, RESET_STEP_S, Header
+from processor.ratelimit.estimator.token_ratio import BURST_WINDOW_S
 
 CounterType = Literal["window", "bucket"]
 

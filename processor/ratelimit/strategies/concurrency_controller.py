@@ -52,7 +52,7 @@ RAISE_REPLIES = 4
 """Replies over which a large raise is spread."""
 
 
-class Throughput(NamedTuple):
+class RoundThroughput(NamedTuple):
     """Tokens a second, by the window and by the latency, which are the same unless requests wait at the server."""
 
     delivered: float
@@ -152,13 +152,13 @@ class ConcurrencyController:
         else:
             self._round = ReplyRound(at)
 
-    def _after_small_change(self) -> Throughput | None:
+    def _after_small_change(self) -> RoundThroughput | None:
         """The throughput, once as many replies have come as requests are allowed."""
         if self._round.replies < max(MIN_STEADY_REPLIES, self.limit):
             return None
         return self._by_latency()
 
-    def _after_large_raise(self, at: float) -> Throughput | None:
+    def _after_large_raise(self, at: float) -> RoundThroughput | None:
         """The throughput, once all that was added is answered in time, or else once the window has ended."""
         round_ = self._round
         is_in_time = not self._has_window or round_.seconds(at) <= (1 + STEP) * self._answer_s
@@ -168,15 +168,15 @@ class ConcurrencyController:
         if is_in_time or not round_.replies or not round_.has_window_ended(at):
             return None
         by_latency = self.limit / round_.latency_s
-        return Throughput(min(max(round_.window_throughput, MIN_DELIVERED * by_latency), by_latency), by_latency)
+        return RoundThroughput(min(max(round_.window_throughput, MIN_DELIVERED * by_latency), by_latency), by_latency)
 
-    def _by_latency(self) -> Throughput:
+    def _by_latency(self) -> RoundThroughput:
         throughput = self.limit / self._round.latency_s
-        return Throughput(throughput, throughput)
+        return RoundThroughput(throughput, throughput)
 
     # ------------------------------------------------------------ decisions
 
-    def _evaluate(self, throughput: Throughput, latency_s: float) -> None:
+    def _evaluate(self, throughput: RoundThroughput, latency_s: float) -> None:
         self._base_latency_s = min(latency_s, self._base_latency_s or latency_s)
         trial, self._trial = self._trial, None
         if trial is None or self._is_fixed:
@@ -186,7 +186,7 @@ class ConcurrencyController:
         else:
             self._after_cut(trial, throughput.delivered, latency_s)
 
-    def _after_raise(self, trial: Trial, throughput: Throughput) -> None:
+    def _after_raise(self, trial: Trial, throughput: RoundThroughput) -> None:
         gain = trial.gain(self.limit, throughput.by_latency)
         knee = max(self._knee(throughput.delivered), round((1 - STEP) * trial.limit_before), 1)
         if gain >= (PARTIAL_GAIN if self._slows_gradually else FOLLOWING_GAIN):

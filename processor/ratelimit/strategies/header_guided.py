@@ -10,9 +10,10 @@ from math import inf
 
 from processor.ratelimit.estimator.burst_breaker import PROBE_S, BreakerState, BurstBreaker
 from processor.ratelimit.estimator.counter_models import SMALL_BUCKET_S
+from processor.ratelimit.estimator.lone_charges import RATIO_BURST_REQUESTS
 from processor.ratelimit.estimator.send_history import MERGE_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
-from processor.ratelimit.estimator.token_ratio import ISOLATION_S, RATIO_BURST_REQUESTS
+from processor.ratelimit.estimator.token_ratio import ISOLATION_S
 from processor.ratelimit.strategies.base import Strategy
 from processor.ratelimit.strategies.pacer import PER_SECOND_BUCKET_S, Pacer
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from processor.ratelimit.estimator.external_usage import Interval
+from processor.ratelimit.estimator.reported_header import Header
 from processor.ratelimit.estimator.send_history import SendHistory
-from processor.ratelimit.estimator.token_ratio import Header, TokenRatio
+from processor.ratelimit.estimator.token_ratio import TokenRatio
 from processor.ratelimit.estimator.window_or_bucket import CounterClassifier, CounterType, Observation
 
 LIMIT, COST = 9000.0, 100.0
