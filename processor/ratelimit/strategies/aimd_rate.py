@@ -17,6 +17,7 @@ from collections import deque
 from math import inf
 from typing import NamedTuple
 
+from processor.ratelimit.cooldown import FIRST_COOL_DOWN_S
 from processor.ratelimit.estimator.send_history import KEPT_ENTRIES, MERGE_S, WINDOW_S
 from processor.ratelimit.estimator.server_model import UNLIMITED, ServerModel
 from processor.ratelimit.strategies.base import Strategy
@@ -215,7 +216,8 @@ class AimdRate:
         self._accepted_by = episode.count()
         mean = self._accepted_by.per_minute(episode.last_sent_at)
         # A bucket may have held more than came back in this minute; but then it has been used up.
-        return min(DECREASE_FACTOR * episode.recent_rate(), max(mean, DECREASE_FACTOR * self._sent_in_window))
+        recent = episode.recent_rate() if episode.seconds > FIRST_COOL_DOWN_S else inf  # the pause is no part of it
+        return min(DECREASE_FACTOR * recent, max(mean, DECREASE_FACTOR * self._sent_in_window))
 
 
 class AimdStrategy(Strategy):

@@ -42,6 +42,14 @@ def test_rate_does_not_collapse_where_many_requests_are_refused_at_once() -> Non
     assert run.last_s <= 1.05 * bound_s
 
 
+@slow
+@pytest.mark.parametrize("seed", [1, 5])
+def test_refusal_soon_after_a_pause_lowers_the_rate_by_a_little(seed: int) -> None:
+    """The pause is no part of the time in which the last requests were sent."""
+    run, bound_s = silent("sliding", 12_000, given=None, seed=seed)
+    assert run.last_s <= bound_s
+
+
 @pytest.mark.parametrize("latency_s", [0.3, 2.0])
 @pytest.mark.parametrize(
     ("share", "seed"), [(0.02, 1), (0.2, 0), *(pytest.param(share, 2, marks=slow) for share in (0.01, 0.05, 0.1))]
