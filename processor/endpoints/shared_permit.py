@@ -50,6 +50,10 @@ class SharedPermit(EndpointPermit):
         else:
             self._run_permit.responded(status, {}, at)
 
+    def first_token(self, at: float) -> None:
+        super().first_token(at)
+        self._run_permit.first_token(at)
+
     def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
         super().throttled(status, headers, retry_after_s, at)
         self._run_permit.refused_alone()

@@ -183,6 +183,12 @@ class LimitGroup:
         if changed:
             self._on_limits_changed(self, at)
 
+    def first_token(self, reservation: Reservation, at: float) -> None:
+        if self._has_limit or reservation.sent_at is None:
+            return
+        if self._concurrency.on_first_token(sent_at=reservation.sent_at, at=at):
+            self.wake_up.fire()
+
     def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None:
         """Hold the whole group back."""
         is_new = self.cool_down.was_sent_after_last_429(reservation.sent_at)

@@ -20,6 +20,8 @@ class PermitGroup(Protocol):
 
     def responded(self, reservation: Reservation, status: int, headers: Mapping[str, str], at: float) -> None: ...
 
+    def first_token(self, reservation: Reservation, at: float) -> None: ...
+
     def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None: ...
 
     def hold_back(self, reservation: Reservation, wait_s: float, at: float) -> None: ...
@@ -32,8 +34,9 @@ class PermitGroup(Protocol):
 class Permit:
     """One request's permission to be sent. The only feedback channel into the limiter; all methods are synchronous.
 
-    Call ``sent`` when the request leaves, ``responded`` when the headers of a response arrive, ``settled`` when the
-    reply is complete, and ``release`` always and last. Times are the event loop's. Header names are lower case.
+    Call ``sent`` when the request leaves, ``responded`` when the headers of a response arrive, ``first_token`` when a
+    streamed reply begins, ``settled`` when it is complete, and ``release`` always and last. Times are the event loop's.
+    Header names are lower case.
 
     A request that is throttled is reported with ``throttled``, once, when it is known how long to wait. Headers count
     from the moment they arrive, but the wait may stand in the body behind them. A caller that reads the body later
@@ -73,6 +76,10 @@ class Permit:
     def responded(self, status: int, headers: Mapping[str, str], at: float) -> None:
         """The headers of a response have arrived."""
         self._group.responded(self._reservation, status, headers, at)
+
+    def first_token(self, at: float) -> None:
+        """The first token of a streamed reply has arrived."""
+        self._group.first_token(self._reservation, at)
 
     def throttled(self, status: int, headers: Mapping[str, str], retry_after_s: float | None, at: float) -> None:
         """The server asks to wait: hold the limit group back for ``retry_after_s``, or for a growing time if None.

@@ -81,6 +81,7 @@ class Attempt:
                 self._permit.responded(event.status, event.headers, event.at)
         elif isinstance(event, FirstToken):
             self.first_token_at = event.at
+            self._permit.first_token(event.at)
             state = self._state
             self._permit.endpoint.health.on_first_token(state.job.position, state.attempt_started_at, event.at)
         if self._forward_to is not None:

@@ -58,6 +58,9 @@ class RemoteGroup:
         reservation.responded = True
         self._tell(PermitResponded(_number(reservation), status, dict(headers), at))
 
+    def first_token(self, reservation: Reservation, at: float) -> None:
+        """Not told to the shared limiter: a message for each request would only make the start faster."""
+
     def throttled(self, reservation: Reservation, retry_after_s: float | None, at: float) -> None:
         self._tell(PermitThrottled(_number(reservation), retry_after_s, at))
 

@@ -87,6 +87,7 @@ class RampRun:
 
     def _start(self, permit: Permit) -> None:
         permit.responded(200, {}, self._loop.time())
+        permit.first_token(self._loop.time())
 
     def _end(self, permit: Permit, waited_s: float) -> None:
         now = self._loop.time()

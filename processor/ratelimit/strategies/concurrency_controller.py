@@ -5,7 +5,8 @@ time, and the throughput grows with the number; beyond it the throughput stays a
 relates them: ``limit = throughput * latency``, where the latency is counted per token, because replies vary in length.
 The knee is therefore the largest throughput times the smallest latency, as in BBR: https://queue.acm.org/detail.cfm?id=3022184
 
-    raise ─┬─ throughput followed ──────► raise by twice the share, up to the double
+    raise ─┬─ replies begin in time ────► raise once more
+           ├─ throughput followed ──────► raise by twice the share, up to the double
            ├─ followed in part ─────────► cut to the knee
            └─ did not follow ───────────► back to the knee, hold
     cut ───┬─ throughput stayed ────────► hold
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from processor.ratelimit.strategies.reply_round import ReplyRound
+from processor.ratelimit.strategies.reply_round import ReplyRound, RoundThroughput
 
 INITIAL_CONCURRENCY = 4
 """Also the least number of replies in a round."""
@@ -42,21 +43,10 @@ PARTIAL_GAIN = 0.5
 """Doubling goes on from here at a server without a knee, and a cut is taken back where the throughput before it was
 measured soon after a raise."""
 
-MIN_DELIVERED = 0.75
-"""The least throughput in a window, as a share of what the latency shows. Where all that a raise has added waits, it
-waits for 0 to 1 reply time and comes after 1 to 2, which is 1.5 in the mean, but 2 for what is sent later."""
-
 HOLD_ROUNDS = 8
 """Rounds between a trial that did not help and the next one."""
 RAISE_REPLIES = 4
 """Replies over which a large raise is spread."""
-
-
-class RoundThroughput(NamedTuple):
-    """Tokens a second, by the window and by the latency, which are the same unless requests wait at the server."""
-
-    delivered: float
-    by_latency: float
 
 
 class Trial(NamedTuple):
@@ -108,7 +98,34 @@ class ConcurrencyController:
         """Whether the next trial is a probe, and not a raise: they take turns."""
         self._answer_s = self._reply_s = 0.0
         """How long the last raise took to be answered for which there was room, and a reply to it. 0: not known."""
+        self._begin_s = 0.0
+        """How long the last raise for which there was room took until all of it had begun. 0: not known."""
+        self._all_begun_s = 0.0
+        """The same of the raise of this round; 0: not all has."""
+        self._is_raised_early = False
+        """Whether the limit has been raised again before the throughput was known."""
         self._round = ReplyRound(at)
+
+    def on_first_token(self, *, sent_at: float, at: float) -> bool:
+        """A reply has begun. Returns whether the limit was raised.
+
+        If all that the last raise added has begun as soon as that of the raise before it, there is room: the limit is
+        raised again, before the throughput is known. Only once, as some servers begin all replies at once, and then
+        take longer for each.
+        """
+        was_raised = self._raise_left > 0
+        if was_raised:
+            self._raise()
+        if self._is_steady or self._slows_gradually or self._round.add_begun(sent_at) != self._raised:
+            return was_raised
+        self._all_begun_s = begun_s = self._round.seconds(at)
+        may_raise = not self._is_raised_early and 2 * begun_s <= self._answer_s
+        if not may_raise or self._trial is None or begun_s > (1 + STEP) * self._begin_s:
+            return was_raised
+        self._is_raised_early = True
+        self._change(min(2 * self.limit, self._max_concurrency), "replies begin in time")
+        self._start_round(at)
+        return True
 
     def on_reply(self, *, sent_at: float, at: float, tokens: float, in_flight: int) -> None:
         """A reply is complete. ``in_flight``: requests in flight until now, including this one."""
@@ -144,7 +161,13 @@ class ConcurrencyController:
     def _has_window(self) -> bool:
         return not (self._is_steady or self._slows_gradually) and self._answer_s > 0
 
+    @property
+    def _raised(self) -> int:
+        """What the last large raise has added, at most."""
+        return max(INITIAL_CONCURRENCY, self.limit // 2)
+
     def _start_round(self, at: float) -> None:
+        self._all_begun_s = 0.0
         if self._has_window:
             self._round = ReplyRound(
                 at, window_from_s=self._answer_s, reply_s=self._reply_s, min_window_replies=MIN_WINDOW_REPLIES
@@ -156,29 +179,25 @@ class ConcurrencyController:
         """The throughput, once as many replies have come as requests are allowed."""
         if self._round.replies < max(MIN_STEADY_REPLIES, self.limit):
             return None
-        return self._by_latency()
+        return self._round.throughput_by_latency(self.limit)
 
     def _after_large_raise(self, at: float) -> RoundThroughput | None:
         """The throughput, once all that was added is answered in time, or else once the window has ended."""
         round_ = self._round
         is_in_time = not self._has_window or round_.seconds(at) <= (1 + STEP) * self._answer_s
-        if is_in_time and round_.replies >= max(INITIAL_CONCURRENCY, self.limit // 2):
+        if is_in_time and round_.replies >= self._raised:
             self._answer_s, self._reply_s = round_.seconds(at), round_.mean_reply_s
-            return self._by_latency()
+            self._begin_s = self._all_begun_s
+            return self._round.throughput_by_latency(self.limit)
         if is_in_time or not round_.replies or not round_.has_window_ended(at):
             return None
-        by_latency = self.limit / round_.latency_s
-        return RoundThroughput(min(max(round_.window_throughput, MIN_DELIVERED * by_latency), by_latency), by_latency)
-
-    def _by_latency(self) -> RoundThroughput:
-        throughput = self.limit / self._round.latency_s
-        return RoundThroughput(throughput, throughput)
+        return round_.throughput_in_window(self.limit)
 
     # ------------------------------------------------------------ decisions
 
     def _evaluate(self, throughput: RoundThroughput, latency_s: float) -> None:
         self._base_latency_s = min(latency_s, self._base_latency_s or latency_s)
-        trial, self._trial = self._trial, None
+        trial, self._trial, self._is_raised_early = self._trial, None, False
         if trial is None or self._is_fixed:
             self._without_trial(throughput.delivered)
         elif self.limit > trial.limit_before:

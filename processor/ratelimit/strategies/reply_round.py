@@ -7,6 +7,19 @@ there may be a window besides: as much comes in it as the server gives in that t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+MIN_DELIVERED = 0.75
+"""The least throughput in a window, as a share of what the latency shows. Where all that a raise has added waits, it
+waits for 0 to 1 reply time and comes after 1 to 2, which is 1.5 in the mean, but 2 for what is sent later."""
+
+
+class RoundThroughput(NamedTuple):
+    """Tokens a second, by the window and by the latency, which are the same unless requests wait at the server."""
+
+    delivered: float
+    by_latency: float
+
 
 class ReplyRound:
     """Counts the replies to requests sent since ``started_at``.
@@ -16,6 +29,7 @@ class ReplyRound:
     """
 
     __slots__ = (
+        "_begun",
         "_min_window_replies",
         "_reply_s",
         "_saturated",
@@ -33,6 +47,7 @@ class ReplyRound:
         self, started_at: float, *, window_from_s: float = 0.0, reply_s: float = 0.0, min_window_replies: int = 0
     ) -> None:
         self.replies = 0
+        self._begun = 0
         self._started_at = started_at
         self._tokens = self._total_s = 0.0
         self._saturated = 0
@@ -56,6 +71,11 @@ class ReplyRound:
                 self._window_replies += 1
                 self._window_tokens += tokens
 
+    def add_begun(self, sent_at: float) -> int:
+        """Count a reply that has begun. Returns how many have."""
+        self._begun += sent_at >= self._started_at
+        return self._begun
+
     def seconds(self, at: float) -> float:
         return at - self._started_at
 
@@ -76,7 +96,14 @@ class ReplyRound:
     def has_window_ended(self, at: float) -> bool:
         return at >= self._window_starts_at + self._window_s
 
-    @property
-    def window_throughput(self) -> float:
-        """Tokens a second in the window, which must have ended."""
-        return self._window_tokens / self._window_s
+    def throughput_by_latency(self, limit: int) -> RoundThroughput:
+        """With so many requests in flight."""
+        throughput = limit / self.latency_s
+        return RoundThroughput(throughput, throughput)
+
+    def throughput_in_window(self, limit: int) -> RoundThroughput:
+        """With so many requests in flight, in a window that has ended."""
+        by_latency = limit / self.latency_s
+        return RoundThroughput(
+            min(max(self._window_tokens / self._window_s, MIN_DELIVERED * by_latency), by_latency), by_latency
+        )

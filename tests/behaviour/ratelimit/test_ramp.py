@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from processor.ratelimit.strategies.concurrency_controller import INITIAL_CONCURRENCY
 from tests.support.ramp_campaign import RampRun, ramp_run
 from tests.support.slow_cases import slow_except
 
@@ -26,6 +29,13 @@ def test_given_number_is_in_flight_after_the_canary(more: int, jobs: int, reply_
 def test_auto_takes_one_reply_time_for_each_doubling(jobs: int, reply_s: float, capacity: int) -> None:
     run, bound_s = ramp_run(jobs, reply_s, capacity, given=None)
     assert run.wall_s <= bound_s
+
+
+def test_auto_grows_sooner_where_first_tokens_show_that_there_is_room() -> None:
+    run = RampRun(jobs=2000, reply_s=10.0, capacity_at=lambda _: 2000).run()
+    doublings = math.log2(2000 / INITIAL_CONCURRENCY)
+    assert run.wall_s <= (0.75 * doublings + 1) * run.reply_s
+    assert "replies begin in time" in run.reasons
 
 
 @pytest.mark.parametrize("capacity", [40, 64, pytest.param(90, marks=slow), pytest.param(200, marks=slow)])

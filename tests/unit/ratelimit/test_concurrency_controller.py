@@ -169,3 +169,16 @@ def test_pause_of_the_whole_group_is_not_taken_for_a_slow_server() -> None:
             controller.on_reply(sent_at=now, at=now + 1.0 + n / 1e6, tokens=100, in_flight=controller.limit)
         now += 1.1
     assert {reason for _, reason in changes} == {"throughput follows"}
+
+
+@pytest.mark.parametrize(("begin_s", "limit"), [(0.1, 16), (0.3, 8)])
+def test_limit_is_raised_once_more_where_replies_begin_as_soon_as_before(begin_s: float, limit: int) -> None:
+    controller = ConcurrencyController(1000)
+    for _ in range(4):
+        controller.on_first_token(sent_at=0.0, at=0.1)
+    for _ in range(4):
+        controller.on_reply(sent_at=0.0, at=1.0, tokens=100, in_flight=4)
+    assert controller.limit == 8
+    for _ in range(64):
+        controller.on_first_token(sent_at=1.0, at=1.0 + begin_s)
+    assert controller.limit == limit
