@@ -2,7 +2,7 @@
 
 Such a server answers every request, only later. Up to some number in flight, the *knee*, each request takes the same
 time, and the throughput grows with the number; beyond it the throughput stays and only the latency grows. Little's law
-relates them: ``limit = throughput * latency``, where the latency is counted per token, because replies vary in length.
+relates them: ``limit = throughput * latency``, where the latency is counted for each unit of the replies' size.
 The knee is therefore the largest throughput times the smallest latency, as in BBR: https://queue.acm.org/detail.cfm?id=3022184
 
     raise ─┬─ replies begin in time ────► raise once more
@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from processor.ratelimit.strategies.reply_round import ReplyRound, RoundThroughput
+from processor.ratelimit.strategies.reply_round import Measured, ReplyRound, ReplySize
 
 INITIAL_CONCURRENCY = 4
 """Also the least number of replies in a round."""
@@ -52,16 +52,11 @@ RAISE_REPLIES = 4
 class Trial(NamedTuple):
     """A change of the limit that is being tried."""
 
-    limit_before: int
-    throughput_before: float
+    before: Measured
     was_steady: bool
-    """Whether the throughput before was measured in a round without a large raise."""
+    """Whether ``before`` was measured in a round without a large raise."""
     is_probe: bool = False
     """Whether it is a cut that no latency suggests: the least latency may have been that of a slower server."""
-
-    def gain(self, limit: int, throughput: float) -> float:
-        """The change of the throughput, as a share of the change of the limit."""
-        return (throughput / self.throughput_before - 1) / (limit / self.limit_before - 1)
 
 
 class ConcurrencyController:
@@ -87,8 +82,9 @@ class ConcurrencyController:
         self._raise_left = 0
         """What is still to be added to the limit."""
         self._trial: Trial | None = None
-        self._base_latency_s: float | None = None
-        """The least latency per token: that of a server with room."""
+        self._size = ReplySize()
+        self._base: Measured | None = None
+        """The round with the least latency: that of a server with room."""
         self._slows_gradually = False
         """Whether the server has no knee: a cut to where it should be has lost throughput."""
         self._had_risen_latency = False
@@ -135,10 +131,10 @@ class ConcurrencyController:
         if self._is_fixed and self.limit == self._max_concurrency:
             return
         self._round.add(sent_at=sent_at, at=at, tokens=tokens, is_saturated=is_saturated)
-        throughput = self._after_small_change() if self._is_steady else self._after_large_raise(at)
-        if throughput is not None:
+        measured = self._after_small_change() if self._is_steady else self._after_large_raise(at)
+        if measured is not None:
             if self._round.is_saturated:
-                self._evaluate(throughput, self._round.latency_s)
+                self._evaluate(measured)
             self._start_round(at)
 
     def throttled(self, at: float) -> None:
@@ -170,47 +166,54 @@ class ConcurrencyController:
         self._all_begun_s = 0.0
         if self._has_window:
             self._round = ReplyRound(
-                at, window_from_s=self._answer_s, reply_s=self._reply_s, min_window_replies=MIN_WINDOW_REPLIES
+                at,
+                window_from_s=self._answer_s,
+                reply_s=self._reply_s,
+                min_window_replies=max(MIN_WINDOW_REPLIES, self._raised),
             )
         else:
             self._round = ReplyRound(at)
 
-    def _after_small_change(self) -> RoundThroughput | None:
-        """The throughput, once as many replies have come as requests are allowed."""
+    def _after_small_change(self) -> Measured | None:
+        """What the round shows, once as many replies have come as requests are allowed."""
         if self._round.replies < max(MIN_STEADY_REPLIES, self.limit):
             return None
-        return self._round.throughput_by_latency(self.limit)
+        return self._round.measured(self.limit, in_window=False)
 
-    def _after_large_raise(self, at: float) -> RoundThroughput | None:
-        """The throughput, once all that was added is answered in time, or else once the window has ended."""
+    def _after_large_raise(self, at: float) -> Measured | None:
+        """What the round shows, once all that was added is answered in time, or else once the window has ended."""
         round_ = self._round
         is_in_time = not self._has_window or round_.seconds(at) <= (1 + STEP) * self._answer_s
         if is_in_time and round_.replies >= self._raised:
-            self._answer_s, self._reply_s = round_.seconds(at), round_.mean_reply_s
+            measured = round_.measured(self.limit, in_window=False)
+            self._answer_s, self._reply_s = round_.seconds(at), measured.sums.mean_latency_s
             self._begin_s = self._all_begun_s
-            return self._round.throughput_by_latency(self.limit)
+            return measured
         if is_in_time or not round_.replies or not round_.has_window_ended(at):
             return None
-        return round_.throughput_in_window(self.limit)
+        return round_.measured(self.limit, in_window=True)
 
     # ------------------------------------------------------------ decisions
 
-    def _evaluate(self, throughput: RoundThroughput, latency_s: float) -> None:
-        self._base_latency_s = min(latency_s, self._base_latency_s or latency_s)
+    def _evaluate(self, now: Measured) -> None:
+        self._size.add(now.sums)
+        fixed_part = self._size.fixed_part
+        if self._base is None or now.latency_s(fixed_part) < self._base.latency_s(fixed_part):
+            self._base = now
         trial, self._trial, self._is_raised_early = self._trial, None, False
         if trial is None or self._is_fixed:
-            self._without_trial(throughput.delivered)
-        elif self.limit > trial.limit_before:
-            self._after_raise(trial, throughput)
+            self._without_trial(now)
+        elif self.limit > trial.before.limit:
+            self._after_raise(trial, now)
         else:
-            self._after_cut(trial, throughput.delivered, latency_s)
+            self._after_cut(trial, now)
 
-    def _after_raise(self, trial: Trial, throughput: RoundThroughput) -> None:
-        gain = trial.gain(self.limit, throughput.by_latency)
-        knee = max(self._knee(throughput.delivered), round((1 - STEP) * trial.limit_before), 1)
+    def _after_raise(self, trial: Trial, now: Measured) -> None:
+        gain = self._gain(trial, now.by_latency(self._size.fixed_part))
+        knee = max(self._knee(now), round((1 - STEP) * trial.before.limit), 1)
         if gain >= (PARTIAL_GAIN if self._slows_gradually else FOLLOWING_GAIN):
             self._step = min(1.0, 2 * self._step)
-            self._try_more(throughput.delivered, "throughput follows")
+            self._try_more(now, "throughput follows")
         elif gain < MIN_GAIN:
             self._step = STEP
             self._hold_rounds_left = HOLD_ROUNDS
@@ -218,58 +221,66 @@ class ConcurrencyController:
             self._change(min(knee, self.limit), "throughput did not follow")
         elif not self._slows_gradually:
             self._hold_rounds_left = HOLD_ROUNDS if self._is_steady else 0
-            self._try(min(knee, self.limit), throughput.delivered, "throughput followed in part")
+            self._try(min(knee, self.limit), now, "throughput followed in part")
             self._step = STEP
         else:
             self._step = STEP
 
-    def _after_cut(self, trial: Trial, throughput: float, latency_s: float) -> None:
-        if trial.gain(self.limit, throughput) <= (MIN_GAIN if trial.was_steady else PARTIAL_GAIN):
+    def _after_cut(self, trial: Trial, now: Measured) -> None:
+        fixed_part = self._size.fixed_part
+        if self._gain(trial, now.delivered(fixed_part)) <= (MIN_GAIN if trial.was_steady else PARTIAL_GAIN):
             self._slows_gradually = False
             if trial.is_probe:
                 self._hold_rounds_left, self._is_probe_next = 0, True
-            self._without_trial(throughput)
+            self._without_trial(now)
             return
-        latency_before_s = trial.limit_before / trial.throughput_before
+        latency_before_s = trial.before.limit / trial.before.delivered(fixed_part)
         if not trial.was_steady:
             # What the throughput was before is not certain: one more round will show whether the latency has risen.
             self._had_risen_latency = True
-        elif latency_before_s > (1 + STEP) * (self._base_latency_s or latency_s):
+        elif self._base is not None and latency_before_s > (1 + STEP) * self._base.latency_s(fixed_part):
             # The server has no knee, or has become slower.
-            self._base_latency_s = latency_s
+            self._base = now
             self._slows_gradually = True
             self._hold_rounds_left = 0
-        self._change(trial.limit_before, "a cut lost throughput")
+        self._change(trial.before.limit, "a cut lost throughput")
 
-    def _without_trial(self, throughput: float) -> None:
+    def _without_trial(self, now: Measured) -> None:
         """Decide what to try next."""
-        knee, had_risen_latency = self._knee(throughput), self._had_risen_latency
+        knee, had_risen_latency = self._knee(now), self._had_risen_latency
         self._had_risen_latency = self._is_steady and not self._is_fixed and knee < (1 - STEP) * self.limit
         if self._had_risen_latency:
             # In the round in which a server becomes slower, replies that were sent before it did make it look faster
             # than it is. A cut would be compared with that, and taken back: so a second round must show the same.
             if had_risen_latency:
-                self._try(knee, throughput, "latency rose")
+                self._try(knee, now, "latency rose")
         elif self._hold_rounds_left:
             self._hold_rounds_left -= 1
         elif self._is_probe_next:
             self._hold_rounds_left, self._is_probe_next = HOLD_ROUNDS, False
-            self._try(self.limit - max(1, round(STEP * self.limit)), throughput, "trying fewer", is_probe=True)
+            self._try(self.limit - max(1, round(STEP * self.limit)), now, "trying fewer", is_probe=True)
         else:
-            self._try_more(throughput, "trying more" if self._is_steady else "throughput follows")
+            self._try_more(now, "trying more" if self._is_steady else "throughput follows")
 
-    def _knee(self, throughput: float) -> int:
-        return round(throughput * (self._base_latency_s or 0.0))
+    def _knee(self, now: Measured) -> int:
+        """The throughput times the least latency."""
+        fixed_part = self._size.fixed_part
+        return round(now.delivered(fixed_part) * (self._base or now).latency_s(fixed_part))
+
+    def _gain(self, trial: Trial, throughput: float) -> float:
+        """The change of the throughput, as a share of the change of the limit."""
+        before = trial.before.delivered(self._size.fixed_part)
+        return (throughput / before - 1) / (self.limit / trial.before.limit - 1)
 
     # ------------------------------------------------------------ changes
 
-    def _try_more(self, throughput: float, reason: str) -> None:
-        self._try(self.limit + max(1, round(self._step * self.limit)), throughput, reason)
+    def _try_more(self, now: Measured, reason: str) -> None:
+        self._try(self.limit + max(1, round(self._step * self.limit)), now, reason)
 
-    def _try(self, limit: int, throughput: float, reason: str, *, is_probe: bool = False) -> None:
+    def _try(self, limit: int, now: Measured, reason: str, *, is_probe: bool = False) -> None:
         limit = max(1, min(limit, self._max_concurrency))
         if limit != self.limit:
-            self._trial = Trial(self.limit, throughput, self._is_steady, is_probe)
+            self._trial = Trial(now, self._is_steady, is_probe)
             self._change(limit, reason)
 
     def _change(self, limit: int, reason: str) -> None:

@@ -3,6 +3,8 @@
 By Little's law, ``limit = throughput * latency``, the latency of the replies to what was sent in the round shows the
 throughput. But where some requests wait at the server, the replies that come first did not wait, and show too much. So
 there may be a window besides: as much comes in it as the server gives in that time, whoever waits.
+
+Replies vary in length, so the latency is counted for each unit of their size (``ReplySize``).
 """
 
 from __future__ import annotations
@@ -13,12 +15,95 @@ MIN_DELIVERED = 0.75
 """The least throughput in a window, as a share of what the latency shows. Where all that a raise has added waits, it
 waits for 0 to 1 reply time and comes after 1 to 2, which is 1.5 in the mean, but 2 for what is sent later."""
 
+MAX_FIXED_PART = 100.0
+"""Times the tokens of a mean reply: above that, their number makes no difference."""
 
-class RoundThroughput(NamedTuple):
-    """Tokens a second, by the window and by the latency, which are the same unless requests wait at the server."""
 
-    delivered: float
-    by_latency: float
+class Sums(NamedTuple):
+    """The sums over replies, and of the squares and products of their tokens and latencies."""
+
+    replies: int = 0
+    tokens: float = 0.0
+    latency_s: float = 0.0
+    squared_tokens: float = 0.0
+    tokens_by_latency: float = 0.0
+
+    def plus(self, tokens: float, latency_s: float) -> Sums:
+        return Sums(
+            self.replies + 1,
+            self.tokens + tokens,
+            self.latency_s + latency_s,
+            self.squared_tokens + tokens * tokens,
+            self.tokens_by_latency + tokens * latency_s,
+        )
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.tokens / self.replies
+
+    @property
+    def mean_latency_s(self) -> float:
+        return self.latency_s / self.replies
+
+    def size(self, fixed_part: float) -> float:
+        return self.tokens + fixed_part * self.replies
+
+
+class ReplySize:
+    """Finds how much of a server's time a reply takes, apart from how busy the server is: its tokens and a fixed part,
+    which is what the time until the first token is worth.
+
+    ``latency = busy * (fixed_part + tokens)`` is fitted by least squares within the rounds so far, each divided by its
+    mean latency, since how busy the server is differs from round to round.
+    """
+
+    def __init__(self) -> None:
+        self._replies = 0
+        self._tokens = self._variance = self._covariance = 0.0
+
+    def add(self, sums: Sums) -> None:
+        self._replies += sums.replies
+        self._tokens += sums.tokens
+        self._variance += sums.squared_tokens - sums.tokens * sums.mean_tokens
+        self._covariance += (sums.tokens_by_latency - sums.latency_s * sums.mean_tokens) / max(
+            1e-9, sums.mean_latency_s
+        )
+
+    @property
+    def fixed_part(self) -> float:
+        """In tokens; 0 where all replies are as long."""
+        mean_tokens = self._tokens / self._replies
+        if self._variance <= 1e-6 * self._tokens * mean_tokens:
+            return 0.0
+        if self._covariance <= 0:
+            return MAX_FIXED_PART * mean_tokens
+        return max(0.0, min(MAX_FIXED_PART * mean_tokens, self._variance / self._covariance - mean_tokens))
+
+
+class Measured(NamedTuple):
+    """What a round has shown. Rounds are compared with a fixed part of the size of replies that is found later, too."""
+
+    limit: int
+    sums: Sums
+    window: Sums
+    window_s: float
+    """0: there was no window."""
+
+    def latency_s(self, fixed_part: float) -> float:
+        """For each unit of the size of the replies."""
+        return max(self.sums.latency_s, 1e-9) / max(self.sums.size(fixed_part), 1e-9)
+
+    def by_latency(self, fixed_part: float) -> float:
+        """The throughput as the latency shows it."""
+        return self.limit / self.latency_s(fixed_part)
+
+    def delivered(self, fixed_part: float) -> float:
+        """The throughput as the window shows it, if there was one."""
+        by_latency = self.by_latency(fixed_part)
+        if not self.window_s:
+            return by_latency
+        in_window = self.window.size(fixed_part) / self.window_s
+        return min(max(in_window, MIN_DELIVERED * by_latency), by_latency)
 
 
 class ReplyRound:
@@ -34,42 +119,36 @@ class ReplyRound:
         "_reply_s",
         "_saturated",
         "_started_at",
-        "_tokens",
-        "_total_s",
-        "_window_replies",
+        "_sums",
+        "_window",
         "_window_s",
         "_window_starts_at",
-        "_window_tokens",
-        "replies",
     )
 
     def __init__(
         self, started_at: float, *, window_from_s: float = 0.0, reply_s: float = 0.0, min_window_replies: int = 0
     ) -> None:
-        self.replies = 0
-        self._begun = 0
+        self._sums = self._window = Sums()
+        self._begun = self._saturated = 0
         self._started_at = started_at
-        self._tokens = self._total_s = 0.0
-        self._saturated = 0
         self._min_window_replies = min_window_replies
         self._reply_s = self._window_s = reply_s
         self._window_starts_at = started_at + window_from_s
-        self._window_replies = 0
-        self._window_tokens = 0.0
+
+    @property
+    def replies(self) -> int:
+        return self._sums.replies
 
     def add(self, *, sent_at: float, at: float, tokens: float, is_saturated: bool) -> None:
         """Count a reply. ``is_saturated``: as many requests were in flight as were allowed."""
         if sent_at >= self._started_at:
-            self.replies += 1
-            self._tokens += tokens
-            self._total_s += at - sent_at
+            self._sums = self._sums.plus(tokens, at - sent_at)
             self._saturated += is_saturated
         if self._reply_s and at >= self._window_starts_at:
-            while self.has_window_ended(at) and self._window_replies < self._min_window_replies:
+            while self.has_window_ended(at) and self._window.replies < self._min_window_replies:
                 self._window_s += self._reply_s
             if not self.has_window_ended(at):
-                self._window_replies += 1
-                self._window_tokens += tokens
+                self._window = self._window.plus(tokens, at - sent_at)
 
     def add_begun(self, sent_at: float) -> int:
         """Count a reply that has begun. Returns how many have."""
@@ -84,26 +163,9 @@ class ReplyRound:
         """Whether most replies came while as many requests were in flight as were allowed."""
         return self._saturated > self.replies / 2
 
-    @property
-    def mean_reply_s(self) -> float:
-        return self._total_s / self.replies
-
-    @property
-    def latency_s(self) -> float:
-        """The latency per token: replies vary in length."""
-        return max(self._total_s, 1e-9) / max(self._tokens, 1e-9)
-
     def has_window_ended(self, at: float) -> bool:
         return at >= self._window_starts_at + self._window_s
 
-    def throughput_by_latency(self, limit: int) -> RoundThroughput:
-        """With so many requests in flight."""
-        throughput = limit / self.latency_s
-        return RoundThroughput(throughput, throughput)
-
-    def throughput_in_window(self, limit: int) -> RoundThroughput:
-        """With so many requests in flight, in a window that has ended."""
-        by_latency = limit / self.latency_s
-        return RoundThroughput(
-            min(max(self._window_tokens / self._window_s, MIN_DELIVERED * by_latency), by_latency), by_latency
-        )
+    def measured(self, limit: int, *, in_window: bool) -> Measured:
+        """``limit``: how many requests were in flight. ``in_window``: whether the window counts, which has ended."""
+        return Measured(limit, self._sums, self._window, self._window_s if in_window else 0.0)

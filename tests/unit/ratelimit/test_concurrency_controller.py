@@ -182,3 +182,15 @@ def test_limit_is_raised_once_more_where_replies_begin_as_soon_as_before(begin_s
     for _ in range(64):
         controller.on_first_token(sent_at=1.0, at=1.0 + begin_s)
     assert controller.limit == limit
+
+
+@pytest.mark.parametrize("seed", slow_except(range(5), 0))
+def test_limit_grows_where_replies_of_unlike_length_take_as_long(seed: int) -> None:
+    """Where the time until the first token decides: for each token the latency varies from round to round."""
+    controller, rng, now = ConcurrencyController(200), Random(seed), 0.0
+    while controller.limit < 200 and now < 20:
+        for n in range(controller.limit):
+            at = now + rng.uniform(0.99, 1.01) + n / 1e6
+            controller.on_reply(sent_at=now, at=at, tokens=rng.uniform(5, 60), in_flight=controller.limit)
+        now += 1.1
+    assert controller.limit == 200
