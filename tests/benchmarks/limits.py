@@ -37,6 +37,8 @@ from tests.benchmarks.measure import CORES, SERVER_CORE, THIS, Checkout, add_bes
 Bound = Literal["requests", "tokens"]
 FULL_BUCKET = "full bucket"
 SHORT_MINUTES = 1.5
+MIN_SLOTS, MAX_SLOTS = 2_000, 10_000
+"""Requests in flight: as many as a limit lets through at once, as far as one process can serve their connections."""
 START_INTERVAL_S = 3.0
 """Time between the starts of two programs: starting takes a core for a second."""
 CLIENT_CORES = set(CORES) - {SERVER_CORE} or set(CORES)
@@ -130,8 +132,9 @@ async def run_process(checkout: Checkout, base_url: str, kind: LimiterKind, work
         config = Path(folder) / "config.toml"
         config.write_text('[limits]\ncharging = "larger"\n')
         limits = ["--rpm", str(work.rpm)] + (["--tpm", str(work.tpm)] if work.tpm else [])
+        slots = str(min(MAX_SLOTS, max(MIN_SLOTS, work.rpm)))
         words = ["run", str(jobs), "--out", f"{folder}/results.jsonl", "--base-url", base_url, "--quiet"]
-        words += ["--config", str(config), "--concurrency", "2000", *(limits if kind == "silent" else [])]
+        words += ["--config", str(config), "--concurrency", slots, *(limits if kind == "silent" else [])]
         process = await asyncio.create_subprocess_exec(
             *checkout.process(*words), cwd=checkout.folder, env=checkout.environment
         )
