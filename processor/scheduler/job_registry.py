@@ -19,8 +19,8 @@ class JobRegistry:
         self._unsent: set[JobState] = set()
         """Jobs that wait to be sent, and are not parked."""
         self._change: asyncio.Future[None] | None = None
-        """Done when fewer jobs wait to be sent, and when one is parked. None while nobody waits for it, as most of the
-        time. Only one task does: the one that reads jobs, and that of the run after it."""
+        """Completed when fewer jobs wait to be sent, or when a job is parked. None while no task awaits it. At most one
+        task does: first the task that reads jobs, later the task of the run."""
 
     def add(self, state: JobState, task: asyncio.Task[Any]) -> None:
         """The job is about to be run by this task."""

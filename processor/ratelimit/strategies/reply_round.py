@@ -1,8 +1,9 @@
 """What the replies of a round show. Times are passed in.
 
-By Little's law, ``limit = throughput * latency``, the latency of the replies to what was sent in the round shows the
-throughput. But where some requests wait at the server, the replies that come first did not wait, and show too much. So
-there may be a window besides: as much comes in it as the server gives in that time, whoever waits.
+The throughput is estimated in two ways. By Little's law it is ``limit / latency``, with the latency of the replies to
+requests sent in the round. Where requests queue at the server, this estimate is too high: the replies that arrive first
+have not queued. So a round may also have a window of one reply time, in which all replies are counted, whenever their
+requests were sent. Their number is the throughput of the server, however long the requests queued.
 
 Replies vary in length, so the latency is counted for each unit of their size (``ReplySize``).
 """
